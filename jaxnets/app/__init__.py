@@ -1,0 +1,1 @@
+"""Whole jobs, a file each, behind the scripts."""

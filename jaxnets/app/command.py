@@ -1,0 +1,85 @@
+"""How a script runs: flags in, one line for what went wrong, an exit code."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from jaxnets import config as recipes
+from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
+
+SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
+CONFIG_PREFIX = "--config."
+FAULT = 1
+
+
+def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Parses the flags, calls `main` with the arguments that are no flags, and exits.
+
+    What has a known cause is one line on standard error and the exit code of its class; anything else is
+    a fault of the program: a traceback and 1.
+    """
+    logging.set_verbosity(logging.ERROR)
+    signal.signal(signal.SIGTERM, _raise_interrupted)
+    try:
+        arguments = _parse(sys.argv)
+        main(arguments[1:])
+    except JaxnetsError as error:
+        _leave(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("stopped by Ctrl-C", 128 + signal.SIGINT)
+    except MemoryError:
+        _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
+        traceback.print_exc()
+        print("a fault of the program: please report it with these lines", file=sys.stderr)
+        sys.exit(FAULT)
+    sys.exit(0)
+
+
+def recipe(holder: flags.FlagHolder[Any]) -> tuple[str, dict[str, Any]]:
+    """The config file, `PATH` or `PATH:VARIANT`, that --config names, and the --config.FIELD values.
+
+    Raises ConfigError where there is no --config.
+    """
+    if holder.value is None:
+        raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
+    flag = flags.FLAGS[holder.name]
+    return config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    for argument in argv[1:]:
+        if argument.startswith(CONFIG_PREFIX):
+            recipes.require_field(argument.removeprefix(CONFIG_PREFIX).split("=", 1)[0])
+    try:
+        return flags.FLAGS(list(argv))
+    except (flags.Error, TypeError, ValueError, AttributeError, KeyError, OSError) as error:
+        if isinstance(error, flags.UnrecognizedFlagError):
+            raise ConfigError(
+                f"unknown flag --{error.flagname}{recipes.nearest(error.flagname, list(flags.FLAGS))}; "
+                "--help lists all"
+            ) from error
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    if flags.FLAGS.is_parsed() and SHOW_TRACEBACK.value:
+        traceback.print_exc()
+    print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    raise InterruptedRunError("stopped by SIGTERM", number)

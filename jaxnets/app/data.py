@@ -1,0 +1,174 @@
+"""A recipe's data, opened: which source, how divided, decoded or not."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.app.environment import cpu_threads
+from jaxnets.app.screen import Screen
+from jaxnets.data import catalog, prepare
+from jaxnets.data.cache import CachedSource, open_cache, writable_cache_root
+from jaxnets.data.pipeline import TrainBatches, eval_batches
+from jaxnets.data.source import Source
+from jaxnets.data.splits import Split, make_split
+from jaxnets.errors import ConfigError
+from jaxnets.training.parallel import Devices
+
+AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A source, at the recipe's size where it is cached, and its split."""
+
+    source: Source | CachedSource
+    split: Split
+    config: config_dict.ConfigDict
+
+    @property
+    def threads(self) -> int:
+        """Reader threads."""
+        return self.config.data.threads or cpu_threads()
+
+    @property
+    def path(self) -> str:
+        """How a batch is read, which its speed depends on: "cache" or "decode"."""
+        return "cache" if isinstance(self.source, CachedSource) else "decode"
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example's input, [H, W, C] or [D]."""
+        example = self.source[0]
+        return example["image" if "image" in example else "input"].shape
+
+    def train_batches(self, devices: Devices) -> TrainBatches:
+        """The endless training batches of this process."""
+        return TrainBatches(
+            self.source,
+            self.split.train,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.seed,
+            drop_last=self.config.train.drop_last,
+            threads=self.threads,
+            shares=(devices.process_index, devices.process_count),
+        )
+
+    def eval_batches(self, indices: np.ndarray, devices: Devices) -> Iterator[dict[str, Any]]:
+        """Every one of `indices` once, padded, this process's part, on its devices."""
+        batches = eval_batches(
+            self.source,
+            indices,
+            batch_size=self.eval_batch_size(devices),
+            threads=self.threads,
+            shares=(devices.process_index, devices.process_count),
+        )
+        return map(devices.place, batches)
+
+    def eval_batch_size(self, devices: Devices) -> int:
+        """The recipe's, rounded up to what the devices divide: padding is never counted."""
+        wanted = self.config.eval.batch_size or self.config.train.batch_size
+        return -(-wanted // devices.count) * devices.count
+
+
+def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict.ConfigDict:
+    """The recipe of a config file with data.name "auto" settled: LC25000 where it is prepared, else :demo.
+
+    A name that was given never falls back.
+    """
+    config = recipes.load(spec, overrides)
+    if config.data.name != AUTO:
+        return config
+    if prepare.is_prepared(AUTO_SOURCE, recipes.data_root(config)):
+        config.data.name = AUTO_SOURCE
+        return config
+    path = spec.partition(":")[0]
+    demo = recipes.load(f"{path}:{DEMO}", overrides)
+    screen.line(
+        "demo",
+        f"LC25000 is not at {recipes.data_root(config)}/, so this is {demo.name}, on drawn tissue; "
+        "the real images: python scripts/prepare_data.py lc25000_lung",
+    )
+    return demo
+
+
+def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
+    """Opens the source, divides it, decodes it into the cache; completes `config.model.num_classes`.
+
+    Raises ConfigError where source, size and network do not fit, DataError where data cannot be used.
+    """
+    root = recipes.data_root(config)
+    with screen.phase("data") as phase:
+        source = catalog.open_source(config.data, root)
+        split = make_split(
+            source,
+            config.data.split,
+            fractions=config.data.fractions,
+            validation_fraction=config.data.validation_fraction,
+            seed=config.data.split_seed,
+        )
+        classes = len(source.classes)
+        title = catalog.TITLES[config.data.name]
+        sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
+        phase.text = (
+            f"{title}, {len(source):,} examples, {classes} classes, {split.name} split {sizes}"
+        )
+    _fit(config, source)
+    data = Data(source, split, config)
+    if source.kind == "image" and config.data.cache:
+        data = dataclasses.replace(data, source=_cached(config, source, root, data.threads, screen))
+    if source.kind == "image":
+        _check_channels(config, data.shape[-1])
+    return data
+
+
+def _fit(config: config_dict.ConfigDict, source: Source) -> None:
+    classes = len(source.classes)
+    if config.model.num_classes not in (0, classes):
+        raise ConfigError(
+            f"--config.model.num_classes={config.model.num_classes}, but {source.name} has "
+            f"{classes} classes; 0 follows the data"
+        )
+    config.model.num_classes = classes
+    if len(config.train.class_weights) not in (0, classes):
+        raise ConfigError(
+            f"--config.train.class_weights has {len(config.train.class_weights)} values, "
+            f"but {source.name} has {classes} classes"
+        )
+    if source.kind == "image":
+        models.check_image_size(config.model.name, config.data.image_size)
+
+
+def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
+    for name in ("mean", "std"):
+        if len(config.data[name]) not in (1, channels):
+            raise ConfigError(
+                f"--config.data.{name} has {len(config.data[name])} values, "
+                f"but the images have {channels} channels"
+            )
+
+
+def _cached(
+    config: config_dict.ConfigDict, source: Source, root: Path, threads: int, screen: Screen
+) -> CachedSource:
+    home = Path(os.path.expanduser("~")) / ".cache" / "jaxnets"
+    preferred = Path(config.data.cache_root) if config.data.cache_root else root / "cache"
+    folder = writable_cache_root(preferred, home)
+    with screen.phase("cache") as phase, screen.counter("cache") as progress:
+        cached = open_cache(
+            source,
+            folder,
+            config.data.image_size,
+            resize=config.data.resize,
+            threads=threads,
+            progress=progress,
+        )
+        phase.text = f"{cached.images.nbytes / 1e6:,.0f} MB of decoded images in {folder}"
+    return cached

@@ -1,0 +1,90 @@
+"""What a result depends on beside its recipe: versions, hardware, the state of the code."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what computes."""
+    found = {"python": platform.python_version()}
+    for package in ("jaxnets", *PACKAGES):
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def cpu_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def hardware() -> str:
+    """The devices in words, such as "2 cores of AMD EPYC" or "1 NVIDIA H200"."""
+    kind = jax.devices()[0].device_kind
+    if jax.default_backend() == "cpu":
+        return f"{cpu_threads()} cores of {_processor()}"
+    return f"{jax.device_count()} {kind}"
+
+
+def lowering() -> str:
+    """Which form of `jaxnets.ops` the programs are compiled to here."""
+    return "cpu: by shape" if jax.default_backend() == "cpu" else "lax"
+
+
+def bits(*, data_path: str) -> dict[str, Any]:
+    """What the bits of a run depend on, beside its recipe and its data."""
+    return {
+        "platform": jax.default_backend(),
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
+        "lowering": lowering(),
+        "data_path": data_path,
+        "steps_per_call": 1,
+        **{package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "optax")},
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the code in use, with "+changes" where files differ; None outside a checkout."""
+    folder = Path(__file__).parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")
+
+
+def command() -> str:
+    """The command line as it was typed."""
+    return " ".join(["python", *sys.argv])
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

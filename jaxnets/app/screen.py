@@ -1,0 +1,68 @@
+"""What a person reads while a job runs."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Screen:
+    """Lines and bars on standard output; a screen that is `quiet` shows nothing (all processes but one)."""
+
+    def __init__(self, *, quiet: bool = False):
+        self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """Prints as it is: no markup, no wrapping."""
+        self.console.print(text, markup=False)
+
+    def line(self, name: str, text: str) -> None:
+        """A line of the flow: its name in the first column."""
+        self.say(f"{name:<10}{text}")
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator["Phase"]:
+        """Times a phase and prints its line when it ends well."""
+        phase = Phase()
+        start = time.perf_counter()
+        with self._status(name):
+            yield phase
+        self.line(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
+
+    def _status(self, name: str) -> contextlib.AbstractContextManager[object]:
+        if self.console.is_terminal:
+            return self.console.status(name)
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def counter(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
+        """A bar for (done, total) on a terminal; elsewhere a line at every tenth."""
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description:<9}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self.console, transient=True) as bar:
+                task = bar.add_task(name, total=None)
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+            return
+        told = 0
+
+        def tell(done: int, total: int | None) -> None:
+            nonlocal told
+            tenth = 10 * done // total if total else 0
+            if tenth > told and done != total:
+                told = tenth
+                self.line(name, f"{done:,} of {total:,}")
+
+        yield tell
+
+
+class Phase:
+    """What a phase's line will say."""
+
+    text = ""

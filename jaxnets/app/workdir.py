@@ -1,0 +1,116 @@
+"""A run directory: whose it is, and whether it can be used."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets.errors import ConfigError, DataError, MachineError
+from jaxnets.training.checkpoint import write_whole
+
+CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
+    "config.json",
+    "manifest.json",
+    "split.csv",
+    "checkpoints",
+    ".lock",
+)
+FREE_FIELDS = ("data.root", "data.cache_root", "data.threads", "data.path")
+"""Fields that may differ when a run goes on: they say where things are, not what they are."""
+
+
+def default_workdir(config: config_dict.ConfigDict) -> Path:
+    """runs/CONFIG-VARIANT-sSEED."""
+    return Path("runs") / f"{config.name.replace(':', '-')}-s{config.seed}"
+
+
+@contextlib.contextmanager
+def hold(workdir: Path) -> Iterator[None]:
+    """Makes the directory and keeps other processes out of it.
+
+    Raises MachineError where it cannot be written or another process has it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / LOCK).open("a")
+        probe = workdir / ".probe"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise MachineError(
+            f"{workdir} cannot be written ({error.strerror}): choose another --workdir or make room"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MachineError(
+                f"{workdir} is in use by another process: wait for it, or choose another --workdir"
+            ) from error
+        yield
+
+
+def keep_config(workdir: Path, config: config_dict.ConfigDict) -> None:
+    """Writes config.json; where there is one already, it must be the same recipe.
+
+    Raises ConfigError, naming the fields that differ.
+    """
+    path = workdir / CONFIG
+    if not path.is_file():
+        write_whole(path, recipes.to_json(config))
+        return
+    changed = {
+        name: values
+        for name, values in recipes.differences(read_config(workdir), config).items()
+        if name not in FREE_FIELDS
+    }
+    if changed:
+        told = ", ".join(
+            f"{name}: {old!r} there, {new!r} now" for name, (old, new) in changed.items()
+        )
+        raise ConfigError(
+            f"{workdir} holds a run of another recipe ({told}): "
+            "choose another --workdir, or give the old values"
+        )
+
+
+def read_config(workdir: Path) -> config_dict.ConfigDict:
+    """The resolved recipe of a run directory; raises ConfigError where there is none."""
+    path = workdir / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{workdir} is no run directory: it has no {CONFIG}")
+    return recipes.from_json(path.read_text())
+
+
+def keep_split(workdir: Path, text: str) -> None:
+    """Writes split.csv; where there is one already, it must be the same.
+
+    Raises DataError where the data have changed since the run began.
+    """
+    path = workdir / SPLIT
+    if path.is_file() and path.read_text() != text:
+        raise DataError(
+            f"{path} does not fit the data: files have come, gone or changed since the run began; "
+            "restore them or choose another --workdir"
+        )
+    write_whole(path, text)
+
+
+def keep_manifest(workdir: Path, manifest: dict[str, Any]) -> None:
+    """Writes manifest.json, once."""
+    path = workdir / MANIFEST
+    if not path.is_file():
+        write_whole(path, json.dumps(manifest, indent=1) + "\n")
+
+
+def read_manifest(workdir: Path) -> dict[str, Any]:
+    """The manifest of a run directory; raises ConfigError where there is none."""
+    path = workdir / MANIFEST
+    if not path.is_file():
+        raise ConfigError(f"{workdir} is no run directory: it has no {MANIFEST}")
+    return json.loads(path.read_text())

@@ -1,0 +1,415 @@
+"""The recipe of a run: every field with its default, its meaning and its range.
+
+A config file builds a complete recipe with `recipe()`, changes what it wants, and derives nothing:
+steps, class counts and paths are worked out when a run starts, from the resolved recipe.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from jaxnets.errors import ConfigError
+
+UNITS = ("steps", "epochs", "examples")
+"""The units of a duration. A recipe gives each duration in at most one of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of a recipe: its default, its type, what it means and what it may be."""
+
+    default: Any
+    type: type
+    about: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+
+    def problem(self, value: Any) -> str | None:
+        """Says what is wrong with `value`, or None."""
+        if value is None:
+            return None if self.default is None else "it may not be None"
+        if self.choices and value not in self.choices:
+            return f"it must be one of {', '.join(self.choices)}{nearest(value, self.choices)}"
+        if isinstance(value, (list, tuple)):
+            problems = (self._number_problem(number) for number in value)
+            return next((problem for problem in problems if problem), None)
+        return self._number_problem(value)
+
+    def _number_problem(self, value: Any) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        if not math.isfinite(value):
+            return "it must be a finite number"
+        if self.least is not None and value < self.least:
+            return f"it must be at least {self.least:g}"
+        if self.most is not None and value > self.most:
+            return f"it must be at most {self.most:g}"
+        if self.above is not None and value <= self.above:
+            return f"it must be above {self.above:g}"
+        return None
+
+
+def _text(default: str | None, about: str) -> Field:
+    return Field(default, str, about)
+
+
+def _choice(default: str, choices: Sequence[str], about: str) -> Field:
+    return Field(default, str, about, choices=tuple(choices))
+
+
+def _switch(default: bool, about: str) -> Field:
+    return Field(default, bool, about)
+
+
+def _integer(default: int | None, about: str, **limits: float) -> Field:
+    return Field(default, int, about, **limits)
+
+
+def _number(default: float | None, about: str, **limits: float) -> Field:
+    return Field(default, float, about, **limits)
+
+
+def _numbers(default: tuple[float, ...], about: str, **limits: float) -> Field:
+    return Field(default, tuple, about, **limits)
+
+
+def _duration(prefix: str, about: str) -> dict[str, Field]:
+    return {f"{prefix}{unit}": _integer(None, f"{about}, in {unit}", least=0) for unit in UNITS}
+
+
+FIELDS: Mapping[str, Field] = {
+    "name": _text("", "CONFIG:VARIANT, set by the config file"),
+    "entry": _text(None, "the published entry to compare with, e.g. A/resnet50; None for none"),
+    "note": _text("", "one line that travels with the result"),
+    "seed": _integer(0, "seed of weights, order, augmentation and dropout", least=0),
+    # The network.
+    "model.name": _text("", "a name of jaxnets.models"),
+    "model.num_classes": _integer(0, "0 follows the data", least=0),
+    "model.init": _choice(
+        "torch", ("torch", "flax"), "initialisation: as the PyTorch original, or Flax's defaults"
+    ),
+    "model.stage_sizes": Field((3, 4, 6, 3), tuple, "ResNet: blocks a stage", least=1),
+    "model.width": _integer(64, "ResNet: channels of the first stage", least=1),
+    "model.dropout": _number(0.0, "rate before the classifier", least=0.0, most=0.99),
+    "model.dtype": _choice(
+        "float32", ("float32", "float64"), "parameters, statistics and loss; float64 for proofs"
+    ),
+    "model.compute_dtype": _text(None, "None computes in model.dtype; bfloat16 saves time on GPUs"),
+    "model.sync_batch_norm": _switch(True, "batch statistics over all devices, not per device"),
+    # The data.
+    "data.name": _text("auto", "a source (docs: README, Data), or auto where a config has a :demo"),
+    "data.root": _text(None, "data folder; None takes $JAXNETS_DATA, else ./data"),
+    "data.cache_root": _text(None, "decoded images; None: ROOT/cache, or the user's cache folder"),
+    "data.path": _text(None, "image_folder: the folder; tfds: the builder's folder"),
+    "data.image_size": _integer(224, "pixels a side, after decoding", least=8, most=4096),
+    "data.resize": _choice("crop", ("crop", "stretch"), "how other shapes become square"),
+    "data.max_pixels": _integer(100_000_000, "largest image that is decoded", least=1),
+    "data.cache": _switch(True, "decode once into a memory map; False decodes every time"),
+    "data.num_examples": _integer(3000, "synthetic_tissue: how many are drawn", least=30),
+    "data.synthetic_seed": _integer(0, "synthetic_tissue: seed of the pictures", least=0),
+    "data.split": _choice("random", ("random", "official"), "how examples are divided"),
+    "data.split_seed": _integer(0, "seed of the division; the same for every run seed", least=0),
+    "data.fractions": _numbers(
+        (0.70, 0.15, 0.15),
+        "train, validation and test shares of a random split",
+        least=0.0,
+        most=1.0,
+    ),
+    "data.validation_fraction": _number(
+        0.0, "official split: share of train that becomes validation", least=0.0, most=0.9
+    ),
+    "data.mean": _numbers((0.5, 0.5, 0.5), "subtracted from pixels in [0, 1], by channel"),
+    "data.std": _numbers((0.5, 0.5, 0.5), "then divided by, by channel", above=0.0),
+    "data.threads": _integer(0, "reader threads; 0 is one a core", least=0, most=256),
+    # Augmentation, of training images, on the device.
+    "augment.flip_horizontal": _switch(False, "mirror left and right half of the time"),
+    "augment.flip_vertical": _switch(False, "mirror up and down half of the time"),
+    "augment.right_angles": _switch(False, "turn by 0, 90, 180 or 270 degrees"),
+    "augment.rotation_degrees": _number(0.0, "turn by up to this much", least=0.0, most=180.0),
+    "augment.crop_padding": _integer(0, "pad by this many pixels, crop back", least=0),
+    "augment.brightness": _number(0.0, "factor in [1 - b, 1 + b]", least=0.0, most=1.0),
+    "augment.contrast": _number(0.0, "factor in [1 - c, 1 + c]", least=0.0, most=1.0),
+    "augment.saturation": _number(0.0, "factor in [1 - s, 1 + s]", least=0.0, most=1.0),
+    "augment.hue": _number(0.0, "turn of the hue circle, up to", least=0.0, most=0.5),
+    "augment.stain": _number(0.0, "H&E strengths times [1 - s, 1 + s]", least=0.0, most=1.0),
+    "augment.mixup": _number(0.0, "alpha of the Beta distribution; 0 is off", least=0.0),
+    # Training.
+    "train.batch_size": _integer(32, "images a step, all devices and processes together", least=1),
+    **_duration("train.", "how long to train"),
+    "train.drop_last": _switch(False, "leave out an epoch's last short batch"),
+    "train.loss": _choice(
+        "cross_entropy", ("cross_entropy", "mean_squared_error"), "what is minimised"
+    ),
+    "train.label_smoothing": _number(0.0, "share given to all classes", least=0.0, most=0.99),
+    "train.class_weights": _numbers((), "loss weight by class; empty for none", above=0.0),
+    "train.accumulate": _integer(1, "parts a batch is computed in, one after another", least=1),
+    "train.clip_norm": _number(None, "largest global gradient norm; None for no limit", above=0.0),
+    "train.ema_decay": _number(
+        None, "moving average of weights; None for none", above=0.0, most=1.0
+    ),
+    "optimizer.name": _choice("sgd", ("sgd", "adam"), "which rule"),
+    "optimizer.learning_rate": _number(0.1, "the peak rate", above=0.0),
+    "optimizer.momentum": _number(0.9, "sgd", least=0.0, most=1.0),
+    "optimizer.nesterov": _switch(False, "sgd"),
+    "optimizer.beta1": _number(0.9, "adam", least=0.0, most=1.0),
+    "optimizer.beta2": _number(0.999, "adam", least=0.0, most=1.0),
+    "optimizer.epsilon": _number(1e-8, "adam, outside the root", above=0.0),
+    "optimizer.weight_decay": _number(0.0, "on every parameter, as PyTorch does", least=0.0),
+    "optimizer.decoupled": _switch(False, "weight decay beside the gradient (AdamW), not in it"),
+    "schedule.name": _choice("constant", ("constant", "step", "cosine"), "after the warm-up"),
+    **_duration("schedule.warmup_", "linear rise from 0"),
+    **_duration("schedule.decay_every_", "step: time between two decays"),
+    "schedule.decay_factor": _number(0.1, "step: times this, each time", above=0.0, most=1.0),
+    "schedule.final_fraction": _number(0.0, "cosine: ends at this share", least=0.0, most=1.0),
+    # Hooks.
+    "plateau.patience": _integer(None, "evaluations without gain; None is off", least=0),
+    "plateau.factor": _number(0.1, "the rate times this", above=0.0, most=1.0),
+    "plateau.cooldown": _integer(0, "evaluations to wait after a cut", least=0),
+    "plateau.threshold": _number(1e-4, "the least relative gain that counts", least=0.0),
+    "plateau.least_scale": _number(0.0, "the rate is never cut below this share", least=0.0),
+    "early_stopping.patience": _integer(None, "evaluations without gain; None is off", least=0),
+    "early_stopping.least_gain": _number(0.0, "the least gain that counts", least=0.0),
+    "monitor.metric": _choice(
+        "validation_loss",
+        ("validation_loss", "validation_accuracy"),
+        "what plateau, early stopping and the best checkpoint watch",
+    ),
+    # Evaluation, checkpoints and the log.
+    "eval.batch_size": _integer(0, "0 is train.batch_size", least=0),
+    **_duration("eval.every_", "time between two evaluations"),
+    "eval.ema": _switch(True, "evaluate the moving average where there is one"),
+    "eval.use_best": _switch(False, "final test of the best checkpoint, not of the last"),
+    **_duration("checkpoint.every_", "time between two saves"),
+    "checkpoint.keep": _integer(2, "newest checkpoints kept, the best one beside", least=1),
+    "log.every_steps": _integer(50, "steps between two lines of metrics.jsonl", least=1),
+    "log.tensorboard": _switch(True, "write event files"),
+    **_duration("log.histograms_every_", "weights' histograms for TensorBoard; none for never"),
+}
+
+DURATIONS = tuple(
+    path.removesuffix("steps")
+    for path in FIELDS
+    if path.endswith("steps") and path.removesuffix("steps") + "epochs" in FIELDS
+)
+"""Prefixes of the durations: "train.", "eval.every_", ..."""
+
+
+def recipe() -> config_dict.ConfigDict:
+    """A complete recipe with every field at its default, locked against unknown names."""
+    config = config_dict.ConfigDict()
+    for path, field in FIELDS.items():
+        *sections, name = path.split(".")
+        place = config
+        for section in sections:
+            if section not in place:
+                place[section] = config_dict.ConfigDict()
+            place = place[section]
+        place[name] = (
+            config_dict.placeholder(field.type) if field.default is None else field.default
+        )
+    return config.lock()
+
+
+def choose(
+    config: config_dict.ConfigDict,
+    name: str,
+    variant: str,
+    variants: Mapping[str, Callable[[config_dict.ConfigDict], None]],
+) -> config_dict.ConfigDict:
+    """Applies one variant of a config file, and names the recipe NAME:VARIANT.
+
+    Raises ConfigError for a variant that the file does not have.
+    """
+    if variant not in variants:
+        raise ConfigError(
+            f"configs/{name}.py has no variant {variant!r}{nearest(variant, variants)}; "
+            f"it has {', '.join(variants)}"
+        )
+    variants[variant](config)
+    config.name = f"{name}:{variant}"
+    return config
+
+
+def nearest(name: Any, names: Sequence[str] | Mapping[str, Any]) -> str:
+    """A hint at the one of `names` that is nearest to `name`, or nothing."""
+    found = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def require_field(path: str) -> None:
+    """Raises ConfigError, naming the nearest, where no field has this path."""
+    if path in FIELDS or any(field.startswith(path + ".") for field in FIELDS):
+        return
+    leaf_twins = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
+    hint = f" (did you mean {leaf_twins[0]}?)" if leaf_twins else nearest(path, FIELDS)
+    raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
+
+
+def load(spec: str, overrides: Mapping[str, Any] | None = None) -> config_dict.ConfigDict:
+    """The validated recipe of a config file, `PATH` or `PATH:VARIANT`, with overrides by dotted path.
+
+    An override of a duration in one unit takes the place of the file's in another.
+    Raises ConfigError where the file, the variant, a field or a value is wrong.
+    """
+    overrides = dict(overrides or {})
+    path, _, variant = spec.partition(":")
+    config = _import_config(path, variant)
+    for field in overrides:
+        require_field(field)
+    _replace_units(config, overrides)
+    try:
+        config.update_from_flattened_dict(overrides)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"{spec}: {' '.join(str(error).split())}") from error
+    validate(config)
+    return config
+
+
+def _import_config(path: str, variant: str) -> config_dict.ConfigDict:
+    if not Path(path).is_file():
+        beside = [str(p) for p in sorted(Path(path).parent.glob("*.py"))] if path else []
+        raise ConfigError(f"no config file {path!r}{nearest(path, beside)}; see configs/")
+    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path} is no config file: it has no get_config()")
+    return module.get_config(variant) if variant else module.get_config()
+
+
+def _replace_units(config: config_dict.ConfigDict, overrides: Mapping[str, Any]) -> None:
+    for prefix in DURATIONS:
+        given = [unit for unit in UNITS if overrides.get(f"{prefix}{unit}") is not None]
+        if len(given) == 1:
+            for unit in UNITS:
+                set_field(config, f"{prefix}{unit}", None)
+
+
+def get_field(config: config_dict.ConfigDict, path: str) -> Any:
+    """The value at a dotted path."""
+    value: Any = config
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+def set_field(config: config_dict.ConfigDict, path: str, value: Any) -> None:
+    """Sets the value at a dotted path."""
+    *sections, name = path.split(".")
+    for section in sections:
+        config = config[section]
+    config[name] = value
+
+
+def validate(config: config_dict.ConfigDict) -> None:
+    """Raises ConfigError for the first value that is out of range or contradicts another."""
+    for path, field in FIELDS.items():
+        value = get_field(config, path)
+        problem = field.problem(value)
+        if problem:
+            raise ConfigError(f"--config.{path}={value!r} is out of range: {problem}")
+    for prefix in DURATIONS:
+        given = [f"{prefix}{u}" for u in UNITS if get_field(config, f"{prefix}{u}") is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"--config.{given[0]} and --config.{given[1]} give one duration twice: keep one"
+            )
+    _validate_together(config)
+
+
+def _validate_together(config: config_dict.ConfigDict) -> None:
+    if all(config.train[unit] is None for unit in UNITS):
+        raise ConfigError("how long to train is not given: set --config.train.epochs, for example")
+    if config.model.compute_dtype not in (None, "float32", "float64", "bfloat16"):
+        raise ConfigError(
+            f"--config.model.compute_dtype={config.model.compute_dtype!r} is out of range: "
+            "it must be None, float32, float64 or bfloat16"
+        )
+    if len(config.data.fractions) != 3 or abs(sum(config.data.fractions) - 1) > 1e-6:
+        raise ConfigError(
+            f"--config.data.fractions={config.data.fractions} must be three shares that add up to 1"
+        )
+    if config.data.fractions[0] <= 0:
+        raise ConfigError("--config.data.fractions leaves nothing to train on")
+    if config.train.batch_size % config.train.accumulate:
+        raise ConfigError(
+            f"--config.train.batch_size={config.train.batch_size} is no multiple of "
+            f"--config.train.accumulate={config.train.accumulate}"
+        )
+    if config.schedule.name == "step" and all(
+        config.schedule[f"decay_every_{unit}"] in (None, 0) for unit in UNITS
+    ):
+        raise ConfigError("--config.schedule.name=step needs --config.schedule.decay_every_epochs")
+    if config.augment.mixup and config.train.loss != "cross_entropy":
+        raise ConfigError("--config.augment.mixup needs --config.train.loss=cross_entropy")
+
+
+def steps(
+    config: config_dict.ConfigDict, prefix: str, *, batch_size: int, steps_per_epoch: int
+) -> int | None:
+    """A duration in steps, rounded up; None where the recipe does not give it."""
+    for unit, size in zip(UNITS, (1, steps_per_epoch, 1 / batch_size), strict=True):
+        amount = get_field(config, f"{prefix}{unit}")
+        if amount is not None:
+            return math.ceil(amount * size)
+    return None
+
+
+def data_root(config: config_dict.ConfigDict) -> Path:
+    """The data folder: config.data.root, else $JAXNETS_DATA, else ./data."""
+    return Path(config.data.root or os.environ.get("JAXNETS_DATA") or "data")
+
+
+def to_json(config: config_dict.ConfigDict) -> str:
+    """The recipe as JSON, fields sorted, for config.json and for comparing two recipes."""
+    return json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
+
+
+def from_json(text: str) -> config_dict.ConfigDict:
+    """The recipe that `to_json` wrote. Fields that it lacks keep their defaults.
+
+    Raises ConfigError for fields that this version does not know.
+    """
+    config = recipe()
+    flat = dict(_flatten(json.loads(text)))
+    for path, value in flat.items():
+        require_field(path)
+        set_field(config, path, tuple(value) if isinstance(value, list) else value)
+    return config
+
+
+def differences(
+    first: config_dict.ConfigDict, second: config_dict.ConfigDict
+) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two recipes differ, with both values."""
+    pairs = {path: (get_field(first, path), get_field(second, path)) for path in FIELDS}
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        rows.extend(_flatten(value, path + ".") if isinstance(value, Mapping) else [(path, value)])
+    return rows
+
+
+def describe() -> str:
+    """Every field with its default, range and meaning, a line each."""
+    lines = []
+    for path, field in FIELDS.items():
+        allowed = f" [{'|'.join(field.choices)}]" if field.choices else ""
+        lines.append(f"{path} = {field.default!r}{allowed}  # {field.about}")
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""Decoded images as one memory-mapped uint8 array, made once for each source and size."""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxnets.data.images import resize_image
+from jaxnets.data.source import Example, Source
+from jaxnets.errors import DataError, MachineError
+
+Resize = Literal["crop", "stretch"]
+Progress = Callable[[int, int | None], None]
+FORMAT = 1
+IMAGES, DESCRIPTION, UNFINISHED = "images.npy", "cache.json", ".unfinished"
+
+
+class CachedSource:
+    """A source whose images are rows of a memory map, all of one size; everything else is the original's."""
+
+    def __init__(self, source: Source, images: np.ndarray):
+        self._source = source
+        self._images = images
+        self._labels = source.labels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Example:
+        return {
+            "image": np.asarray(self._images[index]),
+            "label": np.asarray(self._labels[index], np.int32),
+            "index": np.asarray(index, np.int64),
+        }
+
+    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Many examples in one copy: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
+        return {
+            "image": self._images[indices],
+            "label": self._labels[indices].astype(np.int32),
+            "index": np.asarray(indices, np.int64),
+        }
+
+    @property
+    def images(self) -> np.ndarray:
+        """uint8[N, H, W, C], read-only."""
+        return self._images
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+def cache_folder(root: Path, source: Source, size: int, resize: Resize) -> Path:
+    """Where the cache of a source lies under `root`."""
+    return root / f"{source.name}-{source.fingerprint[:16]}-{size}-{resize}"
+
+
+def writable_cache_root(preferred: Path, fallback: Path) -> Path:
+    """`preferred` where it can be written, else `fallback`; raises MachineError where neither can."""
+    for folder in (preferred, fallback):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    raise MachineError(
+        f"neither {preferred} nor {fallback} can be written: set --config.data.cache_root"
+    )
+
+
+def open_cache(
+    source: Source,
+    root: Path,
+    size: int,
+    *,
+    resize: Resize = "crop",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> CachedSource:
+    """The cache of a source of images at `size` pixels a side, made where it is not there yet.
+
+    A second process waits for the first; a process that is killed leaves nothing that counts. A cache
+    whose bytes have changed since is made anew. Raises DataError for images that cannot be read, and
+    MachineError where the disk is full.
+    """
+    folder = cache_folder(root, source, size, resize)
+    with _lock(root / f".{folder.name}.lock"):
+        if not _is_whole(folder):
+            _remove_unfinished(folder)
+            try:
+                _build(source, folder, size, resize, threads, progress)
+            except OSError as error:
+                raise MachineError(
+                    f"the cache {folder} cannot be written: {error.strerror}"
+                ) from error
+    images = np.load(folder / IMAGES, mmap_mode="r")
+    return CachedSource(source, images)
+
+
+def _build(
+    source: Source,
+    folder: Path,
+    size: int,
+    resize: Resize,
+    threads: int,
+    progress: Progress | None,
+) -> None:
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    unfinished.mkdir(parents=True)
+    shape = (len(source), size, size, source[0]["image"].shape[-1])
+    images = np.lib.format.open_memmap(unfinished / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+    unreadable = _decode_all(source, images, resize, threads, progress)
+    images.flush()
+    if unreadable:
+        shutil.rmtree(unfinished)
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        raise DataError(unreadable[0] + more)
+    description = {
+        "format": FORMAT,
+        "source": source.name,
+        "fingerprint": source.fingerprint,
+        "size": size,
+        "resize": resize,
+        "sha256": file_sha256(unfinished / IMAGES),
+    }
+    (unfinished / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    unfinished.rename(folder)
+
+
+def _decode_all(
+    source: Source,
+    images: np.ndarray,
+    resize: Resize,
+    threads: int,
+    progress: Progress | None,
+) -> list[str]:
+    """Fills `images`; what could not be read, in words, sorted."""
+    unreadable: list[str] = []
+
+    def decode(index: int) -> None:
+        try:
+            images[index] = resize_image(source[index]["image"], images.shape[1], resize)
+        except DataError as error:
+            unreadable.append(str(error))
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for done, _ in enumerate(pool.map(decode, range(len(source))), 1):
+            if progress is not None:
+                progress(done, len(source))
+    return sorted(unreadable)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        description: Mapping[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+        return (
+            description["format"] == FORMAT
+            and file_sha256(folder / IMAGES) == description["sha256"]
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _remove_unfinished(folder: Path) -> None:
+    # Only under the lock: whatever stands here is this program's own and nobody is at work on it.
+    for stale in (folder, folder.with_name(folder.name + UNFINISHED)):
+        if stale.exists():
+            shutil.rmtree(stale)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gather(
+    source: Source | CachedSource, indices: Sequence[int] | np.ndarray
+) -> dict[str, np.ndarray]:
+    """Examples by index as one batch; images that are read one by one must share a shape."""
+    indices = np.asarray(indices, np.int64)
+    if isinstance(source, CachedSource):
+        return source.gather(indices)
+    examples = [source[int(index)] for index in indices]
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}

@@ -1,0 +1,109 @@
+"""result.json: what a run came to, and the block that tells it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnets.evaluation.metrics import Scores
+from jaxnets.evaluation.statistics import wilson_interval
+
+RESULT = "result.json"
+COPIES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
+"""Sources that are known to hold copies: under a random split their tests leak."""
+
+Result = dict[str, Any]
+
+
+def test_entry(scores: Scores) -> dict[str, Any]:
+    """One entry of `tests`: accuracy with its interval, loss, count and confusion by (label, prediction)."""
+    return {
+        "accuracy": scores.accuracy,
+        "interval": list(wilson_interval(scores.correct, scores.examples)),
+        "interval_method": "wilson",
+        "loss": scores.loss,
+        "examples": scores.examples,
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def read(workdir: Path) -> Result | None:
+    """The result of a finished run, or None."""
+    path = workdir / RESULT
+    if not path.is_file():
+        return None
+    result: Result = json.loads(path.read_text())
+    return result if result.get("complete") else None
+
+
+def to_json(result: Mapping[str, Any]) -> str:
+    """The text of result.json."""
+    return json.dumps(result, indent=1) + "\n"
+
+
+def closing_block(
+    result: Mapping[str, Any],
+    *,
+    title: str,
+    data_title: str,
+    workdir: Path,
+    published: Mapping[str, Any] | None,
+) -> str:
+    """At most 12 lines: what was trained, ours beside the published number, split, speed, where, what next."""
+    label = result["name"]
+    indent = max(22, len(label) + 2)
+    auxiliary = result["auxiliary_parameters"]
+    heads = f" and {auxiliary:,} in auxiliary heads" if auxiliary else ""
+    rows = [
+        (
+            label,
+            f"{title}, {result['parameters']:,} parameters{heads}, {data_title}, "
+            f"{result['image_size']} px, {result['epochs']:g} epochs, seed {result['seed']}",
+        ),
+        ("", "ours".ljust(24) + ("published" if published else "")),
+        ("test accuracy", _accuracy(result).ljust(24) + _published(published, title)),
+        ("split", _split(result)),
+        ("speed", f"{result['images_per_second']:,.0f} images/s".ljust(24) + _time(published)),
+    ]
+    if result["note"]:
+        rows.append(("note", result["note"]))
+    rows += [
+        ("saved", str(workdir / RESULT)),
+        ("next", f"python scripts/evaluate.py --workdir {workdir}"),
+    ]
+    return "\n".join(f"{name.ljust(indent)}{text}".rstrip() for name, text in rows)
+
+
+def _accuracy(result: Mapping[str, Any]) -> str:
+    low, high = result["test_interval"]
+    return f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _published(entry: Mapping[str, Any] | None, title: str) -> str:
+    if entry is None:
+        return ""
+    recipe = entry["recipe"]
+    known = any(recipe.get(name) is not None for name in ("optimizer", "learning_rate"))
+    words = [f"report {entry['report']}", title]
+    words += ["random split"] if entry["report"] == "A" else []
+    words += [] if known else ["its recipe is not known"]
+    return f"{entry['result']['accuracy_percent']} %   {', '.join(words)}"
+
+
+def _time(entry: Mapping[str, Any] | None) -> str:
+    if entry is None or entry.get("time_hours") is None:
+        return ""
+    return f"{entry['hardware']}, about {entry['time_hours']} h"
+
+
+def _split(result: Mapping[str, Any]) -> str:
+    copies = COPIES.get(result["data"])
+    if result["split"] == "random" and copies:
+        return f"random, LEAKY: {copies} (share not measured)"
+    return str(result["split"])
+
+
+def epochs_of(total_steps: int, steps_per_epoch: int) -> float:
+    """Epochs as a number that is whole where it can be."""
+    epochs = total_steps / steps_per_epoch
+    return int(epochs) if epochs == int(epochs) else round(epochs, 4)

@@ -1,0 +1,111 @@
+"""ResNet with bottleneck blocks (He et al. 2015, arXiv:1512.03385), strides on the 3x3 ("v1.5"), as torchvision's."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxnets import ops
+
+EXPANSION = 4
+"""Output channels of a bottleneck block per channel of its 3x3 convolution."""
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (with the stride), 1x1, added to the shortcut: [B, H, W, C] -> [B, H/s, W/s, 4 * width].
+
+    The shortcut is projected where its shape differs (section 3.3, option B).
+    """
+
+    width: int
+    stride: int
+    kernel_init: Any
+    axis_name: str | None
+    dtype: Any
+    compute_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        conv = functools.partial(ops.Conv, kernel_init=self.kernel_init, **dtypes)
+        norm = functools.partial(ops.BatchNorm, axis_name=self.axis_name, **dtypes)
+        strides = (self.stride, self.stride)
+
+        y = conv(self.width, (1, 1), name="conv1")(x)
+        y = nn.relu(norm(name="norm1")(y, train=train))
+        y = conv(self.width, (3, 3), strides=strides, padding=((1, 1), (1, 1)), name="conv2")(y)
+        y = nn.relu(norm(name="norm2")(y, train=train))
+        y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)
+        y = norm(name="norm3")(y, train=train)
+
+        shortcut = x
+        if x.shape[-1] != EXPANSION * self.width or self.stride != 1:
+            shortcut = conv(EXPANSION * self.width, (1, 1), strides=strides, name="projection")(x)
+            shortcut = norm(name="projection_norm")(shortcut, train=train)
+        return nn.relu(y + shortcut)
+
+
+class ResNet(nn.Module):
+    """Stem, stages of bottleneck blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
+
+    H and W are at least 32, so that the last of five halvings has a pixel left. `stage_sizes`
+    (3, 4, 6, 3) with `width` 64 is ResNet-50. The classifier has PyTorch's default initialisation under
+    `init="torch"`, convolutions Kaiming normal over fan_out; Flax's defaults otherwise.
+    """
+
+    num_classes: int
+    stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+    dropout: float = 0.0
+    init_style: str = "torch"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    compute_dtype: Any = None
+
+    def setup(self) -> None:
+        default = ops.BY_STYLE[self.init_style]
+        kernel_init = ops.kaiming_normal_fan_out if self.init_style == "torch" else default.kernel
+        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        self.conv1 = ops.Conv(
+            self.width,
+            (7, 7),
+            kernel_init=kernel_init,
+            strides=(2, 2),
+            padding=((3, 3), (3, 3)),
+            **dtypes,
+        )
+        self.norm1 = ops.BatchNorm(axis_name=self.axis_name, **dtypes)
+        self.blocks = [
+            Bottleneck(
+                width=self.width * 2**stage,
+                stride=2 if stage > 0 and block == 0 else 1,
+                kernel_init=kernel_init,
+                axis_name=self.axis_name,
+                name=f"stage{stage + 1}_block{block + 1}",
+                **dtypes,
+            )
+            for stage, size in enumerate(self.stage_sizes)
+            for block in range(size)
+        ]
+        self.drop = nn.Dropout(self.dropout)
+        self.classifier = ops.Dense(
+            self.num_classes, kernel_init=default.kernel, bias_init=default.bias, **dtypes
+        )
+
+    def features(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 32 * width], after the last ReLU."""
+        x = nn.relu(self.norm1(self.conv1(x), train=train))
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for block in self.blocks:
+            x = block(x, train=train)
+        return x
+
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """[B, h, w, C] -> logits [B, num_classes], in the parameters' dtype."""
+        pooled = self.drop(ops.global_average_pool(features), deterministic=not train)
+        return self.classifier(pooled).astype(self.dtype)
+
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        return self.head(self.features(x, train=train), train=train)

@@ -1,0 +1,1 @@
+"""Training: state, loss, optimizer, step, devices, loop, hooks, checkpoint."""

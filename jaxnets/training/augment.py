@@ -1,0 +1,152 @@
+"""Augmentation on the device: pure functions of one image and one key.
+
+An image is float[H, W, C] in [0, 1]. The key is folded from (seed, epoch, index), so the same example
+looks the same in the same epoch whatever the batch, the readers or the number of devices.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.scipy import ndimage
+from ml_collections import config_dict
+
+Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
+"""(key, image [H, W, C]) -> image [H, W, C]."""
+
+# Optical densities of haematoxylin, eosin and a residual (Ruifrok and Johnston 2001), unit rows.
+STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+GREY = (0.299, 0.587, 0.114)
+
+
+def flip_horizontal(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Mirrors left and right, half of the time."""
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def flip_vertical(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Mirrors up and down, half of the time."""
+    return jnp.where(jax.random.bernoulli(key), image[::-1], image)
+
+
+def right_angles(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Turns a square image by 0, 90, 180 or 270 degrees."""
+    turns = [lambda x, k=k: jnp.rot90(x, k) for k in range(4)]
+    return jax.lax.switch(jax.random.randint(key, (), 0, 4), turns, image)
+
+
+def rotate(key: jax.Array, image: jax.Array, *, degrees: float) -> jax.Array:
+    """Turns about the centre by up to `degrees`, bilinear; what lies outside is the mirrored edge."""
+    angle = jnp.deg2rad(jax.random.uniform(key, (), image.dtype, -degrees, degrees))
+    height, width = image.shape[:2]
+    rows, columns = jnp.meshgrid(
+        jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij"
+    )
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    where = (
+        cosine * rows - sine * columns + (height - 1) / 2,
+        sine * rows + cosine * columns + (width - 1) / 2,
+    )
+    channel = lambda plane: ndimage.map_coordinates(plane, where, order=1, mode="mirror")  # noqa: E731
+    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+
+def padded_crop(key: jax.Array, image: jax.Array, *, padding: int) -> jax.Array:
+    """Pads with zeros on all sides and cuts the old size from a random place."""
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    corner = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return jax.lax.dynamic_slice(padded, (corner[0], corner[1], 0), image.shape)
+
+
+def brightness(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
+    """Multiplies by a factor in [1 - amount, 1 + amount]."""
+    return jnp.clip(image * _factor(key, amount, image.dtype), 0, 1)
+
+
+def contrast(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
+    """Scales the distance from the image's mean grey by a factor in [1 - amount, 1 + amount]."""
+    mean = _grey(image).mean()
+    return jnp.clip(mean + (image - mean) * _factor(key, amount, image.dtype), 0, 1)
+
+
+def saturation(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
+    """Scales the distance from each pixel's grey by a factor in [1 - amount, 1 + amount]."""
+    grey = _grey(image)
+    return jnp.clip(grey + (image - grey) * _factor(key, amount, image.dtype), 0, 1)
+
+
+def hue(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
+    """Turns colours about the grey axis by up to `amount` of a full circle."""
+    angle = 2 * jnp.pi * jax.random.uniform(key, (), image.dtype, -amount, amount)
+    axis = jnp.full((3,), 3**-0.5, image.dtype)
+    cross = jnp.cross(jnp.eye(3, dtype=image.dtype), axis)
+    turn = (
+        jnp.cos(angle) * jnp.eye(3, dtype=image.dtype)
+        + jnp.sin(angle) * cross
+        + (1 - jnp.cos(angle)) * jnp.outer(axis, axis)
+    )  # Rodrigues' formula
+    return jnp.clip(image @ turn, 0, 1)
+
+
+def stain(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
+    """Scales the haematoxylin and eosin densities, each by its own factor in [1 - amount, 1 + amount].
+
+    Colour deconvolution as in Ruifrok and Johnston (2001); image [H, W, 3].
+    """
+    stains = jnp.asarray(STAINS, image.dtype)
+    stains = stains / jnp.linalg.norm(stains, axis=1, keepdims=True)
+    density = -jnp.log(jnp.maximum(image, 1 / 255)) @ jnp.linalg.inv(stains)
+    factors = jax.random.uniform(key, (2,), image.dtype, 1 - amount, 1 + amount)
+    density = density * jnp.concatenate([factors, jnp.ones((1,), image.dtype)])
+    return jnp.clip(jnp.exp(-density @ stains), 0, 1)
+
+
+def make_augmentation(config: config_dict.ConfigDict) -> Augmentation:
+    """What `config.augment` asks for, in one fixed order, each step with its own key."""
+    amounts: dict[Augmentation, dict[str, float]] = {}
+    if config.flip_horizontal:
+        amounts[flip_horizontal] = {}
+    if config.flip_vertical:
+        amounts[flip_vertical] = {}
+    if config.right_angles:
+        amounts[right_angles] = {}
+    if config.rotation_degrees:
+        amounts[rotate] = {"degrees": config.rotation_degrees}
+    if config.crop_padding:
+        amounts[padded_crop] = {"padding": config.crop_padding}
+    for name in (brightness, contrast, saturation, hue, stain):
+        if config[name.__name__]:
+            amounts[name] = {"amount": config[name.__name__]}
+
+    def augmentation(key: jax.Array, image: jax.Array) -> jax.Array:
+        for number, (function, settings) in enumerate(amounts.items()):
+            image = function(jax.random.fold_in(key, number), image, **settings)
+        return image
+
+    return augmentation
+
+
+def mixup(
+    keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes each image [B, H, W, C] and its target [B, K] with the next one of the batch (Zhang et al. 2017).
+
+    The share is Beta(alpha, alpha), drawn from each image's own key; only the partner depends on the batch.
+    """
+    share = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype))(keys)
+    by_image = share[:, None, None, None]
+    return (
+        by_image * images + (1 - by_image) * jnp.roll(images, 1, axis=0),
+        share[:, None] * targets + (1 - share[:, None]) * jnp.roll(targets, 1, axis=0),
+    )
+
+
+def _factor(key: jax.Array, amount: float, dtype: jnp.dtype) -> jax.Array:
+    return jax.random.uniform(key, (), dtype, 1 - amount, 1 + amount)
+
+
+def _grey(image: jax.Array) -> jax.Array:
+    """[H, W, 3] -> luma [H, W, 1]; an image of one channel is its own grey."""
+    if image.shape[-1] == 1:
+        return image
+    return (image @ jnp.asarray(GREY, image.dtype))[..., None]

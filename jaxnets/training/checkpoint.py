@@ -1,0 +1,153 @@
+"""Checkpoints that are whole or not there: orbax's files, and a manifest of their hashes written last."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxnets.errors import CheckpointError, MachineError
+
+MANIFEST, POSITION, STATE = "manifest.json", "position.json", "state"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Checkpoints:
+    """The checkpoints of a run, a folder a step: `state/` (orbax), `position.json`, `manifest.json`.
+
+    The newest `keep` stay, and those that are named. A folder without a manifest is a save that was cut
+    short: it is no checkpoint, and the next save removes it.
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
+        self.folder = folder.absolute()  # orbax refuses relative paths
+        self._keep = keep
+
+    def steps(self) -> list[int]:
+        """The steps that have a manifest, ascending. Their files are not looked at."""
+        return sorted(int(path.parent.name) for path in self.folder.glob(f"[0-9]*/{MANIFEST}"))
+
+    def save(
+        self, step: int, state: Any, position: dict[str, Any], *, protect: int | None = None
+    ) -> None:
+        """Writes one checkpoint and waits for it; then lets go of old ones, but never of `protect`.
+
+        `position` is what is not an array: JSON. Raises MachineError where the disk is full or read-only.
+        """
+        if step in self.steps():
+            return
+        target = self._path(step)
+        try:
+            self._remove_unfinished()
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
+            write_whole(target / POSITION, json.dumps(position, indent=1, sort_keys=True) + "\n")
+            write_whole(target / MANIFEST, _manifest(target))
+        except (OSError, ValueError) as error:
+            with contextlib.suppress(OSError):
+                self._remove_unfinished()
+            raise _disk_error(error, target) from error
+        for old in self.steps()[: -self._keep]:
+            if old != protect:
+                self._remove(old)
+
+    def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        """The state, in the shapes of `template`, and the position of one checkpoint.
+
+        Raises CheckpointError where a byte has changed, or where it is another network's.
+        """
+        path = self._path(step)
+        damage = self.damage(step)
+        if damage:
+            raise CheckpointError(f"checkpoint {path} is damaged: {damage}")
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        try:
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                state = checkpointer.restore(
+                    path / STATE, args=ocp.args.StandardRestore(abstract, strict=True)
+                )
+        except (ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"checkpoint {path} is of another network: {reason}") from error
+        return state, json.loads((path / POSITION).read_text())
+
+    def newest_whole(self) -> tuple[int | None, list[str]]:
+        """The newest step whose every byte is as it was written, and what is wrong with newer ones."""
+        damaged = []
+        for step in reversed(self.steps()):
+            damage = self.damage(step)
+            if not damage:
+                return step, damaged
+            damaged.append(f"checkpoint {self._path(step)} is damaged: {damage}")
+        return None, damaged
+
+    def damage(self, step: int) -> str | None:
+        """What differs from the manifest, or None."""
+        path = self._path(step)
+        try:
+            text = (path / MANIFEST).read_bytes().decode()
+            manifest = json.loads(text)
+            if text != _with_digest(manifest["files"]):
+                return f"{MANIFEST} has changed"
+            for name, expected in manifest["files"].items():
+                if _sha256(path / name) != expected:
+                    return f"{name} has changed"
+        except FileNotFoundError as error:
+            return f"{Path(error.filename).name} is missing"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"{MANIFEST} cannot be read ({error})"
+        return None
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step:010d}"
+
+    def _remove(self, step: int) -> None:
+        # The manifest first: what is half removed is no checkpoint.
+        (self._path(step) / MANIFEST).unlink()
+        shutil.rmtree(self._path(step))
+
+    def _remove_unfinished(self) -> None:
+        for path in self.folder.glob("[0-9]*"):
+            if not (path / MANIFEST).exists():
+                shutil.rmtree(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file under a temporary name beside it, to the disk, then renames it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _manifest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return _with_digest({str(path.relative_to(folder)): _sha256(path) for path in files})
+
+
+def _with_digest(files: dict[str, str]) -> str:
+    listing = json.dumps(files, sort_keys=True)
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    return json.dumps({"files": files, "sha256": digest}, indent=1, sort_keys=True) + "\n"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _disk_error(error: Exception, target: Path) -> Exception:
+    full = getattr(error, "errno", None) in DISK_FULL or "RESOURCE_EXHAUSTED" in str(error)
+    if full or "No space left" in str(error):
+        return MachineError(f"the disk is full: {target} was not saved; make room and run again")
+    if isinstance(error, OSError):
+        return MachineError(f"{target} cannot be written: {error.strerror or error}")
+    return error

@@ -1,0 +1,62 @@
+"""What a hook is."""
+
+from typing import Any
+
+from jaxnets.training.run import Line, Run
+from jaxnets.training.step import Metrics
+
+
+class Hook:
+    """Something that happens beside training; override what is needed.
+
+    A hook may read the run, write files, change the learning rate (`run.scale_learning_rate`), ask for
+    a checkpoint (`run.want_save`) or ask to stop (`run.stop`). What it remembers goes through `state`
+    and `restore`, as JSON, and so survives a kill.
+    """
+
+    @property
+    def name(self) -> str:
+        """The key of its state in checkpoints."""
+        return type(self).__name__
+
+    def start(self, run: Run) -> None:
+        """Before the first step; after `restore` where the run is resumed."""
+
+    def step(self, run: Run, metrics: Metrics) -> None:
+        """After every step. `metrics` are sums on the device: reading one waits for the step."""
+
+    def log(self, run: Run, line: Line) -> None:
+        """After every line of metrics.jsonl, of training and of validation."""
+
+    def epoch(self, run: Run, metrics: dict[str, float]) -> None:
+        """After every evaluation, one an epoch by default: metrics "loss", "accuracy"."""
+
+    def end(self, run: Run) -> None:
+        """When the loop is left, also by an error."""
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as JSON."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+
+
+class Monitor:
+    """Whether a watched metric got better: "validation_loss" goes down, "validation_accuracy" up."""
+
+    def __init__(self, metric: str, least_gain: float = 0.0):
+        self._key = metric.removeprefix("validation_")
+        self._sign = -1.0 if self._key == "loss" else 1.0
+        self._least_gain = least_gain
+        self.best: float | None = None
+
+    def better(self, metrics: dict[str, float]) -> bool:
+        """True where the metric beats the best so far, which it then becomes. NaN never does."""
+        value = metrics[self._key]
+        if value != value or (
+            self.best is not None and self._sign * (value - self.best) <= self._least_gain
+        ):
+            return False
+        self.best = value
+        return True

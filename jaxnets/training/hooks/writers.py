@@ -1,0 +1,82 @@
+"""Hooks that write what was measured: metrics.jsonl and TensorBoard's event files."""
+
+import json
+import os
+from typing import IO, Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from tensorboardX import SummaryWriter
+
+from jaxnets.training.hooks.base import Hook
+from jaxnets.training.run import Line, Run
+from jaxnets.training.step import Metrics
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsLog(Hook):
+    """metrics.jsonl: a JSON line an interval. A resumed run cuts what was written after its checkpoint."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+
+    def start(self, run: Run) -> None:
+        path = run.workdir / METRICS
+        path.touch()
+        os.truncate(path, min(self._bytes, path.stat().st_size))
+        self._file = path.open("ab")
+
+    def log(self, run: Run, line: Line) -> None:
+        if self._file is not None:
+            self._file.write((json.dumps(line) + "\n").encode())
+            self._file.flush()
+            self._bytes = self._file.tell()
+
+    def end(self, run: Run) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def state(self) -> dict[str, Any]:
+        return {"bytes": self._bytes}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._bytes = state["bytes"]
+
+
+class TensorBoard(Hook):
+    """Scalars of every line and, every so many steps, histograms of the weights, under tensorboard/."""
+
+    def __init__(self) -> None:
+        self._writer: SummaryWriter | None = None
+
+    def start(self, run: Run) -> None:
+        # What a killed process wrote after the checkpoint is purged by TensorBoard itself.
+        purge = run.step + 1 if run.restored_step is not None else None
+        self._writer = SummaryWriter(str(run.workdir / "tensorboard"), purge_step=purge)
+
+    def log(self, run: Run, line: Line) -> None:
+        if self._writer is None:
+            return
+        for name, value in line["values"].items():
+            self._writer.add_scalar(f"{line['split']}/{name}", value, line["step"])
+        if "images_per_second" in line:
+            self._writer.add_scalar(
+                "train/images_per_second", line["images_per_second"], line["step"]
+            )
+
+    def step(self, run: Run, metrics: Metrics) -> None:
+        every = run.plan.histograms_every
+        if self._writer is None or not every or run.step % every:
+            return
+        weights = traverse_util.flatten_dict(jax.device_get(run.state.params), sep="/")
+        for name, values in weights.items():
+            self._writer.add_histogram(f"weights/{name}", np.asarray(values, np.float64), run.step)
+
+    def end(self, run: Run) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

@@ -1,0 +1,56 @@
+"""The training loop: one order, written down once."""
+
+import time
+
+from jaxnets.training.run import Run
+
+
+def train(run: Run) -> None:
+    """Trains until the plan ends, a hook asks to stop, or a signal interrupts.
+
+    The order of a turn: evaluate if due, save if due (state, data position and hooks together), take
+    the next batch, step, log. Hooks hear of each in the order in which they stand in the run.
+    """
+    for hook in run.hooks:
+        hook.start(run)
+    try:
+        while True:
+            if run.evaluation_due():
+                _evaluate(run)
+            if run.save_due():
+                run.save()
+            if run.ending:
+                return
+            start = time.perf_counter()
+            batch = run.next_batch()
+            run.state, metrics = run.train_step(run.state, batch)
+            run.took_step(metrics)
+            _log(run, start)
+            for hook in run.hooks:
+                hook.step(run, metrics)
+    finally:
+        for hook in run.hooks:
+            hook.end(run)
+
+
+def _evaluate(run: Run) -> None:
+    metrics = run.validate()
+    line = run.line("validation", metrics)
+    for hook in run.hooks:
+        hook.log(run, line)
+    for hook in run.hooks:
+        hook.epoch(run, metrics)
+
+
+def _log(run: Run, start: float) -> None:
+    """Writes a training line where one is due; fetching its metrics waits for the devices."""
+    due = run.step % run.plan.log_every == 0 or run.step == run.plan.total_steps
+    if due:
+        run.collect()
+    run.spend(time.perf_counter() - start)
+    if due:
+        line = run.training_line()
+        line["values"]["learning_rate"] = run.current_learning_rate()
+        for hook in run.hooks:
+            hook.log(run, line)
+        run.agree_to_end()

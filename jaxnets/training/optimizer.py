@@ -1,0 +1,79 @@
+"""The optimizer of a recipe: optax's parts, in PyTorch's order and conventions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import config_dict
+
+from jaxnets.config import steps
+
+
+def make_schedule(
+    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int
+) -> optax.Schedule:
+    """The learning rate by step: linear warm-up from 0, then constant, steps or a cosine to the end."""
+
+    def duration(prefix: str) -> int:
+        size = {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
+        return steps(config, prefix, **size) or 0
+
+    peak = config.optimizer.learning_rate
+    warmup = duration("schedule.warmup_")
+    if config.schedule.name == "cosine":
+        remaining = max(total_steps - warmup, 1)
+        main = optax.cosine_decay_schedule(peak, remaining, alpha=config.schedule.final_fraction)
+    elif config.schedule.name == "step":
+        main = optax.exponential_decay(
+            peak,
+            duration("schedule.decay_every_"),
+            config.schedule.decay_factor,
+            staircase=True,
+        )
+    else:
+        main = optax.constant_schedule(peak)
+    if warmup == 0:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def make_optimizer(
+    config: config_dict.ConfigDict, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Clipping, coupled decay, SGD or Adam, decoupled decay, the schedule, and the hooks' multiplier.
+
+    Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update
+    (AdamW). Momentum is torch's: buffer = momentum * buffer + gradient, no dampening.
+    """
+    rule = config.optimizer
+    decay = optax.add_decayed_weights(rule.weight_decay) if rule.weight_decay else None
+    if rule.name == "adam":
+        core = optax.scale_by_adam(b1=rule.beta1, b2=rule.beta2, eps=rule.epsilon)
+    elif rule.momentum:
+        core = optax.trace(rule.momentum, nesterov=rule.nesterov)
+    else:
+        core = optax.identity()
+    parts = [
+        optax.clip_by_global_norm(config.train.clip_norm) if config.train.clip_norm else None,
+        None if rule.decoupled else decay,
+        core,
+        decay if rule.decoupled else None,
+        optax.scale_by_learning_rate(schedule),
+        optax.inject_hyperparams(optax.scale)(step_size=1.0),
+    ]
+    return optax.chain(*(part for part in parts if part is not None))
+
+
+def set_multiplier(opt_state: Any, value: float) -> Any:
+    """The optimizer's state with the learning rate multiplied by `value` from the next step on."""
+    return optax.tree.set(opt_state, step_size=jnp.asarray(value, _multiplier(opt_state).dtype))
+
+
+def get_multiplier(opt_state: Any) -> float:
+    """What the learning rate is multiplied by; 1 unless a hook changed it."""
+    return float(jax.device_get(_multiplier(opt_state)))
+
+
+def _multiplier(opt_state: Any) -> jax.Array:
+    return optax.tree.get(opt_state, "step_size")

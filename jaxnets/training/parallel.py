@@ -1,0 +1,134 @@
+"""The one place that knows how many devices and processes there are."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.errors import ConfigError, MachineError
+from jaxnets.training.preprocess import Batch
+
+AXIS = "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """`jit` on one device, `pmap` over all devices of all processes otherwise.
+
+    The state has no device axis: every device holds all of it.
+    """
+
+    count: int
+    local_count: int
+    process_index: int
+    process_count: int
+
+    @classmethod
+    def all(cls) -> "Devices":
+        """All devices that JAX sees."""
+        return cls(
+            count=jax.device_count(),
+            local_count=jax.local_device_count(),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    @property
+    def axis_name(self) -> str | None:
+        """The axis over which steps sum; None on one device."""
+        return AXIS if self.count > 1 else None
+
+    @property
+    def is_first(self) -> bool:
+        """True in the process that writes files and prints."""
+        return self.process_index == 0
+
+    def check_batch_size(self, batch_size: int, what: str, mend: str) -> None:
+        """Raises ConfigError where the devices do not divide a global batch."""
+        if batch_size % self.count:
+            raise ConfigError(
+                f"{what} of {batch_size} is not divided by {self.count} devices: {mend}"
+            )
+
+    def compile_step(self, step: Callable[..., Any], *, donate: bool) -> "CompiledStep":
+        """A jitted or pmapped (state, batch) function; `donate` gives up the old state's memory."""
+        donated = (0,) if donate else ()
+        if self.axis_name is None:
+            return CompiledStep(jax.jit(step, donate_argnums=donated))
+        mapped = jax.pmap(
+            step,
+            axis_name=self.axis_name,
+            in_axes=(None, 0),
+            out_axes=None,
+            donate_argnums=donated,
+        )
+        return CompiledStep(mapped)
+
+    def place(self, batch: Batch) -> Batch:
+        """The share of a batch that this process read, laid out for its devices."""
+        if self.axis_name is None:
+            return jax.device_put(batch)
+        return jax.tree.map(
+            lambda x: np.reshape(x, (self.local_count, -1, *np.shape(x)[1:])), batch
+        )
+
+    def share(self, size: int) -> slice:
+        """Which part of a global batch of `size` this process reads."""
+        each = size // self.process_count
+        return slice(self.process_index * each, (self.process_index + 1) * each)
+
+    def any(self, signal_number: int | None) -> int | None:
+        """A signal that reached any process, or None; all processes call it at the same step."""
+        if self.process_count == 1:
+            return signal_number
+        from jax.experimental import multihost_utils
+
+        seen = multihost_utils.process_allgather(np.asarray(signal_number or 0))
+        return int(np.max(seen)) or None
+
+    def barrier(self, name: str) -> None:
+        """Waits for all processes."""
+        if self.process_count > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(name)
+
+
+class CompiledStep:
+    """A step that is compiled ahead of time, once for each shape of batch."""
+
+    def __init__(self, function: Any):
+        self._function = function
+        self._compiled: dict[tuple[Any, ...], Any] = {}
+
+    def compile(self, state: Any, batch: Batch) -> None:
+        """Compiles for batches of this shape."""
+        self._compiled[_shapes(batch)] = self._function.lower(state, batch).compile()
+
+    def __call__(self, state: Any, batch: Batch) -> Any:
+        if _shapes(batch) not in self._compiled:
+            self.compile(state, batch)
+        return self._compiled[_shapes(batch)](state, batch)
+
+
+def _shapes(batch: Batch) -> tuple[Any, ...]:
+    return tuple((name, np.shape(batch[name])) for name in sorted(batch))
+
+
+def initialize_distributed(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the other processes; without addresses JAX asks SLURM, Open MPI or Kubernetes itself.
+
+    Raises MachineError where they cannot be joined.
+    """
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise MachineError(
+            f"--distributed: the other processes could not be joined ({reason}); "
+            "give --coordinator=HOST:PORT --num_processes=N --process_id=I"
+        ) from error

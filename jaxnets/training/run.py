@@ -1,0 +1,252 @@
+"""A run in progress: what hooks may read, and the few things they may ask for."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import jax
+from ml_collections import config_dict
+
+from jaxnets.errors import CheckpointError
+from jaxnets.training.checkpoint import Checkpoints
+from jaxnets.training.optimizer import get_multiplier, set_multiplier
+from jaxnets.training.parallel import CompiledStep, Devices
+from jaxnets.training.preprocess import Batch
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import Metrics, add_metrics
+
+if TYPE_CHECKING:
+    from jaxnets.training.hooks import Hook
+
+Line = dict[str, Any]
+"""A line of metrics.jsonl: step, epoch, split, values, and for training images_per_second, data_wait."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Durations in steps; None where there is no such event."""
+
+    total_steps: int
+    steps_per_epoch: int
+    log_every: int
+    evaluate_every: int | None
+    save_every: int | None
+    histograms_every: int | None = None
+
+
+class Batches(Protocol):
+    """An endless iterator of training batches with a position."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+    def __next__(self) -> Batch: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclasses.dataclass
+class Run:
+    """What the loop moves forward. Hooks read it; they change it through its methods alone."""
+
+    config: config_dict.ConfigDict
+    workdir: Path
+    plan: Plan
+    devices: Devices
+    state: TrainState
+    train_step: CompiledStep
+    evaluate: Callable[[TrainState], dict[str, float]]
+    batches: Batches
+    checkpoints: Checkpoints
+    hooks: "Sequence[Hook]"
+    learning_rate: Callable[[int], Any]
+    bits: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    step: int = 0
+    seconds: float = 0.0
+    stop_reason: str | None = None
+    interrupted: int | None = None  # the signal's number
+    best_step: int | None = None
+    restored_step: int | None = None
+    last_epoch: dict[str, Any] | None = None
+    _signal: int | None = None
+    _evaluated: int | None = None
+    _save_wanted: bool = False
+    _pending: list[Metrics] = dataclasses.field(default_factory=list)
+    _interval: dict[str, Any] | None = None
+    _epoch: dict[str, Any] | None = None
+    _interval_seconds: float = 0.0
+    _waited: float = 0.0
+
+    def stop(self, reason: str) -> None:
+        """Ends training after this step, for good: a resume does not go on."""
+        self.stop_reason = self.stop_reason or reason
+
+    def interrupt(self, signal_number: int) -> None:
+        """Ends this process after this step and a save; the same command goes on from there."""
+        self._signal = self._signal or signal_number
+        if self.devices.process_count == 1:
+            self.interrupted = self._signal
+
+    def want_save(self, *, best: bool = False) -> None:
+        """Asks for a checkpoint at this step, and names it the best one so far."""
+        self._save_wanted = True
+        if best:
+            self.best_step = self.step
+
+    def scale_learning_rate(self, value: float) -> None:
+        """Multiplies the scheduled learning rate by `value` from the next step on."""
+        self.state = self.state.replace(opt_state=set_multiplier(self.state.opt_state, value))
+
+    def current_learning_rate(self) -> float:
+        """The rate of the step that was taken last, or is about to be taken first."""
+        scheduled = float(self.learning_rate(max(self.step - 1, 0)))
+        return scheduled * get_multiplier(self.state.opt_state)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, as a fraction."""
+        return self.step / self.plan.steps_per_epoch
+
+    @property
+    def ending(self) -> bool:
+        """True when no further step is to be taken now."""
+        return (
+            self.step >= self.plan.total_steps
+            or self.stop_reason is not None
+            or self.interrupted is not None
+        )
+
+    def evaluation_due(self) -> bool:
+        """True once at each multiple of the plan's period, and at the end; never when interrupted."""
+        if self._evaluated == self.step or self.step == 0 or self.interrupted is not None:
+            return False
+        every = self.plan.evaluate_every
+        return every is not None and (self.step % every == 0 or self.ending)
+
+    def save_due(self) -> bool:
+        """True where the period, a hook or the end asks for a checkpoint."""
+        every = self.plan.save_every
+        periodic = every is not None and self.step % every == 0 and self.step > 0
+        due = periodic or self._save_wanted or (self.ending and self.step > 0)
+        return due and self.step != self.restored_step
+
+    def validate(self) -> dict[str, float]:
+        """Evaluates now; the plan counts it as done at this step."""
+        self._evaluated = self.step
+        return self.evaluate(self.state)
+
+    def next_batch(self) -> Batch:
+        """The next batch on the devices; the time spent waiting for it is noted."""
+        start = time.perf_counter()
+        batch = next(self.batches)
+        self._waited += time.perf_counter() - start
+        return self.devices.place(batch)
+
+    def took_step(self, metrics: Metrics) -> None:
+        """Counts a step; its metrics stay on the device until a line is written."""
+        self.step += 1
+        self._pending.append(metrics)
+
+    def spend(self, seconds: float) -> None:
+        """Counts time spent on training steps."""
+        self.seconds += seconds
+        self._interval_seconds += seconds
+
+    def training_line(self) -> Line:
+        """The line of the steps since the last one, which begins a new interval."""
+        self.collect()
+        sums, self._interval = self._interval or {}, None
+        seconds, self._interval_seconds = self._interval_seconds, 0.0
+        waited, self._waited = self._waited, 0.0
+        return {
+            **self.line("train", averages(sums)),
+            "images_per_second": sums["examples"] / max(seconds, 1e-9),
+            "data_wait": min(waited / max(seconds, 1e-9), 1.0),
+        }
+
+    def agree_to_end(self) -> None:
+        """Lets an interruption of one process reach all: they must leave the loop at the same step."""
+        self.interrupted = self.devices.any(self._signal)
+
+    def line(self, split: str, values: dict[str, float]) -> Line:
+        """A line of metrics.jsonl at this step."""
+        return {"step": self.step, "epoch": self.epoch, "split": split, "values": values}
+
+    def collect(self) -> None:
+        """Fetches the metrics of the steps since the last time, and adds them up in their order."""
+        first = self.step - len(self._pending)
+        for number, metrics in enumerate(jax.device_get(self._pending), first + 1):
+            self._interval = add_metrics(self._interval, metrics)
+            self._epoch = add_metrics(self._epoch, metrics)
+            if number % self.plan.steps_per_epoch == 0:
+                self.last_epoch, self._epoch = averages(self._epoch), None
+        self._pending = []
+
+    def save(self) -> None:
+        """Writes a checkpoint of everything: state, data position, hooks, and what the bits depend on."""
+        self.collect()
+        self._save_wanted = False
+        if self.devices.is_first:
+            position = {
+                "step": self.step,
+                "data": self.batches.state(),
+                "hooks": {hook.name: hook.state() for hook in self.hooks},
+                "seconds": self.seconds,
+                "stop_reason": self.stop_reason,
+                "best_step": self.best_step,
+                "evaluated": self._evaluated,
+                "interval": self._interval,
+                "epoch_sums": self._epoch,
+                "last_epoch": self.last_epoch,
+                "interval_seconds": self._interval_seconds,
+                "waited": self._waited,
+                "bits": self.bits,
+            }
+            self.checkpoints.save(self.step, self.state, position, protect=self.best_step)
+        self.restored_step = self.step
+        self.devices.barrier(f"saved {self.step}")
+
+    def resume(self, step: int, *, allow_different_bits: bool = False) -> None:
+        """Goes on from a checkpoint of this run.
+
+        Raises CheckpointError where it was made under conditions that give other bits.
+        """
+        state, position = self.checkpoints.restore(step, self.state)
+        changed = {
+            name: (value, self.bits.get(name))
+            for name, value in position["bits"].items()
+            if self.bits.get(name) != value
+        }
+        if changed and not allow_different_bits:
+            told = ", ".join(
+                f"{name}: {was!r} then, {now!r} now" for name, (was, now) in changed.items()
+            )
+            raise CheckpointError(
+                f"going on from step {step} would not give the same bits ({told}); "
+                "go on all the same with --allow_different_bits"
+            )
+        self.state = state
+        self.step = self.restored_step = position["step"]
+        self.batches.restore(position["data"])
+        for hook in self.hooks:
+            if hook.name in position["hooks"]:
+                hook.restore(position["hooks"][hook.name])
+        self.seconds = position["seconds"]
+        self.stop_reason = position["stop_reason"]
+        self.best_step = position["best_step"]
+        self._evaluated = position["evaluated"]
+        self._interval, self._epoch = position["interval"], position["epoch_sums"]
+        self.last_epoch = position["last_epoch"]
+        self._interval_seconds, self._waited = position["interval_seconds"], position["waited"]
+
+
+def averages(sums: dict[str, Any]) -> dict[str, float]:
+    """Means from sums and counts: loss, accuracy and, for training, gradient_norm."""
+    means = {
+        "loss": sums["loss"] / sums["normalizer"],
+        "accuracy": sums["correct"] / sums["examples"],
+    }
+    if "gradient_norm" in sums:
+        means["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
+    return means

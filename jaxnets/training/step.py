@@ -1,0 +1,174 @@
+"""One training step and one evaluation step: pure functions of state and batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxnets.training.loss import Loss
+from jaxnets.training.preprocess import Batch, Preprocess
+from jaxnets.training.state import TrainState, Tree
+
+Metrics = dict[str, jax.Array]
+"""Sums and counts, which add up exactly over batches, devices and processes."""
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[TrainState, Batch], Metrics]
+
+AUGMENTATION_STREAM, DROPOUT_STREAM = 0, 1
+
+
+def make_train_step(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    preprocess: Preprocess,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """A step (state, batch) -> (state, metrics), mapped over `axis_name` where there is one.
+
+    Gradients, losses and their normaliser are summed over the parts of the batch and over the axis,
+    and divided once. With `accumulate` > 1 the batch is computed in that many parts, one after another,
+    batch statistics following each part. The moving average's decay is min(ema_decay, (1 + t) / (10 + t)),
+    so that its first values are not the initial weights. Metrics: loss and its normalizer, correct,
+    examples, gradient_norm and steps (1).
+    """
+
+    def loss_of_part(
+        params: Tree, batch_stats: Tree, part: tuple[jax.Array, ...], key: jax.Array
+    ) -> tuple[jax.Array, tuple[Tree, Metrics]]:
+        inputs, targets, weight = part
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            inputs,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        terms = loss(outputs, targets, weight)
+        sums = {
+            "loss": terms.total,
+            "normalizer": terms.normalizer,
+            **_counts(outputs, targets, weight),
+        }
+        return terms.total, (updates.get("batch_stats", {}), sums)
+
+    gradient_of_part = jax.grad(loss_of_part, has_aux=True)
+
+    def sums_over_parts(
+        state: TrainState, parts: tuple[jax.Array, ...], key: jax.Array
+    ) -> tuple[Tree, Tree, Metrics]:
+        if accumulate == 1:
+            gradient, (batch_stats, sums) = gradient_of_part(
+                state.params, state.batch_stats, parts, key
+            )
+            return gradient, batch_stats, sums
+
+        def add(batch_stats: Tree, numbered: tuple[Any, ...]) -> tuple[Tree, tuple[Tree, Metrics]]:
+            number, part = numbered
+            part_key = jax.random.fold_in(key, number)
+            gradient, (batch_stats, sums) = gradient_of_part(
+                state.params, batch_stats, part, part_key
+            )
+            return batch_stats, (gradient, sums)
+
+        split = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), parts)
+        batch_stats, stacked = lax.scan(add, state.batch_stats, (jnp.arange(accumulate), split))
+        gradient, sums = jax.tree.map(lambda x: x.sum(axis=0), stacked)
+        return gradient, batch_stats, sums
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.wrap_key_data(state.key)
+        inputs, targets = preprocess(batch, jax.random.fold_in(key, AUGMENTATION_STREAM))
+        dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), state.step)
+        if axis_name is not None:
+            dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
+        parts = (inputs, targets, batch["weight"].astype(targets.dtype))
+        gradient, batch_stats, sums = sums_over_parts(state, parts, dropout_key)
+        if axis_name is not None:
+            gradient, sums = lax.psum((gradient, sums), axis_name)
+            batch_stats = lax.pmean(batch_stats, axis_name)
+        gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            **sums,
+            "gradient_norm": optax.tree.norm(gradient),
+            "steps": jnp.ones((), jnp.int32),
+        }
+        return (
+            state.replace(
+                step=state.step + 1,
+                params=params,
+                batch_stats=batch_stats,
+                opt_state=opt_state,
+                ema=_moved(state, params, ema_decay),
+            ),
+            metrics,
+        )
+
+    return train_step
+
+
+def _moved(state: TrainState, params: Tree, decay: float | None) -> Tree:
+    if decay is None or state.ema is None:
+        return state.ema
+    step = state.step.astype(jnp.float32)
+    share = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(
+        lambda old, new: old + share.astype(old.dtype) * (new - old), state.ema, params
+    )
+
+
+def make_eval_step(
+    model: nn.Module,
+    loss: Loss,
+    *,
+    preprocess: Preprocess,
+    ema: bool = True,
+    axis_name: str | None = None,
+) -> EvalStep:
+    """A step (state, batch) -> sums over the batch, each example counted with its weight (0 for padding).
+
+    Sums: loss, normalizer, correct, examples, and confusion [K, K] by (label, prediction).
+    """
+
+    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+        inputs, targets = preprocess(batch, jax.random.wrap_key_data(state.key))
+        outputs = model.apply(state.variables(ema=ema), inputs, train=False)
+        weight = batch["weight"].astype(targets.dtype)
+        terms = loss(outputs, targets, weight)
+        predicted = jax.nn.one_hot(
+            jnp.argmax(outputs, axis=-1), targets.shape[-1], dtype=weight.dtype
+        )
+        sums = {
+            "loss": terms.total,
+            "normalizer": terms.normalizer,
+            **_counts(outputs, targets, weight),
+            "confusion": jnp.einsum("b,bl,bp->lp", weight, targets, predicted),
+        }
+        return sums if axis_name is None else lax.psum(sums, axis_name)
+
+    return eval_step
+
+
+def _counts(outputs: jax.Array, targets: jax.Array, weight: jax.Array) -> Metrics:
+    right = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
+    return {"correct": jnp.sum(right * weight), "examples": jnp.sum(weight)}
+
+
+def add_metrics(total: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds fetched sums in double precision; `total` None begins."""
+    return {name: (total[name] if total else 0) + _as_double(value) for name, value in more.items()}
+
+
+def _as_double(value: Any) -> Any:
+    array = jax.device_get(value).astype("float64")
+    return float(array) if array.ndim == 0 else array

@@ -1,0 +1,45 @@
+"""Trains a network: python scripts/train.py --config=configs/lung_resnet.py[:VARIANT]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxnets import config as recipes
+from jaxnets.app import command, environment, run
+from jaxnets.errors import ConfigError
+from jaxnets.training import parallel
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory (runs/CONFIG-VARIANT-sSEED).")
+PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the whole recipe and exit.")
+ALLOW_DIFFERENT_BITS = flags.DEFINE_bool(
+    "allow_different_bits", False, "Resume although the machine or versions have changed."
+)
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with other processes (docs/scale.md).")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; None detects it.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many; None detects it.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is; None detects it.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses nothing itself: flags in, one call."""
+    if arguments:
+        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    spec, overrides = command.recipe(CONFIG)
+    if PRINT_CONFIG.value:
+        print(recipes.load(spec, overrides))
+        return
+    if DISTRIBUTED.value:
+        parallel.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    options = run.Options(
+        workdir=Path(WORKDIR.value) if WORKDIR.value else None,
+        allow_different_bits=ALLOW_DIFFERENT_BITS.value,
+        command=environment.command(),
+    )
+    run.train(spec, overrides, options)
+
+
+if __name__ == "__main__":
+    command.execute(main)
