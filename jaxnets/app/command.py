@@ -11,9 +11,13 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from jaxnets import config as recipes
+from jaxnets.app.allocator import keep_freed_memory
 from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
+KEEP_MEMORY = flags.DEFINE_bool(
+    "keep_memory", True, "Keep freed memory (glibc): faster steps on CPUs, for a lasting peak."
+)
 CONFIG_PREFIX = "--config."
 FAULT = 1
 
@@ -28,6 +32,8 @@ def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _raise_interrupted)
     try:
         arguments = _parse(sys.argv)
+        if KEEP_MEMORY.value:
+            keep_freed_memory()
         main(arguments[1:])
     except JaxnetsError as error:
         _leave(str(error), error.exit_code)

@@ -252,6 +252,9 @@ def _members(archive: Path) -> Iterator[_Member]:
             if not info.isdir():
                 opener = partial(_open_in_tar, tarred, info)
                 yield _Member(info.name, info.size, info.isreg(), opener)
+        # The compression's own checksum is compared at the file's end, which lies beyond tar's.
+        while tarred.fileobj is not None and tarred.fileobj.read(_CHUNK):
+            pass
 
 
 def _open_in_tar(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

@@ -180,7 +180,7 @@ def _lay_out(
             origin = staging / "unpacked"
             origin.mkdir(exist_ok=True)  # an archive may hold nothing that is wanted
         ready = staging / "ready"
-        files = layout.find(origin)
+        files = _files_below(layout, origin)
         for done, (place, file) in enumerate(files, 1):
             _link(file, ready / place)
             if progress:
@@ -192,6 +192,19 @@ def _lay_out(
         shutil.rmtree(staging)
     _write_marker(folder, record)
     return Prepared(**record, path=str(folder), already=False)
+
+
+def _files_below(layout: Layout, origin: Path) -> list[tuple[str, Path]]:
+    """Finds the set in a folder whose own folders may be named anyhow, three deep at most."""
+    fault = None
+    for pattern in (".", "*", "*/*", "*/*/*"):
+        for folder in [origin] if pattern == "." else sorted(origin.glob(f"{pattern}/")):
+            try:
+                return layout.find(folder)
+            except DataError as error:
+                fault = fault or error
+    assert fault is not None
+    raise fault
 
 
 def _link(file: Path, target: Path) -> None:

@@ -148,6 +148,9 @@ def test_official_bytes_are_asked_for_unless_told_otherwise(tmp_path):
         MNIST(tmp_path, counts=COUNTS)
 
 
+OFFICIAL_FINGERPRINT = "780963255e7bb712a53b7974937170faa9391b4fa0e715960572010870375489"
+
+
 @pytest.mark.skipif(
     not os.path.isdir(os.path.join(os.environ.get("JAXNETS_DATA", "nowhere"), "mnist")),
     reason="JAXNETS_DATA has no mnist",
@@ -156,5 +159,6 @@ def test_official_files():
     source = MNIST(os.environ["JAXNETS_DATA"])
     assert len(source) == 70_000
     assert source.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert source.fingerprint == OFFICIAL_FINGERPRINT
     # The published mean of the training pixels, 0.1307 of 255.
     assert round(source.images[source.official_split["train"]].mean() / 255, 4) == 0.1307

@@ -1,0 +1,38 @@
+"""The job of getting a data set ready."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxnets import config as recipes
+from jaxnets.app.screen import Screen
+from jaxnets.data import prepare as data
+from jaxnets.errors import ConfigError
+
+NAMES = ("lc25000_lung", "mnist", "cifar10")
+
+
+def prepare(
+    names: Sequence[str], *, root: str | None, from_path: str | None, kaggle: bool = False
+) -> None:
+    """Lays out one data set under the data folder, and says what is there.
+
+    Raises ConfigError for a wrong name, DataError for files that are missing or damaged.
+    """
+    if len(names) != 1 or names[0] not in NAMES:
+        given = f"{names[0]!r} is no data set{recipes.nearest(names[0], NAMES)}: " if names else ""
+        raise ConfigError(f"{given}name one of {', '.join(NAMES)}")
+    screen = Screen()
+    config = recipes.recipe()
+    if root is not None:
+        config.data.root = root
+    folder = recipes.data_root(config)
+    with screen.phase("prepare") as phase, screen.counter("prepare") as progress:
+        done = data.prepare(
+            names[0],
+            folder,
+            from_path=Path(from_path) if from_path else None,
+            kaggle=kaggle,
+            progress=progress,
+        )
+        was = "was ready" if done.already else "is ready"
+        phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"

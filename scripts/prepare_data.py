@@ -1,0 +1,20 @@
+"""Gets a data set ready: python scripts/prepare_data.py lc25000_lung|mnist|cifar10 [--from=PATH]."""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from jaxnets.app import command, prepare
+
+ROOT = flags.DEFINE_string("root", None, "Data folder; None takes $JAXNETS_DATA, else ./data.")
+FROM = flags.DEFINE_string("from", None, "A folder or archive that is already here.")
+KAGGLE = flags.DEFINE_bool("kaggle", False, "LC25000 from Kaggle (pip install kagglehub).")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The data set's name is the one argument."""
+    prepare.prepare(arguments, root=ROOT.value, from_path=FROM.value, kaggle=KAGGLE.value)
+
+
+if __name__ == "__main__":
+    command.execute(main)
