@@ -1,0 +1,34 @@
+"""Train, check and trust image classifiers in JAX and Flax, each result beside its published one.
+
+import jaxnets
+
+network = jaxnets.load("runs/lung_resnet-scratch-s0")
+print(network.predict("slide.png")[0].label)
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxnets.app.predict import Predictor
+
+
+def load(run_dir: str | os.PathLike[str]) -> "Predictor":
+    """The trained network of a run directory: `predict(images)`, `classes`, `preprocess`.
+
+    Raises ConfigError where it is no run directory, CheckpointError where no checkpoint is whole.
+    """
+    from jaxnets.app import predict  # what uses one part of the package need not load all of it
+
+    return predict.load(run_dir)
+
+
+def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """Trains the recipe `PATH` or `PATH:VARIANT`; the result, as in result.json.
+
+    `overrides` are fields by dotted path; options are those of `jaxnets.app.run.Options`: `workdir`,
+    `hooks` (more of `jaxnets.training.hooks.Hook`) and `allow_different_bits`.
+    """
+    from jaxnets.app import run
+
+    return run.train(config, overrides, run.Options(**options))

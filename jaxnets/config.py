@@ -250,8 +250,8 @@ def require_field(path: str) -> None:
     """Raises ConfigError, naming the nearest, where no field has this path."""
     if path in FIELDS or any(field.startswith(path + ".") for field in FIELDS):
         return
-    leaf_twins = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
-    hint = f" (did you mean {leaf_twins[0]}?)" if leaf_twins else nearest(path, FIELDS)
+    twins = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
+    hint = nearest(path, FIELDS if "." in path else twins) or nearest(path, FIELDS)
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +64,8 @@ def git_commit() -> str | None:
 
 
 def command() -> str:
-    """The command line as it was typed."""
-    return " ".join(["python", *sys.argv])
+    """The command line, quoted as a shell needs it."""
+    return shlex.join(["python", *sys.argv])
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -230,10 +230,15 @@ def _compile(run: Run, data: Data, screen: Screen) -> None:
         return
     with screen.phase("compile") as phase:
         batch = next(iter(data.train_batches(run.devices)))
-        size, last = run.config.train.batch_size, len(data.split.train) % run.config.train.batch_size
+        size, last = (
+            run.config.train.batch_size,
+            len(data.split.train) % run.config.train.batch_size,
+        )
         short = last if not run.config.train.drop_last else 0
         for rows in {min(size, len(data.split.train)), short} - {0}:
-            part = {name: values[: rows // run.devices.process_count] for name, values in batch.items()}
+            part = {
+                name: values[: rows // run.devices.process_count] for name, values in batch.items()
+            }
             run.train_step.compile(run.state, run.devices.place(part))
         phase.text = f"training step, {environment.lowering()}, on {environment.hardware()}"
 

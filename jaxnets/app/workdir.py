@@ -92,13 +92,20 @@ def keep_split(workdir: Path, text: str) -> None:
 
     Raises DataError where the data have changed since the run began.
     """
+    if (workdir / SPLIT).is_file():
+        require_split(workdir, text)
+    else:
+        write_whole(workdir / SPLIT, text)
+
+
+def require_split(workdir: Path, text: str) -> None:
+    """Raises DataError unless split.csv is `text`."""
     path = workdir / SPLIT
-    if path.is_file() and path.read_text() != text:
+    if not path.is_file() or path.read_text() != text:
         raise DataError(
             f"{path} does not fit the data: files have come, gone or changed since the run began; "
             "restore them or choose another --workdir"
         )
-    write_whole(path, text)
 
 
 def keep_manifest(workdir: Path, manifest: dict[str, Any]) -> None:

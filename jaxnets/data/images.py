@@ -123,6 +123,11 @@ def resize_image(
     return np.array(resized).reshape(size, size, channels)
 
 
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """uint8[H, W, 3] to luma uint8[H, W, 1], by ITU-R 601's weights as Pillow's mode L."""
+    return np.array(Image.fromarray(image).convert("L"))[..., None]
+
+
 def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes); copy it again, or remove it")

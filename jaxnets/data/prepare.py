@@ -196,15 +196,14 @@ def _lay_out(
 
 def _files_below(layout: Layout, origin: Path) -> list[tuple[str, Path]]:
     """Finds the set in a folder whose own folders may be named anyhow, three deep at most."""
-    fault = None
-    for pattern in (".", "*", "*/*", "*/*/*"):
-        for folder in [origin] if pattern == "." else sorted(origin.glob(f"{pattern}/")):
-            try:
-                return layout.find(folder)
-            except DataError as error:
-                fault = fault or error
-    assert fault is not None
-    raise fault
+    below = [folder for depth in ("*/", "*/*/", "*/*/*/") for folder in sorted(origin.glob(depth))]
+    faults = []
+    for folder in (origin, *below):
+        try:
+            return layout.find(folder)
+        except DataError as error:
+            faults.append(error)
+    raise faults[0]
 
 
 def _link(file: Path, target: Path) -> None:

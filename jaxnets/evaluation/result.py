@@ -49,7 +49,7 @@ def closing_block(
     workdir: Path,
     published: Mapping[str, Any] | None,
 ) -> str:
-    """At most 12 lines: what was trained, ours beside the published number, split, speed, where, what next."""
+    """At most 12 lines: what was trained, ours beside the published number, split, speed, what next."""
     label = result["name"]
     indent = max(22, len(label) + 2)
     auxiliary = result["auxiliary_parameters"]

@@ -154,7 +154,7 @@ def _columns(x: jax.Array, extent: Pair, strides: Pair, padding: Padding) -> jax
 
 
 def _spread(values: jax.Array, corner: Pair, size: tuple[int, ...], strides: Pair) -> jax.Array:
-    """Lays `values` on a grid of `size` from `corner` on, `strides` apart, zeros between; cuts what sticks out."""
+    """Lays `values` on a grid of zeros of `size`, from `corner` on, `strides` apart; cuts what sticks out."""
     edges = [(0, 0, 0)]
     for first, extent, target, stride in zip(corner, values.shape[1:3], size, strides, strict=True):
         edges.append((first, target - (first + (extent - 1) * stride + 1), stride - 1))

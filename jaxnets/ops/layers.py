@@ -11,7 +11,7 @@ from jaxnets.ops.initializers import BiasInitializer, Initializer
 
 
 class Conv(nn.Module):
-    """torch.nn.Conv2d with explicit padding: [B, H, W, C] -> [B, H', W', features]; no bias where `bias_init` is None."""
+    """torch.nn.Conv2d: [B, H, W, C] -> [B, H', W', features]; no bias where `bias_init` is None."""
 
     features: int
     kernel_size: Pair

@@ -1,0 +1,10 @@
+"""Three small runs on drawn tissue, to try reproduce.py: python scripts/reproduce.py smoke."""
+
+from typing import Any
+
+SEEDS = (0, 1, 2)
+
+
+def get_rows() -> list[dict[str, Any]]:
+    """A row a seed."""
+    return [{"config": "configs/lung_resnet.py:smoke", "seed": seed} for seed in SEEDS]

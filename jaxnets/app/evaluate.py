@@ -1,0 +1,75 @@
+"""Score a finished or running run again, from its directory alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnets.app import workdir
+from jaxnets.app.data import open_data
+from jaxnets.app.restore import restore_state
+from jaxnets.app.run import make_evaluator
+from jaxnets.app.screen import Screen
+from jaxnets.data.splits import PARTS
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.metrics import Scores
+from jaxnets.models import create
+from jaxnets.training.checkpoint import write_whole
+from jaxnets.training.parallel import Devices
+
+METRICS = Path("report") / "metrics.json"
+
+
+def evaluate(
+    directory: Path, *, part: str = "test", data_root: str | None = None
+) -> dict[str, Any]:
+    """Scores one part of a run's split with its newest checkpoint; prints, and writes report/metrics.json.
+
+    Raises ConfigError for another part's name or another directory, DataError where the data have changed
+    since, CheckpointError where no checkpoint is whole.
+    """
+    if part not in PARTS:
+        raise ConfigError(f"--split={part!r}: it is one of {', '.join(PARTS)}")
+    config = workdir.read_config(directory)
+    if data_root is not None:
+        config.data.root = data_root
+    if config.model.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    screen = Screen()
+    data = open_data(config, screen)
+    workdir.require_split(directory, data.split.to_csv(data.source))
+    indices = data.split.parts()[part]
+    if len(indices) == 0:
+        raise ConfigError(f"--split={part}: this run has no such examples")
+    devices = Devices.all()
+    state, step = restore_state(directory, config, data.shape)
+    evaluator = make_evaluator(config, create(config.model), data, devices)
+    with screen.phase("evaluate") as phase:
+        scores = evaluator(state, indices)
+        phase.text = f"{scores.examples:,} {part} examples, step {step}"
+    measured = {"split": part, "step": step, **results.test_entry(scores)}
+    (directory / METRICS).parent.mkdir(exist_ok=True)
+    write_whole(directory / METRICS, json.dumps(measured, indent=1) + "\n")
+    screen.say(_table(scores, data.source.classes, measured))
+    screen.line("saved", str(directory / METRICS))
+    return measured
+
+
+def _table(scores: Scores, classes: Any, measured: dict[str, Any]) -> str:
+    low, high = measured["interval"]
+    lines = [
+        f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
+        f"({scores.correct:,} of {scores.examples:,}; Wilson, 95 %)  loss {scores.loss:.4f}",
+        "",
+    ]
+    width = max(len(name) for name in classes) + 2
+    columns = [max(len(name), 6) for name in classes]
+    header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
+    lines.append(f"{'true, told as':<{width}}{header}  recall")
+    for number, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
+        counts = "  ".join(f"{n:>{size},}" for n, size in zip(row, columns, strict=True))
+        recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
+        lines.append(f"{name:<{width}}{counts}  {recall}")
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""What is kept of a finished run: small files under results/, the same on every machine."""
+
+from pathlib import Path
+
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets.app import workdir
+from jaxnets.app.tables import Row
+from jaxnets.errors import ConfigError, DataError, MachineError
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.result import Result
+from jaxnets.training.checkpoint import write_whole
+from jaxnets.training.hooks.writers import METRICS
+
+
+def finished(folder: Path, recipe: config_dict.ConfigDict) -> Result | None:
+    """The complete result of a run directory or of a folder under results/; None where there is none.
+
+    Raises ConfigError where it is of another recipe, DataError where it cannot be read.
+    """
+    try:
+        result = results.read(folder)
+    except ValueError as error:
+        raise DataError(
+            f"{folder / results.RESULT} is damaged ({error}): move it away and run again"
+        ) from error
+    if result is not None:
+        _require_same(folder, recipe)
+    return result
+
+
+def keep(row: Row, run: Path, target: Path) -> Result | None:
+    """Copies config.json, metrics.jsonl and result.json of a finished run; None where it is not finished.
+
+    The copies do not say where data lay on this machine, and their command is the row's own.
+    result.json is written last: a folder without it is not complete. Raises what `finished` raises, and
+    MachineError where a file cannot be written.
+    """
+    result = finished(run, row.recipe)
+    if result is None:
+        return None
+    config = workdir.read_config(run)
+    for path in workdir.FREE_FIELDS:
+        recipes.set_field(config, path, recipes.FIELDS[path].default)
+    kept = {
+        **result,
+        "command": row.command(),
+        "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
+    }
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        write_whole(target / workdir.CONFIG, recipes.to_json(config))
+        write_whole(target / METRICS, (run / METRICS).read_text())
+        write_whole(target / results.RESULT, results.to_json(kept))
+    except OSError as error:
+        raise MachineError(
+            f"{run} is complete, but {error.filename} cannot be used ({error.strerror}): "
+            "mend that, and the same command copies its result"
+        ) from error
+    return kept
+
+
+def _require_same(folder: Path, recipe: config_dict.ConfigDict) -> None:
+    there = workdir.read_config(folder)
+    changed = {
+        path: values
+        for path, values in recipes.differences(there, recipe).items()
+        if path not in workdir.FREE_FIELDS and (path, values[1]) != ("model.num_classes", 0)
+    }
+    if changed:
+        told = ", ".join(
+            f"{path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items()
+        )
+        raise ConfigError(
+            f"{folder} holds a result of another recipe ({told}): "
+            "move it away, or give the row another 'name'"
+        )

@@ -1,0 +1,237 @@
+"""Classify images with a trained network."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import models
+from jaxnets.app import workdir
+from jaxnets.app.restore import restore_state
+from jaxnets.app.screen import Screen
+from jaxnets.data.folder import is_image_name, natural_order
+from jaxnets.data.images import read_image, resize_image, to_grey
+from jaxnets.errors import ConfigError, DataError
+from jaxnets.training.checkpoint import write_whole
+from jaxnets.training.preprocess import normalize, scale
+
+Image = str | os.PathLike[str] | np.ndarray
+"""A path, or pixels uint8[H, W, C] of any size."""
+
+BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The class of an image, how sure the network is of it, and the share of every class."""
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """What is done to pixels before the network sees them."""
+
+    image_size: int
+    resize: str
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    max_pixels: int
+
+    def read(self, image: Image) -> np.ndarray:
+        """uint8[image_size, image_size, channels]; raises DataError for what is no image."""
+        pixels = _checked(image) if isinstance(image, np.ndarray) else self._from_file(image)
+        if self.channels == 1 and pixels.shape[-1] == 3:
+            pixels = to_grey(pixels)
+        if self.channels == 3 and pixels.shape[-1] == 1:
+            pixels = np.repeat(pixels, 3, axis=-1)
+        return resize_image(pixels, self.image_size, self.resize)  # type: ignore[arg-type]
+
+    def _from_file(self, path: str | os.PathLike[str]) -> np.ndarray:
+        return read_image(path, max_pixels=self.max_pixels)
+
+
+class Predictor:
+    """A trained network with its class names and its preprocessing."""
+
+    def __init__(
+        self,
+        config: config_dict.ConfigDict,
+        classes: Sequence[str],
+        channels: int,
+        variables: dict[str, Any],
+    ):
+        self.classes = tuple(classes)
+        self.preprocess = Preprocess(
+            image_size=config.data.image_size,
+            resize=config.data.resize,
+            channels=channels,
+            mean=tuple(config.data.mean),
+            std=tuple(config.data.std),
+            max_pixels=config.data.max_pixels,
+        )
+        self._apply = jax.jit(_probabilities(config, self.preprocess))
+        self._variables = variables
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Shares [B, K] of images uint8[B, image_size, image_size, channels] that are as `read` gives."""
+        padding = -len(images) % BATCH_SIZE
+        padded = np.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        parts = [
+            jax.device_get(self._apply(self._variables, padded[start : start + BATCH_SIZE]))
+            for start in range(0, len(padded), BATCH_SIZE)
+        ]
+        return np.concatenate(parts)[: len(images)] if parts else np.zeros((0, len(self.classes)))
+
+    def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
+        """One prediction an image; an image is a path or uint8[H, W, C] of any size.
+
+        Raises DataError, naming it, for the first that cannot be read.
+        """
+        if isinstance(images, str | os.PathLike) or (
+            isinstance(images, np.ndarray) and images.ndim == 3
+        ):
+            images = [images]
+        pixels = [self.preprocess.read(image) for image in images]
+        return self._tell(self.probabilities(np.stack(pixels))) if pixels else []
+
+    def _tell(self, shares: np.ndarray) -> list[Prediction]:
+        return [
+            Prediction(
+                self.classes[int(row.argmax())],
+                float(row.max()),
+                dict(zip(self.classes, map(float, row), strict=True)),
+            )
+            for row in shares
+        ]
+
+
+def load(run_dir: str | os.PathLike[str]) -> Predictor:
+    """The trained network of a run directory.
+
+    Raises ConfigError where it is no run directory, CheckpointError where no checkpoint is whole.
+    """
+    directory = Path(run_dir)
+    config = workdir.read_config(directory)
+    manifest = workdir.read_manifest(directory)
+    state, _ = restore_state(directory, config, tuple(manifest["input_shape"]))
+    variables = state.variables(ema=config.eval.ema)
+    return Predictor(config, manifest["classes"], manifest["input_shape"][-1], variables)
+
+
+def predict_files(
+    directory: str, paths: Sequence[str], *, csv_path: str | None, json_path: str | None
+) -> None:
+    """Predicts files and folders of images: a line each, and CSV or JSON where asked for.
+
+    Files that cannot be read are named on standard error and the others answered; raises DataError at
+    the end where there were any, ConfigError where there is nothing to predict.
+    """
+    if not paths:
+        raise ConfigError("name images or folders to predict, after --workdir=RUN")
+    predictor = load(directory)
+    files = [file for path in paths for file in _images_of(path)]
+    screen = Screen()
+    rows: list[dict[str, Any]] = []
+    with screen.counter("predict") as progress:
+        for row in _rows(predictor, files, progress):
+            rows.append(row)
+            told = f"{100 * row['confidence']:6.2f} %" if row["error"] is None else row["error"]
+            screen.say(f"{row['file']}  {row['class'] or 'not read'}  {told}")
+    if csv_path:
+        _write(csv_path, _as_csv(rows, predictor.classes))
+    if json_path:
+        _write(json_path, json.dumps(rows, indent=1) + "\n")
+    bad = [row for row in rows if row["error"] is not None]
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(rows)} files could not be read; the others are answered"
+        )
+
+
+def _rows(
+    predictor: Predictor, files: Sequence[str], progress: Callable[[int, int | None], None]
+) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(files), BATCH_SIZE):
+        pixels: list[np.ndarray] = []
+        rows: list[dict[str, Any]] = []
+        for file in files[start : start + BATCH_SIZE]:
+            row: dict[str, Any] = {"file": file, "class": None, "confidence": None, "error": None}
+            try:
+                pixels.append(predictor.preprocess.read(file))
+            except DataError as error:
+                row["error"] = str(error)
+            rows.append(row)
+        answers = iter(predictor.predict(pixels))
+        for row in rows:
+            if row["error"] is None:
+                answer = next(answers)
+                row["class"], row["confidence"] = answer.label, answer.confidence
+                row["probabilities"] = answer.probabilities
+            yield row
+        progress(start + len(rows), len(files))
+
+
+def _probabilities(
+    config: config_dict.ConfigDict, preprocess: Preprocess
+) -> Callable[[Any, jax.Array], jax.Array]:
+    model = models.create(config.model)
+    dtype = jnp.dtype(config.model.dtype)
+
+    def apply(variables: Any, images: jax.Array) -> jax.Array:
+        inputs = normalize(scale(images, dtype), preprocess.mean, preprocess.std)
+        return jax.nn.softmax(model.apply(variables, inputs, train=False))
+
+    return apply
+
+
+def _checked(pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.dtype != np.uint8:
+        raise DataError(
+            f"pixels are {pixels.dtype}{list(pixels.shape)}: give uint8[H, W, 3] or uint8[H, W, 1]"
+        )
+    return pixels
+
+
+def _images_of(path: str) -> list[str]:
+    if not Path(path).is_dir():
+        return [path]
+    found = [str(file) for file in Path(path).rglob("*") if is_image_name(file.name)]
+    if not found:
+        raise DataError(f"{path} holds no image: JPEG, PNG, TIFF and WebP are read")
+    return sorted(found, key=natural_order)
+
+
+def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "class", "confidence", "error", *classes])
+    for row in rows:
+        shares = row.get("probabilities", {})
+        writer.writerow(
+            [row["file"], row["class"], row["confidence"], row["error"]]
+            + [shares.get(name) for name in classes]
+        )
+    return text.getvalue()
+
+
+def _write(path: str, text: str) -> None:
+    if path == "-":
+        print(text, end="")
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(Path(path), text)

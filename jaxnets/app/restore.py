@@ -1,0 +1,50 @@
+"""From a run directory back to a trained network."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+
+from jaxnets import models
+from jaxnets.app import workdir
+from jaxnets.errors import CheckpointError
+from jaxnets.training.checkpoint import Checkpoints
+from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.state import TrainState
+
+
+def restore_state(
+    directory: Path, config: config_dict.ConfigDict, shape: tuple[int, ...]
+) -> tuple[TrainState, int]:
+    """The state that a run was tested with, for inputs of `shape` [H, W, C], and its step.
+
+    That is the newest whole checkpoint, or the best one where the recipe says `eval.use_best`.
+    Raises CheckpointError where no checkpoint is whole or the network is another.
+    """
+    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
+    step, damaged = checkpoints.newest_whole()
+    if step is None:
+        reason = f": {damaged[0]}" if damaged else f" in {checkpoints.folder}"
+        raise CheckpointError(
+            f"no whole checkpoint{reason}; train with --workdir={directory} first"
+        )
+    template = jax.eval_shape(functools.partial(_initial_state, config, shape))
+    state, position = checkpoints.restore(step, template)
+    best = position["best_step"]
+    if config.eval.use_best and best is not None and best != step:
+        return checkpoints.restore(best, template)[0], best
+    return state, step
+
+
+def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> Any:
+    # The shapes of the optimizer's state do not depend on the schedule's lengths.
+    schedule = make_schedule(config, total_steps=1, steps_per_epoch=1)
+    variables = models.initialize(models.create(config.model), jax.random.key(0), (1, *shape))
+    return TrainState.create(
+        variables,
+        make_optimizer(config, schedule),
+        seed=config.seed,
+        with_ema=config.train.ema_decay is not None,
+    )

@@ -1,0 +1,25 @@
+"""Becomes a command that does not outlive its parent: python -I -S tether.py PARENT_PID COMMAND...
+
+Run by its path, so that nothing else is imported: `jaxnets.app.child` puts it before what it starts.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> None:
+    """Asks Linux for SIGTERM when the parent dies, however it dies, and executes the command."""
+    parent, *command = sys.argv[1:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before it could be asked for
+        sys.exit(128 + signal.SIGTERM)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Our side of a comparison: a network, its state and its step, from a recipe."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.training.loss import make_loss
+from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.preprocess import Batch, make_preprocess
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import TrainStep, make_train_step
+
+CHANNELS, CLASSES = {"lenet5": 1, "resnet50": 3}, {"lenet5": 10, "resnet50": 3}
+"""Of the images and of the labels, by network, unless a recipe says otherwise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """A recipe's network, the state before its first step, and the step, not compiled yet."""
+
+    model: nn.Module
+    state: TrainState
+    train_step: TrainStep
+
+
+def recipe(network: str, image_size: int, batch_size: int) -> config_dict.ConfigDict:
+    """A recipe of SGD with momentum on plain images: (x / 255 - 0.5) / 0.5, no augmentation."""
+    config = recipes.recipe()
+    config.model.name = network
+    config.model.num_classes = CLASSES[network]
+    config.data.image_size = image_size
+    config.data.mean = config.data.std = (0.5,) * CHANNELS[network]
+    config.train.batch_size = batch_size
+    config.train.steps = 1
+    config.optimizer.learning_rate = 0.01
+    return config
+
+
+def build(config: config_dict.ConfigDict, variables: dict[str, Any] | None = None) -> Ours:
+    """Our side of a recipe, from `variables`, or else from its own initial weights."""
+    model = models.create(config.model)
+    if variables is None:
+        size = config.data.image_size
+        shape = (1, size, size, len(config.data.mean))
+        variables = models.initialize(model, jax.random.key(config.seed), shape)
+    schedule = make_schedule(config, total_steps=config.train.steps, steps_per_epoch=1)
+    optimizer = make_optimizer(config, schedule)
+    train_step = make_train_step(
+        model, make_loss(config.train), optimizer, preprocess=make_preprocess(config, train=True)
+    )
+    return Ours(model, TrainState.create(variables, optimizer, seed=config.seed), train_step)
+
+
+def random_batch(config: config_dict.ConfigDict, seed: int) -> Batch:
+    """A batch of noise, with the fields of `TrainBatches`."""
+    generator = np.random.default_rng(seed)
+    count, size = config.train.batch_size, config.data.image_size
+    shape = (count, size, size, len(config.data.mean))
+    return {
+        "image": generator.integers(0, 256, shape, np.uint8),
+        "label": generator.integers(0, config.model.num_classes, count, np.int32),
+        "index": np.arange(count, dtype=np.int64),
+        "epoch": np.zeros(count, np.int32),
+        "weight": np.ones(count, np.float32),
+    }

@@ -1,0 +1,40 @@
+"""Makes a table's runs: python scripts/reproduce.py TABLE [--budget=MINUTES], TABLE of configs/tables/."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxnets.app import command, reproduce
+from jaxnets.errors import ConfigError
+
+BUDGET = flags.DEFINE_float("budget", None, "Minutes; then the run is saved and cut.", 0.0)
+LIST = flags.DEFINE_bool("list", False, "Show the rows and where each stands; run nothing.")
+ONLY = flags.DEFINE_list("only", [], "Rows whose name holds one of these texts.")
+RUNS = flags.DEFINE_string("runs", "runs", "Where run directories are.")
+RESULTS = flags.DEFINE_string("results", "results", "Where finished results are kept.")
+ALLOW_DIFFERENT_BITS = flags.DEFINE_bool(
+    "allow_different_bits", False, "Resume although the machine or versions have changed."
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The table's name or path is the one argument."""
+    if len(arguments) != 1:
+        raise ConfigError("name one table: python scripts/reproduce.py TABLE; see configs/tables/")
+    train_flags = ["--allow_different_bits"] if ALLOW_DIFFERENT_BITS.value else []
+    if not command.KEEP_MEMORY.value:
+        train_flags.append("--nokeep_memory")
+    options = reproduce.Options(
+        runs=Path(RUNS.value),
+        results=Path(RESULTS.value),
+        only=ONLY.value,
+        budget=None if BUDGET.value is None else 60 * BUDGET.value,
+        train_flags=train_flags,
+    )
+    do = reproduce.list_rows if LIST.value else reproduce.reproduce
+    do(arguments[0], options)
+
+
+if __name__ == "__main__":
+    command.execute(main)

@@ -1,0 +1,64 @@
+"""What all tests share: double precision on request, and one small trained run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+SMOKE = {
+    "model.name": "lenet5",
+    "data.image_size": 16,
+    "data.num_examples": 60,
+    "log.tensorboard": False,
+}
+"""Overrides of configs/lung_resnet.py:smoke that compile in a second or two."""
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Double precision for one test."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def smoke_config() -> str:
+    """The config file of the small runs."""
+    return str(REPOSITORY / "configs" / "lung_resnet.py") + ":smoke"
+
+
+@pytest.fixture(scope="session")
+def smoke_overrides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Overrides that make a run small, with a data folder of its own."""
+    return {**SMOKE, "data.root": str(tmp_path_factory.mktemp("data"))}
+
+
+@pytest.fixture(scope="session")
+def trained(
+    smoke_config: str, smoke_overrides: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The directory of a finished small run; tests must not change it."""
+    import jaxnets
+
+    workdir = tmp_path_factory.mktemp("runs") / "trained"
+    jaxnets.train(smoke_config, smoke_overrides, workdir=workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that $JAXNETS_DATA names; the test is skipped where there is none."""
+    folder = os.environ.get("JAXNETS_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real data: set JAXNETS_DATA to a folder that holds it")
+    return Path(folder)

@@ -1,0 +1,114 @@
+"""The cache: made once, checked, safe against kills and a second process."""
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnets.data import cache
+from jaxnets.data.cache import open_cache, writable_cache_root
+from jaxnets.data.synthetic_tissue import SyntheticTissue
+from jaxnets.errors import DataError, MachineError
+
+
+@pytest.fixture
+def source() -> SyntheticTissue:
+    return SyntheticTissue(12, 16)
+
+
+def test_rows_are_the_examples(source: SyntheticTissue, tmp_path: Path) -> None:
+    cached = open_cache(source, tmp_path, 16, threads=2)
+    for index in range(len(source)):
+        for name, value in source[index].items():
+            np.testing.assert_array_equal(cached[index][name], value)
+    batch = cache.gather(cached, [5, 3])
+    np.testing.assert_array_equal(batch["image"][1], source[3]["image"])
+    np.testing.assert_array_equal(batch["index"], [5, 3])
+    assert cached.classes == source.classes
+
+
+def test_a_second_opening_decodes_nothing(source: SyntheticTissue, tmp_path: Path) -> None:
+    seen: list[int] = []
+    for _ in range(2):
+        open_cache(source, tmp_path, 16, progress=lambda done, total: seen.append(done))
+    assert seen == list(range(1, 13))
+
+
+def test_a_changed_byte_makes_it_anew(source: SyntheticTissue, tmp_path: Path) -> None:
+    open_cache(source, tmp_path, 16)
+    file = cache.cache_folder(tmp_path, source, 16, "crop") / cache.IMAGES
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    np.testing.assert_array_equal(open_cache(source, tmp_path, 16)[11]["image"], source[11]["image"])
+
+
+def test_what_a_killed_process_left_does_not_count(source: SyntheticTissue, tmp_path: Path) -> None:
+    folder = cache.cache_folder(tmp_path, source, 16, "crop")
+    unfinished = folder.with_name(folder.name + cache.UNFINISHED)
+    unfinished.mkdir()
+    (unfinished / cache.IMAGES).write_bytes(b"half")
+    assert len(open_cache(source, tmp_path, 16)) == 12
+    assert not unfinished.exists()
+
+
+def test_another_size_is_another_cache(source: SyntheticTissue, tmp_path: Path) -> None:
+    assert open_cache(source, tmp_path, 16).images.shape == (12, 16, 16, 3)
+    assert open_cache(source, tmp_path, 8).images.shape == (12, 8, 8, 3)
+
+
+def _open_in_process(folder: str) -> None:
+    open_cache(SyntheticTissue(12, 16), Path(folder), 16)
+
+
+def test_two_processes_at_once_make_one_whole_cache(
+    source: SyntheticTissue, tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_open_in_process, args=(str(tmp_path),)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    description = json.loads(
+        (cache.cache_folder(tmp_path, source, 16, "crop") / cache.DESCRIPTION).read_text()
+    )
+    assert description["fingerprint"] == source.fingerprint
+
+
+class _Broken(SyntheticTissue):
+    def __getitem__(self, index: int) -> dict:
+        if index in (4, 7):
+            raise DataError(f"image {index} is damaged")
+        return super().__getitem__(index)
+
+
+def test_unreadable_images_are_named_and_nothing_stays(tmp_path: Path) -> None:
+    source = _Broken(12, 16)
+    with pytest.raises(DataError, match=r"image 4 is damaged \(and 1 more\)"):
+        open_cache(source, tmp_path, 16)
+    assert not cache.cache_folder(tmp_path, source, 16, "crop").exists()
+
+
+def test_a_full_disk_is_one_line(
+    source: SyntheticTissue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "_build", full)
+    with pytest.raises(MachineError, match="No space left"):
+        open_cache(source, tmp_path, 16)
+
+
+def test_the_fallback_folder_is_taken_where_the_first_cannot_be_made(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert writable_cache_root(blocked / "cache", tmp_path / "home") == tmp_path / "home"
+    with pytest.raises(MachineError, match="cache_root"):
+        writable_cache_root(blocked / "cache", blocked / "home")
+    shutil.rmtree(tmp_path / "home")

@@ -1,0 +1,114 @@
+"""Every network of the registry answers the same questions; counts are the published ones."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import parameterized
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.errors import ConfigError
+
+CHANNELS = {"lenet5": 1}
+
+
+def _shapes(name: str, classes: int, size: int) -> dict:
+    model = models.create(_config(name, classes).model)
+    x = jax.ShapeDtypeStruct((2, size, size, CHANNELS.get(name, 3)), jnp.float32)
+    return jax.eval_shape(functools.partial(model.init, jax.random.key(0)), x)
+
+
+def _config(name: str, classes: int):
+    config = recipes.recipe()
+    config.model.name, config.model.num_classes = name, classes
+    return config
+
+
+class Counts(parameterized.TestCase):
+    @parameterized.parameters(
+        ("resnet50", 3, 23_514_179, 53_120),  # torchvision's resnet50, 3 classes
+        ("resnet50", 1000, 25_557_032, 53_120),  # and 1000
+        ("lenet5", 10, 44_426, 0),  # reports C and E
+    )
+    def test_parameters_and_statistics(self, name, classes, parameters, statistics) -> None:
+        shapes = _shapes(name, classes, 28 if name == "lenet5" else 64)
+        self.assertEqual(models.count_parameters(shapes["params"]), parameters)
+        self.assertEqual(models.count_parameters(shapes.get("batch_stats", {})), statistics)
+
+
+@pytest.mark.parametrize("name", models.REGISTRY)
+class TestEveryNetwork:
+    def test_smallest_input_has_features_and_the_next_smaller_is_refused(self, name) -> None:
+        smallest = models.entry(name).smallest
+        models.check_image_size(name, smallest)
+        _shapes(name, 3, smallest)
+        with pytest.raises(ConfigError, match=f"{smallest} pixels or more"):
+            models.check_image_size(name, smallest - 1)
+
+    def test_the_call_is_head_of_features(self, name) -> None:
+        config = _config(name, 3)
+        config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
+        model = models.create(config.model)
+        size = models.entry(name).smallest
+        x = np.random.default_rng(0).normal(size=(2, size, size, CHANNELS.get(name, 3)))
+        x = jnp.asarray(x, jnp.float32)
+        variables = models.initialize(model, jax.random.key(0), x.shape)
+        features = model.apply(variables, x, train=False, method="features")
+        chex.assert_rank(features, 4)
+        logits = model.apply(variables, features, train=False, method="head")
+        chex.assert_shape(logits, (2, 3))
+        np.testing.assert_array_equal(logits, model.apply(variables, x, train=False))
+
+    def test_every_parameter_gets_a_gradient(self, name) -> None:
+        config = _config(name, 3)
+        config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
+        model = models.create(config.model)
+        size = 2 * models.entry(name).smallest
+        x = np.random.default_rng(0).normal(size=(4, size, size, CHANNELS.get(name, 3)))
+        x = jnp.asarray(x, jnp.float32)
+        variables = models.initialize(model, jax.random.key(0), x.shape)
+
+        def loss(params):
+            logits, _ = model.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+
+        gradient = jax.jit(jax.grad(loss))(variables["params"])
+        chex.assert_tree_all_finite(gradient)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+            assert float(jnp.abs(leaf).max()) > 0, jax.tree_util.keystr(path)
+
+
+def test_an_unknown_network_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean resnet50"):
+        models.create(_config("resnet51", 3).model)
+
+
+def test_flax_initialisation_has_zero_biases() -> None:
+    config = _config("lenet5", 10)
+    for init, all_zero in (("flax", True), ("torch", False)):
+        config.model.init = init
+        variables = models.initialize(models.create(config.model), jax.random.key(0), (1, 28, 28, 1))
+        assert bool((variables["params"]["classifier"]["bias"] == 0).all()) is all_zero
+
+
+def test_torch_initialisation_is_within_its_bounds() -> None:
+    variables = models.initialize(
+        models.create(_config("lenet5", 10).model), jax.random.key(0), (1, 28, 28, 1)
+    )
+    for name, fan_in in (("conv1", 25), ("conv2", 150), ("dense1", 256), ("classifier", 84)):
+        for values in variables["params"][name].values():
+            assert 0.7 * fan_in**-0.5 < float(jnp.abs(values).max()) <= fan_in**-0.5
+
+
+def test_resnet_convolutions_are_kaiming_normal_over_fan_out() -> None:
+    variables = models.initialize(
+        models.create(_config("resnet50", 3).model), jax.random.key(0), (1, 64, 64, 3)
+    )
+    kernel = variables["params"]["stage4_block2"]["conv2"]["kernel"]
+    np.testing.assert_allclose(float(kernel.std()), (2 / (9 * 512)) ** 0.5, rtol=0.01)

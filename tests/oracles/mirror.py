@@ -1,0 +1,156 @@
+"""PyTorch's side of a recipe, which can take over our state before every step."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import torch
+from ml_collections import config_dict
+from torch.nn import functional
+
+from jaxnets.bench.oracles import load
+
+weights = load("weights")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def make_network(model: config_dict.ConfigDict) -> torch.nn.Module:
+    """PyTorch's network of `config.model`: the reports' listing, or torchvision's."""
+    if model.name == "lenet5":
+        return load("lenet5").LeNet5(model.num_classes)
+    return load("resnet").resnet(model.num_classes, tuple(model.stage_sizes), model.width)
+
+
+def make_optimizer(
+    rule: config_dict.ConfigDict, parameters: Iterable[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    """PyTorch's optimizer of `config.optimizer`."""
+    if rule.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=rule.learning_rate,
+            momentum=rule.momentum,
+            nesterov=rule.nesterov,
+            weight_decay=rule.weight_decay,
+        )
+    kind = torch.optim.AdamW if rule.decoupled else torch.optim.Adam
+    return kind(
+        parameters,
+        lr=rule.learning_rate,
+        betas=(rule.beta1, rule.beta2),
+        eps=rule.epsilon,
+        weight_decay=rule.weight_decay,
+    )
+
+
+class Mirror:
+    """The network, optimizer and loss (cross entropy) of a recipe, in its dtype."""
+
+    def __init__(self, config: config_dict.ConfigDict):
+        self._config = config
+        self._dtype = DTYPES[config.model.dtype]
+        self.network = make_network(config.model).to(self._dtype)
+        self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
+
+    def copy(self, state: Any) -> None:
+        """Takes over the parameters, batch statistics and optimizer buffers of a TrainState."""
+        self.load(state.variables())
+        name = self._config.model.name
+        if self._config.optimizer.name == "sgd":
+            sources = {"momentum_buffer": "trace"}
+        else:
+            sources = {"exp_avg": "mu", "exp_avg_sq": "nu"}
+        buffers = {
+            theirs: weights.to_torch(name, optax.tree.get(state.opt_state, ours))
+            for theirs, ours in sources.items()
+        }
+        for place, parameter in self.network.named_parameters():
+            kept = {key: torch.from_numpy(arrays[place]) for key, arrays in buffers.items()}
+            if self._config.optimizer.name == "adam":
+                kept["step"] = torch.tensor(float(state.step))
+            self.optimizer.state[parameter] = kept
+
+    def load(self, variables: Mapping[str, Any]) -> None:
+        """Takes over {"params", "batch_stats"}."""
+        arrays = self._arrays(variables)
+        for name, buffer in self.network.named_buffers():
+            if name.endswith("num_batches_tracked"):
+                arrays[name] = buffer.numpy()
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        self.network.load_state_dict(tensors)
+
+    def inputs(self, images: np.ndarray) -> torch.Tensor:
+        """uint8 [B, H, W, C] -> (x / 255 - mean) / std, [B, C, H, W]."""
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._dtype) / 255
+        mean, std = (
+            torch.tensor(tuple(values), dtype=self._dtype)[:, None, None]
+            for values in (self._config.data.mean, self._config.data.std)
+        )
+        return (x - mean) / std
+
+    def logits(self, images: np.ndarray, *, train: bool) -> np.ndarray:
+        """[B, classes]; in training the running statistics move."""
+        self.network.train(train)
+        with torch.no_grad():
+            return self.network(self.inputs(images)).numpy()
+
+    def gradient(self, batch: Mapping[str, np.ndarray], *, train: bool) -> tuple[float, Any]:
+        """The loss of a batch and its gradient by name; in training the running statistics move."""
+        self.network.train(train)
+        self.optimizer.zero_grad()
+        logits = self.network(self.inputs(batch["image"]))
+        loss = functional.cross_entropy(
+            logits,
+            torch.from_numpy(batch["label"]).long(),
+            label_smoothing=self._config.train.label_smoothing,
+        )
+        loss.backward()
+        named = self.network.named_parameters()
+        return loss.item(), {name: parameter.grad.numpy().copy() for name, parameter in named}
+
+    def step(self, batch: Mapping[str, np.ndarray]) -> float:
+        """One step of training; the loss before it."""
+        loss, _ = self.gradient(batch, train=True)
+        self.optimizer.step()
+        return loss
+
+    def distances(self, variables: Mapping[str, Any]) -> dict[str, float]:
+        """The relative L2 distance of each parameter and each batch statistic from ours."""
+        theirs = {
+            name: tensor.numpy()
+            for name, tensor in self.network.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+        return weights.distances(self._arrays(variables), theirs)
+
+    def distance_of_parameters(self, params: Mapping[str, Any]) -> float:
+        """The relative L2 distance of all parameters, as one vector, from ours."""
+        ours = weights.to_torch(self._config.model.name, jax.device_get(dict(params)))
+        theirs = dict(self.network.named_parameters())
+        return weights.relative_l2(
+            np.concatenate([ours[name].ravel() for name in theirs]),
+            np.concatenate([tensor.detach().numpy().ravel() for tensor in theirs.values()]),
+        )
+
+    def _arrays(self, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        name, host = self._config.model.name, jax.device_get(dict(variables))
+        return {
+            **weights.to_torch(name, host["params"]),
+            **weights.to_torch(name, host["batch_stats"]),
+        }
+
+
+def perturbed(variables: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Variables whose scales, biases and statistics are random too, not just ones and zeros."""
+    generator = np.random.default_rng(seed)
+
+    def draw(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
+        array = np.array(leaf)
+        if path[-1].key == "var":
+            return generator.uniform(0.5, 1.5, array.shape).astype(array.dtype)
+        noise = 0.1 * generator.standard_normal(array.shape)
+        return array if array.ndim > 1 else (array + noise).astype(array.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, dict(variables))

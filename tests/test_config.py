@@ -1,0 +1,96 @@
+"""Recipes: complete, locked, validated, durations in one unit."""
+
+from pathlib import Path
+
+import pytest
+from absl.testing import parameterized
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxnets import config as recipes
+from jaxnets.errors import ConfigError
+
+LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
+
+
+class Refusals(parameterized.TestCase):
+    @parameterized.parameters(
+        ({"modle.name": "resnet50"}, "did you mean model.name"),
+        ({"learning_rate": 0.1}, "did you mean optimizer.learning_rate"),
+        ({"train.batch_size": 0}, "at least 1"),
+        ({"optimizer.learning_rate": -0.1}, "above 0"),
+        ({"optimizer.learning_rate": float("nan")}, "finite"),
+        ({"optimizer.name": "adamm"}, "did you mean adam"),
+        ({"data.fractions": (0.5, 0.2, 0.2)}, "add up to 1"),
+        ({"data.std": (0.5, 0.0, 0.5)}, "above 0"),
+        ({"train.epochs": 1, "train.steps": 5}, "give one duration twice"),
+        ({"train.batch_size": 10, "train.accumulate": 3}, "no multiple"),
+        ({"schedule.name": "step"}, "decay_every_epochs"),
+        ({"model.compute_dtype": "float16"}, "bfloat16"),
+        ({"train.batch_size": "many"}, "batch_size"),
+        ({"seed": None}, "may not be None"),
+    )
+    def test_names_the_field_and_the_mend(self, overrides: dict[str, object], told: str) -> None:
+        with self.assertRaisesRegex(ConfigError, told):
+            recipes.load(LUNG, overrides)
+
+    @parameterized.parameters(
+        (LUNG + ":skratch", "did you mean scratch"),
+        (LUNG.replace("resnet", "resent"), "did you mean .*lung_resnet.py"),
+        (__file__, "no get_config"),
+    )
+    def test_names_the_nearest_config(self, spec: str, told: str) -> None:
+        with self.assertRaisesRegex(ConfigError, told):
+            recipes.load(spec)
+
+
+def test_an_override_replaces_the_unit_of_a_duration() -> None:
+    config = recipes.load(LUNG, {"train.steps": 7})
+    assert (config.train.steps, config.train.epochs, config.train.examples) == (7, None, None)
+
+
+@given(
+    epochs=st.integers(1, 50), batch_size=st.integers(1, 64), per_epoch=st.integers(1, 1000)
+)
+def test_durations_agree_between_units(epochs: int, batch_size: int, per_epoch: int) -> None:
+    size = {"batch_size": batch_size, "steps_per_epoch": per_epoch}
+    by_unit = {}
+    for unit, amount in zip(
+        recipes.UNITS, (epochs * per_epoch, epochs, epochs * per_epoch * batch_size), strict=True
+    ):
+        config = recipes.recipe()
+        recipes.set_field(config, f"train.{unit}", amount)
+        by_unit[unit] = recipes.steps(config, "train.", **size)
+    assert set(by_unit.values()) == {epochs * per_epoch}
+
+
+def test_json_gives_the_same_recipe_back() -> None:
+    config = recipes.load(LUNG, {"data.fractions": (0.6, 0.2, 0.2), "seed": 3})
+    assert recipes.differences(recipes.from_json(recipes.to_json(config)), config) == {}
+
+
+def test_differences_name_fields_and_values() -> None:
+    first, second = recipes.load(LUNG), recipes.load(LUNG, {"seed": 5})
+    assert recipes.differences(first, second) == {"seed": (0, 5)}
+
+
+def test_a_recipe_is_locked() -> None:
+    with pytest.raises(AttributeError):
+        recipes.recipe().train.bach_size = 3
+
+
+@pytest.mark.parametrize("path", sorted(Path(LUNG).parent.glob("*.py")), ids=lambda p: p.stem)
+def test_every_config_is_valid_and_says_what_it_is(path: Path) -> None:
+    config = recipes.load(str(path))
+    assert config.name.split(":")[0] == path.stem
+    assert path.read_text().startswith('"""')
+
+
+def test_the_data_root_is_the_config_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = recipes.recipe()
+    monkeypatch.delenv("JAXNETS_DATA", raising=False)
+    assert recipes.data_root(config) == Path("data")
+    monkeypatch.setenv("JAXNETS_DATA", "/somewhere")
+    assert recipes.data_root(config) == Path("/somewhere")
+    config.data.root = "/here"
+    assert recipes.data_root(config) == Path("/here")

@@ -1,0 +1,106 @@
+"""Augmentations: what each keeps, and that a key decides an image whatever its batch."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets.training import augment
+from jaxnets.training.preprocess import make_preprocess
+
+IMAGE = jnp.asarray(np.random.default_rng(0).uniform(0.05, 0.95, (12, 12, 3)), jnp.float32)
+KEYS = jax.random.split(jax.random.key(0), 64)
+
+
+def _many(function) -> np.ndarray:
+    return np.asarray(jax.vmap(lambda key: function(key, IMAGE))(KEYS))
+
+
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [(augment.flip_horizontal, 2), (augment.flip_vertical, 2), (augment.right_angles, 4)],
+)
+def test_symmetries_move_pixels_and_give_every_variant(function, count: int) -> None:
+    images = _many(function)
+    for image in images:
+        np.testing.assert_array_equal(np.sort(image, axis=None), np.sort(IMAGE, axis=None))
+    assert len({image.tobytes() for image in images}) == count
+
+
+def test_flips_are_what_they_say() -> None:
+    found = {image.tobytes() for image in _many(augment.flip_horizontal)}
+    assert found == {np.asarray(IMAGE).tobytes(), np.ascontiguousarray(IMAGE[:, ::-1]).tobytes()}
+
+
+def test_rotation_by_nothing_is_nothing_and_the_centre_stays() -> None:
+    same = augment.rotate(KEYS[0], IMAGE, degrees=0.0)
+    np.testing.assert_allclose(same, IMAGE, atol=1e-5)
+    odd = jnp.zeros((9, 9, 1)).at[4, 4].set(1.0)
+    turned = augment.rotate(KEYS[1], odd, degrees=180.0)
+    assert np.unravel_index(np.argmax(turned), turned.shape) == (4, 4, 0)
+
+
+def test_a_padded_crop_is_a_shift() -> None:
+    padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
+    shifts = [padded[i : i + 12, j : j + 12].tobytes() for i in range(5) for j in range(5)]
+    found = {i.tobytes() for i in _many(functools.partial(augment.padded_crop, padding=2))}
+    assert found <= set(shifts)
+    assert len(found) > 15
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "stain"])
+def test_colour_changes_stay_in_range_and_amount_zero_is_nothing(name: str) -> None:
+    function = getattr(augment, name)
+    images = _many(functools.partial(function, amount=0.4))
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert images.std(axis=0).max() > 0.01
+    np.testing.assert_allclose(function(KEYS[0], IMAGE, amount=0.0), IMAGE, atol=1e-5)
+
+
+def test_saturation_and_hue_leave_grey_alone() -> None:
+    grey = jnp.repeat(IMAGE[..., :1], 3, axis=-1)
+    for function in (augment.saturation, augment.hue):
+        np.testing.assert_allclose(function(KEYS[0], grey, amount=0.4), grey, atol=1e-5)
+
+
+def test_mixup_mixes_pictures_and_targets_by_one_share() -> None:
+    images = jnp.stack([jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))])
+    mixed, targets = augment.mixup(KEYS[:2], images, jnp.eye(2), alpha=1.0)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(mixed[0, 0, 0, 0], targets[0, 1], rtol=1e-6)
+
+
+def test_an_example_looks_the_same_in_any_batch() -> None:
+    config = recipes.recipe()
+    config.model.num_classes = 3
+    for name in ("flip_horizontal", "flip_vertical", "right_angles"):
+        config.augment[name] = True
+    config.augment.rotation_degrees, config.augment.stain, config.augment.crop_padding = 20.0, 0.3, 2
+    preprocess = jax.jit(make_preprocess(config, train=True))
+    generator = np.random.default_rng(0)
+    batch = {
+        "image": generator.integers(0, 256, (6, 12, 12, 3), dtype=np.uint8),
+        "label": np.zeros(6, np.int32),
+        "index": np.arange(6),
+        "epoch": np.full(6, 2, np.int32),
+    }
+    whole, _ = preprocess(batch, jax.random.key(5))
+    order = np.array([4, 1])
+    part, _ = preprocess({k: v[order] for k, v in batch.items()}, jax.random.key(5))
+    np.testing.assert_allclose(part, whole[order], atol=1e-5)
+    later, _ = preprocess({**batch, "epoch": np.full(6, 3, np.int32)}, jax.random.key(5))
+    assert not np.allclose(later, whole)
+
+
+def test_evaluation_is_never_augmented() -> None:
+    config = recipes.recipe()
+    config.model.num_classes, config.augment.flip_horizontal = 3, True
+    image = np.arange(16 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
+    batch = {"image": image, "label": np.array([2]), "index": np.array([0]), "epoch": np.array([0])}
+    inputs, targets = make_preprocess(config, train=False)(batch, jax.random.key(0))
+    np.testing.assert_allclose(inputs, (image / 255 - 0.5) / 0.5, atol=1e-6)
+    np.testing.assert_array_equal(targets, [[0, 0, 1]])

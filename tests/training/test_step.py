@@ -1,0 +1,163 @@
+"""The step: sums that add up, accumulation, padding, the moving average, double counting nowhere."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.training.loss import make_loss
+from jaxnets.training.optimizer import make_optimizer
+from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import add_metrics, make_eval_step, make_train_step
+
+
+def _config(**overrides: Any):
+    config = recipes.recipe()
+    config.model.name, config.model.num_classes, config.model.dtype = "lenet5", 3, "float64"
+    config.optimizer.learning_rate = 0.05
+    for path, value in overrides.items():
+        recipes.set_field(config, path.replace("__", "."), value)
+    return config
+
+
+def _batch(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return {
+        "image": generator.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8),
+        "label": generator.integers(0, 3, count, dtype=np.int32),
+        "index": np.arange(count, dtype=np.int64),
+        "epoch": np.zeros(count, np.int32),
+        "weight": np.ones(count, np.float32),
+    }
+
+
+def _setup(config, **step_options: Any):
+    model = models.create(config.model)
+    optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
+    variables = models.initialize(model, jax.random.key(1), (1, 16, 16, 3))
+    state = TrainState.create(
+        variables, optimizer, seed=0, with_ema=config.train.ema_decay is not None
+    )
+    step = make_train_step(
+        model,
+        make_loss(config.train),
+        optimizer,
+        preprocess=make_preprocess(config, train=True),
+        ema_decay=config.train.ema_decay,
+        **step_options,
+    )
+    evaluate = make_eval_step(
+        model, make_loss(config.train), preprocess=make_preprocess(config, train=False)
+    )
+    return state, jax.jit(step), jax.jit(evaluate)
+
+
+@pytest.mark.usefixtures("x64")
+class TestTrainStep:
+    @pytest.mark.parametrize("parts", [2, 4])
+    def test_parts_of_a_batch_make_the_step_of_the_whole(self, parts: int) -> None:
+        config = _config(train__class_weights=(1.0, 2.0, 0.5), augment__flip_horizontal=True)
+        state, step, _ = _setup(config)
+        _, in_parts, _ = _setup(config, accumulate=parts)
+        whole, metrics = step(state, _batch(8))
+        again, summed = in_parts(state, _batch(8))
+        chex.assert_trees_all_close(whole.params, again.params, rtol=1e-12, atol=1e-14)
+        chex.assert_trees_all_close(metrics, summed, rtol=1e-12)
+
+    def test_examples_of_weight_zero_change_nothing(self) -> None:
+        state, step, _ = _setup(_config())
+        padded = _batch(8)
+        padded["weight"][5:] = 0
+        short = {name: values[:5] for name, values in padded.items()}
+        with_padding, metrics = step(state, padded)
+        without, expected = step(state, short)
+        chex.assert_trees_all_close(with_padding.params, without.params, rtol=1e-12, atol=1e-14)
+        assert float(metrics["examples"]) == float(expected["examples"]) == 5
+
+    def test_the_moving_average_follows_its_rule(self) -> None:
+        state, step, _ = _setup(_config(train__ema_decay=0.5))
+        average = state.ema
+        for number in range(6):
+            state, _ = step(state, _batch(8, seed=number))
+            decay = min(0.5, (1 + number) / (10 + number))
+            average = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, average, state.params)
+        chex.assert_trees_all_close(state.ema, average, rtol=1e-6)
+
+    def test_training_lowers_the_loss(self) -> None:
+        state, step, _ = _setup(_config())
+        losses = []
+        for _ in range(60):
+            state, metrics = step(state, _batch(8))
+            losses.append(float(metrics["loss"] / metrics["normalizer"]))
+        assert losses[-1] < 0.2 * losses[0]
+
+    def test_the_step_is_pure(self) -> None:
+        state, step, _ = _setup(_config(model__dropout=0.5))
+        first, again = step(state, _batch(8)), step(state, _batch(8))
+        chex.assert_trees_all_equal(first, again)
+
+    def test_dropout_changes_from_step_to_step(self) -> None:
+        state, step, _ = _setup(_config(model__dropout=0.5, optimizer__learning_rate=1e-9))
+        state, first = step(state, _batch(8))
+        _, second = step(state, _batch(8))
+        assert float(first["loss"]) != float(second["loss"])
+
+    def test_no_new_shapes_no_new_traces(self) -> None:
+        config = _config()
+        state, _, _ = _setup(config)
+        model = models.create(config.model)
+        chex.clear_trace_counter()
+        optimizer = make_optimizer(config, optax.constant_schedule(0.1))
+        step = make_train_step(
+            model, make_loss(config.train), optimizer, preprocess=make_preprocess(config, train=True)
+        )
+        once = jax.jit(chex.assert_max_traces(step, n=1))
+        for seed in range(3):
+            state, _ = once(state, _batch(8, seed))
+
+
+@pytest.mark.usefixtures("x64")
+class TestEvalStep:
+    @pytest.mark.parametrize("size", [1, 3, 7, 20])
+    def test_any_batch_size_gives_the_same_sums(self, size: int) -> None:
+        state, _, evaluate = _setup(_config())
+        everything = _batch(20)
+        total: dict[str, Any] = {}
+        for start in range(0, 20, size):
+            rows = np.minimum(np.arange(start, start + size), 19)
+            batch = {name: values[rows] for name, values in everything.items()}
+            batch["weight"] = (np.arange(start, start + size) < 20).astype(np.float32)
+            total = add_metrics(total, jax.device_get(evaluate(state, batch)))
+        expected = jax.device_get(evaluate(state, everything))
+        for name, value in expected.items():
+            np.testing.assert_allclose(total[name], value, rtol=1e-12)
+        assert total["examples"] == 20
+        assert total["confusion"].sum() == 20
+        assert np.trace(total["confusion"]) == total["correct"]
+
+
+def test_compute_in_bfloat16_keeps_float32_parameters_and_statistics() -> None:
+    config = _config(model__dtype="float32", model__compute_dtype="bfloat16", model__name="resnet50")
+    config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
+    model = models.create(config.model)
+    optimizer = make_optimizer(config, optax.constant_schedule(0.05))
+    variables = models.initialize(model, jax.random.key(1), (1, 32, 32, 3))
+    state = TrainState.create(variables, optimizer, seed=0)
+    step = make_train_step(
+        model, make_loss(config.train), optimizer, preprocess=make_preprocess(config, train=True)
+    )
+    batch = _batch(8)
+    batch["image"] = np.kron(batch["image"], np.ones((1, 2, 2, 1), np.uint8))
+    state, metrics = jax.jit(step)(state, batch)
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats))} == {
+        jnp.dtype("float32")
+    }
+    assert metrics["loss"].dtype == jnp.float32
+    assert np.isfinite(metrics["loss"])
