@@ -175,7 +175,7 @@ FIELDS: Mapping[str, Field] = {
     "plateau.patience": _integer(None, "evaluations without gain; None is off", least=0),
     "plateau.factor": _number(0.1, "the rate times this", above=0.0, most=1.0),
     "plateau.cooldown": _integer(0, "evaluations to wait after a cut", least=0),
-    "plateau.threshold": _number(1e-4, "the least relative gain that counts", least=0.0),
+    "plateau.threshold": _number(1e-4, "the least relative gain that counts", above=0.0),
     "plateau.least_scale": _number(0.0, "the rate is never cut below this share", least=0.0),
     "early_stopping.patience": _integer(None, "evaluations without gain; None is off", least=0),
     "early_stopping.least_gain": _number(0.0, "the least gain that counts", least=0.0),

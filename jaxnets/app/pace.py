@@ -46,7 +46,7 @@ class Estimate:
 
 
 def measurements(folders: Iterable[Path]) -> list[Measurement]:
-    """What can be learnt from the run and result folders in `folders`; those that cannot be read say nothing."""
+    """What the run and result folders in `folders` tell; one that cannot be read tells nothing."""
     found = [
         _measurement(path.parent) for folder in folders for path in folder.glob("*/config.json")
     ]

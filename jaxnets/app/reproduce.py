@@ -213,7 +213,7 @@ def _standing(row: Row, options: Options) -> Outcome:
 
 
 def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None]) -> None:
-    """Waits for the process of an earlier start that is still saving; raises MachineError after `patience`."""
+    """Waits for an earlier start's process that is still saving; MachineError after `patience` seconds."""
     limit = time.monotonic() + patience
     if _is_free(directory):
         return

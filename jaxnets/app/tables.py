@@ -21,7 +21,7 @@ TRAINER = Path("scripts/train.py")
 KEYS = ("config", "overrides", "seed", "name")
 UNNAMED = (*FREE_FIELDS, "note")
 """Overrides that do not change what is trained, and so are no part of a row's name."""
-LONGEST_NAME = 120
+LONGEST_NAME = 200
 
 
 @dataclasses.dataclass(frozen=True)

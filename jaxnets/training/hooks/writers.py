@@ -56,7 +56,11 @@ class TensorBoard(Hook):
     def start(self, run: Run) -> None:
         # What a killed process wrote after the checkpoint is purged by TensorBoard itself.
         purge = run.step + 1 if run.restored_step is not None else None
-        self._writer = SummaryWriter(str(run.workdir / "tensorboard"), purge_step=purge)
+        self._writer = SummaryWriter(
+            str(run.workdir / "tensorboard"),
+            purge_step=purge,
+            filename_suffix=f".from{run.step}",  # names hold whole seconds alone: two could be one file
+        )
 
     def log(self, run: Run, line: Line) -> None:
         if self._writer is None:

@@ -1,0 +1,533 @@
+"""reproduce: rows and their names, what is skipped, resumed, left out, cut and failed, and kills.
+
+Most tests put a stub in the trainer's place: it keeps a run directory as the trainer does, and sleeps
+instead of training. One runs the real thing.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from jaxnets import config as recipes
+from jaxnets.app import pace, reproduce, tables, workdir
+from jaxnets.app.reproduce import State
+from jaxnets.errors import CheckFailedError, ConfigError
+
+HARDWARE = "a test machine"
+STEPS, IMAGES_PER_SECOND, BATCH = 6, 100.0, 16
+STUB = """
+import ast, fcntl, json, os, pathlib, signal, sys, time
+from jaxnets import config as recipes
+
+STEPS, SPEED, HARDWARE = {steps}, {speed}, {hardware!r}
+flags = dict(flag.removeprefix("--").split("=", 1) for flag in sys.argv[1:] if "=" in flag)
+folder = pathlib.Path(flags["workdir"])
+home = pathlib.Path(__file__).parent
+plan = json.loads((home / "plan.json").read_text()).get(folder.name, {{}})
+
+
+def value(path, text):
+    return text if recipes.FIELDS[path].type is str else ast.literal_eval(text)
+
+
+fields = [(name.removeprefix("config."), text) for name, text in flags.items() if "config." in name]
+config = recipes.load(flags["config"], {{path: value(path, text) for path, text in fields}})
+folder.mkdir(parents=True, exist_ok=True)
+lock = (folder / ".lock").open("a")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+if plan.get("says"):
+    print(plan["says"], file=sys.stderr)
+if plan.get("dies"):
+    os.kill(os.getpid(), plan["dies"])
+if plan.get("exits"):
+    sys.exit(plan["exits"])
+(folder / "config.json").write_text(recipes.to_json(config))
+(folder / "manifest.json").write_text(json.dumps({{"hardware": HARDWARE}}))
+(folder / "split.csv").write_text("index,split\\n" + "0,train\\n" * (STEPS * config.train.batch_size))
+saved = sorted(int(path.name) for path in folder.glob("checkpoints/*"))
+step = saved[-1] if saved else 0
+with (home / "calls").open("a") as calls:
+    calls.write(f"{{folder.name}} {{step}}\\n")
+stopped = []
+signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+signal.signal(signal.SIGINT, lambda number, frame: stopped.append(number))
+line = {{"split": "train", "images_per_second": SPEED}}
+while step < STEPS:
+    (folder / "started").touch()
+    time.sleep(plan.get("sleeps", 0))
+    step += 1
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write(json.dumps(line) + "\\n")
+    if stopped:
+        (folder / "checkpoints" / f"{{step:010d}}").mkdir(parents=True)
+        (folder / "checkpoints" / f"{{step:010d}}" / "manifest.json").write_text("{{}}")
+        print(f"train.py: stopped at step {{step}}, saved", file=sys.stderr)
+        sys.exit(128 + stopped[0])
+result = {{"complete": True, "test_accuracy": 0.5, "test_interval": [0.4, 0.6], "command": "typed",
+          "overrides": [], "images_per_second": SPEED, "hardware": HARDWARE}}
+(folder / "result.json").write_text(json.dumps(result))
+"""
+
+
+class Place:
+    """A folder with a stub trainer, a table, runs and results."""
+
+    def __init__(self, folder: Path, spec: str):
+        self.folder, self.spec = folder, spec
+        self.runs, self.results = folder / "runs", folder / "results"
+        self.table = folder / "table.py"
+        self.trainer = folder / "train.py"
+        self.trainer.write_text(
+            STUB.format(steps=STEPS, speed=IMAGES_PER_SECOND, hardware=HARDWARE)
+        )
+        self.plan({})
+
+    def plan(self, rows: dict[str, Any]) -> None:
+        """What the stub does by row name: says, exits, dies, sleeps."""
+        (self.folder / "plan.json").write_text(json.dumps(rows))
+
+    def rows(self, *rows: dict[str, Any]) -> None:
+        """Writes the table."""
+        entries = [{"config": self.spec, "overrides": {"train.epochs": 1}, **row} for row in rows]
+        self.table.write_text(f"def get_rows():\n    return {entries!r}\n")
+
+    def options(self, **more: Any) -> reproduce.Options:
+        given = {"patience": 0.2, "hardware": lambda: HARDWARE, **more}
+        return reproduce.Options(self.runs, self.results, trainer=self.trainer, **given)
+
+    def make(self, **more: Any) -> list[tuple[str, State]]:
+        outcomes = reproduce.reproduce(str(self.table), self.options(**more))
+        return [(outcome.row.name, outcome.state) for outcome in outcomes]
+
+    @property
+    def calls(self) -> list[str]:
+        """Row name and first step of every start of the stub that came to train."""
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.is_file() else []
+
+
+@pytest.fixture
+def place(tmp_path: Path, smoke_config: str) -> Place:
+    return Place(tmp_path, smoke_config)
+
+
+# Rows and names.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "seed", "name"),
+    [
+        ({}, 0, "lung_resnet-smoke-s0"),
+        ({"data.image_size": 96}, 7, "lung_resnet-smoke-image_size96-s7"),
+        ({"note": "any / thing", "data.root": "/x"}, 0, "lung_resnet-smoke-s0"),
+        ({"model.name": "lenet5"}, 0, "lung_resnet-smoke-model.name_lenet5-s0"),
+        ({"model.stage_sizes": [1, 2, 1, 1]}, 0, "lung_resnet-smoke-stage_sizes_1x2x1x1-s0"),
+        ({"optimizer.learning_rate": 1e-3}, 0, "lung_resnet-smoke-learning_rate0.001-s0"),
+        ({"optimizer.nesterov": False}, 0, "lung_resnet-smoke-nesterov_False-s0"),
+    ],
+)
+def test_a_name_says_what_is_trained(
+    place: Place, overrides: dict[str, Any], seed: int, name: str
+) -> None:
+    place.rows({"overrides": overrides, "seed": seed})
+    assert [row.name for row in tables.read_table(str(place.table))] == [name]
+
+
+def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
+    overrides = {"data.image_size": 48, "train.epochs": 3, "model.width": 4}
+    names = set()
+    for keys in (list(overrides), list(reversed(overrides))):
+        place.rows({"overrides": {key: overrides[key] for key in keys}})
+        names |= {row.name for row in tables.read_table(str(place.table))}
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{}, {}], "rows 1 and 2 are both named"),
+        ([{"overides": {}}], "unknown key 'overides' (did you mean overrides?)"),
+        ([{"config": None}], "'config' must be a text"),
+        ([{"seed": True}], "'seed' must be a whole number"),
+        ([{"seed": -1}], "--config.seed=-1 is out of range"),
+        ([{"overrides": [1]}], "'overrides' must be a dict"),
+        ([{"overrides": {"data.image_sise": 96}}], "unknown config field 'data.image_sise'"),
+        ([{"overrides": {"data.image_size": "big"}}], "row 1"),
+        ([{"overrides": {"train.ema_decay": None}}], "which no flag can say"),
+        ([{"overrides": {"seed": 3}}], "give the seed as 'seed'"),
+        ([{"overrides": {"data.name": "auto"}}], "may fall back on drawn tissue"),
+        ([{"name": "../up"}], "cannot be a folder's name"),
+        ([{"name": "x" * 300}], "cannot be a folder's name"),
+        ([], "has no rows"),
+    ],
+)
+def test_a_wrong_table_is_refused(place: Place, rows: list[dict[str, Any]], told: str) -> None:
+    place.rows(*rows)
+    with pytest.raises(ConfigError) as raised:
+        place.make()
+    assert told in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not place.runs.exists()
+
+
+@pytest.mark.parametrize("text", ["x = 1\n", "def get_rows(:\n", "import no_such_module_here\n"])
+def test_a_file_that_is_no_table(place: Place, text: str) -> None:
+    place.table.write_text(text)
+    with pytest.raises(ConfigError, match="is no table"):
+        place.make()
+
+
+def test_an_unknown_table_names_the_nearest(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    with pytest.raises(ConfigError, match=r"did you mean lung_resnet\?"):
+        tables.read_table("lung_resnt")
+
+
+def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    rows = tables.read_table("lung_resnet")
+    assert [row.name for row in rows] == [
+        "lung_resnet-scratch-96px-s0",
+        "lung_resnet-scratch-224px-s0",
+    ]
+    assert [row.recipe.data.image_size for row in rows] == [96, 224]
+    assert {(row.recipe.data.name, row.recipe.train.epochs) for row in rows} == {
+        ("lc25000_lung", 10)
+    }
+    for path in Path("configs/tables").glob("*.py"):
+        assert tables.read_table(path.stem)
+
+
+def test_the_flags_of_a_row_give_its_recipe(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = {
+        "note": 'two words; "quoted", (1, 2)',
+        "model.stage_sizes": [2, 1],
+        "train.class_weights": (1.0, 2.0, 3.5),
+        "train.steps": 9,
+        "optimizer.learning_rate": 1e-5,
+        "optimizer.nesterov": False,
+        "train.ema_decay": 0.99,
+        "model.compute_dtype": "bfloat16",
+    }
+    place.rows({"overrides": overrides, "seed": 5})
+    (row,) = tables.read_table(str(place.table))
+    argv = ["train.py", *row.flags(Path("w"))]
+    monkeypatch.setattr(sys, "argv", argv)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    values(argv)
+    given = dict(config_flags.get_override_values(values["config"]))
+    assert not recipes.differences(recipes.load(place.spec, given), row.recipe)
+
+
+# What is done with rows.
+
+
+def test_complete_rows_are_kept_and_skipped(place: Place) -> None:
+    place.rows({"seed": 0}, {"seed": 1})
+    first, second = (f"lung_resnet-smoke-epochs1-s{seed}" for seed in (0, 1))
+    assert place.make() == [(first, State.COMPLETE), (second, State.COMPLETE)]
+    assert place.make() == [(first, State.WAS_COMPLETE), (second, State.WAS_COMPLETE)]
+    assert place.calls == [f"{first} 0", f"{second} 0"]
+
+    kept = place.results / second
+    assert {path.name for path in kept.iterdir()} == {"config.json", "metrics.jsonl", "result.json"}
+    result = json.loads((kept / "result.json").read_text())
+    assert result["overrides"] == ["train.epochs=1", "seed=1"]
+    assert result["command"] == (
+        f"python scripts/train.py --config={place.spec} --config.train.epochs=1 --config.seed=1 "
+        f"--workdir=runs/{second}"
+    )
+
+
+def test_kept_results_are_enough_and_so_are_finished_runs(place: Place) -> None:
+    place.rows({})
+    place.make()
+    place.runs.rename(place.folder / "elsewhere")
+    assert [state for _, state in place.make()] == [State.WAS_COMPLETE]
+    (place.folder / "elsewhere").rename(place.runs)
+    place.results.rename(place.folder / "elsewhere")
+    assert [state for _, state in place.make()] == [State.WAS_COMPLETE]
+    assert len(list(place.results.glob("*/result.json"))) == 1
+    assert len(place.calls) == 1
+
+
+def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
+    place.rows({"overrides": {"train.epochs": 1, "data.cache_root": "/somewhere/private"}})
+    ((name, _),) = place.make()
+    assert "private" in (place.runs / name / workdir.CONFIG).read_text()
+    assert "private" not in (place.results / name / workdir.CONFIG).read_text()
+
+
+def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) -> None:
+    place.rows({"name": "mine"})
+    place.make()
+    place.rows({"name": "mine", "overrides": {"train.epochs": 2}})
+    with pytest.raises(CheckFailedError):
+        place.make()
+    (outcome,) = reproduce.list_rows(str(place.table), place.options())
+    assert outcome.state is State.FAILED
+    assert "train.epochs: 1 there, 2 now" in outcome.detail
+
+
+def test_a_failed_row_does_not_hinder_the_others(
+    place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place.rows(*({"name": name} for name in ("missing", "killed", "silent", "good")))
+    place.plan(
+        {
+            "missing": {"exits": 3, "says": "train.py: no lungs here: breathe"},
+            "killed": {"dies": signal.SIGKILL},
+            "silent": {"exits": 1},
+        }
+    )
+    with pytest.raises(
+        CheckFailedError, match="3 of 4 rows failed: missing, killed, silent;"
+    ) as raised:
+        place.make()
+    assert raised.value.exit_code == 7
+    out, err = capfd.readouterr()
+    table = {line.split()[0]: line for line in out.splitlines()[-5:]}
+    assert "failed: no lungs here: breathe" in table["missing"]
+    assert "failed: killed by SIGKILL" in table["killed"]
+    assert "failed: ended with exit code 1 and no result" in table["silent"]
+    assert table["good"].split()[1:] == ["complete", "50.0", "%", "[40.0,", "60.0]", "100"]
+    assert "no lungs here" in err
+
+    place.plan({})
+    assert [state for _, state in place.make()] == [State.COMPLETE] * 3 + [State.WAS_COMPLETE]
+
+
+def test_only_picks_rows(place: Place) -> None:
+    place.rows({"name": "a1"}, {"name": "b1"}, {"name": "b2"})
+    assert place.make(only=["b", "x"]) == [("b1", State.COMPLETE), ("b2", State.COMPLETE)]
+    with pytest.raises(ConfigError, match="is in no row's name"):
+        place.make(only=["x"])
+
+
+def test_list_runs_and_writes_nothing(place: Place) -> None:
+    place.rows({"name": "done"}, {"name": "new"})
+    place.make(only=["done"])
+    before = sorted(place.folder.rglob("*"))
+    outcomes = reproduce.list_rows(str(place.table), place.options())
+    assert [outcome.state for outcome in outcomes] == [State.WAS_COMPLETE, State.NEW]
+    assert sorted(place.folder.rglob("*")) == before
+
+
+# The budget.
+
+
+def test_the_budget_cuts_a_row_which_goes_on_later(place: Place) -> None:
+    place.rows({"name": "first"}, {"name": "second"})
+    place.plan({"first": {"sleeps": 1}})
+    assert place.make(budget=2.0) == [("first", State.CUT), ("second", State.LEFT_OUT)]
+    step = pace.saved_step(place.runs / "first")
+    assert step is not None
+    assert 0 < step < STEPS
+    place.plan({})
+    assert place.make(budget=60) == [("first", State.RESUMED), ("second", State.COMPLETE)]
+    assert place.calls == ["first 0", f"first {step}", "second 0"]
+
+
+def test_the_budget_refuses_a_row_that_it_cannot_hold(place: Place) -> None:
+    place.rows({"name": "known"}, {"name": "long", "overrides": {"train.epochs": 500}})
+    assert place.make(budget=20) == [("known", State.COMPLETE), ("long", State.LEFT_OUT)]
+    assert place.make(budget=20) == [("known", State.WAS_COMPLETE), ("long", State.LEFT_OUT)]
+    assert place.make(budget=3600)[1] == ("long", State.COMPLETE)
+
+
+def test_a_row_that_has_begun_goes_on_whatever_it_needs(place: Place) -> None:
+    place.rows({"name": "known"}, {"name": "long", "overrides": {"train.epochs": 500}})
+    saved = place.runs / "long" / "checkpoints" / f"{2:010d}"
+    saved.mkdir(parents=True)
+    (saved / "manifest.json").write_text("{}")
+    assert place.make(budget=20) == [("known", State.COMPLETE), ("long", State.RESUMED)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "hardware", "seconds"),
+    [
+        ({}, HARDWARE, 1.0),
+        ({"data.image_size": 64}, HARDWARE, 4.0),  # four times the pixels of 32
+        ({"train.epochs": 3}, HARDWARE, 3.0),
+        ({"model.width": 16}, HARDWARE, None),
+        ({}, "another machine", None),
+    ],
+)
+def test_the_estimate(
+    place: Place, changes: dict[str, Any], hardware: str, seconds: float | None
+) -> None:
+    place.rows({"name": "known"})
+    place.make()
+    known = pace.measurements([place.runs, place.results])
+    config = recipes.load(place.spec, {"train.epochs": 1, "train.drop_last": False, **changes})
+    run = place.folder / "run"
+    run.mkdir()
+    (run / "split.csv").write_text("index,split\n" + "0,train\n" * 96 + "0,test\n" * 9)
+    config.train.batch_size = 10  # 96 examples make ten batches, the last one short
+    estimate = pace.estimate(config, run, known, hardware)
+    assert (estimate and estimate.seconds) == (seconds and pytest.approx(seconds))
+    assert estimate is None or ("guessed from 32 px" in estimate.basis) == ("64" in str(changes))
+
+
+def test_the_estimate_before_the_data_was_opened(place: Place, smoke_config: str) -> None:
+    config = recipes.load(smoke_config, {"data.num_examples": 90})
+    # 63 of 90 are for training: three full batches of 16, two epochs.
+    assert pace.examples_left(config, place.folder / "none") == 2 * 3 * 16
+    config.data.name, config.data.root = "lc25000_lung", str(place.folder)
+    assert pace.examples_left(config, place.folder / "none") is None
+
+
+def test_a_damaged_folder_tells_nothing(place: Place) -> None:
+    place.rows({"name": "known"})
+    place.make()
+    (place.runs / "known" / "result.json").write_text("{")
+    (place.results / "known" / "config.json").write_text('{"no_such_field": 1}')
+    assert pace.measurements([place.runs, place.results, place.folder / "none"]) == []
+
+
+# Kills and locks.
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from jaxnets.app import command, reproduce
+
+folder = Path({folder!r})
+options = reproduce.Options(folder / "runs", folder / "results", trainer=folder / "train.py")
+command.execute(lambda arguments: reproduce.reproduce(str(folder / "table.py"), options))
+"""
+
+
+@contextlib.contextmanager
+def _driver(place: Place) -> Iterator[subprocess.Popen[str]]:
+    path = place.folder / "driver.py"
+    path.write_text(DRIVER.format(folder=str(place.folder)))
+    # A platform that does not exist: whatever touched a device would fail.
+    environment = {**os.environ, "JAX_PLATFORMS": "no_such_platform"}
+    with subprocess.Popen(
+        [sys.executable, str(path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def _await(condition: Callable[[], bool], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGINT, 128 + signal.SIGINT),
+        pytest.param(
+            signal.SIGKILL,
+            -signal.SIGKILL,
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child"),
+        ),
+    ],
+)
+def test_stopped_at_work_it_goes_on_later(place: Place, number: int, code: int) -> None:
+    place.rows({"name": "first"}, {"name": "second"}, {"name": "third"})
+    place.plan({"second": {"sleeps": 0.5}})
+    with _driver(place) as process:
+        _await((place.runs / "second" / "started").exists)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        # The row's process, told by us or by the kernel, saves and goes; nothing runs on unseen.
+        _await(lambda: pace.saved_step(place.runs / "second") is not None)
+    step = pace.saved_step(place.runs / "second")
+    assert step is not None
+    assert step < STEPS
+    assert [path.name for path in place.results.iterdir()] == ["first"]
+
+    place.plan({})
+    assert place.make(patience=60) == [
+        ("first", State.WAS_COMPLETE),
+        ("second", State.RESUMED),
+        ("third", State.COMPLETE),
+    ]
+    assert place.calls == ["first 0", "second 0", f"second {step}", "third 0"]
+
+
+def test_a_run_in_use_is_waited_for_and_then_failed(place: Place) -> None:
+    place.rows({"name": "busy"}, {"name": "free"})
+    with workdir.hold(place.runs / "busy"):
+        standing = reproduce.list_rows(str(place.table), place.options())
+        assert [outcome.state for outcome in standing] == [State.IN_USE, State.NEW]
+        with pytest.raises(CheckFailedError, match="1 of 2 rows failed: busy;"):
+            place.make()
+    assert place.make() == [("busy", State.COMPLETE), ("free", State.WAS_COMPLETE)]
+
+
+def test_an_earlier_process_that_is_still_saving_is_waited_for(place: Place) -> None:
+    place.rows({"name": "busy"})
+    path = place.runs / "busy" / workdir.LOCK
+    path.parent.mkdir(parents=True)
+    holder = subprocess.Popen(["flock", str(path), "sleep", "0.5"])
+    _await(lambda: _locked(path))
+    assert place.make(patience=30) == [("busy", State.COMPLETE)]
+    assert holder.wait() == 0
+
+
+def _locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+# The real thing.
+
+
+def test_the_script_makes_a_row(
+    place: Place, repository: Path, smoke_overrides: dict[str, Any]
+) -> None:
+    place.rows({"name": "real", "overrides": {**smoke_overrides, "train.epochs": 1}, "seed": 3})
+    flags = [f"--runs={place.runs}", f"--results={place.results}", "--budget=10"]
+    command = [sys.executable, "scripts/reproduce.py", str(place.table), *flags]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("real  complete ")
+    result = json.loads((place.results / "real" / "result.json").read_text())
+    assert (result["seed"], result["model"], result["complete"]) == (3, "lenet5", True)
+    assert (place.results / "real" / "metrics.jsonl").read_text().count("\n") >= 2
+    (standing,) = reproduce.list_rows(str(place.table), place.options())
+    assert standing.state is State.WAS_COMPLETE
+
+
+def test_the_script_leaves_with_two_where_the_command_is_wrong(repository: Path) -> None:
+    command = [sys.executable, "scripts/reproduce.py", "smoky", "--list"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "reproduce.py: no table 'smoky' (did you mean smoke?); there are lung_resnet, smoke"
+    )

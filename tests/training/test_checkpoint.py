@@ -1,0 +1,149 @@
+"""Checkpoints: whole or not there; every changed bit is found."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxnets.errors import CheckpointError, MachineError
+from jaxnets.training.checkpoint import MANIFEST, Checkpoints
+
+POSITION = {"step": 1, "data": {"next_index": 4}}
+
+
+def _state(seed: int = 0, width: int = 5) -> dict[str, Any]:
+    generator = np.random.default_rng(seed)
+    return {
+        "step": jnp.asarray(seed),
+        "params": {"w": jnp.asarray(generator.normal(size=(40, width)), jnp.float32)},
+        "batch_stats": {},
+        "ema": None,
+        "key": jnp.asarray([1, 2], jnp.uint32),
+    }
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoints", keep=2)
+
+
+def test_what_was_saved_comes_back(checkpoints: Checkpoints) -> None:
+    checkpoints.save(1, _state(7), POSITION)
+    state, position = checkpoints.restore(1, _state())
+    chex.assert_trees_all_equal(state, _state(7))
+    assert position == POSITION
+
+
+def test_the_newest_and_the_protected_stay(checkpoints: Checkpoints) -> None:
+    for step in (1, 2, 3, 4, 5):
+        checkpoints.save(step, _state(step), POSITION, protect=2)
+    assert checkpoints.steps() == [2, 4, 5]
+
+
+def test_a_flipped_bit_is_found_in_any_file_200_times_of_200(checkpoints: Checkpoints) -> None:
+    checkpoints.save(1, _state(), POSITION)
+    assert checkpoints.damage(1) is None
+    folder = checkpoints.folder / f"{1:010d}"
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    assert len(files) > 5
+    generator = np.random.default_rng(0)
+    for trial in range(200):
+        path = files[trial % len(files)]
+        whole = path.read_bytes()
+        broken = bytearray(whole)
+        broken[generator.integers(len(whole))] ^= 1 << int(generator.integers(8))
+        path.write_bytes(broken)
+        assert checkpoints.damage(1), f"{path.name} in trial {trial}"
+        path.write_bytes(whole)
+    assert checkpoints.damage(1) is None
+
+
+def test_a_missing_file_is_found(checkpoints: Checkpoints) -> None:
+    checkpoints.save(1, _state(), POSITION)
+    next(path for path in (checkpoints.folder).rglob("d/*") if path.is_file()).unlink()
+    assert "missing" in (checkpoints.damage(1) or "")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoints.restore(1, _state())
+
+
+def test_the_last_good_one_is_found_behind_a_damaged_one(checkpoints: Checkpoints) -> None:
+    for step in (1, 2):
+        checkpoints.save(step, _state(step), POSITION)
+    position = checkpoints.folder / f"{2:010d}" / "position.json"
+    position.write_text(position.read_text().replace("4", "5"))
+    step, damaged = checkpoints.newest_whole()
+    assert step == 1
+    assert len(damaged) == 1
+    assert "position.json has changed" in damaged[0]
+
+
+def test_a_folder_without_manifest_is_no_checkpoint_and_goes(checkpoints: Checkpoints) -> None:
+    checkpoints.save(1, _state(), POSITION)
+    (checkpoints.folder / f"{2:010d}" / "state").mkdir(parents=True)
+    assert checkpoints.newest_whole() == (1, [])
+    checkpoints.save(2, _state(2), POSITION)
+    chex.assert_trees_all_equal(checkpoints.restore(2, _state())[0], _state(2))
+
+
+def test_files_that_are_not_ours_are_left_alone(checkpoints: Checkpoints) -> None:
+    checkpoints.folder.mkdir()
+    (checkpoints.folder / "notes.txt").write_text("mine")
+    checkpoints.save(1, _state(), POSITION)
+    assert (checkpoints.folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {**state, "params": {"w": jnp.zeros((40, 6))}},
+        lambda state: {**state, "params": {"v": jnp.zeros((40, 5))}},
+        lambda state: {**state, "params": {**state["params"], "b": jnp.zeros(3)}},
+        lambda state: {**state, "params": {}},
+    ],
+    ids=["shape", "name", "more", "fewer"],
+)
+def test_another_network_is_refused(checkpoints: Checkpoints, change: Any) -> None:
+    checkpoints.save(1, _state(), POSITION)
+    with pytest.raises(CheckpointError, match="another network"):
+        checkpoints.restore(1, change(_state()))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
+        (ValueError("RESOURCE_EXHAUSTED: Failed writing"), "disk is full"),
+        (OSError(errno.EROFS, "Read-only file system"), "cannot be written"),
+    ],
+)
+def test_a_disk_that_cannot_is_said_and_the_last_one_stays(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    checkpoints.save(1, _state(), POSITION)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", fail)
+    with pytest.raises(MachineError, match=told):
+        checkpoints.save(2, _state(2), POSITION)
+    assert checkpoints.newest_whole() == (1, [])
+
+
+def test_the_manifest_is_written_last(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jaxnets.training import checkpoint
+
+    written: list[str] = []
+    whole = checkpoint.write_whole
+    monkeypatch.setattr(
+        checkpoint, "write_whole", lambda path, text: (written.append(path.name), whole(path, text))
+    )
+    checkpoints.save(1, _state(), POSITION)
+    assert written[-1] == MANIFEST

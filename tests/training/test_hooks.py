@@ -1,0 +1,166 @@
+"""Hooks: what each does, and that what it remembers survives."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jaxnets.errors import DivergedError
+from jaxnets.training.hooks import (
+    EarlyStopping,
+    KeepBest,
+    MetricsLog,
+    ReduceOnPlateau,
+    StopOnNonFinite,
+    TensorBoard,
+)
+
+
+class _Run(SimpleNamespace):
+    """The part of a run that these hooks touch."""
+
+    def __init__(self, workdir: Path = Path(), step: int = 0):
+        super().__init__(workdir=workdir, step=step, stopped=None, saves=[], scale=1.0)
+        self.restored_step = None
+        self.plan = SimpleNamespace(histograms_every=2)
+        self.state = SimpleNamespace(params={"dense": {"kernel": jnp.arange(6.0)}})
+
+    def stop(self, reason: str) -> None:
+        self.stopped = reason
+
+    def want_save(self, *, best: bool = False) -> None:
+        self.saves.append((self.step, best))
+
+    def scale_learning_rate(self, value: float) -> None:
+        self.scale = value
+
+
+def _feed(hook: Any, losses: list[float], run: _Run | None = None) -> _Run:
+    run = run or _Run()
+    for loss in losses:
+        run.step += 1
+        hook.epoch(run, {"loss": loss, "accuracy": 1 - loss})
+    return run
+
+
+def _through_json(hook: Any, fresh: Any) -> Any:
+    fresh.restore(json.loads(json.dumps(hook.state())))
+    return fresh
+
+
+def test_early_stopping_waits_for_its_patience() -> None:
+    hook = EarlyStopping("validation_loss", patience=2)
+    assert _feed(hook, [0.5, 0.4, 0.45, 0.45]).stopped is None
+    resumed = _through_json(hook, EarlyStopping("validation_loss", patience=2))
+    assert "validation_loss" in (_feed(resumed, [0.41]).stopped or "")
+
+
+def test_early_stopping_wants_the_least_gain() -> None:
+    hook = EarlyStopping("validation_loss", patience=1, least_gain=0.1)
+    assert _feed(hook, [0.5, 0.45, 0.42]).stopped is not None
+
+
+@pytest.mark.parametrize(
+    ("metric", "losses", "expected"),
+    [
+        ("validation_loss", [0.5, 0.6, 0.4, math.nan, 0.4], [1, 3]),
+        ("validation_accuracy", [0.5, 0.6, 0.4, math.nan, 0.3], [1, 3, 5]),
+    ],
+)
+def test_the_best_is_kept_and_nan_never_is(metric: str, losses: list, expected: list) -> None:
+    hook = KeepBest(metric)
+    run = _feed(hook, losses[:3])
+    run = _feed(_through_json(hook, KeepBest(metric)), losses[3:], run)
+    assert run.saves == [(step, True) for step in expected]
+
+
+def _plateau() -> ReduceOnPlateau:
+    return ReduceOnPlateau(
+        "validation_loss", patience=2, factor=0.1, cooldown=0, threshold=1e-4, least_scale=0.0
+    )
+
+
+def test_the_rate_falls_on_a_plateau_and_remembers_it() -> None:
+    hook = _plateau()
+    assert _feed(hook, [0.5, 0.5]).scale == 1.0
+    resumed = _through_json(hook, _plateau())
+    straight = _plateau()
+    losses = [0.5, 0.5, 0.5, 0.4, 0.4, 0.4]
+    first = _feed(resumed, losses)
+    second = _feed(straight, [0.5, 0.5, *losses])
+    assert first.scale == second.scale
+    assert first.scale == pytest.approx(0.001)
+    assert resumed.state() == straight.state()
+
+
+def test_the_plateau_rule_is_optax_s() -> None:
+    hook, run = _plateau(), _Run()
+    rule = optax.contrib.reduce_on_plateau(factor=0.1, patience=2, rtol=1e-4)
+    state = rule.init({})
+    for loss in (0.9, 0.8, 0.8, 0.8, 0.7, 0.7, 0.7, 0.7):
+        _feed(hook, [loss], run)
+        _, state = rule.update({}, state, value=jnp.float32(loss))
+        assert run.scale == pytest.approx(float(state.scale))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_stops_with_a_mend(value: float) -> None:
+    line = {"step": 3, "split": "train", "values": {"loss": 0.1, "gradient_norm": value}}
+    with pytest.raises(DivergedError, match=r"gradient_norm is .*learning_rate"):
+        StopOnNonFinite().log(_Run(), line)
+
+
+def test_metrics_written_after_the_checkpoint_are_cut_on_resume(tmp_path: Path) -> None:
+    hook, run = MetricsLog(), _Run(tmp_path)
+    hook.start(run)
+    for step in (1, 2):
+        hook.log(run, {"step": step})
+    remembered = hook.state()
+    hook.log(run, {"step": 3})
+    hook.end(run)
+    resumed = MetricsLog()
+    resumed.restore(remembered)
+    resumed.start(run)
+    resumed.log(run, {"step": 3, "again": True})
+    resumed.end(run)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
+
+
+def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: Path) -> None:
+    run = _Run(tmp_path)
+
+    def write(steps: list[int], offset: float) -> None:
+        hook = TensorBoard()
+        hook.start(run)
+        for step in steps:
+            run.step = step
+            values = {"loss": step + offset}
+            hook.log(run, {"step": step, "split": "train", "values": values, "images_per_second": 9})
+            hook.step(run, {})
+        hook.end(run)
+
+    write([1, 2, 3, 4], 0.0)
+    run.step = run.restored_step = 2
+    write([3, 4], 0.5)
+    reader = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
+    reader.Reload()
+    scalars = [(event.step, event.value) for event in reader.Scalars("train/loss")]
+    assert scalars == [(1, 1.0), (2, 2.0), (3, 3.5), (4, 4.5)]
+    histogram = reader.Histograms("weights/dense/kernel")[-1].histogram_value
+    assert (histogram.min, histogram.max, histogram.num) == (0.0, 5.0, 6.0)
+    assert "train/images_per_second" in reader.Tags()["scalars"]
+
+
+def test_states_hold_no_arrays() -> None:
+    for hook in (_plateau(), KeepBest("validation_loss"), MetricsLog()):
+        for value in jax.tree.leaves(hook.state()):
+            assert not isinstance(value, jax.Array | np.generic)
