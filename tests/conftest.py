@@ -17,6 +17,17 @@ SMOKE = {
 """Overrides of configs/lung_resnet.py:smoke that compile in a second or two."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Programs that several tests need are compiled by the first of them; nothing outlives the session."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "compiled"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for processes that tests start
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Double precision for one test."""

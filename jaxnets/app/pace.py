@@ -72,7 +72,8 @@ def estimate(
     if examples is None:
         return None
     guess = "" if exact else f", guessed from {newest.image_size} px"
-    return Estimate(examples / speed, f"{speed:,.3g} images/s{guess}")
+    rounded = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+    return Estimate(examples / speed, f"{rounded} images/s{guess}")
 
 
 def examples_left(config: config_dict.ConfigDict, folder: Path) -> int | None:

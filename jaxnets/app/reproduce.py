@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import fcntl
+import math
 import signal
 import sys
 import time
@@ -174,18 +175,22 @@ class _Job:
             return "; its speed is not known yet, it is cut when the budget is over", ""
         needs = f"needs about {_minutes(estimate.seconds)} ({estimate.basis})"
         if estimate.seconds > time_left and not begun:
-            return "", f"{needs}, {_minutes(time_left)} left"
+            whole = estimate.seconds > (self.options.budget or 0)
+            mend = f"; --budget={math.ceil(estimate.seconds / 60) + 1} begins it" if whole else ""
+            return "", f"{needs}, {_minutes(time_left)} left{mend}"
         return f", {needs}", ""
 
     def _run(self, row: Row, directory: Path, kept: Path) -> Outcome:
         flags = [*row.flags(directory), *self.options.train_flags]
         command = [sys.executable, str(self.options.trainer), *flags]
         ending = child.run(command, deadline=self._deadline)
-        result = keep(row, directory, kept)
-        if ending.signal_number is not None:
-            raise InterruptedRunError(
-                f"stopped in {row.name}; the same command goes on", ending.signal_number
-            )
+        try:
+            result = keep(row, directory, kept)
+        finally:  # who was told to stop does not go on with the next row, whatever went wrong here
+            if ending.signal_number is not None:
+                raise InterruptedRunError(
+                    f"stopped in {row.name}; the same command goes on", ending.signal_number
+                )
         if result is not None:
             return Outcome(row, State.COMPLETE, result=result)
         if ending.cut and ending.code in STOPPED_BY_US:

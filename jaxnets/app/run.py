@@ -129,7 +129,7 @@ def _assemble(
         workdir=directory,
         plan=plan if validates else dataclasses.replace(plan, evaluate_every=None),
         devices=devices,
-        state=state,
+        state=devices.replicate(state),
         train_step=devices.compile_step(train_step, donate=True),
         evaluate=lambda state: _means(evaluator(state, data.split.validation)),
         batches=batches,

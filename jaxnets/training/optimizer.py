@@ -33,9 +33,10 @@ def make_schedule(
         )
     else:
         main = optax.constant_schedule(peak)
-    if warmup == 0:
-        return main
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+    if warmup:
+        main = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+    # JAX divides whole numbers in single precision, also where everything else is double.
+    return lambda count: main(jnp.asarray(count, jnp.result_type(float)))
 
 
 def make_optimizer(

@@ -64,7 +64,17 @@ class Devices:
             out_axes=None,
             donate_argnums=donated,
         )
-        return CompiledStep(mapped)
+        # A program over several processes is not lowered from one process's shapes: it compiles when called.
+        return CompiledStep(mapped, ahead_of_time=self.process_count == 1)
+
+    def replicate(self, state: Any) -> Any:
+        """The state, whole, on every device."""
+        if self.axis_name is None:
+            return jax.device_put(state)
+        same = jax.pmap(
+            lambda _, state: state, axis_name=self.axis_name, in_axes=(0, None), out_axes=None
+        )
+        return same(np.zeros(self.local_count), state)
 
     def place(self, batch: Batch) -> Batch:
         """The share of a batch that this process read, laid out for its devices."""
@@ -99,15 +109,19 @@ class Devices:
 class CompiledStep:
     """A step that is compiled ahead of time, once for each shape of batch."""
 
-    def __init__(self, function: Any):
+    def __init__(self, function: Any, *, ahead_of_time: bool = True):
         self._function = function
+        self._ahead_of_time = ahead_of_time
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
     def compile(self, state: Any, batch: Batch) -> None:
         """Compiles for batches of this shape."""
-        self._compiled[_shapes(batch)] = self._function.lower(state, batch).compile()
+        if self._ahead_of_time:
+            self._compiled[_shapes(batch)] = self._function.lower(state, batch).compile()
 
     def __call__(self, state: Any, batch: Batch) -> Any:
+        if not self._ahead_of_time:
+            return self._function(state, batch)
         if _shapes(batch) not in self._compiled:
             self.compile(state, batch)
         return self._compiled[_shapes(batch)](state, batch)

@@ -226,7 +226,7 @@ class Run:
                 f"going on from step {step} would not give the same bits ({told}); "
                 "go on all the same with --allow_different_bits"
             )
-        self.state = state
+        self.state = self.devices.replicate(state)
         self.step = self.restored_step = position["step"]
         self.batches.restore(position["data"])
         for hook in self.hooks:

@@ -12,15 +12,8 @@ from torch.nn import functional
 
 from jaxnets.bench.oracles import load
 
-weights = load("weights")
+networks, weights = load("networks"), load("weights")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-def make_network(model: config_dict.ConfigDict) -> torch.nn.Module:
-    """PyTorch's network of `config.model`: the reports' listing, or torchvision's."""
-    if model.name == "lenet5":
-        return load("lenet5").LeNet5(model.num_classes)
-    return load("resnet").resnet(model.num_classes, tuple(model.stage_sizes), model.width)
 
 
 def make_optimizer(
@@ -51,7 +44,7 @@ class Mirror:
     def __init__(self, config: config_dict.ConfigDict):
         self._config = config
         self._dtype = DTYPES[config.model.dtype]
-        self.network = make_network(config.model).to(self._dtype)
+        self.network = networks.make_network(config.model).to(self._dtype)
         self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
 
     def copy(self, state: Any) -> None:
@@ -74,12 +67,7 @@ class Mirror:
 
     def load(self, variables: Mapping[str, Any]) -> None:
         """Takes over {"params", "batch_stats"}."""
-        arrays = self._arrays(variables)
-        for name, buffer in self.network.named_buffers():
-            if name.endswith("num_batches_tracked"):
-                arrays[name] = buffer.numpy()
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self.network.load_state_dict(tensors)
+        networks.load_arrays(self.network, self._arrays(variables))
 
     def inputs(self, images: np.ndarray) -> torch.Tensor:
         """uint8 [B, H, W, C] -> (x / 255 - mean) / std, [B, C, H, W]."""
@@ -121,7 +109,7 @@ class Mirror:
         theirs = {
             name: tensor.numpy()
             for name, tensor in self.network.state_dict().items()
-            if not name.endswith("num_batches_tracked")
+            if not name.endswith(networks.COUNTER)
         }
         return weights.distances(self._arrays(variables), theirs)
 

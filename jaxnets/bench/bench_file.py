@@ -1,0 +1,69 @@
+"""results/bench/MACHINE-SUITE-DATE.json: written after every row, so that a suite can be run in pieces."""
+
+import datetime
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from jaxnets.bench.measure import Entry
+from jaxnets.errors import ConfigError, MachineError
+from jaxnets.training.checkpoint import write_whole
+
+FOLDER = Path("results") / "bench"
+
+
+def default_path(machine: str, suite: str, date: datetime.date) -> Path:
+    """Where a suite's rows of a day on a machine lie."""
+    slug = re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
+    return FOLDER / f"{slug}-{suite}-{date.isoformat()}.json"
+
+
+def add_row(path: Path, machine: str, versions: dict[str, str], row: Entry) -> None:
+    """Adds a row to the file, or puts it in the place of the one with its name.
+
+    Raises ConfigError where the file is of another machine or other versions, MachineError where it
+    cannot be written.
+    """
+    content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": []}
+    if path.is_file():
+        content = _read(path)
+        _check_same_conditions(path, content, machine, versions)
+    rows = {old["name"]: old for old in content["rows"]}
+    rows[row["name"]] = row
+    content["versions"] = {**content["versions"], **versions}
+    write(path, {**content, "rows": list(rows.values())})
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Writes a bench file; raises MachineError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise MachineError(
+            f"{path} cannot be written ({error.strerror}): choose another --output"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content["rows"], list):
+            raise TypeError("rows")
+        return content
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no bench file: choose another --output") from error
+
+
+def _check_same_conditions(
+    path: Path, content: dict[str, Any], machine: str, versions: dict[str, str]
+) -> None:
+    there = {"machine": content["machine"], **content["versions"]}
+    now = {"machine": machine, **versions}
+    for name in there.keys() & now.keys():
+        if there[name] != now[name]:
+            raise ConfigError(
+                f"{path} was measured with {name} {there[name]!r}, now it is {now[name]!r}: "
+                "choose another --output"
+            )

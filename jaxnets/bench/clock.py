@@ -1,0 +1,48 @@
+"""How fast a step repeats."""
+
+import time
+from collections.abc import Callable
+
+SHARE_TO_TRUST = 0.25
+"""The share of the wanted time that a trial must last before its rate says how many steps to take."""
+
+
+class Clock:
+    """Repeats a step for about a given time; `finish` waits for steps that are still under way.
+
+    `untimed` steps go before each measurement: they use up what readers had prepared while idle.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[], object],
+        finish: Callable[[], object] = lambda: None,
+        *,
+        untimed: int = 0,
+        now: Callable[[], float] = time.perf_counter,
+    ):
+        self._step, self._finish, self._untimed, self._now = step, finish, untimed, now
+        self._rate: float | None = None
+
+    def rate(self, seconds: float) -> float:
+        """Steps per second, over as many steps as the last rate says fit into `seconds`."""
+        rate = self._trial(seconds) if self._rate is None else self._rate
+        self._rate = self._time(max(1, round(seconds * rate)))
+        return self._rate
+
+    def _trial(self, seconds: float) -> float:
+        self._time(1)  # what is made or compiled at the first call is no part of any rate
+        count = 1
+        while count < SHARE_TO_TRUST * seconds * (rate := self._time(count)):
+            count *= 2
+        return rate
+
+    def _time(self, count: int) -> float:
+        for _ in range(self._untimed):
+            self._step()
+        self._finish()
+        start = self._now()
+        for _ in range(count):
+            self._step()
+        self._finish()
+        return count / (self._now() - start)

@@ -1,0 +1,123 @@
+"""One row: both sides give the same answer, then take turns; ratios are of the same round."""
+
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxnets.bench.worker import Make, Worker
+from jaxnets.errors import CheckFailedError
+
+TOLERANCE = 1e-4
+"""The largest difference of answers, in units of the largest value."""
+PAUSE = 0.5
+"""Seconds between two turns, in which the readers of the last one fill their buffers and come to rest."""
+OURS = "ours"
+TUNED = ", our allocator setting"
+"""Follows the name of an opponent that keeps its freed memory, as ours does."""
+
+Entry = dict[str, Any]
+"""A row of a bench file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What is measured against what.
+
+    `theirs` are the forms of the opponent by name, of which the fastest counts. PyTorch's are measured
+    as installed, and again with our allocator setting; another pipeline of ours (`needs_torch` False)
+    always has it.
+    """
+
+    name: str
+    ours: Make
+    theirs: Mapping[str, Make]
+    needs_torch: bool = True
+
+
+def measure_row(
+    row: Row,
+    *,
+    rounds: int,
+    seconds: float,
+    with_theirs: bool = True,
+    pause: float = PAUSE,
+    start: Callable[..., Any] = Worker,
+) -> Entry:
+    """Measures a row in turns of about `seconds`; without `theirs` our side alone.
+
+    Raises CheckFailedError where the sides do not give the same answer.
+    """
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(start(row.ours, None, keep_memory=True))
+        sides = {OURS: ours}
+        if with_theirs:
+            shared, answer = ours.call("share"), ours.call("answer")
+            for name, make, keep_memory in _opponents(row):
+                side = stack.enter_context(start(make, shared, keep_memory=keep_memory))
+                check_same(row.name, name, answer, side.call("answer"))
+                sides[name] = side
+        speeds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(1 + rounds):
+            for name, side in sides.items():
+                time.sleep(pause)
+                speeds[name].append(side.call("measure", seconds))
+    after_warm_up = {name: values[1:] for name, values in speeds.items()}
+    return summary(row.name, after_warm_up)
+
+
+def check_same(row: str, opponent: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Raises CheckFailedError unless two answers agree to 1e-4 of the largest value."""
+    if ours.shape != theirs.shape:
+        raise CheckFailedError(
+            f"{row} is not measured: we give {ours.shape}, PyTorch ({opponent}) {theirs.shape}"
+        )
+    difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+    if not difference <= TOLERANCE:
+        raise CheckFailedError(
+            f"{row} is not measured: from the same weights ours and PyTorch's ({opponent}) "
+            f"answers differ by {difference:.1e} of the largest value, {TOLERANCE:g} is allowed"
+        )
+
+
+def summary(name: str, speeds: Mapping[str, list[float]]) -> Entry:
+    """A bench file's row from images per second by side and round, `ours` among them."""
+    ours = speeds[OURS]
+    plain = _best({n: s for n, s in speeds.items() if n != OURS and not n.endswith(TUNED)})
+    tuned = _best({n: s for n, s in speeds.items() if n.endswith(TUNED)})
+    ratios = _ratios(ours, speeds[plain]) if plain else None
+    return {
+        "name": name,
+        "ours": statistics.median(ours),
+        "theirs": statistics.median(speeds[plain]) if plain else None,
+        "ratio": statistics.median(ratios) if ratios else None,
+        "ratio_tuned": statistics.median(_ratios(ours, speeds[tuned])) if tuned else None,
+        "range": [min(ratios), max(ratios)] if ratios else None,
+        "rounds": len(ours),
+        "opponent": plain,
+        "opponent_tuned": tuned,
+        "images_per_second": {side: list(values) for side, values in speeds.items()},
+    }
+
+
+def _opponents(row: Row) -> list[tuple[str, Make, bool]]:
+    """(name, how to make it, whether it keeps freed memory) of every form that is measured."""
+    if not row.needs_torch:
+        return [(name, make, True) for name, make in row.theirs.items()]
+    return [
+        (name + suffix, make, keep_memory)
+        for suffix, keep_memory in (("", False), (TUNED, True))
+        for name, make in row.theirs.items()
+    ]
+
+
+def _best(speeds: Mapping[str, list[float]]) -> str | None:
+    return max(speeds, key=lambda name: statistics.median(speeds[name])) if speeds else None
+
+
+def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]

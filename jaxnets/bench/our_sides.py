@@ -1,0 +1,140 @@
+"""Our sides of the rows: the training step, the pipeline on JPEGs, the pipeline on the cache."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets.app import environment
+from jaxnets.app.data import Data, open_data
+from jaxnets.app.screen import Screen
+from jaxnets.bench.clock import Clock
+from jaxnets.bench.oracles import load
+from jaxnets.bench.ours import build, random_batch, recipe
+from jaxnets.data.cache import CachedSource, gather
+from jaxnets.errors import CheckFailedError, DataError
+from jaxnets.training.parallel import Devices
+from jaxnets.training.preprocess import make_preprocess
+
+ANSWERED = 8
+"""How many images both sides of a pipeline row must read alike."""
+UNTIMED_BATCHES = 8
+"""More than readers hold ready, on either side."""
+
+
+class Machine:
+    """Asked in a process of its own: a process that has asked JAX for its devices holds them."""
+
+    def __init__(self, shared: None):
+        del shared
+
+    def describe(self) -> tuple[str, dict[str, str]]:
+        """The hardware in words, and the versions of what computes."""
+        return environment.hardware(), environment.versions()
+
+
+class TrainingSide:
+    """The compiled training step, buffers donated, on one batch that stays on the device."""
+
+    def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int):
+        del shared
+        self._config = recipe(network, image_size, batch_size)
+        devices = Devices.all()
+        self._ours = build(self._config)
+        self._batch = random_batch(self._config, seed=0)
+        self._placed = devices.place(self._batch)
+        self._step = devices.compile_step(self._ours.train_step, donate=True)
+        self._variables = jax.device_get(self._ours.state.variables())
+        self._state, self._metrics = self._ours.state, None
+        self._clock = Clock(self._take_step, self._wait)
+
+    def share(self) -> dict[str, Any]:
+        """The recipe, the initial weights under PyTorch's names, and the batch."""
+        weights = load("weights")
+        arrays = {
+            name: array
+            for tree in self._variables.values()
+            for name, array in weights.to_torch(self._config.model.name, tree).items()
+        }
+        return {"config": self._config, "arrays": arrays, "batch": self._batch}
+
+    def answer(self) -> np.ndarray:
+        """The initial network's logits of the batch, in full single precision."""
+        inputs, _ = make_preprocess(self._config, train=False)(self._batch, jax.random.key(0))
+        with jax.default_matmul_precision("highest"):
+            apply = jax.jit(lambda v, x: self._ours.model.apply(v, x, train=False))
+            return np.asarray(apply(self._variables, inputs))
+
+    def measure(self, seconds: float) -> float:
+        """Images per second; raises CheckFailedError where the loss is no longer finite."""
+        speed = self._config.train.batch_size * self._clock.rate(seconds)
+        if not np.isfinite(float(self._metrics["loss"])):
+            raise CheckFailedError(f"{self._config.model.name}: our loss is not finite")
+        return speed
+
+    def _take_step(self) -> None:
+        self._state, self._metrics = self._step(self._state, self._placed)
+
+    def _wait(self) -> None:
+        jax.block_until_ready((self._state, self._metrics))
+
+
+class PipelineSide:
+    """Our training batches on the host, from JPEGs (decoded every time) or from the cache."""
+
+    def __init__(
+        self, shared: Any, *, images: Path, image_size: int, batch_size: int, cache: bool
+    ):
+        del shared
+        config = pipeline_recipe(images, image_size, batch_size, cache=cache)
+        self._data = open_data(config, Screen(quiet=True))
+        self._batch_size = batch_size
+        try:
+            self._batches = self._data.train_batches(Devices.all())
+            next(self._batches)
+        except ValueError as error:
+            raise DataError(
+                f"{images}: the pipeline rows need images of one size, {image_size} px: {error}"
+            ) from error
+        self._clock = Clock(lambda: next(self._batches), untimed=UNTIMED_BATCHES)
+
+    def share(self) -> dict[str, Any]:
+        """Where the images lie, decoded or not, and their labels."""
+        source = self._data.source
+        shared: dict[str, Any] = {"labels": source.labels, "batch_size": self._batch_size}
+        if isinstance(source, CachedSource):
+            return {**shared, "memory_map": source.images.filename}
+        return {**shared, "files": files_of(self._data)}
+
+    def answer(self) -> np.ndarray:
+        """The first images, as they are read."""
+        return gather(self._data.source, np.arange(ANSWERED))["image"].astype(np.float32)
+
+    def measure(self, seconds: float) -> float:
+        """Images per second."""
+        return self._batch_size * self._clock.rate(seconds)
+
+
+def pipeline_recipe(
+    images: Path, image_size: int, batch_size: int, *, cache: bool
+) -> config_dict.ConfigDict:
+    """A recipe that trains on all images of a folder; its cache lies beside the folder."""
+    config = recipes.recipe()
+    config.model.name = "resnet50"
+    config.data.name = "image_folder"
+    config.data.path = str(images)
+    config.data.image_size = image_size
+    config.data.cache = cache
+    config.data.cache_root = str(images.with_name(images.name + "-cache"))
+    config.data.fractions = (1.0, 0.0, 0.0)
+    config.train.batch_size = batch_size
+    config.train.drop_last = True
+    return config
+
+
+def files_of(data: Data) -> list[str]:
+    """The paths of a folder's images, in order."""
+    return [str(data.source.root / file) for file in data.source.files]

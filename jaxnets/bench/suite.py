@@ -1,0 +1,97 @@
+"""A suite, from what a person asked for to a file: choose rows, measure each, write each."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+from pathlib import Path
+
+from jaxnets.app.environment import cpu_threads
+from jaxnets.app.screen import Screen
+from jaxnets.bench import bench_file, drift, rows
+from jaxnets.bench.measure import Entry, measure_row
+from jaxnets.bench.oracles import TORCH, has_torch
+from jaxnets.bench.our_sides import Machine
+from jaxnets.bench.worker import Worker
+from jaxnets.errors import ConfigError
+
+DRIFT = "drift"
+SUITES = (*rows.ROWS, DRIFT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a person may choose: rows (none: all), rounds, seconds a turn, a folder of JPEGs, the file."""
+
+    rows: tuple[str, ...] = ()
+    rounds: int = 5
+    seconds: float = 3.0
+    images: Path | None = None
+    output: Path | None = None
+
+
+def run(suite: str, options: Options) -> Path:
+    """Measures a suite, writing each row when it is done; the file that holds them.
+
+    Raises ConfigError for rows that the suite does not have and outside a checkout, CheckFailedError
+    where two sides do not give the same answer.
+    """
+    screen = Screen()
+    if suite == DRIFT:
+        return _run_drift(options, screen)
+    chosen = rows.choose(suite, options.rows)
+    machine, versions = describe()
+    path = options.output or bench_file.default_path(machine, suite, datetime.date.today())
+    screen.line("machine", machine)
+    with rows.setting(suite, options.images, cpu_threads(), screen) as setting:
+        for name, make in chosen.items():
+            row = make(name, setting)
+            with screen.phase(name) as phase:
+                entry = measure_row(
+                    row,
+                    rounds=options.rounds,
+                    seconds=options.seconds,
+                    with_theirs=has_torch() or not row.needs_torch,
+                )
+                bench_file.add_row(path, machine, versions, entry)
+                phase.text = "  " + in_words(entry)
+    screen.line("saved", str(path))
+    return path
+
+
+def describe() -> tuple[str, dict[str, str]]:
+    """The machine in words, and the versions of what computes, PyTorch's among them."""
+    with Worker(Machine, None, keep_memory=False) as worker:
+        machine, versions = worker.call("describe")
+    if has_torch():
+        versions["torch"] = importlib.metadata.version("torch")
+    return machine, versions
+
+
+def in_words(entry: Entry) -> str:
+    """A row for a person."""
+    ours = f"ours {entry['ours']:,.0f} images/s"
+    if entry["theirs"] is None:
+        return f"{ours}; PyTorch is not installed, so nothing is beside it (pip install {TORCH})"
+    low, high = entry["range"]
+    tuned = entry["ratio_tuned"]
+    beside = f", {tuned:.2f} of PyTorch with our allocator setting" if tuned is not None else ""
+    return (
+        f"{ours}, {entry['opponent']} {entry['theirs']:,.0f}: ratio {entry['ratio']:.2f} "
+        f"[{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside};"
+    )
+
+
+def _run_drift(options: Options, screen: Screen) -> Path:
+    if options.rows:
+        raise ConfigError("--suite=drift has no rows: leave --rows out")
+    if not has_torch():
+        raise ConfigError(f"--suite=drift needs PyTorch: pip install {TORCH} torchvision==0.28.0")
+    machine, versions = describe()
+    path = options.output or bench_file.FOLDER / "drift.json"
+    with screen.phase(DRIFT) as phase:
+        found = drift.measure()
+        bench_file.write(path, {"machine": machine, "versions": versions, "rows": [], **found})
+        drift.draw(found, drift.FIGURE)
+        phase.text = drift.in_words(found)
+    screen.line("saved", f"{path}, {drift.FIGURE}")
+    return path

@@ -1,0 +1,123 @@
+"""One side of a comparison in a process of its own, so that neither side's settings reach the other.
+
+The parent starts `python -m jaxnets.bench.worker` and talks to it over a pipe: first how to make the
+side, then one method call after another. Nothing heavy is imported here: a PyTorch side never loads JAX.
+"""
+
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, Self
+
+from jaxnets.app.allocator import keep_freed_memory
+from jaxnets.errors import JaxnetsError, MachineError
+
+SECONDS_TO_END = 20.0
+
+
+class Side(Protocol):
+    """What is measured."""
+
+    def share(self) -> Any:
+        """What the other side begins with: weights and a batch, or where the data are. Ours alone."""
+        ...
+
+    def answer(self) -> Any:
+        """An array in which both sides must agree before either is measured."""
+        ...
+
+    def measure(self, seconds: float) -> float:
+        """Images per second, over about so many seconds."""
+        ...
+
+
+Make = Callable[[Any], Side]
+"""From what our side shared (None for our side itself) to a side. Pickled: a function of a module."""
+
+
+class Worker:
+    """A side in its own process; `call` asks it, leaving the `with` block ends it."""
+
+    def __init__(self, make: Callable[[Any], Any], shared: Any, *, keep_memory: bool):
+        self._connection, theirs = Pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jaxnets.bench.worker", str(theirs.fileno()), str(keep_memory)],
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        try:
+            self._exchange((make, shared))
+        except BaseException:
+            self._end()
+            raise
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """What the side's method gives; raises what it raised, MachineError where the process died."""
+        return self._exchange((method, arguments))
+
+    def _exchange(self, message: Any) -> Any:
+        try:
+            self._connection.send(message)
+            value, error = self._connection.recv()
+        except (EOFError, ConnectionError) as problem:
+            code = self._process.wait()
+            raise MachineError(
+                f"a worker process died (exit code {code}): out of memory? Try fewer rows at a time"
+            ) from problem
+        if isinstance(error, JaxnetsError):
+            raise error
+        if error is not None:
+            raise RuntimeError(f"in a worker process:\n{error}")
+        return value
+
+    def _end(self) -> None:
+        self._connection.close()
+        try:
+            self._process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+
+def serve(connection: Connection) -> None:
+    """Makes a side and answers calls, until the parent hangs up."""
+    # Ctrl-C goes to the whole group of processes; the parent hangs up, and that is the end here.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        make, shared = connection.recv()
+        side = _reply(connection, lambda: (make(shared), None))
+        while side is not None:
+            method, arguments = connection.recv()
+            _reply(connection, lambda m=method, a=arguments: (None, getattr(side, m)(*a)))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
+    """Sends what `act` returns second, or what it raised; returns what it returns first."""
+    try:
+        kept, value = act()
+    except JaxnetsError as error:
+        connection.send((None, error))
+    except Exception:
+        connection.send((None, traceback.format_exc()))
+    else:
+        connection.send((value, None))
+        return kept
+    return None
+
+
+if __name__ == "__main__":
+    if sys.argv[2] == "True":
+        keep_freed_memory()
+    serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,35 @@
+"""Measures us against PyTorch: python scripts/bench.py --suite=training|pipeline|drift [--rows=NAME,...]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxnets.app import command
+from jaxnets.bench import suite
+from jaxnets.errors import ConfigError
+
+SUITE = flags.DEFINE_enum("suite", "training", list(suite.SUITES), "What is measured.")
+ROWS = flags.DEFINE_list("rows", [], "Rows by name, such as train/lenet5/28/64; all where empty.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=5)
+SECONDS = flags.DEFINE_float("seconds", 3.0, "How long a turn lasts, about.", lower_bound=0.1)
+IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, a folder a class.")
+OUTPUT = flags.DEFINE_string("output", None, "File (results/bench/MACHINE-SUITE-DATE.json).")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses nothing itself: flags in, one call."""
+    if arguments:
+        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    options = suite.Options(
+        rows=tuple(ROWS.value),
+        rounds=ROUNDS.value,
+        seconds=SECONDS.value,
+        images=Path(IMAGES.value) if IMAGES.value else None,
+        output=Path(OUTPUT.value) if OUTPUT.value else None,
+    )
+    suite.run(SUITE.value, options)
+
+
+if __name__ == "__main__":
+    command.execute(main)

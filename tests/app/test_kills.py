@@ -1,0 +1,174 @@
+"""Killed at any moment, the same command ends in the bits of the run that was never stopped."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxnets.training.checkpoint import MANIFEST
+
+LENET = {
+    "model.name": "lenet5",
+    "data.image_size": 16,
+    "data.num_examples": 180,
+    "train.epochs": 12,
+    "checkpoint.every_steps": 3,
+    "log.every_steps": 4,
+    "log.tensorboard": False,
+}
+NARROW_RESNET = {
+    "model.width": 4,
+    "model.dropout": 0.3,
+    "data.image_size": 32,
+    "data.num_examples": 120,
+    "data.cache": False,
+    "data.threads": 2,
+    "augment.rotation_degrees": 20.0,
+    "augment.stain": 0.2,
+    "augment.mixup": 0.2,
+    "optimizer.name": "adam",
+    "optimizer.learning_rate": 0.003,
+    "train.ema_decay": 0.95,
+    "train.epochs": 12,
+    "train.drop_last": False,
+    "plateau.patience": 1,
+    "plateau.factor": 0.5,
+    "eval.every_steps": 4,
+    "checkpoint.every_steps": 3,
+    "log.every_steps": 5,
+}
+TIMING = ("images_per_second", "data_wait", "seconds", "interval_seconds", "waited")
+
+
+class _Trial:
+    """One recipe, trained in processes that may be killed."""
+
+    def __init__(self, repository: Path, overrides: dict[str, Any], workdir: Path, data: Path):
+        self.workdir = workdir
+        self._command = [
+            sys.executable,
+            str(repository / "scripts" / "train.py"),
+            f"--config={repository}/configs/lung_resnet.py:smoke",
+            f"--workdir={workdir}",
+            f"--config.data.root={data}",
+            *(f"--config.{name}={value}" for name, value in overrides.items()),
+        ]
+
+    def start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def finish(self) -> None:
+        with self.start() as process:
+            told, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, told
+
+    def finished(self) -> bool:
+        return (self.workdir / "result.json").exists()
+
+    def saving(self) -> bool:
+        """True while a checkpoint is being written."""
+        folders = (self.workdir / "checkpoints").glob("[0-9]*")
+        return any(not (folder / MANIFEST).exists() for folder in folders)
+
+    def newest(self) -> int:
+        return max(
+            (int(p.parent.name) for p in self.workdir.glob(f"checkpoints/*/{MANIFEST}")), default=0
+        )
+
+    def bits(self) -> tuple[Any, ...]:
+        """The last state, position, metrics and result, without timings."""
+        folder = self.workdir / "checkpoints" / f"{self.newest():010d}"
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            state = checkpointer.restore(folder / "state")
+        position = json.loads((folder / "position.json").read_text())
+        position["hooks"].pop("MetricsLog")  # bytes of a file that holds timings
+        lines = list(map(json.loads, (self.workdir / "metrics.jsonl").read_text().splitlines()))
+        result = json.loads((self.workdir / "result.json").read_text())
+        kept = {name: result[name] for name in ("tests", "train_accuracy", "validation_accuracy")}
+        return state, *(_without_timings(part) for part in (position, lines, kept))
+
+
+def _without_timings(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_timings(v) for k, v in value.items() if k not in TIMING}
+    return [_without_timings(v) for v in value] if isinstance(value, list) else value
+
+
+def _kill_often(trial: _Trial, kills: int, inside: int, seed: int) -> tuple[int, int]:
+    """Kills `kills` processes, `inside` of them in a save, the rest at random; how many of each."""
+    moments = random.Random(seed)
+    done = in_save = 0
+    while done < kills and not trial.finished():
+        with trial.start() as process:
+            before = trial.newest()
+            # Let a few steps happen first, or no save would ever be reached again.
+            while trial.newest() == before and process.poll() is None:
+                if moments.random() < 0.0005:
+                    break  # this one dies early: while it starts, compiles or takes its first steps
+                time.sleep(0.005)
+            wanted_in_save = in_save < inside
+            deadline = time.monotonic() + (20 if wanted_in_save else moments.uniform(0, 0.5))
+            hit = False
+            while time.monotonic() < deadline and process.poll() is None:
+                if wanted_in_save and trial.saving():
+                    hit = True
+                    break
+                time.sleep(0.0005)
+            process.send_signal(signal.SIGKILL)
+        if process.returncode == -signal.SIGKILL:
+            done += 1
+            in_save += hit and trial.saving()
+    return done, in_save
+
+
+def _equal(first: Any, second: Any) -> bool:
+    same = [True]
+
+    def compare(a: Any, b: Any) -> None:
+        same.append(np.asarray(a).tobytes() == np.asarray(b).tobytes())
+
+    import jax
+
+    jax.tree.map(compare, first, second)
+    return all(same)
+
+
+def _check(
+    repository: Path, tmp_path: Path, overrides: dict[str, Any], kills: int, inside: int
+) -> None:
+    straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data")
+    straight.finish()
+    killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
+    done, in_save = _kill_often(killed, kills, inside, seed=0)
+    killed.finish()
+    assert done == kills, f"only {done} kills before it was finished: make the run longer"
+    assert in_save >= inside
+    for mine, expected in zip(killed.bits(), straight.bits(), strict=True):
+        assert _equal(mine, expected)
+
+
+def test_two_kills_one_inside_a_save(repository: Path, tmp_path: Path) -> None:
+    _check(repository, tmp_path, LENET, kills=2, inside=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    "overrides",
+    [{**LENET, "train.epochs": 60}, {**NARROW_RESNET, "train.epochs": 40}],
+    ids=["lenet5", "narrow_resnet"],
+)
+def test_twenty_kills_five_inside_a_save(
+    repository: Path, tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    _check(repository, tmp_path, overrides, kills=20, inside=6)

@@ -1,0 +1,124 @@
+"""Prediction and evaluation from a run directory."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnets
+from jaxnets.app import evaluate, predict
+from jaxnets.data.synthetic_tissue import SyntheticTissue
+from jaxnets.errors import CheckpointError, ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    source = SyntheticTissue(6, 16, seed=1)
+    for index in range(6):
+        Image.fromarray(source[index]["image"]).save(folder / f"tile{index}.png")
+    return folder
+
+
+def test_six_lines_of_python(trained: Path, images: Path) -> None:
+    network = jaxnets.load(trained)
+    paths = sorted(images.iterdir())
+    for path, prediction in zip(paths, network.predict(paths), strict=True):
+        assert prediction.label in network.classes, path
+        assert prediction.confidence == max(prediction.probabilities.values())
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_pixels_and_paths_give_the_same(trained: Path, images: Path) -> None:
+    network = jaxnets.load(trained)
+    path = images / "tile3.png"
+    pixels = np.asarray(Image.open(path))
+    assert network.predict(path) == network.predict(pixels) == network.predict([str(path)])
+
+
+def test_any_number_gives_the_same_answers(trained: Path) -> None:
+    network = jaxnets.load(trained)
+    source = SyntheticTissue(70, 16, seed=2)
+    pixels = [source[i]["image"] for i in range(70)]
+    whole = network.predict(pixels)
+    assert len(whole) == 70
+    assert whole[69] == network.predict(pixels[69])[0]
+    assert network.predict([]) == []
+
+
+def test_predictions_on_the_test_set_make_the_result_s_accuracy(
+    trained: Path, smoke_overrides: dict
+) -> None:
+    rows = list(csv.DictReader(io.StringIO((trained / "split.csv").read_text())))
+    config = json.loads((trained / "config.json").read_text())["data"]
+    source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
+    tests = [row for row in rows if row["split"] == "test"]
+    told = jaxnets.load(trained).predict([source[int(row["index"])]["image"] for row in tests])
+    right = sum(p.label == row["label"] for p, row in zip(told, tests, strict=True))
+    result = json.loads((trained / "result.json").read_text())
+    assert right / len(tests) == result["test_accuracy"]
+
+
+def test_wrong_pixels_are_named(trained: Path) -> None:
+    with pytest.raises(DataError, match=r"float64\[4, 4, 3\]: give uint8"):
+        jaxnets.load(trained).predict(np.zeros((4, 4, 3)))
+
+
+def test_bad_files_are_named_and_the_rest_answered(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no image")
+    good = str(images / "tile0.png")
+    with pytest.raises(DataError, match="2 of 3 files could not be read"):
+        predict.predict_files(
+            str(trained),
+            [str(tmp_path), good],
+            csv_path=str(tmp_path / "out.csv"),
+            json_path=str(tmp_path / "out.json"),
+        )
+    told = capsys.readouterr().out
+    assert "empty.jpg  not read" in told
+    assert good in told
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert [bool(row["error"]) for row in rows] == [True, True, False]
+    answers = json.loads((tmp_path / "out.json").read_text())
+    assert answers[2]["class"] == rows[2]["class"]
+
+
+def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name images"):
+        predict.predict_files(str(trained), [], csv_path=None, json_path=None)
+    with pytest.raises(DataError, match="holds no image"):
+        predict.predict_files(str(trained), [str(tmp_path)], csv_path=None, json_path=None)
+
+
+def test_a_directory_that_is_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no run directory"):
+        jaxnets.load(tmp_path)
+
+
+def test_a_run_without_checkpoint_is_said(trained: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "manifest.json"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        jaxnets.load(tmp_path)
+
+
+def test_evaluation_repeats_the_result(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = evaluate.evaluate(trained)
+    result = json.loads((trained / "result.json").read_text())
+    assert measured["accuracy"] == result["test_accuracy"]
+    assert measured["confusion"] == result["tests"]["clean"]["confusion"]
+    assert "recall" in capsys.readouterr().out
+    (trained / "report" / "metrics.json").unlink()
+    (trained / "report").rmdir()
+
+
+def test_an_unknown_part_is_refused(trained: Path) -> None:
+    with pytest.raises(ConfigError, match="train, validation, test"):
+        evaluate.evaluate(trained, part="tset")

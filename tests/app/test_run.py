@@ -1,0 +1,288 @@
+"""The main job end to end, on a network that compiles in a second."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxnets
+from jaxnets.app import workdir
+from jaxnets.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    InterruptedRunError,
+    MachineError,
+)
+from jaxnets.training.hooks import Hook
+
+RESULT_FIELDS = {
+    *("name", "entry", "model", "parameters", "auxiliary_parameters", "data", "split"),
+    *("split_sha256", "leak", "image_size", "epochs", "seed", "batch_size", "overrides", "command"),
+    *("lowering", "test_accuracy", "test_examples", "test_interval", "interval_method", "tests"),
+    *("validation_accuracy", "train_accuracy", "curves", "seconds", "images_per_second"),
+    *("hardware", "versions", "complete", "note"),
+}
+
+
+def _lines(directory: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    timing = ("images_per_second", "data_wait")
+    return [{name: v for name, v in line.items() if name not in timing} for line in lines]
+
+
+def test_a_run_leaves_what_it_promises(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.json", "manifest.json", "split.csv", "metrics.jsonl", "result.json"} <= names
+    result = json.loads((trained / "result.json").read_text())
+    assert set(result) >= RESULT_FIELDS
+    assert result["complete"] is True
+    assert result["epochs"] == 2
+    assert result["test_examples"] == 9
+    assert np.sum(result["tests"]["clean"]["confusion"]) == 9
+    manifest = json.loads((trained / "manifest.json").read_text())
+    assert manifest["split_sha256"] == result["split_sha256"]
+    assert {line["split"] for line in _lines(trained)} == {"train", "validation"}
+
+
+def test_a_finished_run_is_told_again(
+    trained: Path, smoke_config: str, smoke_overrides: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "result.json").read_bytes()
+    jaxnets.train(smoke_config, smoke_overrides, workdir=trained)
+    assert "test accuracy" in capsys.readouterr().out
+    assert (trained / "result.json").read_bytes() == before
+
+
+def test_the_same_command_gives_the_same_bits(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    jaxnets.train(smoke_config, {**smoke_overrides, "data.threads": 1}, workdir=tmp_path / "again")
+    assert _lines(tmp_path / "again") == _lines(trained)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_recipe_in_an_old_directory_is_refused(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, finished: bool
+) -> None:
+    directory = trained
+    if not finished:
+        directory = tmp_path / "begun"
+        directory.mkdir()
+        (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 there, 0.5 now"):
+        jaxnets.train(
+            smoke_config, {**smoke_overrides, "optimizer.learning_rate": 0.5}, workdir=directory
+        )
+
+
+def test_a_directory_in_use_is_refused(trained: Path, smoke_config: str, tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from jaxnets.app import workdir\n"
+        f"with workdir.hold(Path({str(tmp_path / 'held')!r})): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(MachineError, match="in use by another process"), workdir.hold(
+            tmp_path / "held"
+        ):
+            pass
+        holder.kill()
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="cannot be written"), workdir.hold(tmp_path / "file" / "run"):
+        pass
+
+
+def test_divergence_is_said(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
+    wild = {**smoke_overrides, "optimizer.learning_rate": 1e12, "schedule.warmup_steps": 0}
+    with pytest.raises(DivergedError, match="lower --config.optimizer.learning_rate"):
+        jaxnets.train(smoke_config, wild, workdir=tmp_path / "wild")
+    assert not (tmp_path / "wild" / "result.json").exists()
+
+
+class _SignalAt(Hook):
+    """Sends this process a signal after a step."""
+
+    def __init__(self, step: int, number: int):
+        self._step, self._number = step, number
+
+    def step(self, run: Any, metrics: Any) -> None:
+        if run.step == self._step:
+            os.kill(os.getpid(), self._number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, number: int, code: int
+) -> None:
+    directory = tmp_path / "stopped"
+    with pytest.raises(InterruptedRunError, match="stopped at step 3, saved") as caught:
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(3, number)]
+        )
+    assert caught.value.exit_code == code
+    assert not (directory / "result.json").exists()
+    result = jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert _lines(directory) == _lines(trained)
+    straight = json.loads((trained / "result.json").read_text())
+    assert result["tests"] == straight["tests"]
+    assert result["train_accuracy"] == straight["train_accuracy"]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = tmp_path / "stopped"
+    every = {**smoke_overrides, "checkpoint.every_steps": 1}
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, every, workdir=directory, hooks=[_SignalAt(3, signal.SIGTERM)])
+    newest = directory / "checkpoints" / f"{3:010d}" / "position.json"
+    newest.write_text(newest.read_text().replace("0", "1", 1))
+    capsys.readouterr()
+    jaxnets.train(smoke_config, every, workdir=directory)
+    told = capsys.readouterr().out
+    assert "position.json has changed" in told
+    assert "from step 2" in told
+    assert _lines(directory) == _lines(trained)
+
+
+def test_no_whole_checkpoint_is_an_error_not_a_new_start(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    directory = tmp_path / "stopped"
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(2, signal.SIGTERM)]
+        )
+    for manifest in directory.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("{}")
+    with pytest.raises(CheckpointError, match="no checkpoint in .* is whole"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+
+
+def test_other_conditions_are_named_and_can_be_allowed(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jaxnets.app import environment
+
+    directory = tmp_path / "stopped"
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(2, signal.SIGTERM)]
+        )
+    bits = environment.bits
+    monkeypatch.setattr(environment, "bits", lambda **kw: {**bits(**kw), "cpu_threads": 999})
+    with pytest.raises(CheckpointError, match=r"cpu_threads: \d+ then, 999 now"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    result = jaxnets.train(
+        smoke_config, smoke_overrides, workdir=directory, allow_different_bits=True
+    )
+    assert result["complete"]
+
+
+def test_data_that_changed_since_is_refused(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    directory = tmp_path / "begun"
+    directory.mkdir()
+    (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
+    (directory / "split.csv").write_text("index,file,label,split,group\n")
+    with pytest.raises(DataError, match="does not fit the data"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+
+
+class _Every(Hook):
+    """Counts what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def start(self, run: Any) -> None:
+        self.heard.append("start")
+
+    def step(self, run: Any, metrics: Any) -> None:
+        self.heard.append(f"step {run.step}")
+
+    def epoch(self, run: Any, metrics: dict[str, float]) -> None:
+        self.heard.append(f"epoch {sorted(metrics)}")
+
+    def end(self, run: Any) -> None:
+        self.heard.append("end")
+
+
+def test_a_hook_of_the_user_s_hears_everything_in_order(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    hook = _Every()
+    jaxnets.train(
+        smoke_config,
+        {**smoke_overrides, "train.steps": 3, "eval.every_steps": 2},
+        workdir=tmp_path / "run",
+        hooks=[hook],
+    )
+    told = "epoch ['accuracy', 'loss']"
+    assert hook.heard == ["start", "step 1", "step 2", told, "step 3", told, "end"]
+
+
+class _StopAt(Hook):
+    def __init__(self, step: int):
+        self._step = step
+
+    def step(self, run: Any, metrics: Any) -> None:
+        if run.step == self._step:
+            run.stop("enough")
+
+
+def test_a_hook_can_stop_for_good(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    result = jaxnets.train(
+        smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_StopAt(2)]
+    )
+    assert result["stopped_early"] == "enough"
+    assert result["complete"]
+    assert result["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"data.name": "lc25000"}, "did you mean lc25000_lung"),
+        ({"model.name": "resnet5"}, "did you mean resnet50"),
+        ({"data.image_size": 8}, "16 pixels or more"),
+        ({"model.num_classes": 4}, "has 3 classes"),
+        ({"train.class_weights": (1.0, 2.0)}, "2 values"),
+        ({"data.mean": (0.5, 0.5)}, "3 channels"),
+        ({"data.name": "image_folder"}, "needs --config.data.path"),
+        ({"train.batch_size": 64}, "make no batch of 64"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, overrides: dict, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
+
+
+def test_a_data_set_that_was_named_never_falls_back(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="prepare_data.py lc25000_lung"):
+        jaxnets.train(
+            smoke_config, {**smoke_overrides, "data.name": "lc25000_lung"}, workdir=tmp_path / "run"
+        )

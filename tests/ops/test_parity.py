@@ -1,0 +1,131 @@
+"""The operations are PyTorch's: values and gradients, in double precision, both lowerings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from jaxnets.ops import BatchNorm, convolution, max_pool
+
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("x64")]
+functional = torch.nn.functional
+LOWERINGS = ("auto", "reference")
+
+
+def channels_first(array: np.ndarray) -> Any:
+    return torch.tensor(np.moveaxis(array, -1, 1), requires_grad=True)
+
+
+def channels_last(tensor: Any) -> np.ndarray:
+    return np.moveaxis(tensor.detach().numpy(), 1, -1)
+
+
+def with_gradients(function: Callable[..., jax.Array], *arrays: np.ndarray) -> tuple[Any, Any, Any]:
+    """The value, a random cotangent of its shape, and the gradients of all arrays."""
+    value, pull_back = jax.vjp(jax.jit(function), *arrays)
+    cotangent = np.random.default_rng(7).normal(size=value.shape)
+    return np.asarray(value), cotangent, pull_back(cotangent)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize("size", [5, 13, 18])
+@pytest.mark.parametrize(
+    ("extent", "stride", "pad"),
+    [(1, 1, 0), (1, 2, 0), (1, 1, 1), (3, 1, 1), (3, 2, 1), (3, 2, 0), (5, 1, 0), (7, 2, 3)],
+)
+def test_convolution(lowering: str, size: int, extent: int, stride: int, pad: int) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(2, size, size + 1, 3))
+    kernel = generator.normal(size=(extent, extent, 3, 4))
+    value, cotangent, (by_x, by_kernel) = with_gradients(
+        lambda x, kernel: convolution(
+            x,
+            kernel,
+            strides=(stride, stride),
+            padding=((pad, pad), (pad, pad)),
+            lowering=lowering,
+        ),
+        x,
+        kernel,
+    )
+    their_x = channels_first(x)
+    their_kernel = torch.tensor(kernel.transpose(3, 2, 0, 1), requires_grad=True)
+    expected = functional.conv2d(their_x, their_kernel, stride=stride, padding=pad)
+    expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
+    close = {"rtol": 1e-11, "atol": 1e-12}
+    np.testing.assert_allclose(value, channels_last(expected), **close)
+    np.testing.assert_allclose(by_x, channels_last(their_x.grad), **close)
+    np.testing.assert_allclose(by_kernel, their_kernel.grad.permute(2, 3, 1, 0), **close)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize(("window", "stride", "pad"), [(2, 2, 0), (3, 2, 1), (3, 2, 0), (3, 1, 1)])
+def test_max_pool_with_ties(lowering: str, window: int, stride: int, pad: int) -> None:
+    # Small integers: nearly every window holds its largest value more than once.
+    x = np.random.default_rng(0).integers(0, 3, size=(2, 8, 9, 3)).astype(np.float64)
+    value, cotangent, (by_x,) = with_gradients(
+        lambda x: max_pool(
+            x,
+            (window, window),
+            strides=(stride, stride),
+            padding=((pad, pad), (pad, pad)),
+            lowering=lowering,
+        ),
+        x,
+    )
+    theirs = channels_first(x)
+    expected = functional.max_pool2d(theirs, window, stride, pad)
+    expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
+    np.testing.assert_array_equal(value, channels_last(expected))
+    np.testing.assert_allclose(by_x, channels_last(theirs.grad), rtol=1e-13, atol=1e-14)
+
+
+def test_max_pool_of_nan() -> None:
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 2))
+    x[0, 2, 3, 0] = x[0, 5, 5, 1] = np.nan
+    value, cotangent, (by_x,) = with_gradients(lambda x: max_pool(x, (2, 2), strides=(2, 2)), x)
+    theirs = channels_first(x)
+    expected = functional.max_pool2d(theirs, 2, 2)
+    expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
+    assert np.isnan(value).sum() == 2
+    np.testing.assert_array_equal(value, channels_last(expected))
+    np.testing.assert_array_equal(by_x, channels_last(theirs.grad))
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, 0.01])
+def test_batch_norm(train: bool, momentum: float) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(3.0, 2.0, size=(4, 3, 5, 6))
+    params = {"scale": generator.normal(size=6), "bias": generator.normal(size=6)}
+    statistics = {"mean": generator.normal(size=6), "var": generator.uniform(0.5, 2.0, size=6)}
+    layer = BatchNorm(epsilon=1e-3, momentum=momentum, dtype=jnp.float64)
+
+    def apply(x: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+        variables = {"params": params, "batch_stats": statistics}
+        return layer.apply(variables, x, train=train, mutable=["batch_stats"])
+
+    value, pull_back, updated = jax.vjp(jax.jit(apply), x, params, has_aux=True)
+    cotangent = generator.normal(size=x.shape)
+    by_x, by_params = pull_back(cotangent)
+
+    theirs = torch.nn.BatchNorm2d(6, eps=1e-3, momentum=momentum, dtype=torch.float64)
+    pairs = {"weight": params["scale"], "bias": params["bias"], "running_mean": statistics["mean"]}
+    pairs["running_var"] = statistics["var"]
+    theirs.load_state_dict({k: torch.tensor(v) for k, v in pairs.items()}, strict=False)
+    theirs.train(train)
+    their_x = channels_first(x)
+    expected = theirs(their_x)
+    expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
+    close = {"rtol": 1e-11, "atol": 1e-12}
+    np.testing.assert_allclose(value, channels_last(expected), **close)
+    np.testing.assert_allclose(by_x, channels_last(their_x.grad), **close)
+    np.testing.assert_allclose(by_params["scale"], theirs.weight.grad, **close)
+    np.testing.assert_allclose(by_params["bias"], theirs.bias.grad, **close)
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], theirs.running_mean, **close)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], theirs.running_var, **close)

@@ -1,0 +1,104 @@
+"""One device, eight devices and two processes take the same steps."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnets.errors import ConfigError, MachineError
+from jaxnets.training.parallel import Devices, initialize_distributed
+
+WORKER = str(Path(__file__).with_name("parallel_worker.py"))
+
+
+def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, WORKER, *arguments],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _steps(out: Path, devices: int, dtype: str, sync: str = "sync") -> dict[str, np.ndarray]:
+    with _start(devices, str(out), dtype, sync) as process:
+        told, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, told
+    return dict(np.load(out))
+
+
+def _largest_difference(first: dict, second: dict) -> float:
+    """The largest relative L2 difference of any array."""
+    assert first.keys() == second.keys()
+    return max(
+        float(np.linalg.norm(first[k] - second[k]) / (np.linalg.norm(second[k]) + 1e-300))
+        for k in first
+    )
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    return _steps(tmp_path_factory.mktemp("one") / "one.npz", 1, "float64")
+
+
+def test_eight_devices_take_the_steps_of_one(one_device: dict, tmp_path: Path) -> None:
+    eight = _steps(tmp_path / "eight.npz", 8, "float64")
+    assert _largest_difference(eight, one_device) < 1e-9
+
+
+def test_two_processes_take_the_steps_of_one(one_device: dict, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    out = tmp_path / "two.npz"
+    shared = (str(out), "float64", "sync", f"localhost:{port}", "2")
+    processes = [_start(2, *shared, str(number)) for number in range(2)]
+    told = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert _largest_difference(dict(np.load(out)), one_device) < 1e-9
+
+
+@pytest.mark.slow
+def test_float32_drifts_by_rounding_alone(tmp_path: Path) -> None:
+    one = _steps(tmp_path / "one.npz", 1, "float32")
+    eight = _steps(tmp_path / "eight.npz", 8, "float32")
+    difference = _largest_difference(eight, one)
+    print(f"largest relative difference after three float32 steps: {difference:.2e}")
+    assert 0 < difference < 0.05
+
+
+@pytest.mark.slow
+def test_batch_norm_per_device_differs_and_is_averaged(one_device: dict, tmp_path: Path) -> None:
+    per_device = _steps(tmp_path / "eight.npz", 8, "float64", sync="per_device")
+    # Each device of two images normalises by its own statistics, so the losses part at the first step;
+    # the running mean is the devices' average, which for the first layer's mean is the global one.
+    assert abs(per_device["losses"][0] - one_device["losses"][0]) > 1e-6
+    first_mean = "batch_stats/norm1/mean"
+    relative = np.linalg.norm(per_device[first_mean] - one_device[first_mean])
+    assert relative / np.linalg.norm(one_device[first_mean]) < 0.1
+
+
+def test_evaluation_counts_each_example_once_on_one_device(one_device: dict) -> None:
+    assert one_device["examples"] == sum(index % 5 != 0 for index in range(32, 48))
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
+    devices = Devices(count=8, local_count=8, process_index=0, process_count=1)
+    with pytest.raises(ConfigError, match="a batch of 12 is not divided by 8 devices"):
+        devices.check_batch_size(12, "a batch", "change --config.train.batch_size")
+
+
+def test_processes_share_a_batch() -> None:
+    shares = [Devices(4, 2, number, 2).share(8) for number in range(2)]
+    assert shares == [slice(0, 4), slice(4, 8)]
+
+
+def test_a_wrong_address_is_said() -> None:
+    with pytest.raises(MachineError, match="--coordinator=HOST:PORT"):
+        initialize_distributed(None, None, None)
