@@ -45,7 +45,9 @@ def _files(repository: Path, folder: str) -> list[Path]:
 
 def test_the_rule_finds_what_breaks_it(tmp_path: Path) -> None:
     file = tmp_path / "wrong.py"
-    file.write_text("def f():\n    from jaxnets import training\n    from jaxnets.app.run import x\n")
+    file.write_text(
+        "def f():\n    from jaxnets import training\n    from jaxnets.app.run import x\n"
+    )
     assert {"training", "app"} <= _rooms(_imports(file))
 
 
@@ -81,10 +83,14 @@ def test_tensorflow_and_torch_are_never_imported(repository: Path, work: str) ->
         ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__")
         for path in _files(repository, "jaxnets")
     ]
-    use = "" if work == "import" else (
-        "from jaxnets import config; from jaxnets.data import catalog; from pathlib import Path\n"
-        "c = config.recipe(); c.data.name = 'synthetic_tissue'; c.data.image_size = 16\n"
-        "catalog.open_source(c.data, Path('.'))[0]\n"
+    use = (
+        ""
+        if work == "import"
+        else (
+            "from jaxnets import config; from jaxnets.data import catalog; from pathlib import Path\n"
+            "c = config.recipe(); c.data.name = 'synthetic_tissue'; c.data.image_size = 16\n"
+            "catalog.open_source(c.data, Path('.'))[0]\n"
+        )
     )
     program = (
         f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n{use}"

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from absl.testing import parameterized
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +12,9 @@ from jaxnets.errors import ConfigError
 LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
 
 
-class Refusals(parameterized.TestCase):
-    @parameterized.parameters(
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
         ({"modle.name": "resnet50"}, "did you mean model.name"),
         ({"learning_rate": 0.1}, "did you mean optimizer.learning_rate"),
         ({"train.batch_size": 0}, "at least 1"),
@@ -29,19 +29,24 @@ class Refusals(parameterized.TestCase):
         ({"model.compute_dtype": "float16"}, "bfloat16"),
         ({"train.batch_size": "many"}, "batch_size"),
         ({"seed": None}, "may not be None"),
-    )
-    def test_names_the_field_and_the_mend(self, overrides: dict[str, object], told: str) -> None:
-        with self.assertRaisesRegex(ConfigError, told):
-            recipes.load(LUNG, overrides)
+    ],
+)
+def test_a_wrong_override_names_the_field_and_the_mend(overrides: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        recipes.load(LUNG, overrides)
 
-    @parameterized.parameters(
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
         (LUNG + ":skratch", "did you mean scratch"),
         (LUNG.replace("resnet", "resent"), "did you mean .*lung_resnet.py"),
         (__file__, "no get_config"),
-    )
-    def test_names_the_nearest_config(self, spec: str, told: str) -> None:
-        with self.assertRaisesRegex(ConfigError, told):
-            recipes.load(spec)
+    ],
+)
+def test_a_wrong_config_names_the_nearest(spec: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        recipes.load(spec)
 
 
 def test_an_override_replaces_the_unit_of_a_duration() -> None:
@@ -49,9 +54,7 @@ def test_an_override_replaces_the_unit_of_a_duration() -> None:
     assert (config.train.steps, config.train.epochs, config.train.examples) == (7, None, None)
 
 
-@given(
-    epochs=st.integers(1, 50), batch_size=st.integers(1, 64), per_epoch=st.integers(1, 1000)
-)
+@given(epochs=st.integers(1, 50), batch_size=st.integers(1, 64), per_epoch=st.integers(1, 1000))
 def test_durations_agree_between_units(epochs: int, batch_size: int, per_epoch: int) -> None:
     size = {"batch_size": batch_size, "steps_per_epoch": per_epoch}
     by_unit = {}

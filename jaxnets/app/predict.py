@@ -192,7 +192,8 @@ def _probabilities(
 
     def apply(variables: Any, images: jax.Array) -> jax.Array:
         inputs = normalize(scale(images, dtype), preprocess.mean, preprocess.std)
-        return jax.nn.softmax(model.apply(variables, inputs, train=False))
+        logits: Any = model.apply(variables, inputs, train=False)
+        return jax.nn.softmax(logits)
 
     return apply
 

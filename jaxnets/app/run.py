@@ -246,7 +246,7 @@ def _compile(run: Run, data: Data, screen: Screen) -> None:
 @contextlib.contextmanager
 def _interruptible(run: Run) -> Iterator[None]:
     """The first signal ends the run after a save; a second one takes the process down at once."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def interrupt(number: int, frame: Any) -> None:
         del frame

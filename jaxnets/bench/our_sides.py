@@ -85,9 +85,7 @@ class TrainingSide:
 class PipelineSide:
     """Our training batches on the host, from JPEGs (decoded every time) or from the cache."""
 
-    def __init__(
-        self, shared: Any, *, images: Path, image_size: int, batch_size: int, cache: bool
-    ):
+    def __init__(self, shared: Any, *, images: Path, image_size: int, batch_size: int, cache: bool):
         del shared
         config = pipeline_recipe(images, image_size, batch_size, cache=cache)
         self._data = open_data(config, Screen(quiet=True))

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import time
 from pathlib import Path
 
 from jaxnets.app.environment import cpu_threads
@@ -15,6 +16,8 @@ from jaxnets.bench.worker import Worker
 from jaxnets.errors import ConfigError
 
 DRIFT = "drift"
+BUSY = 0.1
+"""A share of the cores in others' use from which ratios cannot be trusted."""
 SUITES = (*rows.ROWS, DRIFT)
 
 
@@ -44,18 +47,41 @@ def run(suite: str, options: Options) -> Path:
     screen.line("machine", machine)
     with rows.setting(suite, options.images, cpu_threads(), screen) as setting:
         for name, make in chosen.items():
-            row = make(name, setting)
-            with screen.phase(name) as phase:
+            row, busy = make(name, setting), busy_share()
+            if busy is not None and busy > BUSY:
+                screen.line(
+                    "warning", f"other processes use {busy:.0%} of the cores: wait for them"
+                )
+            with screen.phase("measure") as phase:
                 entry = measure_row(
                     row,
                     rounds=options.rounds,
                     seconds=options.seconds,
                     with_theirs=has_torch() or not row.needs_torch,
                 )
-                bench_file.add_row(path, machine, versions, entry)
-                phase.text = "  " + in_words(entry)
+                bench_file.add_row(path, machine, versions, {**entry, "busy_before": busy})
+                phase.text = in_words(entry)
     screen.line("saved", str(path))
     return path
+
+
+def busy_share(seconds: float = 1.0) -> float | None:
+    """The share of all cores that is in use while we wait; None where there is no /proc/stat."""
+    before = _core_times()
+    time.sleep(seconds)
+    after = _core_times()
+    if before is None or after is None:
+        return None
+    return 1 - (after[0] - before[0]) / max(after[1] - before[1], 1)
+
+
+def _core_times() -> tuple[int, int] | None:
+    """Idle time and all time since the start, of all cores together."""
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return None
+    times = [int(value) for value in path.read_text().split("\n", 1)[0].split()[1:9]]
+    return times[3] + times[4], sum(times)
 
 
 def describe() -> tuple[str, dict[str, str]]:
@@ -69,7 +95,7 @@ def describe() -> tuple[str, dict[str, str]]:
 
 def in_words(entry: Entry) -> str:
     """A row for a person."""
-    ours = f"ours {entry['ours']:,.0f} images/s"
+    ours = f"{entry['name']}: ours {entry['ours']:,.0f} images/s"
     if entry["theirs"] is None:
         return f"{ours}; PyTorch is not installed, so nothing is beside it (pip install {TORCH})"
     low, high = entry["range"]

@@ -10,11 +10,11 @@ import hashlib
 import json
 import math
 import operator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from jaxnets.data.canvas import REACH, SMALLEST_CANVAS, Cells, Frame, mix, ramp
 from jaxnets.data.source import Example, Source
 from jaxnets.errors import ConfigError
 
@@ -24,14 +24,8 @@ ALGORITHM_VERSION = 1
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
 
 _SMALLEST_SIZE = 8
-_SMALLEST_CANVAS = 128
-"""Smaller pictures are drawn at least this large and shrunk, so that edges are soft."""
 _GLAND_SPACING, _ALVEOLUS_SPACING, _SQUAMOUS_SPACING, _PEARL_SPACING = 0.40, 0.34, 0.115, 0.80
 """Pitches of the four tessellations, as shares of the field's side at zoom 1."""
-_REACH = 1.0
-"""How far from the centre the tissue frame goes, at the widest zoom and any rotation."""
-_SOFT = 0.45
-"""The width of the edge of a nucleus or a red cell, as a share of its radius."""
 
 
 class SyntheticTissue:
@@ -99,199 +93,24 @@ def contact_sheet(source: Source, columns: int = 6) -> np.ndarray:
     return sheet
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """A square field of view, centre 0 and side 1, and the bent tissue frame that lies under it.
-
-    `x`, `y`: float32[n, n], where each pixel of the canvas is in the tissue frame, which is
-    the view turned, zoomed and bent by a few long waves (so that no line is straight).
-    """
-
-    generator: np.random.Generator
-    size: int
-    x: np.ndarray
-    y: np.ndarray
-    turn: np.ndarray
-    waves: np.ndarray
-
-    @classmethod
-    def random(cls, generator: np.random.Generator, size: int) -> "_Frame":
-        """A frame of `size` px with its rotation, reflection, zoom (0.85 to 1.2) and waves."""
-        angle, zoom = generator.uniform(0, 2 * np.pi), generator.uniform(0.85, 1.2)
-        cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
-        mirror = generator.choice([-1, 1])
-        turn = np.array([[cosine, -sine], [mirror * sine, mirror * cosine]])
-        direction, way = generator.uniform(0, 2 * np.pi, (2, 3))
-        number = 2 * np.pi / generator.uniform(0.3, 0.8, 3)
-        phase = generator.uniform(0, 2 * np.pi, 3)
-        # A height under 1 / (3 number) keeps the bent frame from folding over itself.
-        height = generator.uniform(0.08, 0.22, 3) / number
-        vectors = [f(angles) for angles in (direction, way) for f in (np.cos, np.sin)]
-        scales = [number, number, height, height]
-        number_x, number_y, along_x, along_y = np.multiply(scales, vectors)
-        waves = np.stack([number_x, number_y, phase, along_x, along_y], axis=1)
-        axis = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5)[None, :]
-        straight = [axis * np.float32(a) + axis.T * np.float32(b) for a, b in turn]
-        x, y = straight + _bend(waves, *straight)
-        return cls(generator, size, x, y, turn, waves)
-
-    def to_canvas(self, points: np.ndarray) -> np.ndarray:
-        """Where `points` [N, 2] of the tissue frame lie on the canvas, in pixels."""
-        straight = points
-        for _ in range(2):
-            straight = points - _bend(self.waves, *straight.T).T
-        return (straight @ np.linalg.inv(self.turn).T + 0.5) * self.size - 0.5
-
-    def noise(self, cells: int) -> np.ndarray:
-        """Smooth noise of mean 0 and variance about 1 whose grain is 1 / `cells` of the view."""
-        knots = self.generator.standard_normal((cells + 3, cells + 3)).astype(np.float32)
-        place = (np.arange(self.size) + 0.5) / self.size * cells
-        knot = place.astype(np.intp)
-        t = (place - knot).astype(np.float32)
-        taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (t + t**2 - t**3) + 1, t**3)
-        # Cubic B-splines keep 151 / 315 of the variance of their knots along each axis.
-        scale = np.float32(math.sqrt(315 / 151) / 6)
-        weights = [(scale * tap)[:, None] for tap in taps]
-        one_axis = sum(weight * knots[knot + k] for k, weight in enumerate(weights))
-        turned = np.ascontiguousarray(one_axis.T)
-        return sum(weight * turned[knot + k] for k, weight in enumerate(weights))
-
-    def stamp(
-        self,
-        points: np.ndarray,
-        angles: np.ndarray,
-        long: tuple[float, float],
-        short: tuple[float, float],
-    ) -> np.ndarray:
-        """The deepest of many soft ellipses of random size and depth: float32[n, n] in [0, 1].
-
-        points [N, 2], angles [N] and the ranges of both half axes are in the tissue frame.
-        """
-        shape, zoom = len(points), math.sqrt(abs(np.linalg.det(self.turn)))
-        scale = self.size / zoom
-        half_axes = [self.generator.uniform(*axis, shape) * scale for axis in (long, short)]
-        depths = self.generator.uniform(0.75, 1, shape)
-        centres = self.to_canvas(points)
-        cosine, sine = np.linalg.solve(self.turn / zoom, np.stack([np.cos(angles), np.sin(angles)]))
-        reach = math.ceil((1 + _SOFT / 2) * long[1] * scale)
-        visible = np.all((centres > -reach) & (centres < self.size + reach), axis=1)
-        columns = [*centres.T, cosine, sine, *half_axes, depths]
-        x, y, cosine, sine, long_axis, short_axis, depths = (
-            values[visible, None, None] for values in columns
-        )
-        offset = np.arange(-reach, reach + 2)
-        column = np.floor(x).astype(np.intp) + offset
-        row = np.floor(y).astype(np.intp) + offset[:, None]
-        dx, dy = column - x, row - y
-        along = (dx * (cosine / long_axis) + dy * (sine / long_axis)).astype(np.float32)
-        across = (dy * (cosine / short_axis) - dx * (sine / short_axis)).astype(np.float32)
-        value = depths.astype(np.float32) * _ramp(1 - np.sqrt(along**2 + across**2), _SOFT)
-        inside = (column >= 0) & (column < self.size) & (row >= 0) & (row < self.size) & (value > 0)
-        canvas = np.zeros(self.size**2, np.float32)
-        np.maximum.at(canvas, (row * self.size + column)[inside], value[inside])
-        return canvas.reshape(self.size, self.size)
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """A random tessellation: jittered sites [K, K, 2] on a square lattice of pitch `spacing`."""
-
-    generator: np.random.Generator
-    spacing: float
-    sites: np.ndarray
-
-    @classmethod
-    def random(cls, generator: np.random.Generator, spacing: float, jitter: float) -> "_Cells":
-        """Sites over the whole tissue frame and two cells beyond, their lattice anywhere."""
-        count = math.ceil(2 * _REACH / spacing) + 5
-        lattice = np.stack(np.meshgrid(*[np.arange(count)] * 2, indexing="ij"), axis=-1) + 0.5
-        lattice += generator.uniform(-jitter, jitter, lattice.shape)
-        lattice += generator.uniform(-0.5, 0.5, 2) - count / 2
-        return cls(generator, spacing, lattice * spacing)
-
-    def find(
-        self, x: np.ndarray, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of every point: its cell (flat), the vectors to it from its site, and its depth.
-
-        Arrays of the shape of `x`: intp, float32, float32, float32. The depth is half of how much
-        farther the second nearest site is: 0 on a border, and smaller in corners than along sides,
-        which rounds the cells.
-        """
-        count = len(self.sites)
-        site_x, site_y = np.ascontiguousarray(self.sites.reshape(-1, 2).T, np.float32)
-        column, row = (
-            np.clip((v * (1 / self.spacing) + count / 2).astype(np.intp), 1, count - 2)
-            for v in (x, y)
-        )
-        corner = (column - 1) * count + row - 1
-        best = second = np.full(x.shape, np.inf, np.float32)
-        nearest = np.zeros(x.shape, np.intp)
-        for shift in (a * count + b for a in range(3) for b in range(3)):
-            dx, dy = x - site_x[shift:].take(corner), y - site_y[shift:].take(corner)
-            square = dx * dx + dy * dy
-            nearest = np.where(square < best, shift, nearest)
-            second = np.minimum(second, np.maximum(best, square))
-            best = np.minimum(best, square)
-        nearest += corner
-        depth = (np.sqrt(second) - np.sqrt(best)) * np.float32(0.5)
-        return nearest, x - site_x.take(nearest), y - site_y.take(nearest), depth
-
-    def rim(
-        self, spokes: int, depths: tuple[float, float], radius: float = math.inf
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Points [N, 2] about `spokes` to a cell, near its border, and the angles [N] across it.
-
-        They lie at `depths` (least, most) as `find` measures them, or as deep inside a circle of
-        `radius` about the site, whichever is nearer to it. Crowded ones are left out.
-        """
-        generator, count = self.generator, len(self.sites)
-        inner = self.sites[2:-2, 2:-2].reshape(-1, 1, 2)
-        visible = np.hypot(*inner[:, 0].T) < _REACH + self.spacing / 2
-        step = 2 * np.pi / spokes
-        angle = generator.uniform(-0.3, 0.3, (len(inner), spokes)) + np.arange(spokes)
-        angle, depth = angle * step, generator.uniform(*depths, angle.shape)
-        kept = generator.uniform(size=angle.shape)
-        around = [(a, b) for a in range(5) for b in range(5) if (a, b) != (2, 2)]
-        others = np.stack(
-            [self.sites[a : count - 4 + a, b : count - 4 + b].reshape(-1, 2) for a, b in around], 1
-        )
-        inner, angle, depth, kept = inner[visible], angle[visible], depth[visible], kept[visible]
-        apart = others[visible] - inner
-        square = np.sum(apart**2, axis=-1)[:, None]
-        ray = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        # Where |p - other| - |p - site| is twice the depth: a hyperbola, met by the ray or not.
-        facing = 2 * (ray @ apart.transpose(0, 2, 1)) + 4 * depth[..., None]
-        reach = (square - 4 * depth[..., None] ** 2) / np.maximum(facing, 1e-6)
-        other = np.argmin(reach, axis=-1)
-        across = np.take_along_axis(apart, other[..., None], axis=1)
-        across = np.arctan2(across[..., 1], across[..., 0])
-        reach = np.take_along_axis(reach, other[..., None], axis=-1)[..., 0]
-        round_reach = radius - depth
-        across, reach = np.where(round_reach < reach, angle, across), np.minimum(reach, round_reach)
-        points = inner + ray * reach[..., None]
-        chosen = kept < reach / (0.4 * self.spacing)
-        return points[chosen], across[chosen]
-
-
 def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:
     """One picture: uint8[size, size, 3]."""
-    shrink = max(1, math.ceil(_SMALLEST_CANVAS / size))
-    frame = _Frame.random(generator, size * shrink)
+    shrink = max(1, math.ceil(SMALLEST_CANVAS / size))
+    frame = Frame.random(generator, size * shrink)
     draw_kind = (_draw_glands, _draw_alveoli, _draw_squamous)[label]
     level = draw_kind(frame)
     level = level * (1 + 0.06 * frame.noise(60))
     red_cells = _red_cells(frame)
     blur = generator.uniform(0.0025, 0.0045) * frame.size
-    level = _shrink(ndimage.gaussian_filter(level, blur, mode="nearest", truncate=3), shrink)
-    red_cells = _shrink(red_cells, shrink)
+    level = shrink(ndimage.gaussian_filter(level, blur, mode="nearest", truncate=3), shrink)
+    red_cells = shrink(red_cells, shrink)
     return _stain(generator, _equalise(generator, level), red_cells)
 
 
-def _draw_glands(frame: _Frame) -> np.ndarray:
+def _draw_glands(frame: Frame) -> np.ndarray:
     """Levels of adenocarcinoma: columnar cells in rings round lumina, fibrous stroma between."""
     generator = frame.generator
-    cells = _Cells.random(generator, _GLAND_SPACING, 0.24)
+    cells = Cells.random(generator, _GLAND_SPACING, 0.24)
     gland, dx, dy, border = cells.find(frame.x, frame.y)
     gap, rim = generator.uniform(0.010, 0.020), generator.uniform(0.060, 0.072)
     radius = _GLAND_SPACING * generator.uniform(0.48, 0.56)
@@ -299,60 +118,60 @@ def _draw_glands(frame: _Frame) -> np.ndarray:
     depth = np.minimum(border, radius - np.hypot(dx, dy)) - gap + 0.004 * rough
     secretion = generator.choice([0.0, 0.0, 0.12], len(cells.sites) ** 2).astype(np.float32)
     columns = np.cos(np.arctan2(dy, dx) * 28)
-    brush = _ramp(depth - rim + 0.010, 0.01)
+    brush = ramp(depth - rim + 0.010, 0.01)
     cytoplasm = 0.52 + 0.05 * fine - 0.05 * columns + 0.10 * brush
     lumen = 0.06 + secretion.take(gland) + 0.04 * frame.noise(6)
-    level = _mix(_stroma(frame), cytoplasm, _ramp(depth, 0.008))
-    level = _mix(level, lumen, _ramp(depth - rim - 0.006 * fine, 0.012))
+    level = mix(_stroma(frame), cytoplasm, ramp(depth, 0.008))
+    level = mix(level, lumen, ramp(depth - rim - 0.006 * fine, 0.012))
     points, across = cells.rim(26, (gap + 0.018, gap + 0.042), radius)
     nuclei = frame.stamp(points, across, (0.019, 0.027), (0.012, 0.017))
-    stromal = _ramp(-0.005 - depth, 0.01) * _scattered_nuclei(frame)
+    stromal = ramp(-0.005 - depth, 0.01) * _scattered_nuclei(frame)
     return _add_nuclei(level, np.maximum(nuclei, stromal), rough)
 
 
-def _draw_alveoli(frame: _Frame) -> np.ndarray:
+def _draw_alveoli(frame: Frame) -> np.ndarray:
     """Levels of benign lung: large air spaces, thin walls with capillaries and few flat nuclei."""
     generator = frame.generator
-    cells = _Cells.random(generator, _ALVEOLUS_SPACING, 0.28)
+    cells = Cells.random(generator, _ALVEOLUS_SPACING, 0.28)
     alveolus, _, _, border = cells.find(frame.x, frame.y)
     coarse, fine = frame.noise(7), frame.noise(24)
     thickness = generator.uniform(0.021, 0.027) * (1 + 0.25 * coarse)
     fluid = generator.choice([0, 0, 0, 0, 0.05, 0.10], len(cells.sites) ** 2).astype(np.float32)
     air = 0.05 + fluid.take(alveolus) + 0.03 * frame.noise(4)
-    lining = _ramp(0.007 - np.abs(border - thickness + 0.006), 0.008)
+    lining = ramp(0.007 - np.abs(border - thickness + 0.006), 0.008)
     wall = 0.48 + 0.07 * fine + 0.08 * lining
-    level = _mix(wall, air, _ramp(border - thickness, 0.010))
+    level = mix(wall, air, ramp(border - thickness, 0.010))
     points, across = cells.rim(12, (-0.004, 0.022))
     nuclei = frame.stamp(points, across + np.pi / 2, (0.018, 0.028), (0.010, 0.014))
     return _add_nuclei(level, nuclei, fine)
 
 
-def _draw_squamous(frame: _Frame) -> np.ndarray:
+def _draw_squamous(frame: Frame) -> np.ndarray:
     """Levels of squamous carcinoma: solid sheets of polygonal cells, whorled round keratin."""
     generator = frame.generator
-    pearls = _Cells.random(generator, _PEARL_SPACING, 0.2)
+    pearls = Cells.random(generator, _PEARL_SPACING, 0.2)
     coarse, rough, fine = frame.noise(4), frame.noise(9), frame.noise(24)
     pearl, dx, dy, _ = pearls.find(frame.x, frame.y)
     size = generator.uniform(0.08, 0.14, len(pearls.sites) ** 2).astype(np.float32).take(pearl)
     distance = np.hypot(dx, dy) * (1 + 0.16 * coarse)
     # Cells crowd round a pearl: radii are stretched before the cells are laid out.
     stretch = 0.07 * np.tanh((distance - size) * (1 / 0.07)) / np.maximum(distance, 0.02)
-    cells = _Cells.random(generator, _SQUAMOUS_SPACING, 0.33)
+    cells = Cells.random(generator, _SQUAMOUS_SPACING, 0.33)
     cell, cell_x, cell_y, border = cells.find(frame.x + stretch * dx, frame.y + stretch * dy)
     own = generator.normal(0, 0.06, len(cells.sites) ** 2).astype(np.float32).take(cell)
-    level = _mix(0.18, 0.46 + own + 0.04 * fine + 0.03 * coarse, _ramp(border - 0.003, 0.007))
+    level = mix(0.18, 0.46 + own + 0.04 * fine + 0.03 * coarse, ramp(border - 0.003, 0.007))
     nuclei = _central_nuclei(cells, cell, cell_x, cell_y)
-    keratin = _ramp(size - distance, 0.02)
+    keratin = ramp(size - distance, 0.02)
     lamella = np.sin((distance + 0.008 * rough) * np.float32(2 * np.pi / 0.04))
-    level = _mix(level, 0.50 + 0.16 * lamella + 0.06 * fine, keratin)
+    level = mix(level, 0.50 + 0.16 * lamella + 0.06 * fine, keratin)
     sheet = np.abs(frame.noise(2) + 0.4 * coarse)
-    cleft, stroma = _ramp(0.34 - sheet, 0.08), _ramp(0.22 - sheet, 0.08)
-    level = _mix(_mix(level, 0.04, cleft), _stroma(frame), stroma)
+    cleft, stroma = ramp(0.34 - sheet, 0.08), ramp(0.22 - sheet, 0.08)
+    level = mix(mix(level, 0.04, cleft), _stroma(frame), stroma)
     stromal = stroma * _scattered_nuclei(frame)
     return _add_nuclei(level, np.maximum(nuclei * (1 - keratin) * (1 - cleft), stromal), rough)
 
 
-def _central_nuclei(cells: _Cells, cell: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+def _central_nuclei(cells: Cells, cell: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """Round to oval nuclei in the middle of their cells, of unequal size and darkness."""
     generator, count = cells.generator, len(cells.sites) ** 2
     angle, ratio = generator.uniform(0, np.pi, count), np.sqrt(generator.uniform(1, 1.5, count))
@@ -361,10 +180,10 @@ def _central_nuclei(cells: _Cells, cell: np.ndarray, dx: np.ndarray, dy: np.ndar
     each = (cosine / long, sine / long, -sine / short, cosine / short, depth)
     a, b, c, d, depth = (values.astype(np.float32).take(cell) for values in each)
     u, v = a * dx + b * dy, c * dx + d * dy
-    return depth * _ramp(1 - np.sqrt(u * u + v * v), 0.4)
+    return depth * ramp(1 - np.sqrt(u * u + v * v), 0.4)
 
 
-def _stroma(frame: _Frame) -> np.ndarray:
+def _stroma(frame: Frame) -> np.ndarray:
     """Levels of loose connective tissue: wavy fibres with pale gaps between."""
     along = frame.generator.uniform(0, 2 * np.pi)
     across = frame.x * np.float32(np.cos(along)) + frame.y * np.float32(np.sin(along))
@@ -373,10 +192,10 @@ def _stroma(frame: _Frame) -> np.ndarray:
     return 0.34 + 0.06 * fibres * (1 + wave) + 0.08 * patch
 
 
-def _scattered_nuclei(frame: _Frame) -> np.ndarray:
+def _scattered_nuclei(frame: Frame) -> np.ndarray:
     """Spindle nuclei of the stroma, all over the view."""
     generator, pitch = frame.generator, 0.09
-    places = np.arange(-_REACH, _REACH, pitch)
+    places = np.arange(-REACH, REACH, pitch)
     points = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
     points = points + generator.uniform(-pitch / 2, pitch / 2, points.shape)
     angles = generator.normal(generator.uniform(0, np.pi), 0.6, len(points))
@@ -385,10 +204,10 @@ def _scattered_nuclei(frame: _Frame) -> np.ndarray:
 
 def _add_nuclei(level: np.ndarray, nuclei: np.ndarray, mottle: np.ndarray) -> np.ndarray:
     """Levels with nuclei over them, their chromatin mottled."""
-    return _mix(level, 0.95 + 0.04 * mottle, nuclei)
+    return mix(level, 0.95 + 0.04 * mottle, nuclei)
 
 
-def _red_cells(frame: _Frame) -> np.ndarray:
+def _red_cells(frame: Frame) -> np.ndarray:
     """Red blood cells in a few loose crowds: coverage in [0, 1], of the same law in every kind."""
     generator, count = frame.generator, 60
     crowd = generator.uniform(-0.8, 0.8, (6, 2))[generator.integers(0, 6, count)]
@@ -421,35 +240,9 @@ def _stain(generator: np.random.Generator, level: np.ndarray, red_cells: np.ndar
     table = (amounts @ np.maximum(vectors[:2], 0.02)).astype(np.float32)
     density = table[np.clip(level * 1023 + 0.5, 0, 1023).astype(np.intp)]
     red = (np.maximum(vectors[2], 0.02) * generator.uniform(0.8, 1.1)).astype(np.float32)
-    density = _mix(density, red, red_cells[..., None])
+    density = mix(density, red, red_cells[..., None])
     axis = ((np.arange(len(level), dtype=np.float32) + 0.5) / len(level) - 0.5)[None, :]
     tilt = generator.normal(0, 0.04, 2).astype(np.float32)
     fall = np.float32(generator.uniform(0, 0.15))
     light = 0.96 + tilt[0] * axis + tilt[1] * axis.T - fall * (axis**2 + axis.T**2)
     return np.clip(255 * light[..., None] * np.exp(-density) + 0.5, 0, 255).astype(np.uint8)
-
-
-def _shrink(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means of blocks of `factor` x `factor`."""
-    side = len(values) // factor
-    return values.reshape(side, factor, side, factor).mean(axis=(1, 3))
-
-
-def _bend(waves: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far the waves move the points (x, y): [2, ...] of their dtype."""
-    moved = np.zeros((2, *np.shape(x)), np.asarray(x).dtype)
-    for number_x, number_y, phase, along_x, along_y in waves.astype(moved.dtype):
-        height = np.sin(number_x * x + number_y * y + phase)
-        moved[0] += along_x * height
-        moved[1] += along_y * height
-    return moved
-
-
-def _mix(under: np.ndarray | float, over: np.ndarray | float, share: np.ndarray) -> np.ndarray:
-    """`over` where share is 1, `under` where it is 0."""
-    return under + (over - under) * share
-
-
-def _ramp(value: np.ndarray, width: float) -> np.ndarray:
-    """A soft step: 0 below -width / 2, 1 above width / 2."""
-    return np.clip(value * (1 / width) + 0.5, 0, 1)

@@ -1,4 +1,4 @@
-"""ResNet with bottleneck blocks (He et al. 2015, arXiv:1512.03385); "v1.5", as torchvision: strides on the 3x3."""
+"""ResNet with bottleneck blocks (He et al. 2015, arXiv:1512.03385), strides on the 3x3 ("v1.5")."""
 
 import functools
 from typing import Any

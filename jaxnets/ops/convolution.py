@@ -135,7 +135,7 @@ def _subsample(x: jax.Array, strides: Pair) -> jax.Array:
     return x if strides == (1, 1) else x[:, :: strides[0], :: strides[1]]
 
 
-def _columns(x: jax.Array, extent: Pair, strides: Pair, padding: Padding) -> jax.Array:
+def _columns(x: jax.Array, extent: tuple[int, ...], strides: Pair, padding: Padding) -> jax.Array:
     """im2col: the patch under each output pixel, [B, H', W', kh * kw * C_in]."""
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     height, width = (

@@ -103,7 +103,7 @@ def stain(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
 
 def make_augmentation(config: config_dict.ConfigDict) -> Augmentation:
     """What `config.augment` asks for, in one fixed order, each step with its own key."""
-    amounts: dict[Augmentation, dict[str, float]] = {}
+    amounts: dict[Callable[..., jax.Array], dict[str, float]] = {}
     if config.flip_horizontal:
         amounts[flip_horizontal] = {}
     if config.flip_vertical:

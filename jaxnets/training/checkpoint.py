@@ -45,7 +45,7 @@ class Checkpoints:
         target = self._path(step)
         try:
             self._remove_unfinished()
-            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            with _checkpointer() as checkpointer:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
             write_whole(target / POSITION, _to_json(position))
             write_whole(target / SHAPES, _to_json(_shapes(state)))
@@ -71,7 +71,7 @@ class Checkpoints:
         if difference:
             raise CheckpointError(f"checkpoint {path} is of another network: {difference}")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             state = checkpointer.restore(path / STATE, args=ocp.args.StandardRestore(abstract))
         return state, json.loads((path / POSITION).read_text())
 
@@ -116,6 +116,16 @@ class Checkpoints:
                 shutil.rmtree(path)
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax's writer and reader for this process alone: it waits for no other."""
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a file under a temporary name beside it, to the disk, then renames it."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -141,7 +151,9 @@ def _shapes(tree: Any) -> dict[str, str]:
 def _first_difference(there: dict[str, str], here: dict[str, str]) -> str | None:
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
-            return f"{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here"
+            return (
+                f"{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here"
+            )
     return None
 
 

@@ -96,7 +96,8 @@ class Run:
 
     def scale_learning_rate(self, value: float) -> None:
         """Multiplies the scheduled learning rate by `value` from the next step on."""
-        self.state = self.state.replace(opt_state=set_multiplier(self.state.opt_state, value))
+        opt_state = set_multiplier(self.state.opt_state, value)
+        self.state = dataclasses.replace(self.state, opt_state=opt_state)
 
     def current_learning_rate(self) -> float:
         """The rate of the step that was taken last, or is about to be taken first."""

@@ -1,5 +1,6 @@
 """One training step and one evaluation step: pure functions of state and batch."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -104,7 +105,8 @@ def make_train_step(
             "steps": jnp.ones((), jnp.int32),
         }
         return (
-            state.replace(
+            dataclasses.replace(
+                state,
                 step=state.step + 1,
                 params=params,
                 batch_stats=batch_stats,
@@ -142,7 +144,7 @@ def make_eval_step(
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         inputs, targets = preprocess(batch, jax.random.wrap_key_data(state.key))
-        outputs = model.apply(state.variables(ema=ema), inputs, train=False)
+        outputs: Any = model.apply(state.variables(ema=ema), inputs, train=False)
         weight = batch["weight"].astype(targets.dtype)
         terms = loss(outputs, targets, weight)
         predicted = jax.nn.one_hot(

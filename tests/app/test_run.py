@@ -91,8 +91,9 @@ def test_a_directory_in_use_is_refused(trained: Path, smoke_config: str, tmp_pat
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(MachineError, match="in use by another process"), workdir.hold(
-            tmp_path / "held"
+        with (
+            pytest.raises(MachineError, match="in use by another process"),
+            workdir.hold(tmp_path / "held"),
         ):
             pass
         holder.kill()
@@ -100,7 +101,10 @@ def test_a_directory_in_use_is_refused(trained: Path, smoke_config: str, tmp_pat
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError, match="cannot be written"), workdir.hold(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(MachineError, match="cannot be written"),
+        workdir.hold(tmp_path / "file" / "run"),
+    ):
         pass
 
 
@@ -248,9 +252,7 @@ class _StopAt(Hook):
             run.stop("enough")
 
 
-def test_a_hook_can_stop_for_good(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     result = jaxnets.train(
         smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_StopAt(2)]
     )

@@ -43,7 +43,9 @@ def test_a_changed_byte_makes_it_anew(source: SyntheticTissue, tmp_path: Path) -
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    np.testing.assert_array_equal(open_cache(source, tmp_path, 16)[11]["image"], source[11]["image"])
+    np.testing.assert_array_equal(
+        open_cache(source, tmp_path, 16)[11]["image"], source[11]["image"]
+    )
 
 
 def test_what_a_killed_process_left_does_not_count(source: SyntheticTissue, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ SOURCE = SyntheticTissue(40, 8)
 INDICES = np.arange(3, 26)
 
 
-def _train(*, batch_size: int = 5, drop_last: bool = False, threads: int = 2, shares=(0, 1), seed=0):
+def _train(
+    *, batch_size: int = 5, drop_last: bool = False, threads: int = 2, shares=(0, 1), seed=0
+):
     return TrainBatches(
         SOURCE,
         INDICES,

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl.testing import parameterized
 
 from jaxnets import config as recipes
 from jaxnets import models
@@ -28,16 +27,18 @@ def _config(name: str, classes: int):
     return config
 
 
-class Counts(parameterized.TestCase):
-    @parameterized.parameters(
+@pytest.mark.parametrize(
+    ("name", "classes", "parameters", "statistics"),
+    [
         ("resnet50", 3, 23_514_179, 53_120),  # torchvision's resnet50, 3 classes
         ("resnet50", 1000, 25_557_032, 53_120),  # and 1000
         ("lenet5", 10, 44_426, 0),  # reports C and E
-    )
-    def test_parameters_and_statistics(self, name, classes, parameters, statistics) -> None:
-        shapes = _shapes(name, classes, 28 if name == "lenet5" else 64)
-        self.assertEqual(models.count_parameters(shapes["params"]), parameters)
-        self.assertEqual(models.count_parameters(shapes.get("batch_stats", {})), statistics)
+    ],
+)
+def test_parameters_and_statistics(name, classes, parameters, statistics) -> None:
+    shapes = _shapes(name, classes, 28 if name == "lenet5" else 64)
+    assert models.count_parameters(shapes["params"]) == parameters
+    assert models.count_parameters(shapes.get("batch_stats", {})) == statistics
 
 
 @pytest.mark.parametrize("name", models.REGISTRY)
@@ -93,7 +94,9 @@ def test_flax_initialisation_has_zero_biases() -> None:
     config = _config("lenet5", 10)
     for init, all_zero in (("flax", True), ("torch", False)):
         config.model.init = init
-        variables = models.initialize(models.create(config.model), jax.random.key(0), (1, 28, 28, 1))
+        variables = models.initialize(
+            models.create(config.model), jax.random.key(0), (1, 28, 28, 1)
+        )
         assert bool((variables["params"]["classifier"]["bias"] == 0).all()) is all_zero
 
 

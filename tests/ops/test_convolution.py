@@ -68,7 +68,9 @@ class TestAgainstReference:
         generator = np.random.default_rng(0)
         xs, kernel = generator.normal(size=(3, 2, 5, 5, 2)), generator.normal(size=(3, 3, 2, 2))
         by_one = np.stack([convolution(x, kernel) for x in xs])
-        np.testing.assert_allclose(jax.vmap(lambda x: convolution(x, kernel))(xs), by_one, rtol=1e-12)
+        np.testing.assert_allclose(
+            jax.vmap(lambda x: convolution(x, kernel))(xs), by_one, rtol=1e-12
+        )
         loss = lambda x: jnp.sum(convolution(x, kernel) ** 2)  # noqa: E731
         np.testing.assert_allclose(
             jax.grad(jax.checkpoint(loss))(xs[0]), jax.grad(loss)(xs[0]), rtol=1e-12

@@ -53,4 +53,6 @@ def test_padding_never_wins() -> None:
 
 
 def test_global_average() -> None:
-    np.testing.assert_allclose(global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)), [[3.0, 4.0]])
+    np.testing.assert_allclose(
+        global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)), [[3.0, 4.0]]
+    )

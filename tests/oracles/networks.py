@@ -21,8 +21,6 @@ def make_network(model: config_dict.ConfigDict) -> torch.nn.Module:
 
 def load_arrays(network: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
     """Fills a network; raises RuntimeError unless the names and shapes are its own."""
-    counters = {
-        name: buffer for name, buffer in network.named_buffers() if name.endswith(COUNTER)
-    }
+    counters = {name: buffer for name, buffer in network.named_buffers() if name.endswith(COUNTER)}
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     network.load_state_dict({**counters, **tensors})

@@ -1,6 +1,6 @@
-"""Takes three steps of a narrow ResNet with batch norm and prints the state's digest; run by test_parallel.py.
+"""Takes three steps of a narrow ResNet with batch norm and writes the state; run by test_parallel.py.
 
-    python parallel_worker.py OUT.npz DTYPE SYNC [COORDINATOR NUM_PROCESSES PROCESS_ID]
+python parallel_worker.py OUT.npz DTYPE SYNC [COORDINATOR NUM_PROCESSES PROCESS_ID]
 """
 
 import sys

@@ -79,7 +79,11 @@ def test_an_example_looks_the_same_in_any_batch() -> None:
     config.model.num_classes = 3
     for name in ("flip_horizontal", "flip_vertical", "right_angles"):
         config.augment[name] = True
-    config.augment.rotation_degrees, config.augment.stain, config.augment.crop_padding = 20.0, 0.3, 2
+    config.augment.rotation_degrees, config.augment.stain, config.augment.crop_padding = (
+        20.0,
+        0.3,
+        2,
+    )
     preprocess = jax.jit(make_preprocess(config, train=True))
     generator = np.random.default_rng(0)
     batch = {

@@ -144,7 +144,9 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
         for step in steps:
             run.step = step
             values = {"loss": step + offset}
-            hook.log(run, {"step": step, "split": "train", "values": values, "images_per_second": 9})
+            hook.log(
+                run, {"step": step, "split": "train", "values": values, "images_per_second": 9}
+            )
             hook.step(run, {})
         hook.end(run)
 

@@ -140,7 +140,9 @@ def rates(config: config_dict.ConfigDict, scheduler: Any) -> tuple[np.ndarray, n
 
 
 def test_step_schedule() -> None:
-    config = recipe(schedule__name="step", schedule__decay_every_steps=6, schedule__decay_factor=0.3)
+    config = recipe(
+        schedule__name="step", schedule__decay_every_steps=6, schedule__decay_factor=0.3
+    )
     step_lr = torch.optim.lr_scheduler.StepLR
     np.testing.assert_allclose(
         *rates(config, lambda rule: step_lr(rule, step_size=6, gamma=0.3)), rtol=1e-12

@@ -116,7 +116,10 @@ class TestTrainStep:
         chex.clear_trace_counter()
         optimizer = make_optimizer(config, optax.constant_schedule(0.1))
         step = make_train_step(
-            model, make_loss(config.train), optimizer, preprocess=make_preprocess(config, train=True)
+            model,
+            make_loss(config.train),
+            optimizer,
+            preprocess=make_preprocess(config, train=True),
         )
         once = jax.jit(chex.assert_max_traces(step, n=1))
         for seed in range(3):
@@ -144,7 +147,9 @@ class TestEvalStep:
 
 
 def test_compute_in_bfloat16_keeps_float32_parameters_and_statistics() -> None:
-    config = _config(model__dtype="float32", model__compute_dtype="bfloat16", model__name="resnet50")
+    config = _config(
+        model__dtype="float32", model__compute_dtype="bfloat16", model__name="resnet50"
+    )
     config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(0.05))

@@ -24,14 +24,14 @@ class ReduceOnPlateau(Hook):
         least_scale: float,
     ):
         self._key = metric.removeprefix("validation_")
-        self._rule = contrib.reduce_on_plateau(
+        self._rule: Any = contrib.reduce_on_plateau(
             factor=factor,
             patience=patience,
             rtol=threshold,
             cooldown=cooldown,
             min_scale=least_scale,
         )
-        self._state = self._rule.init({})
+        self._state: Any = self._rule.init({})  # a NamedTuple of scalars
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
         # optax's rule minimises: accuracy, which is to rise, goes in as the error rate.

@@ -1,0 +1,138 @@
+"""Turns, pairing and refusal, on sides that are no networks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxnets.bench import measure
+from jaxnets.bench.measure import TUNED, Row, check_same, measure_row, summary
+from jaxnets.errors import CheckFailedError
+
+
+class Side:
+    """Gives its speeds one after another."""
+
+    def __init__(self, speeds: list[float], answer: float = 1.0):
+        self._speeds, self._answer = iter(speeds), answer
+
+    def share(self) -> str:
+        return "weights"
+
+    def answer(self) -> np.ndarray:
+        return np.full(3, self._answer)
+
+    def measure(self, seconds: float) -> float:
+        assert seconds == 2.0
+        return next(self._speeds)
+
+
+@pytest.fixture
+def turns() -> list[tuple[str, bool]]:
+    return []
+
+
+@pytest.fixture
+def start(turns: list[tuple[str, bool]]) -> Iterator[Any]:
+    """Instead of a process: the same calls in this one, noted in `turns`."""
+
+    class Here:
+        def __init__(self, make: Any, shared: Any, *, keep_memory: bool):
+            self._name, side = make(shared)
+            self._side, self._keep_memory = side[keep_memory], keep_memory
+
+        def __enter__(self) -> "Here":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def call(self, method: str, *arguments: Any) -> Any:
+            if method == "measure":
+                turns.append((self._name, self._keep_memory))
+            return getattr(self._side, method)(*arguments)
+
+    return Here
+
+
+def make_row(*, answer: float = 1.0) -> Row:
+    def ours(shared: Any) -> Any:
+        assert shared is None
+        return "ours", {True: Side([9999.0, 100.0, 220.0, 90.0])}
+
+    def contiguous(shared: Any) -> Any:
+        assert shared == "weights"
+        plain, tuned = (
+            Side([1.0, 50.0, 100.0, 60.0], answer),
+            Side([1.0, 80.0, 110.0, 100.0], answer),
+        )
+        return "contiguous", {False: plain, True: tuned}
+
+    def channels_last(shared: Any) -> Any:
+        assert shared == "weights"
+        plain, tuned = Side([1.0, 40.0, 80.0, 900.0], answer), Side([1.0] * 4, answer)
+        return "channels_last", {False: plain, True: tuned}
+
+    return Row("train/fake", ours, {"contiguous": contiguous, "channels_last": channels_last})
+
+
+def test_sides_take_turns_and_ratios_are_of_one_round(start: Any, turns: list) -> None:
+    entry = measure_row(make_row(), rounds=3, seconds=2.0, pause=0.0, start=start)
+    one_round = [
+        ("ours", True),
+        ("contiguous", False),
+        ("channels_last", False),
+        ("contiguous", True),
+        ("channels_last", True),
+    ]
+    assert turns == one_round * 4  # one of them to warm up
+    assert entry["name"] == "train/fake"
+    assert entry["opponent"] == "channels_last"  # by its median, 80 against 60
+    assert (entry["ours"], entry["theirs"], entry["rounds"]) == (100.0, 80.0, 3)
+    ratios = [100 / 40, 220 / 80, 90 / 900]
+    assert entry["ratio"] == pytest.approx(np.median(ratios))
+    assert entry["range"] == pytest.approx([min(ratios), max(ratios)])
+    assert entry["opponent_tuned"] == "contiguous" + TUNED
+    assert entry["ratio_tuned"] == pytest.approx(np.median([100 / 80, 220 / 110, 90 / 100]))
+
+
+def test_the_median_of_ratios_is_not_the_ratio_of_medians() -> None:
+    entry = summary("x", {"ours": [10.0, 20.0, 30.0], "theirs": [10.0, 5.0, 60.0]})
+    assert entry["ratio"] == 1.0
+    assert entry["ours"] / entry["theirs"] == 2.0
+
+
+def test_without_pytorch_ours_stands_alone(start: Any, turns: list) -> None:
+    entry = measure_row(
+        make_row(), rounds=3, seconds=2.0, pause=0.0, with_theirs=False, start=start
+    )
+    assert turns == [("ours", True)] * 4
+    assert entry["ours"] == 100.0
+    for name in ("theirs", "ratio", "ratio_tuned", "range", "opponent", "opponent_tuned"):
+        assert entry[name] is None
+
+
+def test_our_own_opponent_has_our_setting_and_no_tuned_ratio(start: Any, turns: list) -> None:
+    ours = lambda shared: ("cache", {True: Side([1.0, 30.0, 30.0])})  # noqa: E731
+    theirs = lambda shared: ("jpeg", {True: Side([1.0, 10.0, 5.0])})  # noqa: E731
+    row = Row("pipeline/fake", ours, {"jpeg": theirs}, needs_torch=False)
+    entry = measure_row(row, rounds=2, seconds=2.0, pause=0.0, start=start)
+    assert turns == [("cache", True), ("jpeg", True)] * 3
+    assert entry["ratio"] == 4.5
+    assert entry["ratio_tuned"] is None
+
+
+@pytest.mark.parametrize("answer", [1.001, np.nan, -1.0])
+def test_a_row_is_refused_where_answers_differ(answer: float, start: Any, turns: list) -> None:
+    with pytest.raises(CheckFailedError, match="train/fake is not measured"):
+        measure_row(make_row(answer=answer), rounds=3, seconds=2.0, pause=0.0, start=start)
+    assert not turns
+
+
+def test_answers_are_held_to_the_tolerance() -> None:
+    theirs = np.array([0.0, -200.0])
+    check_same("row", "form", theirs + 0.5 * measure.TOLERANCE * 200, theirs)
+    with pytest.raises(CheckFailedError):
+        check_same("row", "form", theirs + 2 * measure.TOLERANCE * 200, theirs)
+    with pytest.raises(CheckFailedError, match="we give"):
+        check_same("row", "form", np.zeros(3), theirs)

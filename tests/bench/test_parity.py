@@ -1,0 +1,70 @@
+"""The bench with PyTorch itself: a narrow row of each kind, and the drift."""
+
+import functools
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from jaxnets.bench import drift, our_sides, rows, their_sides
+from jaxnets.bench.measure import Row, measure_row
+from jaxnets.errors import CheckFailedError
+
+pytestmark = pytest.mark.oracle
+
+
+def lenet_row(ours: type = our_sides.TrainingSide) -> Row:
+    row = rows.choose("training", [])["train/lenet5/28/64"]("train/lenet5/28/64", rows.Setting(1))
+    make = functools.partial(ours, network="lenet5", image_size=28, batch_size=4)
+    return Row(row.name, make, row.theirs)
+
+
+def test_a_training_row() -> None:
+    entry = measure_row(lenet_row(), rounds=1, seconds=0.05, pause=0.0)
+    assert entry["ours"] > 0
+    assert entry["theirs"] > 0
+    assert entry["ratio_tuned"] > 0
+
+
+def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "from jaxnets.bench import our_sides\nclass Other(our_sides.TrainingSide):\n"
+    program += "    def answer(self): return 1.001 * super().answer()\n"
+    (tmp_path / "jaxnets_test_other.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    import jaxnets_test_other
+
+    with pytest.raises(CheckFailedError, match="differ by 1.0e-03"):
+        measure_row(lenet_row(jaxnets_test_other.Other), rounds=1, seconds=0.05, pause=0.0)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_pipeline_row(tmp_path: Path, cache: bool) -> None:
+    rows.draw_jpegs(tmp_path / "images", count=30, size=32)
+    ours = functools.partial(
+        our_sides.PipelineSide,
+        images=tmp_path / "images",
+        image_size=32,
+        batch_size=5,
+        cache=cache,
+    )
+    theirs = {
+        f"{workers} workers": functools.partial(their_sides.LoaderSide, workers=workers, threads=1)
+        for workers in (0, 2)
+    }
+    entry = measure_row(Row("pipeline/fake", ours, theirs), rounds=1, seconds=0.05, pause=0.0)
+    assert entry["ratio"] > 0
+
+
+def test_the_drift_is_measured_and_drawn(tmp_path: Path) -> None:
+    config = drift.drift_recipe()
+    config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
+    found = drift.measure(config, steps=3)
+    for name in (drift.RESTARTED, drift.FREE):
+        assert [entry["step"] for entry in found[name]] == [1, 2, 3]
+    assert max(entry["largest"] for entry in found[drift.RESTARTED]) < 1e-9
+    assert found[drift.FREE][-1]["parameters"] > found[drift.RESTARTED][-1]["parameters"]
+    drift.draw(found, tmp_path / "drift.png")
+    assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in tmp_path.iterdir()] == ["drift.png"]

@@ -1,0 +1,78 @@
+"""Sides in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxnets.bench.worker import Worker
+from jaxnets.errors import CheckFailedError, MachineError
+
+PROGRAM = """
+import os, sys
+from jaxnets.errors import CheckFailedError
+
+class Side:
+    def __init__(self, shared):
+        if shared == "refuse":
+            raise CheckFailedError("no such weights")
+        self.shared = shared
+    def share(self):
+        return {"from": os.getpid(), "shared": self.shared}
+    def modules(self):
+        return sorted(sys.modules)
+    def fail(self, text):
+        raise ValueError(text)
+    def die(self):
+        os._exit(9)
+"""
+
+
+@pytest.fixture
+def side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type:
+    """A class that both processes can import."""
+    (tmp_path / "jaxnets_test_side.py").write_text(PROGRAM)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "jaxnets_test_side", raising=False)
+    import jaxnets_test_side
+
+    return jaxnets_test_side.Side
+
+
+def test_calls_go_to_another_process_that_ends(side: type) -> None:
+    with Worker(side, [1, 2], keep_memory=True) as worker:
+        first, second = worker.call("share"), worker.call("share")
+        assert first == second
+        assert first["shared"] == [1, 2]
+        assert first["from"] == worker._process.pid
+    assert worker._process.returncode == 0
+
+
+def test_neither_jax_nor_torch_is_loaded_unasked(side: type) -> None:
+    with Worker(side, None, keep_memory=False) as worker:
+        assert not {"jax", "torch"} & set(worker.call("modules"))
+
+
+def test_errors_come_back(side: type) -> None:
+    with Worker(side, None, keep_memory=False) as worker:
+        with pytest.raises(RuntimeError, match="ValueError: too hot"):
+            worker.call("fail", "too hot")
+        assert worker.call("share")["shared"] is None  # and it goes on
+    with pytest.raises(CheckFailedError, match="no such weights"):
+        Worker(side, "refuse", keep_memory=False)
+
+
+def test_a_death_is_told(side: type) -> None:
+    with (
+        Worker(side, None, keep_memory=False) as worker,
+        pytest.raises(MachineError, match="exit code 9"),
+    ):
+        worker.call("die")
+
+
+def test_pytorchs_side_loads_without_jax() -> None:
+    program = "import sys; from jaxnets.bench import their_sides; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
