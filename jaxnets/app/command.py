@@ -80,7 +80,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    if flags.FLAGS.is_parsed() and SHOW_TRACEBACK.value:
+    if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # the flags themselves may be what is wrong
         traceback.print_exc()
     print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {message}", file=sys.stderr)
     sys.exit(code)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.bench.worker import Make, Worker
+from jaxnets.bench.worker import Make, OurSide, Worker
 from jaxnets.errors import CheckFailedError
 
 TOLERANCE = 1e-4
@@ -34,7 +34,7 @@ class Row:
     """
 
     name: str
-    ours: Make
+    ours: Callable[[None], OurSide]
     theirs: Mapping[str, Make]
     needs_torch: bool = True
 

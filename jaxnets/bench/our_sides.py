@@ -9,12 +9,13 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets.app import environment
-from jaxnets.app.data import Data, open_data
+from jaxnets.app.data import open_data
 from jaxnets.app.screen import Screen
 from jaxnets.bench.clock import Clock
 from jaxnets.bench.oracles import load
 from jaxnets.bench.ours import build, random_batch, recipe
 from jaxnets.data.cache import CachedSource, gather
+from jaxnets.data.folder import ImageFiles
 from jaxnets.errors import CheckFailedError, DataError
 from jaxnets.training.parallel import Devices
 from jaxnets.training.preprocess import make_preprocess
@@ -48,7 +49,8 @@ class TrainingSide:
         self._placed = devices.place(self._batch)
         self._step = devices.compile_step(self._ours.train_step, donate=True)
         self._variables = jax.device_get(self._ours.state.variables())
-        self._state, self._metrics = self._ours.state, None
+        self._state = self._ours.state
+        self._metrics: Any = None
         self._clock = Clock(self._take_step, self._wait)
 
     def share(self) -> dict[str, Any]:
@@ -104,8 +106,10 @@ class PipelineSide:
         source = self._data.source
         shared: dict[str, Any] = {"labels": source.labels, "batch_size": self._batch_size}
         if isinstance(source, CachedSource):
+            assert isinstance(source.images, np.memmap)
             return {**shared, "memory_map": source.images.filename}
-        return {**shared, "files": files_of(self._data)}
+        assert isinstance(source, ImageFiles)
+        return {**shared, "files": [str(source.root / file) for file in source.files]}
 
     def answer(self) -> np.ndarray:
         """The first images, as they are read."""
@@ -131,8 +135,3 @@ def pipeline_recipe(
     config.train.batch_size = batch_size
     config.train.drop_last = True
     return config
-
-
-def files_of(data: Data) -> list[str]:
-    """The paths of a folder's images, in order."""
-    return [str(data.source.root / file) for file in data.source.files]

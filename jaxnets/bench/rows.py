@@ -66,6 +66,7 @@ def own_pipelines_row(name: str, setting: Setting) -> Row:
 
 
 def _our_pipeline(setting: Setting, *, cache: bool) -> functools.partial[our_sides.PipelineSide]:
+    assert setting.images is not None, "a pipeline row needs images"
     return functools.partial(
         our_sides.PipelineSide,
         images=setting.images,

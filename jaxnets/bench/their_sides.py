@@ -1,4 +1,4 @@
-"""PyTorch's sides of the rows. Runs in a process that never imports JAX (its threads do not survive a fork)."""
+"""PyTorch's sides of the rows; nothing here imports JAX, whose threads a DataLoader's fork would break."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -22,16 +22,20 @@ SECONDS_TO_END = 20.0
 class Side(Protocol):
     """What is measured."""
 
-    def share(self) -> Any:
-        """What the other side begins with: weights and a batch, or where the data are. Ours alone."""
-        ...
-
     def answer(self) -> Any:
         """An array in which both sides must agree before either is measured."""
         ...
 
     def measure(self, seconds: float) -> float:
         """Images per second, over about so many seconds."""
+        ...
+
+
+class OurSide(Side, Protocol):
+    """What is measured, and says what the other side begins with."""
+
+    def share(self) -> Any:
+        """Weights and a batch, or where the data are; pickled."""
         ...
 
 
@@ -94,8 +98,7 @@ def serve(connection: Connection) -> None:
     # Ctrl-C goes to the whole group of processes; the parent hangs up, and that is the end here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        make, shared = connection.recv()
-        side = _reply(connection, lambda: (make(shared), None))
+        side = _reply(connection, lambda: (_make(*connection.recv()), None))
         while side is not None:
             method, arguments = connection.recv()
             _reply(connection, lambda m=method, a=arguments: (None, getattr(side, m)(*a)))
@@ -103,10 +106,16 @@ def serve(connection: Connection) -> None:
         return
 
 
+def _make(make: Make, shared: Any) -> Side:
+    return make(shared)
+
+
 def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
     """Sends what `act` returns second, or what it raised; returns what it returns first."""
     try:
         kept, value = act()
+    except (EOFError, ConnectionError):
+        raise  # the parent hung up
     except JaxnetsError as error:
         connection.send((None, error))
     except Exception:

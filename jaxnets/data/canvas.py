@@ -192,7 +192,7 @@ class Cells:
         return points[chosen], across[chosen]
 
 
-def shrink(values: np.ndarray, factor: int) -> np.ndarray:
+def shrunk(values: np.ndarray, factor: int) -> np.ndarray:
     """Means of blocks of `factor` x `factor`."""
     side = len(values) // factor
     return values.reshape(side, factor, side, factor).mean(axis=(1, 3))

@@ -14,7 +14,7 @@ import operator
 import numpy as np
 from scipy import ndimage
 
-from jaxnets.data.canvas import REACH, SMALLEST_CANVAS, Cells, Frame, mix, ramp
+from jaxnets.data.canvas import REACH, SMALLEST_CANVAS, Cells, Frame, mix, ramp, shrunk
 from jaxnets.data.source import Example, Source
 from jaxnets.errors import ConfigError
 
@@ -102,8 +102,8 @@ def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:
     level = level * (1 + 0.06 * frame.noise(60))
     red_cells = _red_cells(frame)
     blur = generator.uniform(0.0025, 0.0045) * frame.size
-    level = shrink(ndimage.gaussian_filter(level, blur, mode="nearest", truncate=3), shrink)
-    red_cells = shrink(red_cells, shrink)
+    level = shrunk(ndimage.gaussian_filter(level, blur, mode="nearest", truncate=3), shrink)
+    red_cells = shrunk(red_cells, shrink)
     return _stain(generator, _equalise(generator, level), red_cells)
 
 

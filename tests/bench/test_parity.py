@@ -35,7 +35,7 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     import jaxnets_test_other
 
-    with pytest.raises(CheckFailedError, match="differ by 1.0e-03"):
+    with pytest.raises(CheckFailedError, match=r"differ by 1\.0e-03"):
         measure_row(lenet_row(jaxnets_test_other.Other), rounds=1, seconds=0.05, pause=0.0)
 
 

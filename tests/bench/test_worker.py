@@ -64,6 +64,12 @@ def test_errors_come_back(side: type) -> None:
         Worker(side, "refuse", keep_memory=False)
 
 
+def test_a_side_that_cannot_be_imported_is_told(side: type, tmp_path: Path) -> None:
+    (tmp_path / "jaxnets_test_side.py").write_text("raise OSError('bad disk')")
+    with pytest.raises(RuntimeError, match="bad disk"):
+        Worker(side, None, keep_memory=False)
+
+
 def test_a_death_is_told(side: type) -> None:
     with (
         Worker(side, None, keep_memory=False) as worker,

@@ -1,4 +1,4 @@
-"""PyTorch's network of a recipe, and our weights in it; imports no JAX, which a PyTorch process does without."""
+"""PyTorch's network of a recipe, and our weights in it. Imports no JAX: the bench's PyTorch side has none."""
 
 from collections.abc import Mapping
 

@@ -34,7 +34,7 @@ def lenet5_name(module: str) -> str:
 
 
 def resnet_name(module: str) -> str:
-    """torchvision's name of a module of ResNet, such as stage1_block2/norm3."""
+    """The name in torchvision of a module of ResNet, such as stage1_block2/norm3."""
     if module == "classifier":
         return "fc"
     block = re.fullmatch(r"stage(\d+)_block(\d+)/(\w+)", module)

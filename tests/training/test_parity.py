@@ -9,7 +9,9 @@ import optax
 import pytest
 from ml_collections import config_dict
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from jaxnets import config as recipes
 from jaxnets.bench.oracles import load

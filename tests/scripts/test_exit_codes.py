@@ -1,0 +1,63 @@
+"""Each mistake at the command line is one helpful line and the right exit code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAIN, CONFIG = "scripts/train.py", "--config=configs/lung_resnet.py"
+
+
+def _run(repository: Path, *command: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=repository, capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ([TRAIN], 2, "--config=configs/NAME.py[:VARIANT] is missing"),
+        ([TRAIN, "--config=configs/lung_resnt.py"], 2, "did you mean configs/lung_resnet.py"),
+        ([TRAIN, f"{CONFIG}:dmo"], 2, "did you mean demo"),
+        ([TRAIN, CONFIG, "--config.optimiser.learning_rate=1"], 2, "optimizer.learning_rate"),
+        ([TRAIN, CONFIG, "--config.train.batch_size=many"], 2, "batch_size"),
+        ([TRAIN, CONFIG, "--config.train.batch_size=0"], 2, "at least 1"),
+        ([TRAIN, CONFIG, "--workdri=x"], 2, "did you mean workdir"),
+        ([TRAIN, CONFIG, "stray"], 2, "'stray'"),
+        ([TRAIN, CONFIG, "--config.data.name=mnist", "--config.data.root=/nowhere"], 3, "prepare_data"),
+        (["scripts/predict.py", "--workdir=/nowhere", "x.png"], 2, "is no run directory"),
+        (["scripts/evaluate.py"], 2, "usage"),
+        (["scripts/prepare_data.py", "lc2500_lung"], 2, "did you mean lc25000_lung"),
+        (["scripts/reproduce.py", "lung_resent"], 2, "did you mean"),
+        (["scripts/bench.py", "--suite=trainin"], 2, "training|pipeline|drift"),
+    ],
+)
+def test_one_line_and_the_code(
+    repository: Path, tmp_path: Path, command: list[str], code: int, told: str
+) -> None:
+    if command[0] == TRAIN:
+        command = [*command, f"--workdir={tmp_path / 'run'}"]
+    returned, _, errors = _run(repository, *command)
+    assert returned == code, errors
+    assert told in errors
+    assert len(errors.strip().splitlines()) == 1, errors
+    assert "Traceback" not in errors
+
+
+def test_traceback_shows_the_rest(repository: Path) -> None:
+    code, _, errors = _run(repository, TRAIN, f"{CONFIG}:dmo", "--traceback")
+    assert code == 2
+    assert "Traceback" in errors
+
+
+def test_print_config_is_the_whole_recipe(repository: Path) -> None:
+    code, told, errors = _run(
+        repository, TRAIN, f"{CONFIG}:demo", "--config.train.steps=7", "--print_config"
+    )
+    assert code == 0, errors
+    assert "steps: 7" in told
+    assert "learning_rate: 0.02" in told
+    assert "epochs: null" in told
