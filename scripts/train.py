@@ -1,7 +1,6 @@
 """Trains a network: python scripts/train.py --config=configs/lung_resnet.py[:VARIANT]."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     if DISTRIBUTED.value:
         parallel.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     options = run.Options(
-        workdir=Path(WORKDIR.value) if WORKDIR.value else None,
+        workdir=WORKDIR.value,
         allow_different_bits=ALLOW_DIFFERENT_BITS.value,
         command=environment.command(),
     )

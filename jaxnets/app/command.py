@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from jaxnets import config as recipes
 from jaxnets.app.allocator import keep_freed_memory
 from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
+from jaxnets.training.checkpoint import DISK_FULL
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 KEEP_MEMORY = flags.DEFINE_bool(
@@ -44,12 +45,14 @@ def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            _report_fault()
+        _leave(f"the disk is full ({error.filename}): make room and run the same command again", 6)
     except Exception as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
-        traceback.print_exc()
-        print("a fault of the program: please report it with these lines", file=sys.stderr)
-        sys.exit(FAULT)
+        _report_fault()
     sys.exit(0)
 
 
@@ -77,6 +80,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
                 "--help lists all"
             ) from error
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _report_fault() -> NoReturn:
+    traceback.print_exc()
+    print("a fault of the program: please report it with these lines", file=sys.stderr)
+    sys.exit(FAULT)
 
 
 def _leave(message: str, code: int) -> NoReturn:

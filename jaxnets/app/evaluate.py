@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from jaxnets.app import workdir
+from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.data import open_data
 from jaxnets.app.restore import restore_state
-from jaxnets.app.run import make_evaluator
 from jaxnets.app.screen import Screen
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError

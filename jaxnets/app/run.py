@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,26 +12,20 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
+from jaxnets.app.assemble import Evaluator, assemble
 from jaxnets.app.data import Data, open_data, resolve
 from jaxnets.app.screen import Screen
 from jaxnets.data.catalog import TITLES
 from jaxnets.data.splits import sha256
-from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
+from jaxnets.errors import CheckpointError, InterruptedRunError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import Scores, evaluate
-from jaxnets.training.checkpoint import Checkpoints, write_whole
-from jaxnets.training.hooks import Hook, make_hooks
+from jaxnets.training.checkpoint import write_whole
+from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
-from jaxnets.training.loss import make_loss
-from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.parallel import Devices
-from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.run import Plan, Run
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_eval_step, make_train_step
+from jaxnets.training.run import Run
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -39,7 +34,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Options:
     """What a command says beside its recipe."""
 
-    workdir: Path | None = None
+    workdir: str | os.PathLike[str] | None = None
     allow_different_bits: bool = False
     hooks: Sequence[Hook] = ()
     command: str = ""
@@ -61,7 +56,7 @@ def train(
     models.entry(config.model.name)
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    directory = options.workdir or workdir.default_workdir(config)
+    directory = Path(options.workdir or workdir.default_workdir(config))
     holds = workdir.hold(directory) if devices.is_first else contextlib.nullcontext()
     with holds:
         done = results.read(directory)
@@ -74,7 +69,7 @@ def train(
             workdir.keep_config(directory, config)
             workdir.keep_split(directory, data.split.to_csv(data.source))
             workdir.keep_manifest(directory, _manifest(data, options.command))
-        run, model = _assemble(config, data, devices, directory, screen, options.hooks)
+        run, evaluator = assemble(config, data, devices, directory, screen, options.hooks)
         _resume(run, screen, options)
         _compile(run, data, screen)
         with _interruptible(run):
@@ -83,130 +78,9 @@ def train(
             raise InterruptedRunError(
                 f"stopped at step {run.step}, saved; the same command goes on", run.interrupted
             )
-        result = _finish(run, model, data, screen, overrides, options)
+        result = _finish(run, evaluator, data, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
-
-
-def _assemble(
-    config: config_dict.ConfigDict,
-    data: Data,
-    devices: Devices,
-    directory: Path,
-    screen: Screen,
-    more_hooks: Sequence[Hook],
-) -> tuple[Run, Any]:
-    """A run before its first step, and its model."""
-    batches = data.train_batches(devices)
-    _check_divisible(config, len(data.split.train), devices)
-    plan = make_plan(config, batches.steps_per_epoch)
-    model = models.create(config.model, axis_name=devices.axis_name)
-    schedule = make_schedule(
-        config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
-    )
-    optimizer = make_optimizer(config, schedule)
-    loss = make_loss(config.train)
-    train_step = make_train_step(
-        model,
-        loss,
-        optimizer,
-        preprocess=make_preprocess(config, train=True),
-        accumulate=config.train.accumulate,
-        ema_decay=config.train.ema_decay,
-        axis_name=devices.axis_name,
-    )
-    evaluator = make_evaluator(config, model, data, devices)
-    # The second half of the seed's key: the first one belongs to the training steps.
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    variables = models.initialize(model, key, (1, *data.shape))
-    state = TrainState.create(
-        variables, optimizer, seed=config.seed, with_ema=config.train.ema_decay is not None
-    )
-    validates = len(data.split.validation) > 0
-    hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
-    run = Run(
-        config=config,
-        workdir=directory,
-        plan=plan if validates else dataclasses.replace(plan, evaluate_every=None),
-        devices=devices,
-        state=devices.replicate(state),
-        train_step=devices.compile_step(train_step, donate=True),
-        evaluate=lambda state: _means(evaluator(state, data.split.validation)),
-        batches=batches,
-        checkpoints=Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep),
-        hooks=[*hooks, *more_hooks],
-        learning_rate=schedule,
-        bits=environment.bits(data_path=data.path),
-    )
-    return run, (model, evaluator)
-
-
-def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
-    """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing."""
-
-    def duration(prefix: str) -> int | None:
-        size = {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
-        return recipes.steps(config, prefix, **size)
-
-    return Plan(
-        total_steps=duration("train.") or 0,
-        steps_per_epoch=steps_per_epoch,
-        log_every=config.log.every_steps,
-        evaluate_every=duration("eval.every_") or steps_per_epoch,
-        save_every=duration("checkpoint.every_") or steps_per_epoch,
-        histograms_every=duration("log.histograms_every_"),
-    )
-
-
-def make_evaluator(
-    config: config_dict.ConfigDict, model: Any, data: Data, devices: Devices
-) -> "Evaluator":
-    """A function (state, indices) -> Scores of clean, unaugmented examples."""
-    step = make_eval_step(
-        model,
-        make_loss(config.train),
-        preprocess=make_preprocess(config, train=False),
-        ema=config.eval.ema,
-        axis_name=devices.axis_name,
-    )
-    return Evaluator(devices.compile_step(step, donate=False), data, devices)
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluator:
-    """Scores a state on examples of the data, each counted once."""
-
-    step: Any
-    data: Data
-    devices: Devices
-
-    def __call__(self, state: TrainState, indices: Any) -> Scores:
-        batches = self.data.eval_batches(indices, self.devices)
-        return evaluate(self.step, state, batches, expected=len(indices))
-
-
-def _means(scores: Scores) -> dict[str, float]:
-    return {"loss": scores.loss, "accuracy": scores.accuracy}
-
-
-def _check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
-    size, parts = config.train.batch_size, config.train.accumulate
-    mend = "change --config.train.batch_size"
-    devices.check_batch_size(size, "a batch", mend)
-    last = examples % size
-    if last and not config.train.drop_last:
-        mend = "set --config.train.drop_last=True, or change --config.train.batch_size"
-        devices.check_batch_size(last, "an epoch's last batch", mend)
-    for batch in (size, 0 if config.train.drop_last else last):
-        if (batch // devices.count) % parts:
-            raise ConfigError(
-                f"a batch of {batch} on {devices.count} devices is not divided by "
-                f"--config.train.accumulate={parts}: {mend}"
-            )
-    if examples < size and config.train.drop_last:
-        raise ConfigError(
-            f"{examples} training examples make no batch of {size}: {mend}, or keep the short one"
-        )
 
 
 def _resume(run: Run, screen: Screen, options: Options) -> None:
@@ -230,11 +104,8 @@ def _compile(run: Run, data: Data, screen: Screen) -> None:
         return
     with screen.phase("compile") as phase:
         batch = next(iter(data.train_batches(run.devices)))
-        size, last = (
-            run.config.train.batch_size,
-            len(data.split.train) % run.config.train.batch_size,
-        )
-        short = last if not run.config.train.drop_last else 0
+        size = run.config.train.batch_size
+        short = 0 if run.config.train.drop_last else len(data.split.train) % size
         for rows in {min(size, len(data.split.train)), short} - {0}:
             part = {
                 name: values[: rows // run.devices.process_count] for name, values in batch.items()
@@ -264,13 +135,13 @@ def _interruptible(run: Run) -> Iterator[None]:
 
 def _finish(
     run: Run,
-    model: Any,
+    evaluator: Evaluator,
     data: Data,
     screen: Screen,
     overrides: Mapping[str, Any],
     options: Options,
 ) -> results.Result:
-    config, evaluator = run.config, model[1]
+    config = run.config
     state = run.state
     if config.eval.use_best and run.best_step is not None:
         state, _ = run.checkpoints.restore(run.best_step, run.state)

@@ -1,0 +1,152 @@
+"""From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.app import environment, workdir
+from jaxnets.app.data import Data
+from jaxnets.app.screen import Screen
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation.metrics import Scores, evaluate
+from jaxnets.training.checkpoint import Checkpoints
+from jaxnets.training.hooks import Hook, make_hooks
+from jaxnets.training.loss import make_loss
+from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.parallel import Devices
+from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.run import Plan, Run
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import make_eval_step, make_train_step
+
+
+def assemble(
+    config: config_dict.ConfigDict,
+    data: Data,
+    devices: Devices,
+    directory: Path,
+    screen: Screen,
+    more_hooks: Sequence[Hook],
+) -> tuple[Run, "Evaluator"]:
+    """A run before its first step, and what scores its states.
+
+    Raises ConfigError where the devices or the parts of a step do not divide a batch.
+    """
+    batches = data.train_batches(devices)
+    _check_divisible(config, len(data.split.train), devices)
+    plan = make_plan(config, batches.steps_per_epoch)
+    model = models.create(config.model, axis_name=devices.axis_name)
+    schedule = make_schedule(
+        config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
+    )
+    optimizer = make_optimizer(config, schedule)
+    loss = make_loss(config.train)
+    train_step = make_train_step(
+        model,
+        loss,
+        optimizer,
+        preprocess=make_preprocess(config, train=True),
+        accumulate=config.train.accumulate,
+        ema_decay=config.train.ema_decay,
+        axis_name=devices.axis_name,
+    )
+    evaluator = make_evaluator(config, model, data, devices)
+    # The second half of the seed's key: the first one belongs to the training steps.
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    variables = models.initialize(model, key, (1, *data.shape))
+    state = TrainState.create(
+        variables, optimizer, seed=config.seed, with_ema=config.train.ema_decay is not None
+    )
+    validates = len(data.split.validation) > 0
+    hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
+    run = Run(
+        config=config,
+        workdir=directory,
+        plan=plan if validates else dataclasses.replace(plan, evaluate_every=None),
+        devices=devices,
+        state=devices.replicate(state),
+        train_step=devices.compile_step(train_step, donate=True),
+        evaluate=lambda state: evaluator.means(state, data.split.validation),
+        batches=batches,
+        checkpoints=Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep),
+        hooks=[*hooks, *more_hooks],
+        learning_rate=schedule,
+        bits=environment.bits(data_path=data.path),
+    )
+    return run, evaluator
+
+
+def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
+    """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing."""
+
+    def duration(prefix: str) -> int | None:
+        size = {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
+        return recipes.steps(config, prefix, **size)
+
+    return Plan(
+        total_steps=duration("train.") or 0,
+        steps_per_epoch=steps_per_epoch,
+        log_every=config.log.every_steps,
+        evaluate_every=duration("eval.every_") or steps_per_epoch,
+        save_every=duration("checkpoint.every_") or steps_per_epoch,
+        histograms_every=duration("log.histograms_every_"),
+    )
+
+
+def make_evaluator(
+    config: config_dict.ConfigDict, model: Any, data: Data, devices: Devices
+) -> "Evaluator":
+    """A function (state, indices) -> Scores of clean, unaugmented examples."""
+    step = make_eval_step(
+        model,
+        make_loss(config.train),
+        preprocess=make_preprocess(config, train=False),
+        ema=config.eval.ema,
+        axis_name=devices.axis_name,
+    )
+    return Evaluator(devices.compile_step(step, donate=False), data, devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Scores a state on examples of the data, each counted once."""
+
+    step: Any
+    data: Data
+    devices: Devices
+
+    def __call__(self, state: TrainState, indices: np.ndarray) -> Scores:
+        batches = self.data.eval_batches(indices, self.devices)
+        return evaluate(self.step, state, batches, expected=len(indices))
+
+    def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
+        """What hooks hear of an evaluation: loss and accuracy."""
+        scores = self(state, indices)
+        return {"loss": scores.loss, "accuracy": scores.accuracy}
+
+
+def _check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
+    size, parts = config.train.batch_size, config.train.accumulate
+    mend = "change --config.train.batch_size"
+    devices.check_batch_size(size, "a batch", mend)
+    last = examples % size
+    if last and not config.train.drop_last:
+        mend = "set --config.train.drop_last=True, or change --config.train.batch_size"
+        devices.check_batch_size(last, "an epoch's last batch", mend)
+    for batch in (size, 0 if config.train.drop_last else last):
+        if (batch // devices.count) % parts:
+            raise ConfigError(
+                f"a batch of {batch} on {devices.count} devices is not divided by "
+                f"--config.train.accumulate={parts}: {mend}"
+            )
+    if examples < size and config.train.drop_last:
+        raise ConfigError(
+            f"{examples} training examples make no batch of {size}: {mend}, or keep the short one"
+        )
