@@ -1,0 +1,91 @@
+"""The closing block: at most 12 lines, honest about what it compares."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxnets import published
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.metrics import Scores, evaluate
+from jaxnets.evaluation.statistics import wilson_interval
+
+
+def _result(**changes: object) -> dict[str, object]:
+    return {
+        "name": "lung_resnet:scratch",
+        "entry": "A/resnet50",
+        "parameters": 23_514_179,
+        "auxiliary_parameters": 0,
+        "data": "lc25000_lung",
+        "split": "random",
+        "image_size": 224,
+        "epochs": 10,
+        "seed": 0,
+        "test_accuracy": 0.9787,
+        "test_interval": [0.972, 0.984],
+        "images_per_second": 2310.4,
+        "note": "",
+        **changes,
+    }
+
+
+def _block(result: dict[str, object]) -> str:
+    entry = result["entry"]
+    return results.closing_block(
+        result,
+        title="ResNet-50",
+        data_title="LC25000 lung",
+        workdir=Path("runs/x"),
+        published=published.entry(str(entry)) if entry else None,
+    )
+
+
+def test_the_published_number_stands_beside_ours() -> None:
+    block = _block(_result(note="a note"))
+    assert len(block.splitlines()) <= 12
+    assert "97.9 % [97.2, 98.4]     98 %   report A, ResNet-50, random split" in block
+    assert "its recipe is not known" in block
+    assert "GPU Colab T4 16GB, about 2 h" in block
+    assert "2,310 images/s" in block
+    assert "LEAKY" in block
+
+
+def test_nothing_stands_beside_what_is_not_comparable() -> None:
+    block = _block(_result(entry=None, data="synthetic_tissue"))
+    assert "published" not in block
+    assert "LEAKY" not in block
+
+
+@pytest.mark.parametrize("name", [n for n in published.names() if "/" in n])
+def test_every_published_entry_has_a_block(name: str) -> None:
+    assert str(published.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
+
+
+def test_wilson_is_scipy_s_and_holds_the_share() -> None:
+    low, high = wilson_interval(2202, 2250)
+    expected = stats.binomtest(2202, 2250).proportion_ci(method="wilson")
+    assert (low, high) == (expected.low, expected.high)
+    assert low < 2202 / 2250 < high
+    assert wilson_interval(10, 10)[1] == pytest.approx(1)
+
+
+def test_a_miscount_stops_the_evaluation() -> None:
+    sums = {
+        "loss": np.float32(3.0),
+        "normalizer": np.float32(3.0),
+        "correct": np.float32(2.0),
+        "examples": np.float32(3.0),
+        "confusion": np.eye(2, dtype=np.float32),
+    }
+    scores = evaluate(lambda state, batch: sums, None, [None, None], expected=6)
+    assert scores == Scores(1.0, 4 / 6, 6, 4, scores.confusion)
+    with pytest.raises(AssertionError, match="6 examples were counted instead of 7"):
+        evaluate(lambda state, batch: sums, None, [None, None], expected=7)
+
+
+def test_an_unfinished_result_is_none(tmp_path: Path) -> None:
+    assert results.read(tmp_path) is None
+    (tmp_path / "result.json").write_text('{"complete": false}')
+    assert results.read(tmp_path) is None
