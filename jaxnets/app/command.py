@@ -19,6 +19,7 @@ SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code a
 KEEP_MEMORY = flags.DEFINE_bool(
     "keep_memory", True, "Keep freed memory (glibc): faster steps on CPUs, for a lasting peak."
 )
+HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG_PREFIX = "--config."
 FAULT = 1
 
@@ -31,6 +32,9 @@ def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """
     logging.set_verbosity(logging.ERROR)
     signal.signal(signal.SIGTERM, _raise_interrupted)
+    if HELP & set(sys.argv[1:]):
+        print(_help())
+        sys.exit(0)
     try:
         arguments = _parse(sys.argv)
         if KEEP_MEMORY.value:
@@ -65,6 +69,14 @@ def recipe(holder: flags.FlagHolder[Any]) -> tuple[str, dict[str, Any]]:
         raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
     flag = flags.FLAGS[holder.name]
     return config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
+
+
+def _help() -> str:
+    """The script's own sentence, its flags and the flags of every script."""
+    script = sys.modules["__main__"]
+    own = flags.FLAGS.module_help(sys.argv[0]) + flags.FLAGS.module_help(__name__)
+    more = "--print_config lists the fields of a recipe." if "print_config" in flags.FLAGS else ""
+    return f"{script.__doc__}\n{own}\n{more}".rstrip()
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

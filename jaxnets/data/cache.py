@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from jaxnets.errors import DataError, MachineError
 Resize = Literal["crop", "stretch"]
 Progress = Callable[[int, int | None], None]
 FORMAT = 1
+ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 IMAGES, DESCRIPTION, UNFINISHED = "images.npy", "cache.json", ".unfinished"
 
 
@@ -66,6 +68,8 @@ def cache_folder(root: Path, source: Source, size: int, resize: Resize) -> Path:
 def writable_cache_root(preferred: Path, fallback: Path) -> Path:
     """`preferred` where it can be written, else `fallback`; raises MachineError where neither can."""
     for folder in (preferred, fallback):
+        if _is_read_only(folder):
+            continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -104,6 +108,12 @@ def open_cache(
                 ) from error
     images = np.load(folder / IMAGES, mmap_mode="r")
     return CachedSource(source, images)
+
+
+def _is_read_only(folder: Path) -> bool:
+    """True below a folder that nobody may write, which the superuser could but is not meant to."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return not there.stat().st_mode & ANY_WRITE
 
 
 def _build(

@@ -58,10 +58,10 @@ def closing_block(
         (
             label,
             f"{title}, {result['parameters']:,} parameters{heads}, {data_title}, "
-            f"{result['image_size']} px, {result['epochs']:g} epochs, seed {result['seed']}",
+            f"{result['image_size']} px, {_epochs(result['epochs'])}, seed {result['seed']}",
         ),
         ("", "ours".ljust(24) + ("published" if published else "")),
-        ("test accuracy", _accuracy(result).ljust(24) + _published(published, title)),
+        ("test accuracy", _accuracy(result).ljust(24) + _published(published, result, title)),
         ("split", _split(result)),
         ("speed", f"{result['images_per_second']:,.0f} images/s".ljust(24) + _time(published)),
     ]
@@ -79,13 +79,18 @@ def _accuracy(result: Mapping[str, Any]) -> str:
     return f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _published(entry: Mapping[str, Any] | None, title: str) -> str:
+def _epochs(count: float) -> str:
+    return f"{count:g} epoch" + ("" if count == 1 else "s")
+
+
+def _published(entry: Mapping[str, Any] | None, result: Mapping[str, Any], title: str) -> str:
     if entry is None:
         return ""
     recipe = entry["recipe"]
     known = any(recipe.get(name) is not None for name in ("optimizer", "learning_rate"))
     words = [f"report {entry['report']}", title]
     words += ["random split"] if entry["report"] == "A" else []
+    words += [] if entry["epochs"] == result["epochs"] else [_epochs(entry["epochs"])]
     words += [] if known else ["its recipe is not known"]
     return f"{entry['result']['accuracy_percent']} %   {', '.join(words)}"
 

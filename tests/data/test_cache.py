@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,4 +112,7 @@ def test_the_fallback_folder_is_taken_where_the_first_cannot_be_made(tmp_path: P
     assert writable_cache_root(blocked / "cache", tmp_path / "home") == tmp_path / "home"
     with pytest.raises(MachineError, match="cache_root"):
         writable_cache_root(blocked / "cache", blocked / "home")
-    shutil.rmtree(tmp_path / "home")
+    read_only = tmp_path / "read_only"
+    read_only.mkdir(mode=0o555)
+    assert writable_cache_root(read_only / "cache", tmp_path / "home") == tmp_path / "home"
+    assert not (read_only / "cache").exists()

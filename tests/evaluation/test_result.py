@@ -52,6 +52,12 @@ def test_the_published_number_stands_beside_ours() -> None:
     assert "LEAKY" in block
 
 
+def test_other_epochs_are_said() -> None:
+    block = _block(_result(epochs=1))
+    assert "1 epoch, seed 0" in block
+    assert "random split, 10 epochs, its recipe" in block
+
+
 def test_nothing_stands_beside_what_is_not_comparable() -> None:
     block = _block(_result(entry=None, data="synthetic_tissue"))
     assert "published" not in block

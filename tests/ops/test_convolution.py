@@ -38,7 +38,7 @@ def _with_gradients(x, kernel, strides, padding, lowering):
 
 @pytest.mark.usefixtures("x64")
 class TestAgainstReference:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(cases())
     def test_forward_and_gradients(self, case: tuple) -> None:
         x, kernel, strides, padding = case

@@ -11,7 +11,7 @@ from jaxnets.ops import global_average_pool, max_pool
 
 
 @pytest.mark.usefixtures("x64")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),

@@ -27,7 +27,11 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         ([TRAIN, CONFIG, "--config.train.batch_size=0"], 2, "at least 1"),
         ([TRAIN, CONFIG, "--workdri=x"], 2, "did you mean workdir"),
         ([TRAIN, CONFIG, "stray"], 2, "'stray'"),
-        ([TRAIN, CONFIG, "--config.data.name=mnist", "--config.data.root=/nowhere"], 3, "prepare_data"),
+        (
+            [TRAIN, CONFIG, "--config.data.name=mnist", "--config.data.root=/nowhere"],
+            3,
+            "prepare_data",
+        ),
         (["scripts/predict.py", "--workdir=/nowhere", "x.png"], 2, "is no run directory"),
         (["scripts/evaluate.py"], 2, "usage"),
         (["scripts/prepare_data.py", "lc2500_lung"], 2, "did you mean lc25000_lung"),
@@ -51,6 +55,12 @@ def test_traceback_shows_the_rest(repository: Path) -> None:
     code, _, errors = _run(repository, TRAIN, f"{CONFIG}:dmo", "--traceback")
     assert code == 2
     assert "Traceback" in errors
+
+
+def test_help_lists_the_flags(repository: Path) -> None:
+    code, told, errors = _run(repository, "scripts/predict.py", "--help")
+    assert code == 0, errors
+    assert "--csv" in told
 
 
 def test_print_config_is_the_whole_recipe(repository: Path) -> None:
