@@ -5,80 +5,89 @@ python parallel_worker.py OUT.npz DTYPE SYNC [COORDINATOR NUM_PROCESSES PROCESS_
 
 import sys
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 from flax import traverse_util
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.training import parallel
+from jaxnets.training.loss import make_loss
+from jaxnets.training.optimizer import make_optimizer
+from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import make_eval_step, make_train_step
+
+BATCH_SIZE, SIZE = 16, 32
 
 
-def main(out: str, dtype: str, sync: str, *distributed: str) -> None:
-    if dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-    from jaxnets.training import parallel
-
-    if distributed:
-        coordinator, processes, process = distributed
-        parallel.initialize_distributed(coordinator, int(processes), int(process))
-    from jaxnets import config as recipes
-    from jaxnets import models
-    from jaxnets.training.loss import make_loss
-    from jaxnets.training.optimizer import make_optimizer
-    from jaxnets.training.preprocess import make_preprocess
-    from jaxnets.training.state import TrainState
-    from jaxnets.training.step import make_eval_step, make_train_step
-
-    warnings.simplefilter("error")
+def recipe(dtype: str, sync: str) -> config_dict.ConfigDict:
     config = recipes.recipe()
     config.model.name, config.model.num_classes = "resnet50", 3
     config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
     config.model.dtype, config.model.sync_batch_norm = dtype, sync == "sync"
     config.augment.flip_horizontal = config.augment.right_angles = True
-    devices = parallel.Devices.all()
-    model = models.create(config.model, axis_name=devices.axis_name)
-    optimizer = make_optimizer(config, optax.constant_schedule(0.05))
-    variables = models.initialize(model, jax.random.key(1), (1, 32, 32, 3))
-    state = devices.replicate(TrainState.create(variables, optimizer, seed=0))
-    loss = make_loss(config.train)
-    step = devices.compile_step(
-        make_train_step(
-            model,
-            loss,
-            optimizer,
-            preprocess=make_preprocess(config, train=True),
-            axis_name=devices.axis_name,
-        ),
-        donate=True,
-    )
-    evaluate = devices.compile_step(
-        make_eval_step(
-            model,
-            loss,
-            preprocess=make_preprocess(config, train=False),
-            axis_name=devices.axis_name,
-        ),
-        donate=False,
-    )
+    return config
+
+
+def batches() -> list[dict[str, np.ndarray]]:
     generator = np.random.default_rng(0)
-    losses = []
-    for number in range(3):
-        batch = {
-            "image": generator.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8),
-            "label": generator.integers(0, 3, 16, dtype=np.int32),
-            "index": np.arange(16, dtype=np.int64) + 16 * number,
-            "epoch": np.zeros(16, np.int32),
-            "weight": np.ones(16, np.float32),
+    return [
+        {
+            "image": generator.integers(0, 256, (BATCH_SIZE, SIZE, SIZE, 3), dtype=np.uint8),
+            "label": generator.integers(0, 3, BATCH_SIZE, dtype=np.int32),
+            "index": np.arange(BATCH_SIZE, dtype=np.int64) + BATCH_SIZE * number,
+            "epoch": np.zeros(BATCH_SIZE, np.int32),
+            "weight": np.ones(BATCH_SIZE, np.float32),
         }
-        mine = {name: values[devices.share(16)] for name, values in batch.items()}
-        placed = devices.place(mine)
-        state, metrics = step(state, placed)
+        for number in range(3)
+    ]
+
+
+def build(config: config_dict.ConfigDict, axis_name: str | None) -> tuple[TrainState, Any, Any]:
+    """The first state, the training step and the evaluation step."""
+    model = models.create(config.model, axis_name=axis_name)
+    optimizer, loss = make_optimizer(config, optax.constant_schedule(0.05)), make_loss(config.train)
+    variables = models.initialize(model, jax.random.key(1), (1, SIZE, SIZE, 3))
+    train, evaluate = (make_preprocess(config, train=train) for train in (True, False))
+    return (
+        TrainState.create(variables, optimizer, seed=0),
+        make_train_step(model, loss, optimizer, preprocess=train, axis_name=axis_name),
+        make_eval_step(model, loss, preprocess=evaluate, axis_name=axis_name),
+    )
+
+
+def flat(state: TrainState) -> dict[str, np.ndarray]:
+    trees = {"params": state.params, "batch_stats": state.batch_stats}
+    return traverse_util.flatten_dict(jax.device_get(trees), sep="/")
+
+
+def main(out: str, dtype: str, sync: str, *distributed: str) -> None:
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    if distributed:
+        coordinator, processes, process = distributed
+        parallel.initialize_distributed(coordinator, int(processes), int(process))
+    warnings.simplefilter("error")
+    devices = parallel.Devices.all()
+    state, train_step, eval_step = build(recipe(dtype, sync), devices.axis_name)
+    state = devices.replicate(state)
+    step = devices.compile_step(train_step, donate=True)
+    evaluate = devices.compile_step(eval_step, donate=False)
+    losses, first = [], {}
+    for batch in batches():
+        mine = {name: values[devices.share(BATCH_SIZE)] for name, values in batch.items()}
+        state, metrics = step(state, devices.place(mine))
         losses.append(float(metrics["loss"] / metrics["normalizer"]))
+        first = first or {f"first/{name}": value for name, value in flat(state).items()}
     mine["weight"] = np.where(mine["index"] % 5 == 0, 0, 1).astype(np.float32)
     sums = jax.device_get(evaluate(state, devices.place(mine)))
     if devices.is_first:
-        trees = {"params": state.params, "batch_stats": state.batch_stats}
-        flat = traverse_util.flatten_dict(jax.device_get(trees), sep="/")
-        np.savez(out, losses=losses, examples=sums["examples"], loss=sums["loss"], **flat)
+        measured = {"losses": losses, "examples": sums["examples"], "loss": sums["loss"]}
+        np.savez(out, **measured, **first, **flat(state))
 
 
 if __name__ == "__main__":
