@@ -66,6 +66,12 @@ def assemble(
     )
     validates = len(data.split.validation) > 0
     hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
+    hooks += more_hooks
+    names = [hook.name for hook in hooks]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"two hooks are named alike among {', '.join(names)}: give one another `name`"
+        )
     run = Run(
         config=config,
         workdir=directory,
@@ -76,7 +82,7 @@ def assemble(
         evaluate=lambda state: evaluator.means(state, data.split.validation),
         batches=batches,
         checkpoints=Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep),
-        hooks=[*hooks, *more_hooks],
+        hooks=hooks,
         learning_rate=schedule,
         bits=environment.bits(data_path=data.path),
     )

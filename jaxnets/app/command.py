@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from jaxnets import config as recipes
 from jaxnets.app.allocator import keep_freed_memory
 from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
-from jaxnets.training.checkpoint import DISK_FULL
+from jaxnets.files import DISK_FULL, NOT_WRITABLE
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 KEEP_MEMORY = flags.DEFINE_bool(
@@ -50,9 +50,12 @@ def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
         sys.stderr.close()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno not in DISK_FULL:
-            _report_fault()
-        _leave(f"the disk is full ({error.filename}): make room and run the same command again", 6)
+        place = f" ({error.filename})" if error.filename else ""
+        if error.errno in DISK_FULL:
+            _leave(f"the disk is full{place}: make room and run the same command again", 6)
+        if error.errno in NOT_WRITABLE:
+            _leave(f"{error.strerror}{place}: choose another place, or change its permissions", 6)
+        _report_fault()
     except Exception as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)

@@ -11,11 +11,11 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
-from jaxnets import models
+from jaxnets import models, published
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog, prepare
-from jaxnets.data.cache import CachedSource, open_cache, writable_cache_root
+from jaxnets.data.cache import CachedSource, ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.pipeline import TrainBatches, eval_batches
 from jaxnets.data.source import Source
 from jaxnets.data.splits import Split, make_split
@@ -29,7 +29,7 @@ AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 class Data:
     """A source, at the recipe's size where it is cached, and its split."""
 
-    source: Source | CachedSource
+    source: Source
     split: Split
     config: config_dict.ConfigDict
 
@@ -84,11 +84,10 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
     A name that was given never falls back.
     """
     config = recipes.load(spec, overrides)
-    if config.data.name != AUTO:
-        return config
-    if prepare.is_prepared(AUTO_SOURCE, recipes.data_root(config)):
+    if config.data.name == AUTO and prepare.is_prepared(AUTO_SOURCE, recipes.data_root(config)):
         config.data.name = AUTO_SOURCE
-        return config
+    if config.data.name != AUTO:
+        return _keep_entry_if_comparable(config)
     path = spec.partition(":")[0]
     demo = recipes.load(f"{path}:{DEMO}", overrides)
     screen.line(
@@ -97,6 +96,19 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
         "the real images: python scripts/prepare_data.py lc25000_lung",
     )
     return demo
+
+
+def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Drops the published entry where network or data are not the entry's."""
+    if config.entry is not None:
+        entry = published.entry(config.entry)
+        same_network = entry["model"] == config.model.name and all(
+            config.model[name] == recipes.FIELDS[f"model.{name}"].default
+            for name in ("stage_sizes", "width")
+        )
+        if not same_network or published.data_of(config.entry) != config.data.name:
+            config.entry = None
+    return config
 
 
 def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
@@ -124,9 +136,21 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
     data = Data(source, split, config)
     if source.kind == "image" and config.data.cache:
         data = dataclasses.replace(data, source=_cached(config, source, root, data.threads, screen))
+    elif source.kind == "image":
+        resized = ResizedSource(source, config.data.image_size, config.data.resize)
+        data = dataclasses.replace(data, source=resized)
     if source.kind == "image":
         _check_channels(config, data.shape[-1])
     return data
+
+
+def require_examples(split: Split) -> None:
+    """Raises ConfigError where there is nothing to train on or nothing to test."""
+    for part in ("train", "test"):
+        if len(split.parts()[part]) == 0:
+            raise ConfigError(
+                f"the split leaves no {part} examples: change --config.data.fractions or data.split"
+            )
 
 
 def _fit(config: config_dict.ConfigDict, source: Source) -> None:
@@ -152,6 +176,11 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
             raise ConfigError(
                 f"--config.data.{name} has {len(config.data[name])} values, "
                 f"but the images have {channels} channels"
+            )
+    for name in ("hue", "stain"):
+        if config.augment[name] and channels != 3:
+            raise ConfigError(
+                f"--config.augment.{name} needs colour, but the images have {channels} channel"
             )
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import config_dict
 
+BITS_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 
 
@@ -20,6 +22,12 @@ def versions() -> dict[str, str]:
     for package in ("jaxnets", *PACKAGES):
         found[package] = importlib.metadata.version(package)
     return found
+
+
+def enable_precision(config: config_dict.ConfigDict) -> None:
+    """Turns JAX's double precision on, for the whole process, where the recipe computes in it."""
+    if config.model.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
 
 
 def cpu_threads() -> int:
@@ -49,8 +57,10 @@ def bits(*, data_path: str) -> dict[str, Any]:
         "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
         "lowering": lowering(),
         "data_path": data_path,
-        "steps_per_call": 1,
-        **{package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "optax")},
+        "processor": _processor()
+        if jax.default_backend() == "cpu"
+        else jax.devices()[0].device_kind,
+        **{package: importlib.metadata.version(package) for package in BITS_PACKAGES},
     }
 
 

@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from jaxnets.app import workdir
+from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.data import open_data
 from jaxnets.app.restore import restore_state
@@ -15,8 +13,8 @@ from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import Scores
+from jaxnets.files import write_whole
 from jaxnets.models import create
-from jaxnets.training.checkpoint import write_whole
 from jaxnets.training.parallel import Devices
 
 METRICS = Path("report") / "metrics.json"
@@ -35,16 +33,18 @@ def evaluate(
     config = workdir.read_config(directory)
     if data_root is not None:
         config.data.root = data_root
-    if config.model.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
+    environment.enable_precision(config)
     screen = Screen()
     data = open_data(config, screen)
+    workdir.require_data(directory, data.source.fingerprint)
     workdir.require_split(directory, data.split.to_csv(data.source))
     indices = data.split.parts()[part]
     if len(indices) == 0:
         raise ConfigError(f"--split={part}: this run has no such examples")
     devices = Devices.all()
-    state, step = restore_state(directory, config, data.shape)
+    state, step, damaged = restore_state(directory, config, data.shape)
+    for told in damaged:
+        screen.line("warning", told)
     evaluator = make_evaluator(config, create(config.model), data, devices)
     with screen.phase("evaluate") as phase:
         scores = evaluator(state, indices)

@@ -10,7 +10,7 @@ from jaxnets.app.tables import Row
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import Result
-from jaxnets.training.checkpoint import write_whole
+from jaxnets.files import write_whole
 from jaxnets.training.hooks.writers import METRICS
 
 

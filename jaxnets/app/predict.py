@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.app import workdir
+from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.data.folder import is_image_name, natural_order
 from jaxnets.data.images import read_image, resize_image, to_grey
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.training.checkpoint import write_whole
+from jaxnets.files import write_whole
 from jaxnets.training.preprocess import normalize, scale
 
 Image = str | os.PathLike[str] | np.ndarray
@@ -126,7 +127,10 @@ def load(run_dir: str | os.PathLike[str]) -> Predictor:
     directory = Path(run_dir)
     config = workdir.read_config(directory)
     manifest = workdir.read_manifest(directory)
-    state, _ = restore_state(directory, config, tuple(manifest["input_shape"]))
+    environment.enable_precision(config)
+    state, _, damaged = restore_state(directory, config, tuple(manifest["input_shape"]))
+    for told in damaged:
+        warnings.warn(told, stacklevel=2)
     variables = state.variables(ema=config.eval.ema)
     return Predictor(config, manifest["classes"], manifest["input_shape"][-1], variables)
 
@@ -143,7 +147,7 @@ def predict_files(
         raise ConfigError("name images or folders to predict, after --workdir=RUN")
     predictor = load(directory)
     files = [file for path in paths for file in _images_of(path)]
-    screen = Screen()
+    screen = Screen(quiet="-" in (csv_path, json_path))
     rows: list[dict[str, Any]] = []
     with screen.counter("predict") as progress:
         for row in _rows(predictor, files, progress):

@@ -10,6 +10,7 @@ from ml_collections import config_dict
 from jaxnets import models
 from jaxnets.app import workdir
 from jaxnets.errors import CheckpointError
+from jaxnets.evaluation import result as results
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.state import TrainState
@@ -17,10 +18,10 @@ from jaxnets.training.state import TrainState
 
 def restore_state(
     directory: Path, config: config_dict.ConfigDict, shape: tuple[int, ...]
-) -> tuple[TrainState, int]:
-    """The state that a run was tested with, for inputs of `shape` [H, W, C], and its step.
+) -> tuple[TrainState, int, list[str]]:
+    """The state that a run was tested with, its step, and what is damaged, for inputs [H, W, C].
 
-    That is the newest whole checkpoint, or the best one where the recipe says `eval.use_best`.
+    That is the checkpoint that result.json names; before there is one, the newest whole one.
     Raises CheckpointError where no checkpoint is whole or the network is another.
     """
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
@@ -31,11 +32,12 @@ def restore_state(
             f"no whole checkpoint{reason}; train with --workdir={directory} first"
         )
     template = jax.eval_shape(functools.partial(_initial_state, config, shape))
-    state, position = checkpoints.restore(step, template)
-    best = position["best_step"]
-    if config.eval.use_best and best is not None and best != step:
-        return checkpoints.restore(best, template)[0], best
-    return state, step
+    result = results.read(directory)
+    if result is not None and result["step"] in checkpoints.steps():
+        tested = result["step"]
+        if checkpoints.damage(tested) is None:
+            step = tested
+    return checkpoints.restore(step, template)[0], step, damaged
 
 
 def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> Any:

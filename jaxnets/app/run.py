@@ -9,19 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import config_dict
 
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble
-from jaxnets.app.data import Data, open_data, resolve
+from jaxnets.app.data import Data, open_data, require_examples, resolve
 from jaxnets.app.screen import Screen
 from jaxnets.data.catalog import TITLES
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, InterruptedRunError
 from jaxnets.evaluation import result as results
-from jaxnets.training.checkpoint import write_whole
+from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
 from jaxnets.training.parallel import Devices
@@ -54,8 +53,7 @@ def train(
     overrides = dict(overrides or {})
     config = resolve(spec, overrides, screen)
     models.entry(config.model.name)
-    if config.model.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
+    environment.enable_precision(config)
     directory = Path(options.workdir or workdir.default_workdir(config))
     holds = workdir.hold(directory) if devices.is_first else contextlib.nullcontext()
     with holds:
@@ -65,8 +63,10 @@ def train(
             screen.say(_closing_block(done, directory))
             return done
         data = open_data(config, screen)
+        require_examples(data.split)
         if devices.is_first:
             workdir.keep_config(directory, config)
+            workdir.require_data(directory, data.source.fingerprint)
             workdir.keep_split(directory, data.split.to_csv(data.source))
             workdir.keep_manifest(directory, _manifest(data, options.command))
         run, evaluator = assemble(config, data, devices, directory, screen, options.hooks)
@@ -142,8 +142,9 @@ def _finish(
     options: Options,
 ) -> results.Result:
     config = run.config
-    state = run.state
+    state, tested = run.state, run.step
     if config.eval.use_best and run.best_step is not None:
+        tested = run.best_step
         state, _ = run.checkpoints.restore(run.best_step, run.state)
     with screen.phase("evaluate") as phase:
         test = evaluator(state, data.split.test)
@@ -181,6 +182,8 @@ def _finish(
         "versions": environment.versions(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "stopped_early": run.stop_reason,
+        "step": tested,
+        "different_bits": run.different_bits,
         "complete": True,
         "note": config.note,
     }

@@ -10,8 +10,8 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
-from jaxnets.errors import ConfigError, DataError, MachineError
-from jaxnets.training.checkpoint import write_whole
+from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
+from jaxnets.files import write_whole
 
 CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     "config.json",
@@ -20,8 +20,8 @@ CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     "checkpoints",
     ".lock",
 )
-FREE_FIELDS = ("data.root", "data.cache_root", "data.threads", "data.path")
-"""Fields that may differ when a run goes on: they say where things are, not what they are."""
+FREE_FIELDS = ("data.root", "data.cache_root", "data.threads", "data.path", "note")
+"""Fields that may differ when a run goes on: they say where things are, not what is computed."""
 
 
 def default_workdir(config: config_dict.ConfigDict) -> Path:
@@ -84,7 +84,16 @@ def read_config(workdir: Path) -> config_dict.ConfigDict:
     path = workdir / CONFIG
     if not path.is_file():
         raise ConfigError(f"{workdir} is no run directory: it has no {CONFIG}")
-    return recipes.from_json(path.read_text())
+    return recipes.from_json(json.dumps(_read_json(path)))
+
+
+def require_data(workdir: Path, fingerprint: str) -> None:
+    """Raises DataError where the run began on data of other contents."""
+    if (workdir / MANIFEST).is_file() and read_manifest(workdir)["data_fingerprint"] != fingerprint:
+        raise DataError(
+            f"the data are not those that {workdir} began with: contents have changed; "
+            "restore them or choose another --workdir"
+        )
 
 
 def keep_split(workdir: Path, text: str) -> None:
@@ -120,4 +129,11 @@ def read_manifest(workdir: Path) -> dict[str, Any]:
     path = workdir / MANIFEST
     if not path.is_file():
         raise ConfigError(f"{workdir} is no run directory: it has no {MANIFEST}")
-    return json.loads(path.read_text())
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): restore it") from error

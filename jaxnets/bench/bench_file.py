@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxnets.bench.measure import Entry
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.training.checkpoint import write_whole
+from jaxnets.files import write_whole
 
 FOLDER = Path("results") / "bench"
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import config_dict
+from PIL import Image
 
 from jaxnets import config as recipes
 from jaxnets.app import environment
@@ -15,7 +16,7 @@ from jaxnets.bench.clock import Clock
 from jaxnets.bench.oracles import load
 from jaxnets.bench.ours import build, random_batch, recipe
 from jaxnets.data.cache import CachedSource, gather
-from jaxnets.data.folder import ImageFiles
+from jaxnets.data.folder import ImageFolder
 from jaxnets.errors import CheckFailedError, DataError
 from jaxnets.training.parallel import Devices
 from jaxnets.training.preprocess import make_preprocess
@@ -89,16 +90,12 @@ class PipelineSide:
 
     def __init__(self, shared: Any, *, images: Path, image_size: int, batch_size: int, cache: bool):
         del shared
+        _require_size(images, image_size)
         config = pipeline_recipe(images, image_size, batch_size, cache=cache)
         self._data = open_data(config, Screen(quiet=True))
-        self._batch_size = batch_size
-        try:
-            self._batches = self._data.train_batches(Devices.all())
-            next(self._batches)
-        except ValueError as error:
-            raise DataError(
-                f"{images}: the pipeline rows need images of one size, {image_size} px: {error}"
-            ) from error
+        self._images, self._batch_size = images, batch_size
+        self._batches = self._data.train_batches(Devices.all())
+        next(self._batches)
         self._clock = Clock(lambda: next(self._batches), untimed=UNTIMED_BATCHES)
 
     def share(self) -> dict[str, Any]:
@@ -108,8 +105,7 @@ class PipelineSide:
         if isinstance(source, CachedSource):
             assert isinstance(source.images, np.memmap)
             return {**shared, "memory_map": source.images.filename}
-        assert isinstance(source, ImageFiles)
-        return {**shared, "files": [str(source.root / file) for file in source.files]}
+        return {**shared, "files": [str(self._images / file) for file in source.files]}
 
     def answer(self) -> np.ndarray:
         """The first images, as they are read."""
@@ -135,3 +131,15 @@ def pipeline_recipe(
     config.train.batch_size = batch_size
     config.train.drop_last = True
     return config
+
+
+def _require_size(images: Path, size: int) -> None:
+    """Raises DataError unless every image has that size: nobody's resizing is to be measured."""
+    source = ImageFolder(images)
+    for file in source.files:
+        with Image.open(images / file) as image:
+            if image.size != (size, size):
+                raise DataError(
+                    f"{images / file} is {image.size[0]} x {image.size[1]}: the pipeline rows need "
+                    f"images of one size, {size} px"
+                )

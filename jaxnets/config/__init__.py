@@ -111,7 +111,12 @@ def _import_config(path: str, variant: str) -> config_dict.ConfigDict:
     assert module_spec is not None
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path} is no valid config: {type(error).__name__}: {error}") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} is no config file: it has no get_config()")
     return module.get_config(variant) if variant else module.get_config()
@@ -232,12 +237,3 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, A
         path = f"{prefix}{name}"
         rows.extend(_flatten(value, path + ".") if isinstance(value, Mapping) else [(path, value)])
     return rows
-
-
-def describe() -> str:
-    """Every field with its default, range and meaning, a line each."""
-    lines = []
-    for path, field in FIELDS.items():
-        allowed = f" [{'|'.join(field.choices)}]" if field.choices else ""
-        lines.append(f"{path} = {field.default!r}{allowed}  # {field.about}")
-    return "\n".join(lines)

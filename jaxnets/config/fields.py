@@ -29,6 +29,11 @@ class Field:
         if self.choices and value not in self.choices:
             return f"it must be one of {', '.join(self.choices)}{nearest(value, self.choices)}"
         if isinstance(value, (list, tuple)):
+            if not all(isinstance(number, (int, float)) for number in value):
+                return "it must hold numbers alone"
+            whole = self.default and isinstance(self.default[0], int)
+            if whole and not all(isinstance(number, int) for number in value):
+                return "it must hold whole numbers"
             problems = (self._number_problem(number) for number in value)
             return next((problem for problem in problems if problem), None)
         return self._number_problem(value)

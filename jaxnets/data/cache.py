@@ -3,23 +3,23 @@
 import concurrent.futures
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from jaxnets.data.folder import Progress
 from jaxnets.data.images import resize_image
 from jaxnets.data.source import Example, Source
 from jaxnets.errors import DataError, MachineError
+from jaxnets.files import file_sha256, write_whole
 
 Resize = Literal["crop", "stretch"]
-Progress = Callable[[int, int | None], None]
 FORMAT = 1
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 IMAGES, DESCRIPTION, UNFINISHED = "images.npy", "cache.json", ".unfinished"
@@ -55,6 +55,23 @@ class CachedSource:
     def images(self) -> np.ndarray:
         """uint8[N, H, W, C], read-only."""
         return self._images
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+class ResizedSource:
+    """A source whose images are decoded and resized at every access, for recipes without a cache."""
+
+    def __init__(self, source: Source, size: int, resize: Resize):
+        self._source, self._size, self._resize = source, size, resize
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._source[index]
+        return {**example, "image": resize_image(example["image"], self._size, self._resize)}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
@@ -128,6 +145,9 @@ def _build(
     unfinished.mkdir(parents=True)
     shape = (len(source), size, size, source[0]["image"].shape[-1])
     images = np.lib.format.open_memmap(unfinished / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+    with (unfinished / IMAGES).open("r+b") as file:
+        # A full disk is an error here; met later, while writing to the map, it would kill the process.
+        os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
     unreadable = _decode_all(source, images, resize, threads, progress)
     images.flush()
     if unreadable:
@@ -142,7 +162,7 @@ def _build(
         "resize": resize,
         "sha256": file_sha256(unfinished / IMAGES),
     }
-    (unfinished / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    write_whole(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
     unfinished.rename(folder)
 
 
@@ -192,12 +212,6 @@ def _lock(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def gather(

@@ -20,6 +20,7 @@ from jaxnets.data.lc25000 import LC25000Lung
 from jaxnets.data.mnist import MNIST
 from jaxnets.data.source import Source
 from jaxnets.errors import DataError, MachineError
+from jaxnets.files import write_whole
 
 MARKER = "prepared.json"
 """Written last into ROOT/NAME; what is beside it has been checked."""
@@ -226,9 +227,7 @@ def _record(name: str, source: Source, origin: str) -> dict[str, Any]:
 
 
 def _write_marker(folder: Path, record: Mapping[str, Any]) -> None:
-    part = folder / f"{MARKER}.part"
-    part.write_text(json.dumps(record, indent=2) + "\n")
-    part.replace(folder / MARKER)
+    write_whole(folder / MARKER, json.dumps(record, indent=2) + "\n")
 
 
 def _read_marker(folder: Path) -> Prepared:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import Scores
 from jaxnets.evaluation.statistics import wilson_interval
 
@@ -32,7 +33,10 @@ def read(workdir: Path) -> Result | None:
     path = workdir / RESULT
     if not path.is_file():
         return None
-    result: Result = json.loads(path.read_text())
+    try:
+        result: Result = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): restore or remove it") from error
     return result if result.get("complete") else None
 
 

@@ -7,15 +7,21 @@ from typing import Any
 
 from jaxnets.errors import ConfigError
 
-FILES = ("lung.json", "lenet5_mnist.json", "alexnet_cifar10.json", "mlp_tanh.json", "mlp_relu.json")
+DATA = {
+    "lung.json": "lc25000_lung",
+    "lenet5_mnist.json": "mnist",
+    "alexnet_cifar10.json": "cifar10",
+}
+"""Each file of results, and the source that its networks were trained on."""
 
 
 @functools.cache
 def _entries() -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
-    for name in FILES:
+    for name, data in DATA.items():
         document = json.loads(resources.files(__name__).joinpath(name).read_text())
-        entries.update(document.get("entries", {}))
+        for key, value in document["entries"].items():
+            entries[key] = {**value, "data": data}
     return entries
 
 
@@ -30,3 +36,8 @@ def entry(name: str) -> dict[str, Any]:
     if name not in entries:
         raise ConfigError(f"no published entry {name!r}; there are {', '.join(sorted(entries))}")
     return entries[name]
+
+
+def data_of(name: str) -> str:
+    """The source that an entry's network was trained on, by the name that recipes use."""
+    return entry(name)["data"]

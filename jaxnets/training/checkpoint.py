@@ -1,10 +1,9 @@
 """Checkpoints that are whole or not there: orbax's files, and a manifest of their hashes written last."""
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import CheckpointError, MachineError
+from jaxnets.files import DISK_FULL, file_sha256, write_whole
 
 MANIFEST, POSITION, SHAPES, STATE = "manifest.json", "position.json", "shapes.json", "state"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Checkpoints:
@@ -31,7 +30,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a manifest, ascending. Their files are not looked at."""
-        return sorted(int(path.parent.name) for path in self.folder.glob(f"[0-9]*/{MANIFEST}"))
+        return sorted(int(path.name) for path in self._folders() if (path / MANIFEST).exists())
 
     def save(
         self, step: int, state: Any, position: dict[str, Any], *, protect: int | None = None
@@ -40,9 +39,11 @@ class Checkpoints:
 
         `position` is what is not an array: JSON. Raises MachineError where the disk is full or read-only.
         """
-        if step in self.steps():
-            return
         target = self._path(step)
+        if step in self.steps():
+            if self.damage(step) is None:
+                return
+            self._remove(step)
         try:
             self._remove_unfinished()
             with _checkpointer() as checkpointer:
@@ -94,7 +95,7 @@ class Checkpoints:
             if text != _with_digest(manifest["files"]):
                 return f"{MANIFEST} has changed"
             for name, expected in manifest["files"].items():
-                if _sha256(path / name) != expected:
+                if file_sha256(path / name) != expected:
                     return f"{name} has changed"
         except FileNotFoundError as error:
             return f"{Path(error.filename).name} is missing"
@@ -110,8 +111,15 @@ class Checkpoints:
         (self._path(step) / MANIFEST).unlink()
         shutil.rmtree(self._path(step))
 
+    def _folders(self) -> list[Path]:
+        """The folders that were made by `save`, by their names; what else lies here is left alone."""
+        if not self.folder.is_dir():
+            return []
+        named = (path for path in self.folder.iterdir() if re.fullmatch(r"\d{10}", path.name))
+        return [path for path in named if path.is_dir()]
+
     def _remove_unfinished(self) -> None:
-        for path in self.folder.glob("[0-9]*"):
+        for path in self._folders():
             if not (path / MANIFEST).exists():
                 shutil.rmtree(path)
 
@@ -124,16 +132,6 @@ def _checkpointer() -> ocp.Checkpointer:
     )
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file under a temporary name beside it, to the disk, then renames it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _to_json(value: Any) -> str:
@@ -159,18 +157,13 @@ def _first_difference(there: dict[str, str], here: dict[str, str]) -> str | None
 
 def _manifest(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return _with_digest({str(path.relative_to(folder)): _sha256(path) for path in files})
+    return _with_digest({str(path.relative_to(folder)): file_sha256(path) for path in files})
 
 
 def _with_digest(files: dict[str, str]) -> str:
     listing = json.dumps(files, sort_keys=True)
     digest = hashlib.sha256(listing.encode()).hexdigest()
     return json.dumps({"files": files, "sha256": digest}, indent=1, sort_keys=True) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _disk_error(error: Exception, target: Path) -> Exception:

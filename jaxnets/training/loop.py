@@ -11,15 +11,16 @@ def train(run: Run) -> None:
     The order of a turn: evaluate if due, save if due (state, data position and hooks together), take
     the next batch, step, log. Hooks hear of each in the order in which they stand in the run.
     """
-    for hook in run.hooks:
-        hook.start(run)
     try:
+        for hook in run.hooks:
+            hook.start(run)
         while True:
             if run.evaluation_due():
                 _evaluate(run)
-            if run.save_due():
+            ending = run.ending  # read once: a signal may come at any moment
+            if run.save_due(ending=ending):
                 run.save()
-            if run.ending:
+            if ending:
                 return
             start = time.perf_counter()
             batch = run.next_batch()
@@ -43,9 +44,13 @@ def _evaluate(run: Run) -> None:
 
 
 def _log(run: Run, start: float) -> None:
-    """Writes a training line where one is due; fetching its metrics waits for the devices."""
+    """Writes a training line where one is due.
+
+    Fetching metrics waits for the devices; before a pause it is done too, or steps in flight would be
+    counted as the evaluation's or the save's time.
+    """
     due = run.step % run.plan.log_every == 0 or run.step == run.plan.total_steps
-    if due:
+    if due or run.pausing():
         run.collect()
     run.spend(time.perf_counter() - start)
     if due:

@@ -1,6 +1,7 @@
 """A run in progress: what hooks may read, and the few things they may ask for."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax
 from ml_collections import config_dict
 
-from jaxnets.errors import CheckpointError
+from jaxnets.errors import CheckpointError, DivergedError
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
 from jaxnets.training.parallel import CompiledStep, Devices
@@ -65,9 +66,10 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     stop_reason: str | None = None
+    different_bits: bool = False  # gone on under conditions that give other bits
     interrupted: int | None = None  # the signal's number
     best_step: int | None = None
-    restored_step: int | None = None
+    saved_step: int | None = None
     last_epoch: dict[str, Any] | None = None
     _signal: int | None = None
     _evaluated: int | None = None
@@ -125,12 +127,16 @@ class Run:
         every = self.plan.evaluate_every
         return every is not None and (self.step % every == 0 or self.ending)
 
-    def save_due(self) -> bool:
+    def save_due(self, *, ending: bool) -> bool:
         """True where the period, a hook or the end asks for a checkpoint."""
         every = self.plan.save_every
-        periodic = every is not None and self.step % every == 0 and self.step > 0
-        due = periodic or self._save_wanted or (self.ending and self.step > 0)
-        return due and self.step != self.restored_step
+        periodic = every is not None and self.step % every == 0
+        due = periodic or self._save_wanted or ending
+        return due and self.step > 0 and self.step != self.saved_step
+
+    def pausing(self) -> bool:
+        """True when an evaluation, a save or the end comes before the next step."""
+        return self.ending or self.evaluation_due() or self.save_due(ending=False)
 
     def validate(self) -> dict[str, float]:
         """Evaluates now; the plan counts it as done at this step."""
@@ -187,6 +193,7 @@ class Run:
     def save(self) -> None:
         """Writes a checkpoint of everything: state, data position, hooks, and what the bits depend on."""
         self.collect()
+        require_finite(averages(self._interval) if self._interval else {}, "train", self.step)
         self._save_wanted = False
         if self.devices.is_first:
             position = {
@@ -203,9 +210,10 @@ class Run:
                 "interval_seconds": self._interval_seconds,
                 "waited": self._waited,
                 "bits": self.bits,
+                "different_bits": self.different_bits,
             }
             self.checkpoints.save(self.step, self.state, position, protect=self.best_step)
-        self.restored_step = self.step
+        self.saved_step = self.step
         self.devices.barrier(f"saved {self.step}")
 
     def resume(self, step: int, *, allow_different_bits: bool = False) -> None:
@@ -227,8 +235,9 @@ class Run:
                 f"going on from step {step} would not give the same bits ({told}); "
                 "go on all the same with --allow_different_bits"
             )
+        self.different_bits = bool(changed) or position["different_bits"]
         self.state = self.devices.replicate(state)
-        self.step = self.restored_step = position["step"]
+        self.step = self.saved_step = position["step"]
         self.batches.restore(position["data"])
         for hook in self.hooks:
             if hook.name in position["hooks"]:
@@ -240,6 +249,17 @@ class Run:
         self._interval, self._epoch = position["interval"], position["epoch_sums"]
         self.last_epoch = position["last_epoch"]
         self._interval_seconds, self._waited = position["interval_seconds"], position["waited"]
+
+
+def require_finite(values: dict[str, float], split: str, step: int) -> None:
+    """Raises DivergedError at the first value that is not a finite number."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"training diverged: {split} {name} is {value} by step {step}; "
+                "the last checkpoint is from before. Try a lower --config.optimizer.learning_rate, "
+                "a warm-up or --config.train.clip_norm, in another --workdir"
+            )
 
 
 def averages(sums: dict[str, Any]) -> dict[str, float]:

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,8 @@ def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_
         ({"data.mean": (0.5, 0.5)}, "3 channels"),
         ({"data.name": "image_folder"}, "needs --config.data.path"),
         ({"train.batch_size": 64}, "make no batch of 64"),
+        ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
+        ({"entry": "A/resnt50"}, "A/resnet50"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -288,3 +292,101 @@ def test_a_data_set_that_was_named_never_falls_back(
         jaxnets.train(
             smoke_config, {**smoke_overrides, "data.name": "lc25000_lung"}, workdir=tmp_path / "run"
         )
+
+
+def test_contents_that_changed_since_are_refused(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    directory = tmp_path / "begun"
+    directory.mkdir()
+    for name in ("config.json", "split.csv"):
+        (directory / name).write_bytes((trained / name).read_bytes())
+    manifest = json.loads((trained / "manifest.json").read_text())
+    (directory / "manifest.json").write_text(json.dumps({**manifest, "data_fingerprint": "0" * 64}))
+    with pytest.raises(DataError, match="contents have changed"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+
+
+def test_without_a_cache_images_have_the_recipe_s_size_and_the_run_the_same_bits(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    jaxnets.train(smoke_config, {**smoke_overrides, "data.cache": False}, workdir=tmp_path / "run")
+    assert _lines(tmp_path / "run") == _lines(trained)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["input_shape"] == [16, 16, 3]
+
+
+def test_a_published_entry_is_dropped_where_it_does_not_compare(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with_entry = {**smoke_overrides, "entry": "A/resnet50"}
+    assert jaxnets.train(smoke_config, with_entry, workdir=tmp_path / "run")["entry"] is None
+
+
+def test_hooks_of_one_name_are_refused(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="named alike"):
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_Every(), _Every()]
+        )
+
+
+def test_a_diverged_state_is_never_saved(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    wild = {
+        **smoke_overrides,
+        "optimizer.learning_rate": 1e12,
+        "schedule.warmup_steps": 0,
+        "checkpoint.every_steps": 1,
+        "log.every_steps": 6,
+    }
+    with pytest.raises(DivergedError):
+        jaxnets.train(smoke_config, wild, workdir=tmp_path / "wild")
+    # The second step's loss is NaN; between two lines of the log, only the save itself can see it.
+    saved = [path.parent.name for path in (tmp_path / "wild").glob("checkpoints/*/manifest.json")]
+    assert saved == ["0000000001"]
+
+
+@pytest.mark.slow
+def test_the_demo_ends_above_ninety_percent_in_four_minutes(
+    repository: Path, tmp_path: Path
+) -> None:
+    demo = str(repository / "configs" / "lung_resnet.py") + ":demo"
+    result = jaxnets.train(demo, {"data.root": str(tmp_path)}, workdir=tmp_path / "demo")
+    assert result["test_accuracy"] > 0.9
+    assert result["seconds"] < 240
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_go_on_after_a_stop(
+    repository: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"),
+        *("--config.model.name=lenet5", "--config.data.image_size=16", "--distributed"),
+        *("--config.train.batch_size=16", f"--config.data.root={tmp_path}", "--num_processes=2"),
+        *(f"--workdir={tmp_path / 'run'}", f"--coordinator=localhost:{port}"),
+        *("--config.train.epochs=400", "--config.log.every_steps=1"),
+    ]
+
+    def start() -> list["subprocess.Popen[bytes]"]:
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+        return [
+            subprocess.Popen([*command, f"--process_id={number}"], cwd=repository, env=environment)
+            for number in range(2)
+        ]
+
+    processes = start()
+    while not list((tmp_path / "run").glob("checkpoints/*/manifest.json")):
+        assert processes[0].poll() is None
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)  # one is told, both save and leave
+    assert [process.wait(timeout=120) for process in processes] == [143, 143]
+    processes = start()
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 400

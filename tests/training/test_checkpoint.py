@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there; every changed bit is found."""
 
 import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,24 @@ def test_a_folder_without_manifest_is_no_checkpoint_and_goes(checkpoints: Checkp
     assert checkpoints.newest_whole() == (1, [])
     checkpoints.save(2, _state(2), POSITION)
     chex.assert_trees_all_equal(checkpoints.restore(2, _state())[0], _state(2))
+
+
+def test_a_damaged_one_is_written_again_at_its_step(checkpoints: Checkpoints) -> None:
+    checkpoints.save(2, _state(2), POSITION)
+    position = checkpoints.folder / f"{2:010d}" / "position.json"
+    position.write_text(position.read_text().replace("4", "5"))
+    checkpoints.save(2, _state(3), POSITION)
+    assert checkpoints.damage(2) is None
+    chex.assert_trees_all_equal(checkpoints.restore(2, _state())[0], _state(3))
+
+
+def test_copies_and_folders_of_the_user_s_are_no_checkpoints(checkpoints: Checkpoints) -> None:
+    checkpoints.save(3, _state(), POSITION)
+    shutil.copytree(checkpoints.folder / f"{3:010d}", checkpoints.folder / "0000000003.bak")
+    (checkpoints.folder / "2024-notes").mkdir()
+    checkpoints.save(4, _state(), POSITION)
+    assert checkpoints.steps() == [3, 4]
+    assert (checkpoints.folder / "2024-notes").is_dir()
 
 
 def test_files_that_are_not_ours_are_left_alone(checkpoints: Checkpoints) -> None:

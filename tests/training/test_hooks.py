@@ -29,7 +29,7 @@ class _Run(SimpleNamespace):
 
     def __init__(self, workdir: Path = Path(), step: int = 0):
         super().__init__(workdir=workdir, step=step, stopped=None, saves=[], scale=1.0)
-        self.restored_step = None
+        self.saved_step = None
         self.plan = SimpleNamespace(histograms_every=2)
         self.state = SimpleNamespace(params={"dense": {"kernel": jnp.arange(6.0)}})
 
@@ -151,7 +151,7 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
         hook.end(run)
 
     write([1, 2, 3, 4], 0.0)
-    run.step = run.restored_step = 2
+    run.step = run.saved_step = 2
     write([3, 4], 0.5)
     reader = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
     reader.Reload()

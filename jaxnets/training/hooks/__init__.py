@@ -31,10 +31,11 @@ def make_hooks(
     Those that watch a validation metric are there only where something `validates`.
     """
     metric = config.monitor.metric
-    hooks: list[Hook] = [StopOnNonFinite()]
+    hooks: list[Hook] = []
     if writes:
         hooks += [MetricsLog(), ShowProgress(console)]
         hooks += [TensorBoard()] if config.log.tensorboard else []
+    hooks.append(StopOnNonFinite())  # after the writers, so that the line is there to be read
     if not validates:
         return hooks
     if config.plateau.patience is not None:

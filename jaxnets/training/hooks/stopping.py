@@ -1,11 +1,9 @@
 """Hooks that stop a run."""
 
-import math
 from typing import Any
 
-from jaxnets.errors import DivergedError
 from jaxnets.training.hooks.base import Hook, Monitor
-from jaxnets.training.run import Line, Run
+from jaxnets.training.run import Line, Run, require_finite
 
 
 class EarlyStopping(Hook):
@@ -32,10 +30,4 @@ class StopOnNonFinite(Hook):
     """Raises DivergedError at the first logged loss or gradient norm that is not a finite number."""
 
     def log(self, run: Run, line: Line) -> None:
-        for name, value in line["values"].items():
-            if not math.isfinite(value):
-                raise DivergedError(
-                    f"training diverged: {line['split']} {name} is {value} by step {line['step']}; "
-                    "the last checkpoint is from before. Try a lower --config.optimizer.learning_rate, "
-                    "a warm-up or --config.train.clip_norm, in another --workdir"
-                )
+        require_finite(line["values"], line["split"], line["step"])

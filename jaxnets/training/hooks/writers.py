@@ -9,6 +9,7 @@ import numpy as np
 from flax import traverse_util
 from tensorboardX import SummaryWriter
 
+from jaxnets.errors import MachineError
 from jaxnets.training.hooks.base import Hook
 from jaxnets.training.run import Line, Run
 from jaxnets.training.step import Metrics
@@ -55,16 +56,16 @@ class TensorBoard(Hook):
 
     def start(self, run: Run) -> None:
         # What a killed process wrote after the checkpoint is purged by TensorBoard itself.
-        purge = run.step + 1 if run.restored_step is not None else None
         self._writer = SummaryWriter(
             str(run.workdir / "tensorboard"),
-            purge_step=purge,
+            purge_step=run.step + 1,
             filename_suffix=f".from{run.step}",  # names hold whole seconds alone: two could be one file
         )
 
     def log(self, run: Run, line: Line) -> None:
         if self._writer is None:
             return
+        self._require_writing(run)
         for name, value in line["values"].items():
             self._writer.add_scalar(f"{line['split']}/{name}", value, line["step"])
         if "images_per_second" in line:
@@ -81,6 +82,19 @@ class TensorBoard(Hook):
             self._writer.add_histogram(f"weights/{name}", np.asarray(values, np.float64), run.step)
 
     def end(self, run: Run) -> None:
-        if self._writer is not None:
+        if self._writer is not None and self._is_writing():
             self._writer.close()
-            self._writer = None
+        self._writer = None
+
+    def _require_writing(self, run: Run) -> None:
+        if not self._is_writing():
+            raise MachineError(
+                f"{run.workdir / 'tensorboard'} cannot be written: make room and run the same command "
+                "again, or set --config.log.tensorboard=False"
+            )
+
+    def _is_writing(self) -> bool:
+        """False once tensorboardX's thread has died of a full disk: its queue would block for ever."""
+        writer: Any = self._writer
+        events = writer.file_writer.event_writer
+        return events._worker.is_alive()
