@@ -1,7 +1,8 @@
 """The cache: made once, checked, safe against kills and a second process."""
 
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,20 +62,16 @@ def test_another_size_is_another_cache(source: SyntheticTissue, tmp_path: Path) 
     assert open_cache(source, tmp_path, 8).images.shape == (12, 8, 8, 3)
 
 
-def _open_in_process(folder: str) -> None:
-    open_cache(SyntheticTissue(12, 16), Path(folder), 16)
-
-
 def test_two_processes_at_once_make_one_whole_cache(
     source: SyntheticTissue, tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_open_in_process, args=(str(tmp_path),)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    program = (
+        "import sys; from pathlib import Path; from jaxnets.data.cache import open_cache\n"
+        "from jaxnets.data.synthetic_tissue import SyntheticTissue\n"
+        "open_cache(SyntheticTissue(12, 16), Path(sys.argv[1]), 16)"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
+    assert [worker.wait() for worker in workers] == [0, 0]
     description = json.loads(
         (cache.cache_folder(tmp_path, source, 16, "crop") / cache.DESCRIPTION).read_text()
     )
