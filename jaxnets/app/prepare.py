@@ -6,15 +6,23 @@ from pathlib import Path
 from jaxnets import config as recipes
 from jaxnets.app.screen import Screen
 from jaxnets.data import prepare as data
+from jaxnets.data.tfds_builders import build_tfds
 from jaxnets.errors import ConfigError
 
 NAMES = ("lc25000_lung", "mnist", "cifar10")
 
 
 def prepare(
-    names: Sequence[str], *, root: str | None, from_path: str | None, kaggle: bool = False
+    names: Sequence[str],
+    *,
+    root: str | None,
+    from_path: str | None,
+    kaggle: bool = False,
+    tfds_dir: str | None = None,
 ) -> None:
     """Lays out one data set under the data folder, and says what is there.
+
+    With `tfds_dir` MNIST and CIFAR-10 are written there as tensorflow-datasets has them, too.
 
     Raises ConfigError for a wrong name, DataError for files that are missing or damaged.
     """
@@ -36,3 +44,7 @@ def prepare(
         )
         was = "was ready" if done.already else "is ready"
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"
+    if tfds_dir is not None:
+        with screen.phase("tfds") as phase:
+            built = build_tfds(names[0], folder, tfds_dir)
+            phase.text = f"--config.data.name=tfds --config.data.path={built}"
