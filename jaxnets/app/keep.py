@@ -62,17 +62,9 @@ def keep(row: Row, run: Path, target: Path) -> Result | None:
 
 
 def _require_same(folder: Path, recipe: config_dict.ConfigDict) -> None:
-    there = workdir.read_config(folder)
-    changed = {
-        path: values
-        for path, values in recipes.differences(there, recipe).items()
-        if path not in workdir.FREE_FIELDS and (path, values[1]) != ("model.num_classes", 0)
-    }
+    changed = workdir.told_differences(workdir.read_config(folder), recipe)
     if changed:
-        told = ", ".join(
-            f"{path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items()
-        )
         raise ConfigError(
-            f"{folder} holds a result of another recipe ({told}): "
+            f"{folder} holds a result of another recipe ({changed}): "
             "move it away, or give the row another 'name'"
         )

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import config_dict
-
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble
@@ -59,7 +57,7 @@ def train(
     with holds:
         done = results.read(directory)
         if done is not None:
-            _require_same(directory, config)
+            workdir.keep_config(directory, config)  # told again only to whom asks for the same
             screen.say(_closing_block(done, directory))
             return done
         data = open_data(config, screen)
@@ -212,13 +210,6 @@ def _manifest(data: Data, command: str) -> dict[str, Any]:
         "data_fingerprint": data.source.fingerprint,
         "split_sha256": sha256(data.split.to_csv(data.source)),
     }
-
-
-def _require_same(directory: Path, config: config_dict.ConfigDict) -> None:
-    """A finished run is told again only to whom asks for the same recipe."""
-    if config.model.num_classes == 0:
-        config.model.num_classes = workdir.read_config(directory).model.num_classes
-    workdir.keep_config(directory, config)
 
 
 def _closing_block(result: results.Result, directory: Path) -> str:

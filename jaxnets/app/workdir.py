@@ -64,19 +64,24 @@ def keep_config(workdir: Path, config: config_dict.ConfigDict) -> None:
     if not path.is_file():
         write_whole(path, recipes.to_json(config))
         return
-    changed = {
-        name: values
-        for name, values in recipes.differences(read_config(workdir), config).items()
-        if name not in FREE_FIELDS
-    }
+    changed = told_differences(read_config(workdir), config)
     if changed:
-        told = ", ".join(
-            f"{name}: {old!r} there, {new!r} now" for name, (old, new) in changed.items()
-        )
         raise ConfigError(
-            f"{workdir} holds a run of another recipe ({told}): "
+            f"{workdir} holds a run of another recipe ({changed}): "
             "choose another --workdir, or give the old values"
         )
+
+
+def told_differences(there: config_dict.ConfigDict, now: config_dict.ConfigDict) -> str:
+    """In what two recipes differ that counts, in words; "" where they are the same.
+
+    A number of classes that still follows the data differs from none.
+    """
+    return ", ".join(
+        f"{path}: {old!r} there, {new!r} now"
+        for path, (old, new) in recipes.differences(there, now).items()
+        if path not in FREE_FIELDS and (path, new) != ("model.num_classes", 0)
+    )
 
 
 def read_config(workdir: Path) -> config_dict.ConfigDict:
