@@ -19,8 +19,6 @@ TABLES = Path("configs/tables")
 RUNS = Path("runs")
 TRAINER = Path("scripts/train.py")
 KEYS = ("config", "overrides", "seed", "name")
-UNNAMED = (*FREE_FIELDS, "note")
-"""Overrides that do not change what is trained, and so are no part of a row's name."""
 LONGEST_NAME = 200
 
 
@@ -149,7 +147,7 @@ def _tuple(value: Any) -> Any:
 
 def _derived_name(recipe_name: str, overrides: Mapping[str, Any], seed: int) -> str:
     """CONFIG-VARIANT-FIELDVALUE-...-sSEED; the order of the overrides does not matter."""
-    fields = [path for path in recipes.FIELDS if path in overrides and path not in UNNAMED]
+    fields = [path for path in recipes.FIELDS if path in overrides and path not in FREE_FIELDS]
     parts = [_part(path, overrides[path]) for path in fields]
     return "-".join([recipe_name.replace(":", "-"), *parts, f"s{seed}"])
 
