@@ -1,7 +1,9 @@
 """How long a run will take, judged by the runs before it."""
 
+import collections
 import csv
 import dataclasses
+import datetime
 import json
 import math
 import statistics
@@ -24,11 +26,15 @@ from jaxnets.training.hooks.writers import METRICS
 
 RECENT_LINES = 10
 SPEED_NEUTRAL = ("model.num_classes", "model.init")
+START_SECONDS = 20.0
+"""For imports, opening the data and compiling."""
+EVALUATION_SHARE = 1 / 3
+"""What an image costs in evaluation, beside training: one pass of three."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Training images a second of one network at one size on one machine; `time` it was written."""
+    """Training images a second of one network at one size on one machine, and when that was (Unix time)."""
 
     network: Mapping[str, Any]
     image_size: int
@@ -39,7 +45,7 @@ class Measurement:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds of training that a run still needs, and in words what they were judged by."""
+    """Seconds that a run still needs, and in words what they were judged by."""
 
     seconds: float
     basis: str
@@ -59,7 +65,7 @@ def estimate(
     """What the run in `folder` still needs; None where nothing is known of its speed or its data.
 
     The newest measurement of this network at this size on this hardware counts, or else the newest at
-    another size, by its number of pixels. Start, compilation and evaluation are not in it.
+    another size, by its number of pixels.
     """
     size = config.data.image_size
     same = [m for m in known if m.hardware == hardware and m.network == _network(config)]
@@ -68,28 +74,29 @@ def estimate(
         return None
     newest = max(exact or same, key=lambda m: m.time)
     speed = newest.images_per_second * (newest.image_size / size) ** 2
-    examples = examples_left(config, folder)
-    if examples is None:
+    sizes = _part_sizes(config, folder)
+    if sizes is None:
         return None
+    passes = images_left(config, sizes, saved_step(folder) or 0)
     guess = "" if exact else f", guessed from {newest.image_size} px"
     rounded = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
-    return Estimate(examples / speed, f"{rounded} images/s{guess}")
+    return Estimate(START_SECONDS + passes / speed, f"{rounded} images/s{guess}")
 
 
-def examples_left(config: config_dict.ConfigDict, folder: Path) -> int | None:
-    """Training examples that the run in `folder` has not seen at its newest checkpoint.
+def images_left(config: config_dict.ConfigDict, sizes: Mapping[str, int], step: int) -> float:
+    """What is left to do at `step`, in training images; evaluated ones count for their share.
 
-    None where the data cannot be opened.
+    `sizes` has the number of "train", "validation" and "test" examples.
     """
-    examples = _train_examples(config, folder)
-    if examples is None:
-        return None
     size = config.train.batch_size
     rounded = math.floor if config.train.drop_last else math.ceil
-    total = recipes.steps(
-        config, "train.", batch_size=size, steps_per_epoch=rounded(examples / size)
-    )
-    return max((total or 0) - (saved_step(folder) or 0), 0) * size
+    per_epoch = rounded(sizes["train"] / size)
+    units = {"batch_size": size, "steps_per_epoch": per_epoch}
+    total = recipes.steps(config, "train.", **units) or 0
+    every = recipes.steps(config, "eval.every_", **units) or per_epoch
+    evaluations = (total - step) // every if every else 0
+    evaluated = (evaluations + 1) * sizes["validation"] + sizes["test"]
+    return max(total - step, 0) * size + EVALUATION_SHARE * evaluated
 
 
 def saved_step(folder: Path) -> int | None:
@@ -105,12 +112,13 @@ def hardware_here() -> str | None:
     return done.stdout.strip() or None
 
 
-def _train_examples(config: config_dict.ConfigDict, folder: Path) -> int | None:
+def _part_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, int] | None:
+    """Examples by part of the split, as the run's folder has it or else the data; None without either."""
     split = folder / workdir.SPLIT
     try:
         if split.is_file():
             with split.open(newline="") as file:
-                return sum(line["split"] == "train" for line in csv.DictReader(file))
+                return collections.Counter(line["split"] for line in csv.DictReader(file))
         source = catalog.open_source(config.data, recipes.data_root(config))
         data = config.data
         made = make_split(
@@ -120,7 +128,7 @@ def _train_examples(config: config_dict.ConfigDict, folder: Path) -> int | None:
             validation_fraction=data.validation_fraction,
             seed=data.split_seed,
         )
-        return len(made.train)
+        return {name: len(part) for name, part in made.parts().items()}
     except (JaxnetsError, OSError, KeyError, csv.Error):
         return None
 
@@ -130,15 +138,16 @@ def _measurement(folder: Path) -> Measurement | None:
         config = workdir.read_config(folder)
         result = results.read(folder)
         if result is not None:
-            path = folder / results.RESULT
             hardware, speed = result["hardware"], float(result["images_per_second"])
+            # Not the file's own time: a clone's files are all of the day it was made.
+            time = datetime.datetime.fromisoformat(result["finished"]).timestamp()
         else:
             path = folder / METRICS
             hardware, speed = workdir.read_manifest(folder)["hardware"], _recent_speed(path)
+            time = path.stat().st_mtime
         if not speed > 0:
             return None
-        size = config.data.image_size
-        return Measurement(_network(config), size, hardware, speed, path.stat().st_mtime)
+        return Measurement(_network(config), config.data.image_size, hardware, speed, time)
     except (JaxnetsError, OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -100,8 +100,8 @@ def list_rows(table: str, options: Options | None = None) -> list[Outcome]:
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
-    """A line a row: name, state, test accuracy with its interval, images/s."""
-    lines = [("row", "state", "test accuracy", "images/s"), *map(_columns, outcomes)]
+    """A line a row: name, state, test accuracy with its interval (or the loss), images/s."""
+    lines = [("row", "state", "test", "images/s"), *map(_columns, outcomes)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -114,9 +114,12 @@ def _columns(outcome: Outcome) -> tuple[str, str, str, str]:
     if outcome.result is None:
         return outcome.row.name, state, "", ""
     result = outcome.result
-    low, high = result["test_interval"]
-    accuracy = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    return outcome.row.name, state, accuracy, f"{result['images_per_second']:,.0f}"
+    if result["test_accuracy"] is None:
+        tested = f"loss {result['tests']['clean']['loss']:.4g}"
+    else:
+        low, high = result["test_interval"]
+        tested = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return outcome.row.name, state, tested, f"{result['images_per_second']:,.0f}"
 
 
 class _Job:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import config_dict
+
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble
@@ -53,22 +55,24 @@ def train(
     models.entry(config.model.name)
     environment.enable_precision(config)
     directory = Path(options.workdir or workdir.default_workdir(config))
-    holds = workdir.hold(directory) if devices.is_first else contextlib.nullcontext()
-    with holds:
-        done = results.read(directory)
+    with contextlib.ExitStack() as stack:
+        with devices.together():
+            if devices.is_first:
+                stack.enter_context(workdir.hold(directory))
+            done = results.read(directory)
+            if done is not None:
+                workdir.keep_config(directory, config)  # told again only to whom asks for the same
         if done is not None:
-            workdir.keep_config(directory, config)  # told again only to whom asks for the same
             screen.say(_closing_block(done, directory))
             return done
-        data = open_data(config, screen)
-        require_examples(data.split)
-        if devices.is_first:
-            workdir.keep_config(directory, config)
-            workdir.require_data(directory, data.source.fingerprint)
-            workdir.keep_split(directory, data.split.to_csv(data.source))
-            workdir.keep_manifest(directory, _manifest(data, options.command))
-        run, evaluator = assemble(config, data, devices, directory, screen, options.hooks)
-        _resume(run, screen, options)
+        with devices.together():
+            data = open_data(config, screen)
+            require_examples(data.split)
+            if devices.is_first:
+                _keep_particulars(directory, config, data, options.command)
+        with devices.together():
+            run, evaluator = assemble(config, data, devices, directory, screen, options.hooks)
+            _resume(run, screen, options)
         _compile(run, data, screen)
         with _interruptible(run):
             run_loop(run)
@@ -79,6 +83,16 @@ def train(
         result = _finish(run, evaluator, data, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
+
+
+def _keep_particulars(
+    directory: Path, config: config_dict.ConfigDict, data: Data, command: str
+) -> None:
+    """Writes what the run is, or refuses a directory that holds another one."""
+    workdir.keep_config(directory, config)
+    workdir.require_data(directory, data.source.fingerprint)
+    workdir.keep_split(directory, data.split.to_csv(data.source))
+    workdir.keep_manifest(directory, _manifest(data, command))
 
 
 def _resume(run: Run, screen: Screen, options: Options) -> None:

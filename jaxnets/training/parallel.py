@@ -1,13 +1,14 @@
 """The one place that knows how many devices and processes there are."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxnets.errors import ConfigError, MachineError
+from jaxnets.errors import ConfigError, JaxnetsError, MachineError
 from jaxnets.training.preprocess import Batch
 
 AXIS = "data"
@@ -84,19 +85,31 @@ class Devices:
             lambda x: np.reshape(x, (self.local_count, -1, *np.shape(x)[1:])), batch
         )
 
-    def share(self, size: int) -> slice:
-        """Which part of a global batch of `size` this process reads."""
-        each = size // self.process_count
-        return slice(self.process_index * each, (self.process_index + 1) * each)
-
-    def any(self, signal_number: int | None) -> int | None:
-        """A signal that reached any process, or None; all processes call it at the same step."""
+    def any(self, number: int | None) -> int | None:
+        """The largest number that any process has, above 0, or None; all call it at the same place."""
         if self.process_count == 1:
-            return signal_number
+            return number
         from jax.experimental import multihost_utils
 
-        seen = multihost_utils.process_allgather(np.asarray(signal_number or 0))
+        seen = multihost_utils.process_allgather(np.asarray(number or 0))
         return int(np.max(seen)) or None
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """A part of the program that all processes leave, or none: where one fails, all do.
+
+        Raises MachineError in the others, which would wait for the failed one for ever.
+        """
+        failure: JaxnetsError | None = None
+        try:
+            yield
+        except JaxnetsError as error:
+            failure = error
+        failed = self.any(None if failure is None else failure.exit_code)
+        if failure is not None:
+            raise failure
+        if failed is not None:
+            raise MachineError("another process stopped, and said why: mend that, start all again")
 
     def barrier(self, name: str) -> None:
         """Waits for all processes."""

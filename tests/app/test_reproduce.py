@@ -76,7 +76,8 @@ while step < STEPS:
         print(f"train.py: stopped at step {{step}}, saved", file=sys.stderr)
         sys.exit(128 + stopped[0])
 result = {{"complete": True, "test_accuracy": 0.5, "test_interval": [0.4, 0.6], "command": "typed",
-          "overrides": [], "images_per_second": SPEED, "hardware": HARDWARE}}
+          "overrides": [], "images_per_second": SPEED, "hardware": HARDWARE,
+          "finished": "2026-01-01T00:00:00+00:00"}}
 (folder / "result.json").write_text(json.dumps(result))
 """
 
@@ -350,12 +351,12 @@ def test_the_budget_refuses_a_row_that_it_cannot_hold(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.rows({"name": "known"}, {"name": "long", "overrides": {"train.epochs": 500}})
-    # 500 epochs of three batches of 16, at 100 images/s: 240 s.
-    assert place.make(budget=20) == [("known", State.COMPLETE), ("long", State.LEFT_OUT)]
+    # 500 epochs of three batches of 16 and of 13 images evaluated, at 100 and 300 images/s: 262 s.
+    assert place.make(budget=30) == [("known", State.COMPLETE), ("long", State.LEFT_OUT)]
     told = capsys.readouterr().out
-    assert "needs about 4 min (100 images/s), " in told
-    assert "--budget=5 begins it" in told
-    assert place.make(budget=20) == [("known", State.WAS_COMPLETE), ("long", State.LEFT_OUT)]
+    assert "needs about 5 min (100 images/s), " in told
+    assert "--budget=6 begins it" in told
+    assert place.make(budget=30) == [("known", State.WAS_COMPLETE), ("long", State.LEFT_OUT)]
     assert place.make(budget=3600)[1] == ("long", State.COMPLETE)
 
 
@@ -370,9 +371,10 @@ def test_a_row_that_has_begun_goes_on_whatever_it_needs(place: Place) -> None:
 @pytest.mark.parametrize(
     ("changes", "hardware", "seconds"),
     [
-        ({}, HARDWARE, 1.0),
-        ({"data.image_size": 64}, HARDWARE, 4.0),  # four times the pixels of 32
-        ({"train.epochs": 3}, HARDWARE, 3.0),
+        ({}, HARDWARE, 1.5),  # 100 images in training, 2 x 45 + 60 in evaluation
+        ({"data.image_size": 64}, HARDWARE, 6.0),  # four times the pixels of 32
+        ({"train.epochs": 3}, HARDWARE, 3.8),
+        ({"train.epochs": 2, "eval.every_epochs": 2}, HARDWARE, 2.5),
         ({"model.width": 16}, HARDWARE, None),
         ({}, "another machine", None),
     ],
@@ -386,19 +388,40 @@ def test_the_estimate(
     config = recipes.load(place.spec, {"train.epochs": 1, "train.drop_last": False, **changes})
     run = place.folder / "run"
     run.mkdir()
-    (run / "split.csv").write_text("index,split\n" + "0,train\n" * 96 + "0,test\n" * 9)
+    lines = "0,train\n" * 96 + "0,validation\n" * 45 + "0,test\n" * 60
+    (run / "split.csv").write_text("index,split\n" + lines)
     config.train.batch_size = 10  # 96 examples make ten batches, the last one short
     estimate = pace.estimate(config, run, known, hardware)
-    assert (estimate and estimate.seconds) == (seconds and pytest.approx(seconds))
+    expected = seconds and pytest.approx(pace.START_SECONDS + seconds)
+    assert (estimate and estimate.seconds) == expected
     assert estimate is None or ("guessed from 32 px" in estimate.basis) == ("64" in str(changes))
 
 
-def test_the_estimate_before_the_data_was_opened(place: Place, smoke_config: str) -> None:
-    config = recipes.load(smoke_config, {"data.num_examples": 90})
-    # 63 of 90 are for training: three full batches of 16, two epochs.
-    assert pace.examples_left(config, place.folder / "none") == 2 * 3 * 16
+def test_the_estimate_before_the_data_was_opened(place: Place) -> None:
+    place.rows({"name": "known"})
+    place.make()
+    known = pace.measurements([place.runs])
+    config = recipes.load(place.spec, {"data.num_examples": 100})
+    estimate = pace.estimate(config, place.folder / "none", known, HARDWARE)
+    # 70, 15 and 15: two epochs of four batches of 16, three validations and a test.
+    assert estimate is not None
+    assert estimate.seconds == pytest.approx(pace.START_SECONDS + (2 * 64 + 60 / 3) / 100)
     config.data.name, config.data.root = "lc25000_lung", str(place.folder)
-    assert pace.examples_left(config, place.folder / "none") is None
+    assert pace.estimate(config, place.folder / "none", known, HARDWARE) is None
+
+
+def test_the_newest_measurement_is_told_by_the_result_and_not_by_the_file(place: Place) -> None:
+    place.rows({"name": "old"}, {"name": "new"})
+    place.make()
+    for name, speed, day in (("new", 50.0, 2), ("old", 900.0, 1)):  # the old one is written last
+        path = place.runs / name / "result.json"
+        told = {"images_per_second": speed, "finished": f"2026-01-0{day}T00:00:00+00:00"}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **told}))
+    config = recipes.load(place.spec, {"train.epochs": 1})
+    known = pace.measurements([place.runs])
+    estimate = pace.estimate(config, place.folder / "none", known, HARDWARE)
+    assert estimate is not None
+    assert estimate.basis == "50 images/s"
 
 
 def test_a_damaged_folder_tells_nothing(place: Place) -> None:

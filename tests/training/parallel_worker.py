@@ -78,8 +78,10 @@ def main(out: str, dtype: str, sync: str, *distributed: str) -> None:
     step = devices.compile_step(train_step, donate=True)
     evaluate = devices.compile_step(eval_step, donate=False)
     losses, first = [], {}
+    each = BATCH_SIZE // devices.process_count
+    share = slice(devices.process_index * each, (devices.process_index + 1) * each)
     for batch in batches():
-        mine = {name: values[devices.share(BATCH_SIZE)] for name, values in batch.items()}
+        mine = {name: values[share] for name, values in batch.items()}
         state, metrics = step(state, devices.place(mine))
         losses.append(float(metrics["loss"] / metrics["normalizer"]))
         first = first or {f"first/{name}": value for name, value in flat(state).items()}

@@ -116,11 +116,24 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
         devices.check_batch_size(12, "a batch", "change --config.train.batch_size")
 
 
-def test_processes_share_a_batch() -> None:
-    shares = [Devices(4, 2, number, 2).share(8) for number in range(2)]
-    assert shares == [slice(0, 4), slice(4, 8)]
-
-
 def test_a_wrong_address_is_said() -> None:
     with pytest.raises(MachineError, match="--coordinator=HOST:PORT"):
         initialize_distributed(None, None, None)
+
+
+@pytest.mark.parametrize("elsewhere", [None, 3])
+def test_where_a_part_fails_in_one_process_it_fails_in_all(
+    elsewhere: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices, done = Devices(2, 1, 1, 2), []
+    monkeypatch.setattr(Devices, "any", lambda self, number: number or elsewhere)
+    with pytest.raises(ConfigError, match="mine"), devices.together():
+        raise ConfigError("mine")
+    if elsewhere is not None:
+        with pytest.raises(MachineError, match="another process stopped"), devices.together():
+            done.append("all of it, and then it is told")
+        assert done
+    else:
+        with devices.together():
+            done.append("nobody failed")
+        assert done
