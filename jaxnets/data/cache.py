@@ -120,8 +120,10 @@ def open_cache(
             try:
                 _build(source, folder, size, resize, threads, progress)
             except OSError as error:
+                _remove_unfinished(folder)
                 raise MachineError(
-                    f"the cache {folder} cannot be written: {error.strerror}"
+                    f"the cache {folder} cannot be written ({error.strerror}): make room, "
+                    "or set --config.data.cache_root"
                 ) from error
     images = np.load(folder / IMAGES, mmap_mode="r")
     return CachedSource(source, images)

@@ -46,6 +46,7 @@ class Checkpoints:
             self._remove(step)
         try:
             self._remove_unfinished()
+            self._require_room(step, state)
             with _checkpointer() as checkpointer:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
             write_whole(target / POSITION, _to_json(position))
@@ -105,6 +106,17 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:010d}"
+
+    def _require_room(self, step: int, state: Any) -> None:
+        # orbax itself fails too, but its threads then print their own tracebacks.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise MachineError(
+                f"the disk is too full for {self._path(step)}: {needed / 1e6:,.0f} MB are needed, "
+                f"{free / 1e6:,.0f} MB free; make room and run again"
+            )
 
     def _remove(self, step: int) -> None:
         # The manifest first: what is half removed is no checkpoint.

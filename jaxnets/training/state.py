@@ -47,6 +47,9 @@ class TrainState:
         )
 
     def variables(self, *, ema: bool = False) -> dict[str, Tree]:
-        """What `model.apply` takes; the moving average of the weights where asked for and kept."""
+        """What `model.apply` takes; the moving average of the weights where asked for and kept.
+
+        Batch statistics are the latest ones either way: they are moving averages themselves.
+        """
         params = self.ema if ema and self.ema is not None else self.params
         return {"params": params, "batch_stats": self.batch_stats}

@@ -1,6 +1,8 @@
 """The cache: made once, checked, safe against kills and a second process."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +115,13 @@ def test_the_fallback_folder_is_taken_where_the_first_cannot_be_made(tmp_path: P
     read_only.mkdir(mode=0o555)
     assert writable_cache_root(read_only / "cache", tmp_path / "home") == tmp_path / "home"
     assert not (read_only / "cache").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(MachineError, match=r"No space left on device\): make room"):
+        open_cache(SyntheticTissue(3, 16), tmp_path, 16)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []

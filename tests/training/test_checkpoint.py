@@ -3,9 +3,11 @@
 import errno
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -152,6 +154,20 @@ def test_a_disk_that_cannot_is_said_and_the_last_one_stays(
     with pytest.raises(MachineError, match=told):
         checkpoints.save(2, _state(2), POSITION)
     assert checkpoints.newest_whole() == (1, [])
+
+
+def test_a_full_disk_is_seen_before_orbax_begins(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.save(1, _state(), POSITION)
+    usage = SimpleNamespace(free=sum(leaf.nbytes for leaf in jax.tree.leaves(_state())) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(MachineError, match="too full for .*; make room"):
+        checkpoints.save(2, _state(2), POSITION)
+    assert checkpoints.newest_whole() == (1, [])
+    usage.free += 1
+    checkpoints.save(2, _state(2), POSITION)
+    assert checkpoints.newest_whole() == (2, [])
 
 
 def test_the_manifest_is_written_last(
