@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
-from jaxnets.data.source import Example, Source
+from jaxnets.data.source import Example
 from jaxnets.errors import DataError
 
 Progress = Callable[[int, int | None], None]
@@ -119,28 +119,6 @@ class ImageFolder(ImageFiles):
             files += [f"{folder}/{image}" for image in images]
             labels += [label] * len(images)
         super().__init__(name, root, files, labels, folders, max_pixels=max_pixels)
-
-
-def check_images(
-    source: Source, threads: int = 4, progress: Progress | None = None
-) -> list[tuple[str, str]]:
-    """Decodes every example and returns (file, what is wrong) of those that cannot be."""
-
-    def problem(index: int) -> str | None:
-        try:
-            source[index]
-        except DataError as error:
-            return str(error)
-        return None
-
-    bad = []
-    with ThreadPoolExecutor(threads) as pool:
-        for index, message in enumerate(pool.map(problem, range(len(source)))):
-            if message is not None:
-                bad.append((source.files[index], message))
-            if progress:
-                progress(index + 1, len(source))
-    return bad
 
 
 def checked_index(index: int, length: int) -> int:

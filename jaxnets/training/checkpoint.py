@@ -114,8 +114,8 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise MachineError(
-                f"the disk is too full for {self._path(step)}: {needed / 1e6:,.0f} MB are needed, "
-                f"{free / 1e6:,.0f} MB free; make room and run again"
+                f"the disk is too full for {self._path(step)}: {needed / 1e6:,.1f} MB are needed, "
+                f"{free / 1e6:,.1f} MB free; make room and run again"
             )
 
     def _remove(self, step: int) -> None:
