@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -69,6 +70,14 @@ class TestContract:
         np.testing.assert_array_equal(sheet[36:68, 2:34], source[1]["image"])
         np.testing.assert_array_equal(sheet[2:34, 70:102], source[6]["image"])
         np.testing.assert_array_equal(sheet[36:68, 70:102], 255)
+
+    def test_the_picture_in_the_readme_is_of_this_source(self, repository):
+        shown = np.asarray(Image.open(repository / "docs" / "synthetic_tissue.jpg"), np.float64)
+        sheet = contact_sheet(SyntheticTissue(18, 112), columns=6)
+        assert shown.shape == sheet.shape
+        assert np.abs(shown - sheet).mean() < 6  # what JPEG takes
+        other = contact_sheet(SyntheticTissue(18, 112, seed=1), columns=6)
+        assert np.abs(shown - other).mean() > 20
 
 
 class TestSameness:
