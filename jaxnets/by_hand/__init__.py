@@ -1,0 +1,1 @@
+"""Backpropagation written out: a network by hand, and a scalar autodiff engine."""

@@ -1,0 +1,57 @@
+"""Softmax and the cross entropy of its probabilities, without overflow for logits of any size."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxnets.by_hand.blocks.shapes import require, require_same
+
+
+def softmax(logits: jax.Array) -> jax.Array:
+    """p_i = e^(z_i) / sum over j of e^(z_j), by row: [B, K] -> [B, K], positive, each row adding up to 1.
+
+    The row's largest logit is taken off first, which cancels in the ratio and keeps e^z finite.
+    """
+    _require_rows(logits)
+    powers = jnp.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def softmax_backward(gradient: jax.Array, probabilities: jax.Array) -> jax.Array:
+    """The gradient by the logits: p_i (g_i - sum over j of p_j g_j), [B, K]."""
+    require_same(gradient, probabilities.shape, "the probabilities")
+    mean = (probabilities * gradient).sum(axis=1, keepdims=True)
+    return probabilities * (gradient - mean)
+
+
+def log_softmax(logits: jax.Array) -> jax.Array:
+    """The logarithm of softmax, [B, K], without taking the logarithm of a p that was rounded to 0."""
+    _require_rows(logits)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - jnp.log(jnp.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """The sum over k of -y_k log p_k, mean over the batch, for class shares y: [B, K] twice -> shape=().
+
+    The shares of an example add up to 1 (one-hot, or smoothed). Raises ConfigError for other shapes.
+    """
+    _require_targets(logits, targets)
+    return -(targets * log_softmax(logits)).sum(axis=1).mean()
+
+
+def cross_entropy_backward(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """The gradient by the logits: (p - y) / B, [B, K]."""
+    _require_targets(logits, targets)
+    return (softmax(logits) - targets) / logits.shape[0]
+
+
+def _require_rows(logits: jax.Array) -> None:
+    require(logits.ndim == 2, f"logits {list(logits.shape)} must be [B, K]")
+
+
+def _require_targets(logits: jax.Array, targets: jax.Array) -> None:
+    require(
+        logits.shape == targets.shape and logits.ndim == 2,
+        f"logits {list(logits.shape)} and targets {list(targets.shape)} must both be [B, K]: "
+        "a share for each class, not a label",
+    )

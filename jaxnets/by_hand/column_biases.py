@@ -1,0 +1,44 @@
+"""What torch.nn.Linear makes of biases of shape (n, 1): it adds them along the batch.
+
+nn.Linear computes X Wᵀ + b as [samples, neurons]. There a column (n, 1) broadcasts along the neurons: b[i]
+goes to sample i, whatever the neuron. It runs where n is the number of samples; (1, 1) runs everywhere.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxnets.by_hand import mlp
+from jaxnets.by_hand.shapes import check, check_samples
+from jaxnets.errors import ConfigError
+
+
+def gradient_step(
+    parameters: Sequence[tuple[ArrayLike, ArrayLike]],
+    inputs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    activations: Sequence[str],
+    loss: str,
+    learning_rate: float | jax.Array,
+) -> mlp.Trace:
+    """`mlp.gradient_step` as PyTorch takes it with every bias a column (n, 1), which they stay.
+
+    Raises ConfigError, naming the shapes, where PyTorch would stop: n is neither 1 nor the samples.
+    """
+    samples = len(np.shape(inputs)) and np.shape(inputs)[0]
+    for number, (weight, bias) in enumerate(parameters, 1):
+        neurons = np.shape(weight)[:1]
+        if np.shape(bias) != (*neurons, 1) or neurons[0] not in (1, samples):
+            raise ConfigError(
+                f"b{number} has shape {np.shape(bias)}, which does not broadcast to {samples} samples "
+                f"by {neurons[0]} neurons as a column"
+            )
+    check([(weight, jnp.asarray(bias)[:, 0]) for weight, bias in parameters], activations)
+    check_samples(parameters, inputs, labels)
+    rows = tuple(mlp.Layer(jnp.asarray(w), jnp.asarray(b).T) for w, b in parameters)
+    trace = mlp.propagate(rows, inputs, labels, activations, loss, learning_rate)
+    return mlp.with_biases(trace, lambda row: row.T)

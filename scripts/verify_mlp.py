@@ -1,0 +1,32 @@
+"""Proves the MLP's backpropagation: python scripts/verify_mlp.py [--all] [--slips] [--json] [--plot=DIR]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxnets.app import command, verify_mlp
+from jaxnets.bench import mlp_torch
+from jaxnets.errors import ConfigError
+
+ALL = flags.DEFINE_bool("all", False, "Show all 41 updated parameters, not one a tensor.")
+SLIPS = flags.DEFINE_bool("slips", False, "Also carry out the report's formulas as printed.")
+JSON = flags.DEFINE_bool("json", False, "Print everything as JSON instead.")
+PLOT = flags.DEFINE_string("plot", None, "Folder for pictures of the network and its loss.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Flags in, one call."""
+    if arguments:
+        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    options = verify_mlp.Options(
+        as_json=JSON.value,
+        every_value=ALL.value,
+        slips=SLIPS.value,
+        plot=Path(PLOT.value) if PLOT.value else None,
+    )
+    verify_mlp.verify(options, mlp_torch.oracle())
+
+
+if __name__ == "__main__":
+    command.execute(main)
