@@ -10,11 +10,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets.app.predict import Predictor
+    from jaxnets.app.predict import Predictor, Regressor
 
 
-def load(run_dir: str | os.PathLike[str]) -> "Predictor":
+def load(run_dir: str | os.PathLike[str]) -> "Predictor | Regressor":
     """The trained network of a run directory: `predict(images)`, `classes`, `preprocess`.
+
+    A network of vectors has no `preprocess`, and its `predict(inputs)` maps arrays to arrays.
 
     Raises ConfigError where it is no run directory, CheckpointError where no checkpoint is whole.
     """

@@ -29,6 +29,30 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
         ({"model.compute_dtype": "float16"}, "bfloat16"),
         ({"train.batch_size": "many"}, "batch_size"),
         ({"seed": None}, "may not be None"),
+        ({"model.activations": ("tanh", "tanhh")}, "'tanhh' is none of .*did you mean tanh"),
+        ({"model.activations": ("tanh,relu",)}, r"quotes and brackets: \"\('tanh','relu'\)\""),
+        ({"model.activations": ("tanh", 1.0)}, "1.0 is none of tanh"),
+        ({"model.layer_sizes": (3, 0, 1)}, "at least 1"),
+        ({"model.layer_sizes": (3, 4.5, 1)}, "whole numbers"),
+        ({"model.layer_sizes": ("tanh",)}, "numbers alone"),
+        ({"model.init": "publishd"}, "did you mean published"),
+        ({"optimizer.momentum": 0.0}, "nesterov=True needs a momentum"),  # the file's Nesterov
+        (
+            {"train.loss": "sum_squared_error", "train.class_weights": (1.0, 2.0, 1.0)},
+            "class_weights needs --config.train.loss=cross_entropy",
+        ),
+        (
+            {"train.loss": "mean_squared_error", "train.label_smoothing": 0.1},
+            "label_smoothing needs --config.train.loss=cross_entropy",
+        ),
+        (
+            {"train.loss": "half_squared_error", "augment.mixup": 0.2},
+            "mixup needs --config.train.loss=cross_entropy",
+        ),
+        ({"eval.every_steps": 0}, "eval.every_steps=0 .* at least 1"),
+        ({"checkpoint.every_epochs": 0}, "at least 1"),
+        ({"log.histograms_every_examples": 0}, "at least 1"),
+        ({"schedule.decay_every_epochs": 0}, "at least 1"),
     ],
 )
 def test_a_wrong_override_names_the_field_and_the_mend(overrides: dict, told: str) -> None:
@@ -70,6 +94,15 @@ def test_durations_agree_between_units(epochs: int, batch_size: int, per_epoch: 
 def test_json_gives_the_same_recipe_back() -> None:
     config = recipes.load(LUNG, {"data.fractions": (0.6, 0.2, 0.2), "seed": 3})
     assert recipes.differences(recipes.from_json(recipes.to_json(config)), config) == {}
+
+
+def test_adam_has_no_nesterov_to_refuse() -> None:
+    assert recipes.load(LUNG, {"optimizer.name": "adam", "optimizer.momentum": 0.0})
+
+
+def test_words_survive_json() -> None:
+    config = recipes.load(LUNG, {"model.activations": ("relu", "identity")})
+    assert recipes.from_json(recipes.to_json(config)).model.activations == ("relu", "identity")
 
 
 def test_differences_name_fields_and_values() -> None:

@@ -40,7 +40,9 @@ class Data:
 
     @property
     def path(self) -> str:
-        """How a batch is read, which its speed depends on: "cache" or "decode"."""
+        """How a batch is read, which its speed depends on: "cache", "decode", or "memory" for vectors."""
+        if self.source.kind == "vector":
+            return "memory"
         return "cache" if isinstance(self.source, CachedSource) else "decode"
 
     @functools.cached_property
@@ -103,8 +105,8 @@ def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.Con
     if config.entry is not None:
         entry = published.entry(config.entry)
         same_network = entry["model"] == config.model.name and all(
-            config.model[name] == recipes.FIELDS[f"model.{name}"].default
-            for name in ("stage_sizes", "width")
+            config.model[name] == entry.get(name, recipes.FIELDS[f"model.{name}"].default)
+            for name in ("stage_sizes", "width", "layer_sizes", "activations")
         )
         if not same_network or published.data_of(config.entry) != config.data.name:
             config.entry = None
@@ -126,12 +128,10 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
             validation_fraction=config.data.validation_fraction,
             seed=config.data.split_seed,
         )
-        classes = len(source.classes)
+        classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
         title = catalog.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
-        phase.text = (
-            f"{title}, {len(source):,} examples, {classes} classes, {split.name} split {sizes}"
-        )
+        phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
     _fit(config, source)
     data = Data(source, split, config)
     if source.kind == "image" and config.data.cache:
@@ -154,6 +154,9 @@ def require_examples(split: Split) -> None:
 
 
 def _fit(config: config_dict.ConfigDict, source: Source) -> None:
+    models.check_kind(config.model.name, source.kind)
+    if source.kind == "vector":
+        _require_no_classes(config, source)
     classes = len(source.classes)
     if config.model.num_classes not in (0, classes):
         raise ConfigError(
@@ -166,8 +169,31 @@ def _fit(config: config_dict.ConfigDict, source: Source) -> None:
             f"--config.train.class_weights has {len(config.train.class_weights)} values, "
             f"but {source.name} has {classes} classes"
         )
+    models.create(config.model)  # which refuses what the network does not have
     if source.kind == "image":
         models.check_image_size(config.model.name, config.data.image_size)
+    else:
+        models.check_lengths(config.model, len(source[0]["input"]), len(source[0]["label"]))
+
+
+def _require_no_classes(config: config_dict.ConfigDict, source: Source) -> None:
+    """Refuses what only images and classes have; image_size, mean and std are not looked at."""
+    if config.train.loss not in recipes.SQUARED_ERRORS:
+        raise ConfigError(
+            f"--config.train.loss={config.train.loss} needs classes, and {source.name} has values: "
+            f"set it to one of {', '.join(recipes.SQUARED_ERRORS)}"
+        )
+    if config.monitor.metric != "validation_loss":
+        raise ConfigError(
+            f"--config.monitor.metric={config.monitor.metric} needs classes, and {source.name} has "
+            "values: set it to validation_loss"
+        )
+    for field, description in recipes.FIELDS.items():
+        value = recipes.get_field(config, field)
+        if field.startswith("augment.") and value != description.default:
+            raise ConfigError(
+                f"--config.{field}={value} is for images, and {source.name} has none: leave it out"
+            )
 
 
 def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:

@@ -1,6 +1,7 @@
 """Score a finished or running run again, from its directory alone."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import Scores
+from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.files import write_whole
 from jaxnets.models import create
 from jaxnets.training.parallel import Devices
@@ -52,12 +53,18 @@ def evaluate(
     measured = {"split": part, "step": step, **results.test_entry(scores)}
     (directory / METRICS).parent.mkdir(exist_ok=True)
     write_whole(directory / METRICS, json.dumps(measured, indent=1) + "\n")
-    screen.say(_table(scores, data.source.classes, measured))
+    screen.say(_told(scores, data.source.classes, measured))
     screen.line("saved", str(directory / METRICS))
     return measured
 
 
-def _table(scores: Scores, classes: Any, measured: dict[str, Any]) -> str:
+def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
+    if isinstance(scores, ClassScores):
+        return _table(scores, classes, measured)
+    return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
+
+
+def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]) -> str:
     low, high = measured["interval"]
     lines = [
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "

@@ -1,7 +1,8 @@
-"""Classify images with a trained network."""
+"""Classify images, or map vectors to values, with a trained network."""
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -119,8 +120,29 @@ class Predictor:
         ]
 
 
-def load(run_dir: str | os.PathLike[str]) -> Predictor:
-    """The trained network of a run directory.
+class Regressor:
+    """A trained network of vectors. It has no classes, and nothing is done to what it is given."""
+
+    def __init__(self, config: config_dict.ConfigDict, inputs: int, variables: dict[str, Any]):
+        self.classes: tuple[str, ...] = ()
+        self._inputs, self._dtype = inputs, np.dtype(config.model.dtype)
+        model = models.create(config.model)
+        self._apply = jax.jit(functools.partial(model.apply, train=False))
+        self._variables = variables
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Values [B, K] of inputs [B, D], or [K] of one [D]; raises DataError for another length."""
+        given = np.asarray(inputs, self._dtype)
+        if given.ndim not in (1, 2) or given.shape[-1] != self._inputs:
+            raise DataError(
+                f"inputs are {list(given.shape)}: give [B, {self._inputs}] or [{self._inputs}]"
+            )
+        values = self._apply(self._variables, np.atleast_2d(given))
+        return np.asarray(values).reshape(*given.shape[:-1], -1)
+
+
+def load(run_dir: str | os.PathLike[str]) -> Predictor | Regressor:
+    """The trained network of a run directory; a Regressor where it takes vectors.
 
     Raises ConfigError where it is no run directory, CheckpointError where no checkpoint is whole.
     """
@@ -132,6 +154,8 @@ def load(run_dir: str | os.PathLike[str]) -> Predictor:
     for told in damaged:
         warnings.warn(told, stacklevel=2)
     variables = state.variables(ema=config.eval.ema)
+    if models.entry(config.model.name).kind == "vector":
+        return Regressor(config, manifest["input_shape"][0], variables)
     return Predictor(config, manifest["classes"], manifest["input_shape"][-1], variables)
 
 
@@ -141,11 +165,16 @@ def predict_files(
     """Predicts files and folders of images: a line each, and CSV or JSON where asked for.
 
     Files that cannot be read are named on standard error and the others answered; raises DataError at
-    the end where there were any, ConfigError where there is nothing to predict.
+    the end where there were any, ConfigError where there is nothing to predict or the network takes none.
     """
     if not paths:
         raise ConfigError("name images or folders to predict, after --workdir=RUN")
     predictor = load(directory)
+    if isinstance(predictor, Regressor):
+        raise ConfigError(
+            f"the network of {directory} takes vectors, not images: in Python, "
+            f"jaxnets.load({directory!r}).predict(array)"
+        )
     files = [file for path in paths for file in _images_of(path)]
     screen = Screen(quiet="-" in (csv_path, json_path))
     rows: list[dict[str, Any]] = []

@@ -19,7 +19,7 @@ from jaxnets.training.state import TrainState
 def restore_state(
     directory: Path, config: config_dict.ConfigDict, shape: tuple[int, ...]
 ) -> tuple[TrainState, int, list[str]]:
-    """The state that a run was tested with, its step, and what is damaged, for inputs [H, W, C].
+    """The state that a run was tested with, its step, and what is damaged, for inputs of `shape`.
 
     That is the checkpoint that result.json names; before there is one, the newest whole one.
     Raises CheckpointError where no checkpoint is whole or the network is another.

@@ -14,12 +14,13 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from jaxnets.config.fields import DURATIONS, FIELDS, UNITS, Field, nearest
+from jaxnets.config.fields import DURATIONS, FIELDS, SQUARED_ERRORS, UNITS, Field, nearest
 from jaxnets.errors import ConfigError
 
 __all__ = [
     "DURATIONS",
     "FIELDS",
+    "SQUARED_ERRORS",
     "UNITS",
     "Field",
     "choose",
@@ -182,11 +183,30 @@ def _validate_together(config: config_dict.ConfigDict) -> None:
             f"--config.train.accumulate={config.train.accumulate}"
         )
     if config.schedule.name == "step" and all(
-        config.schedule[f"decay_every_{unit}"] in (None, 0) for unit in UNITS
+        config.schedule[f"decay_every_{unit}"] is None for unit in UNITS
     ):
         raise ConfigError("--config.schedule.name=step needs --config.schedule.decay_every_epochs")
-    if config.augment.mixup and config.train.loss != "cross_entropy":
-        raise ConfigError("--config.augment.mixup needs --config.train.loss=cross_entropy")
+    if (
+        config.optimizer.name == "sgd"
+        and config.optimizer.nesterov
+        and not config.optimizer.momentum
+    ):
+        raise ConfigError(
+            "--config.optimizer.nesterov=True needs a momentum: set --config.optimizer.momentum, "
+            "or --config.optimizer.nesterov=False"
+        )
+    _validate_loss(config)
+
+
+def _validate_loss(config: config_dict.ConfigDict) -> None:
+    """Refuses what only cross entropy knows, beside a squared error that would leave it out."""
+    if config.train.loss not in SQUARED_ERRORS:
+        return
+    for field in ("train.class_weights", "train.label_smoothing", "augment.mixup"):
+        if get_field(config, field):
+            raise ConfigError(
+                f"--config.{field} needs --config.train.loss=cross_entropy, not {config.train.loss}"
+            )
 
 
 def steps(

@@ -9,6 +9,9 @@ from typing import Any
 UNITS = ("steps", "epochs", "examples")
 """The units of a duration. A recipe gives each duration in at most one of them."""
 
+SQUARED_ERRORS = ("mean_squared_error", "sum_squared_error", "half_squared_error")
+"""The losses that take values; classes are one value each, 0 or 1."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -26,16 +29,26 @@ class Field:
         """Says what is wrong with `value`, or None."""
         if value is None:
             return None if self.default is None else "it may not be None"
-        if self.choices and value not in self.choices:
-            return f"it must be one of {', '.join(self.choices)}{nearest(value, self.choices)}"
         if isinstance(value, (list, tuple)):
-            if not all(isinstance(number, (int, float)) for number in value):
-                return "it must hold numbers alone"
-            whole = self.default and isinstance(self.default[0], int)
-            if whole and not all(isinstance(number, int) for number in value):
-                return "it must hold whole numbers"
-            problems = (self._number_problem(number) for number in value)
-            return next((problem for problem in problems if problem), None)
+            check = self._choice_problem if self.choices else self._element_problem
+            return next((problem for problem in map(check, value) if problem), None)
+        return self._choice_problem(value) if self.choices else self._number_problem(value)
+
+    def _choice_problem(self, value: Any) -> str | None:
+        if value in self.choices:
+            return None
+        listed = ", ".join(self.choices)
+        if self.type is not tuple:
+            return f"it must be one of {listed}{nearest(value, self.choices)}"
+        if isinstance(value, str) and "," in value:  # what a shell makes of tanh,tanh
+            return "write it with quotes and brackets: \"('" + "','".join(value.split(",")) + "')\""
+        return f"{value!r} is none of {listed}{nearest(value, self.choices)}"
+
+    def _element_problem(self, value: Any) -> str | None:
+        if not isinstance(value, (int, float)):
+            return "it must hold numbers alone"
+        if self.default and isinstance(self.default[0], int) and not isinstance(value, int):
+            return "it must hold whole numbers"
         return self._number_problem(value)
 
     def _number_problem(self, value: Any) -> str | None:
@@ -76,8 +89,17 @@ def _numbers(default: tuple[float, ...], about: str, **limits: Any) -> Field:
     return Field(default, tuple, about, **limits)
 
 
-def _duration(prefix: str, about: str) -> dict[str, Field]:
-    return {f"{prefix}{unit}": _integer(None, f"{about}, in {unit}", least=0) for unit in UNITS}
+def _words(default: tuple[str, ...], choices: Sequence[str], about: str) -> Field:
+    return Field(default, tuple, about, choices=tuple(choices))
+
+
+def _duration(prefix: str, about: str, least: int = 0) -> dict[str, Field]:
+    return {f"{prefix}{unit}": _integer(None, f"{about}, in {unit}", least=least) for unit in UNITS}
+
+
+def _period(prefix: str, about: str) -> dict[str, Field]:
+    """The time between two events: never 0, which could mean at every step as well as never."""
+    return _duration(prefix, about, least=1)
 
 
 FIELDS: Mapping[str, Field] = {
@@ -89,10 +111,29 @@ FIELDS: Mapping[str, Field] = {
     "model.name": _text("", "a name of jaxnets.models"),
     "model.num_classes": _integer(0, "0 follows the data", least=0),
     "model.init": _choice(
-        "torch", ("torch", "flax"), "initialisation: as the PyTorch original, or Flax's defaults"
+        "torch",
+        ("torch", "flax", "published"),
+        "initialisation: as the PyTorch original, Flax's defaults, or mlp: report A's 41 weights",
+    ),
+    "model.variant": _text(
+        None,
+        "whose form, torchvision's where None; inception_v1: or paper, with its 5x5 branch; "
+        "resnet50: or keras, with biases and strides on the first 1x1",
+    ),
+    "model.auxiliary_heads": _switch(True, "train auxiliary heads where the network has them"),
+    "model.auxiliary_dropout": _number(
+        0.7, "inception_v1: rate in the auxiliary heads", least=0.0, most=0.99
     ),
     "model.stage_sizes": Field((3, 4, 6, 3), tuple, "ResNet: blocks a stage", least=1),
     "model.width": _integer(64, "ResNet: channels of the first stage", least=1),
+    "model.layer_sizes": Field(
+        (3, 4, 4, 1), tuple, "mlp: inputs, neurons of each layer, outputs", least=1
+    ),
+    "model.activations": _words(
+        ("tanh", "tanh", "tanh"),
+        ("tanh", "relu", "leaky_relu", "sigmoid", "identity"),
+        "mlp: one a layer",
+    ),
     "model.dropout": _number(0.0, "rate before the classifier", least=0.0, most=0.99),
     "model.dtype": _choice(
         "float32", ("float32", "float64"), "parameters, statistics and loss; float64 for proofs"
@@ -141,10 +182,15 @@ FIELDS: Mapping[str, Field] = {
     **_duration("train.", "how long to train"),
     "train.drop_last": _switch(False, "leave out an epoch's last short batch"),
     "train.loss": _choice(
-        "cross_entropy", ("cross_entropy", "mean_squared_error"), "what is minimised"
+        "cross_entropy",
+        ("cross_entropy", *SQUARED_ERRORS),
+        "what is minimised: a mean; the sum and half the sum are of the batch, not divided",
     ),
     "train.label_smoothing": _number(0.0, "share given to all classes", least=0.0, most=0.99),
     "train.class_weights": _numbers((), "loss weight by class; empty for none", above=0.0),
+    "train.auxiliary_weight": _number(
+        None, "of each auxiliary head in the loss; None: as the network was published", least=0.0
+    ),
     "train.accumulate": _integer(1, "parts a batch is computed in, one after another", least=1),
     "train.clip_norm": _number(None, "largest global gradient norm; None for no limit", above=0.0),
     "train.ema_decay": _number(
@@ -161,7 +207,7 @@ FIELDS: Mapping[str, Field] = {
     "optimizer.decoupled": _switch(False, "weight decay beside the gradient (AdamW), not in it"),
     "schedule.name": _choice("constant", ("constant", "step", "cosine"), "after the warm-up"),
     **_duration("schedule.warmup_", "linear rise from 0"),
-    **_duration("schedule.decay_every_", "step: time between two decays"),
+    **_period("schedule.decay_every_", "step: time between two decays"),
     "schedule.decay_factor": _number(0.1, "step: times this, each time", above=0.0, most=1.0),
     "schedule.final_fraction": _number(0.0, "cosine: ends at this share", least=0.0, most=1.0),
     # Hooks.
@@ -179,14 +225,14 @@ FIELDS: Mapping[str, Field] = {
     ),
     # Evaluation, checkpoints and the log.
     "eval.batch_size": _integer(0, "0 is train.batch_size", least=0),
-    **_duration("eval.every_", "time between two evaluations"),
+    **_period("eval.every_", "time between two evaluations"),
     "eval.ema": _switch(True, "evaluate the moving average where there is one"),
     "eval.use_best": _switch(False, "final test of the best checkpoint, not of the last"),
-    **_duration("checkpoint.every_", "time between two saves"),
+    **_period("checkpoint.every_", "time between two saves"),
     "checkpoint.keep": _integer(2, "newest checkpoints kept, the best one beside", least=1),
     "log.every_steps": _integer(50, "steps between two lines of metrics.jsonl", least=1),
     "log.tensorboard": _switch(True, "write event files"),
-    **_duration("log.histograms_every_", "weights' histograms for TensorBoard; none for never"),
+    **_period("log.histograms_every_", "weights' histograms for TensorBoard; none for never"),
 }
 
 DURATIONS = tuple(

@@ -7,6 +7,7 @@ from ml_collections import config_dict
 
 from jaxnets.config import nearest
 from jaxnets.data.folder import ImageFolder
+from jaxnets.data.points import Points
 from jaxnets.data.prepare import open_prepared
 from jaxnets.data.source import Source
 from jaxnets.data.synthetic_tissue import SyntheticTissue
@@ -20,6 +21,7 @@ TITLES = {
     "cifar10": "CIFAR-10",
     "image_folder": "image folder",
     "tfds": "tensorflow-datasets",
+    "points": "four points",
 }
 
 
@@ -55,6 +57,11 @@ def _tfds(config: config_dict.ConfigDict, root: Path) -> Source:
     return TFDSSource(_path(config))
 
 
+def _points(config: config_dict.ConfigDict, root: Path) -> Source:
+    del config, root
+    return Points()
+
+
 def _path(config: config_dict.ConfigDict) -> Path:
     if not config.path:
         raise ConfigError(f"--config.data.name={config.name} needs --config.data.path=DIR")
@@ -68,4 +75,5 @@ _OPENERS: dict[str, Callable[[config_dict.ConfigDict, Path], Source]] = {
     "cifar10": _prepared,
     "image_folder": _image_folder,
     "tfds": _tfds,
+    "points": _points,
 }

@@ -26,7 +26,7 @@ class Source(Protocol):
 
     @property
     def classes(self) -> Sequence[str]:
-        """The names of the classes, by label."""
+        """The names of the classes, by label; none where labels are vectors."""
         ...
 
     @property
@@ -36,7 +36,7 @@ class Source(Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """int32[N]: every label, without reading an example."""
+        """int32[N]: every label, without reading an example; zeros where labels are vectors."""
         ...
 
     @property

@@ -16,7 +16,10 @@ PARTS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Indices into a source, int64, ascending, disjoint; `name` says how they were made."""
+    """Indices into a source, int64, ascending; `name` says how they were made.
+
+    The parts are disjoint, unless a publisher's own are not (`points`: all four train, all four test).
+    """
 
     name: str
     train: np.ndarray

@@ -12,11 +12,17 @@ from jaxnets.training.step import add_metrics
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Loss, accuracy, the number of examples, and confusion[label, prediction] of a whole set."""
+    """The loss over a whole set, and the number of its examples; all that there is of a regression."""
 
     loss: float
-    accuracy: float
     examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassScores(Scores):
+    """Of a classification also the accuracy and confusion[label, prediction]."""
+
+    accuracy: float
     correct: int
     confusion: np.ndarray
 
@@ -28,9 +34,10 @@ def evaluate(
     *,
     expected: int,
 ) -> Scores:
-    """Runs an evaluation step over all batches and divides once.
+    """Runs an evaluation step over all batches and divides once, or not at all where the loss is a sum.
 
-    Raises AssertionError unless exactly `expected` examples were counted.
+    Gives ClassScores where the examples have classes. Raises AssertionError unless exactly `expected`
+    examples were counted.
     """
     sums: dict[str, Any] = {}
     for batch in batches:
@@ -38,10 +45,13 @@ def evaluate(
     counted = round(sums.get("examples", 0))
     if counted != expected:
         raise AssertionError(f"{counted} examples were counted instead of {expected}")
-    return Scores(
-        loss=sums["loss"] / sums["normalizer"],
-        accuracy=sums["correct"] / sums["examples"],
+    loss = sums["loss"] / sums.get("normalizer", 1)
+    if "correct" not in sums:
+        return Scores(loss, counted)
+    return ClassScores(
+        loss=loss,
         examples=counted,
+        accuracy=sums["correct"] / sums["examples"],
         correct=round(sums["correct"]),
         confusion=np.rint(sums["confusion"]).astype(np.int64),
     )

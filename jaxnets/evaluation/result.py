@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import CheckpointError
-from jaxnets.evaluation.metrics import Scores
+from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.statistics import wilson_interval
 
 RESULT = "result.json"
@@ -17,7 +17,12 @@ Result = dict[str, Any]
 
 
 def test_entry(scores: Scores) -> dict[str, Any]:
-    """One entry of `tests`: accuracy with its interval, loss, count and confusion by (label, prediction)."""
+    """One entry of `tests`: accuracy with its interval, loss, count and confusion by (label, prediction).
+
+    Of a regression loss and count alone.
+    """
+    if not isinstance(scores, ClassScores):
+        return {"loss": scores.loss, "examples": scores.examples}
     return {
         "accuracy": scores.accuracy,
         "interval": list(wilson_interval(scores.correct, scores.examples)),
@@ -58,16 +63,18 @@ def closing_block(
     indent = max(22, len(label) + 2)
     auxiliary = result["auxiliary_parameters"]
     heads = f" and {auxiliary:,} in auxiliary heads" if auxiliary else ""
+    classes = result["test_accuracy"] is not None
+    size = f"{result['image_size']} px, " if result["image_size"] else ""
     rows = [
         (
             label,
             f"{title}, {result['parameters']:,} parameters{heads}, {data_title}, "
-            f"{result['image_size']} px, {_epochs(result['epochs'])}, seed {result['seed']}",
+            f"{size}{_epochs(result['epochs'])}, seed {result['seed']}",
         ),
         ("", "ours".ljust(24) + ("published" if published else "")),
-        ("test accuracy", _accuracy(result).ljust(24) + _published(published, result, title)),
-        ("split", _split(result)),
-        ("speed", f"{result['images_per_second']:,.0f} images/s".ljust(24) + _time(published)),
+        _accuracy(result, published, title) if classes else _loss(result, published),
+        ("split", told_split(result)),
+        ("speed", _speed(result, classes).ljust(24) + _time(published)),
     ]
     if result["note"]:
         rows.append(("note", result["note"]))
@@ -78,9 +85,22 @@ def closing_block(
     return "\n".join(f"{name.ljust(indent)}{text}".rstrip() for name, text in rows)
 
 
-def _accuracy(result: Mapping[str, Any]) -> str:
+def _accuracy(
+    result: Mapping[str, Any], published: Mapping[str, Any] | None, title: str
+) -> tuple[str, str]:
     low, high = result["test_interval"]
-    return f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    ours = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return "test accuracy", ours.ljust(24) + _published(published, result, title)
+
+
+def _loss(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What a report prints of such a network's loss is from before its only step: nothing to compare."""
+    beside = f"report {published['report']} prints no loss after training" if published else ""
+    return "test loss", f"{result['tests']['clean']['loss']:.6g}".ljust(24) + beside
+
+
+def _speed(result: Mapping[str, Any], classes: bool) -> str:
+    return f"{result['images_per_second']:,.0f} {'images' if classes else 'examples'}/s"
 
 
 def _epochs(count: float) -> str:
@@ -105,7 +125,8 @@ def _time(entry: Mapping[str, Any] | None) -> str:
     return f"{entry['hardware']}, about {entry['time_hours']} h"
 
 
-def _split(result: Mapping[str, Any]) -> str:
+def told_split(result: Mapping[str, Any]) -> str:
+    """How the examples were divided, and whether that lets copies of the test into training."""
     copies = COPIES.get(result["data"])
     if result["split"] == "random" and copies:
         return f"random, LEAKY: {copies} (share not measured)"

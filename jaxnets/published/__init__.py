@@ -8,25 +8,46 @@ from typing import Any
 from jaxnets.errors import ConfigError
 
 DATA = {
-    "lung.json": "lc25000_lung",
-    "lenet5_mnist.json": "mnist",
-    "alexnet_cifar10.json": "cifar10",
+    "lung": "lc25000_lung",
+    "lenet5_mnist": "mnist",
+    "alexnet_cifar10": "cifar10",
+    "mlp_tanh": "points",
+    "mlp_relu": "points",
 }
-"""Each file of results, and the source that its networks were trained on."""
+"""Each document of results, and the source that its networks were trained on."""
+
+
+@functools.cache
+def document(name: str) -> dict[str, Any]:
+    """All that a file of this folder says, by its name without .json; not to be changed."""
+    return json.loads(resources.files(__name__).joinpath(f"{name}.json").read_text())
 
 
 @functools.cache
 def _entries() -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
     for name, data in DATA.items():
-        document = json.loads(resources.files(__name__).joinpath(name).read_text())
-        for key, value in document["entries"].items():
+        printed = document(name)
+        found = printed["entries"] if "entries" in printed else {printed["id"]: _mlp(printed)}
+        for key, value in found.items():
             entries[key] = {**value, "data": data}
     return entries
 
 
+def _mlp(printed: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a document that is of one MLP: what is printed of it is tables, no result."""
+    sizes, told = printed["network"]["layer_sizes"], printed["network"]["activation"]
+    activations = told if isinstance(told, list) else [told.split()[0]] * (len(sizes) - 1)
+    return {
+        "report": printed["report"],
+        "model": "mlp",
+        "layer_sizes": tuple(sizes),
+        "activations": tuple(activations),
+    }
+
+
 def names() -> list[str]:
-    """The ids of all entries with results, such as "A/resnet50"."""
+    """The ids of all entries, such as "A/resnet50"."""
     return sorted(_entries())
 
 

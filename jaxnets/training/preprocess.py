@@ -33,10 +33,15 @@ def image_keys(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(fold)(epoch, index)
 
 
+def has_classes(batch: Batch) -> bool:
+    """True where labels are classes, int[B], and not values, float[B, K]."""
+    return batch["label"].ndim == 1
+
+
 def make_preprocess(config: config_dict.ConfigDict, *, train: bool) -> Preprocess:
     """The preprocessing of a recipe, with augmentation and mixup where `train`.
 
-    Batches of kind "vector" pass through: their inputs and labels are numbers already.
+    Batches of kind "vector" are cast to the recipe's dtype: their inputs and labels are numbers already.
     """
     dtype = jnp.dtype(config.model.dtype)
     classes = config.model.num_classes

@@ -263,11 +263,12 @@ def require_finite(values: dict[str, float], split: str, step: int) -> None:
 
 
 def averages(sums: dict[str, Any]) -> dict[str, float]:
-    """Means from sums and counts: loss, accuracy and, for training, gradient_norm."""
-    means = {
-        "loss": sums["loss"] / sums["normalizer"],
-        "accuracy": sums["correct"] / sums["examples"],
-    }
-    if "gradient_norm" in sums:
-        means["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
+    """Means of training steps from sums and counts: loss, accuracy where there are classes, gradient_norm.
+
+    A loss that is a sum over the batch has no normalizer; its mean is by step.
+    """
+    means = {"loss": sums["loss"] / sums.get("normalizer", sums["steps"])}
+    if "correct" in sums:
+        means["accuracy"] = sums["correct"] / sums["examples"]
+    means["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
     return means

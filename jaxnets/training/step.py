@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxnets.models.logits import Logits
 from jaxnets.training.loss import Loss
-from jaxnets.training.preprocess import Batch, Preprocess
+from jaxnets.training.preprocess import Batch, Preprocess, has_classes
 from jaxnets.training.state import TrainState, Tree
 
 Metrics = dict[str, jax.Array]
@@ -36,14 +37,19 @@ def make_train_step(
     """A step (state, batch) -> (state, metrics), mapped over `axis_name` where there is one.
 
     Gradients, losses and their normaliser are summed over the parts of the batch and over the axis,
-    and divided once. With `accumulate` > 1 the batch is computed in that many parts, one after another,
-    batch statistics following each part. The moving average's decay is min(ema_decay, (1 + t) / (10 + t)),
-    so that its first values are not the initial weights. Metrics: loss and its normalizer, correct,
-    examples, gradient_norm and steps (1).
+    and divided once, or not at all where the loss is a sum. With `accumulate` > 1 the batch is computed
+    in that many parts, one after another, batch statistics following each part. The moving average's
+    decay is min(ema_decay, (1 + t) / (10 + t)), so that its first values are not the initial weights.
+    Metrics: loss (auxiliary heads' terms included) and its normalizer (none where it is a sum), correct
+    (where there are classes; of the main outputs), examples, gradient_norm and steps (1).
     """
 
     def loss_of_part(
-        params: Tree, batch_stats: Tree, part: tuple[jax.Array, ...], key: jax.Array
+        params: Tree,
+        batch_stats: Tree,
+        part: tuple[jax.Array, ...],
+        key: jax.Array,
+        classes: bool,
     ) -> tuple[jax.Array, tuple[Tree, Metrics]]:
         inputs, targets, weight = part
         outputs, updates = model.apply(
@@ -54,21 +60,18 @@ def make_train_step(
             rngs={"dropout": key},
         )
         terms = loss(outputs, targets, weight)
-        sums = {
-            "loss": terms.total,
-            "normalizer": terms.normalizer,
-            **_counts(outputs, targets, weight),
-        }
+        main = outputs.main if isinstance(outputs, Logits) else outputs
+        sums = {**terms.sums(), **_counts(main, targets, weight, classes)}
         return terms.total, (updates.get("batch_stats", {}), sums)
 
     gradient_of_part = jax.grad(loss_of_part, has_aux=True)
 
     def sums_over_parts(
-        state: TrainState, parts: tuple[jax.Array, ...], key: jax.Array
+        state: TrainState, parts: tuple[jax.Array, ...], key: jax.Array, classes: bool
     ) -> tuple[Tree, Tree, Metrics]:
         if accumulate == 1:
             gradient, (batch_stats, sums) = gradient_of_part(
-                state.params, state.batch_stats, parts, key
+                state.params, state.batch_stats, parts, key, classes
             )
             return gradient, batch_stats, sums
 
@@ -76,7 +79,7 @@ def make_train_step(
             number, part = numbered
             part_key = jax.random.fold_in(key, number)
             gradient, (batch_stats, sums) = gradient_of_part(
-                state.params, batch_stats, part, part_key
+                state.params, batch_stats, part, part_key, classes
             )
             return batch_stats, (gradient, sums)
 
@@ -92,11 +95,12 @@ def make_train_step(
         if axis_name is not None:
             dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
         parts = (inputs, targets, batch["weight"].astype(targets.dtype))
-        gradient, batch_stats, sums = sums_over_parts(state, parts, dropout_key)
+        gradient, batch_stats, sums = sums_over_parts(state, parts, dropout_key, has_classes(batch))
         if axis_name is not None:
             gradient, sums = lax.psum((gradient, sums), axis_name)
             batch_stats = lax.pmean(batch_stats, axis_name)
-        gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
+        if "normalizer" in sums:
+            gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {
@@ -139,29 +143,30 @@ def make_eval_step(
 ) -> EvalStep:
     """A step (state, batch) -> sums over the batch, each example counted with its weight (0 for padding).
 
-    Sums: loss, normalizer, correct, examples, and confusion [K, K] by (label, prediction).
+    Sums: loss, normalizer (none where the loss is a sum), examples; and where there are classes, correct
+    and confusion [K, K] by (label, prediction).
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         inputs, targets = preprocess(batch, jax.random.wrap_key_data(state.key))
         outputs: Any = model.apply(state.variables(ema=ema), inputs, train=False)
         weight = batch["weight"].astype(targets.dtype)
-        terms = loss(outputs, targets, weight)
-        predicted = jax.nn.one_hot(
-            jnp.argmax(outputs, axis=-1), targets.shape[-1], dtype=weight.dtype
-        )
-        sums = {
-            "loss": terms.total,
-            "normalizer": terms.normalizer,
-            **_counts(outputs, targets, weight),
-            "confusion": jnp.einsum("b,bl,bp->lp", weight, targets, predicted),
-        }
+        terms, classes = loss(outputs, targets, weight), has_classes(batch)
+        sums = {**terms.sums(), **_counts(outputs, targets, weight, classes)}
+        if classes:
+            predicted = jax.nn.one_hot(
+                jnp.argmax(outputs, axis=-1), targets.shape[-1], dtype=weight.dtype
+            )
+            sums["confusion"] = jnp.einsum("b,bl,bp->lp", weight, targets, predicted)
         return sums if axis_name is None else lax.psum(sums, axis_name)
 
     return eval_step
 
 
-def _counts(outputs: jax.Array, targets: jax.Array, weight: jax.Array) -> Metrics:
+def _counts(outputs: jax.Array, targets: jax.Array, weight: jax.Array, classes: bool) -> Metrics:
+    """Examples, and how many of them the network tells right, where there is a right class."""
+    if not classes:
+        return {"examples": jnp.sum(weight)}
     right = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
     return {"correct": jnp.sum(right * weight), "examples": jnp.sum(weight)}
 

@@ -285,6 +285,16 @@ def test_what_does_not_fit_is_refused(
         jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
 
 
+def test_a_recipe_that_was_refused_leaves_the_directory_to_the_mended_one(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="make no batch of 64"):
+        jaxnets.train(
+            smoke_config, {**smoke_overrides, "train.batch_size": 64}, workdir=tmp_path / "run"
+        )
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_a_data_set_that_was_named_never_falls_back(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:

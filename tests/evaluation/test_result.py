@@ -8,7 +8,7 @@ from scipy import stats
 
 from jaxnets import published
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import Scores, evaluate
+from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.evaluation.statistics import wilson_interval
 
 
@@ -64,9 +64,21 @@ def test_nothing_stands_beside_what_is_not_comparable() -> None:
     assert "LEAKY" not in block
 
 
-@pytest.mark.parametrize("name", [n for n in published.names() if "/" in n])
+@pytest.mark.parametrize("name", [n for n in published.names() if "result" in published.entry(n)])
 def test_every_published_entry_has_a_block(name: str) -> None:
     assert str(published.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
+
+
+def test_a_regression_has_a_loss_and_no_pixels() -> None:
+    of_values = {"test_accuracy": None, "test_interval": None, "image_size": None}
+    tests = {"tests": {"clean": results.test_entry(Scores(1.330307, 4))}}
+    block = _block(_result(entry="A/mlp_tanh", data="points", epochs=5, **of_values, **tests))
+    assert "test loss             1.33031                 report A prints no loss after" in block
+    assert "LC25000 lung, 5 epochs" in block
+    assert "2,310 examples/s" in block
+    assert "accuracy" not in block
+    assert "published" in block
+    assert results.test_entry(Scores(0.5, 4)) == {"loss": 0.5, "examples": 4}
 
 
 def test_wilson_is_scipy_s_and_holds_the_share() -> None:
@@ -86,9 +98,16 @@ def test_a_miscount_stops_the_evaluation() -> None:
         "confusion": np.eye(2, dtype=np.float32),
     }
     scores = evaluate(lambda state, batch: sums, None, [None, None], expected=6)
-    assert scores == Scores(1.0, 4 / 6, 6, 4, scores.confusion)
+    assert isinstance(scores, ClassScores)
+    expected = {"loss": 1.0, "examples": 6, "accuracy": 4 / 6, "correct": 4}
+    assert scores == ClassScores(**expected, confusion=scores.confusion)
     with pytest.raises(AssertionError, match="6 examples were counted instead of 7"):
         evaluate(lambda state, batch: sums, None, [None, None], expected=7)
+
+
+def test_a_loss_that_is_a_sum_is_not_divided() -> None:
+    sums = {"loss": np.float32(3.0), "examples": np.float32(3.0)}
+    assert evaluate(lambda state, batch: sums, None, [None] * 2, expected=6) == Scores(6.0, 6)
 
 
 def test_an_unfinished_result_is_none(tmp_path: Path) -> None:

@@ -16,8 +16,20 @@ def test_the_entries_are_there() -> None:
         *("A/inception_v1", "A/resnet50", "A/inception_resnet_v2"),
         *("B/resnet50", "B/inception_v1", "B/inception_v3", "B/densenet121"),
         *("C/lenet5", "E/lenet5", "C/alexnet", "E/alexnet"),
+        *("A/mlp_tanh", "B/mlp_relu"),
     }
     assert published.entry("A/resnet50")["result"]["accuracy_percent"] == 98
+
+
+@pytest.mark.parametrize(
+    ("name", "activations"),
+    [("A/mlp_tanh", ("tanh", "tanh", "tanh")), ("B/mlp_relu", ("relu", "relu", "tanh"))],
+)
+def test_an_mlp_s_entry_says_what_network_it_is(name: str, activations: tuple[str, ...]) -> None:
+    entry = published.entry(name)
+    assert (entry["model"], entry["data"], entry["report"]) == ("mlp", "points", name[0])
+    assert entry["layer_sizes"] == (3, 4, 4, 1)
+    assert entry["activations"] == activations
 
 
 def test_an_unknown_entry_is_said() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 TRAIN, CONFIG = "scripts/train.py", "--config=configs/lung_resnet.py"
+MLP = "--config=configs/mlp_tanh.py"
 
 
 def _run(repository: Path, *command: str) -> tuple[int, str, str]:
@@ -25,6 +26,11 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         ([TRAIN, CONFIG, "--config.optimiser.learning_rate=1"], 2, "optimizer.learning_rate"),
         ([TRAIN, CONFIG, "--config.train.batch_size=many"], 2, "batch_size"),
         ([TRAIN, CONFIG, "--config.train.batch_size=0"], 2, "at least 1"),
+        (
+            [TRAIN, MLP, "--config.model.activations=tanh,tanh,relu"],
+            2,
+            "\"('tanh','tanh','relu')\"",
+        ),
         ([TRAIN, CONFIG, "--workdri=x"], 2, "did you mean workdir"),
         ([TRAIN, CONFIG, "stray"], 2, "'stray'"),
         (
@@ -36,7 +42,8 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         (["scripts/evaluate.py"], 2, "usage"),
         (["scripts/prepare_data.py", "lc2500_lung"], 2, "did you mean lc25000_lung"),
         (["scripts/reproduce.py", "lung_resent"], 2, "did you mean"),
-        (["scripts/bench.py", "--suite=trainin"], 2, "training|pipeline|drift"),
+        (["scripts/verify_mlp.py", "--slip"], 2, "did you mean slips"),
+        (["scripts/bench.py", "--suite=cpus"], 2, "cpu|pipeline|drift"),
     ],
 )
 def test_one_line_and_the_code(

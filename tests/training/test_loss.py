@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.training.loss import cross_entropy, mean_squared_error
+from jaxnets import config as recipes
+from jaxnets.models.logits import Logits
+from jaxnets.training.loss import SQUARED_ERRORS, cross_entropy, make_loss, mean_squared_error
 
 
 @pytest.mark.usefixtures("x64")
@@ -37,3 +39,32 @@ def test_mean_squared_error_by_hand() -> None:
         jnp.array([1.0, 0]),
     )
     assert (float(total), float(normalizer)) == (5.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("sum_squared_error", 5), ("half_squared_error", 2.5)]
+)
+def test_sums_have_nothing_to_be_divided_by(name: str, expected: float) -> None:
+    outputs, targets = jnp.array([[1.0, 2.0], [5.0, 5.0]]), jnp.array([[0.0, 4.0], [0.0, 0.0]])
+    terms = SQUARED_ERRORS[name](outputs, targets, jnp.array([1.0, 0]))
+    assert float(terms.total) == expected
+    assert terms.sums() == {"loss": terms.total}
+
+
+def test_recipes_know_the_same_losses() -> None:
+    assert set(recipes.SQUARED_ERRORS) == set(SQUARED_ERRORS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [(None, 5 + 0.3 * (1 + 2)), (0.5, 5 + 0.5 * (1 + 2)), (0.0, 5)]
+)
+def test_auxiliary_heads_have_the_published_weight_or_the_recipe_s(asked, expected) -> None:
+    config = recipes.recipe().train
+    config.loss, config.auxiliary_weight = "mean_squared_error", asked
+    loss = make_loss(config, auxiliary_weight=0.3)
+    targets, weight = jnp.zeros((2, 2)), jnp.array([1.0, 0.0])
+    main, *others = (jnp.array([row, [9.0, 9.0]]) for row in ([1.0, 2.0], [0.0, 1.0], [1.0, 1.0]))
+    terms = loss(Logits(main, tuple(others)), targets, weight)
+    np.testing.assert_allclose(terms.total, expected, rtol=1e-6)
+    assert terms.normalizer == 2
+    assert loss(main, targets, weight).total == 5

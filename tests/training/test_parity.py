@@ -15,6 +15,7 @@ import torch
 
 from jaxnets import config as recipes
 from jaxnets.bench.oracles import load
+from jaxnets.errors import ConfigError
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 
@@ -74,6 +75,29 @@ def test_mean_squared_error() -> None:
     terms = loss(outputs, targets, np.ones(EXAMPLES))
     expected = torch.nn.MSELoss()(torch.from_numpy(outputs), torch.from_numpy(targets))
     assert terms.total / terms.normalizer == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("sum_squared_error", 1), ("half_squared_error", 0.5)]
+)
+def test_sums_of_squared_errors(name: str, factor: float) -> None:
+    outputs, targets = np.random.default_rng(0).normal(size=(2, EXAMPLES, CLASSES))
+    loss = make_loss(recipe(train__loss=name).train)
+    total, gradient = jax.value_and_grad(lambda x: loss(x, targets, jnp.ones(EXAMPLES)).total)(
+        outputs
+    )
+    theirs = torch.tensor(outputs, requires_grad=True)
+    expected = factor * torch.nn.MSELoss(reduction="sum")(theirs, torch.from_numpy(targets))
+    expected.backward()
+    assert total == pytest.approx(expected.item(), rel=1e-12)
+    np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-12)
+
+
+def test_nesterov_without_momentum_is_refused_on_both_sides() -> None:
+    with pytest.raises(ConfigError, match="needs a momentum"):
+        recipe(optimizer__nesterov=True, optimizer__momentum=0.0)
+    with pytest.raises(ValueError, match="requires a momentum"):
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, nesterov=True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from jaxnets import config as recipes
 from jaxnets import models
+from jaxnets.models.logits import Logits
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
@@ -166,3 +168,38 @@ def test_compute_in_bfloat16_keeps_float32_parameters_and_statistics() -> None:
     }
     assert metrics["loss"].dtype == jnp.float32
     assert np.isfinite(metrics["loss"])
+
+
+class _WithHead(nn.Module):
+    """A classifier with one auxiliary head, which sees the same pixels."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> Any:
+        flat = x.reshape(len(x), -1)
+        main, other = nn.Dense(3, name="classifier")(flat), nn.Dense(3, name="auxiliary")(flat)
+        return Logits(main, (other,)) if train else main
+
+
+def test_an_auxiliary_head_is_trained_with_its_weight_and_not_evaluated() -> None:
+    batch, model = _batch(6), _WithHead()
+    found = {}
+    for weight in (0.0, 0.3, 0.6):
+        config = _config(model__dtype="float32", train__auxiliary_weight=weight)
+        optimizer = optax.sgd(1.0)
+        variables = models.initialize(model, jax.random.key(1), (1, 16, 16, 3))
+        state = TrainState.create(variables, optimizer, seed=0)
+        arguments = (model, make_loss(config.train, auxiliary_weight=9.0))
+        clean = make_preprocess(config, train=False)
+        step = make_train_step(*arguments, optimizer, preprocess=clean)
+        after, metrics = jax.jit(step)(state, batch)
+        moved = jax.tree.map(jnp.subtract, after.params, state.params)
+        evaluated = jax.jit(make_eval_step(*arguments, preprocess=clean))(state, batch)
+        found[weight] = moved, metrics, evaluated
+    (without, alone, evaluated), (moved, metrics, _), (twice, _, _) = found.values()
+    assert metrics["correct"] == evaluated["correct"]
+    np.testing.assert_allclose(alone["loss"], evaluated["loss"], rtol=1e-6)
+    assert float(metrics["loss"]) > float(alone["loss"])
+    chex.assert_trees_all_close(moved["classifier"], without["classifier"], rtol=1e-5)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(without["auxiliary"]))
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, moved["auxiliary"])
+    chex.assert_trees_all_close(twice["auxiliary"], doubled, rtol=1e-3, atol=1e-6)

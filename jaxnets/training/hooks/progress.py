@@ -11,7 +11,7 @@ from jaxnets.training.step import Metrics
 
 
 class ShowProgress(Hook):
-    """Epoch, step, loss, accuracy, images/s, share of time waiting for data, and the time that is left."""
+    """Epoch, step, loss, accuracy (of classes), speed, share of time waiting for data, and the time left."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -34,9 +34,11 @@ class ShowProgress(Hook):
 
     def log(self, run: Run, line: Line) -> None:
         values = line["values"]
-        measured = f"loss {values['loss']:.4f}  accuracy {100 * values['accuracy']:5.1f} %"
+        measured, unit = f"loss {values['loss']:.4f}", "examples"
+        if "accuracy" in values:  # there are classes, of images
+            measured, unit = f"{measured}  accuracy {100 * values['accuracy']:5.1f} %", "images"
         if line["split"] == "train":
-            speed = f"{line['images_per_second']:,.0f} images/s"
+            speed = f"{line['images_per_second']:,.0f} {unit}/s"
             self._text = f"{measured}  {speed}  waiting {100 * line['data_wait']:.1f} %"
             if self._bar is None:
                 self._console.print(

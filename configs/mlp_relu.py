@@ -1,0 +1,44 @@
+"""Report B's sibling of the tanh network: ReLU, ReLU, tanh, and half the squared error.
+
+    python scripts/train.py --config=configs/mlp_relu.py
+
+Its layers, activations, loss and ranges of the first weights are the report's. Its weights, inputs, learning
+rate and steps are lost: the weights are drawn from the seed, the inputs are report A's, whose first point
+and targets they share, the rest is ours. `:float32` is the default, `:float64` for proofs.
+"""
+
+from ml_collections import config_dict
+
+from jaxnets.config import choose, recipe
+
+
+def get_config(variant: str = "float32") -> config_dict.ConfigDict:
+    """The recipe of a variant: float32 or float64."""
+    config = recipe()
+    config.entry = "B/mlp_relu"
+    config.note = (
+        "tested on the four points that it trained on; inputs are report A's, weights drawn"
+    )
+    config.model.name = "mlp"
+    config.model.layer_sizes = (3, 4, 4, 1)
+    config.model.activations = ("relu", "relu", "tanh")
+    config.model.init = "torch"  # uniform on ±1/sqrt(inputs): the report's ±0.577 and ±0.5
+    config.data.name = "points"
+    config.data.split = "official"
+    config.train.loss = "half_squared_error"
+    config.train.batch_size = 4
+    config.train.epochs = 100
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.momentum = 0.0
+    config.log.every_steps = 20
+    config.checkpoint.every_epochs = 50
+    return choose(config, "mlp_relu", variant, {"float32": _float32, "float64": _float64})
+
+
+def _float32(config: config_dict.ConfigDict) -> None:
+    config.model.dtype = "float32"
+
+
+def _float64(config: config_dict.ConfigDict) -> None:
+    config.model.dtype = "float64"

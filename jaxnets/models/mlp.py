@@ -1,0 +1,128 @@
+"""A multilayer perceptron, report A's: dense layers, each with an activation of its own."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnets import ops, published
+from jaxnets.config import nearest
+from jaxnets.errors import ConfigError
+from jaxnets.ops.initializers import Initialization
+
+PUBLISHED = "published"
+"""The initialisation that gives report A's weights."""
+
+
+def _leaky_relu(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, 0.01 * x)  # jax.nn's has slope 1 at 0, PyTorch's 0.01
+
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
+    {
+        "tanh": jnp.tanh,
+        "relu": nn.relu,
+        "leaky_relu": _leaky_relu,
+        "sigmoid": nn.sigmoid,
+        "identity": lambda x: x,
+    }
+)
+"""By name; values and slopes are PyTorch's, at 0 too."""
+
+
+class MLP(nn.Module):
+    """Dense layers layer1 ... layerN: [B, layer_sizes[0]] -> [B, layer_sizes[-1]], in `dtype`.
+
+    (3, 4, 4, 1) makes 41 parameters. `init_style="torch"` is uniform on ±1/sqrt(inputs of the layer), as
+    report B has it too; "published" is the 41 weights that report A prints.
+    Raises ConfigError where there is not one known activation a layer, for "published" with other sizes,
+    and for inputs of another length.
+    """
+
+    layer_sizes: tuple[int, ...] = (3, 4, 4, 1)
+    activations: tuple[str, ...] = ("tanh", "tanh", "tanh")
+    init_style: str = "torch"
+    dtype: Any = jnp.float32
+    compute_dtype: Any = None
+
+    def __post_init__(self) -> None:
+        _check(tuple(self.layer_sizes), tuple(self.activations), self.init_style)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        self.layers = [
+            ops.Dense(
+                size,
+                kernel_init=kernel_init,
+                bias_init=bias_init,
+                dtype=self.dtype,
+                compute_dtype=self.compute_dtype,
+                name=f"layer{number}",
+            )
+            for number, size in enumerate(self.layer_sizes[1:], 1)
+            for kernel_init, bias_init in [_initialization(self.init_style, number)]
+        ]
+
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        del train
+        if x.shape[-1] != self.layer_sizes[0]:
+            raise ConfigError(
+                f"inputs are {list(x.shape)}, but layer_sizes={self.layer_sizes} takes "
+                f"{self.layer_sizes[0]} numbers each"
+            )
+        with jax.default_matmul_precision("highest"):  # or GPUs round float32 to 10 bits
+            for layer, activation in zip(self.layers, self.activations, strict=True):
+                x = ACTIVATIONS[activation](layer(x))
+        return x.astype(self.dtype)
+
+
+def published_parameters() -> dict[str, dict[str, np.ndarray]]:
+    """The weights that report A's hand calculation, scalar engine and PyTorch listing begin with.
+
+    {"layer1": {"kernel": float64[3, 4], "bias": float64[4]}, ...}, 41 numbers in all.
+    """
+    printed = published.document("mlp_tanh")["weights_full"]
+    return {
+        f"layer{number}": {
+            "kernel": np.array(printed[f"W{number}"]).T,  # printed as [neuron][input]
+            "bias": np.array(printed[f"b{number}"]),
+        }
+        for number in (1, 2, 3)
+    }
+
+
+def _initialization(style: str, number: int) -> Initialization:
+    """How layer `number` begins."""
+    if style != PUBLISHED:
+        return ops.BY_STYLE[style]
+    given = published_parameters()[f"layer{number}"]
+
+    def fill(name: str) -> ops.initializers.Initializer:
+        return lambda key, shape, dtype=jnp.float32: jnp.asarray(given[name], dtype)
+
+    return Initialization(fill("kernel"), lambda fan_in: fill("bias"))
+
+
+def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> None:
+    for name in activations:
+        if name not in ACTIVATIONS:
+            raise ConfigError(
+                f"no activation {name!r}{nearest(name, ACTIVATIONS)}; "
+                f"there are {', '.join(ACTIVATIONS)}"
+            )
+    if len(sizes) < 2:
+        raise ConfigError(f"layer_sizes={sizes}: name the inputs and one layer at least")
+    if len(activations) != len(sizes) - 1:
+        raise ConfigError(
+            f"layer_sizes={sizes} make {len(sizes) - 1} layers, but there are "
+            f"{len(activations)} activations {activations}: give one a layer"
+        )
+    given = tuple(published.entry("A/mlp_tanh")["layer_sizes"])
+    if style == PUBLISHED and sizes != given:
+        raise ConfigError(
+            f"init={PUBLISHED!r} is report A's {given}, not layer_sizes={sizes}: use init='torch'"
+        )

@@ -1,0 +1,151 @@
+"""The MLP: its shape, report A's weights, activations, and what does not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models, published
+from jaxnets.errors import ConfigError
+from jaxnets.models.mlp import ACTIVATIONS, MLP
+
+PRINTED = published.document("mlp_tanh")
+
+
+def test_parameters_are_named_by_layer() -> None:
+    params = models.initialize(MLP(), jax.random.key(0), (1, 3))["params"]
+    shapes = jax.tree.map(lambda leaf: leaf.shape, params)
+    assert shapes == {
+        "layer1": {"kernel": (3, 4), "bias": (4,)},
+        "layer2": {"kernel": (4, 4), "bias": (4,)},
+        "layer3": {"kernel": (4, 1), "bias": (1,)},
+    }
+    assert models.count_parameters(params) == 41
+
+
+def test_torch_initialisation_is_report_b_s_range() -> None:
+    sizes, activations = (3, 40, 40, 40), ("relu", "relu", "tanh")
+    model = MLP(layer_sizes=sizes, activations=activations)
+    params = models.initialize(model, jax.random.key(0), (1, 3))["params"]
+    for number, fan_in in enumerate(sizes[:-1], 1):
+        for values in params[f"layer{number}"].values():
+            assert 0.9 * fan_in**-0.5 < float(jnp.abs(values).max()) <= fan_in**-0.5
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_published_weights_make_the_published_predictions() -> None:
+    model = MLP(init_style="published", dtype=jnp.float64)
+    variables = models.initialize(model, jax.random.key(0), (1, 3))
+    assert variables["params"]["layer1"]["kernel"][2, 0] == PRINTED["weights_full"]["W1"][0][2]
+    predictions = model.apply(variables, np.array(PRINTED["data"]["X"]))
+    expected = PRINTED["micrograd"]["predictions"]
+    np.testing.assert_allclose(predictions[:, 0], expected, rtol=0, atol=1e-12)
+
+
+def test_every_layer_has_its_own_activation() -> None:
+    model = MLP(layer_sizes=(2, 2, 2), activations=("relu", "identity"))
+    layer = {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}
+    variables = {"params": {"layer1": layer, "layer2": layer}}
+    x = jnp.array([[-1.0, 2.0]])
+    np.testing.assert_array_equal(model.apply(variables, x), [[0.0, 2.0]])
+    other = MLP(layer_sizes=(2, 2, 2), activations=("identity", "leaky_relu"))
+    np.testing.assert_allclose(other.apply(variables, x), [[-0.01, 2.0]], rtol=1e-6)
+
+
+def test_recipes_know_the_same_activations() -> None:
+    assert set(recipes.FIELDS["model.activations"].choices) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"activations": ("tanh", "tanhh", "tanh")}, "no activation 'tanhh' .did you mean tanh"),
+        ({"activations": ("tanh", "tanh")}, "make 3 layers, but there are 2 activations"),
+        ({"layer_sizes": (3,), "activations": ()}, "one layer at least"),
+        (
+            {"layer_sizes": (3, 5, 4, 1), "init_style": "published"},
+            r"report A's \(3, 4, 4, 1\), not layer_sizes=\(3, 5, 4, 1\)",
+        ),
+    ],
+)
+def test_what_makes_no_network_is_refused(fields: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        MLP(**fields)
+
+
+def test_inputs_of_another_length_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"inputs are \[1, 2\], but .* takes 3 numbers"):
+        MLP().init(jax.random.key(0), jnp.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"name": "lenet5", "init": "published"}, "no report prints the weights of 'lenet5'"),
+        ({"name": "mlp", "dropout": 0.5}, "the MLP has no dropout"),
+    ],
+)
+def test_what_the_network_does_not_have_is_refused(fields: dict, told: str) -> None:
+    config = recipes.recipe().model
+    config.update(fields)
+    with pytest.raises(ConfigError, match=told):
+        models.create(config)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "told"), [(2, 1, "begins with 3.*begin with 2"), (3, 4, "end with 4")]
+)
+def test_layers_that_do_not_chain_with_the_data_are_refused(
+    inputs: int, outputs: int, told: str
+) -> None:
+    config = recipes.recipe().model
+    models.check_lengths(config, 3, 1)
+    with pytest.raises(ConfigError, match=told):
+        models.check_lengths(config, inputs, outputs)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mlp", "image"), ("resnet50", "vector")])
+def test_a_network_takes_one_kind_of_example(name: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"takes no examples of kind '{kind}'"):
+        models.check_kind(name, kind)
+
+
+@pytest.mark.oracle
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_values_and_gradients_are_pytorch_s(name: str) -> None:
+    import torch
+
+    kinds = {
+        "tanh": torch.nn.Tanh,
+        "relu": torch.nn.ReLU,
+        "leaky_relu": torch.nn.LeakyReLU,
+        "sigmoid": torch.nn.Sigmoid,
+        "identity": torch.nn.Identity,
+    }
+    model = MLP(layer_sizes=(3, 5, 2), activations=(name, name), dtype=jnp.float64)
+    params = models.initialize(model, jax.random.key(0), (1, 3))["params"]
+    params["layer1"]["bias"] = params["layer1"]["bias"].at[0].set(0.0)
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    x[0] = 0  # the first neuron of the first layer stands at the kink
+    gradient = jax.grad(lambda p: jnp.sum(model.apply({"params": p}, x) ** 2))(params)
+    layers = [torch.nn.Linear(3, 5), kinds[name](), torch.nn.Linear(5, 2), kinds[name]()]
+    theirs = torch.nn.Sequential(*layers).double()
+    for number in (1, 2):
+        layer = params[f"layer{number}"]
+        weight, bias = (np.array(layer[leaf]) for leaf in ("kernel", "bias"))
+        theirs[2 * number - 2].load_state_dict(
+            {"weight": torch.tensor(weight.T), "bias": torch.tensor(bias)}
+        )
+    outputs = theirs(torch.tensor(x))
+    (outputs**2).sum().backward()
+    ours = model.apply({"params": params}, x)
+    np.testing.assert_allclose(ours, outputs.detach(), rtol=1e-12, atol=1e-14)
+    for number in (1, 2):
+        layer = theirs[2 * number - 2]
+        close = {"rtol": 1e-11, "atol": 1e-13}
+        np.testing.assert_allclose(
+            gradient[f"layer{number}"]["kernel"].T, layer.weight.grad, **close
+        )
+        np.testing.assert_allclose(gradient[f"layer{number}"]["bias"], layer.bias.grad, **close)
