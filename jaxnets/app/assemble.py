@@ -15,7 +15,7 @@ from jaxnets.app import environment, workdir
 from jaxnets.app.data import Data
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
-from jaxnets.evaluation.metrics import Scores, evaluate
+from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
@@ -47,7 +47,7 @@ def assemble(
         config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
     )
     optimizer = make_optimizer(config, schedule)
-    loss = make_loss(config.train)
+    loss = make_loss(config.train, models.entry(config.model.name).auxiliary_weight)
     train_step = make_train_step(
         model,
         loss,
@@ -84,7 +84,7 @@ def assemble(
         checkpoints=Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep),
         hooks=hooks,
         learning_rate=schedule,
-        bits=environment.bits(data_path=data.path),
+        bits=environment.bits(config=config, data_path=data.path),
     )
     return run, evaluator
 
@@ -133,9 +133,10 @@ class Evaluator:
         return evaluate(self.step, state, batches, expected=len(indices))
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
-        """What hooks hear of an evaluation: loss and accuracy."""
+        """What hooks hear of an evaluation: loss, and accuracy where there are classes."""
         scores = self(state, indices)
-        return {"loss": scores.loss, "accuracy": scores.accuracy}
+        accuracy = {"accuracy": scores.accuracy} if isinstance(scores, ClassScores) else {}
+        return {"loss": scores.loss, **accuracy}
 
 
 def _check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:

@@ -20,6 +20,7 @@ from jaxnets.data.catalog import TITLES
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, InterruptedRunError
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
@@ -68,10 +69,14 @@ def train(
         with devices.together():
             data = open_data(config, screen)
             require_examples(data.split)
-            if devices.is_first:
-                _keep_particulars(directory, config, data, options.command)
+        left_out = models.left_out(config.model, data.shape[0])
+        if left_out:
+            screen.line("note", left_out)
         with devices.together():
             run, evaluator = assemble(config, data, devices, directory, screen, options.hooks)
+            if devices.is_first:  # only now: a recipe that was refused leaves the directory free
+                _keep_particulars(directory, config, data, options.command)
+        with devices.together():
             _resume(run, screen, options)
         _compile(run, data, screen)
         with _interruptible(run):
@@ -123,7 +128,9 @@ def _compile(run: Run, data: Data, screen: Screen) -> None:
                 name: values[: rows // run.devices.process_count] for name, values in batch.items()
             }
             run.train_step.compile(run.state, run.devices.place(part))
-        phase.text = f"training step, {environment.lowering()}, on {environment.hardware()}"
+        phase.text = (
+            f"training step, {environment.lowering(run.config)}, on {environment.hardware()}"
+        )
 
 
 @contextlib.contextmanager
@@ -163,30 +170,31 @@ def _finish(
         checked = evaluator(state, data.split.validation) if len(data.split.validation) else None
         phase.text = f"{test.examples:,} test examples"
     clean = results.test_entry(test)
+    in_heads = models.count_parameters(models.auxiliary_part(run.state.params))
     result = {
         "name": config.name,
         "entry": config.entry,
         "model": config.model.name,
-        "parameters": models.count_parameters(run.state.params),
-        "auxiliary_parameters": 0,
+        "parameters": models.count_parameters(run.state.params) - in_heads,
+        "auxiliary_parameters": in_heads,
         "data": config.data.name,
         "split": data.split.name,
         "split_sha256": sha256(data.split.to_csv(data.source)),
         "leak": {"test": None, "validation": None},
-        "image_size": config.data.image_size,
+        "image_size": config.data.image_size if data.source.kind == "image" else None,
         "epochs": results.epochs_of(run.step, run.plan.steps_per_epoch),
         "seed": config.seed,
         "batch_size": config.train.batch_size,
         "overrides": [f"{name}={value!r}" for name, value in overrides.items()],
         "command": options.command,
-        "lowering": environment.lowering(),
-        "test_accuracy": clean["accuracy"],
+        "lowering": environment.lowering(config),
+        "test_accuracy": clean.get("accuracy"),
         "test_examples": clean["examples"],
-        "test_interval": clean["interval"],
-        "interval_method": clean["interval_method"],
+        "test_interval": clean.get("interval"),
+        "interval_method": clean.get("interval_method"),
         "tests": {"clean": clean},
-        "validation_accuracy": checked.accuracy if checked else None,
-        "train_accuracy": run.last_epoch["accuracy"] if run.last_epoch else None,
+        "validation_accuracy": checked.accuracy if isinstance(checked, ClassScores) else None,
+        "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
         "curves": "metrics.jsonl",
         "seconds": run.seconds,
         "images_per_second": _images(run, len(data.split.train)) / max(run.seconds, 1e-9),

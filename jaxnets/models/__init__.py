@@ -1,7 +1,7 @@
 """The networks by name, and the one door to them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,17 +11,32 @@ from ml_collections import config_dict
 
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
+from jaxnets.models import inception_v1, inception_v3, resnet
+from jaxnets.models.densenet import DenseNet
+from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
+from jaxnets.models.inception_v1 import InceptionV1
+from jaxnets.models.inception_v3 import InceptionV3
 from jaxnets.models.lenet import LeNet5
+from jaxnets.models.mlp import MLP, PUBLISHED
 from jaxnets.models.resnet import ResNet
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A network of the registry: its title, its constructor and the smallest image that it takes."""
+    """A network of the registry: its title, its constructor and what it takes.
+
+    That is images of `smallest` pixels a side or more, or vectors (`kind` as in Source). Its variants are
+    what --config.model.variant may be. Where it has auxiliary heads, `auxiliary_weight` is the published
+    weight of each in the loss, and `auxiliary_size` the least pixels a side that they are trained on.
+    """
 
     title: str
     build: Callable[[config_dict.ConfigDict, dict[str, Any]], nn.Module]
-    smallest: int
+    smallest: int = 1
+    kind: str = "image"
+    variants: tuple[str, ...] = ()
+    auxiliary_weight: float = 0.0
+    auxiliary_size: int = 1
 
 
 def _lenet5(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -31,20 +46,81 @@ def _lenet5(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module
 
 
 def _resnet50(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    return ResNet(stage_sizes=tuple(config.stage_sizes), width=config.width, **shared)
+    return ResNet(
+        stage_sizes=tuple(config.stage_sizes),
+        width=config.width,
+        variant=config.variant or resnet.TORCHVISION,
+        **shared,
+    )
+
+
+def _inception_v1(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
+    return InceptionV1(
+        variant=config.variant or inception_v1.VARIANTS[0],
+        auxiliary_heads=config.auxiliary_heads,
+        auxiliary_dropout=config.auxiliary_dropout,
+        **shared,
+    )
+
+
+def _inception_v3(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
+    return InceptionV3(auxiliary_heads=config.auxiliary_heads, **shared)
+
+
+def _inception_resnet_v2(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
+    del config
+    return InceptionResNetV2(**shared)
+
+
+def _densenet121(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
+    del config
+    return DenseNet(**shared)
+
+
+def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
+    if config.dropout:
+        raise ConfigError(f"--config.model.dropout={config.dropout:g}: the MLP has no dropout")
+    return MLP(
+        layer_sizes=tuple(config.layer_sizes),
+        activations=tuple(config.activations),
+        **{name: shared[name] for name in ("init_style", "dtype", "compute_dtype")},
+    )
 
 
 REGISTRY = {
     "lenet5": Entry("LeNet-5", _lenet5, smallest=16),
-    "resnet50": Entry("ResNet-50", _resnet50, smallest=32),
+    "resnet50": Entry("ResNet-50", _resnet50, smallest=32, variants=tuple(resnet.VARIANTS)),
+    "inception_v1": Entry(
+        "Inception v1",
+        _inception_v1,
+        smallest=15,
+        variants=inception_v1.VARIANTS,
+        auxiliary_weight=inception_v1.AUXILIARY_WEIGHT,
+    ),
+    "inception_v3": Entry(
+        "Inception v3",
+        _inception_v3,
+        smallest=75,
+        auxiliary_weight=inception_v3.AUXILIARY_WEIGHT,
+        auxiliary_size=inception_v3.AUXILIARY_SIZE,
+    ),
+    "inception_resnet_v2": Entry("Inception-ResNet v2", _inception_resnet_v2, smallest=75),
+    "densenet121": Entry("DenseNet-121", _densenet121, smallest=29),
+    "mlp": Entry("MLP", _mlp, kind="vector"),
 }
 
 
 def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> nn.Module:
     """The network that `config.model` describes; `axis_name` is the axis of synchronised statistics.
 
-    Raises ConfigError for a name that is not in the registry.
+    Raises ConfigError for a name that is not in the registry and for what the network does not have.
     """
+    if config.init == PUBLISHED and config.name != "mlp":
+        raise ConfigError(
+            f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
+            "only those of 'mlp'"
+        )
+    _check_variant(config)
     shared = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
@@ -65,6 +141,38 @@ def entry(name: str) -> Entry:
     return REGISTRY[name]
 
 
+def _check_variant(config: config_dict.ConfigDict) -> None:
+    variants = entry(config.name).variants
+    if config.variant is None or config.variant in variants:
+        return
+    listed = f"has the variants {', '.join(variants)}" if variants else "has no variants"
+    raise ConfigError(
+        f"--config.model.variant={config.variant!r}: {entry(config.name).title} {listed}"
+        f"{nearest(config.variant, variants)}"
+    )
+
+
+def check_kind(name: str, kind: str) -> None:
+    """Raises ConfigError where the network does not take examples of `kind`, "image" or "vector"."""
+    if entry(name).kind != kind:
+        takers = ", ".join(other for other, one in REGISTRY.items() if one.kind == kind)
+        raise ConfigError(
+            f"{entry(name).title} takes no examples of kind {kind!r}; "
+            f"set --config.model.name to one of {takers}, or another --config.data.name"
+        )
+
+
+def check_lengths(config: config_dict.ConfigDict, inputs: int, outputs: int) -> None:
+    """Raises ConfigError where the layers of `config.model` do not go from `inputs` to `outputs` numbers."""
+    sizes = tuple(config.layer_sizes)
+    for end, size, length in (("begin", sizes[0], inputs), ("end", sizes[-1], outputs)):
+        if size != length:
+            raise ConfigError(
+                f"--config.model.layer_sizes={sizes} {end}s with {size}, but the examples have "
+                f"{inputs} inputs and labels of length {outputs}: {end} with {length}"
+            )
+
+
 def check_image_size(name: str, image_size: int) -> None:
     """Raises ConfigError where images of `image_size` pixels a side are too small for the network."""
     smallest = entry(name).smallest
@@ -76,7 +184,7 @@ def check_image_size(name: str, image_size: int) -> None:
 
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Variables {"params", "batch_stats"} for inputs [B, H, W, C] of `shape`; no statistics give {}."""
+    """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
     dtype = getattr(model, "dtype", jnp.float32)
     variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape[1:]), dtype)))(key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
@@ -85,3 +193,19 @@ def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict
 def count_parameters(tree: Any) -> int:
     """The number of values in a tree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def auxiliary_part(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The auxiliary heads' modules of a tree of parameters or statistics; {} where there are none."""
+    return {name: part for name, part in tree.items() if name.startswith("auxiliary")}
+
+
+def left_out(config: config_dict.ConfigDict, image_size: int) -> str | None:
+    """Says which heads of `config.model` training leaves out on images of that size, or None."""
+    found = entry(config.name)
+    if not config.auxiliary_heads or image_size >= found.auxiliary_size:
+        return None
+    return (
+        f"{found.title}'s auxiliary head is left out: it needs {found.auxiliary_size} pixels, "
+        f"and images have {image_size}"
+    )

@@ -1,6 +1,9 @@
-"""ResNet with bottleneck blocks (He et al. 2015, arXiv:1512.03385), strides on the 3x3 ("v1.5")."""
+"""ResNet with bottleneck blocks (He et al. 2015, arXiv:1512.03385), in torchvision's form or Keras's."""
 
+import dataclasses
 import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -8,20 +11,44 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
+from jaxnets.ops.initializers import BiasInitializer, Initialization, zero_bias
 
 EXPANSION = 4
 """Output channels of a bottleneck block per channel of its 3x3 convolution."""
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1, added to the shortcut: [B, H, W, C] -> [B, H/s, W/s, 4 * width].
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What one library's ResNet has and another's has not."""
 
-    The shortcut is projected where its shape differs (section 3.3, option B).
+    stride_on_3x3: bool
+    conv_biases: bool
+    epsilon: float
+
+
+TORCHVISION = "torchvision"
+KERAS = "keras"
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        TORCHVISION: Variant(stride_on_3x3=True, conv_biases=False, epsilon=1e-5),
+        KERAS: Variant(stride_on_3x3=False, conv_biases=True, epsilon=1.001e-5),
+    }
+)
+"""torchvision's is "v1.5"; the paper's strides ("v1") are on the first 1x1, as Keras's."""
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1, added to the shortcut: [B, H, W, C] -> [B, H/s, W/s, 4 * width].
+
+    The stride is on the 3x3 or the first 1x1 (`variant`). The shortcut is projected where its shape
+    differs (section 3.3, option B).
     """
 
     width: int
     stride: int
+    variant: Variant
     kernel_init: Any
+    bias_init: BiasInitializer | None
     axis_name: str | None
     dtype: Any
     compute_dtype: Any
@@ -29,13 +56,18 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        conv = functools.partial(ops.Conv, kernel_init=self.kernel_init, **dtypes)
-        norm = functools.partial(ops.BatchNorm, axis_name=self.axis_name, **dtypes)
+        conv = functools.partial(
+            ops.Conv, kernel_init=self.kernel_init, bias_init=self.bias_init, **dtypes
+        )
+        norm = functools.partial(
+            ops.BatchNorm, epsilon=self.variant.epsilon, axis_name=self.axis_name, **dtypes
+        )
         strides = (self.stride, self.stride)
+        first, second = ((1, 1), strides) if self.variant.stride_on_3x3 else (strides, (1, 1))
 
-        y = conv(self.width, (1, 1), name="conv1")(x)
+        y = conv(self.width, (1, 1), strides=first, name="conv1")(x)
         y = nn.relu(norm(name="norm1")(y, train=train))
-        y = conv(self.width, (3, 3), strides=strides, padding=((1, 1), (1, 1)), name="conv2")(y)
+        y = conv(self.width, (3, 3), strides=second, padding=((1, 1), (1, 1)), name="conv2")(y)
         y = nn.relu(norm(name="norm2")(y, train=train))
         y = conv(EXPANSION * self.width, (1, 1), name="conv3")(y)
         y = norm(name="norm3")(y, train=train)
@@ -51,13 +83,16 @@ class ResNet(nn.Module):
     """Stem, stages of bottleneck blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
     H and W are at least 32, so that the last of five halvings has a pixel left. `stage_sizes`
-    (3, 4, 6, 3) with `width` 64 is ResNet-50. The classifier has PyTorch's default initialisation under
-    `init="torch"`, convolutions Kaiming normal over fan_out; Flax's defaults otherwise.
+    (3, 4, 6, 3) with `width` 64 is ResNet-50. `variant` is the library whose form this is, of VARIANTS; its
+    running statistics move as PyTorch's in both (Keras's: momentum 0.01, biased variance). `init="torch"` is
+    the library's own: torchvision's convolutions Kaiming normal over fan_out with PyTorch's default for the
+    classifier, Keras's all Glorot uniform with biases 0; "flax" is Flax's defaults.
     """
 
     num_classes: int
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
+    variant: str = TORCHVISION
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
@@ -65,23 +100,27 @@ class ResNet(nn.Module):
     compute_dtype: Any = None
 
     def setup(self) -> None:
-        default = ops.BY_STYLE[self.init_style]
-        kernel_init = ops.kaiming_normal_fan_out if self.init_style == "torch" else default.kernel
+        variant = VARIANTS[self.variant]
+        conv, default = _initializations(self.variant, self.init_style)
+        bias_init = conv.bias if variant.conv_biases else None
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         self.conv1 = ops.Conv(
             self.width,
             (7, 7),
-            kernel_init=kernel_init,
+            kernel_init=conv.kernel,
+            bias_init=bias_init,
             strides=(2, 2),
             padding=((3, 3), (3, 3)),
             **dtypes,
         )
-        self.norm1 = ops.BatchNorm(axis_name=self.axis_name, **dtypes)
+        self.norm1 = ops.BatchNorm(epsilon=variant.epsilon, axis_name=self.axis_name, **dtypes)
         self.blocks = [
             Bottleneck(
                 width=self.width * 2**stage,
                 stride=2 if stage > 0 and block == 0 else 1,
-                kernel_init=kernel_init,
+                variant=variant,
+                kernel_init=conv.kernel,
+                bias_init=bias_init,
                 axis_name=self.axis_name,
                 name=f"stage{stage + 1}_block{block + 1}",
                 **dtypes,
@@ -109,3 +148,14 @@ class ResNet(nn.Module):
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         return self.head(self.features(x, train=train), train=train)
+
+
+def _initializations(variant: str, style: str) -> tuple[Initialization, Initialization]:
+    """Of the convolutions and of the classifier."""
+    if style != "torch":
+        return ops.BY_STYLE[style], ops.BY_STYLE[style]
+    if variant == KERAS:
+        glorot = Initialization(nn.initializers.glorot_uniform(), zero_bias)
+        return glorot, glorot
+    default = ops.BY_STYLE[style]
+    return Initialization(ops.kaiming_normal_fan_out, default.bias), default

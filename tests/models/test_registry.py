@@ -1,4 +1,4 @@
-"""Every network of the registry answers the same questions; counts are the published ones."""
+"""Every network of images answers the same questions; counts are the published ones."""
 
 import functools
 
@@ -10,9 +10,20 @@ import pytest
 
 from jaxnets import config as recipes
 from jaxnets import models
+from jaxnets.bench.oracles import load
 from jaxnets.errors import ConfigError
 
 CHANNELS = {"lenet5": 1}
+
+
+OF_IMAGES = [name for name, entry in models.REGISTRY.items() if entry.kind == "image"]
+SIZES = {"lenet5": 28, "inception_v3": 299}
+"""Pixels a side at which everything is there; 64 elsewhere."""
+WITH_VALUES = [
+    name if name in ("lenet5", "resnet50") else pytest.param(name, marks=pytest.mark.slow)
+    for name in OF_IMAGES
+]
+"""Compiled at small widths in seconds, and the deep ones in minutes."""
 
 
 def _shapes(name: str, classes: int, size: int) -> dict:
@@ -28,28 +39,50 @@ def _config(name: str, classes: int):
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "parameters", "statistics"),
+    ("name", "classes", "main", "heads", "statistics"),
     [
-        ("resnet50", 3, 23_514_179, 53_120),  # torchvision's resnet50, 3 classes
-        ("resnet50", 1000, 25_557_032, 53_120),  # and 1000
-        ("lenet5", 10, 44_426, 0),  # reports C and E
+        ("resnet50", 3, 23_514_179, 0, 53_120),  # torchvision's resnet50, 3 classes
+        ("resnet50", 1000, 25_557_032, 0, 53_120),  # and 1000
+        ("lenet5", 10, 44_426, 0, 0),  # reports C and E
+        # torchvision's googlenet and inception_v3: aux_logits=False, and what its heads add
+        ("inception_v1", 3, 5_602_979, 9_939_113 - 5_602_979, (14_560, 15_072)),
+        ("inception_v1", 1000, 6_624_904, 13_004_888 - 6_624_904, (14_560, 15_072)),
+        ("inception_v3", 3, 21_791_715, 24_351_718 - 21_791_715, (34_432, 36_224)),
+        ("inception_v3", 1000, 23_834_568, 27_161_264 - 23_834_568, (34_432, 36_224)),
     ],
 )
-def test_parameters_and_statistics(name, classes, parameters, statistics) -> None:
-    shapes = _shapes(name, classes, 28 if name == "lenet5" else 64)
-    assert models.count_parameters(shapes["params"]) == parameters
-    assert models.count_parameters(shapes.get("batch_stats", {})) == statistics
+def test_parameters_and_statistics(name, classes, main, heads, statistics) -> None:
+    shapes = _shapes(name, classes, SIZES.get(name, 64))
+    count, of_heads = models.count_parameters, models.auxiliary_part
+    assert count(of_heads(shapes["params"])) == heads
+    assert count(shapes["params"]) == main + heads
+    stored = shapes.get("batch_stats", {})
+    without = count(stored) - count(of_heads(stored))
+    assert (without, count(stored)) == (statistics if heads else (statistics, statistics))
 
 
-@pytest.mark.parametrize("name", models.REGISTRY)
-class TestEveryNetwork:
-    def test_smallest_input_has_features_and_the_next_smaller_is_refused(self, name) -> None:
-        smallest = models.entry(name).smallest
-        models.check_image_size(name, smallest)
-        _shapes(name, 3, smallest)
-        with pytest.raises(ConfigError, match=f"{smallest} pixels or more"):
-            models.check_image_size(name, smallest - 1)
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_the_smallest_input_has_features_and_the_next_smaller_is_refused(name) -> None:
+    smallest = models.entry(name).smallest
+    models.check_image_size(name, smallest)
+    model = models.create(_config(name, 3).model)
+    x = jax.ShapeDtypeStruct((2, smallest, smallest, CHANNELS.get(name, 3)), jnp.float32)
+    variables = _shapes(name, 3, smallest)
+    features = jax.eval_shape(
+        functools.partial(model.apply, train=False, method="features"), variables, x
+    )
+    assert features.ndim == 4
+    assert min(features.shape) > 0
+    logits = jax.eval_shape(
+        functools.partial(model.apply, train=False, method="head"), variables, features
+    )
+    assert logits.shape == (2, 3)
+    with pytest.raises(ConfigError, match=f"{smallest} pixels or more"):
+        models.check_image_size(name, smallest - 1)
 
+
+@pytest.mark.parametrize("name", WITH_VALUES)
+class TestEveryNetworkOfImages:
     def test_the_call_is_head_of_features(self, name) -> None:
         config = _config(name, 3)
         config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
@@ -57,7 +90,7 @@ class TestEveryNetwork:
         size = models.entry(name).smallest
         x = np.random.default_rng(0).normal(size=(2, size, size, CHANNELS.get(name, 3)))
         x = jnp.asarray(x, jnp.float32)
-        variables = models.initialize(model, jax.random.key(0), x.shape)
+        variables = load("drawn").variables(model, x.shape)
         features = model.apply(variables, x, train=False, method="features")
         chex.assert_rank(features, 4)
         logits = model.apply(variables, features, train=False, method="head")
@@ -67,17 +100,19 @@ class TestEveryNetwork:
     def test_every_parameter_gets_a_gradient(self, name) -> None:
         config = _config(name, 3)
         config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
+        config.model.auxiliary_dropout = 0.0
         model = models.create(config.model)
-        size = 2 * models.entry(name).smallest
+        size = SIZES.get(name, 64)
         x = np.random.default_rng(0).normal(size=(4, size, size, CHANNELS.get(name, 3)))
         x = jnp.asarray(x, jnp.float32)
-        variables = models.initialize(model, jax.random.key(0), x.shape)
+        variables = load("drawn").variables(model, x.shape)
 
         def loss(params):
-            logits, _ = model.apply(
+            outputs, _ = model.apply(
                 {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
             )
-            return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+            heads = jax.tree.leaves(outputs)  # the logits, and those of auxiliary heads
+            return sum(jnp.sum(jax.nn.log_softmax(logits)[:, 0]) for logits in heads)
 
         gradient = jax.jit(jax.grad(loss))(variables["params"])
         chex.assert_tree_all_finite(gradient)

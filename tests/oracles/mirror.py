@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import torch
 from ml_collections import config_dict
-from torch.nn import functional
 
 from jaxnets.bench.oracles import load
+from jaxnets.interop import to_torch
 
 networks, weights = load("networks"), load("weights")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -44,7 +44,7 @@ class Mirror:
     def __init__(self, config: config_dict.ConfigDict):
         self._config = config
         self._dtype = DTYPES[config.model.dtype]
-        self.network = networks.make_network(config.model).to(self._dtype)
+        self.network = networks.make_network(config).to(self._dtype)
         self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
 
     def copy(self, state: Any) -> None:
@@ -56,7 +56,7 @@ class Mirror:
         else:
             sources = {"exp_avg": "mu", "exp_avg_sq": "nu"}
         buffers = {
-            theirs: weights.to_torch(name, optax.tree.get(state.opt_state, ours))
+            theirs: to_torch(name, optax.tree.get(state.opt_state, ours))
             for theirs, ours in sources.items()
         }
         for place, parameter in self.network.named_parameters():
@@ -78,22 +78,24 @@ class Mirror:
         )
         return (x - mean) / std
 
-    def logits(self, images: np.ndarray, *, train: bool) -> np.ndarray:
-        """[B, classes]; in training the running statistics move."""
+    def logits(self, images: np.ndarray, *, train: bool) -> list[np.ndarray]:
+        """[B, classes], then those of auxiliary heads, nearest the input first; in training the running
+        statistics move.
+        """
         self.network.train(train)
         with torch.no_grad():
-            return self.network(self.inputs(images)).numpy()
+            outputs = self.network(self.inputs(images))
+        main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+        # torchvision gives GoogLeNet's second head before its first.
+        return [logits.numpy() for logits in (main, *reversed(auxiliary)) if logits is not None]
 
     def gradient(self, batch: Mapping[str, np.ndarray], *, train: bool) -> tuple[float, Any]:
         """The loss of a batch and its gradient by name; in training the running statistics move."""
         self.network.train(train)
         self.optimizer.zero_grad()
-        logits = self.network(self.inputs(batch["image"]))
-        loss = functional.cross_entropy(
-            logits,
-            torch.from_numpy(batch["label"]).long(),
-            label_smoothing=self._config.train.label_smoothing,
-        )
+        outputs = self.network(self.inputs(batch["image"]))
+        labels = torch.from_numpy(batch["label"]).long()
+        loss = networks.cross_entropy(outputs, labels, self._config)
         loss.backward()
         named = self.network.named_parameters()
         return loss.item(), {name: parameter.grad.numpy().copy() for name, parameter in named}
@@ -115,7 +117,7 @@ class Mirror:
 
     def distance_of_parameters(self, params: Mapping[str, Any]) -> float:
         """The relative L2 distance of all parameters, as one vector, from ours."""
-        ours = weights.to_torch(self._config.model.name, jax.device_get(dict(params)))
+        ours = to_torch(self._config.model.name, jax.device_get(dict(params)))
         theirs = dict(self.network.named_parameters())
         return weights.relative_l2(
             np.concatenate([ours[name].ravel() for name in theirs]),
@@ -125,8 +127,8 @@ class Mirror:
     def _arrays(self, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         name, host = self._config.model.name, jax.device_get(dict(variables))
         return {
-            **weights.to_torch(name, host["params"]),
-            **weights.to_torch(name, host["batch_stats"]),
+            **to_torch(name, host["params"]),
+            **to_torch(name, host["batch_stats"]),
         }
 
 

@@ -1,10 +1,13 @@
 """PyTorch's network of a recipe, and our weights in it. Imports no JAX: the bench's PyTorch side has none."""
 
+import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from ml_collections import config_dict
+from torch.nn import functional
 
 from jaxnets.bench.oracles import load
 
@@ -12,11 +15,23 @@ COUNTER = "num_batches_tracked"
 """What PyTorch's batch normalisation counts and, at a fixed momentum, never uses."""
 
 
-def make_network(model: config_dict.ConfigDict) -> torch.nn.Module:
-    """The network of `config.model`: the reports' listing, or torchvision's."""
-    if model.name == "lenet5":
-        return load("lenet5").LeNet5(model.num_classes)
-    return load("resnet").resnet(model.num_classes, tuple(model.stage_sizes), model.width)
+def make_network(config: config_dict.ConfigDict) -> torch.nn.Module:
+    """The network of a recipe: the reports' listing, torchvision's, or timm's."""
+    return NETWORKS[config.model.name](config)
+
+
+def cross_entropy(
+    outputs: Any, labels: torch.Tensor, config: config_dict.ConfigDict
+) -> torch.Tensor:
+    """The loss of what a network gives in training, auxiliary heads with the recipe's weight."""
+    logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+    smoothing = config.train.label_smoothing
+    loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    for other in auxiliary:
+        if other is not None:
+            term = functional.cross_entropy(other, labels, label_smoothing=smoothing)
+            loss = loss + config.train.auxiliary_weight * term
+    return loss
 
 
 def load_arrays(network: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
@@ -24,3 +39,70 @@ def load_arrays(network: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> N
     counters = {name: buffer for name, buffer in network.named_buffers() if name.endswith(COUNTER)}
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     network.load_state_dict({**counters, **tensors})
+
+
+def _lenet5(config: config_dict.ConfigDict) -> torch.nn.Module:
+    return load("lenet5").LeNet5(config.model.num_classes)
+
+
+def _resnet50(config: config_dict.ConfigDict) -> torch.nn.Module:
+    model = config.model
+    return load("resnet").resnet(model.num_classes, tuple(model.stage_sizes), model.width)
+
+
+def _inception_v1(config: config_dict.ConfigDict) -> torch.nn.Module:
+    model = config.model
+    load("torchvision_import").import_torchvision()
+    googlenet = importlib.import_module("torchvision.models.googlenet")
+    network = googlenet.GoogLeNet(
+        num_classes=model.num_classes,
+        aux_logits=model.auxiliary_heads,
+        init_weights=False,
+        dropout=model.dropout,
+        dropout_aux=model.auxiliary_dropout,
+    )
+    if model.variant == "paper":
+        for block in network.modules():
+            if isinstance(block, googlenet.Inception):
+                conv = block.branch3[1]
+                channels = (conv.conv.in_channels, conv.conv.out_channels)
+                block.branch3[1] = googlenet.BasicConv2d(*channels, kernel_size=5, padding=2)
+    return network
+
+
+def _inception_v3(config: config_dict.ConfigDict) -> torch.nn.Module:
+    model = config.model
+    return (
+        load("torchvision_import")
+        .import_torchvision()
+        .models.Inception3(
+            num_classes=model.num_classes,
+            aux_logits=model.auxiliary_heads and config.data.image_size >= 299,
+            init_weights=False,
+            dropout=model.dropout,
+        )
+    )
+
+
+def _inception_resnet_v2(config: config_dict.ConfigDict) -> torch.nn.Module:
+    load("torchvision_import").import_torchvision()
+    import timm
+
+    return timm.create_model(
+        "inception_resnet_v2", num_classes=config.model.num_classes, drop_rate=config.model.dropout
+    )
+
+
+def _densenet121(config: config_dict.ConfigDict) -> torch.nn.Module:
+    models = load("torchvision_import").import_torchvision().models
+    return models.densenet121(num_classes=config.model.num_classes)
+
+
+NETWORKS = {
+    "lenet5": _lenet5,
+    "resnet50": _resnet50,
+    "inception_v1": _inception_v1,
+    "inception_v3": _inception_v3,
+    "inception_resnet_v2": _inception_resnet_v2,
+    "densenet121": _densenet121,
+}

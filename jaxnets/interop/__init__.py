@@ -1,0 +1,5 @@
+"""Weights of other libraries, in and out."""
+
+from jaxnets.interop.torch_state import from_torch, to_torch, torch_name
+
+__all__ = ["from_torch", "to_torch", "torch_name"]

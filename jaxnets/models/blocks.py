@@ -1,0 +1,85 @@
+"""What several networks are built of."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnets import ops
+from jaxnets.ops.initializers import Initializer
+from jaxnets.ops.windows import Padding, Pair
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch normalisation, ReLU: [B, H, W, C] -> [B, H', W', features]."""
+
+    features: int
+    kernel_size: Pair
+    kernel_init: Initializer
+    strides: Pair = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    epsilon: float = 1e-3
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    compute_dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        x = ops.Conv(
+            self.features,
+            self.kernel_size,
+            kernel_init=self.kernel_init,
+            strides=self.strides,
+            padding=self.padding,
+            name="conv",
+            **dtypes,
+        )(x)
+        norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **dtypes)
+        return nn.relu(norm(x, train=train))
+
+
+def same_padding(kernel_size: Pair) -> Padding:
+    """What keeps the size at stride 1, for odd kernels: (kernel_size - 1) / 2 on each side."""
+    (height, width) = (side // 2 for side in kernel_size)
+    return ((height, height), (width, width))
+
+
+def max_pool_ceil(x: jax.Array, window: Pair, *, strides: Pair) -> jax.Array:
+    """`ops.max_pool` whose last window may stick out, as torch.nn.MaxPool2d(..., ceil_mode=True).
+
+    [B, H, W, C] -> [B, ceil((H - window) / stride) + 1, ..., C]; a window begins inside the image.
+    """
+    (rows, columns) = (
+        (0, _overhang(extent, side, stride))
+        for extent, side, stride in zip(x.shape[1:3], window, strides, strict=True)
+    )
+    return ops.max_pool(x, window, strides=strides, padding=(rows, columns))
+
+
+def _overhang(extent: int, side: int, stride: int) -> int:
+    """How many pixels beyond the far edge the last window covers."""
+    count = -((side - extent) // stride) + 1  # -(-a // b) is a / b rounded up
+    if (count - 1) * stride >= extent:
+        count -= 1
+    return max((count - 1) * stride + side - extent, 0)
+
+
+def adaptive_average_pool(x: jax.Array, size: Pair) -> jax.Array:
+    """The mean of each of `size` bins: [B, H, W, C] -> [B, *size, C], as torch.nn.AdaptiveAvgPool2d.
+
+    Bin i of n pixels begins at floor(i * n / size) and ends before ceil((i + 1) * n / size): bins overlap
+    where `size` does not divide n, and repeat pixels where n is the smaller.
+    """
+    for axis, count in zip((1, 2), size, strict=True):
+        extent = x.shape[axis]
+        bins = [
+            lax.slice_in_dim(x, i * extent // count, -(-(i + 1) * extent // count), axis=axis).mean(
+                axis
+            )
+            for i in range(count)
+        ]
+        x = jnp.stack(bins, axis)
+    return x

@@ -1,0 +1,12 @@
+"""What a network with auxiliary heads gives in training."""
+
+from typing import NamedTuple
+
+import jax
+
+
+class Logits(NamedTuple):
+    """The classifier's logits [B, classes], and those of each auxiliary head, nearest the input first."""
+
+    main: jax.Array
+    auxiliary: tuple[jax.Array, ...]

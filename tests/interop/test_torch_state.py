@@ -1,0 +1,103 @@
+"""Names and layouts of PyTorch, there and back."""
+
+import functools
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from jaxnets import models
+from jaxnets.bench import ours
+from jaxnets.bench.oracles import load
+from jaxnets.interop import from_torch, to_torch, torch_name
+from jaxnets.interop.torch_names import BY_NETWORK
+
+SIZES = {"lenet5": 28, "inception_v3": 299}
+NAMES = {
+    "lenet5": {"dense1/kernel": "fc1.weight", "conv2/bias": "conv2.bias"},
+    "resnet50": {
+        "norm1/mean": "bn1.running_mean",
+        "stage2_block1/projection/kernel": "layer2.0.downsample.0.weight",
+        "stage4_block3/norm3/scale": "layer4.2.bn3.weight",
+    },
+    "inception_v1": {
+        "conv2_reduce/conv/kernel": "conv2.conv.weight",
+        "conv2/norm/var": "conv3.bn.running_var",
+        "inception4c/conv5x5/norm/bias": "inception4c.branch3.1.bn.bias",
+        "inception5b/pool_projection/conv/kernel": "inception5b.branch4.1.conv.weight",
+        "auxiliary2/conv/norm/mean": "aux2.conv.bn.running_mean",
+        "auxiliary1/dense/kernel": "aux1.fc1.weight",
+        "auxiliary1/classifier/bias": "aux1.fc2.bias",
+        "classifier/kernel": "fc.weight",
+    },
+    "inception_v3": {
+        "conv3b/conv/kernel": "Conv2d_3b_1x1.conv.weight",
+        "mixed7c/branch3x3dbl_3b/norm/scale": "Mixed_7c.branch3x3dbl_3b.bn.weight",
+        "auxiliary/conv1/norm/var": "AuxLogits.conv1.bn.running_var",
+        "auxiliary/classifier/kernel": "AuxLogits.fc.weight",
+        "classifier/bias": "fc.bias",
+    },
+}
+
+
+@pytest.mark.parametrize("network", NAMES)
+def test_names(network: str) -> None:
+    assert {path: torch_name(network, path) for path in NAMES[network]} == NAMES[network]
+
+
+@functools.cache
+def _variables(network: str) -> dict[str, Any]:
+    config = ours.recipe(network, SIZES.get(network, 64), batch_size=1)
+    size, channels = config.data.image_size, len(config.data.mean)
+    return load("drawn").variables(models.create(config.model), (1, size, size, channels))
+
+
+@pytest.mark.parametrize("network", BY_NETWORK)
+def test_every_array_comes_back_to_the_bit(network: str) -> None:
+    for tree in _variables(network).values():
+        arrays = to_torch(network, tree)
+        assert len(arrays) == len(jax.tree.leaves(tree))
+        chex.assert_trees_all_equal(from_torch(network, arrays, like=tree), dict(tree))
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "height", "width"),
+    [
+        ("lenet5", "dense1", 4, 4),
+        ("lenet5", "dense1", 3, 5),
+        ("inception_v1", "auxiliary1/dense", 4, 4),
+    ],
+)
+def test_a_dense_layer_after_a_flatten_sees_the_same_map(
+    network: str, layer: str, height: int, width: int
+) -> None:
+    channels = BY_NETWORK[network].flattened[layer]
+    generator = np.random.default_rng(0)
+    image = generator.integers(-9, 9, (height, width, channels))
+    kernel = generator.integers(-9, 9, (image.size, 2))
+    tree = traverse_util.unflatten_dict({f"{layer}/kernel": kernel}, sep="/")
+    (weight,) = to_torch(network, tree).values()
+    np.testing.assert_array_equal(weight @ image.transpose(2, 0, 1).ravel(), image.ravel() @ kernel)
+
+
+def test_a_missing_array_is_named() -> None:
+    tree = {"conv1": {"kernel": np.zeros((5, 5, 1, 6))}}
+    with pytest.raises(KeyError, match=r"conv1\.weight"):
+        from_torch("lenet5", {}, like=tree)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("network", BY_NETWORK)
+def test_names_and_shapes_are_those_of_pytorch_s_network(network: str) -> None:
+    networks = load("networks")
+    config = ours.recipe(network, SIZES.get(network, 64), batch_size=1)
+    theirs = networks.make_network(config)
+    variables = _variables(network)
+    arrays = {k: v for tree in variables.values() for k, v in to_torch(network, tree).items()}
+    networks.load_arrays(theirs, arrays)
+    back = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    for tree in variables.values():
+        chex.assert_trees_all_equal(from_torch(network, back, like=tree), dict(tree))

@@ -1,0 +1,154 @@
+"""Inception v1 and v3: what is theirs alone. Equality with torchvision is in test_parity.py."""
+
+import functools
+import importlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.bench.oracles import load
+from jaxnets.errors import ConfigError
+from jaxnets.interop import to_torch
+from jaxnets.models import inception_v1, inception_v3
+from jaxnets.models.blocks import ConvNorm
+from jaxnets.models.logits import Logits
+
+
+def _model(name: str, **fields: Any) -> Any:
+    config = recipes.recipe().model
+    config.name, config.num_classes = name, 3
+    config.update(fields)
+    return models.create(config)
+
+
+@functools.cache
+def _variables(model: Any, size: int) -> Any:
+    x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    return jax.eval_shape(functools.partial(model.init, jax.random.key(0)), x)
+
+
+def _outputs(model: Any, variables: Any, size: int, *, train: bool) -> Any:
+    def apply(variables: Any, x: jax.Array) -> Any:
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply(variables, x, train=train, mutable=["batch_stats"], rngs=rngs)[0]
+
+    return jax.eval_shape(apply, variables, jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32))
+
+
+def test_the_paper_s_5x5_adds_its_parameters() -> None:
+    ours, paper = (_variables(_model("inception_v1", variant=v), 32) for v in (None, "paper"))
+    count = models.count_parameters
+    assert count(paper["params"]) - count(ours["params"]) == 380_928
+    assert paper["params"]["inception3a"]["conv5x5"]["conv"]["kernel"].shape == (5, 5, 16, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "told"),
+    [
+        ("inception_v1", "papre", "variants torchvision, paper .did you mean paper"),
+        ("inception_v3", "paper", "Inception v3 has no variants"),
+    ],
+)
+def test_a_variant_that_is_not_there_is_refused(name: str, variant: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        _model(name, variant=variant)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "heads"), [("inception_v1", 15, 2), ("inception_v3", 299, 1)]
+)
+def test_heads_answer_in_training_alone(name: str, size: int, heads: int) -> None:
+    model = _model(name)
+    variables = _variables(model, size)
+    outputs = _outputs(model, variables, size, train=True)
+    assert isinstance(outputs, Logits)
+    assert [logits.shape for logits in outputs.auxiliary] == [(2, 3)] * heads
+    assert _outputs(model, variables, size, train=False).shape == (2, 3)
+
+
+def test_heads_are_left_out_where_the_recipe_says_so() -> None:
+    model = _model("inception_v1", auxiliary_heads=False)
+    variables = _variables(model, 15)
+    assert not models.auxiliary_part(variables["params"])
+    assert _outputs(model, variables, 15, train=True).shape == (2, 3)
+
+
+def test_inception_v3_has_no_head_for_smaller_images_and_says_so() -> None:
+    model = _model("inception_v3")
+    variables = _variables(model, 298)
+    assert not models.auxiliary_part(variables["params"])
+    assert _outputs(model, variables, 298, train=True).shape == (2, 3)
+    config = recipes.recipe().model
+    config.name = "inception_v3"
+    assert "needs 299 pixels, and images have 298" in str(models.left_out(config, 298))
+    assert models.left_out(config, 299) is None
+    config.auxiliary_heads = False
+    assert models.left_out(config, 298) is None
+    config.name, config.auxiliary_heads = "inception_v1", True
+    assert models.left_out(config, 15) is None
+
+
+def _initial(module: Any, shape: tuple[int, ...]) -> Any:
+    init = jax.jit(lambda key: module.init(key, jnp.zeros(shape), train=False))
+    return init(jax.random.key(0))["params"]
+
+
+def test_torchvision_s_initialisation() -> None:
+    v3 = inception_v3.AuxiliaryClassifier(3, "torch", None, jnp.float32, None)
+    params = _initial(v3, (1, 17, 17, 16))
+    assert float(params["conv1"]["conv"]["kernel"].std()) == pytest.approx(0.1, rel=0.02)
+    assert float(params["classifier"]["kernel"].std()) == pytest.approx(0.001, rel=0.1)
+    assert 0 < float(jnp.abs(params["classifier"]["bias"]).max()) <= 768**-0.5
+    kernel_init = inception_v1.initialization("torch").kernel
+    conv = ConvNorm(64, (3, 3), kernel_init=kernel_init)
+    params = _initial(conv, (1, 8, 8, 32))
+    assert float(params["conv"]["kernel"].std()) == pytest.approx(0.01, rel=0.02)
+    for module in (inception_v1, inception_v3):
+        flax_s = module.initialization("flax").kernel(jax.random.key(0), (1, 1, 400, 50))
+        assert float(np.std(flax_s)) == pytest.approx(400**-0.5, rel=0.03)
+
+
+@pytest.mark.oracle
+@pytest.mark.usefixtures("x64")
+def test_inception_v3_s_head_is_torchvision_s() -> None:
+    import torch
+
+    networks, weights, drawn = load("networks"), load("weights"), load("drawn")
+    load("torchvision_import").import_torchvision()
+    theirs = importlib.import_module("torchvision.models.inception").InceptionAux(768, 3).double()
+    ours = inception_v3.AuxiliaryClassifier(3, "torch", None, jnp.float64, None)
+    generator = np.random.default_rng(0)
+    x, probe = generator.normal(size=(2, 17, 17, 768)), generator.normal(size=(2, 3))
+    variables = drawn.variables(ours, x.shape)
+
+    def named(tree: Any) -> dict[str, np.ndarray]:
+        """The head's arrays as torchvision names them inside the head."""
+        arrays = to_torch("inception_v3", {"auxiliary": jax.device_get(tree)})
+        return {name.removeprefix("AuxLogits."): array for name, array in arrays.items()}
+
+    @jax.jit
+    def train(params: Any) -> Any:
+        def total(params: Any) -> Any:
+            logits, updates = ours.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            return jnp.sum(logits * probe), (logits, updates["batch_stats"])
+
+        return jax.grad(total, has_aux=True)(params)
+
+    networks.load_arrays(theirs, {**named(variables["params"]), **named(variables["batch_stats"])})
+    logits = theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    (logits * torch.from_numpy(probe)).sum().backward()
+    gradient, (our_logits, statistics) = train(variables["params"])
+    assert weights.relative_l2(our_logits, logits.detach().numpy()) < 1e-9
+    state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    for name, array in named(statistics).items():
+        assert weights.relative_l2(array, state[name]) < 1e-9, name
+    expected = {name: tensor.grad.numpy() for name, tensor in theirs.named_parameters()}
+    distances = weights.distances(named(gradient), expected)
+    assert max(distances.values()) < 1e-8, distances

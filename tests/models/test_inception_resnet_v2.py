@@ -1,0 +1,93 @@
+"""Inception-ResNet v2: its counts, its smallest input and its residual blocks."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import models, ops
+from jaxnets.models import inception_resnet_v2 as network
+from jaxnets.models.inception_resnet_v2 import InceptionResNetV2, Layer, Mixed5b, Residual
+
+
+@pytest.fixture(scope="module")
+def body() -> tuple[Any, dict[str, Any]]:
+    """The shapes of the features of the smallest images and of the variables they need."""
+    init = functools.partial(
+        InceptionResNetV2(3).init_with_output, jax.random.key(0), train=False, method="features"
+    )
+    return jax.eval_shape(init, jax.ShapeDtypeStruct((2, 75, 75, 3), jnp.float32))
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(3, 54_311_075), (1000, 55_843_464)])
+def test_counts_are_those_of_timm(body, classes: int, parameters: int) -> None:
+    features, variables = body
+    model = InceptionResNetV2(classes)
+    init = functools.partial(model.init, jax.random.key(0), train=False, method="head")
+    head = jax.eval_shape(init, features)
+    found = models.count_parameters([variables["params"], head["params"]])
+    assert found == parameters
+    assert models.count_parameters(variables["batch_stats"]) == 60_544
+
+
+def test_the_smallest_image_leaves_one_pixel_and_the_next_none(body) -> None:
+    assert body[0].shape == (2, 1, 1, 1536)
+    model = InceptionResNetV2(3, repeats=(0, 0, 1))
+    init = functools.partial(model.init_with_output, jax.random.key(0), method="features")
+    images = jax.ShapeDtypeStruct((2, 74, 74, 3), jnp.float32)
+    features, _ = jax.eval_shape(functools.partial(init, train=False), images)
+    assert features.shape[1:3] == (0, 0)
+
+
+def shared() -> dict[str, Any]:
+    return {
+        "kernel_init": nn.initializers.ones,
+        "axis_name": None,
+        "dtype": jnp.float32,
+        "compute_dtype": None,
+    }
+
+
+BRANCHES = ((Layer(2, (1, 1)),), (Layer(2, (1, 1)), Layer(3, (1, 7))))
+
+
+def test_a_residual_block_adds_its_scaled_branches() -> None:
+    bias_init = ops.BY_STYLE["torch"].bias
+
+    @jax.jit
+    def three(x):
+        blocks = [
+            Residual(BRANCHES, scale=scale, relu=relu, bias_init=bias_init, **shared())
+            for scale, relu in ((1.0, False), (0.1, False), (0.1, True))
+        ]
+        variables = blocks[0].init(jax.random.key(0), x, train=False)
+        return variables["params"], [block.apply(variables, x, train=False) for block in blocks]
+
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 4)).astype(np.float32)
+    params, (whole, tenth, positive) = three(x)
+    assert params["projection"]["bias"].any()
+    residual = whole - x
+    assert np.abs(residual).max() > 1
+    np.testing.assert_allclose(tenth, x + 0.1 * residual, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(positive, np.maximum(tenth, 0), rtol=1e-6, atol=1e-6)
+
+
+def test_the_average_of_mixed_5b_counts_no_padding() -> None:
+    module = Mixed5b(BRANCHES, **shared())
+    y, _ = jax.jit(lambda x: module.init_with_output(jax.random.key(0), x, train=False))(
+        np.ones((1, 4, 4, 3), np.float32)
+    )
+    pooled = y[..., -64:]
+    np.testing.assert_allclose(pooled, np.full_like(pooled, pooled[0, 1, 1, 0]), rtol=1e-6)
+
+
+def test_the_last_block_alone_has_scale_1_and_no_relu() -> None:
+    model = InceptionResNetV2(3).bind({})
+    blocks = [block for block in model.blocks if isinstance(block, Residual)]
+    scales = [network.SCALE_A] * 10 + [network.SCALE_B] * 20 + [network.SCALE_C] * 9 + [1.0]
+    assert [block.scale for block in blocks] == scales
+    assert [block.relu for block in blocks] == [True] * 39 + [False]
