@@ -1,4 +1,4 @@
-"""Measures us against PyTorch: python scripts/bench.py --suite=training|pipeline|drift [--rows=NAME,...]."""
+"""Measures us against PyTorch: python scripts/bench.py --suite=cpu|pipeline|drift [--rows=NAME,...]."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from jaxnets.app import command
 from jaxnets.bench import suite
 from jaxnets.errors import ConfigError
 
-SUITE = flags.DEFINE_enum("suite", "training", list(suite.SUITES), "What is measured.")
+SUITE = flags.DEFINE_enum("suite", "cpu", list(suite.SUITES), "What is measured.")
 ROWS = flags.DEFINE_list("rows", [], "Rows by name, such as train/lenet5/28/64; all where empty.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=5)
 SECONDS = flags.DEFINE_float("seconds", 3.0, "How long a turn lasts, about.", lower_bound=0.1)

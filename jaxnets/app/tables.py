@@ -157,7 +157,7 @@ def _part(path: str, value: Any) -> str:
     twins = [field for field in recipes.FIELDS if field.split(".")[-1] == leaf]
     field = path if len(twins) > 1 else leaf
     if isinstance(value, tuple):
-        text = "_" + "x".join(f"{number:g}" for number in value)
+        text = "_" + "x".join(str(each) if isinstance(each, str) else f"{each:g}" for each in value)
     elif isinstance(value, str | bool):
         text = f"_{value}"
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.bench.worker import Make, OurSide, Worker
+from jaxnets.bench.worker import PEAK_MEMORY, Make, OurSide, Worker
 from jaxnets.errors import CheckFailedError
 
 TOLERANCE = 1e-4
@@ -29,14 +29,16 @@ class Row:
     """What is measured against what.
 
     `theirs` are the forms of the opponent by name, of which the fastest counts. PyTorch's are measured
-    as installed, and again with our allocator setting; another pipeline of ours (`needs_torch` False)
-    always has it.
+    as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
+    always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
     """
 
     name: str
+    title: str
     ours: Callable[[None], OurSide]
     theirs: Mapping[str, Make]
     needs_torch: bool = True
+    unit: str = "images"
 
 
 def measure_row(
@@ -62,12 +64,18 @@ def measure_row(
                 check_same(row.name, name, answer, side.call("answer"))
                 sides[name] = side
         speeds: dict[str, list[float]] = {name: [] for name in sides}
-        for _ in range(1 + rounds):
-            for name, side in sides.items():
+        names = list(sides)
+        for turn in range(1 + rounds):
+            first = turn % len(
+                names
+            )  # who goes first changes, lest one always follow the same other
+            for name in names[first:] + names[:first]:
                 time.sleep(pause)
-                speeds[name].append(side.call("measure", seconds))
+                speeds[name].append(sides[name].call("measure", seconds))
+        memory = {name: side.call(PEAK_MEMORY) for name, side in sides.items()}
     after_warm_up = {name: values[1:] for name, values in speeds.items()}
-    return summary(row.name, after_warm_up)
+    told = {"title": row.title, "unit": row.unit, "peak_memory": memory}
+    return {**summary(row.name, after_warm_up), **told}
 
 
 def check_same(row: str, opponent: str, ours: np.ndarray, theirs: np.ndarray) -> None:

@@ -13,11 +13,11 @@ from jaxnets.app import environment
 from jaxnets.app.data import open_data
 from jaxnets.app.screen import Screen
 from jaxnets.bench.clock import Clock
-from jaxnets.bench.oracles import load
 from jaxnets.bench.ours import build, random_batch, recipe
 from jaxnets.data.cache import CachedSource, gather
 from jaxnets.data.folder import ImageFolder
 from jaxnets.errors import CheckFailedError, DataError
+from jaxnets.interop import to_torch
 from jaxnets.training.parallel import Devices
 from jaxnets.training.preprocess import make_preprocess
 
@@ -38,51 +38,85 @@ class Machine:
         return environment.hardware(), environment.versions()
 
 
-class TrainingSide:
-    """The compiled training step, buffers donated, on one batch that stays on the device."""
+class NetworkSide:
+    """A network of ours with its initial weights, and one batch that stays on the device."""
 
     def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int):
         del shared
-        self._config = recipe(network, image_size, batch_size)
-        devices = Devices.all()
-        self._ours = build(self._config)
-        self._batch = random_batch(self._config, seed=0)
-        self._placed = devices.place(self._batch)
-        self._step = devices.compile_step(self._ours.train_step, donate=True)
-        self._variables = jax.device_get(self._ours.state.variables())
-        self._state = self._ours.state
-        self._metrics: Any = None
-        self._clock = Clock(self._take_step, self._wait)
+        self.config = recipe(network, image_size, batch_size)
+        self.ours = build(self.config)
+        self.batch = random_batch(self.config, seed=0)
+        self._variables = jax.device_get(self.ours.state.variables())
 
     def share(self) -> dict[str, Any]:
         """The recipe, the initial weights under PyTorch's names, and the batch."""
-        weights = load("weights")
         arrays = {
             name: array
             for tree in self._variables.values()
-            for name, array in weights.to_torch(self._config.model.name, tree).items()
+            for name, array in to_torch(self.config.model.name, tree).items()
         }
-        return {"config": self._config, "arrays": arrays, "batch": self._batch}
+        return {"config": self.config, "arrays": arrays, "batch": self.batch}
 
     def answer(self) -> np.ndarray:
         """The initial network's logits of the batch, in full single precision."""
-        inputs, _ = make_preprocess(self._config, train=False)(self._batch, jax.random.key(0))
         with jax.default_matmul_precision("highest"):
-            apply = jax.jit(lambda v, x: self._ours.model.apply(v, x, train=False))
-            return np.asarray(apply(self._variables, inputs))
+            return np.asarray(jax.jit(self.logits)(self._variables, self.inputs()))
+
+    def inputs(self) -> jax.Array:
+        """The batch as the network takes it, [B, H, W, C]."""
+        return make_preprocess(self.config, train=False)(self.batch, jax.random.key(0))[0]
+
+    def logits(self, variables: dict[str, Any], inputs: jax.Array) -> jax.Array:
+        """[B, classes]; nothing is trained."""
+        logits: Any = self.ours.model.apply(variables, inputs, train=False)
+        return logits
+
+
+class TrainingSide(NetworkSide):
+    """The compiled training step, buffers donated."""
+
+    def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int):
+        super().__init__(shared, network=network, image_size=image_size, batch_size=batch_size)
+        devices = Devices.all()
+        self._placed = devices.place(self.batch)
+        self._step = devices.compile_step(self.ours.train_step, donate=True)
+        self._state = self.ours.state
+        self._metrics: Any = None
+        self._clock = Clock(self.take_step, self.wait)
 
     def measure(self, seconds: float) -> float:
         """Images per second; raises CheckFailedError where the loss is no longer finite."""
-        speed = self._config.train.batch_size * self._clock.rate(seconds)
+        speed = self.config.train.batch_size * self._clock.rate(seconds)
         if not np.isfinite(float(self._metrics["loss"])):
-            raise CheckFailedError(f"{self._config.model.name}: our loss is not finite")
+            raise CheckFailedError(f"{self.config.model.name}: our loss is not finite")
         return speed
 
-    def _take_step(self) -> None:
+    def take_step(self) -> None:
+        """One step; it may still be under way."""
         self._state, self._metrics = self._step(self._state, self._placed)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until the step is done."""
         jax.block_until_ready((self._state, self._metrics))
+
+
+class InferenceSide(NetworkSide):
+    """The compiled network without training, on normalised images."""
+
+    def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int):
+        super().__init__(shared, network=network, image_size=image_size, batch_size=batch_size)
+        placed = jax.device_put((self._variables, self.inputs()))
+        self._apply = jax.jit(self.logits).lower(*placed).compile()
+        self._placed = placed
+        self._logits: Any = None
+        self._clock = Clock(self._take_step, lambda: jax.block_until_ready(self._logits))
+
+    def measure(self, seconds: float) -> float:
+        """Images per second."""
+        return self.config.train.batch_size * self._clock.rate(seconds)
+
+    def _take_step(self) -> None:
+        self._logits = self._apply(*self._placed)
 
 
 class PipelineSide:

@@ -9,43 +9,94 @@ from pathlib import Path
 
 from PIL import Image
 
+from jaxnets import models
 from jaxnets.app.screen import Screen
-from jaxnets.bench import our_sides, their_sides
+from jaxnets.bench import first_step, mlp_sides, our_sides, their_sides, whole_runs
 from jaxnets.bench.measure import Row
 from jaxnets.config import nearest
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
 
-TRAINING, PIPELINE = "training", "pipeline"
+CPU, PIPELINE, STARTUP = "cpu", "pipeline", "startup"
 IMAGES, IMAGE_SIZE, JPEG_QUALITY = 1500, 224, 75
 PIPELINE_BATCH = 32
+JPEG_TITLE = f"JPEG against a DataLoader on JPEG, {IMAGE_SIZE} px"
+SIZES: Mapping[str, Sequence[tuple[int, int]]] = {
+    "lenet5": ((28, 64),),
+    "resnet50": ((64, 16), (128, 16), (224, 16)),
+}
+"""(image size, batch size) of the CPU's rows, by network; others have `USUAL_SIZES`."""
+USUAL_SIZES = ((128, 16),)
+LAYOUTS = ("contiguous", "channels_last")
+"""PyTorch's memory layouts."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What rows take from the machine: threads a side, and a folder of JPEGs (pipeline rows alone)."""
+    """What rows take from the machine: threads a side, JPEGs (pipeline rows), MNIST (whole runs)."""
 
     threads: int
     images: Path | None = None
+    data_root: Path | None = None
 
 
 MakeRow = Callable[[str, Setting], Row]
 
 
-def training_row(
-    name: str, setting: Setting, *, network: str, image_size: int, batch_size: int
+def network_row(
+    name: str, setting: Setting, *, network: str, image_size: int, batch_size: int, trains: bool
 ) -> Row:
-    """Our training step against PyTorch's, in both its memory layouts."""
+    """Our training step, or our network without training, against PyTorch's in both its memory layouts."""
     shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
-    theirs = {
+    ours = our_sides.TrainingSide if trains else our_sides.InferenceSide
+    theirs = their_sides.TrainingSide if trains else their_sides.InferenceSide
+    opponents = {
         layout: functools.partial(
-            their_sides.TrainingSide,
-            channels_last=layout == "channels_last",
-            threads=setting.threads,
+            theirs, channels_last=layout == "channels_last", threads=setting.threads
         )
-        for layout in ("contiguous", "channels_last")
+        for layout in LAYOUTS
     }
-    return Row(name, functools.partial(our_sides.TrainingSide, **shape), theirs)
+    what = "training step" if trains else "inference"
+    title = f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}"
+    return Row(name, title, functools.partial(ours, **shape), opponents)
+
+
+def startup_row(name: str, setting: Setting, *, network: str, warm: bool) -> Row:
+    """From the start of a process to the end of its first training step, against PyTorch's."""
+    image_size, batch_size = SIZES[network][0]
+    shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
+    theirs = functools.partial(first_step.TheirStart, threads=setting.threads)
+    cache = "compiled before" if warm else "nothing compiled before"
+    title = f"start to first step, {models.entry(network).title}, {image_size} px, {cache}"
+    ours = functools.partial(first_step.OurStart, **shape, warm=warm)
+    return Row(name, title, ours, {"channels_last": theirs}, unit="starts")
+
+
+def whole_run_row(name: str, setting: Setting) -> Row:
+    """Report C's ten epochs of LeNet-5 on MNIST, start of process to final test, against its own script."""
+    assert setting.data_root is not None, "the row needs MNIST"
+    ours = functools.partial(whole_runs.OurRun, epochs=10, data_root=setting.data_root)
+    theirs = functools.partial(whole_runs.TheirRun, threads=setting.threads)
+    title = "LeNet-5 on MNIST, 10 epochs from start to final test, against report C's script"
+    return Row(name, title, ours, {"the report's script": theirs})
+
+
+def mlp_row(name: str, setting: Setting) -> Row:
+    """Our training step of report A's MLP, scanned, against PyTorch's, eager."""
+    theirs = {
+        words: functools.partial(their_sides.MlpSide, fused=fused, threads=setting.threads)
+        for words, fused in (("eager", False), ("eager, fused SGD", True))
+    }
+    title = "training step, report A's MLP, its 4 points"
+    return Row(name, title, mlp_sides.ScannedSide, theirs, unit="points")
+
+
+def scalar_row(name: str, setting: Setting) -> Row:
+    """The same step against the scalar engine's."""
+    del setting
+    theirs = {"the scalar engine": mlp_sides.ScalarSide}
+    title = "training step, report A's MLP, against our scalar engine"
+    return Row(name, title, mlp_sides.ScannedSide, theirs, needs_torch=False, unit="points")
 
 
 def pipeline_row(name: str, setting: Setting, *, cache: bool) -> Row:
@@ -56,13 +107,15 @@ def pipeline_row(name: str, setting: Setting, *, cache: bool) -> Row:
         )
         for workers in (0, setting.threads)
     }
-    return Row(name, _our_pipeline(setting, cache=cache), theirs)
+    what = "cache against a DataLoader on the same memory map" if cache else JPEG_TITLE
+    return Row(name, f"pipeline: {what}", _our_pipeline(setting, cache=cache), theirs)
 
 
 def own_pipelines_row(name: str, setting: Setting) -> Row:
     """Our batches from the cache against our own from JPEGs: the gain of decoding once."""
     ours, theirs = (_our_pipeline(setting, cache=cache) for cache in (True, False))
-    return Row(name, ours, {"our own JPEG pipeline": theirs}, needs_torch=False)
+    title = "pipeline: our cache against our own JPEG (the gain of decoding once)"
+    return Row(name, title, ours, {"our own JPEG pipeline": theirs}, needs_torch=False)
 
 
 def _our_pipeline(setting: Setting, *, cache: bool) -> functools.partial[our_sides.PipelineSide]:
@@ -76,23 +129,42 @@ def _our_pipeline(setting: Setting, *, cache: bool) -> functools.partial[our_sid
     )
 
 
-def _training(network: str, image_size: int, batch_size: int) -> dict[str, MakeRow]:
-    make = functools.partial(
-        training_row, network=network, image_size=image_size, batch_size=batch_size
-    )
-    return {f"train/{network}/{image_size}/{batch_size}": make}
+def _network_rows() -> dict[str, MakeRow]:
+    """Training step and inference of every network of the registry that takes images."""
+    rows: dict[str, MakeRow] = {}
+    for kind in ("train", "inference"):
+        for network, entry in models.REGISTRY.items():
+            if entry.kind != "image":
+                continue
+            for image_size, batch_size in SIZES.get(network, USUAL_SIZES):
+                rows[f"{kind}/{network}/{image_size}/{batch_size}"] = functools.partial(
+                    network_row,
+                    network=network,
+                    image_size=image_size,
+                    batch_size=batch_size,
+                    trains=kind == "train",
+                )
+    return rows
 
 
 ROWS: Mapping[str, Mapping[str, MakeRow]] = {
-    TRAINING: {
-        **_training("lenet5", 28, 64),
-        **_training("resnet50", 64, 16),
-        **_training("resnet50", 224, 16),
+    CPU: {
+        **_network_rows(),
+        "train/mlp_tanh/4": mlp_row,
+        "train/mlp_tanh/4/scalar_engine": scalar_row,
+        "end_to_end/lenet5": whole_run_row,
     },
     PIPELINE: {
         "pipeline/jpeg_vs_jpeg": functools.partial(pipeline_row, cache=False),
         "pipeline/cache_vs_memmap": functools.partial(pipeline_row, cache=True),
         "pipeline/cache_vs_jpeg": own_pipelines_row,
+    },
+    STARTUP: {
+        f"startup/{network}/{'warm' if warm else 'cold'}": functools.partial(
+            startup_row, network=network, warm=warm
+        )
+        for network in ("lenet5", "resnet50")
+        for warm in (False, True)
     },
 }
 """By suite and name."""
@@ -115,10 +187,12 @@ def choose(suite: str, names: Sequence[str]) -> dict[str, MakeRow]:
 
 
 @contextlib.contextmanager
-def setting(suite: str, images: Path | None, threads: int, screen: Screen) -> Iterator[Setting]:
+def setting(
+    suite: str, images: Path | None, threads: int, screen: Screen, data_root: Path | None = None
+) -> Iterator[Setting]:
     """What a suite's rows take; pipeline rows read `images`, or else drawn JPEGs, removed at the end."""
     if suite != PIPELINE:
-        yield Setting(threads)
+        yield Setting(threads, data_root=data_root)
         return
     with tempfile.TemporaryDirectory(prefix="jaxnets-bench-") as scratch:
         folder = Path(scratch) / "images"

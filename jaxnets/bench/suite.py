@@ -6,6 +6,8 @@ import importlib.metadata
 import time
 from pathlib import Path
 
+from jaxnets import config as recipes
+from jaxnets.app.compare import rate_in_words
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, drift, rows
@@ -45,7 +47,8 @@ def run(suite: str, options: Options) -> Path:
     machine, versions = describe()
     path = options.output or bench_file.default_path(machine, suite, datetime.date.today())
     screen.line("machine", machine)
-    with rows.setting(suite, options.images, cpu_threads(), screen) as setting:
+    root = recipes.data_root(recipes.recipe())
+    with rows.setting(suite, options.images, cpu_threads(), screen, root) as setting:
         for name, make in chosen.items():
             row, busy = make(name, setting), busy_share()
             if busy is not None and busy > BUSY:
@@ -95,15 +98,16 @@ def describe() -> tuple[str, dict[str, str]]:
 
 def in_words(entry: Entry) -> str:
     """A row for a person."""
-    ours = f"{entry['name']}: ours {entry['ours']:,.0f} images/s"
+    unit = entry.get("unit", "images")
+    ours = f"{entry['name']}: ours {rate_in_words(entry['ours'], unit)}"
     if entry["theirs"] is None:
         return f"{ours}; PyTorch is not installed, so nothing is beside it (pip install {TORCH})"
     low, high = entry["range"]
     tuned = entry["ratio_tuned"]
     beside = f", {tuned:.2f} of PyTorch with our allocator setting" if tuned is not None else ""
     return (
-        f"{ours}, {entry['opponent']} {entry['theirs']:,.0f}: ratio {entry['ratio']:.2f} "
-        f"[{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside};"
+        f"{ours}, {entry['opponent']} {rate_in_words(entry['theirs'], unit)}: "
+        f"ratio {entry['ratio']:.2f} [{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside};"
     )
 
 

@@ -14,60 +14,140 @@ ANSWERED, UNTIMED_BATCHES = 8, 8
 """As in our_sides.py, which this process cannot import."""
 
 
-class TrainingSide:
-    """PyTorch's step of SGD with momentum, on normalised float tensors that stay on the device."""
+class NetworkSide:
+    """PyTorch's network with our weights, and the batch as normalised floats that stay on the device."""
 
     def __init__(self, shared: Mapping[str, Any], *, channels_last: bool, threads: int):
         import torch
 
         torch.set_num_threads(threads)
-        self._torch, config, batch = torch, shared["config"], shared["batch"]
+        self.torch, self.config, batch = torch, shared["config"], shared["batch"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         layout = torch.channels_last if channels_last else torch.contiguous_format
         networks = load("networks")
-        self._network = networks.make_network(config.model)
-        networks.load_arrays(self._network, shared["arrays"])
-        self._network.to(device=device, memory_format=layout).train()
+        self.network = networks.make_network(self.config)
+        networks.load_arrays(self.network, shared["arrays"])
+        self.network.to(device=device, memory_format=layout).eval()
         images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).float() / 255
         mean, std = (
             torch.tensor(tuple(values))[:, None, None]
-            for values in (config.data.mean, config.data.std)
+            for values in (self.config.data.mean, self.config.data.std)
         )
-        self._images = ((images - mean) / std).to(device).contiguous(memory_format=layout)
-        self._labels = torch.from_numpy(batch["label"]).long().to(device)
-        self._optimizer = torch.optim.SGD(
-            self._network.parameters(),
-            lr=config.optimizer.learning_rate,
-            momentum=config.optimizer.momentum,
-        )
-        self._loss: Any = None
-        self._clock = Clock(self._take_step, self._wait)
+        self.images = ((images - mean) / std).to(device).contiguous(memory_format=layout)
+        self.labels = torch.from_numpy(batch["label"]).long().to(device)
 
     def answer(self) -> np.ndarray:
         """The initial network's logits of the batch, in full single precision."""
-        torch = self._torch
+        torch, training = self.torch, self.network.training
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
-            logits = self._network.eval()(self._images)
-        self._network.train()
+            logits = self.network.eval()(self.images)
+        self.network.train(training)
         return logits.cpu().numpy()
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+        if self.images.is_cuda:
+            self.torch.cuda.synchronize()
+
+
+class TrainingSide(NetworkSide):
+    """PyTorch's step of SGD with momentum."""
+
+    def __init__(self, shared: Mapping[str, Any], *, channels_last: bool, threads: int):
+        super().__init__(shared, channels_last=channels_last, threads=threads)
+        self.network.train()
+        self._optimizer = self.torch.optim.SGD(
+            self.network.parameters(),
+            lr=self.config.optimizer.learning_rate,
+            momentum=self.config.optimizer.momentum,
+        )
+        self._cross_entropy = load("networks").cross_entropy
+        self._loss: Any = None
+        self._clock = Clock(self.take_step, self.wait)
 
     def measure(self, seconds: float) -> float:
         """Images per second; raises CheckFailedError where the loss is no longer finite."""
-        speed = len(self._images) * self._clock.rate(seconds)
+        speed = len(self.images) * self._clock.rate(seconds)
         if not np.isfinite(self._loss.item()):
             raise CheckFailedError("PyTorch's loss is not finite")
         return speed
 
-    def _take_step(self) -> None:
+    def take_step(self) -> None:
+        """One step; it may still be under way."""
         self._optimizer.zero_grad()
-        self._loss = self._torch.nn.functional.cross_entropy(
-            self._network(self._images), self._labels
-        )
+        outputs = self.network(self.images)
+        self._loss = self._cross_entropy(outputs, self.labels, self.config)
         self._loss.backward()
         self._optimizer.step()
 
+
+class InferenceSide(NetworkSide):
+    """PyTorch's network in inference mode."""
+
+    def __init__(self, shared: Mapping[str, Any], *, channels_last: bool, threads: int):
+        super().__init__(shared, channels_last=channels_last, threads=threads)
+        self._clock = Clock(self._take_step, self.wait)
+
+    def measure(self, seconds: float) -> float:
+        """Images per second."""
+        return len(self.images) * self._clock.rate(seconds)
+
+    def _take_step(self) -> None:
+        with self.torch.inference_mode():
+            self.network(self.images)
+
+
+class MlpSide:
+    """PyTorch's eager step of report A's MLP: SGD on the sum of squared errors, all points at once."""
+
+    def __init__(self, shared: Mapping[str, Any], *, fused: bool, threads: int):
+        import torch
+
+        torch.set_num_threads(threads)
+        self._torch, config = torch, shared["config"]
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        kinds = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+        layers = []
+        for (weight, bias), name in zip(
+            shared["parameters"], config.model.activations, strict=True
+        ):
+            layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+            layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
+            layers += [layer, kinds[name]()]
+        self._network = torch.nn.Sequential(*layers).to(device)
+        self._inputs, self._labels = (
+            torch.tensor(shared[name], dtype=torch.float32, device=device)
+            for name in ("inputs", "labels")
+        )
+        self._optimizer = torch.optim.SGD(
+            self._network.parameters(), lr=config.optimizer.learning_rate, fused=fused
+        )
+        self._clock = Clock(self._take_step, self._wait)
+
+    def answer(self) -> np.ndarray:
+        """The first predictions, then every parameter after one step, neuron by neuron."""
+        torch = self._torch
+        predictions = self._take_step().detach()
+        with torch.no_grad():
+            rows = [
+                torch.cat([layer.weight, layer.bias[:, None]], 1).ravel()
+                for layer in self._network[::2]
+            ]
+        return torch.cat([predictions.ravel(), *rows]).cpu().numpy()
+
+    def measure(self, seconds: float) -> float:
+        """Points per second."""
+        return len(self._inputs) * self._clock.rate(seconds)
+
+    def _take_step(self) -> Any:
+        self._optimizer.zero_grad()
+        outputs = self._network(self._inputs)
+        self._torch.nn.functional.mse_loss(outputs, self._labels, reduction="sum").backward()
+        self._optimizer.step()
+        return outputs
+
     def _wait(self) -> None:
-        if self._images.is_cuda:
+        if self._inputs.is_cuda:
             self._torch.cuda.synchronize()
 
 

@@ -4,6 +4,7 @@ The parent starts `python -m jaxnets.bench.worker` and talks to it over a pipe: 
 side, then one method call after another. Nothing heavy is imported here: a PyTorch side never loads JAX.
 """
 
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from jaxnets.app.allocator import keep_freed_memory
 from jaxnets.errors import JaxnetsError, MachineError
 
 SECONDS_TO_END = 20.0
+PEAK_MEMORY = "peak_memory"
+"""A method that every side has: the largest resident size of its process so far, in bytes."""
 
 
 class Side(Protocol):
@@ -101,9 +104,15 @@ def serve(connection: Connection) -> None:
         side = _reply(connection, lambda: (_make(*connection.recv()), None))
         while side is not None:
             method, arguments = connection.recv()
-            _reply(connection, lambda m=method, a=arguments: (None, getattr(side, m)(*a)))
+            asked = _peak_memory if method == PEAK_MEMORY else getattr(side, method)
+            _reply(connection, lambda f=asked, a=arguments: (None, f(*a)))
     except (EOFError, ConnectionError):
         return
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _make(make: Make, shared: Any) -> Side:

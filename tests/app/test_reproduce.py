@@ -135,6 +135,11 @@ def place(tmp_path: Path, smoke_config: str) -> Place:
         ({"note": "any / thing", "data.root": "/x"}, 0, "lung_resnet-smoke-s0"),
         ({"model.name": "lenet5"}, 0, "lung_resnet-smoke-model.name_lenet5-s0"),
         ({"model.stage_sizes": [1, 2, 1, 1]}, 0, "lung_resnet-smoke-stage_sizes_1x2x1x1-s0"),
+        (
+            {"model.activations": ("tanh", "relu", "tanh")},
+            0,
+            "lung_resnet-smoke-activations_tanhxreluxtanh-s0",
+        ),
         ({"optimizer.learning_rate": 1e-3}, 0, "lung_resnet-smoke-learning_rate0.001-s0"),
         ({"optimizer.nesterov": False}, 0, "lung_resnet-smoke-nesterov_False-s0"),
     ],

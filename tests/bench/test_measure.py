@@ -8,6 +8,7 @@ import pytest
 
 from jaxnets.bench import measure
 from jaxnets.bench.measure import TUNED, Row, check_same, measure_row, summary
+from jaxnets.bench.worker import PEAK_MEMORY
 from jaxnets.errors import CheckFailedError
 
 
@@ -50,6 +51,8 @@ def start(turns: list[tuple[str, bool]]) -> Iterator[Any]:
         def call(self, method: str, *arguments: Any) -> Any:
             if method == "measure":
                 turns.append((self._name, self._keep_memory))
+            if method == PEAK_MEMORY:
+                return 5_000_000
             return getattr(self._side, method)(*arguments)
 
     return Here
@@ -73,7 +76,9 @@ def make_row(*, answer: float = 1.0) -> Row:
         plain, tuned = Side([1.0, 40.0, 80.0, 900.0], answer), Side([1.0] * 4, answer)
         return "channels_last", {False: plain, True: tuned}
 
-    return Row("train/fake", ours, {"contiguous": contiguous, "channels_last": channels_last})
+    return Row(
+        "train/fake", "fake", ours, {"contiguous": contiguous, "channels_last": channels_last}
+    )
 
 
 def test_sides_take_turns_and_ratios_are_of_one_round(start: Any, turns: list) -> None:
@@ -85,7 +90,10 @@ def test_sides_take_turns_and_ratios_are_of_one_round(start: Any, turns: list) -
         ("contiguous", True),
         ("channels_last", True),
     ]
-    assert turns == one_round * 4  # one of them to warm up
+    # One to warm up, then three; the next round begins with the next side.
+    assert turns == [side for n in range(4) for side in one_round[n:] + one_round[:n]]
+    assert entry["title"] == "fake"
+    assert entry["peak_memory"] == dict.fromkeys(entry["images_per_second"], 5_000_000)
     assert entry["name"] == "train/fake"
     assert entry["opponent"] == "channels_last"  # by its median, 80 against 60
     assert (entry["ours"], entry["theirs"], entry["rounds"]) == (100.0, 80.0, 3)
@@ -115,9 +123,10 @@ def test_without_pytorch_ours_stands_alone(start: Any, turns: list) -> None:
 def test_our_own_opponent_has_our_setting_and_no_tuned_ratio(start: Any, turns: list) -> None:
     ours = lambda shared: ("cache", {True: Side([1.0, 30.0, 30.0])})  # noqa: E731
     theirs = lambda shared: ("jpeg", {True: Side([1.0, 10.0, 5.0])})  # noqa: E731
-    row = Row("pipeline/fake", ours, {"jpeg": theirs}, needs_torch=False)
+    row = Row("pipeline/fake", "fake", ours, {"jpeg": theirs}, needs_torch=False)
     entry = measure_row(row, rounds=2, seconds=2.0, pause=0.0, start=start)
-    assert turns == [("cache", True), ("jpeg", True)] * 3
+    one_round = [("cache", True), ("jpeg", True)]
+    assert turns == [*one_round, *one_round[::-1], *one_round]
     assert entry["ratio"] == 4.5
     assert entry["ratio_tuned"] is None
 

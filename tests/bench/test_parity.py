@@ -3,21 +3,22 @@
 import functools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
-from jaxnets.bench import drift, our_sides, rows, their_sides
-from jaxnets.bench.measure import Row, measure_row
+from jaxnets.bench import drift, mlp_sides, our_sides, rows, their_sides
+from jaxnets.bench.measure import Row, check_same, measure_row
 from jaxnets.errors import CheckFailedError
 
 pytestmark = pytest.mark.oracle
 
 
 def lenet_row(ours: type = our_sides.TrainingSide) -> Row:
-    row = rows.choose("training", [])["train/lenet5/28/64"]("train/lenet5/28/64", rows.Setting(1))
+    row = rows.choose("cpu", [])["train/lenet5/28/64"]("train/lenet5/28/64", rows.Setting(1))
     make = functools.partial(ours, network="lenet5", image_size=28, batch_size=4)
-    return Row(row.name, make, row.theirs)
+    return Row(row.name, row.title, make, row.theirs)
 
 
 def test_a_training_row() -> None:
@@ -39,6 +40,25 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         measure_row(lenet_row(jaxnets_test_other.Other), rounds=1, seconds=0.05, pause=0.0)
 
 
+def test_the_mlp_s_row() -> None:
+    row = rows.choose("cpu", ["train/mlp_tanh/4"])["train/mlp_tanh/4"]("mlp", rows.Setting(1))
+    entry = measure_row(row, rounds=1, seconds=0.05, pause=0.0)
+    assert entry["ratio"] > 0
+    assert entry["unit"] == "points"
+    assert set(entry["images_per_second"]) >= {"ours", "eager", "eager, fused SGD"}
+
+
+def test_the_mlp_s_update_counts_and_not_its_predictions_alone() -> None:
+    ours = mlp_sides.ScannedSide(None)
+    shared = ours.share()
+    theirs = their_sides.MlpSide(shared, fused=False, threads=1).answer()
+    check_same("train/mlp_tanh/4", "eager", ours.answer(), theirs)
+    before = np.concatenate([np.column_stack(layer).ravel() for layer in shared["parameters"]])
+    half_a_step = np.concatenate([theirs[:4], (theirs[4:] + before) / 2])
+    with pytest.raises(CheckFailedError, match="is not measured"):
+        check_same("train/mlp_tanh/4", "eager", ours.answer(), half_a_step)
+
+
 @pytest.mark.parametrize("cache", [False, True])
 def test_a_pipeline_row(tmp_path: Path, cache: bool) -> None:
     rows.draw_jpegs(tmp_path / "images", count=30, size=32)
@@ -53,7 +73,9 @@ def test_a_pipeline_row(tmp_path: Path, cache: bool) -> None:
         f"{workers} workers": functools.partial(their_sides.LoaderSide, workers=workers, threads=1)
         for workers in (0, 2)
     }
-    entry = measure_row(Row("pipeline/fake", ours, theirs), rounds=1, seconds=0.05, pause=0.0)
+    entry = measure_row(
+        Row("pipeline/fake", "fake", ours, theirs), rounds=1, seconds=0.05, pause=0.0
+    )
     assert entry["ratio"] > 0
 
 

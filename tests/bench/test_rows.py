@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxnets import models, published
 from jaxnets.app.screen import Screen
 from jaxnets.bench import rows
+from jaxnets.bench.measure import check_same
+from jaxnets.bench.mlp_sides import ScalarSide, ScannedSide
 from jaxnets.bench.our_sides import PipelineSide
 from jaxnets.errors import DataError
 
-SETTING = rows.Setting(threads=2, images=Path("images"))
+SETTING = rows.Setting(threads=2, images=Path("images"), data_root=Path("data"))
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +28,31 @@ def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_row_knows_its_name_and_its_opponents(suite: str, name: str) -> None:
     row = rows.choose(suite, [name])[name](name, SETTING)
     assert row.name == name
+    assert row.title
     expected = {
         "train": {"contiguous", "channels_last"},
+        "inference": {"contiguous", "channels_last"},
+        "train/mlp_tanh": {"eager", "eager, fused SGD"},
         "pipeline": {"0 workers", "2 workers"},
+        "startup": {"channels_last"},
+        "end_to_end": {"the report's script"},
     }
     if row.needs_torch:
-        assert set(row.theirs) == expected[name.split("/")[0]]
+        kind, network = name.split("/")[:2]
+        assert set(row.theirs) == expected.get(f"{kind}/{network}", expected[kind])
 
 
-def test_the_first_rows_are_there() -> None:
-    assert list(rows.ROWS["training"]) == [
-        "train/lenet5/28/64",
-        "train/resnet50/64/16",
-        "train/resnet50/224/16",
-    ]
+def test_every_network_that_takes_images_has_its_rows() -> None:
+    names = list(rows.ROWS["cpu"])
+    for network, entry in models.REGISTRY.items():
+        kinds = {name.split("/")[0] for name in names if name.split("/")[1] == network}
+        if entry.kind == "image":
+            assert {"train", "inference"} <= kinds
+    assert {f"train/resnet50/{size}/16" for size in (64, 128, 224)} < set(names)
+    assert {"train/mlp_tanh/4", "train/mlp_tanh/4/scalar_engine"} < set(names)
+
+
+def test_the_pipelines_rows_are_there() -> None:
     assert list(rows.ROWS["pipeline"]) == [
         "pipeline/jpeg_vs_jpeg",
         "pipeline/cache_vs_memmap",
@@ -89,6 +103,21 @@ def test_a_given_folder_is_read_and_nothing_is_left_in_or_beside_it(jpegs: Path)
     ]
 
 
+def test_our_mlp_and_the_scalar_engine_answer_as_report_a_prints() -> None:
+    ours = ScannedSide(None)
+    theirs = ScalarSide(ours.share())
+    answers = ours.answer(), theirs.answer()
+    printed = published.document("mlp_tanh")["micrograd"]
+    updated = [each["value"] for each in printed["updated_parameters"]]
+    for answer, tolerance in zip(answers, (1e-6, 1e-7), strict=True):  # from weights in float32
+        np.testing.assert_allclose(
+            answer, [*printed["predictions"], *updated], rtol=0, atol=tolerance
+        )
+    check_same("train/mlp_tanh/4", "the scalar engine", *answers)
+    assert ours.measure(0.01) > 0
+    assert theirs.measure(0.01) > 0
+
+
 def test_training_rows_draw_no_images() -> None:
-    with rows.setting("training", None, 2, Screen(quiet=True)) as setting:
+    with rows.setting("cpu", None, 2, Screen(quiet=True)) as setting:
         assert setting.images is None

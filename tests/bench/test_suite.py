@@ -25,7 +25,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
         sides = {"ours": [2.0] * options["rounds"]}
         if options["with_theirs"]:
             sides["contiguous"] = [1.0] * options["rounds"]
-        return summary(row.name, sides)
+        return {**summary(row.name, sides), "unit": row.unit}
 
     @contextlib.contextmanager
     def setting(*_: Any) -> Iterator[rows.Setting]:
@@ -33,7 +33,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
 
     fakes = {
         name: lambda name, setting: Row(
-            name, int, {"contiguous": int}, needs_torch=name != "train/b"
+            name, name, int, {"contiguous": int}, needs_torch=name != "train/b"
         )
         for name in NAMES
     }
@@ -54,7 +54,17 @@ def test_rows_are_measured_and_written(tmp_path: Path, measured: list, capsys: A
     assert measured[0][1] == {"rounds": 6, "seconds": 0.5, "with_theirs": True}
     content = json.loads(path.read_text())
     assert [row["name"] for row in content["rows"]] == NAMES
-    assert "train/a: ours 2 images/s, contiguous 1: ratio 2.00" in capsys.readouterr().out
+    assert "train/a: ours 2 images/s, contiguous 1 images/s: ratio 2.00" in capsys.readouterr().out
+
+
+def test_what_is_counted_is_told(
+    tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    make = lambda name, setting: Row(name, "MLP", int, {"eager": int}, unit="points")  # noqa: E731
+    monkeypatch.setattr(rows, "ROWS", {"training": {"train/mlp": make}})
+    suite.run("training", suite.Options(output=tmp_path / "bench.json"))
+    assert "train/mlp: ours 2 points/s" in capsys.readouterr().out
+    assert json.loads((tmp_path / "bench.json").read_text())["rows"][0]["unit"] == "points"
 
 
 def test_a_row_is_chosen_by_name(tmp_path: Path, measured: list) -> None:

@@ -1,0 +1,24 @@
+"""Puts the tables of results/ into README: python scripts/compare.py [--check]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxnets.app import command, compare
+from jaxnets.errors import ConfigError
+
+README = flags.DEFINE_string("readme", "README.md", "The page that holds the tables.")
+RESULTS = flags.DEFINE_string("results", "results", "Where results are kept.")
+CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit 7 where the page shows others.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses nothing itself: flags in, one call."""
+    if arguments:
+        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    compare.compare(Path(README.value), Path(RESULTS.value), check=CHECK.value)
+
+
+if __name__ == "__main__":
+    command.execute(main)

@@ -1,0 +1,136 @@
+"""README's tables: what they show, the newest measurement of each row, and when they are out of date."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxnets.app import compare
+from jaxnets.errors import CheckFailedError, ConfigError
+
+PAGE = """# A page
+
+<!-- results -->
+old
+<!-- end of results -->
+
+between
+
+<!-- bench -->
+<!-- end of bench -->
+after
+"""
+ROW = {
+    "name": "train/resnet50/64/16",
+    "title": "training step, ResNet-50",
+    "unit": "images",
+    "ours": 95.2,
+    "theirs": 80.0,
+    "ratio": 1.19,
+    "ratio_tuned": 1.02,
+    "range": [1.1, 1.3],
+    "rounds": 5,
+}
+RESULT = {
+    "name": "lung_resnet:scratch",
+    "entry": "A/resnet50",
+    "model": "resnet50",
+    "data": "lc25000_lung",
+    "split": "random",
+    "image_size": 96,
+    "epochs": 10,
+    "seed": 0,
+    "test_accuracy": 0.9787,
+    "test_interval": [0.972, 0.984],
+    "tests": {"clean": {"loss": 0.1}},
+    "complete": True,
+}
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    (tmp_path / "page.md").write_text(PAGE)
+    return tmp_path / "page.md"
+
+
+def keep(folder: Path, name: str, **changes: Any) -> None:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "result.json").write_text(json.dumps({**RESULT, **changes}))
+
+
+def measured(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:
+    (folder / "bench").mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "versions": {"jax": "0.10.2", "python": "3"}, "rows": rows}
+    (folder / "bench" / file).write_text(json.dumps(content))
+
+
+def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    keep(results, "b-run", seed=1)
+    keep(results, "a-run")
+    keep(results, "unfinished", complete=False)
+    measured(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
+    with pytest.raises(CheckFailedError, match=r"scripts/compare\.py") as refusal:
+        compare.compare(page, results, check=True)
+    assert refusal.value.exit_code == 7
+    assert page.read_text() == PAGE
+    compare.compare(page, results)
+    compare.compare(page, results, check=True)
+    text = page.read_text()
+    assert text.startswith("# A page\n\n<!-- results -->\n| network |")
+    assert text.endswith("<!-- end of bench -->\nafter\n")
+    assert "\n\nbetween\n\n" in text
+    assert "old" not in text
+    lines = [line for line in text.splitlines() if "ResNet-50, 96 px" in line]
+    assert [line.rsplit("`", 2)[1] for line in lines] == ["a-run", "b-run"]
+    assert "| 97.9 % [97.2, 98.4] | 98 % (report A) |" in lines[0]
+    assert "LEAKY" in lines[0]
+    assert "| training step, ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |" in text
+    assert "2 cores; jax 0.10.2:" in text
+
+
+def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
+    other = {**ROW, "name": "other", "title": "other", "ratio": None, "unit": "points"}
+    measured(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
+    measured(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
+    measured(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
+    (tmp_path / "bench" / "drift.json").write_text("{}")
+    text = compare.bench_tables(tmp_path / "bench")
+    ratios = [line.split("|")[3].split()[0] for line in text.splitlines() if "ResNet" in line]
+    assert ratios == ["3.00", "2.00"]
+    assert "| other | 95 points/s |  |  |" in text
+
+
+def test_a_regression_is_told_by_its_loss(tmp_path: Path) -> None:
+    none = {"test_accuracy": None, "test_interval": None, "image_size": None}
+    keep(tmp_path, "mlp", model="mlp", data="points", split="official", entry="A/mlp_tanh", **none)
+    assert "| official | loss 0.1 |  | `mlp` |" in compare.results_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rate", "unit", "told"),
+    [
+        (12345.6, "images", "12,346 images/s"),
+        (1.234, "images", "1.2 images/s"),
+        (0.125, "starts", "8.0 s"),
+    ],
+)
+def test_rates_in_words(rate: float, unit: str, told: str) -> None:
+    assert compare.rate_in_words(rate, unit) == told
+
+
+def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--readme=PAGE"):
+        compare.compare(tmp_path / "none.md", tmp_path)
+    page.write_text("no marks")
+    with pytest.raises(ConfigError, match="<!-- results -->"):
+        compare.compare(page, tmp_path)
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "m-2026-01-01.json").write_text("[]")
+    with pytest.raises(ConfigError, match="is no bench file"):
+        compare.bench_tables(tmp_path / "bench")
+
+
+def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
+    compare.compare(repository / "README.md", repository / "results", check=True)
