@@ -1,11 +1,17 @@
 """Batch normalisation with PyTorch's semantics."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+PIXELS = (0, 1, 2)
+"""The axes of [B, H, W, C] that a channel's statistics are taken over."""
+
+Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class BatchNorm(nn.Module):
@@ -30,30 +36,70 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels, self.dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, self.dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, self.dtype)
-        if train and not self.is_initializing():
-            mean, var, count = self._batch_statistics(x.astype(self.dtype))
-            unbiased = lax.stop_gradient(var) * (count / (count - 1))
-            running_mean.value += self.momentum * (lax.stop_gradient(mean) - running_mean.value)
-            running_var.value += self.momentum * (unbiased - running_var.value)
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        y = (x.astype(self.dtype) - mean) * factor + bias
-        return y.astype(self.compute_dtype or self.dtype)
-
-    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array, int]:
-        """Mean [C], biased variance [C], and the number of values a channel, over the axis too.
-
-        Two passes: the one-pass form (mean of squares less square of mean) cancels.
-        """
-        count = x.size // x.shape[-1]
-        mean = x.mean(axis=(0, 1, 2))
-        if self.axis_name is not None:
-            count *= lax.axis_size(self.axis_name)
-            mean = lax.pmean(mean, self.axis_name)
+        out = self.compute_dtype or self.dtype
+        if not train or self.is_initializing():
+            factor = scale * lax.rsqrt(running_var.value + self.epsilon)
+            return ((x.astype(self.dtype) - running_mean.value) * factor + bias).astype(out)
+        count = _count(x, self.axis_name)
         if count < 2:
             raise ValueError("batch normalisation needs more than one value a channel to train on")
-        var = jnp.square(x - mean).mean(axis=(0, 1, 2))
-        if self.axis_name is not None:
-            var = lax.pmean(var, self.axis_name)
-        return mean, var, count
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, self.axis_name)
+        unbiased = var * (count / (count - 1))
+        running_mean.value += self.momentum * (mean - running_mean.value)
+        running_var.value += self.momentum * (unbiased - running_var.value)
+        return y.astype(out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalised [B, H, W, C], and the batch's mean and biased variance [C], in the type of `scale`.
+
+    The statistics carry no gradient of their own. The gradient of the rest is written out: JAX's own reads
+    the images once more, for a sum that is zero. It has reverse mode only, of any order.
+    """
+    return _forward(x, scale, bias, epsilon, axis_name)[0]
+
+
+def _forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Saved]:
+    values = x.astype(scale.dtype)
+    mean = _mean(values, axis_name)
+    # Two passes: the one-pass form (mean of squares less square of mean) cancels.
+    var = _mean(jnp.square(values - mean), axis_name)
+    deviation = lax.rsqrt(var + epsilon)
+    return ((values - mean) * (scale * deviation) + bias, mean, var), (x, scale, mean, deviation)
+
+
+def _backward(
+    epsilon: float,
+    axis_name: str | None,
+    saved: Saved,
+    gradients: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    del epsilon
+    x, scale, mean, deviation = saved
+    gradient, *_ = gradients
+    normalized = (x.astype(scale.dtype) - mean) * deviation
+    sums = gradient.sum(axis=PIXELS), (gradient * normalized).sum(axis=PIXELS)
+    # A device's own sums are its share of the parameters' gradient; the images' takes those of all.
+    of_all = sums if axis_name is None else lax.psum(sums, axis_name)
+    shift, tilt = (each / _count(x, axis_name) for each in of_all)
+    x_gradient = (scale * deviation) * (gradient - shift - normalized * tilt)
+    return x_gradient.astype(x.dtype), sums[1], sums[0]
+
+
+batch_norm.defvjp(_forward, _backward)
+
+
+def _mean(values: jax.Array, axis_name: str | None) -> jax.Array:
+    mean = values.mean(axis=PIXELS)
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+
+def _count(x: jax.Array, axis_name: str | None) -> int:
+    """Values a channel, on all devices of the axis."""
+    count = x.size // x.shape[-1]
+    return count if axis_name is None else count * lax.axis_size(axis_name)

@@ -1,11 +1,15 @@
 """Batch normalisation by hand: output, running statistics, refusals."""
 
+import functools
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnets.ops import BatchNorm
+from jaxnets.ops.normalization import batch_norm
 
 
 @pytest.mark.usefixtures("x64")
@@ -44,3 +48,50 @@ def test_one_value_a_channel_is_refused() -> None:
     variables = layer.init(jax.random.key(0), x, train=False)
     with pytest.raises(ValueError, match="more than one value"):
         layer.apply(variables, x, train=True, mutable=["batch_stats"])
+
+
+def _plain(x, scale, bias):
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) / jnp.sqrt(var + 1e-3) * scale + bias
+
+
+def _arguments(dtype) -> tuple[np.ndarray, ...]:
+    generator = np.random.default_rng(0)
+    shapes = ((3, 4, 5, 2), (2,), (2,), (3, 4, 5, 2))
+    return tuple(generator.normal(1.0, 2.0, shape).astype(dtype) for shape in shapes)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_written_gradient_is_that_of_the_plain_form_to_second_order() -> None:
+    *arguments, cotangent = _arguments(np.float64)
+
+    def value(function, *arguments):
+        return jnp.sum(jnp.sin(function(*arguments)) * cotangent)
+
+    ours = functools.partial(value, lambda *a: batch_norm(*a, 1e-3, None)[0])
+    plain = functools.partial(value, _plain)
+
+    def tilted_gradient(function, *arguments):
+        gradient = jax.grad(function, (0, 1, 2))(*arguments)
+        return sum(jnp.sum(jnp.cos(each)) for each in gradient)
+
+    for of in (lambda f: f, lambda f: functools.partial(tilted_gradient, f)):
+        mine, other = (jax.grad(of(f), (0, 1, 2))(*arguments) for f in (ours, plain))
+        chex.assert_trees_all_close(mine, other, rtol=1e-10, atol=1e-12)
+
+
+def test_it_maps_and_rematerialises() -> None:
+    x, scale, bias, _ = _arguments(np.float32)
+    function = lambda x: batch_norm(x, scale, bias, 1e-3, None)[0].sum(axis=-1)  # noqa: E731
+    stacked = jnp.stack([x, 2 * x])
+    np.testing.assert_allclose(jax.vmap(function)(stacked)[1], function(2 * x), rtol=1e-5)
+    gradient = lambda f: jax.grad(lambda x: jnp.sum(f(x) ** 2))(x)  # noqa: E731
+    chex.assert_trees_all_close(
+        gradient(jax.checkpoint(function)), gradient(function), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_statistics_carry_no_gradient() -> None:
+    x, scale, bias, _ = _arguments(np.float32)
+    gradient = jax.grad(lambda x: sum(map(jnp.sum, batch_norm(x, scale, bias, 1e-3, None)[1:])))(x)
+    assert not gradient.any()
