@@ -25,6 +25,10 @@ def main(arguments: Sequence[str]) -> None:
     train_flags = ["--allow_different_bits"] if ALLOW_DIFFERENT_BITS.value else []
     if not command.KEEP_MEMORY.value:
         train_flags.append("--nokeep_memory")
+    if not command.KERNELS.value:
+        train_flags.append("--nokernels")
+    if command.KERNELS_FOLDER.value:
+        train_flags.append(f"--kernels_folder={command.KERNELS_FOLDER.value}")
     options = reproduce.Options(
         runs=Path(RUNS.value),
         results=Path(RESULTS.value),

@@ -4,6 +4,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -19,12 +20,21 @@ SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code a
 KEEP_MEMORY = flags.DEFINE_bool(
     "keep_memory", True, "Keep freed memory (glibc): faster steps on CPUs, for a lasting peak."
 )
+KERNELS = flags.DEFINE_bool(
+    "kernels", True, "Use the C++ kernels on CPUs, where scripts/build_kernels.py has built them."
+)
+KERNELS_FOLDER = flags.DEFINE_string(
+    "kernels_folder", None, "Where they are built and looked for (~/.cache/jaxnets/kernels)."
+)
+COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", "auto", "Folder of compiled programs; auto, or none."
+)
 HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG_PREFIX = "--config."
 FAULT = 1
 
 
-def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
+def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True) -> NoReturn:
     """Parses the flags, calls `main` with the arguments that are no flags, and exits.
 
     What has a known cause is one line on standard error and the exit code of its class; anything else is
@@ -39,6 +49,9 @@ def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
         arguments = _parse(sys.argv)
         if KEEP_MEMORY.value:
             keep_freed_memory()
+        _keep_compiled()
+        if KERNELS.value and with_kernels:
+            _enable_kernels()
         main(arguments[1:])
     except JaxnetsError as error:
         _leave(str(error), error.exit_code)
@@ -63,6 +76,11 @@ def execute(main: Callable[[Sequence[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
+def kernels_folder() -> Path:
+    """--kernels_folder, else the one in the user's cache folder."""
+    return Path(KERNELS_FOLDER.value or Path.home() / ".cache" / "jaxnets" / "kernels")
+
+
 def recipe(holder: flags.FlagHolder[Any]) -> tuple[str, dict[str, Any]]:
     """The config file, `PATH` or `PATH:VARIANT`, that --config names, and the --config.FIELD values.
 
@@ -72,6 +90,18 @@ def recipe(holder: flags.FlagHolder[Any]) -> tuple[str, dict[str, Any]]:
         raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
     flag = flags.FLAGS[holder.name]
     return config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
+
+
+def _keep_compiled() -> None:
+    from jaxnets.app import compilation_cache  # a wrong flag need not wait for JAX
+
+    compilation_cache.enable(COMPILATION_CACHE.value)
+
+
+def _enable_kernels() -> None:
+    from jaxnets.ops.kernels import build, load  # --help need not wait for the layers
+
+    load.enable(build.library_path(kernels_folder()))
 
 
 def _help() -> str:

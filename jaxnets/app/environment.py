@@ -12,6 +12,8 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from jaxnets.ops.kernels.load import Kernels, in_use
+
 BITS_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 
@@ -43,19 +45,30 @@ def hardware() -> str:
     return f"{jax.device_count()} {kind}"
 
 
-def lowering() -> str:
-    """Which form of `jaxnets.ops` the programs are compiled to here."""
-    return "cpu: by shape" if jax.default_backend() == "cpu" else "lax"
+def lowering(config: config_dict.ConfigDict) -> str:
+    """Which form of `jaxnets.ops` the recipe's programs are compiled to here."""
+    if jax.default_backend() != "cpu":
+        return "lax"
+    kernels = _kernels(config)
+    return "cpu: by shape" if kernels is None else f"cpu: C++ kernels, {kernels.instructions}"
 
 
-def bits(*, data_path: str) -> dict[str, Any]:
+def _kernels(config: config_dict.ConfigDict) -> Kernels | None:
+    """The C++ kernels, where this process has them and the recipe computes in what they are made for."""
+    computes_in = config.model.compute_dtype or config.model.dtype
+    return in_use() if computes_in == "float32" else None
+
+
+def bits(*, config: config_dict.ConfigDict, data_path: str) -> dict[str, Any]:
     """What the bits of a run depend on, beside its recipe and its data."""
+    kernels = _kernels(config) if jax.default_backend() == "cpu" else None
     return {
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
-        "lowering": lowering(),
+        "lowering": lowering(config),
+        **({} if kernels is None else {"kernels": kernels.library}),
         "data_path": data_path,
         "processor": _processor()
         if jax.default_backend() == "cpu"

@@ -8,7 +8,7 @@ from jaxnets.ops.convolution import convolution
 from jaxnets.ops.initializers import BY_STYLE, Initialization, kaiming_normal_fan_out
 from jaxnets.ops.layers import Conv, Dense
 from jaxnets.ops.normalization import BatchNorm
-from jaxnets.ops.pooling import global_average_pool, max_pool
+from jaxnets.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 
 __all__ = [
     "BY_STYLE",
@@ -16,8 +16,10 @@ __all__ = [
     "Conv",
     "Dense",
     "Initialization",
+    "average_pool",
     "convolution",
     "global_average_pool",
+    "global_max_pool",
     "kaiming_normal_fan_out",
     "max_pool",
 ]

@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnets.ops.convolution import Padding, Pair, convolution
+from jaxnets.ops.convolution import convolution
 from jaxnets.ops.initializers import BiasInitializer, Initializer
+from jaxnets.ops.windows import Padding, Pair
 
 
 class Conv(nn.Module):

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnets.ops.kernels import normalization as in_cpp
+from jaxnets.ops.lowering import Lowering, kernels_of
+
 PIXELS = (0, 1, 2)
 """The axes of [B, H, W, C] that a channel's statistics are taken over."""
 
@@ -21,6 +24,7 @@ class BatchNorm(nn.Module):
     takes the unbiased batch variance, the output the biased one. With `axis_name` the batch is that of
     all devices on the axis (torch.nn.SyncBatchNorm). Variables: params/scale, params/bias [C];
     batch_stats/mean, batch_stats/var [C]. Raises ValueError where training sees one value a channel.
+    The C++ kernels take its sums where the batch is one device's.
     """
 
     epsilon: float = 1e-5
@@ -28,6 +32,7 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     compute_dtype: Any = None
+    lowering: Lowering = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -43,11 +48,26 @@ class BatchNorm(nn.Module):
         count = _count(x, self.axis_name)
         if count < 2:
             raise ValueError("batch normalisation needs more than one value a channel to train on")
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon, self.axis_name)
+        y, mean, var = self._by_batch(x, scale, bias)
         unbiased = var * (count / (count - 1))
         running_mean.value += self.momentum * (mean - running_mean.value)
         running_var.value += self.momentum * (unbiased - running_var.value)
         return y.astype(out)
+
+    def _by_batch(
+        self, x: jax.Array, scale: jax.Array, bias: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        kernels = kernels_of(self.lowering)
+
+        def in_jax(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            return batch_norm(*arrays, self.epsilon, self.axis_name)
+
+        def for_cpu(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            return in_cpp.batch_norm(*arrays, self.epsilon, kernels)
+
+        if kernels is None or self.axis_name is not None or not in_cpp.can_normalize(x, scale):
+            return in_jax(x, scale, bias)
+        return lax.platform_dependent(x, scale, bias, cpu=for_cpu, default=in_jax)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

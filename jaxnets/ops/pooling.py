@@ -1,14 +1,16 @@
 """Pooling, with PyTorch's padding (never counted, never chosen), ties and NaN."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.ops.convolution import Lowering, Padding, Pair
+from jaxnets.ops import by_taps
+from jaxnets.ops.kernels import pooling as in_cpp
+from jaxnets.ops.lowering import Lowering, kernels_of
+from jaxnets.ops.windows import Padding, Pair, output_size
 
 
 def max_pool(
@@ -21,22 +23,56 @@ def max_pool(
 ) -> jax.Array:
     """The largest value under each window: [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.max_pool2d.
 
-    Padding counts as minus infinity. The gradient goes to the first of equal values. On CPUs the forward
-    pass notes which tap was largest, since XLA's select-and-scatter is 30 times slower than that note.
+    Padding counts as minus infinity. The gradient goes to the first of equal values. Forms for CPUs have
+    gradients of any order; forward mode (`jvp`) is refused by JAX and needs `lowering="reference"`.
     """
     reference = functools.partial(_reference, window=window, strides=strides, padding=padding)
-    if lowering == "reference":
+    size = x.shape[1:3]
+    empty = 0 in x.shape or min(output_size(size, window, strides, padding)) < 1
+    if lowering == "reference" or empty:
         return reference(x)
+    kernels = kernels_of(lowering)
 
     def for_cpu(x: jax.Array) -> jax.Array:
-        return _by_taps(x, x.shape[1:3], window, strides, padding)
+        if kernels is not None and in_cpp.can_pool(x, window, padding):
+            return in_cpp.max_pool(x, size, window, strides, padding, kernels)
+        return by_taps.max_pool(x, size, window, strides, padding)
 
     return lax.platform_dependent(x, cpu=for_cpu, default=reference)
+
+
+def average_pool(
+    x: jax.Array,
+    window: Pair,
+    *,
+    strides: Pair,
+    padding: Padding = ((0, 0), (0, 0)),
+    count_include_pad: bool = True,
+) -> jax.Array:
+    """The mean under each window: [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.avg_pool2d.
+
+    Padding is zeros, which count as pixels, or are left out of the mean where not `count_include_pad`.
+    """
+    total = _sums(x, window, strides, padding)
+    if count_include_pad:
+        return total / (window[0] * window[1])
+    return total / _sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype), window, strides, padding)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
     """The mean over all pixels: [B, H, W, C] -> [B, C]."""
     return x.mean(axis=(1, 2))
+
+
+def global_max_pool(x: jax.Array) -> jax.Array:
+    """The largest of all pixels, [B, H, W, C] -> [B, C], as torch.amax: equals share the gradient."""
+    return x.max(axis=(1, 2))
+
+
+def _sums(x: jax.Array, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
+    zero = np.array(0, x.dtype)  # concrete, so that JAX knows the reduction to be a sum
+    edges = ((0, 0), *padding, (0, 0))
+    return lax.reduce_window(x, zero, lax.add, (1, *window, 1), (1, *strides, 1), edges)
 
 
 def _reference(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
@@ -48,60 +84,3 @@ def _reference(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -
         (1, *strides, 1),
         ((0, 0), *padding, (0, 0)),
     )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _by_taps(
-    x: jax.Array, size: tuple[int, ...], window: Pair, strides: Pair, padding: Padding
-) -> jax.Array:
-    return _forward(x, size, window, strides, padding)[0]
-
-
-def _forward(
-    x: jax.Array, size: tuple[int, ...], window: Pair, strides: Pair, padding: Padding
-) -> tuple[jax.Array, jax.Array]:
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
-    height, width = (
-        (size - extent) // stride + 1
-        for size, extent, stride in zip(padded.shape[1:3], window, strides, strict=True)
-    )
-    taps = [
-        padded[
-            :,
-            row : row + (height - 1) * strides[0] + 1 : strides[0],
-            column : column + (width - 1) * strides[1] + 1 : strides[1],
-        ]
-        for row, column in itertools.product(range(window[0]), range(window[1]))
-    ]
-    largest, chosen = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
-    for number, tap in enumerate(taps[1:], 1):
-        # `>` keeps the first of equals; a NaN wins over what came before it, as in PyTorch.
-        larger = (tap > largest) | jnp.isnan(tap)
-        largest = jnp.where(larger, tap, largest)
-        chosen = jnp.where(larger, jnp.int8(number), chosen)
-    return largest, chosen
-
-
-def _backward(
-    size: tuple[int, ...],
-    window: Pair,
-    strides: Pair,
-    padding: Padding,
-    chosen: jax.Array,
-    gradient: jax.Array,
-) -> tuple[jax.Array]:
-    zero = jnp.zeros((), gradient.dtype)
-    total = jnp.zeros((gradient.shape[0], *size, gradient.shape[-1]), gradient.dtype)
-    for number, corner in enumerate(itertools.product(range(window[0]), range(window[1]))):
-        edges = [(0, 0, 0)]
-        for place, pad, extent, target, stride in zip(
-            corner, padding, gradient.shape[1:3], size, strides, strict=True
-        ):
-            first = place - pad[0]
-            edges.append((first, target - (first + (extent - 1) * stride + 1), stride - 1))
-        share = jnp.where(chosen == number, gradient, zero)
-        total = total + lax.pad(share, zero, [*edges, (0, 0, 0)])
-    return (total,)
-
-
-_by_taps.defvjp(_forward, _backward)

@@ -1,90 +1,166 @@
-"""The form for CPUs against the reference and against numpy, over shapes, strides and paddings."""
+"""Every form of the convolution against numpy, over shapes, strides and paddings."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from jaxnets.bench.oracles import load
 from jaxnets.ops import convolution
+from jaxnets.ops.kernels.load import Kernels
+from jaxnets.ops.lowering import Lowering
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
+STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
+oracle = load("windows")
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple, tuple]:
-    kernel = (draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 3, 7])))
+def shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple]:
+    """Shapes of x and of a kernel, strides and padding."""
+    window = (draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 3, 7])))
     padding = (draw(PADS), draw(PADS))
-    strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     # Sides on both sides of the thresholds at which the form changes.
-    height = draw(st.integers(max(1, kernel[0] - sum(padding[0])), 20))
-    width = draw(st.integers(max(1, kernel[1] - sum(padding[1])), 20))
-    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
-    x = generator.normal(size=(2, height, width, 3))
-    return x, generator.normal(size=(*kernel, 3, 4)), strides, padding
+    height = draw(st.integers(max(1, window[0] - sum(padding[0])), 20))
+    width = draw(st.integers(max(1, window[1] - sum(padding[1])), 20))
+    channels = draw(st.sampled_from([1, 3, 6, 17, 64])), draw(st.sampled_from([1, 6, 16, 33, 65]))
+    return (2, height, width, channels[0]), (*window, *channels), draw(STRIDES), padding
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _with_gradients(x, kernel, strides, padding, lowering):
-    def function(x, kernel):
-        return convolution(x, kernel, strides=strides, padding=padding, lowering=lowering)
+def _draw(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.normal(size=shape).astype(dtype) for shape in shapes]
 
+
+def _with_gradients(
+    x: jax.Array, kernel: jax.Array, cotangent: jax.Array, lowering: Lowering, **options: Any
+) -> tuple[jax.Array, ...]:
+    function = functools.partial(convolution, lowering=lowering, **options)
     y, pull = jax.vjp(function, x, kernel)
-    return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+    return y, *pull(cotangent)
 
 
 @pytest.mark.usefixtures("x64")
-class TestAgainstReference:
-    @settings(max_examples=25, deadline=None)
-    @given(cases())
-    def test_forward_and_gradients(self, case: tuple) -> None:
-        x, kernel, strides, padding = case
-        ours = _with_gradients(x, kernel, strides, padding, "auto")
-        theirs = _with_gradients(x, kernel, strides, padding, "reference")
-        for mine, other in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-10)
+@settings(max_examples=6, deadline=None)
+@given(shapes())
+@example(((2, 9, 9, 16), (1, 1, 16, 33), (2, 2), ((0, 0), (0, 0))))  # products
+@example(((5, 17, 17, 1), (5, 5, 1, 6), (1, 1), ((0, 0), (0, 0))))  # LeNet-5's first layer
+@example(((8, 12, 12, 64), (1, 1, 64, 64), (1, 1), ((0, 0), (0, 0))))  # a product of many pixels
+def test_every_form_is_right(
+    kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple]
+) -> None:
+    x_shape, kernel_shape, strides, padding = case
+    options = {"strides": strides, "padding": padding}
+    y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
+    x, kernel, cotangent = _draw(x_shape, kernel_shape, y_shape)
+    exact = oracle.convolution(x, kernel, cotangent, **options)
 
-    def test_values_by_hand(self) -> None:
-        x = np.arange(9.0).reshape(1, 3, 3, 1)
-        kernel = np.array([[1.0, 0.0], [0.0, -1.0]]).reshape(2, 2, 1, 1)
-        np.testing.assert_array_equal(convolution(x, kernel)[0, :, :, 0], [[-4, -4], [-4, -4]])
+    forms = ("reference", "by_shape", *kernels)
 
-    def test_second_derivatives(self) -> None:
-        generator = np.random.default_rng(0)
-        x, kernel = generator.normal(size=(2, 5, 5, 2)), generator.normal(size=(3, 3, 2, 2))
+    @jax.jit
+    def all_forms(x, kernel, cotangent):
+        singles = [_with_gradients(x, kernel, cotangent, form, **options) for form in forms]
+        double = (a.astype(jnp.float64) for a in (x, kernel, cotangent))
+        return singles, _with_gradients(*double, "by_shape", **options)
 
-        def energy(x, lowering):
-            return jnp.sum(convolution(x, kernel, lowering=lowering) ** 3)
-
-        slope = lambda lowering: jax.grad(  # noqa: E731
-            lambda x: jnp.sum(jax.grad(energy)(x, lowering) ** 2)
-        )
-        np.testing.assert_allclose(slope("auto")(x), slope("reference")(x), rtol=1e-9)
-
-    def test_vmap_and_remat(self) -> None:
-        generator = np.random.default_rng(0)
-        xs, kernel = generator.normal(size=(3, 2, 5, 5, 2)), generator.normal(size=(3, 3, 2, 2))
-        by_one = np.stack([convolution(x, kernel) for x in xs])
-        np.testing.assert_allclose(
-            jax.vmap(lambda x: convolution(x, kernel))(xs), by_one, rtol=1e-12
-        )
-        loss = lambda x: jnp.sum(convolution(x, kernel) ** 2)  # noqa: E731
-        np.testing.assert_allclose(
-            jax.grad(jax.checkpoint(loss))(xs[0]), jax.grad(loss)(xs[0]), rtol=1e-12
-        )
+    singles, double = all_forms(x, kernel, cotangent)
+    for form, results in zip(forms, singles, strict=True):
+        for name, ours, expected in zip(("y", "by x", "by kernel"), results, exact, strict=True):
+            error = np.abs(ours - expected).max()
+            assert error <= 1e-5 * np.abs(expected).max(), (form, name)
+    for ours, expected in zip(double, exact, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_forward_mode_has_the_reference_form() -> None:
+def test_values_by_hand() -> None:
+    x = np.arange(9.0).reshape(1, 3, 3, 1)
+    kernel = np.array([[1.0, 0.0], [0.0, -1.0]]).reshape(2, 2, 1, 1)
+    np.testing.assert_array_equal(convolution(x, kernel)[0, :, :, 0], [[-4, -4], [-4, -4]])
+
+
+@pytest.fixture(params=["by_shape", "kernels"])
+def lowering(request: pytest.FixtureRequest) -> Lowering:
+    """The two forms for CPUs."""
+    return request.getfixturevalue("kernels")[-1] if request.param == "kernels" else "by_shape"
+
+
+def _energy(kernel: jax.Array, lowering: Lowering) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: jnp.sum(jnp.sin(convolution(x, kernel, padding=PADDING, lowering=lowering)))
+
+
+PADDING = ((1, 1), (1, 1))
+
+
+def test_second_derivatives(lowering: Lowering) -> None:
+    x, kernel, direction = _draw((2, 5, 5, 2), (3, 3, 2, 2), (2, 5, 5, 2))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def curvatures(lowering):
+        slope = jax.grad(_energy(kernel, lowering))
+        reverse_over_reverse = jax.grad(lambda x: jnp.vdot(slope(x), direction))(x)
+        forward_over_reverse = jax.jvp(slope, (x,), (direction,))[1]
+        by_kernel = jax.grad(lambda k: jnp.vdot(jax.grad(_energy(k, lowering))(x), direction))
+        return reverse_over_reverse, forward_over_reverse, by_kernel(kernel)
+
+    for ours, expected in zip(curvatures(lowering), curvatures("reference"), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vmap_and_remat(lowering: Lowering) -> None:
+    xs, kernels = _draw((3, 2, 5, 5, 2), (3, 3, 3, 2, 2))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def mapped(lowering):
+        slopes = jax.vmap(lambda x, k: jax.grad(jax.checkpoint(_energy(k, lowering)))(x))
+        same_kernel = jax.vmap(lambda x: jax.grad(_energy(kernels[0], lowering))(x))
+        return slopes(xs, kernels), same_kernel(xs)
+
+    one_by_one = [jax.grad(_energy(k, "reference"))(x) for x, k in zip(xs, kernels, strict=True)]
+    both, same_kernel = mapped(lowering)
+    np.testing.assert_allclose(both, one_by_one, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(same_kernel[0], one_by_one[0], rtol=1e-4, atol=1e-5)
+
+
+def test_scan_and_donation(lowering: Lowering) -> None:
+    x, kernel = _draw((2, 6, 6, 4), (3, 3, 4, 4))
+
+    def steps(x, lowering):
+        step = lambda x, _: (convolution(x, kernel / 4, padding=PADDING, lowering=lowering), None)  # noqa: E731
+        return jax.lax.scan(step, x, length=3)[0]
+
+    donated = jax.jit(steps, static_argnums=1, donate_argnums=0)
+    given = jnp.asarray(x)
+    np.testing.assert_allclose(
+        donated(given, lowering), steps(x, "reference"), rtol=1e-4, atol=1e-5
+    )
+    assert given.is_deleted()
+
+
+def test_forward_mode_is_refused_and_has_the_reference_form(lowering: Lowering) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(functools.partial(convolution, kernel=kernel, lowering=lowering), (x,), (x,))
     function = functools.partial(convolution, kernel=kernel, lowering="reference")
-    _, tangent = jax.jvp(function, (x,), (x,))
-    np.testing.assert_allclose(tangent, 9.0)
+    np.testing.assert_allclose(jax.jvp(function, (x,), (x,))[1], 9.0)
 
 
-def test_a_program_for_gpus_holds_the_plain_convolution() -> None:
+def test_a_program_for_gpus_holds_the_plain_convolution(lowering: Lowering) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
-    lowered = jax.jit(convolution).trace(x, kernel).lower(lowering_platforms=("cuda",))
-    assert "stablehlo.convolution" in lowered.as_text()
+    traced = jax.jit(functools.partial(convolution, lowering=lowering)).trace(x, kernel)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.convolution" in text
+    assert "custom_call" not in text
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 2), (2, 4, 4, 0), (2, 2, 2, 2)])
+def test_what_is_empty_stays_empty(lowering: Lowering, shape: tuple[int, ...]) -> None:
+    kernel = jnp.ones((3, 3, shape[-1], 5))
+    expected = convolution(jnp.ones(shape), kernel, lowering="reference")
+    ours = convolution(jnp.ones(shape), kernel, lowering=lowering)
+    np.testing.assert_array_equal(ours, expected)

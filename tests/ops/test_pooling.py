@@ -1,4 +1,7 @@
-"""Max pooling: values, ties, NaN and gradients."""
+"""Pooling: values, padding, ties, NaN and gradients."""
+
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -7,32 +10,92 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxnets.ops import global_average_pool, max_pool
+from jaxnets.bench.oracles import load
+from jaxnets.ops import average_pool, global_average_pool, global_max_pool, max_pool
+from jaxnets.ops.kernels.load import Kernels
+from jaxnets.ops.lowering import Lowering
 
 
-@pytest.mark.usefixtures("x64")
-@settings(max_examples=15, deadline=None)
+oracle = load("windows")
+PADDED = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+
+
+def _with_gradient(
+    x: jax.Array, window: tuple[int, int], cotangent: jax.Array, lowering: Lowering, **options: Any
+) -> tuple[jax.Array, jax.Array]:
+    y, pull = jax.vjp(lambda x: max_pool(x, window, lowering=lowering, **options), x)
+    return y, *pull(cotangent)
+
+
+@settings(max_examples=8, deadline=None)
 @given(
     window=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     pad=st.integers(0, 1),
     size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    channels=st.sampled_from([1, 3, 16, 21]),
     seed=st.integers(0, 1000),
 )
-def test_both_forms_agree_on_values_full_of_ties(window, strides, pad, size, seed) -> None:
+def test_every_form_is_right_on_values_full_of_ties_and_nan(
+    kernels, window, strides, pad, size, channels, seed
+) -> None:
     pad = min(pad, min(window) - 1)
-    padding = ((pad, pad), (pad, pad))
-    x = np.random.default_rng(seed).integers(0, 3, size=(2, *size, 2)).astype(float)
+    options = {"strides": strides, "padding": ((pad, pad), (pad, pad))}
+    generator = np.random.default_rng(seed)
+    x = generator.integers(0, 3, size=(2, *size, channels)).astype(np.float32)
+    holes = np.where(generator.random(x.shape) < 0.1, np.float32(np.nan), x)
+    y_shape = oracle.output_shape(x.shape, window, channels, **options)
+    cotangent = generator.normal(size=y_shape).astype(np.float32)
 
-    def with_gradient(lowering):
-        pool = lambda x: max_pool(  # noqa: E731
-            x, window, strides=strides, padding=padding, lowering=lowering
-        )
-        y, pull = jax.vjp(pool, x)
-        return y, pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))[0]
+    @jax.jit
+    def all_forms(x, holes):
+        cases = [(x, "reference"), *((v, f) for f in ("by_shape", *kernels) for v in (x, holes))]
+        return [_with_gradient(v, window, cotangent, form, **options) for v, form in cases]
 
-    for mine, other in zip(with_gradient("auto"), with_gradient("reference"), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-12)
+    exact, exact_with_holes = (oracle.max_pool(v, window, cotangent, **options) for v in (x, holes))
+    reference, *others = all_forms(x, holes)
+    expected = [exact, *(len(others) // 2 * [exact, exact_with_holes])]
+    for ours, (y, by_x) in zip([reference, *others], expected, strict=True):
+        np.testing.assert_array_equal(ours[0], y)
+        np.testing.assert_allclose(ours[1], by_x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(params=["by_shape", "kernels"])
+def lowering(request: pytest.FixtureRequest) -> Lowering:
+    """The two forms for CPUs."""
+    return request.getfixturevalue("kernels")[-1] if request.param == "kernels" else "by_shape"
+
+
+def test_transformations(lowering: Lowering) -> None:
+    xs, direction = np.random.default_rng(0).normal(size=(2, 3, 1, 5, 5, 2)).astype(np.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(lowering):
+        energy = lambda x: jnp.sum(max_pool(x, (3, 3), lowering=lowering, **PADDED) ** 3)  # noqa: E731
+        slope = jax.grad(jax.checkpoint(energy))
+        curvature = jax.jvp(slope, (xs[0],), (direction[0],))[1]
+        again = jax.grad(lambda x: jnp.vdot(slope(x), direction[0]))(xs[0])
+        return jax.vmap(slope)(xs), curvature, again
+
+    for ours, expected in zip(derivatives(lowering), derivatives("reference"), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_forward_mode_is_refused_and_has_the_reference_form(lowering: Lowering) -> None:
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    pool = functools.partial(max_pool, window=(2, 2), strides=(2, 2))
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(functools.partial(pool, lowering=lowering), (x,), (x,))
+    _, tangent = jax.jvp(functools.partial(pool, lowering="reference"), (x,), (x,))
+    np.testing.assert_array_equal(tangent[0, :, :, 0], [[5, 7], [13, 15]])
+
+
+def test_what_is_minus_infinity_has_a_gradient(kernels: tuple[Kernels, ...]) -> None:
+    x = jnp.full((1, 3, 3, 1), -jnp.inf)
+    pool = lambda x: max_pool(x, (3, 3), lowering=kernels[-1], **PADDED)  # noqa: E731
+    y, pull = jax.vjp(pool, x)
+    assert jnp.isneginf(y).all()
+    assert pull(jnp.ones_like(y))[0].sum() == 4  # none goes to the padding
 
 
 def test_the_gradient_goes_to_the_first_of_equals() -> None:
@@ -56,3 +119,20 @@ def test_global_average() -> None:
     np.testing.assert_allclose(
         global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)), [[3.0, 4.0]]
     )
+
+
+@pytest.mark.parametrize(("counted", "corner"), [(True, (1 + 2 + 4 + 5) / 9), (False, 3.0)])
+def test_padding_is_in_the_average_or_not(counted: bool, corner: float) -> None:
+    x = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    pooled = average_pool(
+        x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), count_include_pad=counted
+    )
+    assert pooled.shape == (1, 2, 2, 1)
+    np.testing.assert_allclose(pooled[0, 0, 0, 0], corner, rtol=1e-6)
+
+
+def test_equal_values_share_the_gradient_of_the_global_maximum() -> None:
+    x = jnp.array([1.0, 3.0, 3.0, 2.0]).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(global_max_pool(x), [[3.0]])
+    gradient = jax.grad(lambda x: global_max_pool(x).sum())(x)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 0.5], [0.5, 0]])

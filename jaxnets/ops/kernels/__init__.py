@@ -1,0 +1,7 @@
+"""Convolution and max pooling for CPUs in C++: optional, built on the machine that uses them.
+
+`python scripts/build_kernels.py` compiles source/ against the headers of the installed jaxlib. Scripts call
+`load.enable` once when they start; from then on the operations of `jaxnets.ops` take these kernels on CPUs,
+in single precision. Where there is no library nothing changes: the forms in JAX give the same results to
+rounding.
+"""

@@ -1,0 +1,144 @@
+"""Compiling source/ into a library, with the C++ compiler of the machine."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.ffi
+import jaxlib
+
+from jaxnets.errors import MachineError
+
+SOURCE = Path(__file__).parent / "source"
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-pthread")
+COMMON = ("parallel.cc", "convolution.cc", "pooling.cc", "normalization.cc")
+"""Compiled once, for any CPU of the architecture."""
+TILES = "tiles.cc"
+"""Compiled once for each set of instructions."""
+GLUE = "ffi.cc"
+SHOWN = 200
+"""Characters of a compiler's complaint that an error repeats."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiles:
+    """How tiles.cc is compiled for a set of instructions."""
+
+    table: str
+    lanes: int
+    registers: int
+    flags: tuple[str, ...] = ()
+
+
+def tiles() -> tuple[Tiles, ...]:
+    """Those of this architecture; which of them a CPU can run is asked when the library is loaded."""
+    machine = platform.machine().lower()
+    if machine not in ("x86_64", "amd64"):
+        return (Tiles("kPortable", 4, 32 if machine in ("aarch64", "arm64") else 16),)
+    avx2 = ("-mavx2", "-mfma")
+    avx512 = (*avx2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")))
+    return (
+        Tiles("kPortable", 4, 16),
+        Tiles("kAvx2", 8, 16, avx2),
+        Tiles("kAvx512", 16, 32, (*avx512, "-mprefer-vector-width=512")),
+    )
+
+
+def library_path(folder: Path) -> Path:
+    """The library in `folder` for these sources, this jaxlib and this architecture, built or not.
+
+    It holds the forms for every set of instructions of the architecture, so the CPU is not in its name.
+    """
+    digest = hashlib.sha256(repr((FLAGS, tiles())).encode())
+    for path in sorted(SOURCE.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    version, machine = jaxlib.__version__, platform.machine()
+    return folder / f"kernels-jaxlib{version}-{machine}-{digest.hexdigest()[:12]}.so"
+
+
+def find_compiler(name: str | None = None) -> str:
+    """The path of a C++ compiler; raises MachineError where there is none."""
+    if sys.platform == "win32":
+        raise MachineError("the kernels are for Linux and macOS: go on without, they are optional")
+    for candidate in (name,) if name else COMPILERS:
+        if path := shutil.which(candidate):
+            return path
+    looked_for = name or ", ".join(COMPILERS)
+    raise MachineError(
+        f"no C++ compiler ({looked_for}): install one (apt install g++, xcode-select --install), "
+        "or go on without: the kernels are optional"
+    )
+
+
+def build(folder: Path, compiler: str | None = None) -> Path:
+    """Compiles and links the library that `library_path` names, anew where it is there already.
+
+    Raises MachineError where there is no compiler, it refuses the sources, or the folder cannot be written.
+    """
+    path, command = library_path(folder), find_compiler(compiler)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            link(command, compile_all(command, Path(scratch), FLAGS), path)
+    except OSError as error:
+        raise MachineError(
+            f"{folder} cannot be written ({error.strerror}): choose another --kernels_folder"
+        ) from error
+    return path
+
+
+def compile_all(compiler: str, folder: Path, flags: Sequence[str]) -> list[Path]:
+    """Compiles every source into an object in `folder`, as many at a time as there are cores.
+
+    All but ffi.o are without JAX: a C++ program of one's own can call them.
+    """
+    commands = []
+    for form in tiles():
+        defines = (
+            f"-DJAXNETS_TILES={form.table}",
+            f"-DJAXNETS_LANES={form.lanes}",
+            f"-DJAXNETS_REGISTERS={form.registers}",
+        )
+        commands.append([*flags, *form.flags, *defines, TILES, folder / f"{form.table}.o"])
+    headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_JAXLIB="{jaxlib.__version__}"')
+    commands.append([*flags, *headers, GLUE, folder / "ffi.o"])
+    commands += [[*flags, name, folder / name.replace(".cc", ".o")] for name in COMMON]
+
+    def compile_one(command: list[str | Path]) -> Path:
+        *options, source, target = command
+        _run([compiler, *map(str, options), "-c", str(SOURCE / source), "-o", str(target)])
+        return Path(target)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compile_one, commands))
+
+
+def link(compiler: str, objects: Sequence[Path], path: Path) -> None:
+    """Links objects into the library `path`, under another name first: nobody loads half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _run([compiler, "-shared", "-pthread", *map(str, objects), "-o", str(temporary)])
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+    first = next((line for line in lines if "error" in line), lines[0])
+    raise MachineError(
+        f"{command[0]} refused the kernels ({first[:SHOWN]}): GCC 11 or Clang 14 is needed; "
+        "choose another --compiler, or go on without: the kernels are optional"
+    )

@@ -1,0 +1,105 @@
+"""Loading a built library, and which one this process uses."""
+
+import ctypes
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+
+from jaxnets.errors import MachineError
+
+INSTRUCTIONS = ("portable", "AVX2", "AVX-512")
+"""In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
+FUNCTIONS = (
+    *("convolution", "input_gradient", "kernel_gradient"),
+    *("max_pool", "max_pool_gradient"),
+    *("moments", "moment_products"),
+)
+MEND = "python scripts/build_kernels.py builds it anew, --nokernels goes on without"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """The functions of a loaded library, in the form for one set of instructions.
+
+    `library` is the beginning of the sha256 of its bytes: what the bits of a result depend on.
+    """
+
+    library: str
+    instructions: str
+
+    def call(
+        self, function: str, results: Any, *arrays: jax.Array, geometry: Sequence[int] = ()
+    ) -> Any:
+        """Calls one of FUNCTIONS; `results` are its shapes and types, `geometry` what ffi.cc says."""
+        # One call for each example under vmap: correct, and nothing of ours maps over images.
+        target = jax.ffi.ffi_call(
+            _target(self.library, function), results, vmap_method="sequential"
+        )
+        return target(
+            *arrays,
+            geometry=np.array(geometry, np.int64),
+            instructions=np.int32(INSTRUCTIONS.index(self.instructions)),
+        )
+
+
+def load(path: Path) -> tuple[Kernels, ...]:
+    """Registers a library's functions with JAX; its forms that this CPU can run, the fastest last.
+
+    Raises MachineError where it cannot be loaded or was built for another jaxlib.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+        built_for = library.jaxnets_jaxlib
+        functions = {name: getattr(library, f"jaxnets_{name}") for name in FUNCTIONS}
+    except (OSError, AttributeError) as error:
+        raise MachineError(f"{path} cannot be loaded ({error}): {MEND}") from error
+    built_for.restype = ctypes.c_char_p
+    version = built_for().decode()
+    if version != jaxlib.__version__:
+        raise MachineError(
+            f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {MEND}"
+        )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    for name, function in functions.items():
+        jax.ffi.register_ffi_target(_target(digest, name), jax.ffi.pycapsule(function))
+    return tuple(
+        Kernels(digest, instructions)
+        for number, instructions in enumerate(INSTRUCTIONS)
+        if library.jaxnets_supports(number)
+    )
+
+
+# The one variable of the package that changes. What it mirrors is no value that could be handed down: a
+# library is loaded, and its functions are registered with JAX, for the process and until its end, and every
+# layer of every network would have to pass on what is the same for all of them. It is set by `enable` alone,
+# which scripts call once before anything is traced; a program that was traced before keeps its form.
+_in_use: Kernels | None = None
+
+
+def enable(path: Path) -> Kernels | None:
+    """Has this process use a library, in its fastest form; None, and nothing done, where there is none.
+
+    Raises MachineError where there is one that cannot be used.
+    """
+    global _in_use
+    if not path.is_file():
+        return None
+    _in_use = load(path)[-1]
+    return _in_use
+
+
+def in_use() -> Kernels | None:
+    """The kernels that `enable` chose; None where it was not called or found none."""
+    return _in_use
+
+
+def _target(library: str, function: str) -> str:
+    # With the digest: JAX refuses a second library's function of the same name.
+    return f"jaxnets_{library}_{function}"

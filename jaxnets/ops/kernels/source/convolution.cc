@@ -1,0 +1,233 @@
+#include "convolution.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <vector>
+
+namespace jaxnets {
+namespace {
+
+constexpr Index kTilesInPiece = 32;
+constexpr Index kPiecesForThread = 4;    // so that one that is late does not keep the others
+constexpr Index kSmallKernel = 1 << 15;  // floats that are packed sooner than other threads wake
+constexpr Index kSmallMap = 256;         // pixels of a map on which the images of a place go together
+constexpr Index kFewChannels = 16;       // less than that, and taps side by side are read as one
+
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+struct Free {
+  void operator()(float* floats) const { std::free(floats); }
+};
+using Floats = std::unique_ptr<float[], Free>;
+
+Floats allocate(Index count) {
+  const std::size_t bytes = static_cast<std::size_t>(ceil_div(count, 16)) * 64;
+  void* floats = std::aligned_alloc(64, std::max<std::size_t>(bytes, 64));
+  if (floats == nullptr) throw std::bad_alloc();
+  return Floats(static_cast<float*>(floats));
+}
+
+// A Reach and the tables that it points to.
+struct Map {
+  Reach reach;
+  std::vector<Index> row_offset, column_offset;
+  Floats padded;
+
+  void point() {
+    reach.row_offset = row_offset.data();
+    reach.column_offset = column_offset.data();
+  }
+  bool has_padding() const {
+    const auto outside = [](Index offset) { return offset == kOutside; };
+    return std::any_of(row_offset.begin(), row_offset.end(), outside) ||
+           std::any_of(column_offset.begin(), column_offset.end(), outside);
+  }
+};
+
+// Along one side, at [tap][pixel]: the offset of what the forward pass reads.
+std::vector<Index> forward_offsets(Index taps, Index pixels, Index stride, Index pad, Index size, Index step) {
+  std::vector<Index> offsets(taps * pixels);
+  for (Index tap = 0; tap < taps; tap++)
+    for (Index pixel = 0; pixel < pixels; pixel++) {
+      const Index at = pixel * stride + tap - pad;
+      offsets[tap * pixels + pixel] = 0 <= at && at < size ? at * step : kOutside;
+    }
+  return offsets;
+}
+
+// Likewise of what the input gradient reads: the output pixel that met this pixel at this tap.
+std::vector<Index> gradient_offsets(Index taps, Index pixels, Index stride, Index pad, Index size, Index step) {
+  std::vector<Index> offsets(taps * pixels);
+  for (Index tap = 0; tap < taps; tap++)
+    for (Index pixel = 0; pixel < pixels; pixel++) {
+      const Index at = pixel + pad - tap;
+      const bool met = at >= 0 && at % stride == 0 && at / stride < size;
+      offsets[tap * pixels + pixel] = met ? at / stride * step : kOutside;
+    }
+  return offsets;
+}
+
+// Rows or columns, those of one phase of the stride together: they meet the same taps.
+std::vector<Index> by_phase(Index size, Index stride, Index pad) {
+  std::vector<Index> order(size);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [=](Index a, Index b) { return (a + pad) % stride < (b + pad) % stride; });
+  return order;
+}
+
+// x as the forward pass and the kernel gradient read it. Taps side by side are contiguous in memory where no
+// padding comes between; where channels are few, rows are copied with their padding, to have them so.
+Map input_map(const Convolution& s, const float* x, Pool& pool) {
+  Map map;
+  const Index reached = (s.out_columns - 1) * s.stride_across + s.kernel_columns;
+  const bool inside = s.pad_left == 0 && reached <= s.columns;
+  const bool joins = s.kernel_columns > 1 && (inside || s.channels < kFewChannels);
+  Index width = s.columns, pad = s.pad_left;
+  if (joins && !inside) {
+    map.padded = allocate(s.images * s.rows * reached * s.channels);
+    float* padded = map.padded.get();
+    const Index count = std::min(s.columns, reached - s.pad_left) * s.channels, size = reached * s.channels;
+    for_each(pool, s.images, [&, padded](Index image) {
+      for (Index row = image * s.rows; row < (image + 1) * s.rows; row++) {
+        float* to = padded + row * size;
+        std::fill(to, to + size, 0.0f);
+        if (count > 0)
+          std::memcpy(to + s.pad_left * s.channels, x + row * s.columns * s.channels, count * sizeof(float));
+      }
+    });
+    x = padded, width = reached, pad = 0;
+  }
+  map.reach.source = x;
+  map.reach.image_stride = s.rows * width * s.channels;
+  map.reach.images = s.images, map.reach.rows = s.out_rows, map.reach.columns = s.out_columns;
+  map.reach.taps_down = s.kernel_rows, map.reach.taps_across = joins ? 1 : s.kernel_columns;
+  map.reach.run = joins ? s.kernel_columns * s.channels : s.channels;
+  map.row_offset = forward_offsets(s.kernel_rows, s.out_rows, s.stride_down, s.pad_top, s.rows, width * s.channels);
+  map.column_offset =
+      forward_offsets(map.reach.taps_across, s.out_columns, s.stride_across, pad, width, s.channels);
+  map.point();
+  return map;
+}
+
+// Vectors across a tile: as few as possible are wasted, and wide tiles are better.
+Index width_of(Index channels, const Tiles& tiles) {
+  const Index vectors = ceil_div(channels, tiles.lanes);
+  Index best = tiles.widest;
+  for (Index width = tiles.widest; width > 0; width--)
+    if (ceil_div(vectors, width) * width < ceil_div(vectors, best) * best) best = width;
+  return best * tiles.lanes;
+}
+
+// Runs a correlation whose kernel is packed by pack(block, tap, panel).
+template <typename Pack>
+void run(Correlation& pass, const Tiles& tiles, Pool& pool, Pack pack) {
+  const Reach& reach = pass.reach;
+  const Index taps = reach.taps_down * reach.taps_across, panel = reach.run * pass.width;
+  const Index blocks = ceil_div(pass.channels, pass.width);
+  const Floats panels = allocate(blocks * taps * panel);
+  const auto pack_piece = [&](Index i) { pack(i / taps, i % taps, panels.get() + i * panel); };
+  if (blocks * taps * panel <= kSmallKernel)
+    for (Index i = 0; i < blocks * taps; i++) pack_piece(i);
+  else
+    for_each(pool, blocks * taps, pack_piece);
+  const Floats zeros = allocate(reach.run);
+  std::fill(zeros.get(), zeros.get() + reach.run, 0.0f);
+  pass.panels = panels.get();
+  pass.zeros = zeros.get();
+
+  const Index pixels = tiles.pixels[pass.width / tiles.lanes];
+  const Index count = ceil_div(reach.images * reach.rows * reach.columns, pixels);
+  const Index wanted = kPiecesForThread * pool.threads();
+  const Index size = std::clamp<Index>(count * blocks / wanted, 1, kTilesInPiece);
+  const Index pieces = ceil_div(count, size);
+  // Block by block: its panels stay in a core's own cache while the pixels pass by.
+  for_each(pool, pieces * blocks, [&](Index i) {
+    const Index block = i / pieces, tile = i % pieces * size;
+    tiles.correlate(pass, tile, std::min(tile + size, count), block, block + 1);
+  });
+}
+
+}  // namespace
+
+void forward(const Convolution& s, const float* x, const float* kernel, float* y, const Tiles& tiles, Pool& pool) {
+  const Map map = input_map(s, x, pool);
+  const std::vector<Index> rows = by_phase(s.out_rows, 1, 0), columns = by_phase(s.out_columns, 1, 0);
+  Correlation pass = {};
+  pass.reach = map.reach;
+  pass.row_order = rows.data(), pass.column_order = columns.data();
+  pass.images_innermost = map.has_padding() && s.out_rows * s.out_columns <= kSmallMap;
+  pass.width = width_of(s.out_channels, tiles);
+  pass.out = y, pass.channels = s.out_channels;
+  const Index run_length = map.reach.run;
+  run(pass, tiles, pool, [&](Index block, Index tap, float* panel) {
+    tiles.pack(kernel + tap * run_length * s.out_channels, run_length, s.out_channels, block * pass.width,
+               pass.width, panel);
+  });
+}
+
+void input_gradient(const Convolution& s, const float* kernel, const float* y_gradient, float* x_gradient,
+                    const Tiles& tiles, Pool& pool) {
+  Map map;
+  map.reach.source = y_gradient;
+  map.reach.image_stride = s.out_rows * s.out_columns * s.out_channels;
+  map.reach.images = s.images, map.reach.rows = s.rows, map.reach.columns = s.columns;
+  map.reach.taps_down = s.kernel_rows, map.reach.taps_across = s.kernel_columns;
+  map.reach.run = s.out_channels;
+  map.row_offset = gradient_offsets(s.kernel_rows, s.rows, s.stride_down, s.pad_top, s.out_rows,
+                                    s.out_columns * s.out_channels);
+  map.column_offset = gradient_offsets(s.kernel_columns, s.columns, s.stride_across, s.pad_left, s.out_columns,
+                                       s.out_channels);
+  map.point();
+  const std::vector<Index> rows = by_phase(s.rows, s.stride_down, s.pad_top);
+  const std::vector<Index> columns = by_phase(s.columns, s.stride_across, s.pad_left);
+  Correlation pass = {};
+  pass.reach = map.reach;
+  pass.row_order = rows.data(), pass.column_order = columns.data();
+  pass.images_innermost = s.rows * s.columns <= kSmallMap;
+  pass.width = width_of(s.channels, tiles);
+  pass.out = x_gradient, pass.channels = s.channels;
+  run(pass, tiles, pool, [&](Index block, Index tap, float* panel) {
+    tiles.pack_exchanged(kernel + tap * s.channels * s.out_channels, s.channels, s.out_channels,
+                         block * pass.width, pass.width, panel);
+  });
+}
+
+void kernel_gradient(const Convolution& s, const float* x, const float* y_gradient, float* kernel_gradient,
+                     const Tiles& tiles, Pool& pool) {
+  // Each group costs memory as large as the kernel, written and read again: as many as there are pixels for.
+  constexpr Index kPiecesWanted = 12, kPixelsAtLeast = 512, kFloatsAtMost = 1 << 20;
+  const Map map = input_map(s, x, pool);
+  const Index taps = map.reach.taps_down * map.reach.taps_across;
+  const Index size = taps * map.reach.run * s.out_channels;
+  const Index pixels = s.images * s.out_rows * s.out_columns;
+  KernelGradient pass = {};
+  pass.reach = map.reach;
+  pass.gradient = y_gradient, pass.channels = s.out_channels;
+  pass.width = width_of(s.out_channels, tiles);
+  const Index blocks = ceil_div(s.out_channels, pass.width);
+  const Index most = std::max<Index>(std::min(pixels / kPixelsAtLeast, kFloatsAtMost / size), 1);
+  const Index wanted = std::min(ceil_div(kPiecesWanted, blocks), most);
+  pass.pixels_per_group = ceil_div(pixels, wanted);
+  const Index groups = ceil_div(pixels, pass.pixels_per_group);
+  // Parting the taps changes no sum, so it may follow the threads; but each part reads all pixels again.
+  const Index parts = std::min(ceil_div(kPiecesForThread * pool.threads(), blocks * groups), taps);
+  const Floats sums = allocate(groups > 1 ? groups * size : 0);
+  pass.sums = groups > 1 ? sums.get() : kernel_gradient;
+  for_each(pool, blocks * groups * parts, [&](Index i) {
+    const Index part = i % parts, group = i / parts % groups, block = i / parts / groups;
+    tiles.kernel_gradient(pass, group, block, taps * part / parts, taps * (part + 1) / parts);
+  });
+  if (groups == 1) return;
+  constexpr Index kFloatsInPiece = 1 << 14;
+  for_each(pool, ceil_div(size, kFloatsInPiece), [&](Index i) {
+    tiles.add_groups(sums.get(), groups, size, i * kFloatsInPiece, std::min((i + 1) * kFloatsInPiece, size),
+                     kernel_gradient);
+  });
+}
+
+}  // namespace jaxnets

@@ -1,0 +1,25 @@
+"""Builds the C++ kernels for CPUs: python scripts/build_kernels.py [--compiler=g++]."""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from jaxnets.app import command
+from jaxnets.errors import ConfigError
+from jaxnets.ops.kernels import build, load
+
+COMPILER = flags.DEFINE_string("compiler", None, "None takes $CXX, else c++, g++ or clang++.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Flags in, one call."""
+    if arguments:
+        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    compiler = COMPILER.value or os.environ.get("CXX")
+    path = build.build(command.kernels_folder(), compiler)
+    print(f"{path}: {', '.join(form.instructions for form in load.load(path))}")
+
+
+if __name__ == "__main__":
+    command.execute(main, with_kernels=False)  # what is there may be what is to be mended

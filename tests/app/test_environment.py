@@ -1,0 +1,30 @@
+"""What is said of the kernels, and what the bits of a run are said to depend on."""
+
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets.app import environment
+from jaxnets.ops.kernels.load import Kernels
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({}, "cpu: C++ kernels, AVX2"),
+        ({"dtype": "float64"}, "cpu: by shape"),
+        ({"compute_dtype": "bfloat16"}, "cpu: by shape"),
+        ({"dtype": "float64", "compute_dtype": "float32"}, "cpu: C++ kernels, AVX2"),
+    ],
+)
+def test_kernels_are_named_where_they_are_used(
+    monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], told: str
+) -> None:
+    config = recipes.recipe()
+    config.model.update(overrides)
+    assert environment.lowering(config) == "cpu: by shape"
+    monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
+    assert environment.lowering(config) == told
+    bits = environment.bits(config=config, data_path="memory")
+    assert bits["lowering"] == told
+    # A library that was built anew may sum in another order: its bytes are among the conditions.
+    assert bits.get("kernels") == ("0123456789ab" if "C++" in told else None)
