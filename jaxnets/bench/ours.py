@@ -21,8 +21,8 @@ from jaxnets.training.state import TrainState
 from jaxnets.training.step import TrainStep, make_train_step
 
 CHANNELS = {"lenet5": 1}
-CLASSES = {"lenet5": 10}
-"""By network, as the reports have them: MNIST's digits; three kinds of tissue in colour elsewhere."""
+CLASSES = {"lenet5": 10, "alexnet": 10}
+"""By network, as the reports have them: digits, CIFAR-10; three kinds of tissue in colour elsewhere."""
 MLP_CONFIG = Path(__file__).parents[2] / "configs" / "mlp_tanh.py"
 
 

@@ -23,6 +23,7 @@ PIPELINE_BATCH = 32
 JPEG_TITLE = f"JPEG against a DataLoader on JPEG, {IMAGE_SIZE} px"
 SIZES: Mapping[str, Sequence[tuple[int, int]]] = {
     "lenet5": ((28, 64),),
+    "alexnet": ((32, 64),),
     "resnet50": ((64, 16), (128, 16), (224, 16)),
 }
 """(image size, batch size) of the CPU's rows, by network; others have `USUAL_SIZES`."""

@@ -11,7 +11,8 @@ from ml_collections import config_dict
 
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
-from jaxnets.models import inception_v1, inception_v3, resnet
+from jaxnets.models import alexnet, inception_v1, inception_v3, resnet
+from jaxnets.models.alexnet import AlexNet
 from jaxnets.models.densenet import DenseNet
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
 from jaxnets.models.inception_v1 import InceptionV1
@@ -43,6 +44,11 @@ def _lenet5(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module
     del config
     shared.pop("axis_name")  # it has no batch statistics
     return LeNet5(**shared)
+
+
+def _alexnet(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
+    shared.pop("axis_name")  # it has no batch statistics
+    return AlexNet(variant=config.variant or alexnet.POOL3, **shared)
 
 
 def _resnet50(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -89,6 +95,7 @@ def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
 
 REGISTRY = {
     "lenet5": Entry("LeNet-5", _lenet5, smallest=16),
+    "alexnet": Entry("AlexNet", _alexnet, smallest=15, variants=tuple(alexnet.VARIANTS)),
     "resnet50": Entry("ResNet-50", _resnet50, smallest=32, variants=tuple(resnet.VARIANTS)),
     "inception_v1": Entry(
         "Inception v1",

@@ -40,6 +40,8 @@ class Case:
 NO_DROPOUT = {"auxiliary_dropout": 0.0}
 CASES = {
     "lenet5": Case("lenet5", 28, 8),
+    "alexnet pool3": Case("alexnet", 32, 4),
+    "alexnet pool2": Case("alexnet", 32, 4, {"variant": "pool2"}),
     "narrow resnet": Case("resnet50", 64, 4, {"stage_sizes": (1, 1, 1, 1), "width": 8}),
     "resnet50": Case("resnet50", 64, 4),
     "resnet50 224": Case("resnet50", 224, 2),

@@ -45,6 +45,11 @@ def _lenet5(config: config_dict.ConfigDict) -> torch.nn.Module:
     return load("lenet5").LeNet5(config.model.num_classes)
 
 
+def _alexnet(config: config_dict.ConfigDict) -> torch.nn.Module:
+    model = config.model
+    return load("alexnet").AlexNet(model.variant or "pool3", model.num_classes, model.dropout)
+
+
 def _resnet50(config: config_dict.ConfigDict) -> torch.nn.Module:
     model = config.model
     return load("resnet").resnet(model.num_classes, tuple(model.stage_sizes), model.width)
@@ -100,6 +105,7 @@ def _densenet121(config: config_dict.ConfigDict) -> torch.nn.Module:
 
 NETWORKS = {
     "lenet5": _lenet5,
+    "alexnet": _alexnet,
     "resnet50": _resnet50,
     "inception_v1": _inception_v1,
     "inception_v3": _inception_v3,

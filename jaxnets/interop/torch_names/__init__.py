@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from jaxnets.interop.torch_names import (
+    alexnet,
     densenet,
     inception_resnet_v2,
     inception_v1,
@@ -28,6 +29,7 @@ class TorchNames(NamedTuple):
 BY_NETWORK: Mapping[str, TorchNames] = MappingProxyType(
     {
         "lenet5": TorchNames(lenet.module_name, lenet.FLATTENED),
+        "alexnet": TorchNames(alexnet.module_name, alexnet.FLATTENED),
         "resnet50": TorchNames(resnet.module_name),
         "inception_v1": TorchNames(inception_v1.module_name, inception_v1.FLATTENED),
         "inception_v3": TorchNames(inception_v3.module_name),
