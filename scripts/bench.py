@@ -27,9 +27,10 @@ def main(arguments: Sequence[str]) -> None:
         seconds=SECONDS.value,
         images=Path(IMAGES.value) if IMAGES.value else None,
         output=Path(OUTPUT.value) if OUTPUT.value else None,
+        kernels=command.kernels_library(),
     )
     suite.run(SUITE.value, options)
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    command.execute(main, with_kernels=False)  # its workers have them

@@ -50,7 +50,7 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
         if KEEP_MEMORY.value:
             keep_freed_memory()
         _keep_compiled()
-        if KERNELS.value and with_kernels:
+        if with_kernels:
             _enable_kernels()
         main(arguments[1:])
     except JaxnetsError as error:
@@ -98,10 +98,19 @@ def _keep_compiled() -> None:
     compilation_cache.enable(COMPILATION_CACHE.value)
 
 
-def _enable_kernels() -> None:
-    from jaxnets.ops.kernels import build, load  # --help need not wait for the layers
+def kernels_library() -> Path | None:
+    """The library of C++ kernels that scripts/build_kernels.py built; None without, or with --nokernels."""
+    from jaxnets.ops.kernels import build  # --help need not wait for the layers
 
-    load.enable(build.library_path(kernels_folder()))
+    path = build.library_path(kernels_folder())
+    return path if KERNELS.value and path.is_file() else None
+
+
+def _enable_kernels() -> None:
+    from jaxnets.ops.kernels import load
+
+    if library := kernels_library():
+        load.enable(library)
 
 
 def _help() -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ TOLERANCE = 1e-4
 """The largest difference of answers, in units of the largest value."""
 PAUSE = 0.5
 """Seconds between two turns, in which the readers of the last one fill their buffers and come to rest."""
-OURS = "ours"
+OURS, IN_JAX = "ours", "ours, in JAX"
+"""The second is measured beside the first where that uses the C++ kernels."""
 TUNED = ", our allocator setting"
 """Follows the name of an opponent that keeps its freed memory, as ours does."""
 
@@ -31,6 +33,7 @@ class Row:
     `theirs` are the forms of the opponent by name, of which the fastest counts. PyTorch's are measured
     as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
     always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
+    `has_kernels` where the C++ kernels make a difference to ours.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Row:
     ours: Callable[[None], OurSide]
     theirs: Mapping[str, Make]
     needs_torch: bool = True
+    has_kernels: bool = False
     unit: str = "images"
 
 
@@ -47,18 +51,25 @@ def measure_row(
     rounds: int,
     seconds: float,
     with_theirs: bool = True,
+    kernels: Path | None = None,
     pause: float = PAUSE,
     start: Callable[..., Any] = Worker,
 ) -> Entry:
     """Measures a row in turns of about `seconds`; without `theirs` our side alone.
 
+    With `kernels`, a built library, ours uses it, and where that matters is measured without it too.
     Raises CheckFailedError where the sides do not give the same answer.
     """
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(start(row.ours, None, keep_memory=True))
-        sides = {OURS: ours}
+        kernels = kernels if row.has_kernels else None
+        ours = stack.enter_context(start(row.ours, None, keep_memory=True, kernels=kernels))
+        sides, answer = {OURS: ours}, ours.call("answer")
+        if kernels is not None:
+            plain = stack.enter_context(start(row.ours, None, keep_memory=True))
+            check_same(row.name, IN_JAX, answer, plain.call("answer"))
+            sides[IN_JAX] = plain
         if with_theirs:
-            shared, answer = ours.call("share"), ours.call("answer")
+            shared = ours.call("share")
             for name, make, keep_memory in _opponents(row):
                 side = stack.enter_context(start(make, shared, keep_memory=keep_memory))
                 check_same(row.name, name, answer, side.call("answer"))
@@ -94,18 +105,28 @@ def check_same(row: str, opponent: str, ours: np.ndarray, theirs: np.ndarray) ->
 
 def summary(name: str, speeds: Mapping[str, list[float]]) -> Entry:
     """A bench file's row from images per second by side and round, `ours` among them."""
-    ours = speeds[OURS]
-    plain = _best({n: s for n, s in speeds.items() if n != OURS and not n.endswith(TUNED)})
-    tuned = _best({n: s for n, s in speeds.items() if n.endswith(TUNED)})
+    ours, in_jax = speeds[OURS], speeds.get(IN_JAX)
+    others = {side: values for side, values in speeds.items() if side not in (OURS, IN_JAX)}
+    plain = _best({n: s for n, s in others.items() if not n.endswith(TUNED)})
+    tuned = _best({n: s for n, s in others.items() if n.endswith(TUNED)})
     ratios = _ratios(ours, speeds[plain]) if plain else None
+
+    def median_ratio(mine: list[float] | None, opponent: str | None) -> float | None:
+        if mine is None or opponent is None:
+            return None
+        return statistics.median(_ratios(mine, speeds[opponent]))
+
     return {
         "name": name,
         "ours": statistics.median(ours),
         "theirs": statistics.median(speeds[plain]) if plain else None,
-        "ratio": statistics.median(ratios) if ratios else None,
-        "ratio_tuned": statistics.median(_ratios(ours, speeds[tuned])) if tuned else None,
+        "ratio": median_ratio(ours, plain),
+        "ratio_tuned": median_ratio(ours, tuned),
         "range": [min(ratios), max(ratios)] if ratios else None,
         "rounds": len(ours),
+        "kernels": in_jax is not None,
+        "ratio_in_jax": median_ratio(in_jax, plain),
+        "ratio_tuned_in_jax": median_ratio(in_jax, tuned),
         "opponent": plain,
         "opponent_tuned": tuned,
         "images_per_second": {side: list(values) for side, values in speeds.items()},

@@ -59,7 +59,7 @@ def network_row(
     }
     what = "training step" if trains else "inference"
     title = f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}"
-    return Row(name, title, functools.partial(ours, **shape), opponents)
+    return Row(name, title, functools.partial(ours, **shape), opponents, has_kernels=True)
 
 
 def startup_row(name: str, setting: Setting, *, network: str, warm: bool) -> Row:

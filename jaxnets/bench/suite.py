@@ -25,13 +25,17 @@ SUITES = (*rows.ROWS, DRIFT)
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a person may choose: rows (none: all), rounds, seconds a turn, a folder of JPEGs, the file."""
+    """What a person may choose: rows (none: all), rounds, seconds a turn, a folder of JPEGs, the file.
+
+    And `kernels`, a library of the C++ kernels, None for the forms in JAX alone.
+    """
 
     rows: tuple[str, ...] = ()
     rounds: int = 5
     seconds: float = 3.0
     images: Path | None = None
     output: Path | None = None
+    kernels: Path | None = None
 
 
 def run(suite: str, options: Options) -> Path:
@@ -61,6 +65,7 @@ def run(suite: str, options: Options) -> Path:
                     rounds=options.rounds,
                     seconds=options.seconds,
                     with_theirs=has_torch() or not row.needs_torch,
+                    kernels=options.kernels,
                 )
                 bench_file.add_row(path, machine, versions, {**entry, "busy_before": busy})
                 phase.text = in_words(entry)

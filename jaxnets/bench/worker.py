@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from jaxnets.app.allocator import keep_freed_memory
@@ -47,13 +48,23 @@ Make = Callable[[Any], Side]
 
 
 class Worker:
-    """A side in its own process; `call` asks it, leaving the `with` block ends it."""
+    """A side in its own process; `call` asks it, leaving the `with` block ends it.
 
-    def __init__(self, make: Callable[[Any], Any], shared: Any, *, keep_memory: bool):
+    `kernels` is a library of our C++ kernels that the process uses; None for the forms in JAX.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Any], Any],
+        shared: Any,
+        *,
+        keep_memory: bool,
+        kernels: Path | None = None,
+    ):
         self._connection, theirs = Pipe()
+        settings = [str(theirs.fileno()), str(keep_memory), str(kernels or "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jaxnets.bench.worker", str(theirs.fileno()), str(keep_memory)],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "jaxnets.bench.worker", *settings], pass_fds=[theirs.fileno()]
         )
         theirs.close()
         try:
@@ -138,4 +149,8 @@ def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
 if __name__ == "__main__":
     if sys.argv[2] == "True":
         keep_freed_memory()
+    if sys.argv[3]:
+        from jaxnets.ops.kernels.load import enable
+
+        enable(Path(sys.argv[3]))
     serve(Connection(int(sys.argv[1])))

@@ -86,12 +86,13 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     assert [line.rsplit("`", 2)[1] for line in lines] == ["a-run", "b-run"]
     assert "| 97.9 % [97.2, 98.4] | 98 % (report A) |" in lines[0]
     assert "LEAKY" in lines[0]
-    assert "| training step, ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |" in text
+    assert "| training step, ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in text
     assert "2 cores; jax 0.10.2:" in text
 
 
 def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
-    other = {**ROW, "name": "other", "title": "other", "ratio": None, "unit": "points"}
+    alone = dict.fromkeys(("ratio", "ratio_tuned", "range"))
+    other = {**ROW, "name": "other", "title": "other", "unit": "points", **alone}
     measured(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
     measured(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
     measured(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
@@ -99,7 +100,7 @@ def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
     text = compare.bench_tables(tmp_path / "bench")
     ratios = [line.split("|")[3].split()[0] for line in text.splitlines() if "ResNet" in line]
     assert ratios == ["3.00", "2.00"]
-    assert "| other | 95 points/s |  |  |" in text
+    assert "| other | 95 points/s |  |  |  |  |" in text
 
 
 def test_a_regression_is_told_by_its_loss(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Turns, pairing and refusal, on sides that are no networks."""
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,8 +41,11 @@ def start(turns: list[tuple[str, bool]]) -> Iterator[Any]:
     """Instead of a process: the same calls in this one, noted in `turns`."""
 
     class Here:
-        def __init__(self, make: Any, shared: Any, *, keep_memory: bool):
+        def __init__(
+            self, make: Any, shared: Any, *, keep_memory: bool, kernels: Path | None = None
+        ):
             self._name, side = make(shared)
+            self._name += " with kernels" if kernels else ""
             self._side, self._keep_memory = side[keep_memory], keep_memory
 
         def __enter__(self) -> "Here":
@@ -118,6 +123,28 @@ def test_without_pytorch_ours_stands_alone(start: Any, turns: list) -> None:
     assert entry["ours"] == 100.0
     for name in ("theirs", "ratio", "ratio_tuned", "range", "opponent", "opponent_tuned"):
         assert entry[name] is None
+
+
+def test_with_kernels_the_forms_in_jax_are_measured_beside(start: Any, turns: list) -> None:
+    def ours(shared: Any) -> Any:
+        return "ours", {True: Side([1.0, 30.0, 20.0])}
+
+    def theirs(shared: Any) -> Any:
+        return "theirs", {kept: Side([1.0, 10.0, 10.0]) for kept in (False, True)}
+
+    row = Row("train/fake", "fake", ours, {"form": theirs}, has_kernels=True)
+    options = {"rounds": 2, "seconds": 2.0, "pause": 0.0, "start": start}
+    entry = measure_row(row, kernels=Path("kernels.so"), **options)
+    assert {name for name, _ in turns} == {"ours with kernels", "ours", "theirs"}
+    assert entry["kernels"]
+    assert entry["ratio"] == entry["ratio_in_jax"] == entry["ratio_tuned_in_jax"] == 2.5
+    turns.clear()
+    plain = measure_row(
+        dataclasses.replace(row, has_kernels=False), kernels=Path("kernels.so"), **options
+    )
+    assert {name for name, _ in turns} == {"ours", "theirs"}
+    assert not plain["kernels"]
+    assert plain["ratio_in_jax"] is None
 
 
 def test_our_own_opponent_has_our_setting_and_no_tuned_ratio(start: Any, turns: list) -> None:

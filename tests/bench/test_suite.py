@@ -51,7 +51,12 @@ def test_rows_are_measured_and_written(tmp_path: Path, measured: list, capsys: A
     found = suite.run("training", suite.Options(rounds=6, seconds=0.5, output=path))
     assert found == path
     assert [name for name, _ in measured] == NAMES
-    assert measured[0][1] == {"rounds": 6, "seconds": 0.5, "with_theirs": True}
+    assert measured[0][1] == {
+        "rounds": 6,
+        "seconds": 0.5,
+        "with_theirs": True,
+        "kernels": None,
+    }
     content = json.loads(path.read_text())
     assert [row["name"] for row in content["rows"]] == NAMES
     assert "train/a: ours 2 images/s, contiguous 1 images/s: ratio 2.00" in capsys.readouterr().out
