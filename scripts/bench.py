@@ -1,4 +1,4 @@
-"""Measures us against PyTorch: python scripts/bench.py --suite=cpu|pipeline|startup|drift [--rows=NAME,...]."""
+"""Measures us against PyTorch: python scripts/bench.py [--suite=cpu|pipeline|startup|drift] [--rows=NAME]."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -11,7 +11,9 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 
-def output_size(size: Sequence[int], window: Pair, strides: Pair, padding: Padding) -> Pair:
+def output_size(
+    size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding
+) -> Pair:
     """How often a window fits down and across an image of `size` (height, width)."""
     height, width = (
         (extent + sum(pad) - side) // stride + 1
@@ -20,12 +22,12 @@ def output_size(size: Sequence[int], window: Pair, strides: Pair, padding: Paddi
     return height, width
 
 
-def places(window: Pair) -> list[Pair]:
+def places(window: Sequence[int]) -> list[Pair]:
     """The (row, column) of each tap of a window, row by row."""
     return list(itertools.product(range(window[0]), range(window[1])))
 
 
-def taps(padded: jax.Array, window: Pair, strides: Pair) -> list[jax.Array]:
+def taps(padded: jax.Array, window: Sequence[int], strides: Pair) -> list[jax.Array]:
     """For each tap of the window what lies under it: [B, H, W, C] -> window-many [B, H', W', C]."""
     height, width = output_size(padded.shape[1:3], window, strides, ((0, 0), (0, 0)))
     return [

@@ -23,7 +23,7 @@ def compiler() -> str:
 
 @pytest.fixture(scope="session")
 def built(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the library, and in `objects` what it was linked from; the first test worker builds it."""
+    """A folder with the library, and in `objects` what it was linked from; the first worker builds it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
     (folder / "objects").mkdir(parents=True, exist_ok=True)

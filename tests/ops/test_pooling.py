@@ -15,7 +15,6 @@ from jaxnets.ops import average_pool, global_average_pool, global_max_pool, max_
 from jaxnets.ops.kernels.load import Kernels
 from jaxnets.ops.lowering import Lowering
 
-
 oracle = load("windows")
 PADDED = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
 

@@ -26,7 +26,7 @@ def test_a_library_is_for_one_jaxlib_and_one_state_of_the_sources(
 
 
 def test_tiles_share_no_function_with_the_rest(built: Path) -> None:
-    """The linker would keep one copy of a function that two sets of instructions define, perhaps the wrong."""
+    """The linker would keep one copy of a function that two of them define, perhaps the wrong one."""
     for tiles in build.tiles():
         path = built / "objects" / f"{tiles.table}.o"
         command = ["nm", "-C", "--extern-only", "--defined-only", str(path)]
