@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from jaxnets.app import command
+from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
 from jaxnets.ops.kernels import build, load
 
@@ -17,8 +18,12 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
     compiler = COMPILER.value or os.environ.get("CXX")
-    path = build.build(command.kernels_folder(), compiler)
-    print(f"{path}: {', '.join(form.instructions for form in load.load(path))}")
+    screen = Screen()
+    with screen.phase("build") as phase:
+        path = build.build(command.kernels_folder(), compiler)
+        forms = ", ".join(form.instructions for form in load.load(path))
+        phase.text = f"convolution and pooling for CPUs in C++ ({forms}); runs use them from now on"
+    screen.line("saved", str(path))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
     spec, overrides = command.recipe(CONFIG)
     if PRINT_CONFIG.value:
-        print(recipes.load(spec, overrides))
+        print(recipes.to_json(recipes.load(spec, overrides)), end="")
         return
     if DISTRIBUTED.value:
         parallel.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from jaxnets import config as recipes
+from jaxnets.bench import suite
 from jaxnets.training.hooks import Hook
 
 REPOSITORY = Path(__file__).parents[1]
@@ -62,6 +63,7 @@ def test_a_command_is_understood(page: str, words: list[str]) -> None:
             fields[path] = value(path, text)
         else:
             assert name.removeprefix("no") in known or name in known
+            assert name != "suite" or text in suite.SUITES
     spec = next((match[2] for match in given if match and match[1] == "config"), None)
     if spec is not None:
         recipes.load(str(REPOSITORY / spec), fields)

@@ -1,5 +1,6 @@
 """How a script runs: flags in, one line for what went wrong, an exit code."""
 
+import os
 import signal
 import sys
 import traceback
@@ -32,6 +33,8 @@ COMPILATION_CACHE = flags.DEFINE_string(
 HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG_PREFIX = "--config."
 FAULT = 1
+INTERRUPTED = 128
+"""What the exit codes of signals begin at."""
 
 
 def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True) -> NoReturn:
@@ -146,6 +149,11 @@ def _leave(message: str, code: int) -> NoReturn:
     if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # the flags themselves may be what is wrong
         traceback.print_exc()
     print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {message}", file=sys.stderr)
+    if code >= INTERRUPTED:
+        # XLA may be compiling in threads of its own, which the interpreter's end would crash.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -37,11 +37,11 @@ def compare(readme: Path = README, folder: Path = RESULTS, *, check: bool = Fals
 
 
 def results_table(folder: Path) -> str:
-    """A line a finished run: what was trained on what, and its accuracy beside the published one."""
+    """A line a finished run of a published entry: what was trained on what, and ours beside theirs."""
     found = sorted(folder.glob(f"*/{results.RESULT}"))
     kept = {path.parent.name: results.read(path.parent) for path in found}
     heads = ("network", "data", "split", "test accuracy [95 %]", "published", "run")
-    rows = [_result_row(name, result) for name, result in kept.items() if result is not None]
+    rows = [_result_row(name, one) for name, one in kept.items() if one and one["entry"]]
     return _table(heads, rows) if rows else ""
 
 

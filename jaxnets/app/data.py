@@ -16,6 +16,7 @@ from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog, prepare
 from jaxnets.data.cache import CachedSource, ResizedSource, open_cache, writable_cache_root
+from jaxnets.data.folder import ImageFolder
 from jaxnets.data.pipeline import TrainBatches, eval_batches
 from jaxnets.data.source import Source
 from jaxnets.data.splits import Split, make_split
@@ -132,6 +133,8 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
         title = catalog.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
+        if isinstance(source, ImageFolder) and source.ignored:
+            phase.text += f", {source.ignored:,} files of other kinds left out"
     _fit(config, source)
     data = Data(source, split, config)
     if source.kind == "image" and config.data.cache:

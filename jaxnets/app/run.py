@@ -11,11 +11,13 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from jaxnets import config as recipes
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble
 from jaxnets.app.data import Data, open_data, require_examples, resolve
 from jaxnets.app.screen import Screen
+from jaxnets.data import catalog
 from jaxnets.data.catalog import TITLES
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, InterruptedRunError
@@ -62,7 +64,7 @@ def train(
                 stack.enter_context(workdir.hold(directory))
             done = results.read(directory)
             if done is not None:
-                workdir.keep_config(directory, config)  # told again only to whom asks for the same
+                _require_same_run(directory, config)
         if done is not None:
             screen.say(_closing_block(done, directory))
             return done
@@ -88,6 +90,15 @@ def train(
         result = _finish(run, evaluator, data, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
+
+
+def _require_same_run(directory: Path, config: config_dict.ConfigDict) -> None:
+    """Raises ConfigError or DataError unless a finished run is of this recipe, and of the data it names."""
+    there = workdir.read_config(directory)
+    workdir.keep_config(directory, config)
+    if config.data.path != there.data.path:  # elsewhere; the same data or others
+        source = catalog.open_source(config.data, recipes.data_root(config))
+        workdir.require_data(directory, source.fingerprint)
 
 
 def _keep_particulars(

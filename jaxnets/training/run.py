@@ -21,6 +21,7 @@ from jaxnets.training.step import Metrics, add_metrics
 if TYPE_CHECKING:
     from jaxnets.training.hooks import Hook
 
+KERNELS_HINT = "--nokernels does without the C++ kernels; "
 Line = dict[str, Any]
 """A line of metrics.jsonl: step, epoch, split, values, and for training images_per_second, data_wait."""
 
@@ -233,6 +234,7 @@ class Run:
             )
             raise CheckpointError(
                 f"going on from step {step} would not give the same bits ({told}); "
+                f"{KERNELS_HINT if 'lowering' in changed else ''}"
                 "go on all the same with --allow_different_bits"
             )
         self.different_bits = bool(changed) or position["different_bits"]

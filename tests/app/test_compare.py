@@ -70,6 +70,7 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     keep(results, "b-run", seed=1)
     keep(results, "a-run")
     keep(results, "unfinished", complete=False)
+    keep(results, "of no entry", entry=None)
     measured(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
     with pytest.raises(CheckFailedError, match=r"scripts/compare\.py") as refusal:
         compare.compare(page, results, check=True)

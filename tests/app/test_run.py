@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxnets
 from jaxnets.app import workdir
@@ -430,3 +431,30 @@ def test_where_one_process_is_refused_the_other_does_not_wait(
     assert codes == [6, 6]
     assert "is in use by another process" in told[0]
     assert "another process stopped" in told[1]
+
+
+def test_a_finished_run_does_not_answer_for_other_data(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(repository / "configs" / "image_folder.py") + ":smoke"
+    for name in ("one", "same", "other"):
+        for label, colour in enumerate(("black", "white")):
+            (tmp_path / name / colour).mkdir(parents=True)
+            for number in range(20):
+                level = 255 * label + (number if name == "other" else 0) * (1 - 2 * label)
+                path = tmp_path / name / colour / f"{number}.png"
+                Image.new("RGB", (16, 16), (level,) * 3).save(path)
+    (tmp_path / "one" / "black" / "notes.gif").write_bytes(b"GIF89a")
+
+    def train(name: str) -> dict[str, Any]:
+        overrides = {
+            **{"model.name": "lenet5", "data.image_size": 16, "log.tensorboard": False},
+            **{"data.path": str(tmp_path / name), "data.root": str(tmp_path)},
+        }
+        return jaxnets.train(config, overrides, workdir=tmp_path / "run")
+
+    first = train("one")
+    assert "1 files of other kinds left out" in capsys.readouterr().out
+    assert train("same") == first
+    with pytest.raises(DataError, match="contents have changed"):
+        train("other")

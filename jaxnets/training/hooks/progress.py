@@ -4,10 +4,15 @@ import datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from jaxnets.training.hooks.base import Hook
 from jaxnets.training.run import Line, Run
 from jaxnets.training.step import Metrics
+
+WIDE = 132
+"""Columns of a terminal that hold the whole line and a bar; 80 hold it without some words."""
+SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
 
 
 class ShowProgress(Hook):
@@ -22,14 +27,18 @@ class ShowProgress(Hook):
     def start(self, run: Run) -> None:
         self._first = (run.step, run.seconds)
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20))
-            self._bar = Progress(*columns, console=self._console, transient=True)
+            text = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+            bar = (BarColumn(bar_width=20),) if self._console.width >= WIDE else ()
+            self._bar = Progress(text, *bar, console=self._console, transient=True)
             self._bar.add_task("train", total=run.plan.total_steps, completed=run.step)
             self._bar.start()
 
     def step(self, run: Run, metrics: Metrics) -> None:
         if self._bar is not None:
             place = f"{_place(run)}  {self._text}  {self._time_left(run)}"
+            if self._console.width < WIDE:
+                for words, short in SHORTER.items():
+                    place = place.replace(words, short)
             self._bar.update(self._bar.task_ids[0], completed=run.step, description=place)
 
     def log(self, run: Run, line: Line) -> None:
