@@ -19,12 +19,15 @@ LEAST_SECONDS = 0.5
 def enable(place: str) -> Path | None:
     """Has JAX keep what it compiles in a folder of `place`; that folder, None for "none".
 
-    `place` is a folder, or "auto" for the user's cache folder. Below it stands a folder for each kind of
-    CPU, number of threads and version of jaxlib: a program compiled for other instructions may run
-    wrongly here or die. A folder that cannot be written is no fault: JAX compiles as without it.
+    `place` is a folder, or "auto": the one that JAX has been told already (JAX_COMPILATION_CACHE_DIR), else
+    one in the user's cache folder. Below ours stands a folder for each kind of CPU, number of threads and
+    version of jaxlib: a program compiled for other instructions may run wrongly here or die. A folder that cannot be written is no fault: JAX compiles as without it.
     """
     if place == NONE:
         return None
+    chosen: str | None = jax.config.read("jax_compilation_cache_dir")
+    if place == AUTO and chosen:
+        return Path(chosen)
     root = Path.home() / ".cache" / "jaxnets" / "compiled" if place == AUTO else Path(place)
     folder = root / conditions()
     jax.config.update("jax_compilation_cache_dir", str(folder))

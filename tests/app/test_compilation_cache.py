@@ -21,9 +21,11 @@ print(events.count("/jax/compilation_cache/cache_hits"))
 """
 
 
-def _run(place: str, home: Path) -> tuple[str, int]:
+def _run(place: str, home: Path, **more: str) -> tuple[str, int]:
     """The bits of a program's result, and how many programs were found."""
-    environment = {**os.environ, "HOME": str(home), "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "HOME": str(home), "JAX_PLATFORMS": "cpu", **more}
+    if "JAX_COMPILATION_CACHE_DIR" not in more:
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     command = [sys.executable, "-c", PROGRAM, place]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -43,3 +45,8 @@ def test_a_folder_that_cannot_be_written_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert _run(str(tmp_path / "file"), tmp_path)[1] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_jax_was_told_already_stands(tmp_path: Path) -> None:
+    _run("auto", tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
