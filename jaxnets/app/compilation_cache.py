@@ -21,11 +21,12 @@ def enable(place: str) -> Path | None:
 
     `place` is a folder, or "auto": the one that JAX has been told already (JAX_COMPILATION_CACHE_DIR), else
     one in the user's cache folder. Below ours stands a folder for each kind of CPU, number of threads and
-    version of jaxlib: a program compiled for other instructions may run wrongly here or die. A folder that cannot be written is no fault: JAX compiles as without it.
+    version of jaxlib: a program compiled for other instructions may run wrongly here or die. A folder that
+    cannot be written is no fault: JAX compiles as without it.
     """
     if place == NONE:
         return None
-    chosen: str | None = jax.config.read("jax_compilation_cache_dir")
+    chosen: str | None = getattr(jax.config, "jax_compilation_cache_dir", None)
     if place == AUTO and chosen:
         return Path(chosen)
     root = Path.home() / ".cache" / "jaxnets" / "compiled" if place == AUTO else Path(place)
