@@ -59,7 +59,7 @@ def library_path(folder: Path) -> Path:
     It holds the forms for every set of instructions of the architecture, so the CPU is not in its name.
     """
     digest = hashlib.sha256(repr((FLAGS, tiles())).encode())
-    for path in sorted(SOURCE.iterdir()):
+    for path in sorted(SOURCE.glob("*.[ch]*")):
         digest.update(path.name.encode() + path.read_bytes())
     version, machine = jaxlib.__version__, platform.machine()
     return folder / f"kernels-jaxlib{version}-{machine}-{digest.hexdigest()[:12]}.so"

@@ -1,6 +1,7 @@
 """The C++ convolution and its gradients as JAX functions.
 
-1x1 kernels are matrix products, which are XLA's, forward and for the input gradient.
+1x1 kernels are matrix products, at which XLA is as fast; but it computes what a product reads once for the
+product and once for everybody else, where a call takes the array that everybody reads.
 """
 
 import functools
@@ -65,10 +66,7 @@ convolution.defvjp(_forward_and_saved, _backward)
 def _forward(
     x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, kernels: Kernels
 ) -> jax.Array:
-    window = kernel.shape[:2]
-    if by_shape.is_pointwise(window, padding):
-        return by_shape.forward(x, kernel, strides, padding)
-    size = output_size(x.shape[1:3], window, strides, padding)
+    size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)
     shape = (x.shape[0], *size, kernel.shape[3])
     return _call(kernels, "convolution", shape, x, kernel, strides, padding)
 
@@ -82,7 +80,7 @@ def _input_gradient(
     padding: Padding,
     kernels: Kernels,
 ) -> jax.Array:
-    if by_shape.is_pointwise(kernel.shape[:2], padding):
+    if strides != (1, 1) and by_shape.is_pointwise(kernel.shape[:2], padding):
         return by_shape.input_gradient(kernel, gradient, size, strides, padding)
     shape = (gradient.shape[0], *size, kernel.shape[2])
     return _call(kernels, "input_gradient", shape, kernel, gradient, strides, padding)

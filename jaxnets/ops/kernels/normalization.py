@@ -1,4 +1,4 @@
-"""Batch normalisation whose sums are in C++: each reads the images once, where XLA needs a pass for every sum.
+"""Batch normalisation with its sums in C++: each reads the images once, where XLA needs a pass for every sum.
 
 What is done to each value stays XLA's, which fuses it with its neighbours.
 """

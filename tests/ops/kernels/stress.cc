@@ -1,5 +1,6 @@
-// The kernels against plain loops in double precision, on pools of threads that behave well and badly.
-// Built with sanitizers by test_stress.py: stress CASES [SEED]. Says what differs and exits with 1.
+// The kernels against plain loops in double precision, on pools of threads that behave well and
+// badly. Built with sanitizers by test_stress.py: stress CASES [SEED]. Says what differs and exits
+// with 1.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "convolution.h"
+#include "normalization.h"
 #include "pooling.h"
 
 using namespace jaxnets;
@@ -124,7 +126,8 @@ Floats draw_floats(Random& random, Index count) {
 
 Convolution draw_convolution(Random& random) {
   Convolution s;
-  s.images = draw(random, 1, 7), s.channels = draw_channels(random), s.out_channels = draw_channels(random);
+  s.images = draw(random, 1, 7), s.channels = draw_channels(random),
+  s.out_channels = draw_channels(random);
   s.kernel_rows = draw(random, 1, 5), s.kernel_columns = draw(random, 1, 7);
   s.stride_down = draw(random, 1, 3), s.stride_across = draw(random, 1, 3);
   s.pad_top = draw(random, 0, 3), s.pad_left = draw(random, 0, 3);
@@ -144,7 +147,8 @@ void for_each_product(const Convolution& s, Visit visit) {
       for (Index j = 0; j < s.out_columns; j++)
         for (Index r = 0; r < s.kernel_rows; r++)
           for (Index c = 0; c < s.kernel_columns; c++) {
-            const Index row = i * s.stride_down + r - s.pad_top, column = j * s.stride_across + c - s.pad_left;
+            const Index row = i * s.stride_down + r - s.pad_top,
+                        column = j * s.stride_across + c - s.pad_left;
             if (row < 0 || row >= s.rows || column < 0 || column >= s.columns) continue;
             const Index x = ((n * s.rows + row) * s.columns + column) * s.channels;
             const Index y = ((n * s.out_rows + i) * s.out_columns + j) * s.out_channels;
@@ -169,18 +173,22 @@ bool same(const char* what, const Floats& ours, const std::vector<double>& exact
 
 std::string told(const Convolution& s) {
   char text[200];
-  std::snprintf(text, sizeof text, "x %ldx%ldx%ldx%ld kernel %ldx%ld y %ldx%ldx%ld strides %ld %ld pads %ld %ld",
-                long(s.images), long(s.rows), long(s.columns), long(s.channels), long(s.kernel_rows),
-                long(s.kernel_columns), long(s.out_rows), long(s.out_columns), long(s.out_channels),
-                long(s.stride_down), long(s.stride_across), long(s.pad_top), long(s.pad_left));
+  std::snprintf(text, sizeof text,
+                "x %ldx%ldx%ldx%ld kernel %ldx%ld y %ldx%ldx%ld strides %ld %ld pads %ld %ld",
+                long(s.images), long(s.rows), long(s.columns), long(s.channels),
+                long(s.kernel_rows), long(s.kernel_columns), long(s.out_rows), long(s.out_columns),
+                long(s.out_channels), long(s.stride_down), long(s.stride_across), long(s.pad_top),
+                long(s.pad_left));
   return text;
 }
 
 // All three passes with every table of tiles on every pool: right, and the same bits on each pool.
-bool check_convolution(Random& random, const std::vector<const Tiles*>& tables, const std::vector<Pool*>& pools) {
+bool check_convolution(Random& random, const std::vector<const Tiles*>& tables,
+                       const std::vector<Pool*>& pools) {
   const Convolution s = draw_convolution(random);
   const Floats x = draw_floats(random, s.images * s.rows * s.columns * s.channels);
-  const Floats kernel = draw_floats(random, s.kernel_rows * s.kernel_columns * s.channels * s.out_channels);
+  const Floats kernel =
+      draw_floats(random, s.kernel_rows * s.kernel_columns * s.channels * s.out_channels);
   const Floats slope = draw_floats(random, s.images * s.out_rows * s.out_columns * s.out_channels);
   std::vector<double> y(slope.size()), by_x(x.size()), by_kernel(kernel.size());
   for_each_product(s, [&](Index at_x, Index at_kernel, Index at_y) {
@@ -214,7 +222,8 @@ bool check_convolution(Random& random, const std::vector<const Tiles*>& tables, 
 }
 
 // Values full of ties and NaN: the first of the largest is chosen, a NaN over what came before it.
-bool check_pooling(Random& random, const std::vector<const Tiles*>& tables, const std::vector<Pool*>& pools) {
+bool check_pooling(Random& random, const std::vector<const Tiles*>& tables,
+                   const std::vector<Pool*>& pools) {
   Pooling p = {};
   p.images = draw(random, 1, 4), p.channels = draw_channels(random);
   p.window_down = draw(random, 1, 4), p.window_across = draw(random, 1, 4);
@@ -226,20 +235,24 @@ bool check_pooling(Random& random, const std::vector<const Tiles*>& tables, cons
   Floats x(p.images * p.rows * p.columns * p.channels);
   for (Index i = 0; i < x.size(); i++)
     x[i] = draw(random, 0, 9) ? float(draw(random, 0, 2)) : std::numeric_limits<float>::quiet_NaN();
-  const Floats slope = draw_floats(random, p.images * p.pooled_rows * p.pooled_columns * p.channels);
+  const Floats slope =
+      draw_floats(random, p.images * p.pooled_rows * p.pooled_columns * p.channels);
   Floats y(slope.size());
   std::vector<double> by_x(x.size());
   for (Index at = 0; at < y.size(); at++) {
     const Index channel = at % p.channels, pixel = at / p.channels, j = pixel % p.pooled_columns;
-    const Index i = pixel / p.pooled_columns % p.pooled_rows, n = pixel / p.pooled_columns / p.pooled_rows;
+    const Index i = pixel / p.pooled_columns % p.pooled_rows,
+                n = pixel / p.pooled_columns / p.pooled_rows;
     float largest = -std::numeric_limits<float>::infinity();
     Index chosen = -1;
     for (Index r = 0; r < p.window_down; r++)
       for (Index c = 0; c < p.window_across; c++) {
-        const Index row = i * p.stride_down + r - p.pad_top, column = j * p.stride_across + c - p.pad_left;
+        const Index row = i * p.stride_down + r - p.pad_top,
+                    column = j * p.stride_across + c - p.pad_left;
         if (row < 0 || row >= p.rows || column < 0 || column >= p.columns) continue;
         const Index from = ((n * p.rows + row) * p.columns + column) * p.channels + channel;
-        if (chosen < 0 || x[from] > largest || std::isnan(x[from])) largest = x[from], chosen = from;
+        if (chosen < 0 || x[from] > largest || std::isnan(x[from]))
+          largest = x[from], chosen = from;
       }
     y[at] = largest, by_x[chosen] += slope[at];
   }
@@ -252,10 +265,51 @@ bool check_pooling(Random& random, const std::vector<const Tiles*>& tables, cons
       p.y = our_y.data(), p.chosen = chosen.data(), p.x_gradient = our_gradient.data();
       pool(p, *tiles, *threads);
       pool_gradient(p, *tiles, *threads);
-      for (Index i = 0; i < y.size(); i++) right &= our_y[i] == y[i] || (std::isnan(our_y[i]) && std::isnan(y[i]));
+      for (Index i = 0; i < y.size(); i++)
+        right &= our_y[i] == y[i] || (std::isnan(our_y[i]) && std::isnan(y[i]));
       if (!right) std::printf("pooling\n");
       right &= same("pooling's gradient", our_gradient, by_x);
     }
+  return right;
+}
+
+// Values far from zero: what cancels in the mean of squares less the square of the mean must not.
+bool check_moments(Random& random, const std::vector<const Tiles*>& tables,
+                   const std::vector<Pool*>& pools) {
+  const Index channels = draw_channels(random), pixels = draw(random, 1, 300);
+  Floats x = draw_floats(random, pixels * channels);
+  for (Index i = 0; i < x.size(); i++) x[i] += 100;
+  const Floats slope = draw_floats(random, pixels * channels);
+  std::vector<double> mean(channels), variance(channels), sums(channels), products(channels);
+  for (Index i = 0; i < x.size(); i++) mean[i % channels] += double(x[i]) / pixels;
+  Floats given(channels);
+  for (Index c = 0; c < channels; c++) given[c] = float(mean[c]);
+  for (Index i = 0; i < x.size(); i++) {
+    const Index c = i % channels;
+    variance[c] += (x[i] - mean[c]) * (x[i] - mean[c]) / pixels;
+    sums[c] += slope[i], products[c] += double(slope[i]) * (double(x[i]) - given[c]);
+  }
+  bool right = true;
+  for (const Tiles* tiles : tables) {
+    std::vector<Floats> first;
+    for (Pool* pool : pools) {
+      Floats results[] = {Floats(channels), Floats(channels), Floats(channels), Floats(channels)};
+      moments(x.data(), pixels, channels, results[0].data(), results[1].data(), *tiles, *pool);
+      moment_products(x.data(), slope.data(), given.data(), pixels, channels, results[2].data(),
+                      results[3].data(), *tiles, *pool);
+      if (first.empty()) {
+        first.assign(results, results + 4);
+        right &= same("mean", results[0], mean) && same("variance", results[1], variance);
+        right &= same("sums", results[2], sums) && same("products", results[3], products);
+      }
+      for (int i = 0; i < 4; i++)
+        if (!(results[i] == first[i])) {
+          std::printf("moments %d: other bits on another pool\n", i);
+          right = false;
+        }
+    }
+  }
+  if (!right) std::printf("  %ld pixels of %ld channels\n", long(pixels), long(channels));
   return right;
 }
 
@@ -279,6 +333,7 @@ int main(int count, char** arguments) {
     const std::vector<Pool*> pools = {&caller, &late, &one, &three};
     right &= check_convolution(random, tables, pools);
     right &= check_pooling(random, tables, pools);
+    right &= check_moments(random, tables, pools);
   }
   std::printf("%d cases, %zu forms\n", cases, tables.size());
   return right ? 0 : 1;

@@ -56,7 +56,8 @@ def test_one_command_builds_them(repository: Path, compiler: str, tmp_path: Path
     code, told, errors = _run(repository, "build_kernels", *flags)
     assert code == 0, errors
     (library,) = tmp_path.iterdir()
-    assert f"{library}: portable" in told
+    assert "portable" in told
+    assert library.name in told.replace("\n", "")
     library.write_bytes(b"damaged")
     assert _run(repository, "predict", *flags[1:], "--workdir=none")[0] == 6
     assert _run(repository, "build_kernels", *flags)[0] == 0

@@ -1,7 +1,7 @@
 // Sums over the pixels of each channel. Included by tiles.cc alone.
 //
-// One pass over memory each: pixels are taken in chunks that stay in the nearest cache, and what needs a
-// second look, such as the distance from the mean, looks at the chunk.
+// One pass over memory each: pixels are taken in chunks that stay in the nearest cache, and what
+// needs a second look, such as the distance from the mean, looks at the chunk.
 
 constexpr Index kChunkFloats = 4096;
 constexpr Index kRowsAtLeast = 8;  // so that merging chunks costs little beside their sums
@@ -13,18 +13,21 @@ inline Index rows_of_chunk(Index channels) {
   return rows < kRowsAtLeast ? kRowsAtLeast : rows > 64 ? 64 : rows;
 }
 
-// Calls sum(first pixel, last pixel, first channel, channels) for every chunk and block of channels of a group.
+// Calls sum(first pixel, last pixel, first channel, channels) for every chunk and block of channels
+// of a group.
 template <typename Sum>
 inline void for_each_chunk(const ChannelSums& pass, Index group, Sum sum) {
   const Index last = smaller((group + 1) * pass.pixels_per_group, pass.pixels);
   const Index rows = rows_of_chunk(pass.channels);
   for (Index pixel = group * pass.pixels_per_group; pixel < last; pixel += rows)
     for (Index channel = 0; channel < pass.channels; channel += kAcross * kLanes)
-      sum(pixel, smaller(pixel + rows, last), channel, smaller(kAcross * kLanes, pass.channels - channel));
+      sum(pixel, smaller(pixel + rows, last), channel,
+          smaller(kAcross * kLanes, pass.channels - channel));
 }
 
-// The mean of the values seen so far and the sum of their squared distances from it, by Chan's rule for
-// merging two sets: as exact as two passes, where the mean of squares less the square of the mean cancels.
+// The mean of the values seen so far and the sum of their squared distances from it, by Chan's rule
+// for merging two sets: as exact as two passes, where the mean of squares less the square of the
+// mean cancels.
 void moments(const ChannelSums& pass, Index group) {
   float* means = pass.sums + 2 * group * pass.channels;
   float* squares = means + pass.channels;

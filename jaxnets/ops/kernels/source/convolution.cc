@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -14,8 +13,8 @@ namespace {
 constexpr Index kTilesInPiece = 32;
 constexpr Index kPiecesForThread = 4;    // so that one that is late does not keep the others
 constexpr Index kSmallKernel = 1 << 15;  // floats that are packed sooner than other threads wake
-constexpr Index kSmallMap = 256;         // pixels of a map on which the images of a place go together
-constexpr Index kFewChannels = 16;       // less than that, and taps side by side are read as one
+constexpr Index kSmallMap = 256;    // pixels of a map on which the images of a place go together
+constexpr Index kFewChannels = 16;  // less than that, and taps side by side are read as one
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
@@ -33,23 +32,42 @@ Floats allocate(Index count) {
 
 // A Reach and the tables that it points to.
 struct Map {
-  Reach reach;
-  std::vector<Index> row_offset, column_offset;
+  Reach reach = {};
+  std::vector<Index> row_offset, column_offset, distance;
+  std::unique_ptr<bool[]> row_is_inside, column_is_inside;
   Floats padded;
 
-  void point() {
-    reach.row_offset = row_offset.data();
-    reach.column_offset = column_offset.data();
+  // Fills in what follows from the offsets; `step` of them lies between neighbouring taps.
+  void finish(Index step_down, Index step_across) {
+    reach.row_offset = row_offset.data(), reach.column_offset = column_offset.data();
+    row_is_inside = inside(row_offset, reach.taps_down, reach.rows);
+    column_is_inside = inside(column_offset, reach.taps_across, reach.columns);
+    reach.row_is_inside = row_is_inside.get(), reach.column_is_inside = column_is_inside.get();
+    for (Index down = 0; down < reach.taps_down; down++)
+      for (Index across = 0; across < reach.taps_across; across++)
+        distance.push_back(down * step_down + across * step_across);
+    reach.distance = distance.data();
+    reach.all_inside =
+        !std::count(reach.row_is_inside, reach.row_is_inside + reach.rows, false) &&
+        !std::count(reach.column_is_inside, reach.column_is_inside + reach.columns, false);
   }
-  bool has_padding() const {
-    const auto outside = [](Index offset) { return offset == kOutside; };
-    return std::any_of(row_offset.begin(), row_offset.end(), outside) ||
-           std::any_of(column_offset.begin(), column_offset.end(), outside);
+
+ private:
+  static std::unique_ptr<bool[]> inside(const std::vector<Index>& offsets, Index taps,
+                                        Index pixels) {
+    std::unique_ptr<bool[]> result(new bool[pixels]);
+    for (Index pixel = 0; pixel < pixels; pixel++) {
+      result[pixel] = true;
+      for (Index tap = 0; tap < taps; tap++)
+        result[pixel] &= offsets[tap * pixels + pixel] != kOutside;
+    }
+    return result;
   }
 };
 
 // Along one side, at [tap][pixel]: the offset of what the forward pass reads.
-std::vector<Index> forward_offsets(Index taps, Index pixels, Index stride, Index pad, Index size, Index step) {
+std::vector<Index> forward_offsets(Index taps, Index pixels, Index stride, Index pad, Index size,
+                                   Index step) {
   std::vector<Index> offsets(taps * pixels);
   for (Index tap = 0; tap < taps; tap++)
     for (Index pixel = 0; pixel < pixels; pixel++) {
@@ -60,7 +78,8 @@ std::vector<Index> forward_offsets(Index taps, Index pixels, Index stride, Index
 }
 
 // Likewise of what the input gradient reads: the output pixel that met this pixel at this tap.
-std::vector<Index> gradient_offsets(Index taps, Index pixels, Index stride, Index pad, Index size, Index step) {
+std::vector<Index> gradient_offsets(Index taps, Index pixels, Index stride, Index pad, Index size,
+                                    Index step) {
   std::vector<Index> offsets(taps * pixels);
   for (Index tap = 0; tap < taps; tap++)
     for (Index pixel = 0; pixel < pixels; pixel++) {
@@ -80,8 +99,25 @@ std::vector<Index> by_phase(Index size, Index stride, Index pad) {
   return order;
 }
 
-// x as the forward pass and the kernel gradient read it. Taps side by side are contiguous in memory where no
-// padding comes between; where channels are few, rows are copied with their padding, to have them so.
+// The rows of x, with zeros on the left and cut or with zeros on the right, `width` pixels long.
+Floats pad_rows(const Convolution& s, const float* x, Index width, Pool& pool) {
+  Floats padded = allocate(s.images * s.rows * width * s.channels);
+  const Index count = std::min(s.columns, width - s.pad_left) * s.channels;
+  for_each(pool, s.images, [&](Index image) {
+    for (Index row = image * s.rows; row < (image + 1) * s.rows; row++) {
+      float* to = padded.get() + row * width * s.channels;
+      std::fill(to, to + width * s.channels, 0.0f);
+      if (count <= 0) continue;
+      const float* from = x + row * s.columns * s.channels;
+      std::copy(from, from + count, to + s.pad_left * s.channels);
+    }
+  });
+  return padded;
+}
+
+// x as the forward pass and the kernel gradient read it. Taps side by side lie side by side in
+// memory where there is no padding between; where channels are few, padded rows are made to have
+// them so.
 Map input_map(const Convolution& s, const float* x, Pool& pool) {
   Map map;
   const Index reached = (s.out_columns - 1) * s.stride_across + s.kernel_columns;
@@ -89,28 +125,19 @@ Map input_map(const Convolution& s, const float* x, Pool& pool) {
   const bool joins = s.kernel_columns > 1 && (inside || s.channels < kFewChannels);
   Index width = s.columns, pad = s.pad_left;
   if (joins && !inside) {
-    map.padded = allocate(s.images * s.rows * reached * s.channels);
-    float* padded = map.padded.get();
-    const Index count = std::min(s.columns, reached - s.pad_left) * s.channels, size = reached * s.channels;
-    for_each(pool, s.images, [&, padded](Index image) {
-      for (Index row = image * s.rows; row < (image + 1) * s.rows; row++) {
-        float* to = padded + row * size;
-        std::fill(to, to + size, 0.0f);
-        if (count > 0)
-          std::memcpy(to + s.pad_left * s.channels, x + row * s.columns * s.channels, count * sizeof(float));
-      }
-    });
-    x = padded, width = reached, pad = 0;
+    map.padded = pad_rows(s, x, reached, pool);
+    x = map.padded.get(), width = reached, pad = 0;
   }
   map.reach.source = x;
   map.reach.image_stride = s.rows * width * s.channels;
   map.reach.images = s.images, map.reach.rows = s.out_rows, map.reach.columns = s.out_columns;
   map.reach.taps_down = s.kernel_rows, map.reach.taps_across = joins ? 1 : s.kernel_columns;
   map.reach.run = joins ? s.kernel_columns * s.channels : s.channels;
-  map.row_offset = forward_offsets(s.kernel_rows, s.out_rows, s.stride_down, s.pad_top, s.rows, width * s.channels);
-  map.column_offset =
-      forward_offsets(map.reach.taps_across, s.out_columns, s.stride_across, pad, width, s.channels);
-  map.point();
+  map.row_offset = forward_offsets(s.kernel_rows, s.out_rows, s.stride_down, s.pad_top, s.rows,
+                                   width * s.channels);
+  map.column_offset = forward_offsets(map.reach.taps_across, s.out_columns, s.stride_across, pad,
+                                      width, s.channels);
+  map.finish(width * s.channels, s.channels);
   return map;
 }
 
@@ -154,24 +181,26 @@ void run(Correlation& pass, const Tiles& tiles, Pool& pool, Pack pack) {
 
 }  // namespace
 
-void forward(const Convolution& s, const float* x, const float* kernel, float* y, const Tiles& tiles, Pool& pool) {
+void forward(const Convolution& s, const float* x, const float* kernel, float* y,
+             const Tiles& tiles, Pool& pool) {
   const Map map = input_map(s, x, pool);
-  const std::vector<Index> rows = by_phase(s.out_rows, 1, 0), columns = by_phase(s.out_columns, 1, 0);
+  const std::vector<Index> rows = by_phase(s.out_rows, 1, 0),
+                           columns = by_phase(s.out_columns, 1, 0);
   Correlation pass = {};
   pass.reach = map.reach;
   pass.row_order = rows.data(), pass.column_order = columns.data();
-  pass.images_innermost = map.has_padding() && s.out_rows * s.out_columns <= kSmallMap;
+  pass.images_innermost = !map.reach.all_inside && s.out_rows * s.out_columns <= kSmallMap;
   pass.width = width_of(s.out_channels, tiles);
   pass.out = y, pass.channels = s.out_channels;
   const Index run_length = map.reach.run;
   run(pass, tiles, pool, [&](Index block, Index tap, float* panel) {
-    tiles.pack(kernel + tap * run_length * s.out_channels, run_length, s.out_channels, block * pass.width,
-               pass.width, panel);
+    tiles.pack(kernel + tap * run_length * s.out_channels, run_length, s.out_channels,
+               block * pass.width, pass.width, panel);
   });
 }
 
-void input_gradient(const Convolution& s, const float* kernel, const float* y_gradient, float* x_gradient,
-                    const Tiles& tiles, Pool& pool) {
+void input_gradient(const Convolution& s, const float* kernel, const float* y_gradient,
+                    float* x_gradient, const Tiles& tiles, Pool& pool) {
   Map map;
   map.reach.source = y_gradient;
   map.reach.image_stride = s.out_rows * s.out_columns * s.out_channels;
@@ -180,9 +209,10 @@ void input_gradient(const Convolution& s, const float* kernel, const float* y_gr
   map.reach.run = s.out_channels;
   map.row_offset = gradient_offsets(s.kernel_rows, s.rows, s.stride_down, s.pad_top, s.out_rows,
                                     s.out_columns * s.out_channels);
-  map.column_offset = gradient_offsets(s.kernel_columns, s.columns, s.stride_across, s.pad_left, s.out_columns,
-                                       s.out_channels);
-  map.point();
+  map.column_offset = gradient_offsets(s.kernel_columns, s.columns, s.stride_across, s.pad_left,
+                                       s.out_columns, s.out_channels);
+  // Of several taps a stride apart no pixel meets all: then nothing is inside, nor are steps used.
+  map.finish(-s.out_columns * s.out_channels, -s.out_channels);
   const std::vector<Index> rows = by_phase(s.rows, s.stride_down, s.pad_top);
   const std::vector<Index> columns = by_phase(s.columns, s.stride_across, s.pad_left);
   Correlation pass = {};
@@ -197,9 +227,9 @@ void input_gradient(const Convolution& s, const float* kernel, const float* y_gr
   });
 }
 
-void kernel_gradient(const Convolution& s, const float* x, const float* y_gradient, float* kernel_gradient,
-                     const Tiles& tiles, Pool& pool) {
-  // Each group costs memory as large as the kernel, written and read again: as many as there are pixels for.
+void kernel_gradient(const Convolution& s, const float* x, const float* y_gradient,
+                     float* kernel_gradient, const Tiles& tiles, Pool& pool) {
+  // Each group costs memory as large as the kernel, written and read again: few, but for all cores.
   constexpr Index kPiecesWanted = 12, kPixelsAtLeast = 512, kFloatsAtMost = 1 << 20;
   const Map map = input_map(s, x, pool);
   const Index taps = map.reach.taps_down * map.reach.taps_across;
@@ -214,7 +244,7 @@ void kernel_gradient(const Convolution& s, const float* x, const float* y_gradie
   const Index wanted = std::min(ceil_div(kPiecesWanted, blocks), most);
   pass.pixels_per_group = ceil_div(pixels, wanted);
   const Index groups = ceil_div(pixels, pass.pixels_per_group);
-  // Parting the taps changes no sum, so it may follow the threads; but each part reads all pixels again.
+  // Parting taps changes no sum, so it may follow the threads; but each part reads all pixels.
   const Index parts = std::min(ceil_div(kPiecesForThread * pool.threads(), blocks * groups), taps);
   const Floats sums = allocate(groups > 1 ? groups * size : 0);
   pass.sums = groups > 1 ? sums.get() : kernel_gradient;
@@ -225,8 +255,8 @@ void kernel_gradient(const Convolution& s, const float* x, const float* y_gradie
   if (groups == 1) return;
   constexpr Index kFloatsInPiece = 1 << 14;
   for_each(pool, ceil_div(size, kFloatsInPiece), [&](Index i) {
-    tiles.add_groups(sums.get(), groups, size, i * kFloatsInPiece, std::min((i + 1) * kFloatsInPiece, size),
-                     kernel_gradient);
+    tiles.add_groups(sums.get(), groups, size, i * kFloatsInPiece,
+                     std::min((i + 1) * kFloatsInPiece, size), kernel_gradient);
   });
 }
 

@@ -10,8 +10,8 @@ struct Meeting {
 
 // Outer products of kHeight floats of the run and one packed row, summed over the meetings.
 template <int kHeight, int kVectors>
-inline void sum_products(const Meeting* meetings, Index count, Index offset, float* sums, Index channels,
-                         Index stride) {
+inline void sum_products(const Meeting* meetings, Index count, Index offset, float* sums,
+                         Index channels, Index stride) {
   Vector sum[kHeight][kVectors] = {};
   for (Index q = 0; q < count; q++) {
     const float* source = meetings[q].source + offset;
@@ -31,69 +31,88 @@ inline void sum_products(const Meeting* meetings, Index count, Index offset, flo
   }
 }
 
-template <int kVectors, int kHeight = kSums / kVectors < kTallest ? kSums / kVectors : kTallest>
-inline void sum_products(Index height, const Meeting* meetings, Index count, Index offset, float* sums,
-                         Index channels, Index stride) {
+template <int kVectors, int kHeight = tallest(kVectors)>
+inline void sum_products(Index height, const Meeting* meetings, Index count, Index offset,
+                         float* sums, Index channels, Index stride) {
   if (height == kHeight)
     sum_products<kHeight, kVectors>(meetings, count, offset, sums, channels, stride);
   else if constexpr (kHeight > 1)
     sum_products<kVectors, kHeight - 1>(height, meetings, count, offset, sums, channels, stride);
 }
 
+// Some pixels of a group: where they are, and their gradient in whole vectors.
+template <int kVectors>
+struct Chunk {
+  static constexpr int kWidth = kVectors * kLanes;
+  Index count;
+  const float* image[kChunk];
+  Index row[kChunk], column[kChunk];
+  alignas(64) float gradient[kChunk * kWidth];
+
+  void take(const KernelGradient& pass, Index first, Index last, Index channel, Index channels) {
+    const Reach& reach = pass.reach;
+    Index at_column = first % reach.columns, at_row = first / reach.columns % reach.rows;
+    Index at_image = first / reach.columns / reach.rows;
+    count = last - first;
+    for (Index q = 0; q < count; q++) {
+      Vector values[kVectors];
+      load_row(pass.gradient + (first + q) * pass.channels + channel, values, channels);
+      for (int v = 0; v < kVectors; v++) store(gradient + q * kWidth + v * kLanes, values[v]);
+      image[q] = reach.source + at_image * reach.image_stride;
+      row[q] = at_row, column[q] = at_column;
+      if (++at_column < reach.columns) continue;
+      at_column = 0;
+      if (++at_row == reach.rows) at_row = 0, at_image++;
+    }
+  }
+
+  Index meet(const Reach& reach, Index tap, Meeting* meetings) const {
+    const Index* row_offset = reach.row_offset + tap / reach.taps_across * reach.rows;
+    const Index* column_offset = reach.column_offset + tap % reach.taps_across * reach.columns;
+    Index met = 0;
+    for (Index q = 0; q < count; q++) {
+      const Index by_row = row_offset[row[q]], by_column = column_offset[column[q]];
+      meetings[met] = {image[q] + by_row + by_column, gradient + q * kWidth};
+      met += (by_row | by_column) >= 0;
+    }
+    return met;
+  }
+};
+
 template <int kVectors>
 void kernel_gradient_tiles(const KernelGradient& pass, Index group, Index block, Index first_tap,
                            Index last_tap) {
-  constexpr int kWidth = kVectors * kLanes;
-  constexpr int kHeight = kSums / kVectors < kTallest ? kSums / kVectors : kTallest;
   const Reach& reach = pass.reach;
-  const Index taps = reach.taps_down * reach.taps_across, run = reach.run;
-  const Index pixels = reach.images * reach.rows * reach.columns;
-  const Index first_channel = block * kWidth, channels = smaller(kWidth, pass.channels - first_channel);
-  float* sums = pass.sums + group * taps * run * pass.channels + first_channel;
+  const Index taps = reach.taps_down * reach.taps_across, run = reach.run, size = pass.channels;
+  const Index pixels =
+      smaller((group + 1) * pass.pixels_per_group, reach.images * reach.rows * reach.columns);
+  const Index channel = block * kVectors * kLanes;
+  const Index channels = smaller(kVectors * kLanes, size - channel);
+  float* sums = pass.sums + group * taps * run * size + channel;
   for (Index r = first_tap * run; r < last_tap * run; r++)
-    for (Index c = 0; c < channels; c++) sums[r * pass.channels + c] = 0;
+    for (Index c = 0; c < channels; c++) sums[r * size + c] = 0;
 
-  const Index heights = (run + kHeight - 1) / kHeight;  // tiles of nearly equal height along the run
-  alignas(64) float packed[kChunk * kWidth];
-  const float* source[kChunk];
-  Index rows[kChunk], columns[kChunk];
+  const Index tiles = (run + tallest(kVectors) - 1) / tallest(kVectors);  // of nearly equal height
+  Chunk<kVectors> chunk;
   Meeting meetings[kChunk];
-  const Index last = smaller((group + 1) * pass.pixels_per_group, pixels);
-  for (Index pixel = group * pass.pixels_per_group; pixel < last; pixel += kChunk) {
-    const Index chunk = smaller(kChunk, last - pixel);
-    Index column = pixel % reach.columns, row = pixel / reach.columns % reach.rows;
-    Index image = pixel / reach.columns / reach.rows;
-    for (Index q = 0; q < chunk; q++) {
-      Vector gradient[kVectors];
-      load_row(pass.gradient + (pixel + q) * pass.channels + first_channel, gradient, channels);
-      for (int v = 0; v < kVectors; v++) store(packed + q * kWidth + v * kLanes, gradient[v]);
-      source[q] = reach.source + image * reach.image_stride;
-      rows[q] = row, columns[q] = column;
-      if (++column == reach.columns) {
-        column = 0;
-        if (++row == reach.rows) row = 0, image++;
-      }
-    }
+  for (Index pixel = group * pass.pixels_per_group; pixel < pixels; pixel += kChunk) {
+    chunk.take(pass, pixel, smaller(pixel + kChunk, pixels), channel, channels);
+    // Without padding all taps meet all pixels, at distances of their own: one list will do.
+    Index count = reach.all_inside ? chunk.meet(reach, 0, meetings) : 0;
     for (Index tap = first_tap; tap < last_tap; tap++) {
-      const Index* row_offset = reach.row_offset + tap / reach.taps_across * reach.rows;
-      const Index* column_offset = reach.column_offset + tap % reach.taps_across * reach.columns;
-      Index count = 0;
-      for (Index q = 0; q < chunk; q++) {
-        const Index by_row = row_offset[rows[q]], by_column = column_offset[columns[q]];
-        meetings[count] = {source[q] + by_row + by_column, packed + q * kWidth};
-        count += (by_row | by_column) >= 0;
-      }
-      for (Index h = 0, offset = 0; h < heights; h++) {
-        const Index height = (run * (h + 1)) / heights - offset;
-        sum_products<kVectors>(height, meetings, count, offset, sums + (tap * run + offset) * pass.channels,
-                               channels, pass.channels);
-        offset += height;
+      if (!reach.all_inside) count = chunk.meet(reach, tap, meetings);
+      const Index distance = reach.all_inside ? reach.distance[tap] : 0;
+      for (Index tile = 0; tile < tiles; tile++) {
+        const Index begin = run * tile / tiles, end = run * (tile + 1) / tiles;
+        sum_products<kVectors>(end - begin, meetings, count, distance + begin,
+                               sums + (tap * run + begin) * size, channels, size);
       }
     }
   }
 }
 
-void kernel_gradient(const KernelGradient& pass, Index group, Index block, Index first_tap, Index last_tap) {
+void kernel_gradient(const KernelGradient& pass, Index group, Index block, Index first_tap,
+                     Index last_tap) {
   switch (pass.width / kLanes) {
     case 1: return kernel_gradient_tiles<1>(pass, group, block, first_tap, last_tap);
     case 2: return kernel_gradient_tiles<2>(pass, group, block, first_tap, last_tap);
@@ -104,7 +123,8 @@ void kernel_gradient(const KernelGradient& pass, Index group, Index block, Index
   }
 }
 
-void add_groups(const float* sums, Index groups, Index stride, Index first, Index last, float* total) {
+void add_groups(const float* sums, Index groups, Index stride, Index first, Index last,
+                float* total) {
   Index i = first;
   for (; i + kLanes <= last; i += kLanes) {
     Vector sum = load(sums + i);

@@ -12,7 +12,8 @@ constexpr Index kGroupsAtMost = 16, kFloatsInGroup = 1 << 15;
 ChannelSums pass_over(const float* x, Index pixels, Index channels, std::vector<float>& partial) {
   ChannelSums pass = {};
   pass.x = x, pass.pixels = pixels, pass.channels = channels;
-  const Index groups = std::clamp<Index>(pixels * channels / kFloatsInGroup, 1, std::min(kGroupsAtMost, pixels));
+  const Index groups =
+      std::clamp<Index>(pixels * channels / kFloatsInGroup, 1, std::min(kGroupsAtMost, pixels));
   pass.pixels_per_group = (pixels + groups - 1) / groups;
   partial.resize(2 * groups * channels);
   pass.sums = partial.data();
@@ -25,8 +26,8 @@ Index groups_of(const ChannelSums& pass) {
 
 }  // namespace
 
-void moments(const float* x, Index pixels, Index channels, float* mean, float* variance, const Tiles& tiles,
-             Pool& pool) {
+void moments(const float* x, Index pixels, Index channels, float* mean, float* variance,
+             const Tiles& tiles, Pool& pool) {
   std::vector<float> partial;
   const ChannelSums pass = pass_over(x, pixels, channels, partial);
   const Index groups = groups_of(pass);
@@ -46,8 +47,8 @@ void moments(const float* x, Index pixels, Index channels, float* mean, float* v
   }
 }
 
-void moment_products(const float* x, const float* gradient, const float* mean, Index pixels, Index channels,
-                     float* sums, float* products, const Tiles& tiles, Pool& pool) {
+void moment_products(const float* x, const float* gradient, const float* mean, Index pixels,
+                     Index channels, float* sums, float* products, const Tiles& tiles, Pool& pool) {
   std::vector<float> partial;
   ChannelSums pass = pass_over(x, pixels, channels, partial);
   pass.gradient = gradient, pass.mean = mean;

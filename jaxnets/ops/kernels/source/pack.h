@@ -38,7 +38,8 @@ inline void exchange(const float* from, Index from_stride, float* to, Index to_s
   for (int i = 0; i < 4; i++) *reinterpret_cast<LooseFour*>(to + i * to_stride) = column[i];
 }
 
-void pack_exchanged(const float* kernel, Index channels, Index columns, Index first, Index width, float* panel) {
+void pack_exchanged(const float* kernel, Index channels, Index columns, Index first, Index width,
+                    float* panel) {
   const Index count = smaller(width, channels - first);
   const float* from = kernel + first * columns;
   const Index square_count = count / 4 * 4, square_columns = columns / 4 * 4;

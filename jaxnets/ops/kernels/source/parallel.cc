@@ -69,7 +69,8 @@ void for_each(Pool& pool, Index count, void (*piece)(void*, Index), void* contex
       auto share = std::make_unique<std::shared_ptr<Work>>(work);
       pool.schedule(
           [](void* data) {
-            const std::unique_ptr<std::shared_ptr<Work>> own(static_cast<std::shared_ptr<Work>*>(data));
+            const std::unique_ptr<std::shared_ptr<Work>> own(
+                static_cast<std::shared_ptr<Work>*>(data));
             (*own)->take_pieces();
           },
           share.get());

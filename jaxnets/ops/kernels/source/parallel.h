@@ -14,9 +14,10 @@ class Pool {
   virtual void schedule(void (*task)(void*), void* data) = 0;
 };
 
-// Calls piece(context, i) for every i < count, on this thread and on what the pool lends, and returns when all
-// have returned. The caller takes pieces like everybody else and waits for those alone that somebody has begun:
-// a pool whose threads are all busy, or wait here themselves, delays nobody and cannot deadlock.
+// Calls piece(context, i) for every i < count, on this thread and on what the pool lends, and
+// returns when all have returned. The caller takes pieces like everybody else and waits for those
+// alone that somebody has begun: a pool whose threads are all busy, or wait here themselves, delays
+// nobody and cannot deadlock.
 void for_each(Pool& pool, Index count, void (*piece)(void* context, Index i), void* context);
 
 template <typename Piece>

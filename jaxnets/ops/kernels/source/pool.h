@@ -1,8 +1,8 @@
 // Max pooling by rows. Included by tiles.cc alone.
 //
-// Channels are few in the nets where pooling counts most, so vectors reach over the end of a pixel: what
-// they read beyond it is not used, and what they write beyond it the next pixel writes again. Only where a
-// vector would leave the row is it cut.
+// Channels are few in the nets where pooling counts most, so vectors reach over the end of a pixel:
+// what they read beyond it is not used, and what they write beyond it the next pixel writes again.
+// Only where a vector would leave the row is it cut.
 
 // The values from `from` on, as far as the tensor goes.
 inline Vector load_within(const float* from, const float* end) {
@@ -18,7 +18,8 @@ inline Integers load_within(const int8_t* from, const int8_t* end) {
   return widen(bytes);
 }
 
-// The taps of a window that are inside, from `first` to before `last`, where the window begins at `start`.
+// The taps of a window that are inside, from `first` to before `last`, where the window begins at
+// `start`.
 inline void clip(Index start, Index window, Index size, Index* first, Index* last) {
   *first = start < 0 ? -start : 0;
   *last = smaller(window, size - start);
@@ -39,14 +40,17 @@ void pool(const Pooling& p, Index image, Index pooled_row) {
     for (Index c = 0; c < p.channels; c += kLanes) {
       const float* corner = x + (top * p.columns + left) * p.channels + c;
       Vector largest = Vector{} - __builtin_inff();
-      Integers chosen = Integers{} + static_cast<int32_t>(first_down * p.window_across + first_across);
+      Integers chosen =
+          Integers{} + static_cast<int32_t>(first_down * p.window_across + first_across);
       for (Index down = first_down; down < last_down; down++)
         for (Index across = first_across; across < last_across; across++) {
           const Vector tap = load_within(corner + (down * p.columns + across) * p.channels, x_end);
-          // `>` keeps the first of equals; a NaN, which equals nothing, wins over what came before it.
+          // `>` keeps the first of equals; a NaN, which equals nothing, wins over what came before
+          // it.
           const Integers wins = (tap > largest) | (tap != tap);
           largest = wins ? tap : largest;
-          chosen = wins ? Integers{} + static_cast<int32_t>(down * p.window_across + across) : chosen;
+          chosen =
+              wins ? Integers{} + static_cast<int32_t>(down * p.window_across + across) : chosen;
         }
       const Bytes numbers = narrow(chosen);
       const Index at = pooled * p.channels + c, left_over = pooled_size - at;
@@ -63,20 +67,23 @@ void pool(const Pooling& p, Index image, Index pooled_row) {
 
 void pool_gradient(const Pooling& p, Index image, Index row) {
   const Index row_size = p.columns * p.channels, pooled_size = p.pooled_columns * p.channels;
-  const Index out = image * p.pooled_rows * pooled_size, end = p.images * p.pooled_rows * pooled_size;
+  const Index out = image * p.pooled_rows * pooled_size,
+              end = p.images * p.pooled_rows * pooled_size;
   float* x_gradient = p.x_gradient + (image * p.rows + row) * row_size;
   const Windows down = p.rows_windows[row];
   for (Index column = 0; column < p.columns; column++) {
     const Windows across = p.columns_windows[column];
     for (Index c = 0; c < p.channels; c += kLanes) {
       Vector total = {};
-      // From the last window to the first, so that taps come in their order: the bits of the form in JAX.
+      // From the last window to the first, so that taps come in their order: the bits of the form
+      // in JAX.
       for (Index i = down.last; i >= down.first; i--) {
         const Index tap_row = (row + p.pad_top - i * p.stride_down) * p.window_across;
         for (Index j = across.last; j >= across.first; j--) {
           const Index tap = tap_row + column + p.pad_left - j * p.stride_across;
           const Index at = out + (i * p.pooled_columns + j) * p.channels + c;
-          const Integers here = load_within(p.chosen + at, p.chosen + end) == static_cast<int32_t>(tap);
+          const Integers here =
+              load_within(p.chosen + at, p.chosen + end) == static_cast<int32_t>(tap);
           total += here ? load_within(p.gradient + at, p.gradient + end) : Vector{};
         }
       }

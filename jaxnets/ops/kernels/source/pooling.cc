@@ -6,7 +6,8 @@
 namespace jaxnets {
 namespace {
 
-constexpr Index kFloatsInPiece = 1 << 14;  // what one row holds may be less than it costs to hand it out
+constexpr Index kFloatsInPiece =
+    1 << 14;  // what one row holds may be less than it costs to hand it out
 
 template <typename Row>
 void for_each_row(Index rows, Index floats_in_row, Pool& threads, Row row) {
@@ -19,7 +20,8 @@ void for_each_row(Index rows, Index floats_in_row, Pool& threads, Row row) {
 std::vector<Windows> windows_of(Index places, Index pad, Index window, Index stride, Index pooled) {
   std::vector<Windows> windows(places);
   for (Index place = 0; place < places; place++) {
-    const Index least = place + pad - window + 1;  // where a window may begin at the earliest, in padding too
+    const Index least =
+        place + pad - window + 1;  // where a window may begin at the earliest, in padding too
     windows[place].first = least <= 0 ? 0 : (least + stride - 1) / stride;
     windows[place].last = std::min((place + pad) / stride, pooled - 1);
   }
@@ -37,7 +39,8 @@ void pool(const Pooling& p, const Tiles& tiles, Pool& threads) {
 void pool_gradient(const Pooling& pooling, const Tiles& tiles, Pool& threads) {
   Pooling p = pooling;
   const auto rows = windows_of(p.rows, p.pad_top, p.window_down, p.stride_down, p.pooled_rows);
-  const auto columns = windows_of(p.columns, p.pad_left, p.window_across, p.stride_across, p.pooled_columns);
+  const auto columns =
+      windows_of(p.columns, p.pad_left, p.window_across, p.stride_across, p.pooled_columns);
   p.rows_windows = rows.data(), p.columns_windows = columns.data();
   for_each_row(p.images * p.rows, p.columns * p.channels * 2, threads,
                [&](Index row) { tiles.pool_gradient(p, row / p.rows, row % p.rows); });

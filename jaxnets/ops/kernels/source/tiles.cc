@@ -1,5 +1,5 @@
-// The tiles of one instruction set: compiled once for each, with JAXNETS_TILES (the name of the table),
-// JAXNETS_LANES (floats in a vector) and JAXNETS_REGISTERS (vector registers) defined.
+// The tiles of one instruction set: compiled once for each, with JAXNETS_TILES (the name of the
+// table), JAXNETS_LANES (floats in a vector) and JAXNETS_REGISTERS (vector registers) defined.
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -22,7 +22,7 @@ namespace {
 const Tiles JAXNETS_TILES = {
     kLanes,
     kWidest,
-    {0, pixels_of(1), pixels_of(2), pixels_of(3), pixels_of(4)},
+    {0, tallest(1), tallest(2), tallest(3), tallest(4)},
     pack,
     pack_exchanged,
     correlate,

@@ -8,7 +8,9 @@ constexpr int kRegisters = JAXNETS_REGISTERS;
 // Of the registers a quarter holds what is multiplied; the rest are sums.
 constexpr int kSums = kRegisters * 3 / 4;
 constexpr int kWidest = kRegisters / 8;
-constexpr int kTallest = 10;  // pixels or floats of a run: more pointers do not fit into general registers
+// Pixels, or floats of a run, in a tile of so many vectors across; more than 10 pointers would not
+// fit into general registers.
+constexpr int tallest(int vectors) { return kSums / vectors < 10 ? kSums / vectors : 10; }
 
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Integers __attribute__((vector_size(4 * kLanes)));
@@ -21,11 +23,12 @@ typedef Bytes LooseBytes __attribute__((aligned(1), may_alias));
 inline Vector load(const float* from) { return *reinterpret_cast<const LooseVector*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<LooseVector*>(to) = value; }
 
-// The first `count` lanes alone. Loops over all lanes with a condition become one masked instruction.
+// The first `count` lanes alone. Such loops over all lanes become one masked instruction.
 inline Vector load_some(const float* from, Index count) {
   float lanes[kLanes];
 #pragma GCC unroll 1
-  for (int lane = 0; lane < kLanes; lane++) lanes[lane] = lane < static_cast<int>(count) ? from[lane] : 0.0f;
+  for (int lane = 0; lane < kLanes; lane++)
+    lanes[lane] = lane < static_cast<int>(count) ? from[lane] : 0.0f;
   return load(lanes);
 }
 
@@ -37,12 +40,13 @@ inline void store_some(float* to, Vector value, Index count) {
     if (lane < static_cast<int>(count)) to[lane] = lanes[lane];
 }
 
-// Bytes as integers and back. GCC's own conversion goes lane by lane, hence intrinsics where there are any.
+// Bytes as integers and back. GCC's own conversion goes lane by lane: hence intrinsics, if any.
 inline Integers widen(Bytes bytes) {
 #if defined(__AVX512BW__)
   return reinterpret_cast<Integers>(_mm512_cvtepi8_epi32(reinterpret_cast<__m128i>(bytes)));
 #elif defined(__AVX2__)
-  return reinterpret_cast<Integers>(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(reinterpret_cast<int64_t>(bytes))));
+  return reinterpret_cast<Integers>(
+      _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(reinterpret_cast<int64_t>(bytes))));
 #else
   return __builtin_convertvector(bytes, Integers);
 #endif
@@ -58,7 +62,7 @@ inline Bytes narrow(Integers integers) {
 
 inline Index smaller(Index a, Index b) { return a < b ? a : b; }
 
-// Whole vectors and the floats that are left of `channels`, across a tile that begins at `first`.
+// As much of a row of vectors as there are channels.
 template <int kVectors>
 inline void store_row(float* to, const Vector (&row)[kVectors], Index channels) {
   if (channels >= kVectors * kLanes) {
