@@ -16,6 +16,7 @@ from jaxnets.app.data import Data
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
+from jaxnets.evaluation.predictions import Predictions
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
@@ -116,6 +117,7 @@ def make_evaluator(
         preprocess=make_preprocess(config, train=False),
         ema=config.eval.ema,
         axis_name=devices.axis_name,
+        with_probabilities=True,
     )
     return Evaluator(devices.compile_step(step, donate=False), data, devices)
 
@@ -131,6 +133,19 @@ class Evaluator:
     def __call__(self, state: TrainState, indices: np.ndarray) -> Scores:
         batches = self.data.eval_batches(indices, self.devices)
         return evaluate(self.step, state, batches, expected=len(indices))
+
+    def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
+        """What the network said of each of `indices`, where these are `scores` of theirs; None without classes."""
+        if not isinstance(scores, ClassScores) or scores.probabilities is None:
+            return None
+        source, groups = self.data.source, self.data.split.groups
+        return Predictions(
+            index=indices.astype(np.int64),
+            label=source.labels[indices].astype(np.int32),
+            probabilities=scores.probabilities.astype(np.float32),
+            files=np.array([source.files[index] for index in indices], np.str_),
+            group=np.full(len(indices), -1) if groups is None else groups[indices],
+        )
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
         """What hooks hear of an evaluation: loss, and accuracy where there are classes."""

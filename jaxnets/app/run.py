@@ -23,6 +23,7 @@ from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
+from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
@@ -180,6 +181,7 @@ def _finish(
         test = evaluator(state, data.split.test)
         checked = evaluator(state, data.split.validation) if len(data.split.validation) else None
         phase.text = f"{test.examples:,} test examples"
+    predictions = evaluator.predictions(test, data.split.test)
     clean = results.test_entry(test)
     in_heads = models.count_parameters(models.auxiliary_part(run.state.params))
     result = {
@@ -219,6 +221,8 @@ def _finish(
         "note": config.note,
     }
     if run.devices.is_first:
+        if predictions is not None:
+            predictions.save(predictions_path(run.workdir))
         write_whole(run.workdir / results.RESULT, results.to_json(result))
     return result
 

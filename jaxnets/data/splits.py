@@ -19,12 +19,14 @@ class Split:
     """Indices into a source, int64, ascending; `name` says how they were made.
 
     The parts are disjoint, unless a publisher's own are not (`points`: all four train, all four test).
+    `groups` is int64[N] over the whole source, the same number for siblings; None where none are known.
     """
 
     name: str
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    groups: np.ndarray | None = None
 
     def parts(self) -> dict[str, np.ndarray]:
         """The three arrays by name."""
@@ -38,7 +40,8 @@ class Split:
         rows = [(int(index), part) for part, indices in self.parts().items() for index in indices]
         for index, part in sorted(rows):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
-            writer.writerow((index, source.files[index], label, part, ""))
+            group = "" if self.groups is None else self.groups[index]
+            writer.writerow((index, source.files[index], label, part, group))
         return text.getvalue()
 
 
