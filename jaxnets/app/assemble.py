@@ -135,10 +135,10 @@ class Evaluator:
         return evaluate(self.step, state, batches, expected=len(indices))
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
-        """What the network said of each of `indices`, where these are `scores` of theirs; None without classes."""
+        """What the network said of each of `indices`, from their scores; None where they have no classes."""
         if not isinstance(scores, ClassScores) or scores.probabilities is None:
             return None
-        source, groups = self.data.source, self.data.split.groups
+        source, groups = self.data.source, self.data.siblings
         return Predictions(
             index=indices.astype(np.int64),
             label=source.labels[indices].astype(np.int32),

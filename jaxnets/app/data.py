@@ -17,9 +17,11 @@ from jaxnets.app.screen import Screen
 from jaxnets.data import catalog, prepare
 from jaxnets.data.cache import CachedSource, ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.folder import ImageFolder
+from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.pipeline import TrainBatches, eval_batches
 from jaxnets.data.source import Source
 from jaxnets.data.splits import Split, make_split
+from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
 from jaxnets.training.parallel import Devices
 
@@ -33,6 +35,8 @@ class Data:
     source: Source
     split: Split
     config: config_dict.ConfigDict
+    siblings: np.ndarray | None = None
+    """int64[N] over the source, the same for siblings, overlapping photographs included; None: not known."""
 
     @property
     def threads(self) -> int:
@@ -122,13 +126,7 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
     root = recipes.data_root(config)
     with screen.phase("data") as phase:
         source = catalog.open_source(config.data, root)
-        split = make_split(
-            source,
-            config.data.split,
-            fractions=config.data.fractions,
-            validation_fraction=config.data.validation_fraction,
-            seed=config.data.split_seed,
-        )
+        split, siblings = divide(config, source)
         classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
         title = catalog.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
@@ -136,7 +134,7 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
         if isinstance(source, ImageFolder) and source.ignored:
             phase.text += f", {source.ignored:,} files of other kinds left out"
     _fit(config, source)
-    data = Data(source, split, config)
+    data = Data(source, split, config, siblings)
     if source.kind == "image" and config.data.cache:
         data = dataclasses.replace(data, source=_cached(config, source, root, data.threads, screen))
     elif source.kind == "image":
@@ -145,6 +143,34 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
     if source.kind == "image":
         _check_channels(config, data.shape[-1])
     return data
+
+
+def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.ndarray | None]:
+    """The recipe's split, and who are siblings: int64[N], or None where that is not known.
+
+    Whatever table divides LC25000, its siblings are those of the table that is shipped: another one may
+    have left overlapping photographs apart. Raises what `read_groups` and `make_split` raise.
+    """
+    shipped = shipped_groups(source.name)
+    given = read_groups(Path(config.data.groups)) if config.data.groups else shipped
+    groups = siblings = None
+    if given is not None:
+        originals, overlapping = given.match(source.files)
+        groups = originals if config.data.group_level == "original" else overlapping
+        siblings = overlapping if shipped is None else shipped.match(source.files)[1]
+    elif isinstance(source, SyntheticTissue):
+        siblings = np.arange(len(source))  # every picture is drawn by itself
+    split = make_split(
+        source,
+        config.data.split,
+        fractions=config.data.fractions,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.data.split_seed,
+        groups=groups,
+        folds=config.data.folds,
+        fold=config.data.fold,
+    )
+    return split, siblings
 
 
 def require_examples(split: Split) -> None:

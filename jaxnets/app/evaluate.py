@@ -55,7 +55,7 @@ def evaluate(
     predictions = evaluator.predictions(scores, indices)
     if predictions is not None:
         predictions.save(predictions_path(directory, part))
-    measured = {"split": part, "step": step, **results.test_entry(scores)}
+    measured = {"split": part, "step": step, **results.test_entry(scores, predictions)}
     (directory / METRICS).parent.mkdir(exist_ok=True)
     write_whole(directory / METRICS, json.dumps(measured, indent=1) + "\n")
     screen.say(_told(scores, data.source.classes, measured))
@@ -70,10 +70,10 @@ def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> s
 
 
 def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]) -> str:
-    low, high = measured["interval"]
+    (low, high), method = measured["interval"], measured["interval_method"]
     lines = [
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
-        f"({scores.correct:,} of {scores.examples:,}; Wilson, 95 %)  loss {scores.loss:.4f}",
+        f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
         "",
     ]
     width = max(len(name) for name in classes) + 2

@@ -1,4 +1,4 @@
-"""What a network said of every example of a part: kept in the run directory, read by report and statistics."""
+"""What a network said of each example of a part: kept in the run directory, read by report and statistics."""
 
 import dataclasses
 import io
@@ -43,6 +43,11 @@ class Predictions:
     def groups_known(self) -> bool:
         """Whether siblings are known, so that statistics can count groups and not images."""
         return bool((self.group >= 0).all())
+
+    @property
+    def has_siblings(self) -> bool:
+        """Whether groups are known and one of them has more than one example here."""
+        return self.groups_known and len(np.unique(self.group)) < len(self.group)
 
     def save(self, path: Path) -> None:
         """Writes an .npz file, whole or not at all; makes its folder."""
