@@ -88,7 +88,9 @@ def test_any_metric_has_an_interval_by_groups() -> None:
     low, high = statistics.metric_interval(area, groups, resamples=200)
     assert low < metrics.roc_auc_score(labels, scores) < high
     correct = scores.round() == labels
-    plain = statistics.metric_interval(lambda w: np.average(correct, weights=w), groups, resamples=400)
+    plain = statistics.metric_interval(
+        lambda w: np.average(correct, weights=w), groups, resamples=400
+    )
     assert plain == pytest.approx(statistics.group_interval(correct, groups), abs=0.03)
     none = statistics.metric_interval(lambda weights: float("nan"), groups, resamples=3)
     assert np.isnan(none).all()
