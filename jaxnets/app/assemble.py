@@ -1,7 +1,7 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.parallel import Devices
-from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.run import Plan, Run
 from jaxnets.training.state import TrainState
 from jaxnets.training.step import make_eval_step, make_train_step
@@ -108,13 +108,17 @@ def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
 
 
 def make_evaluator(
-    config: config_dict.ConfigDict, model: Any, data: Data, devices: Devices
+    config: config_dict.ConfigDict,
+    model: Any,
+    data: Data,
+    devices: Devices,
+    preprocess: Preprocess | None = None,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores of clean, unaugmented examples."""
+    """A function (state, indices) -> Scores, of clean, unaugmented examples where `preprocess` is None."""
     step = make_eval_step(
         model,
         make_loss(config.train),
-        preprocess=make_preprocess(config, train=False),
+        preprocess=preprocess or make_preprocess(config, train=False),
         ema=config.eval.ema,
         axis_name=devices.axis_name,
         with_probabilities=True,
@@ -130,22 +134,18 @@ class Evaluator:
     data: Data
     devices: Devices
 
-    def __call__(self, state: TrainState, indices: np.ndarray) -> Scores:
-        batches = self.data.eval_batches(indices, self.devices)
+    def __call__(
+        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> Scores:
+        """`more` is what the preprocessing wants beside every example, the same for all."""
+        batches = self.data.eval_batches(indices, self.devices, more)
         return evaluate(self.step, state, batches, expected=len(indices))
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
         """What the network said of each of `indices`, from their scores; None where they have no classes."""
         if not isinstance(scores, ClassScores) or scores.probabilities is None:
             return None
-        source, groups = self.data.source, self.data.siblings
-        return Predictions(
-            index=indices.astype(np.int64),
-            label=source.labels[indices].astype(np.int32),
-            probabilities=scores.probabilities.astype(np.float32),
-            files=np.array([source.files[index] for index in indices], np.str_),
-            group=np.full(len(indices), -1) if groups is None else groups[indices],
-        )
+        return Predictions.of(self.data.source, indices, scores.probabilities, self.data.siblings)
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
         """What hooks hear of an evaluation: loss, and accuracy where there are classes."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,13 @@ class Data:
             shares=(devices.process_index, devices.process_count),
         )
 
-    def eval_batches(self, indices: np.ndarray, devices: Devices) -> Iterator[dict[str, Any]]:
-        """Every one of `indices` once, padded, this process's part, on its devices."""
+    def eval_batches(
+        self, indices: np.ndarray, devices: Devices, more: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Every one of `indices` once, padded, this process's part, on its devices.
+
+        `more` is set beside every example, by name, the same for all.
+        """
         batches = eval_batches(
             self.source,
             indices,
@@ -77,7 +82,13 @@ class Data:
             threads=self.threads,
             shares=(devices.process_index, devices.process_count),
         )
-        return map(devices.place, batches)
+
+        def with_more(batch: dict[str, Any]) -> dict[str, Any]:
+            rows = len(batch["weight"])
+            fixed = {name: np.repeat(value, rows) for name, value in (more or {}).items()}
+            return devices.place({**batch, **fixed})
+
+        return map(with_more, batches)
 
     def eval_batch_size(self, devices: Devices) -> int:
         """The recipe's, rounded up to what the devices divide: padding is never counted."""

@@ -10,6 +10,7 @@ from jaxnets.data.folder import ImageFiles
 from jaxnets.data.leak import HELD_OUT, Twins, contents_of, find_twins, sibling_shares
 from jaxnets.data.splits import Split
 from jaxnets.errors import DataError
+from jaxnets.evaluation.result import COPIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,8 @@ def tell_leak(data: Data, leak: Leak, screen: Screen) -> None:
     if data.source.kind != "image":
         return
     copies = leak.twins is not None and leak.twins.any
-    admitted = data.split.name == "random" and data.siblings is not None
+    known = data.siblings is not None or data.source.name in COPIES
+    admitted = data.split.name == "random" and known
     if copies and not (admitted or data.split.name == "official" or _allowed(data)):
         raise DataError(_told_refusal(data, leak))
     screen.line("leak", _told_shares(data, leak) + (_told_copies(leak.twins) if copies else ""))
@@ -55,6 +57,8 @@ def _allowed(data: Data) -> bool:
 
 def _told_shares(data: Data, leak: Leak) -> str:
     known = [(part, share) for part, share in leak.shares.items() if share is not None]
+    if data.siblings is None and data.split.name == "random" and data.source.name in COPIES:
+        return f"LEAKY: {COPIES[data.source.name]} (share not measured)"
     if data.siblings is None or not known:
         return f"not known: no groups of {data.source.name} are known{_how_to_find(data)}"
     told = " and ".join(f"{100 * share:.1f} % of {part} images" for part, share in known)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnets.data.source import Source
 from jaxnets.errors import CheckpointError
 from jaxnets.files import write_whole
 
@@ -28,6 +29,23 @@ class Predictions:
     probabilities: np.ndarray
     files: np.ndarray
     group: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        indices: np.ndarray,
+        probabilities: np.ndarray,
+        siblings: np.ndarray | None,
+    ) -> "Predictions":
+        """Those of a source's examples at `indices` [N]; `siblings` is int64 over all of it, or None."""
+        return cls(
+            index=indices.astype(np.int64),
+            label=source.labels[indices].astype(np.int32),
+            probabilities=probabilities.astype(np.float32),
+            files=np.array([source.files[index] for index in indices], np.str_),
+            group=np.full(len(indices), -1) if siblings is None else siblings[indices],
+        )
 
     @property
     def predicted(self) -> np.ndarray:
