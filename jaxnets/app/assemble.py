@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from jaxnets.app import environment, workdir
 from jaxnets.app.data import Data
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
+from jaxnets.evaluation.predictions import Predictions
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.parallel import Devices
-from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.run import Plan, Run
 from jaxnets.training.state import TrainState
 from jaxnets.training.step import make_eval_step, make_train_step
@@ -122,17 +124,18 @@ def make_evaluator(
     data: Data,
     devices: Devices,
     *,
-    augment: bool = False,
+    preprocess: Preprocess | None = None,
     dropout: bool = False,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores: of clean examples, unless it is to `augment` or drop out."""
+    """A function (state, indices) -> Scores: of clean examples where `preprocess` is None."""
     step = make_eval_step(
         model,
         make_loss(config.train),
-        preprocess=make_preprocess(config, train=False, augment=augment),
+        preprocess=preprocess or make_preprocess(config, train=False),
         ema=config.eval.ema,
         dropout=dropout,
         axis_name=devices.axis_name,
+        with_probabilities=True,
     )
     return Evaluator(devices.compile_step(step, donate=False), data, devices)
 
@@ -148,7 +151,14 @@ def other_tests(
     }
     model = models.create(config.model, axis_name=devices.axis_name)
     return {
-        name: make_evaluator(config, model, data, devices, augment=augment, dropout=dropout)
+        name: make_evaluator(
+            config,
+            model,
+            data,
+            devices,
+            preprocess=make_preprocess(config, train=False, augment=augment),
+            dropout=dropout,
+        )
         for name, (augment, dropout) in wanted.items()
         if (augment or dropout) and (name != "augmented_dropout" or (augment and dropout))
     }
@@ -162,9 +172,25 @@ class Evaluator:
     data: Data
     devices: Devices
 
-    def __call__(self, state: TrainState, indices: np.ndarray) -> Scores:
-        batches = self.data.eval_batches(indices, self.devices)
+    def __call__(
+        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> Scores:
+        """`more` is what the preprocessing wants beside every example, the same for all."""
+        batches = self.data.eval_batches(indices, self.devices, more)
         return evaluate(self.step, state, batches, expected=len(indices))
+
+    def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
+        """What the network said of each of `indices`, from their scores; None where they have no classes."""
+        if not isinstance(scores, ClassScores) or scores.probabilities is None:
+            return None
+        return Predictions.of(self.data.source, indices, scores.probabilities, self.data.siblings)
+
+    def entry(
+        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """One entry of result.json's `tests`."""
+        scores = self(state, indices, more)
+        return results.test_entry(scores, self.predictions(scores, indices))
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
         """What hooks hear of an evaluation: loss, and accuracy where there are classes."""

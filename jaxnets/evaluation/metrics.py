@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.training.step import add_metrics
+from jaxnets.training.step import PROBABILITIES, add_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class ClassScores(Scores):
     accuracy: float
     correct: int
     confusion: np.ndarray
+    probabilities: np.ndarray | None = None
+    """float[N, K] in the order of the examples, where the step gives them."""
 
 
 def evaluate(
@@ -40,8 +42,11 @@ def evaluate(
     examples were counted.
     """
     sums: dict[str, Any] = {}
+    shares: list[np.ndarray] = []
     for batch in batches:
-        sums = add_metrics(sums, jax.device_get(step(state, batch)))
+        told = jax.device_get(step(state, batch))
+        shares += [told.pop(PROBABILITIES)] if PROBABILITIES in told else []
+        sums = add_metrics(sums, told)
     counted = round(sums.get("examples", 0))
     if counted != expected:
         raise AssertionError(f"{counted} examples were counted instead of {expected}")
@@ -54,4 +59,5 @@ def evaluate(
         accuracy=sums["correct"] / sums["examples"],
         correct=round(sums["correct"]),
         confusion=np.rint(sums["confusion"]).astype(np.int64),
+        probabilities=np.concatenate(shares)[:expected] if shares else None,  # padding is last
     )
