@@ -87,7 +87,7 @@ def read_groups(path: Path) -> Groups:
 def shipped_groups(source_name: str) -> Groups | None:
     """The groups of a source that came with this package, None where there are none."""
     name = f"{source_name}_groups.csv.gz"
-    place = resources.files(__package__).joinpath(name)
+    place = resources.files("jaxnets.data").joinpath(name)
     if not place.is_file():
         return None
     return _parsed(name, [(name, _unpacked(place.read_bytes(), name))])
@@ -130,7 +130,8 @@ def _rows(place: str, text: str) -> Iterator[tuple[int, str, str, str]]:
                     f"{place}, line {reader.line_num}: a value is missing or too many are there; "
                     f"its columns are {','.join(reader.fieldnames or ())}"
                 )
-            yield reader.line_num, *(values if ours else _from_clean(*values))
+            file, original, group = values if ours else _from_clean(*values)
+            yield reader.line_num, file, original, group
     except csv.Error as error:
         raise DataError(f"{place}, line {reader.line_num}: no csv ({error})") from error
 
