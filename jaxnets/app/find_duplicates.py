@@ -43,7 +43,6 @@ class Found:
     overlaps: list[grouping.Overlap]
     pairs: np.ndarray
     compared: int
-    exhaustive: bool
     keypoints: np.ndarray
 
 
@@ -135,44 +134,38 @@ def _told(unreadable: list[str]) -> str:
 
 
 def search(images: ImageFiles, folder: Path, settings: Settings, run: Run) -> Found:
-    """Describe, find candidates, verify; hold originals against each other; follow up every touch."""
+    """Describe, find copies, then overlaps among a few images of each original, then follow these up."""
+    none, nothing = np.zeros((0, 2), np.int32), np.zeros(0, PAIR)
     paths = [images.root / file for file in images.files]
     run.stage("describe", pieces.describing(folder, paths, images.max_pixels, settings))
     records = pieces.FeatureFiles(folder)
     _, identical = np.unique(records.field("pixels"), axis=0, return_inverse=True)
+
+    def verify(stage: str, pairs: np.ndarray) -> np.ndarray:
+        work = pieces.verifying(folder, stage, pairs, settings)
+        run.stage(stage, work)
+        return pieces.collected(work, nothing)
+
     near = pieces.neighbouring(folder, images.labels, settings)
     run.stage("compare", near)
-    tried = np.unique(pieces.collected(near, np.zeros((0, 2), np.int32)), axis=0)
-    pairs = np.zeros(0, PAIR)
-
-    def verify(stage: str, wanted: np.ndarray) -> None:
-        nonlocal pairs, tried
-        new = grouping.without(wanted, tried) if stage != "verify" else wanted
-        work = pieces.verifying(folder, stage, new, settings)
-        run.stage(stage, work)
-        pairs = pieces.collected(work, pairs)
-        tried = np.concatenate([tried, new]) if stage != "verify" else tried
-
-    verify("verify", tried)
+    tried = np.unique(pieces.collected(near, none), axis=0)
+    pairs = verify("copies", tried)
     originals = grouping.originals(pairs, identical, settings)
-    members = grouping.hubs(pairs, originals, settings.representatives, settings)
-    every = grouping.every_two(members, images.labels, settings)
-    if every is not None:
-        verify("repair", every)
+    few = grouping.hubs(pairs, originals, settings.representatives, settings)
+    alike = pieces.wording(folder, few, settings)
+    run.stage("words", alike)
+    new = grouping.without(pieces.collected(alike, none), tried)
+    pairs, tried = np.concatenate([pairs, verify("overlaps", new)]), np.concatenate([tried, new])
     originals = grouping.originals(pairs, identical, settings)
-    members = grouping.hubs(pairs, originals, settings.overlap_members, settings)
-    verify("overlap", grouping.between(members, grouping.touching(pairs, originals)))
+    more = grouping.hubs(pairs, originals, settings.overlap_members, settings)
+    new = grouping.between(more, grouping.touching(pairs, originals))
+    new = grouping.without(new, tried)
+    pairs = np.concatenate([pairs, verify("certain", new)])
     originals = grouping.originals(pairs, identical, settings)
     overlaps = grouping.overlaps(pairs, originals, settings)
-    return Found(
-        originals,
-        grouping.groups(originals, overlaps),
-        overlaps,
-        pairs,
-        len(tried),
-        every is not None,
-        records.field("count"),
-    )
+    groups = grouping.groups(originals, overlaps)
+    counts = records.field("count")
+    return Found(originals, groups, overlaps, pairs, len(tried) + len(new), counts)
 
 
 def _identity(images: ImageFiles, settings: Settings) -> str:
@@ -250,7 +243,6 @@ def summary(images: ImageFiles, found: Found, settings: Settings) -> dict[str, A
         "confidence": {
             "pairs_compared": found.compared,
             "pairs_verified": len(found.pairs),
-            "every_original_against_every_other": found.exhaustive,
             "largest_centre_distance_within_an_original": _extreme(strong[same], max),
             "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
             "images_too_plain_to_compare": int((found.keypoints < settings.original_inliers).sum()),
@@ -324,8 +316,6 @@ def _say(screen: Screen, target: Path, told: dict[str, Any]) -> None:
         f"{overlaps['left_apart_with_evidence']} with thin evidence left apart; "
         f"{overlaps['doubtful']} are doubtful",
     )
-    if not sure["every_original_against_every_other"]:
-        screen.line("", "too many originals to hold each against every other: nearest ones only")
     if sure["images_too_plain_to_compare"]:
         screen.line("", f"{sure['images_too_plain_to_compare']} images are too plain to compare")
     screen.line("saved", f"{target}, with {target.stem}.json and montages beside it")

@@ -1,6 +1,7 @@
 """The search as a user has it: any folder in, one table out, and nothing where an image is bad."""
 
 import csv
+import functools
 import json
 import signal
 import subprocess
@@ -141,11 +142,13 @@ def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path
         return lambda: len(list(tmp_path.glob("killed.work/*/*.npy"))) >= count
 
     for count in (1, 3, 4):
-        process = subprocess.Popen(killed, cwd=repository, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            killed, cwd=repository, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         _wait(started(count), process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        _wait(lambda: not _workers_of(process.pid))
+        _wait(functools.partial(_has_no_workers, process.pid))
     assert not (tmp_path / "killed.csv").exists()
     done = subprocess.run(killed, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -161,17 +164,9 @@ def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None
         time.sleep(0.05)
 
 
-def _workers_of(parent: int) -> list[str]:
-    """Processes that were told to end with `parent`, by their command lines."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_text()
-        except OSError:
-            continue
-        if f"parent_pid={parent}" in line:
-            found.append(line)
-    return found
+def _has_no_workers(parent: int) -> bool:
+    """Whether every process of the session that `parent` led has ended."""
+    return subprocess.run(["pgrep", "--session", str(parent)], capture_output=True).returncode == 1
 
 
 def test_the_table_opens_as_csv(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.duplicates import candidates, grouping, montage, pieces
+from jaxnets.data.duplicates import candidates, grouping, montage, pieces, words
 from jaxnets.data.duplicates.features import describe
 from jaxnets.data.duplicates.listing import list_images
 from jaxnets.data.duplicates.settings import Settings
@@ -170,17 +170,18 @@ def test_an_overlap_needs_more_than_one_strong_pair_where_there_can_be_more() ->
     assert [tuple(pair) for pair in grouping.touching(pairs, labels)] == [(0, 1), (0, 2), (2, 3)]
 
 
-def test_every_original_meets_every_other_once_unless_they_are_too_many() -> None:
-    members = [np.array([3 * place, 3 * place + 1, 3 * place + 2]) for place in range(4)]
-    classes = np.repeat([0, 1], 6)
-    chosen = dataclasses.replace(SETTINGS, representatives=2, representatives_across=1)
-    pairs = grouping.every_two(members, classes, chosen)
-    assert pairs is not None
-    assert len(pairs) == 2 * 4 + 4 * 1
-    few = grouping.every_two(members, classes, dataclasses.replace(chosen, repair_pairs=6))
-    assert few is not None
-    assert len(few) == 6
-    assert grouping.every_two(members, classes, dataclasses.replace(chosen, repair_pairs=5)) is None
+def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
+    crops = [
+        np.ascontiguousarray(field[40:200, left : left + SIZE][:, ::flip])
+        for field in fields
+        for left, flip in ((0, 1), (70, -1))
+    ]
+    records = np.array([describe(crop, SETTINGS) for crop in crops])
+    few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1)
+    pairs = words.likeliest(records, np.arange(8), few)
+    assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
+    one_owner = words.likeliest(records, np.zeros(8, int), few)
+    assert len(one_owner) == 0
 
 
 @FEW

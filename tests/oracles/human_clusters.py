@@ -9,7 +9,7 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Of all pairs of images: the share of ours that are theirs, of theirs that are ours, and both by chance."""
+    """Of all pairs of images: the share of ours that are theirs, and of theirs that are ours."""
 
     precision: float
     recall: float

@@ -71,35 +71,6 @@ def hubs(pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings) -
     return [order[a : min(b, a + most)] for a, b in itertools.pairwise(bounds)]
 
 
-def every_two(
-    members: list[np.ndarray], classes: np.ndarray, settings: Settings
-) -> np.ndarray | None:
-    """Pairs int32[P, 2] that hold every original against every other by a few images of each.
-
-    Fewer across classes, int[N]; fewer everywhere where they would be too many, and None where
-    they would be even then.
-    """
-    if len(members) < 2:
-        return np.zeros((0, 2), np.int32)
-    first, second = np.triu_indices(len(members), 1)
-    own = classes[[images[0] for images in members]]
-    inside = own[first] == own[second]
-    sizes = np.array([len(images) for images in members])
-    for within in (settings.representatives, 1):
-        across = min(within, settings.representatives_across)
-        few = [np.minimum(sizes, most) for most in (within, across)]
-        total = (few[0][first] * few[0][second])[inside].sum()
-        total += (few[1][first] * few[1][second])[~inside].sum()
-        if total <= settings.repair_pairs:
-            links = np.stack([first, second], 1)
-            pairs = [
-                between([images[:most] for images in members], links[mask])
-                for most, mask in ((within, inside), (across, ~inside))
-            ]
-            return np.concatenate(pairs)
-    return None
-
-
 def between(members: list[np.ndarray], links: np.ndarray) -> np.ndarray:
     """int32[P, 2]: every pair of images of the originals int[L, 2] that `links` names, each once."""
     pairs = [np.stack(np.meshgrid(members[a], members[b]), -1).reshape(-1, 2) for a, b in links]

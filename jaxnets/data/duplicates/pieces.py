@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.data.duplicates import candidates, features, verification
+from jaxnets.data.duplicates import candidates, features, verification, words
 from jaxnets.data.duplicates.settings import Settings
 from jaxnets.data.images import read_image
 from jaxnets.errors import DataError
@@ -105,6 +105,25 @@ class Neighbours(Piece):
 
 
 @dataclasses.dataclass(frozen=True)
+class Words(Piece):
+    """Candidates among `images`, int[M], that are of different `owners`, int[M]."""
+
+    images: np.ndarray
+    owners: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many images."""
+        return len(self.images)
+
+    def _compute(self) -> tuple[np.ndarray, list[str]]:
+        records = open_features(self.folder)
+        chosen = np.array([records[image] for image in self.images.tolist()])
+        pairs = self.images[words.likeliest(chosen, self.owners, self.settings)]
+        return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
+
+
+@dataclasses.dataclass(frozen=True)
 class Verify(Piece):
     """Maps between pairs of images, int32[P, 2]."""
 
@@ -145,6 +164,12 @@ def neighbouring(folder: Path, labels: np.ndarray, settings: Settings) -> list[P
         Neighbours(folder, "candidates", number, settings, start, min(start + ROWS, total), labels)
         for number, start in enumerate(range(0, total, ROWS))
     ]
+
+
+def wording(folder: Path, members: Sequence[np.ndarray], settings: Settings) -> list[Piece]:
+    """The one piece that seeks, for a few images of each original, those of others that may overlap."""
+    owners = np.repeat(np.arange(len(members)), [len(images) for images in members])
+    return [Words(folder, "words", 0, settings, np.concatenate(members), owners)]
 
 
 def verifying(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -> list[Piece]:

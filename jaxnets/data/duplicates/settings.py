@@ -15,8 +15,8 @@ class Settings:
     angles: int = 128
     frequencies: int = 16
     ring_shifts: tuple[int, ...] = (-4, -2, 0, 2, 4)
-    neighbours: int = 10
-    neighbours_across: int = 3
+    neighbours: int = 6
+    neighbours_across: int = 2
 
     ratio: float = 0.9
     tolerance: float = 2.0
@@ -27,9 +27,9 @@ class Settings:
     original_inliers: int = 12
     original_centre: float = 5.0
 
-    representatives: int = 1
-    representatives_across: int = 1
-    repair_pairs: int = 1_500_000
+    representatives: int = 2
+    words: int = 2048
+    overlap_neighbours: int = 20
     overlap_members: int = 6
     overlap_inliers: int = 12
     overlap_pairs: int = 2

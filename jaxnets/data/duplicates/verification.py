@@ -16,6 +16,7 @@ PAIR = np.dtype(
     ]
 )
 _BIN, _BINS, _WINDOW = 15, 24, 5
+_CERTAIN = 3
 
 
 def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndarray | None:
@@ -37,6 +38,8 @@ def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndar
         record = _fit(first, second, found, handedness, settings)
         if record is not None and (best is None or record["inliers"] > best["inliers"]):
             best = record
+        if best is not None and best["inliers"] >= _CERTAIN * settings.original_inliers:
+            break  # an image is not its own mirror image
     return best
 
 
