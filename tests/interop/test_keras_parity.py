@@ -1,4 +1,4 @@
-"""Our networks under Keras's weights are those of keras.applications: logits in double precision, and files."""
+"""Our networks are those of keras.applications: logits in double precision, and Keras's own files."""
 
 import importlib.util
 import os

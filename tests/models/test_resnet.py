@@ -4,8 +4,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
+from flax import traverse_util
 
 from jaxnets import config as recipes
 from jaxnets import models

@@ -1,8 +1,9 @@
-"""A network of keras.applications in double precision, in a process of its own: Keras's settings are global.
+"""A network of keras.applications in double precision, in its own process: Keras's settings are global.
 
-As a program: `keras_logits.py NETWORK ARRAYS LOGITS [FILE]` takes an npz of weights, named "layer/weight", with
-"inputs" [B, H, W, 3], and writes logits [B, classes] as npy, and, where FILE is named, the weights as Keras
-saves them (in its older form as NAMEmodel.h5). NETWORK is Keras's name, "ResNet50". Its environment is `ENVIRONMENT`.
+As a program: `keras_logits.py NETWORK ARRAYS LOGITS [FILE]` takes an npz of weights, named "layer/weight",
+with "inputs" [B, H, W, 3], and writes logits [B, classes] as npy, and, where FILE is named, the weights as
+Keras saves them (in its older form as NAMEmodel.h5). NETWORK is Keras's name, "ResNet50". Its environment is
+`ENVIRONMENT`.
 """
 
 import sys
