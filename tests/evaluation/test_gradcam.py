@@ -1,7 +1,9 @@
 """Grad-CAM shows what the network looks at: planted weights, occlusion, the classes' own evidence."""
 
 import functools
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,9 @@ from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.gradcam import make_gradcam, overlay, stretch
 from jaxnets.models.lenet import LeNet5
-from jaxnets.models.resnet import ResNet
 
-SIZE, PATCH = 64, 16
-RED, GREEN = (8, 8), (36, 40)
+SIZE, PATCH = 40, 10
+RED, GREEN = (6, 6), (22, 24)
 """Upper left corners of the two patches; the green one is the brighter."""
 
 
@@ -49,33 +50,36 @@ def planted(random_weights: dict) -> dict:
         weights["dense2"]["kernel"][colour, colour] = 1
         weights["classifier"]["kernel"][colour, colour] = 1
         weights["classifier"]["kernel"][colour, 1 - colour] = -1
-    return {"params": weights}
+    return {"params": weights, "batch_stats": {}}
 
 
-def _map(model: LeNet5, variables: dict, image: np.ndarray, label: int) -> np.ndarray:
-    gradcam = jax.jit(make_gradcam(model))
-    (heat,) = np.asarray(gradcam(variables, image, jnp.array([label])))
-    return heat
+@pytest.fixture(scope="module")
+def gradcam(model: LeNet5) -> Callable[[dict, np.ndarray, int], np.ndarray]:
+    """The map [h, w] of one image."""
+    compiled = jax.jit(make_gradcam(model))
+    return lambda variables, image, label: np.asarray(
+        compiled(variables, image, jnp.array([label]))
+    )[0]
 
 
 def _occlusion(model: LeNet5, variables: dict, image: np.ndarray, label: int) -> np.ndarray:
     """By how much the label's logit falls when a square at each place is made black."""
-    side, places = 16, range(0, SIZE - 15, 4)
+    side, places = PATCH, range(0, SIZE - PATCH + 1, 3)
     copies = np.repeat(image, len(places) ** 2, axis=0)
     for copy, (row, column) in zip(
         copies, ((row, column) for row in places for column in places), strict=True
     ):
         copy[row : row + side, column : column + side] = 0
-    logits = jax.jit(functools.partial(model.apply, variables))
-    whole, rest = logits(image)[0, label], logits(copies)[:, label]
-    return np.asarray(whole - rest).reshape(len(places), len(places))
+    logits = jax.jit(model.apply)(variables, np.concatenate([image, copies]))
+    falls = logits[0, label] - logits[1:, label]
+    return np.asarray(falls).reshape(len(places), len(places))
 
 
 @pytest.mark.parametrize(("label", "corner"), [(0, RED), (1, GREEN)])
 def test_it_agrees_with_occlusion_on_a_planted_patch(
-    model: LeNet5, planted: dict, image: np.ndarray, label: int, corner: tuple[int, int]
+    model: LeNet5, gradcam, planted: dict, image: np.ndarray, label: int, corner: tuple[int, int]
 ) -> None:
-    heat = stretch(_map(model, planted, image, label), SIZE)
+    heat = stretch(gradcam(planted, image, label), SIZE)
     falls = stretch(_occlusion(model, planted, image, label), SIZE)
     for map_ in (heat, falls):
         hottest = np.unravel_index(map_.argmax(), map_.shape)
@@ -86,44 +90,67 @@ def test_it_agrees_with_occlusion_on_a_planted_patch(
 
 @pytest.mark.parametrize("part", ["all", "classifier"])
 def test_randomised_weights_change_it(
-    model: LeNet5, planted: dict, random_weights: dict, image: np.ndarray, part: str
+    gradcam, planted: dict, random_weights: dict, image: np.ndarray, part: str
 ) -> None:
     other = dict(planted["params"])
     if part == "all":
         other = random_weights["params"]
     else:
         other[part] = random_weights["params"][part]
-    ours = _map(model, planted, image, 0)
-    theirs = _map(model, {"params": other}, image, 0)
-    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] < 0.5
+    ours = gradcam(planted, image, 0)
+    theirs = gradcam({"params": other, "batch_stats": {}}, image, 0)
+    norms = np.linalg.norm(ours) * np.linalg.norm(theirs)
+    assert (ours * theirs).sum() < 0.5 * norms or norms == 0  # zero: nothing speaks for it any more
+
+
+class _Linear(nn.Module):
+    """A pointwise convolution, a mean and a dense layer."""
+
+    def setup(self) -> None:
+        self.conv, self.classifier = nn.Dense(8), nn.Dense(3)
+
+    def features(self, x: jax.Array, *, train: bool) -> jax.Array:
+        del train
+        return nn.relu(self.conv(x))
+
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        del train
+        return self.classifier(features.mean((1, 2)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(self.features(x, train=False), train=False)
 
 
 def test_with_a_linear_head_it_is_the_class_activation_map() -> None:
     """Section 3.1 of the paper: after global average pooling, the weights are the classifier's."""
-    network = ResNet(num_classes=3, stage_sizes=(1,), width=4)
-    variables = models.initialize(network, jax.random.key(0), (1, 32, 32, 3))
-    x = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
-    maps = jax.jit(make_gradcam(network))(variables, x, jnp.array([2, 0]))
-    features = network.apply(variables, x, train=False, method="features")
-    kernel = variables["params"]["classifier"]["kernel"]
-    expected = np.maximum(np.einsum("bhwc,cb->bhw", features, kernel[:, np.array([2, 0])]), 0)
+    network = _Linear()
+    x = jax.random.uniform(jax.random.key(1), (2, 6, 6, 3))
+    variables = jax.jit(network.init)(jax.random.key(0), x)
+    features, logits = jax.jit(
+        lambda: (
+            network.apply(variables, x, train=False, method="features"),
+            network.apply(variables, x),
+        )
+    )()
+    labels = np.asarray(logits).argmax(1)
+    maps = jax.jit(make_gradcam(network))(variables, x, labels)
+    kernel = np.asarray(variables["params"]["classifier"]["kernel"])
+    expected = np.maximum(np.einsum("bhwc,cb->bhw", features, kernel[:, labels]), 0)
     assert expected.max((1, 2)).min() > 0
     np.testing.assert_allclose(maps, expected / expected.max((1, 2), keepdims=True), atol=1e-5)
 
 
 def test_where_nothing_speaks_for_a_class_it_is_zero(
-    model: LeNet5, planted: dict, image: np.ndarray
+    gradcam, planted: dict, image: np.ndarray
 ) -> None:
-    heat = _map(model, planted, image * np.array([1, 0, 0], np.float32), 1)
+    heat = gradcam(planted, image * np.array([1, 0, 0], np.float32), 1)
     np.testing.assert_array_equal(heat, 0)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        name
-        if name in ("lenet5", "alexnet", "resnet50")
-        else pytest.param(name, marks=pytest.mark.slow)
+        name if name in ("lenet5", "alexnet") else pytest.param(name, marks=pytest.mark.slow)
         for name, entry in models.REGISTRY.items()
         if entry.kind == "image"
     ],
