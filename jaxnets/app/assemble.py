@@ -1,7 +1,6 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

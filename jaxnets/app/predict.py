@@ -16,14 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
+from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.data.folder import is_image_name, natural_order
 from jaxnets.data.images import read_image, resize_image, to_grey
-from jaxnets.errors import ConfigError, DataError
+from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.files import write_whole
+from jaxnets.interop.weights import is_weights_folder, read_weights
 from jaxnets.training.preprocess import normalize, scale
 
 Image = str | os.PathLike[str] | np.ndarray
@@ -142,11 +144,14 @@ class Regressor:
 
 
 def load(run_dir: str | os.PathLike[str]) -> Predictor | Regressor:
-    """The trained network of a run directory; a Regressor where it takes vectors.
+    """The trained network of a run directory or weights folder; a Regressor where it takes vectors.
 
-    Raises ConfigError where it is no run directory, CheckpointError where no checkpoint is whole.
+    Raises ConfigError where it is neither, CheckpointError where no checkpoint is whole, or where weights
+    lack arrays or do not say what is to be done to pixels.
     """
     directory = Path(run_dir)
+    if is_weights_folder(directory):
+        return _of_weights(directory)
     config = workdir.read_config(directory)
     manifest = workdir.read_manifest(directory)
     environment.enable_precision(config)
@@ -157,6 +162,25 @@ def load(run_dir: str | os.PathLike[str]) -> Predictor | Regressor:
     if models.entry(config.model.name).kind == "vector":
         return Regressor(config, manifest["input_shape"][0], variables)
     return Predictor(config, manifest["classes"], manifest["input_shape"][-1], variables)
+
+
+def _of_weights(folder: Path) -> Predictor:
+    """Classes without names are called by their numbers."""
+    weights = read_weights(folder)
+    given = weights.preprocessing
+    if weights.missing:
+        raise CheckpointError(f"{folder} lacks {weights.missing[0]} and cannot predict: train it")
+    if given is None:
+        raise CheckpointError(
+            f"{folder} does not say what is to be done to pixels: import it with --preprocessing"
+        )
+    config = recipes.recipe()
+    config.model.update(weights.model.to_dict())
+    config.data.image_size, config.data.resize = given.image_size, given.resize
+    config.data.mean, config.data.std = given.mean, given.std
+    environment.enable_precision(config)
+    classes = weights.classes or tuple(str(number) for number in range(config.model.num_classes))
+    return Predictor(config, classes, weights.input_shape[-1], weights.variables)
 
 
 def predict_files(

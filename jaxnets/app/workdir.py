@@ -25,7 +25,6 @@ FREE_FIELDS = (
     "data.cache_root",
     "data.threads",
     "data.path",
-    "transfer.weights",
     "note",
 )
 """Fields that may differ when a run goes on: they say where things are, not what is computed."""

@@ -118,7 +118,8 @@ FIELDS: Mapping[str, Field] = {
     "model.variant": _text(
         None,
         "whose form, torchvision's where None; inception_v1: or paper, with its 5x5 branch; "
-        "resnet50: or keras, with biases and strides on the first 1x1",
+        "resnet50: or keras, with biases and strides on the first 1x1; inception_v3: or keras, whose "
+        "average pooling leaves padding out; densenet121: or keras, of another epsilon",
     ),
     "model.auxiliary_heads": _switch(True, "train auxiliary heads where the network has them"),
     "model.auxiliary_dropout": _number(

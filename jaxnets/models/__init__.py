@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
-from jaxnets.models import alexnet, inception_v1, inception_v3, resnet
+from jaxnets.models import alexnet, densenet, inception_v1, inception_v3, resnet
 from jaxnets.models.alexnet import AlexNet
 from jaxnets.models.by_equation import by_equation
 from jaxnets.models.densenet import DenseNet
@@ -73,7 +73,12 @@ def _inception_v1(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.
 
 
 def _inception_v3(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    return InceptionV3(auxiliary_heads=config.auxiliary_heads, cut=config.cut, **shared)
+    return InceptionV3(
+        variant=config.variant or inception_v3.TORCHVISION,
+        auxiliary_heads=config.auxiliary_heads,
+        cut=config.cut,
+        **shared,
+    )
 
 
 def _inception_resnet_v2(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -82,8 +87,7 @@ def _inception_resnet_v2(config: config_dict.ConfigDict, shared: dict[str, Any])
 
 
 def _densenet121(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    del config
-    return DenseNet(**shared)
+    return DenseNet(variant=config.variant or densenet.TORCHVISION, **shared)
 
 
 def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -114,6 +118,7 @@ REGISTRY = {
         "Inception v3",
         _inception_v3,
         smallest=75,
+        variants=inception_v3.VARIANTS,
         auxiliary_weight=inception_v3.AUXILIARY_WEIGHT,
         auxiliary_size=inception_v3.AUXILIARY_SIZE,
         averages=True,
@@ -121,7 +126,13 @@ REGISTRY = {
     "inception_resnet_v2": Entry(
         "Inception-ResNet v2", _inception_resnet_v2, smallest=75, averages=True
     ),
-    "densenet121": Entry("DenseNet-121", _densenet121, smallest=29, averages=True),
+    "densenet121": Entry(
+        "DenseNet-121",
+        _densenet121,
+        smallest=29,
+        variants=tuple(densenet.EPSILONS),
+        averages=True,
+    ),
     "mlp": Entry("MLP", _mlp, kind="vector"),
 }
 

@@ -195,8 +195,6 @@ def test_what_is_no_body_is_refused(
         ({**FROZEN, "transfer.head_first_steps": 5}, "head_first_steps has no meaning"),
     ],
 )
-def test_contradictions_are_refused(
-    smoke_config: str, changes: dict[str, Any], told: str
-) -> None:
+def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         recipes.load(smoke_config, changes)

@@ -14,9 +14,7 @@ from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.models.by_equation import by_equation
 
-GOLDEN = json.loads(
-    (Path(__file__).parent.parent / "golden" / "initial_weights.json").read_text()
-)
+GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "initial_weights.json").read_text())
 SIZES = {"lenet5": 28, "inception_v3": 75, "inception_resnet_v2": 75}
 FAST = ("lenet5 torch", "lenet5 flax")
 
@@ -33,7 +31,8 @@ def _digest(name: str, style: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in GOLDEN]
+    "case",
+    [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in GOLDEN],
 )
 def test_the_bits_are_the_golden_ones(case: str) -> None:
     assert _digest(*case.split()) == GOLDEN[case]
