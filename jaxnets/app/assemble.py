@@ -1,12 +1,10 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import config_dict
 
@@ -14,6 +12,8 @@ from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.app import environment, workdir
 from jaxnets.app.data import Data
+from jaxnets.app.network import Network
+from jaxnets.app.rule import make_rule
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
@@ -22,7 +22,6 @@ from jaxnets.evaluation.predictions import Predictions
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
-from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.parallel import Devices
 from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.run import Plan, Run
@@ -34,45 +33,44 @@ def assemble(
     config: config_dict.ConfigDict,
     data: Data,
     devices: Devices,
+    network: Network,
     directory: Path,
     screen: Screen,
     more_hooks: Sequence[Hook],
 ) -> tuple[Run, "Evaluator"]:
-    """A run before its first step, and what scores its states.
-
-    Raises ConfigError where the devices or the parts of a step do not divide a batch.
-    """
+    """A run before its first step, and what scores its states."""
     batches = data.train_batches(devices)
-    _check_divisible(config, len(data.split.train), devices)
     plan = make_plan(config, batches.steps_per_epoch)
-    model = models.create(config.model, axis_name=devices.axis_name)
-    schedule = make_schedule(
-        config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
+    rule = make_rule(
+        config,
+        network.parts,
+        total_steps=plan.total_steps,
+        steps_per_epoch=plan.steps_per_epoch,
     )
-    optimizer = make_optimizer(config, schedule)
     loss = make_loss(config.train, models.entry(config.model.name).auxiliary_weight)
     train_step = make_train_step(
-        model,
+        network.model,
         loss,
-        optimizer,
+        rule.optimizer,
         preprocess=make_preprocess(config, train=True),
         accumulate=config.train.accumulate,
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
+        network_parts=rule.parts,
+        head_steps=rule.head_steps,
     )
-    evaluator = make_evaluator(config, model, data, devices)
+    evaluator = make_evaluator(config, network.model, data, devices)
     followed = {
         "validation": data.split.validation,
         "test": data.split.test if config.eval.follow_test else np.empty(0, np.int64),
     }
     followed = {split: indices for split, indices in followed.items() if len(indices)}
-    # The second half of the seed's key: the first one belongs to the training steps.
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    initialize = functools.partial(models.initialize, model, shape=(1, *data.shape))
-    _check_dropout_test(config, jax.eval_shape(initialize, key))
-    variables = initialize(key)
+    _check_dropout_test(config, network.variables)
     state = TrainState.create(
-        variables, optimizer, seed=config.seed, with_ema=config.train.ema_decay is not None
+        network.variables,
+        rule.optimizer,
+        seed=config.seed,
+        with_ema=config.train.ema_decay is not None,
     )
     validates = "validation" in followed
     hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
@@ -95,7 +93,7 @@ def assemble(
         batches=batches,
         checkpoints=Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep),
         hooks=hooks,
-        learning_rate=schedule,
+        learning_rate=rule.schedule,
         bits=environment.bits(config=config, data_path=data.path),
     )
     return run, evaluator
@@ -150,6 +148,7 @@ def other_tests(
         "augmented_dropout": (config.eval.augment, config.eval.dropout),
     }
     model = models.create(config.model, axis_name=devices.axis_name)
+    data = dataclasses.replace(data, features=None)  # of images as they are
     return {
         name: make_evaluator(
             config,
@@ -207,7 +206,8 @@ def _check_dropout_test(config: config_dict.ConfigDict, variables: Any) -> None:
         )
 
 
-def _check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
+def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
+    """Raises ConfigError where the devices or the parts of a step do not divide a batch."""
     size, parts = config.train.batch_size, config.train.accumulate
     mend = "change --config.train.batch_size"
     devices.check_batch_size(size, "a batch", mend)

@@ -15,7 +15,13 @@ from jaxnets import models, published
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog, prepare
-from jaxnets.data.cache import CachedSource, ResizedSource, open_cache, writable_cache_root
+from jaxnets.data.cache import (
+    CachedSource,
+    FeatureSource,
+    ResizedSource,
+    open_cache,
+    writable_cache_root,
+)
 from jaxnets.data.folder import ImageFolder
 from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.pipeline import TrainBatches, eval_batches
@@ -30,13 +36,14 @@ AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A source, at the recipe's size where it is cached, and its split."""
+    """A source, at the recipe's size where it is cached, its split, and what a frozen body gives for it."""
 
     source: Source
     split: Split
     config: config_dict.ConfigDict
     siblings: np.ndarray | None = None
     """int64[N] over the source, the same for siblings, overlapping photographs included; None: not known."""
+    features: FeatureSource | None = None
 
     @property
     def threads(self) -> int:
@@ -45,7 +52,9 @@ class Data:
 
     @property
     def path(self) -> str:
-        """How a batch is read, which its speed depends on: "cache", "decode", or "memory" for vectors."""
+        """How a batch is read, which speed and bits depend on: "features", "cache", "decode" or "memory"."""
+        if self.features is not None:
+            return "features"
         if self.source.kind == "vector":
             return "memory"
         return "cache" if isinstance(self.source, CachedSource) else "decode"
@@ -59,7 +68,7 @@ class Data:
     def train_batches(self, devices: Devices) -> TrainBatches:
         """The endless training batches of this process."""
         return TrainBatches(
-            self.source,
+            self.features or self.source,
             self.split.train,
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
@@ -76,7 +85,7 @@ class Data:
         `more` is set beside every example, by name, the same for all.
         """
         batches = eval_batches(
-            self.source,
+            self.features or self.source,
             indices,
             batch_size=self.eval_batch_size(devices),
             threads=self.threads,
@@ -148,7 +157,7 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
     _fit(config, source)
     data = Data(source, split, config, siblings)
     if source.kind == "image" and config.data.cache:
-        data = dataclasses.replace(data, source=_cached(config, source, root, data.threads, screen))
+        data = dataclasses.replace(data, source=_cached(config, source, data.threads, screen))
     elif source.kind == "image":
         resized = ResizedSource(source, config.data.image_size, config.data.resize)
         data = dataclasses.replace(data, source=resized)
@@ -251,12 +260,17 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
             )
 
 
-def _cached(
-    config: config_dict.ConfigDict, source: Source, root: Path, threads: int, screen: Screen
-) -> CachedSource:
+def cache_root(config: config_dict.ConfigDict) -> Path:
+    """The folder of decoded images and features; raises MachineError where none can be written."""
+    root = recipes.data_root(config) / "cache"
     home = Path(os.path.expanduser("~")) / ".cache" / "jaxnets"
-    preferred = Path(config.data.cache_root) if config.data.cache_root else root / "cache"
-    folder = writable_cache_root(preferred, home)
+    return writable_cache_root(Path(config.data.cache_root or root), home)
+
+
+def _cached(
+    config: config_dict.ConfigDict, source: Source, threads: int, screen: Screen
+) -> CachedSource:
+    folder = cache_root(config)
     with screen.phase("cache") as phase, screen.counter("cache") as progress:
         cached = open_cache(
             source,

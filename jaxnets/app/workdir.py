@@ -20,7 +20,13 @@ CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     "checkpoints",
     ".lock",
 )
-FREE_FIELDS = ("data.root", "data.cache_root", "data.threads", "data.path", "note")
+FREE_FIELDS = (
+    "data.root",
+    "data.cache_root",
+    "data.threads",
+    "data.path",
+    "note",
+)
 """Fields that may differ when a run goes on: they say where things are, not what is computed."""
 
 
@@ -98,6 +104,17 @@ def require_data(workdir: Path, fingerprint: str) -> None:
         raise DataError(
             f"the data are not those that {workdir} began with: contents have changed; "
             "restore them or choose another --workdir"
+        )
+
+
+def require_weights(workdir: Path, body_sha256: str | None) -> None:
+    """Raises CheckpointError where the run began with another body; None where none was given."""
+    if not (workdir / MANIFEST).is_file():
+        return
+    if read_manifest(workdir).get("body_sha256") != body_sha256:
+        raise CheckpointError(
+            f"--config.transfer.weights are not those that {workdir} began with: "
+            "give those, or choose another --workdir"
         )
 
 

@@ -15,6 +15,8 @@ AUXILIARY_WEIGHT = 0.4
 """Of the auxiliary classifier in the loss, slim's; the paper does not print it."""
 AUXILIARY_SIZE = 299
 """The least pixels a side that leave the auxiliary classifier's 5x5 convolution a map to see."""
+LAST_BLOCKS = ("mixed7a", "mixed7b", "mixed7c")
+"""After the auxiliary classifier's tap; the body may end with any of them."""
 TORCHVISION, KERAS = "torchvision", "keras"
 VARIANTS = (TORCHVISION, KERAS)
 """Average pooling counts its padding in torchvision's; in Keras's, as in TensorFlow's, it does not."""
@@ -180,11 +182,13 @@ class InceptionV3(nn.Module):
     H and W are at least 75. In training on 299 pixels or more, with `auxiliary_heads`, it gives Logits;
     the head is left out of smaller images, and evaluation never runs it. `variant` is the library whose
     form this is, of VARIANTS. `init_style` "torch" is torchvision's.
+    `cut` is the one of LAST_BLOCKS that the body ends with, where later weights are not to be had.
     """
 
     num_classes: int
     variant: str = TORCHVISION
     auxiliary_heads: bool = True
+    cut: str | None = None
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
@@ -211,10 +215,10 @@ class InceptionV3(nn.Module):
             InceptionC(channels=160, name="mixed6d", **block),
             InceptionC(channels=192, name="mixed6e", **block),
         ]
+        kept = LAST_BLOCKS if self.cut is None else LAST_BLOCKS[: LAST_BLOCKS.index(self.cut) + 1]
         self.last_blocks = [
-            InceptionD(name="mixed7a", **block),
-            InceptionE(name="mixed7b", **block),
-            InceptionE(name="mixed7c", **block),
+            (InceptionD if name == LAST_BLOCKS[0] else InceptionE)(name=name, **block)
+            for name in kept
         ]
         self.auxiliary = AuxiliaryClassifier(
             self.num_classes, self.init_style, self.axis_name, **dtypes
@@ -225,11 +229,11 @@ class InceptionV3(nn.Module):
         )
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] -> [B, h, w, 2048], the output of mixed7c; 8x8 at 299 pixels."""
+        """[B, H, W, 3] -> [B, h, w, C]: 2048 of mixed7c, 1280 where cut at mixed7a; 8x8 at 299 pixels."""
         return self._body(x, train=train)[0]
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
-        """[B, h, w, 2048] -> logits [B, num_classes], in the parameters' dtype."""
+        """[B, h, w, C] -> logits [B, num_classes], in the parameters' dtype."""
         pooled = self.drop(ops.global_average_pool(features), deterministic=not train)
         return self.classifier(pooled).astype(self.dtype)
 
