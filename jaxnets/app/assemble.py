@@ -13,6 +13,7 @@ from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.app import environment, workdir
 from jaxnets.app.data import Data
+from jaxnets.app.placement import place, resident
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
@@ -20,11 +21,12 @@ from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
-from jaxnets.training.parallel import Devices
+from jaxnets.training.parallel import CompiledStep, Devices
 from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.resident import Examples, gathered, many
 from jaxnets.training.run import Plan, Run
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_eval_step, make_train_step
+from jaxnets.training.step import TrainStep, make_eval_step, make_train_step
 
 
 def assemble(
@@ -39,9 +41,8 @@ def assemble(
 
     Raises ConfigError where the devices or the parts of a step do not divide a batch.
     """
-    batches = data.train_batches(devices)
     _check_divisible(config, len(data.split.train), devices)
-    plan = make_plan(config, batches.steps_per_epoch)
+    plan = make_plan(config, data.order(devices).steps_per_epoch)
     model = models.create(config.model, axis_name=devices.axis_name)
     schedule = make_schedule(
         config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
@@ -57,7 +58,6 @@ def assemble(
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
     )
-    evaluator = make_evaluator(config, model, data, devices)
     # The second half of the seed's key: the first one belongs to the training steps.
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     variables = models.initialize(model, key, (1, *data.shape))
@@ -67,26 +67,55 @@ def assemble(
     validates = len(data.split.validation) > 0
     hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
     hooks += more_hooks
-    names = [hook.name for hook in hooks]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"two hooks are named alike among {', '.join(names)}: give one another `name`"
-        )
+    _require_names(hooks)
+    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
+    placement = place(
+        config,
+        data,
+        devices,
+        parameters=models.count_parameters(state.params),
+        hooks=hooks,
+        before=checkpoints.newest_bits(),
+    )
+    examples = resident(data, devices) if placement.on_device else None
+    steps_per_call = placement.steps_per_call
+    evaluator = make_evaluator(config, model, data, devices, examples)
     run = Run(
         config=config,
         workdir=directory,
         plan=plan if validates else dataclasses.replace(plan, evaluate_every=None),
         devices=devices,
         state=devices.replicate(state),
-        train_step=devices.compile_step(train_step, donate=True),
+        train_step=_compilable(train_step, devices, examples, steps_per_call),
         evaluate=lambda state: evaluator.means(state, data.split.validation),
-        batches=batches,
-        checkpoints=Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep),
+        batches=data.train_batches(devices)
+        if examples is None
+        else data.index_batches(devices, at_once=steps_per_call),
+        checkpoints=checkpoints,
         hooks=hooks,
         learning_rate=schedule,
-        bits=environment.bits(config=config, data_path=data.path),
+        bits=environment.bits(config=config, placement=placement.bits(data)),
+        steps_per_call=steps_per_call,
+        told=placement.told,
     )
     return run, evaluator
+
+
+def _require_names(hooks: Sequence[Hook]) -> None:
+    names = [hook.name for hook in hooks]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"two hooks are named alike among {', '.join(names)}: give one another `name`"
+        )
+
+
+def _compilable(
+    train_step: TrainStep, devices: Devices, examples: Examples | None, steps_per_call: int
+) -> CompiledStep:
+    if examples is None:
+        return devices.compile_step(train_step, donate=True)
+    form = gathered(train_step) if steps_per_call == 1 else many(train_step)
+    return devices.compile_step(form, donate=True, shared=(examples,))
 
 
 def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
@@ -107,9 +136,13 @@ def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
 
 
 def make_evaluator(
-    config: config_dict.ConfigDict, model: Any, data: Data, devices: Devices
+    config: config_dict.ConfigDict,
+    model: Any,
+    data: Data,
+    devices: Devices,
+    examples: Examples | None = None,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores of clean, unaugmented examples."""
+    """A function (state, indices) -> Scores of clean, unaugmented examples, `examples` those on the device."""
     step = make_eval_step(
         model,
         make_loss(config.train),
@@ -117,19 +150,23 @@ def make_evaluator(
         ema=config.eval.ema,
         axis_name=devices.axis_name,
     )
-    return Evaluator(devices.compile_step(step, donate=False), data, devices)
+    if examples is None:
+        return Evaluator(devices.compile_step(step, donate=False), data, devices)
+    compiled = devices.compile_step(gathered(step), donate=False, shared=(examples,))
+    return Evaluator(compiled, data, devices, on_device=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
     """Scores a state on examples of the data, each counted once."""
 
-    step: Any
+    step: CompiledStep
     data: Data
     devices: Devices
+    on_device: bool = False
 
     def __call__(self, state: TrainState, indices: np.ndarray) -> Scores:
-        batches = self.data.eval_batches(indices, self.devices)
+        batches = self.data.eval_batches(indices, self.devices, on_device=self.on_device)
         return evaluate(self.step, state, batches, expected=len(indices))
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:

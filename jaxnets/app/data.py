@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ml_collections import config_dict
@@ -15,13 +15,22 @@ from jaxnets import models, published
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog, prepare
-from jaxnets.data.cache import CachedSource, ResizedSource, open_cache, writable_cache_root
+from jaxnets.data.cache import (
+    CachedSource,
+    ResizedSource,
+    gather,
+    open_cache,
+    writable_cache_root,
+)
 from jaxnets.data.folder import ImageFolder
-from jaxnets.data.pipeline import TrainBatches, eval_batches
+from jaxnets.data.order import IndexBatches, Order, padded
 from jaxnets.data.source import Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.errors import ConfigError
 from jaxnets.training.parallel import Devices
+
+if TYPE_CHECKING:
+    from jaxnets.data.pipeline import TrainBatches
 
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
@@ -52,26 +61,62 @@ class Data:
         example = self.source[0]
         return example["image" if "image" in example else "input"].shape
 
-    def train_batches(self, devices: Devices) -> TrainBatches:
-        """The endless training batches of this process."""
-        return TrainBatches(
-            self.source,
+    @property
+    def nbytes(self) -> int:
+        """The size of all examples' inputs as the source has them."""
+        if isinstance(self.source, CachedSource):
+            return self.source.images.nbytes
+        example = self.source[0]
+        return len(self.source) * example["image" if "image" in example else "input"].nbytes
+
+    @functools.cached_property
+    def split_csv(self) -> str:
+        """What split.csv holds."""
+        return self.split.to_csv(self.source)
+
+    def examples(self) -> dict[str, np.ndarray]:
+        """Every example of the source by its place: inputs and labels."""
+        if isinstance(self.source, CachedSource):
+            labels = np.asarray(self.source.labels, np.int32)
+            return {"image": self.source.images, "label": labels}
+        whole = gather(self.source, np.arange(len(self.source)))
+        return {name: values for name, values in whole.items() if name != "index"}
+
+    def order(self, devices: Devices) -> Order:
+        """Which training examples each step of this process takes."""
+        return Order(
             self.split.train,
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
             drop_last=self.config.train.drop_last,
-            threads=self.threads,
             shares=(devices.process_index, devices.process_count),
         )
 
-    def eval_batches(self, indices: np.ndarray, devices: Devices) -> Iterator[dict[str, Any]]:
-        """Every one of `indices` once, padded, this process's part, on its devices."""
+    def train_batches(self, devices: Devices) -> "TrainBatches":
+        """The endless training batches of this process, read by threads."""
+        from jaxnets.data.pipeline import TrainBatches  # without it there is no need of grain
+
+        return TrainBatches(self.source, self.order(devices), threads=self.threads)
+
+    def index_batches(self, devices: Devices, *, at_once: int) -> IndexBatches:
+        """The same batches without their examples, for those that are on the device."""
+        return IndexBatches(self.order(devices), at_once=at_once)
+
+    def eval_batches(
+        self, indices: np.ndarray, devices: Devices, *, on_device: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Every one of `indices` once, padded, this process's part, on its devices.
+
+        Without their examples where those are `on_device` already.
+        """
+        size = self.eval_batch_size(devices)
+        shares = (devices.process_index, devices.process_count)
+        if on_device:
+            return map(devices.place, padded(indices, batch_size=size, shares=shares))
+        from jaxnets.data.pipeline import eval_batches
+
         batches = eval_batches(
-            self.source,
-            indices,
-            batch_size=self.eval_batch_size(devices),
-            threads=self.threads,
-            shares=(devices.process_index, devices.process_count),
+            self.source, indices, batch_size=size, threads=self.threads, shares=shares
         )
         return map(devices.place, batches)
 

@@ -80,7 +80,7 @@ def train(
                 _keep_particulars(directory, config, data, options.command)
         with devices.together():
             _resume(run, screen, options)
-        _compile(run, data, screen)
+        _compile(run, screen)
         with _interruptible(run):
             run_loop(run)
         if run.interrupted is not None:
@@ -107,7 +107,7 @@ def _keep_particulars(
     """Writes what the run is, or refuses a directory that holds another one."""
     workdir.keep_config(directory, config)
     workdir.require_data(directory, data.source.fingerprint)
-    workdir.keep_split(directory, data.split.to_csv(data.source))
+    workdir.keep_split(directory, data.split_csv)
     workdir.keep_manifest(directory, _manifest(data, command))
 
 
@@ -126,21 +126,16 @@ def _resume(run: Run, screen: Screen, options: Options) -> None:
     screen.line("resume", f"from step {run.step} of {run.plan.total_steps}")
 
 
-def _compile(run: Run, data: Data, screen: Screen) -> None:
+def _compile(run: Run, screen: Screen) -> None:
     """Compiles the training step for every shape of batch that will come."""
     if run.ending:
         return
     with screen.phase("compile") as phase:
-        batch = next(iter(data.train_batches(run.devices)))
-        size = run.config.train.batch_size
-        short = 0 if run.config.train.drop_last else len(data.split.train) % size
-        for rows in {min(size, len(data.split.train)), short} - {0}:
-            part = {
-                name: values[: rows // run.devices.process_count] for name, values in batch.items()
-            }
-            run.train_step.compile(run.state, run.devices.place(part))
+        for batch in run.batches.shapes():
+            run.train_step.compile(run.state, run.place(batch))
         phase.text = (
-            f"training step, {environment.lowering(run.config)}, on {environment.hardware()}"
+            f"training step, {environment.lowering(run.config)}, on {environment.hardware()}, "
+            f"{run.told}"
         )
 
 
@@ -190,7 +185,7 @@ def _finish(
         "auxiliary_parameters": in_heads,
         "data": config.data.name,
         "split": data.split.name,
-        "split_sha256": sha256(data.split.to_csv(data.source)),
+        "split_sha256": sha256(data.split_csv),
         "leak": {"test": None, "validation": None},
         "image_size": config.data.image_size if data.source.kind == "image" else None,
         "epochs": results.epochs_of(run.step, run.plan.steps_per_epoch),
@@ -241,7 +236,7 @@ def _manifest(data: Data, command: str) -> dict[str, Any]:
         "classes": list(data.source.classes),
         "input_shape": list(data.shape),
         "data_fingerprint": data.source.fingerprint,
-        "split_sha256": sha256(data.split.to_csv(data.source)),
+        "split_sha256": sha256(data.split_csv),
     }
 
 
