@@ -1,7 +1,7 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def make_evaluator(
     devices: Devices,
     examples: Examples | None = None,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores of clean, unaugmented examples, `examples` those on the device."""
+    """A function (state, indices) -> Scores of clean, unaugmented examples; `examples` are on the device."""
     step = make_eval_step(
         model,
         make_loss(config.train),
@@ -168,6 +168,12 @@ class Evaluator:
     def __call__(self, state: TrainState, indices: np.ndarray) -> Scores:
         batches = self.data.eval_batches(indices, self.devices, on_device=self.on_device)
         return evaluate(self.step, state, batches, expected=len(indices))
+
+    def lower(self, state: TrainState, indices: np.ndarray) -> Callable[[], None]:
+        """Traces the step; what is returned compiles it."""
+        one = indices[:1]  # every batch is padded to the same size
+        batch = next(self.data.eval_batches(one, self.devices, on_device=self.on_device))
+        return self.step.lower(state, batch)
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
         """What hooks hear of an evaluation: loss, and accuracy where there are classes."""

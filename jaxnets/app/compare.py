@@ -7,33 +7,54 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models, published
+from jaxnets.app import performance_page
+from jaxnets.app.performance_page import table
 from jaxnets.data.catalog import TITLES
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
+PERFORMANCE = Path("docs") / "performance.md"
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
+TOLD_ELSEWHERE = ("ops/", "growth/")
+"""Rows that docs/performance.md shows."""
 VERSIONS_TOLD = ("jax", "torch")
 
 
-def compare(readme: Path = README, folder: Path = RESULTS, *, check: bool = False) -> None:
+def compare(
+    readme: Path = README,
+    folder: Path = RESULTS,
+    *,
+    performance: Path | None = None,
+    check: bool = False,
+) -> None:
     """Puts the tables between the marks `<!-- results -->` and `<!-- bench -->` of a page.
 
-    With `check` nothing is written: CheckFailedError where the page shows anything else. Raises
-    ConfigError where the page has no such marks or a file under results/ cannot be read.
+    And those of `performance`, a page of its own, between its marks. With `check` nothing is written:
+    CheckFailedError where a page shows anything else. Raises ConfigError where a page has no such marks
+    or a file under results/ cannot be read.
     """
-    if not readme.is_file():
-        raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
-    shown = readme.read_text()
-    made = _put(shown, "results", results_table(folder), readme)
-    made = _put(made, "bench", bench_tables(folder / BENCH), readme)
+    tables = {"results": results_table(folder), "bench": bench_tables(folder / BENCH)}
+    _fill(readme, tables, folder, check=check)
+    if performance is not None:
+        newest = _newest(folder / BENCH, elsewhere=True)
+        machines = {name: [row for _, row in rows.values()] for name, rows in newest.items()}
+        _fill(performance, performance_page.sections(machines), folder, check=check)
+
+
+def _fill(page: Path, tables: Mapping[str, str], folder: Path, *, check: bool) -> None:
+    if not page.is_file():
+        raise ConfigError(f"no {page} here: run it in the repository, or give --readme=PAGE")
+    shown = made = page.read_text()
+    for mark, text in tables.items():
+        made = _put(made, mark, text, page)
     if check and made != shown:
         raise CheckFailedError(
-            f"{readme} does not show what stands under {folder}/: run python scripts/compare.py"
+            f"{page} does not show what stands under {folder}/: run python scripts/compare.py"
         )
     if made != shown:
-        write_whole(readme, made)
+        write_whole(page, made)
 
 
 def results_table(folder: Path) -> str:
@@ -42,7 +63,7 @@ def results_table(folder: Path) -> str:
     kept = {path.parent.name: results.read(path.parent) for path in found}
     heads = ("network", "data", "split", "test accuracy [95 %]", "published", "run")
     rows = [_result_row(name, one) for name, one in kept.items() if one and one["entry"]]
-    return _table(heads, rows) if rows else ""
+    return table(heads, rows) if rows else ""
 
 
 def bench_tables(folder: Path) -> str:
@@ -53,7 +74,7 @@ def bench_tables(folder: Path) -> str:
         told = ", ".join(f"{name} {versions[name]}" for name in VERSIONS_TOLD if name in versions)
         heads = ("row", "ours", "ratio [range]", "tuned", "in JAX: ratio", "tuned")
         lines = [_bench_row(row) for _, row in rows.values()]
-        parts.append(f"{machine}; {told}:\n\n{_table(heads, lines)}")
+        parts.append(f"{machine}; {told}:\n\n{table(heads, lines)}")
     return "\n\n".join(parts)
 
 
@@ -76,13 +97,19 @@ def _published(entry: str | None) -> str:
     return "" if percent is None or entry is None else f"{percent} % (report {entry[0]})"
 
 
-def _newest(folder: Path) -> dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]]:
-    """By machine and row name: the file that has the newest measurement, and that row."""
+def _newest(
+    folder: Path, *, elsewhere: bool = False
+) -> dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]]:
+    """By machine and row name: the file that has the newest measurement, and that row.
+
+    README's rows, or all where it is for `elsewhere`.
+    """
     found: dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
     for content in _bench_files(folder):
         rows = found.setdefault(content["machine"], {})
         for row in content["rows"]:
-            rows[row["name"]] = content, row
+            if elsewhere or not (row["name"].startswith(TOLD_ELSEWHERE) or "mfu" in row):
+                rows[row["name"]] = content, row
     return {machine: rows for machine, rows in found.items() if rows}
 
 
@@ -102,6 +129,8 @@ def rate_in_words(per_second: float, unit: str) -> str:
     """A rate for a person; that of starts is told as how long one takes."""
     if unit == "starts":
         return f"{1 / per_second:.1f} s"
+    if unit == "operations":
+        return f"{per_second / 1e9:,.0f} GFLOP/s"
     return f"{per_second:,.0f} {unit}/s" if per_second >= 10 else f"{per_second:.2g} {unit}/s"
 
 
@@ -117,11 +146,6 @@ def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     # Where there is nothing to choose, what is measured is in JAX; a pipeline has no kernels.
     pure = ("ratio_in_jax", "ratio_tuned_in_jax")
     return (row.get("title", row["name"]), ours, ratio, told("ratio_tuned"), *map(told, pure))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

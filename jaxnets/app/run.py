@@ -26,7 +26,7 @@ from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
-from jaxnets.training.parallel import Devices
+from jaxnets.training.parallel import Devices, compile_together
 from jaxnets.training.run import Run
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -80,7 +80,7 @@ def train(
                 _keep_particulars(directory, config, data, options.command)
         with devices.together():
             _resume(run, screen, options)
-        _compile(run, screen)
+        _compile(run, evaluator, data, screen)
         with _interruptible(run):
             run_loop(run)
         if run.interrupted is not None:
@@ -126,13 +126,15 @@ def _resume(run: Run, screen: Screen, options: Options) -> None:
     screen.line("resume", f"from step {run.step} of {run.plan.total_steps}")
 
 
-def _compile(run: Run, screen: Screen) -> None:
-    """Compiles the training step for every shape of batch that will come."""
+def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None:
+    """Compiles the training step for every shape of batch that will come, and the evaluation step."""
     if run.ending:
         return
     with screen.phase("compile") as phase:
-        for batch in run.batches.shapes():
-            run.train_step.compile(run.state, run.place(batch))
+        lowered = [
+            run.train_step.lower(run.state, run.place(batch)) for batch in run.batches.shapes()
+        ]
+        compile_together([*lowered, evaluator.lower(run.state, data.split.test)])
         phase.text = (
             f"training step, {environment.lowering(run.config)}, on {environment.hardware()}, "
             f"{run.told}"

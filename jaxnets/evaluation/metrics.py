@@ -40,8 +40,16 @@ def evaluate(
     examples were counted.
     """
     sums: dict[str, Any] = {}
+    before: dict[str, jax.Array] | None = None
     for batch in batches:
-        sums = add_metrics(sums, jax.device_get(step(state, batch)))
+        under_way = step(state, batch)
+        if (
+            before is not None
+        ):  # fetched one batch late, so that the device does not wait for the host
+            sums = add_metrics(sums, jax.device_get(before))
+        before = under_way
+    if before is not None:
+        sums = add_metrics(sums, jax.device_get(before))
     counted = round(sums.get("examples", 0))
     if counted != expected:
         raise AssertionError(f"{counted} examples were counted instead of {expected}")

@@ -10,7 +10,7 @@ from jax import lax
 from jaxnets.training.preprocess import Batch
 
 Examples = dict[str, jax.Array]
-"""Every example of a source by its place: "image" uint8[N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
+"""Every example of a source by its place: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
 
 Step = Callable[[Any, Batch], Any]
 EACH, LAST = "each", "last"
