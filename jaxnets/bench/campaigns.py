@@ -13,7 +13,6 @@ from jaxnets.errors import ConfigError, MachineError
 
 OPS, GROWTH, GPU = "ops", "growth", "gpu"
 SUITES = (OPS, GROWTH, GPU)
-DRY_FILE = "dry.json"
 
 Rows = dict[str, Callable[[], Iterable[Entry]]]
 """By name, what measures a row, or the rows of one shape."""

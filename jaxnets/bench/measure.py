@@ -96,7 +96,7 @@ def measure_row(
         particulars = ours.call("particulars") if row.on_gpu else {}
     after_warm_up = {name: values[1:] for name, values in speeds.items()}
     told = {"title": row.title, "unit": row.unit, "peak_memory": memory}
-    found = {**summary(row.name, after_warm_up), **told}
+    found: Entry = {**summary(row.name, after_warm_up), **told}
     return {**found, **_share_of_speed(found["ours"], particulars)}
 
 

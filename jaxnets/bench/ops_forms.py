@@ -91,7 +91,9 @@ class Forms:
         return self._operations * self._clocks[name, form].rate(seconds)
 
 
-def _arrays(shape: Shape, strides: Pair, padding: Padding) -> tuple[jax.Array, ...]:
+def _arrays(
+    shape: Shape, strides: Pair, padding: Padding
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     generator = np.random.default_rng(0)
 
     def noise(*size: int) -> jax.Array:

@@ -117,7 +117,7 @@ REGISTRY = {
 }
 
 
-DRAWN_ONCE = {"xla_backend_optimization_level": 2}
+DRAWN_ONCE: dict[str, bool | str] = {"xla_backend_optimization_level": "2"}
 """Compiler options of a program that runs once: level 3's bits, compiled in a third of its time."""
 
 
