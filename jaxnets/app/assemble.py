@@ -1,7 +1,7 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +169,11 @@ class Evaluator:
         batches = self.data.eval_batches(indices, self.devices, on_device=self.on_device)
         return evaluate(self.step, state, batches, expected=len(indices))
 
-    def lower(self, state: TrainState, indices: np.ndarray) -> Callable[[], None]:
-        """Traces the step; what is returned compiles it."""
+    def compile(self, state: TrainState, indices: np.ndarray) -> None:
+        """Compiles the step ahead of the first evaluation."""
         one = indices[:1]  # every batch is padded to the same size
         batch = next(self.data.eval_batches(one, self.devices, on_device=self.on_device))
-        return self.step.lower(state, batch)
+        self.step.compile(state, batch)
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
         """What hooks hear of an evaluation: loss, and accuracy where there are classes."""

@@ -26,7 +26,7 @@ from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
-from jaxnets.training.parallel import Devices, compile_together
+from jaxnets.training.parallel import Devices
 from jaxnets.training.run import Run
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -131,10 +131,9 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None
     if run.ending:
         return
     with screen.phase("compile") as phase:
-        lowered = [
-            run.train_step.lower(run.state, run.place(batch)) for batch in run.batches.shapes()
-        ]
-        compile_together([*lowered, evaluator.lower(run.state, data.split.test)])
+        for batch in run.batches.shapes():
+            run.train_step.compile(run.state, run.place(batch))
+        evaluator.compile(run.state, data.split.test)
         phase.text = (
             f"training step, {environment.lowering(run.config)}, on {environment.hardware()}, "
             f"{run.told}"

@@ -1,9 +1,8 @@
 """The one place that knows how many devices and processes there are."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -139,18 +138,9 @@ class CompiledStep:
 
     def compile(self, state: Any, batch: Batch) -> None:
         """Compiles for batches of this shape."""
-        self.lower(state, batch)()
-
-    def lower(self, state: Any, batch: Batch) -> Callable[[], None]:
-        """Traces for batches of this shape; what is returned compiles, and may be called by a thread."""
-        if not self._ahead_of_time:
-            return lambda: None
-        lowered = self._function.lower(state, batch, *self._shared)
-
-        def finish() -> None:
+        if self._ahead_of_time:
+            lowered = self._function.lower(state, batch, *self._shared)
             self._compiled[_shapes(batch)] = lowered.compile()
-
-        return finish
 
     def __call__(self, state: Any, batch: Batch) -> Any:
         if not self._ahead_of_time:
@@ -158,16 +148,6 @@ class CompiledStep:
         if _shapes(batch) not in self._compiled:
             self.compile(state, batch)
         return self._compiled[_shapes(batch)](state, batch, *self._shared)
-
-
-def compile_together(lowered: Sequence[Callable[[], None]]) -> None:
-    """Finishes what `CompiledStep.lower` began, all at the same time: one program does not fill the cores."""
-    pool = concurrent.futures.ThreadPoolExecutor(max(len(lowered), 1))
-    try:
-        for done in concurrent.futures.as_completed([pool.submit(finish) for finish in lowered]):
-            done.result()
-    finally:
-        pool.shutdown(wait=False)  # an interruption does not wait for a compiler
 
 
 def _shapes(batch: Batch) -> tuple[Any, ...]:

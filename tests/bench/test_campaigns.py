@@ -59,7 +59,8 @@ def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     point = growth.Point("lenet5", 28, 16)
     row = growth.measure(point, rounds=2, seconds=1e-3, kernels=None, start=_Here)
     assert row["name"] == point.name == growth.POINTS[0].name
-    assert row["seconds_a_step"] == pytest.approx(16 / row["ours"])
+    steps = [16 / speed for speed in row["images_per_second"]["ours"]]
+    assert row["seconds_a_step"] == pytest.approx(np.median(steps))
     growth.draw([row], tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
@@ -94,7 +95,7 @@ def test_a_campaign_has_every_network_and_goes_on(tmp_path: Path) -> None:
     arguments = (path, "one card", {}, Screen(quiet=True))
     campaigns.measure_all({"a": rows["a"]}, *arguments, told=suite.in_words)
     campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=0.0)
-    assert done == ["a", "b"]  # the first that is left begins: nobody knows yet how long it takes
+    assert done == ["a"]
     campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=10.0)
     assert done == ["a", "b", "c"]
     assert [row["name"] for row in json.loads(path.read_text())["rows"]] == done
