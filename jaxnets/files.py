@@ -9,11 +9,11 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file under a temporary name beside it, to the disk, then renames it."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file of text or bytes under a temporary name beside it, to the disk, then renames it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -49,6 +49,12 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
             {"train.loss": "half_squared_error", "augment.mixup": 0.2},
             "mixup needs --config.train.loss=cross_entropy",
         ),
+        ({"eval.dropout": True}, "set --config.model.dropout"),
+        (
+            {"eval.augment": True, "augment.flip_horizontal": False, "augment.flip_vertical": False}
+            | {"augment.right_angles": False, "augment.mixup": 0.2},
+            "set --config.augment.flip_horizontal",
+        ),
         ({"eval.every_steps": 0}, "eval.every_steps=0 .* at least 1"),
         ({"checkpoint.every_epochs": 0}, "at least 1"),
         ({"log.histograms_every_examples": 0}, "at least 1"),

@@ -1,6 +1,7 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,20 @@ def assemble(
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
     )
+    followed = {
+        "validation": data.split.validation,
+        "test": data.split.test if config.eval.follow_test else np.empty(0, np.int64),
+    }
+    followed = {split: indices for split, indices in followed.items() if len(indices)}
     # The second half of the seed's key: the first one belongs to the training steps.
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    variables = models.initialize(model, key, (1, *data.shape))
+    initialize = functools.partial(models.initialize, model, shape=(1, *data.shape))
+    _check_dropout_test(config, jax.eval_shape(initialize, key))
+    variables = initialize(key)
     state = TrainState.create(
         variables, optimizer, seed=config.seed, with_ema=config.train.ema_decay is not None
     )
-    validates = len(data.split.validation) > 0
+    validates = "validation" in followed
     hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
     hooks += more_hooks
     _require_names(hooks)
@@ -83,11 +91,13 @@ def assemble(
     run = Run(
         config=config,
         workdir=directory,
-        plan=plan if validates else dataclasses.replace(plan, evaluate_every=None),
+        plan=plan if followed else dataclasses.replace(plan, evaluate_every=None),
         devices=devices,
         state=devices.replicate(state),
         train_step=_compilable(train_step, devices, examples, steps_per_call),
-        evaluate=lambda state: evaluator.means(state, data.split.validation),
+        evaluate=lambda state: {
+            split: evaluator.means(state, indices) for split, indices in followed.items()
+        },
         batches=data.train_batches(devices)
         if examples is None
         else data.index_batches(devices, at_once=steps_per_call),
@@ -141,19 +151,43 @@ def make_evaluator(
     data: Data,
     devices: Devices,
     examples: Examples | None = None,
+    *,
+    augment: bool = False,
+    dropout: bool = False,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores of clean, unaugmented examples; `examples` are on the device."""
+    """A function (state, indices) -> Scores: of clean examples, unless it is to `augment` or drop out.
+
+    `examples` are those on the device.
+    """
     step = make_eval_step(
         model,
         make_loss(config.train),
-        preprocess=make_preprocess(config, train=False),
+        preprocess=make_preprocess(config, train=False, augment=augment),
         ema=config.eval.ema,
+        dropout=dropout,
         axis_name=devices.axis_name,
     )
     if examples is None:
         return Evaluator(devices.compile_step(step, donate=False), data, devices)
     compiled = devices.compile_step(gathered(step), donate=False, shared=(examples,))
     return Evaluator(compiled, data, devices, on_device=True)
+
+
+def other_tests(
+    config: config_dict.ConfigDict, data: Data, devices: Devices
+) -> "dict[str, Evaluator]":
+    """The tests beside the clean one that a recipe asks for, by their names in result.json."""
+    wanted = {
+        "augmented": (config.eval.augment, False),
+        "dropout": (False, config.eval.dropout),
+        "augmented_dropout": (config.eval.augment, config.eval.dropout),
+    }
+    model = models.create(config.model, axis_name=devices.axis_name)
+    return {
+        name: make_evaluator(config, model, data, devices, augment=augment, dropout=dropout)
+        for name, (augment, dropout) in wanted.items()
+        if (augment or dropout) and (name != "augmented_dropout" or (augment and dropout))
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +214,14 @@ class Evaluator:
         scores = self(state, indices)
         accuracy = {"accuracy": scores.accuracy} if isinstance(scores, ClassScores) else {}
         return {"loss": scores.loss, **accuracy}
+
+
+def _check_dropout_test(config: config_dict.ConfigDict, variables: Any) -> None:
+    if config.eval.dropout and variables["batch_stats"]:
+        raise ConfigError(
+            f"--config.eval.dropout=True: {models.entry(config.model.name).title} would be tested with the "
+            "statistics of a batch too; it is for networks without batch normalisation"
+        )
 
 
 def _check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:

@@ -1,21 +1,23 @@
 """README's tables, made of what stands under results/: ours beside the reports', ours beside PyTorch's."""
 
+import csv
+import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets import models, published
-from jaxnets.app import performance_page
+from jaxnets import published
+from jaxnets.app import curves, performance_page
+from jaxnets.app import results_table as table_of_results
 from jaxnets.app.performance_page import table
-from jaxnets.data.catalog import TITLES
 from jaxnets.errors import CheckFailedError, ConfigError
-from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
 PERFORMANCE = Path("docs") / "performance.md"
+CSV, CURVES = "table.csv", "curves"
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
 TOLD_ELSEWHERE = ("ops/", "growth/")
 """Rows that docs/performance.md shows."""
@@ -31,39 +33,65 @@ def compare(
 ) -> None:
     """Puts the tables between the marks `<!-- results -->` and `<!-- bench -->` of a page.
 
-    And those of `performance`, a page of its own, between its marks. With `check` nothing is written:
-    CheckFailedError where a page shows anything else. Raises ConfigError where a page has no such marks
-    or a file under results/ cannot be read.
+    Those of `performance`, a page of its own, stand between its marks. Beside them go the table as
+    results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png. With `check` nothing is written: CheckFailedError where any of them
+    shows anything else. Raises ConfigError where the page has no such marks or a file under results/
+    cannot be read.
     """
-    tables = {"results": results_table(folder), "bench": bench_tables(folder / BENCH)}
-    _fill(readme, tables, folder, check=check)
+    if not readme.is_file():
+        raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
+    found = table_of_results.rows(folder)
+    made = _put(readme.read_text(), "results", results_table(found), readme)
+    made = _put(made, "bench", bench_tables(folder / BENCH), readme)
+    texts = {readme: made, folder / CSV: _csv_text(found)}
     if performance is not None:
-        newest = _newest(folder / BENCH, elsewhere=True)
-        machines = {name: [row for _, row in rows.values()] for name, rows in newest.items()}
-        _fill(performance, performance_page.sections(machines), folder, check=check)
-
-
-def _fill(page: Path, tables: Mapping[str, str], folder: Path, *, check: bool) -> None:
-    if not page.is_file():
-        raise ConfigError(f"no {page} here: run it in the repository, or give --readme=PAGE")
-    shown = made = page.read_text()
-    for mark, text in tables.items():
-        made = _put(made, mark, text, page)
-    if check and made != shown:
+        texts[performance] = _performance_text(performance, folder / BENCH)
+    stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
+    pictures = _pictures(folder)
+    faded = [path for path, data in pictures.items() if not curves.is_current(path, data)]
+    if check and (stale or faded):
+        told = ", ".join(str(path) for path in [*stale, *faded])
         raise CheckFailedError(
-            f"{page} does not show what stands under {folder}/: run python scripts/compare.py"
+            f"{told}: out of date with what stands under {folder}/: run python scripts/compare.py"
         )
-    if made != shown:
-        write_whole(page, made)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in stale:
+        write_whole(path, texts[path])
+    for path in faded:
+        curves.draw(path, pictures[path])
 
 
-def results_table(folder: Path) -> str:
-    """A line a finished run of a published entry: what was trained on what, and ours beside theirs."""
-    found = sorted(folder.glob(f"*/{results.RESULT}"))
-    kept = {path.parent.name: results.read(path.parent) for path in found}
-    heads = ("network", "data", "split", "test accuracy [95 %]", "published", "run")
-    rows = [_result_row(name, one) for name, one in kept.items() if one and one["entry"]]
-    return table(heads, rows) if rows else ""
+def _performance_text(page: Path, folder: Path) -> str:
+    newest = _newest(folder, elsewhere=True)
+    machines = {name: [row for _, row in rows.values()] for name, rows in newest.items()}
+    text = page.read_text() if page.is_file() else ""
+    for mark, made in performance_page.sections(machines).items():
+        text = _put(text, mark, made, page)
+    return text
+
+
+def results_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """A line a published entry, split and recipe: the report's number, ours over its seeds, a verdict."""
+    return table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
+
+
+def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([table_of_results.CSV_HEADS, *table_of_results.as_csv(found)])
+    return text.getvalue()
+
+
+def _pictures(folder: Path) -> dict[Path, dict[str, Any]]:
+    """What is drawn, by its file: an entry's printed curve and our runs of it, where both are there."""
+    runs: dict[str, list[Path]] = {}
+    for group in table_of_results.groups(folder):
+        if group.entry and published.entry(group.entry).get("log"):
+            runs.setdefault(group.entry, []).extend(folder / name for name in group.runs)
+    return {
+        folder / CURVES / f"{name.replace('/', '-')}.png": curves.drawn_data(name, folders)
+        for name, folders in runs.items()
+    }
 
 
 def bench_tables(folder: Path) -> str:
@@ -76,25 +104,6 @@ def bench_tables(folder: Path) -> str:
         lines = [_bench_row(row) for _, row in rows.values()]
         parts.append(f"{machine}; {told}:\n\n{table(heads, lines)}")
     return "\n\n".join(parts)
-
-
-def _result_row(name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
-    title, size = models.entry(result["model"]).title, result["image_size"]
-    pixels = f", {size} px" if size else ""
-    network = f"{title}{pixels}, {result['epochs']:g} epochs, seed {result['seed']}"
-    if result["test_accuracy"] is None:
-        ours, split = f"loss {result['tests']['clean']['loss']:.4g}", result["split"]
-    else:
-        low, high = result["test_interval"]
-        ours = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-        split = results.told_split(result).partition(":")[0]
-    return network, TITLES[result["data"]], split, ours, _published(result["entry"]), f"`{name}`"
-
-
-def _published(entry: str | None) -> str:
-    accuracy = (published.entry(entry).get("result") or {}) if entry else {}
-    percent = accuracy.get("accuracy_percent")
-    return "" if percent is None or entry is None else f"{percent} % (report {entry[0]})"
 
 
 def _newest(

@@ -154,6 +154,7 @@ def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.Con
             config.model[name] == entry.get(name, recipes.FIELDS[f"model.{name}"].default)
             for name in ("stage_sizes", "width", "layer_sizes", "activations")
         )
+        same_network = same_network and entry["variant"] in (None, config.model.variant)
         if not same_network or published.data_of(config.entry) != config.data.name:
             config.entry = None
     return config

@@ -96,6 +96,8 @@ def images_left(config: config_dict.ConfigDict, sizes: Mapping[str, int], step: 
     every = recipes.steps(config, "eval.every_", **units) or per_epoch
     evaluations = (total - step) // every if every else 0
     evaluated = (evaluations + 1) * sizes["validation"] + sizes["test"]
+    if config.eval.follow_test:
+        evaluated += evaluations * sizes["test"]
     return max(total - step, 0) * size + EVALUATION_SHARE * evaluated
 
 

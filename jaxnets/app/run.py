@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
-from jaxnets.app.assemble import Evaluator, assemble
+from jaxnets.app.assemble import Evaluator, assemble, other_tests
 from jaxnets.app.data import Data, open_data, require_examples, resolve
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
@@ -175,6 +175,10 @@ def _finish(
     with screen.phase("evaluate") as phase:
         test = evaluator(state, data.split.test)
         checked = evaluator(state, data.split.validation) if len(data.split.validation) else None
+        others = {
+            name: results.test_entry(other(state, data.split.test))
+            for name, other in other_tests(config, data, run.devices).items()
+        }
         phase.text = f"{test.examples:,} test examples"
     clean = results.test_entry(test)
     in_heads = models.count_parameters(models.auxiliary_part(run.state.params))
@@ -199,7 +203,7 @@ def _finish(
         "test_examples": clean["examples"],
         "test_interval": clean.get("interval"),
         "interval_method": clean.get("interval_method"),
-        "tests": {"clean": clean},
+        "tests": {"clean": clean, **others},
         "validation_accuracy": checked.accuracy if isinstance(checked, ClassScores) else None,
         "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
         "curves": "metrics.jsonl",

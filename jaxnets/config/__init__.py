@@ -196,6 +196,7 @@ def _validate_together(config: config_dict.ConfigDict) -> None:
             "or --config.optimizer.nesterov=False"
         )
     _validate_loss(config)
+    _validate_tests(config)
 
 
 def _validate_loss(config: config_dict.ConfigDict) -> None:
@@ -207,6 +208,21 @@ def _validate_loss(config: config_dict.ConfigDict) -> None:
             raise ConfigError(
                 f"--config.{field} needs --config.train.loss=cross_entropy, not {config.train.loss}"
             )
+
+
+def _validate_tests(config: config_dict.ConfigDict) -> None:
+    """Refuses a further test that would be the clean one under another name."""
+    augments = any(value for name, value in config.augment.items() if name != "mixup")
+    if config.eval.augment and not augments:
+        raise ConfigError(
+            "--config.eval.augment=True, but no image is augmented: "
+            "set --config.augment.flip_horizontal, for example, or leave it out"
+        )
+    if config.eval.dropout and not config.model.dropout:
+        raise ConfigError(
+            "--config.eval.dropout=True, but nothing is dropped: set --config.model.dropout, "
+            "or leave it out"
+        )
 
 
 def steps(

@@ -233,6 +233,15 @@ FIELDS: Mapping[str, Field] = {
     "eval.batch_size": _integer(0, "0 is train.batch_size", least=0),
     **_period("eval.every_", "time between two evaluations"),
     "eval.ema": _switch(True, "evaluate the moving average where there is one"),
+    "eval.follow_test": _switch(
+        False, "score the test set at every evaluation too, for its curve; nothing is chosen by it"
+    ),
+    "eval.augment": _switch(
+        False, "test on augmented images too, beside the clean test; a draw of the seed"
+    ),
+    "eval.dropout": _switch(
+        False, "test with dropout on too, as PyTorch does where eval() is forgotten"
+    ),
     "eval.use_best": _switch(False, "final test of the best checkpoint, not of the last"),
     **_period("checkpoint.every_", "time between two saves"),
     "checkpoint.keep": _integer(2, "newest checkpoints kept, the best one beside", least=1),

@@ -73,6 +73,7 @@ def closing_block(
         ),
         ("", "ours".ljust(24) + ("published" if published else "")),
         _accuracy(result, published, title) if classes else _loss(result, published),
+        *_other_tests(result),
         ("split", told_split(result)),
         ("speed", _speed(result, classes).ljust(24) + _time(published)),
     ]
@@ -91,6 +92,16 @@ def _accuracy(
     low, high = result["test_interval"]
     ours = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     return "test accuracy", ours.ljust(24) + _published(published, result, title)
+
+
+def _other_tests(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row for what was tested beside the clean images, where anything was."""
+    others = [
+        f"{name.replace('_', ' and ')} {100 * test['accuracy']:.1f} %"
+        for name, test in result["tests"].items()
+        if name != "clean" and "accuracy" in test
+    ]
+    return [("other tests", ", ".join(others))] if others else []
 
 
 def _loss(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -197,8 +197,11 @@ def check_image_size(name: str, image_size: int) -> None:
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
     """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
     dtype = getattr(model, "dtype", jnp.float32)
-    draw = jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape[1:]), dtype))).lower(key)
-    variables = draw.compile(DRAWN_ONCE if jax.default_backend() == "cpu" else None)(key)
+    options = DRAWN_ONCE if jax.default_backend() == "cpu" else None
+    draw = jax.jit(
+        lambda key: model.init(key, jnp.zeros((1, *shape[1:]), dtype)), compiler_options=options
+    )
+    variables = draw(key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 

@@ -16,6 +16,9 @@ DATA = {
 }
 """Each document of results, and the source that its networks were trained on."""
 
+VARIANTS = {"C/alexnet": "pool3", "E/alexnet": "pool2"}
+"""The entries whose network is one variant of several, by the names of config.model.variant."""
+
 
 @functools.cache
 def document(name: str) -> dict[str, Any]:
@@ -30,7 +33,12 @@ def _entries() -> dict[str, dict[str, Any]]:
         printed = document(name)
         found = printed["entries"] if "entries" in printed else {printed["id"]: _mlp(printed)}
         for key, value in found.items():
-            entries[key] = {**value, "data": data}
+            entries[key] = {
+                **value,
+                "data": data,
+                "variant": VARIANTS.get(key),
+                "train_examples": printed.get("data", {}).get("train_examples"),
+            }
     return entries
 
 
@@ -57,6 +65,29 @@ def entry(name: str) -> dict[str, Any]:
     if name not in entries:
         raise ConfigError(f"no published entry {name!r}; there are {', '.join(sorted(entries))}")
     return entries[name]
+
+
+def tested_as(name: str) -> str:
+    """How the published accuracy was measured, by the names of result.json's tests.
+
+    "clean" but where the test images were augmented, or dropout was left on.
+    """
+    recipe = entry(name).get("recipe") or {}
+    augmented = bool(recipe.get("test_set_augmented"))
+    dropped = bool(recipe.get("dropout")) and recipe.get("eval_mode_at_test") is False
+    accidents = ["augmented"] * augmented + ["dropout"] * dropped
+    return "_".join(accidents) or "clean"
+
+
+def contradiction(name: str) -> str | None:
+    """Where a report's text claims another accuracy than its own log has: both, in words."""
+    claims = entry(name).get("claimed") or {}
+    concluded = (claims.get("conclusions") or {}).get("test_accuracy_percent")
+    claimed = claims.get("accuracy_percent", concluded)
+    logged = (entry(name).get("result") or {}).get("accuracy_percent")
+    if claimed is None or logged is None or claimed in (logged, int(logged)):  # "98 %" for 98.66 %
+        return None
+    return f"its text says {claimed:g} %, its own log {logged:g} %"
 
 
 def data_of(name: str) -> str:

@@ -36,12 +36,14 @@ def train(run: Run) -> None:
 
 
 def _evaluate(run: Run) -> None:
-    metrics = run.validate()
-    line = run.line("validation", metrics)
-    for hook in run.hooks:
-        hook.log(run, line)
-    for hook in run.hooks:
-        hook.epoch(run, metrics)
+    scores = run.score()
+    for split, metrics in scores.items():
+        line = run.line(split, metrics)
+        for hook in run.hooks:
+            hook.log(run, line)
+    if "validation" in scores:
+        for hook in run.hooks:
+            hook.epoch(run, scores["validation"])
 
 
 def _log(run: Run, start: float) -> None:

@@ -38,27 +38,33 @@ def has_classes(batch: Batch) -> bool:
     return batch["label"].ndim == 1
 
 
-def make_preprocess(config: config_dict.ConfigDict, *, train: bool) -> Preprocess:
-    """The preprocessing of a recipe, with augmentation and mixup where `train`.
+def make_preprocess(
+    config: config_dict.ConfigDict, *, train: bool, augment: bool | None = None
+) -> Preprocess:
+    """The preprocessing of a recipe: augmentation and mixup where `train`, or augmentation alone.
 
+    `augment` says whether images are augmented, and is `train` where it is None; mixup is for training.
     Batches of kind "vector" are cast to the recipe's dtype: their inputs and labels are numbers already.
     """
     dtype = jnp.dtype(config.model.dtype)
     classes = config.model.num_classes
     augmentation = make_augmentation(config.augment)
     mean, std = tuple(config.data.mean), tuple(config.data.std)
+    augments = train if augment is None else augment
+    mixes = train and bool(config.augment.mixup)
 
     def preprocess(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         if "input" in batch:
             return batch["input"].astype(dtype), batch["label"].astype(dtype)
         images = scale(batch["image"], dtype)
         targets = jax.nn.one_hot(batch["label"], classes, dtype=dtype)
-        if train:
+        if augments or mixes:
             keys = image_keys(key, batch["epoch"], batch["index"])
+        if augments:
             images = jax.vmap(augmentation)(keys, images)
-            if config.augment.mixup:
-                keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000))(keys)
-                images, targets = mixup(keys, images, targets, alpha=config.augment.mixup)
+        if mixes:
+            keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000))(keys)
+            images, targets = mixup(keys, images, targets, alpha=config.augment.mixup)
         return normalize(images, mean, std), targets
 
     return preprocess

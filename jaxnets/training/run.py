@@ -58,7 +58,9 @@ class Run:
     devices: Devices
     state: TrainState
     train_step: CompiledStep
-    evaluate: Callable[[TrainState], dict[str, float]]
+    evaluate: Callable[
+        [TrainState], dict[str, dict[str, float]]
+    ]  # by split; hooks watch "validation"
     batches: Batches
     checkpoints: Checkpoints
     hooks: "Sequence[Hook]"
@@ -144,8 +146,8 @@ class Run:
         """True when an evaluation, a save or the end comes before the next step."""
         return self.ending or self.evaluation_due() or self.save_due(ending=False)
 
-    def validate(self) -> dict[str, float]:
-        """Evaluates now; the plan counts it as done at this step."""
+    def score(self) -> dict[str, dict[str, float]]:
+        """Evaluates now, by split; the plan counts it as done at this step."""
         self._evaluated = self.step
         return self.evaluate(self.state)
 

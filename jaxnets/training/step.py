@@ -21,7 +21,7 @@ Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Metrics]
 
-AUGMENTATION_STREAM, DROPOUT_STREAM = 0, 1
+AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 
 
 def make_train_step(
@@ -139,17 +139,23 @@ def make_eval_step(
     *,
     preprocess: Preprocess,
     ema: bool = True,
+    dropout: bool = False,
     axis_name: str | None = None,
 ) -> EvalStep:
     """A step (state, batch) -> sums over the batch, each example counted with its weight (0 for padding).
 
     Sums: loss, normalizer (none where the loss is a sum), examples; and where there are classes, correct
-    and confusion [K, K] by (label, prediction).
+    and confusion [K, K] by (label, prediction). With `dropout` the network is in its training mode, which
+    is for networks without batch statistics; what is dropped follows from the run's key and the batch's
+    first example.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
-        inputs, targets = preprocess(batch, jax.random.wrap_key_data(state.key))
-        outputs: Any = model.apply(state.variables(ema=ema), inputs, train=False)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), EVALUATION_STREAM)
+        inputs, targets = preprocess(batch, key)
+        drawn = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), batch["index"][0])
+        rngs = {"dropout": drawn} if dropout else None
+        outputs: Any = model.apply(state.variables(ema=ema), inputs, train=dropout, rngs=rngs)
         weight = batch["weight"].astype(targets.dtype)
         terms, classes = loss(outputs, targets, weight), has_classes(batch)
         sums = {**terms.sums(), **_counts(outputs, targets, weight, classes)}

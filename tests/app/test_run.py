@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,26 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     manifest = json.loads((trained / "manifest.json").read_text())
     assert manifest["split_sha256"] == result["split_sha256"]
     assert {line["split"] for line in _lines(trained)} == {"train", "validation"}
+
+
+def test_further_tests_stand_beside_the_clean_one(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    further = {
+        **smoke_overrides,
+        **{"model.dropout": 0.5, "train.epochs": 1, "train.label_smoothing": 0.0},
+        **{"eval.augment": True, "eval.dropout": True, "eval.follow_test": True},
+    }
+    result = jaxnets.train(smoke_config, further, workdir=tmp_path / "run")
+    tests = result["tests"]
+    assert list(tests) == ["clean", "augmented", "dropout", "augmented_dropout"]
+    assert len({test["loss"] for test in tests.values()}) == 4
+    assert {test["examples"] for test in tests.values()} == {9}
+    assert result["test_accuracy"] == tests["clean"]["accuracy"]
+    followed = [line for line in _lines(tmp_path / "run") if line["split"] == "test"]
+    assert [line["epoch"] for line in followed] == [1.0]
+    assert followed[0]["values"]["loss"] == pytest.approx(tests["clean"]["loss"], rel=1e-6)
+    assert re.search(r"other tests +augmented [\d.]+ %, dropout [\d.]+ %", capsys.readouterr().out)
 
 
 def test_a_finished_run_is_told_again(
@@ -277,6 +298,11 @@ def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_
         ({"train.batch_size": 64}, "make no batch of 64"),
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
+        (
+            {"model.name": "resnet50", "data.image_size": 32, "eval.dropout": True}
+            | {"model.dropout": 0.5},
+            "without batch normalisation",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -32,6 +32,16 @@ def test_an_mlp_s_entry_says_what_network_it_is(name: str, activations: tuple[st
     assert entry["activations"] == activations
 
 
+def test_the_variants_of_alexnet_are_the_entries() -> None:
+    variants = {name: published.entry(name)["variant"] for name in published.VARIANTS}
+    assert variants == {"C/alexnet": "pool3", "E/alexnet": "pool2"}
+    windows = {
+        name: published.entry(name)["architecture"]["layers_computed"][2]["kernel"]
+        for name in variants
+    }
+    assert {name: f"pool{window}" for name, window in windows.items()} == variants
+
+
 def test_an_unknown_entry_is_said() -> None:
     with pytest.raises(ConfigError, match="A/resnet50"):
         published.entry("A/resnet")

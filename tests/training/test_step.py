@@ -147,6 +147,40 @@ class TestEvalStep:
         assert total["confusion"].sum() == 20
         assert np.trace(total["confusion"]) == total["correct"]
 
+    def test_dropout_is_drawn_from_the_seed_and_the_batch(self) -> None:
+        config = _config(model__dropout=0.5)
+        state, _, clean = _setup(config)
+        dropped = jax.jit(
+            make_eval_step(
+                models.create(config.model),
+                make_loss(config.train),
+                preprocess=make_preprocess(config, train=False),
+                dropout=True,
+            )
+        )
+        batch = _batch(8)
+        chex.assert_trees_all_equal(dropped(state, batch), dropped(state, batch))
+        later = {**batch, "index": batch["index"] + 8}
+        losses = {
+            float(step(state, b)["loss"]) for step in (clean, dropped) for b in (batch, later)
+        }
+        assert len(losses) == 3  # two draws, and the clean one twice
+
+    def test_augmentation_is_drawn_from_the_seed_and_the_index(self) -> None:
+        config = _config(augment__flip_horizontal=True, augment__mixup=0.2)
+        clean = make_preprocess(config, train=False)
+        augmented = make_preprocess(config, train=False, augment=True)
+        batch, key = _batch(12), jax.random.key(3)
+        images, targets = augmented(batch, key)
+        original, expected = clean(batch, key)
+        chex.assert_trees_all_equal(targets, expected)  # nothing is mixed
+        kept = (images == original).all(axis=(1, 2, 3))
+        flipped = (images == original[:, :, ::-1]).all(axis=(1, 2, 3))
+        assert (kept | flipped).all()
+        assert 0 < flipped.sum() < 12
+        reversed_batch = {name: values[::-1] for name, values in batch.items()}
+        chex.assert_trees_all_equal(augmented(reversed_batch, key)[0], images[::-1])
+
 
 def test_compute_in_bfloat16_keeps_float32_parameters_and_statistics() -> None:
     config = _config(

@@ -36,10 +36,10 @@ class Hook:
         return cls.every_step and cls.step is not Hook.step
 
     def log(self, run: Run, line: Line) -> None:
-        """After every line of metrics.jsonl, of training and of validation."""
+        """After every line of metrics.jsonl, of training, of validation and of a test that is followed."""
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
-        """After every evaluation, one an epoch by default: metrics "loss", "accuracy"."""
+        """After every validation, one an epoch by default: metrics "loss", "accuracy"."""
 
     def end(self, run: Run) -> None:
         """When the loop is left, also by an error."""

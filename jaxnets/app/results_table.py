@@ -1,0 +1,224 @@
+"""The table of results: each published number beside our runs of its recipe, and a verdict in words."""
+
+import dataclasses
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxnets import models, published
+from jaxnets.app.workdir import FREE_FIELDS
+from jaxnets.data.catalog import TITLES
+from jaxnets.evaluation import result as results
+
+HEADS = (
+    *("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed"),
+    "runs",
+)
+CSV_HEADS = (
+    *("entry", "name", "model", "data", "split", "image_size", "epochs", "published_percent"),
+    *("tested_as", "mean_percent", "spread_percent", "low_percent", "high_percent", "seeds"),
+    *("clean_percent", "verdict", "images_per_second", "hardware", "runs"),
+)
+AS_THE_REPORTS = ("official", "random", "published")
+"""Splits that let into training what the reports' let in."""
+NOT_RUN = "not run"
+OURS = ":best"
+"""What the names of recipes of ours end in: they have no published number, and are shown all the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one recipe that differ in their seed alone, by their folders' names."""
+
+    entry: str | None
+    runs: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """One of them, for what they share."""
+        return next(iter(self.runs.values()))
+
+    @property
+    def tested_as(self) -> str:
+        """The test that is set beside the published number: measured as that was, where we have it."""
+        wanted = published.tested_as(self.entry) if self.entry else "clean"
+        return wanted if all(wanted in run["tests"] for run in self.runs.values()) else "clean"
+
+    def accuracies(self, test: str) -> list[float]:
+        """In per cent, a run each; [] of a regression."""
+        found = [run["tests"].get(test, {}).get("accuracy") for run in self.runs.values()]
+        return [100 * value for value in found if value is not None]
+
+    def interval(self, test: str) -> tuple[float, float]:
+        """In per cent: the mean of the runs' own, since their seeds share the test images."""
+        ends = [run["tests"][test]["interval"] for run in self.runs.values()]
+        low, high = (100 * statistics.fmean(end) for end in zip(*ends, strict=True))
+        return low, high
+
+    def speed(self) -> float:
+        """Images a second in training, the median of the runs."""
+        return statistics.median(run["images_per_second"] for run in self.runs.values())
+
+
+def groups(folder: Path) -> list[Group]:
+    """The finished runs under results/ by published entry, split and recipe, in that order."""
+    found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for path in sorted(folder.glob(f"*/{results.RESULT}")):
+        run = results.read(path.parent)
+        if run and (run["entry"] or run["name"].endswith(OURS)):
+            found.setdefault(_recipe_of(run), {})[path.parent.name] = run
+    ordered = sorted(found.items(), key=lambda item: str(item[0]))
+    made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
+    return sorted(made, key=lambda group: group.entry or "~")  # ours alone come last
+
+
+def _recipe_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    shared = ("entry", "name", "split", "image_size", "epochs", "batch_size", "weights", "cut")
+    return (*(run.get(name) for name in shared), *_changes(run))
+
+
+def _changes(run: Mapping[str, Any]) -> list[str]:
+    """The overrides that change what is computed; seeds do not change the recipe."""
+    free = ("seed", "data.name", *FREE_FIELDS)
+    return sorted(o for o in run.get("overrides", ()) if o.partition("=")[0] not in free)
+
+
+def verdict(group: Group) -> str:
+    """Ours beside the published number in words: within, above, below, or not comparable, and why."""
+    if group.entry is None:
+        return "ours, beyond the reports"
+    entry = published.entry(group.entry)
+    percent = (entry.get("result") or {}).get("accuracy_percent")
+    if percent is None or not group.accuracies("clean"):
+        return "not comparable: the report prints no such number after training"
+    told = _incomparable(group, entry)
+    low, high = group.interval(group.tested_as)
+    if told:
+        word = f"not comparable: {told}"
+    elif percent > high:
+        word = "below"
+    else:
+        word = "above" if percent < low else "within"
+    if not told and group.tested_as != "clean":
+        clean = statistics.fmean(group.accuracies("clean"))
+        word += f", tested as there ({_accident(group.tested_as)}); clean {clean:.2f} %"
+    return "; ".join([word, *_caveats(group.entry)])
+
+
+def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
+    """What differs from the report's experiment, as far as that is known."""
+    run, recipe, reasons = group.first, entry["recipe"], []
+    if run["split"] not in AS_THE_REPORTS:
+        reasons.append(f"{run['split']} split, the report's is random")
+    if entry["epochs"] not in (None, run["epochs"]):
+        reasons.append(f"{run['epochs']:g} epochs, the report's {entry['epochs']}")
+    if recipe.get("optimizer") is not None and _changes(run):
+        reasons.append(", ".join(_changes(run)))
+    if recipe.get("pretrained") and run.get("weights") in (None, "random"):
+        reasons.append("from random weights, the report's were trained before")
+    wanted = published.tested_as(group.entry or "")
+    if wanted != group.tested_as:
+        reasons.append(f"the report's test is {_accident(wanted)}")
+    return "; ".join(reasons)
+
+
+def _caveats(name: str) -> list[str]:
+    recipe = published.entry(name)["recipe"]
+    unknown = all(recipe.get(field) is None for field in ("optimizer", "learning_rate"))
+    told = ["the report's recipe is not known"] if unknown else []
+    contradiction = published.contradiction(name)
+    return [*told, f"the report contradicts itself: {contradiction}"] if contradiction else told
+
+
+def _accident(test: str) -> str:
+    words = {"augmented": "on augmented images", "dropout": "with dropout on"}
+    return " ".join(words[part] for part in test.split("_"))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """A row a group, and one for each published accuracy that no run is of; values by CSV_HEADS."""
+    made = groups(folder)
+    untried = set(published.names()) - {group.entry for group in made}
+    missing = [
+        {"entry": name, **_of_entry(name), "verdict": "; ".join([NOT_RUN, *_caveats(name)])}
+        for name in untried
+        if _of_entry(name)["published_percent"] is not None
+    ]
+    found = [*map(_row, made), *missing]
+    return sorted(found, key=lambda row: row["entry"] or "~")
+
+
+def _of_entry(name: str) -> dict[str, Any]:
+    entry = published.entry(name)
+    percent = (entry.get("result") or {}).get("accuracy_percent")
+    return {"model": entry["model"], "data": entry["data"], "published_percent": percent}
+
+
+def _row(group: Group) -> dict[str, Any]:
+    run, test = group.first, group.tested_as
+    row = {name: run[name] for name in ("name", "model", "data", "split", "image_size", "epochs")}
+    row |= {"entry": group.entry, "tested_as": test, "seeds": len(group.runs)}
+    if group.entry is not None:
+        row["published_percent"] = _of_entry(group.entry)["published_percent"]
+    accuracies = group.accuracies(test)
+    if accuracies:
+        low, high = group.interval(test)
+        row |= {"mean_percent": statistics.fmean(accuracies), "low_percent": low}
+        row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
+    if len(accuracies) > 1:
+        row["spread_percent"] = statistics.stdev(accuracies)
+    row |= {"verdict": verdict(group), "images_per_second": group.speed()}
+    return row | {"hardware": run["hardware"], "runs": " ".join(group.runs), "result": run}
+
+
+def as_markdown(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The rows as README shows them, by HEADS."""
+    return [_told(row) for row in found]
+
+
+def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
+    title = models.entry(row["model"]).title
+    data = TITLES[row["data"]]
+    percent = row.get("published_percent")
+    report = f"{percent:g} % (report {row['entry'][0]})" if percent is not None else ""
+    run = row.get("result")
+    if run is None:
+        return title, data, report, "", row["verdict"], "", ""
+    pixels = f", {run['image_size']} px" if run["image_size"] else ""
+    network = f"{title}{pixels}, {run['epochs']:g} epochs"
+    split = results.told_split(run).partition(":")[0]
+    speed = f"{row['images_per_second']:,.0f} a second, {row['hardware']}"
+    names = f"`{_shortened(row['runs'].split())}`"
+    return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
+
+
+def _ours(row: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    if row.get("mean_percent") is None:
+        return f"loss {run['tests']['clean']['loss']:.4g}"
+    spread = row.get("spread_percent")
+    seeds = "1 seed" if spread is None else f"{row['seeds']} seeds ± {spread:.2f}"
+    return f"{row['mean_percent']:.2f} % [{row['low_percent']:.2f}, {row['high_percent']:.2f}], {seeds}"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """lenet_mnist-adam-s0, -s1, -s2 as lenet_mnist-adam-s0..2; others are listed."""
+    parts = [re.fullmatch(r"(.*-s)(\d+)", name) for name in names]
+    stems = {part[1] for part in parts if part}
+    if len(names) < 2 or not all(parts) or len(stems) != 1:
+        return "`, `".join(names)
+    seeds = sorted(int(part[2]) for part in parts if part)
+    whole = seeds == list(range(seeds[0], seeds[-1] + 1))
+    return stems.pop() + (f"{seeds[0]}..{seeds[-1]}" if whole else ",".join(map(str, seeds)))
+
+
+def as_csv(found: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The rows by CSV_HEADS, numbers to four decimals."""
+
+    def cell(value: Any) -> Any:
+        if value is None:
+            return ""
+        return round(value, 4) if isinstance(value, float) else value
+
+    return [[cell(row.get(head)) for head in CSV_HEADS] for row in found]

@@ -1,0 +1,144 @@
+"""The table of results: what is one row, and what is said of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxnets import published
+from jaxnets.app import results_table
+from jaxnets.evaluation.statistics import wilson_interval
+
+EXAMPLES = 10_000
+
+
+def scored(percent: float) -> dict[str, Any]:
+    correct = round(EXAMPLES * percent / 100)
+    interval = list(wilson_interval(correct, EXAMPLES))
+    return {"loss": 0.1, "accuracy": correct / EXAMPLES, "interval": interval}
+
+
+def keep(folder: Path, run: str, entry: str | None, percent: float = 98.7, **changes: Any) -> None:
+    of_entry = published.entry(entry) if entry else {"model": "lenet5", "data": "mnist"}
+    result = {
+        "name": "recipe:variant",
+        "entry": entry,
+        "model": of_entry["model"],
+        "data": of_entry["data"],
+        "split": "official",
+        "image_size": 28,
+        "epochs": 10,
+        "batch_size": 64,
+        "seed": 0,
+        "overrides": ["seed=0"],
+        "tests": {"clean": scored(percent)},
+        "images_per_second": 1000.0,
+        "hardware": "2 cores",
+        "complete": True,
+        **changes,
+    }
+    (folder / run).mkdir(parents=True)
+    (folder / run / "result.json").write_text(json.dumps(result))
+
+
+def verdicts(folder: Path) -> list[str]:
+    return [results_table.verdict(group) for group in results_table.groups(folder)]
+
+
+def test_seeds_are_one_row_and_other_recipes_others(tmp_path: Path) -> None:
+    for seed, percent in enumerate((98.6, 98.8, 99.0)):
+        keep(tmp_path, f"a-s{seed}", "C/lenet5", percent, overrides=[f"seed={seed}"], seed=seed)
+    keep(tmp_path, "a-note", "C/lenet5", 98.0, overrides=["note='else'"], split="grouped")
+    keep(tmp_path, "b", "C/lenet5", 98.0, overrides=["optimizer.learning_rate=0.1", "seed=0"])
+    keep(tmp_path, "e", "E/lenet5")
+    made = results_table.groups(tmp_path)
+    assert [list(group.runs) for group in made] == [
+        ["a-note"],
+        ["a-s0", "a-s1", "a-s2"],
+        ["b"],
+        ["e"],
+    ]
+    row = results_table.rows(tmp_path)[3]
+    assert (row["entry"], row["verdict"]) == (
+        "B/densenet121",
+        "not run; the report's recipe is not known",
+    )
+    (row,) = (row for row in results_table.rows(tmp_path) if row.get("seeds") == 3)
+    assert row["mean_percent"] == pytest.approx(98.8)
+    assert row["spread_percent"] == pytest.approx(0.2)
+    assert row["low_percent"] < 98.8 < row["high_percent"]
+    told = results_table.as_markdown([row])[0]
+    assert told[3].startswith("98.80 % [98.5")
+    assert told[3].endswith("], 3 seeds ± 0.20")
+    assert told[-1] == "`a-s0..2`"
+
+
+@pytest.mark.parametrize(
+    ("percent", "word"), [(98.66, "within"), (98.5, "within"), (99.1, "above"), (98.2, "below")]
+)
+def test_the_published_number_beside_the_interval(
+    tmp_path: Path, percent: float, word: str
+) -> None:
+    keep(tmp_path, "run", "C/lenet5", percent)
+    assert verdicts(tmp_path) == [word]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"epochs": 3}, "3 epochs, the report's 10"),
+        ({"split": "grouped"}, "grouped split, the report's is random"),
+        ({"overrides": ["train.batch_size=32", "data.threads=2"]}, ": train.batch_size=32"),
+        ({"entry": "B/resnet50", "epochs": 100}, "from random weights"),
+        ({"entry": "E/alexnet"}, "on augmented images with dropout on"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    keep(tmp_path, "run", changes.pop("entry", "C/lenet5"), **changes)
+    (told,) = verdicts(tmp_path)
+    assert told.startswith("not comparable: ")
+    assert why in told
+    assert "data.threads" not in told
+
+
+def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
+    tests = {"clean": scored(81.0), "augmented_dropout": scored(78.7)}
+    keep(tmp_path, "run", "E/alexnet", tests=tests, image_size=32)
+    (told,) = verdicts(tmp_path)
+    assert told == "within, tested as there (on augmented images with dropout on); clean 81.00 %"
+    assert "| 78.70 %" in "|".join(
+        f" {cell}"
+        for cell in results_table.as_markdown(
+            [row for row in results_table.rows(tmp_path) if row.get("seeds")]
+        )[0]
+    )
+
+
+def test_a_report_that_contradicts_itself_is_told(tmp_path: Path) -> None:
+    keep(tmp_path, "run", "C/alexnet", tests={"clean": scored(64), "augmented": scored(63)})
+    assert verdicts(tmp_path)[0].endswith(
+        "; the report contradicts itself: its text says 65.79 %, its own log 62.75 %"
+    )
+    assert published.contradiction("C/lenet5") is None  # "98 %" of 98.66 %
+    assert "97.24" in (published.contradiction("A/inception_v1") or "")
+
+
+def test_recipes_of_ours_and_regressions_have_their_rows(tmp_path: Path) -> None:
+    keep(tmp_path, "best", None, 99.5, name="lenet_mnist:best")
+    keep(tmp_path, "other", None, 99.5, name="lenet_mnist:smoke")
+    keep(tmp_path, "mlp", "A/mlp_tanh", tests={"clean": {"loss": 0.1, "examples": 4}})
+    rows = [row for row in results_table.rows(tmp_path) if row.get("seeds")]
+    assert [row["runs"] for row in rows] == ["mlp", "best"]
+    mlp, best = results_table.as_markdown(rows)
+    assert (mlp[3], best[4]) == ("loss 0.1", "ours, beyond the reports")
+    assert mlp[4].startswith("not comparable: the report prints no such number")
+
+
+def test_the_csv_has_a_cell_a_head(tmp_path: Path) -> None:
+    keep(tmp_path, "run", "C/lenet5")
+    lines = results_table.as_csv(results_table.rows(tmp_path))
+    assert {len(line) for line in lines} == {len(results_table.CSV_HEADS)}
+    assert ["C/lenet5", "recipe:variant"] in [line[:2] for line in lines]

@@ -1,0 +1,118 @@
+"""A weights folder gives back what was written, and says what is wrong with it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import chex
+import numpy as np
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets.errors import CheckpointError
+from jaxnets.interop.weights import (
+    ARRAYS,
+    DESCRIPTION,
+    Preprocessing,
+    Weights,
+    flatten,
+    is_weights_folder,
+    read_weights,
+    structure,
+    unflatten,
+    write_weights,
+)
+
+SHAPE = (28, 28, 1)
+
+
+@pytest.fixture(scope="module")
+def lenet() -> Weights:
+    model = recipes.recipe().model
+    model.name, model.num_classes = "lenet5", 10
+    generator = np.random.default_rng(0)
+    arrays = {
+        path: generator.normal(size=leaf.shape).astype(leaf.dtype)
+        for path, leaf in structure(model, SHAPE).items()
+    }
+    return Weights(
+        variables=unflatten(arrays),
+        model=model,
+        input_shape=SHAPE,
+        classes=tuple("0123456789"),
+        preprocessing=Preprocessing(28, mean=(0.5,), std=(0.25,)),
+        source={"file": "drawn"},
+    )
+
+
+def test_what_was_written_comes_back(lenet: Weights, tmp_path: Path) -> None:
+    assert not is_weights_folder(tmp_path)
+    write_weights(tmp_path / "new" / "folder", lenet)
+    assert is_weights_folder(tmp_path / "new" / "folder")
+    back = read_weights(tmp_path / "new" / "folder")
+    chex.assert_trees_all_equal(back.variables, lenet.variables)
+    assert back.model.to_dict() == lenet.model.to_dict()
+    for field in ("input_shape", "classes", "preprocessing", "missing", "source"):
+        assert getattr(back, field) == getattr(lenet, field), field
+
+
+def test_partial_weights_say_what_they_lack(lenet: Weights, tmp_path: Path) -> None:
+    arrays = flatten(lenet.variables)
+    lacking = ("params/classifier/bias", "params/classifier/kernel")
+    rest = {path: leaf for path, leaf in arrays.items() if path not in lacking}
+    partial = dataclasses.replace(
+        lenet, variables=unflatten(rest), missing=lacking, classes=None, preprocessing=None
+    )
+    write_weights(tmp_path, partial)
+    back = read_weights(tmp_path)
+    assert back.missing == lacking
+    assert back.classes is back.preprocessing is None
+    assert set(flatten(back.variables)) == set(rest)
+    with pytest.raises(CheckpointError, match=r"lacks params/classifier/bias and 1 more"):
+        write_weights(tmp_path, dataclasses.replace(partial, missing=()))
+
+
+def _other_byte(folder: Path) -> None:
+    data = bytearray((folder / ARRAYS).read_bytes())
+    data[-1] ^= 1
+    (folder / ARRAYS).write_bytes(data)
+
+
+def _described(folder: Path, **fields: object) -> None:
+    described = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps({**described, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (_other_byte, "is not the file that weights.json tells of"),
+        (lambda folder: (folder / ARRAYS).unlink(), "is not the file"),
+        (lambda folder: (folder / DESCRIPTION).unlink(), "is no weights folder"),
+        (lambda folder: (folder / DESCRIPTION).write_text("{"), "is damaged"),
+        (lambda folder: _described(folder, format="other"), "is not of the format"),
+        (lambda folder: _described(folder, model={"nmae": "lenet5"}), "unknown config field"),
+        (lambda folder: _described(folder, preprocessing={"mean": [0]}), "damaged or of another"),
+        (lambda folder: _described(folder, input_shape=[32, 32, 1]), "dense1/kernel is"),
+    ],
+)
+def test_damage_is_told(damage, told: str, lenet: Weights, tmp_path: Path) -> None:
+    write_weights(tmp_path, lenet)
+    damage(tmp_path)
+    with pytest.raises(CheckpointError, match=told) as caught:
+        read_weights(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "array", "told"),
+    [
+        ("params/conv3/kernel", np.zeros(3), "lenet5 has no params/conv3/kernel"),
+        ("params/conv1/bias", np.zeros(3), r"params/conv1/bias is \[3\], not \[6\]"),
+    ],
+)
+def test_arrays_of_another_network_are_not_written(path, array, told, lenet, tmp_path) -> None:
+    wrong = unflatten({**flatten(lenet.variables), path: array})
+    with pytest.raises(CheckpointError, match=told):
+        write_weights(tmp_path, dataclasses.replace(lenet, variables=wrong))
+    assert not list(tmp_path.iterdir())
