@@ -1,7 +1,6 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,9 +65,9 @@ def assemble(
     followed = {split: indices for split, indices in followed.items() if len(indices)}
     # The second half of the seed's key: the first one belongs to the training steps.
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    initialize = functools.partial(models.initialize, model, shape=(1, *data.shape))
-    _check_dropout_test(config, jax.eval_shape(initialize, key))
-    variables = initialize(key)
+    shape = (1, *data.shape)
+    _check_dropout_test(config, models.variable_shapes(model, shape))
+    variables = models.initialize(model, key, shape)
     state = TrainState.create(
         variables, optimizer, seed=config.seed, with_ema=config.train.ema_decay is not None
     )

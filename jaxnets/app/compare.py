@@ -34,9 +34,9 @@ def compare(
     """Puts the tables between the marks `<!-- results -->` and `<!-- bench -->` of a page.
 
     Those of `performance`, a page of its own, stand between its marks. Beside them go the table as
-    results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png. With `check` nothing is written: CheckFailedError where any of them
-    shows anything else. Raises ConfigError where the page has no such marks or a file under results/
-    cannot be read.
+    results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png.
+    With `check` nothing is written: CheckFailedError where any of them shows anything else. Raises
+    ConfigError where a page has no such marks or a file under results/ cannot be read.
     """
     if not readme.is_file():
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")

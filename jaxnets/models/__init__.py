@@ -196,13 +196,22 @@ def check_image_size(name: str, image_size: int) -> None:
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
     """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
-    dtype = getattr(model, "dtype", jnp.float32)
     options = DRAWN_ONCE if jax.default_backend() == "cpu" else None
-    draw = jax.jit(
-        lambda key: model.init(key, jnp.zeros((1, *shape[1:]), dtype)), compiler_options=options
-    )
-    variables = draw(key)
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+    return jax.jit(_drawing(model, shape), compiler_options=options)(key)
+
+
+def variable_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What `initialize` would give, as shapes and types; nothing is drawn."""
+    return jax.eval_shape(_drawing(model, shape), jax.random.key(0))
+
+
+def _drawing(model: nn.Module, shape: tuple[int, ...]) -> Callable[[jax.Array], dict[str, Any]]:
+    def draw(key: jax.Array) -> dict[str, Any]:
+        dtype = getattr(model, "dtype", jnp.float32)
+        variables = model.init(key, jnp.zeros((1, *shape[1:]), dtype))
+        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+    return draw
 
 
 def count_parameters(tree: Any) -> int:

@@ -1,7 +1,10 @@
 """Where examples lie and how many steps a call takes: what is chosen, what a run makes of it."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,14 @@ from jaxnets.training.hooks import Hook
 from jaxnets.training.parallel import Devices
 from jaxnets.training.run import Run
 
-FOUR = {"train.steps_per_call": 4, "log.every_steps": 5, "train.epochs": 4}
-"""Calls of 4 and 1 steps, cut where a line or a save is due."""
+FOUR = {
+    "train.steps_per_call": 4,
+    "train.batch_size": 5,
+    "train.drop_last": False,
+    "train.epochs": 2,
+    "log.every_steps": 5,
+}
+"""42 examples: calls of 4, 1 and 3 steps and the short batch's one, cut where a line or a save is due."""
 
 
 class _Listens(Hook):
@@ -131,9 +140,31 @@ def test_a_run_of_calls_that_was_stopped_ends_in_the_same_bits(
     overrides = {**smoke_overrides, **FOUR}
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "whole")
     with pytest.raises(InterruptedRunError, match="stopped at step 10"):
-        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", hooks=[_SignalAt(7)])
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", hooks=[_SignalAt(10)])
     # Not said again: a run goes on as it began.
     again = {**overrides, "train.steps_per_call": 0}
     jaxnets.train(smoke_config, again, workdir=tmp_path / "cut")
     assert _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
     assert _states(tmp_path / "cut") == _states(tmp_path / "whole") != {}
+
+
+@pytest.mark.slow
+def test_two_devices_take_the_steps_of_the_hosts_batches(
+    repository: Path, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    recipe = {**smoke_overrides, **FOUR, "train.batch_size": 8, "train.drop_last": True}
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    for name, wanted in {"host": ("no", 0), "many": ("yes", 4)}.items():
+        recipe["data.on_device"], recipe["train.steps_per_call"] = wanted
+        flags = [f"--config.{field}={value}" for field, value in recipe.items()]
+        command = [sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"]
+        subprocess.run(
+            [*command, f"--workdir={tmp_path / name}", *flags],
+            cwd=repository,
+            env=environment,
+            check=True,
+        )
+    for mine, theirs in zip(_lines(tmp_path / "many"), _lines(tmp_path / "host"), strict=True):
+        assert (mine["step"], mine["split"]) == (theirs["step"], theirs["split"])
+        for value, other in zip(mine["values"].values(), theirs["values"].values(), strict=True):
+            np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
