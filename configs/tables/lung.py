@@ -17,7 +17,7 @@ NETWORKS = {
     "densenet": 64,
 }
 """Pixels a side by network; 75 is the least that Inception v3 and Inception-ResNet v2 take."""
-SPLITS = ("random",)
+SPLITS = ("random", "grouped")
 SEEDS = (0, 1, 2)
 
 

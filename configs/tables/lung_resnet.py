@@ -6,7 +6,7 @@ python scripts/reproduce.py lung_resnet --budget=60
 from typing import Any
 
 CONFIG = "configs/lung_resnet.py:scratch"
-DATA = "lc25000_lung"
+DIVIDED = {"data.name": "lc25000_lung", "data.split": "random"}
 NOTE_96 = (
     "96 px for want of a GPU; report A gives 10 epochs of 768 px originals, "
     "the rest of the recipe is ours"
@@ -19,13 +19,13 @@ def get_rows() -> list[dict[str, Any]]:
         {
             "name": "lung_resnet-scratch-96px-s0",
             "config": CONFIG,
-            "overrides": {"data.name": DATA, "data.image_size": 96, "note": NOTE_96},
+            "overrides": {**DIVIDED, "data.image_size": 96, "note": NOTE_96},
             "seed": 0,
         },
         {
             "name": "lung_resnet-scratch-224px-s0",
             "config": CONFIG,
-            "overrides": {"data.name": DATA},
+            "overrides": DIVIDED,
             "seed": 0,
         },
     ]

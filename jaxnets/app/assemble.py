@@ -1,7 +1,7 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from jaxnets.app.data import Data
 from jaxnets.app.placement import place, resident
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
+from jaxnets.evaluation.predictions import Predictions
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.parallel import CompiledStep, Devices
-from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.resident import Examples, gathered, many
 from jaxnets.training.run import Plan, Run
 from jaxnets.training.state import TrainState
@@ -151,20 +153,21 @@ def make_evaluator(
     devices: Devices,
     examples: Examples | None = None,
     *,
-    augment: bool = False,
+    preprocess: Preprocess | None = None,
     dropout: bool = False,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores: of clean examples, unless it is to `augment` or drop out.
+    """A function (state, indices) -> Scores: of clean examples where `preprocess` is None.
 
     `examples` are those on the device.
     """
     step = make_eval_step(
         model,
         make_loss(config.train),
-        preprocess=make_preprocess(config, train=False, augment=augment),
+        preprocess=preprocess or make_preprocess(config, train=False),
         ema=config.eval.ema,
         dropout=dropout,
         axis_name=devices.axis_name,
+        with_probabilities=True,
     )
     if examples is None:
         return Evaluator(devices.compile_step(step, donate=False), data, devices)
@@ -183,7 +186,14 @@ def other_tests(
     }
     model = models.create(config.model, axis_name=devices.axis_name)
     return {
-        name: make_evaluator(config, model, data, devices, augment=augment, dropout=dropout)
+        name: make_evaluator(
+            config,
+            model,
+            data,
+            devices,
+            preprocess=make_preprocess(config, train=False, augment=augment),
+            dropout=dropout,
+        )
         for name, (augment, dropout) in wanted.items()
         if (augment or dropout) and (name != "augmented_dropout" or (augment and dropout))
     }
@@ -198,9 +208,25 @@ class Evaluator:
     devices: Devices
     on_device: bool = False
 
-    def __call__(self, state: TrainState, indices: np.ndarray) -> Scores:
-        batches = self.data.eval_batches(indices, self.devices, on_device=self.on_device)
+    def __call__(
+        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> Scores:
+        """`more` is what the preprocessing wants beside every example, the same for all."""
+        batches = self.data.eval_batches(indices, self.devices, more, on_device=self.on_device)
         return evaluate(self.step, state, batches, expected=len(indices))
+
+    def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
+        """What the network said of each of `indices`, from their scores; None where they have no classes."""
+        if not isinstance(scores, ClassScores) or scores.probabilities is None:
+            return None
+        return Predictions.of(self.data.source, indices, scores.probabilities, self.data.siblings)
+
+    def entry(
+        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """One entry of result.json's `tests`."""
+        scores = self(state, indices, more)
+        return results.test_entry(scores, self.predictions(scores, indices))
 
     def compile(self, state: TrainState, indices: np.ndarray) -> None:
         """Compiles the step ahead of the first evaluation."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,11 @@ from jaxnets.data.cache import (
     writable_cache_root,
 )
 from jaxnets.data.folder import ImageFolder
+from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.order import IndexBatches, Order, padded
 from jaxnets.data.source import Source
 from jaxnets.data.splits import Split, make_split
+from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
 from jaxnets.training.parallel import Devices
 
@@ -42,6 +44,8 @@ class Data:
     source: Source
     split: Split
     config: config_dict.ConfigDict
+    siblings: np.ndarray | None = None
+    """int64[N] over the source, the same for siblings, overlapping photographs included; None: not known."""
 
     @property
     def threads(self) -> int:
@@ -103,22 +107,35 @@ class Data:
         return IndexBatches(self.order(devices), at_once=at_once)
 
     def eval_batches(
-        self, indices: np.ndarray, devices: Devices, *, on_device: bool = False
+        self,
+        indices: np.ndarray,
+        devices: Devices,
+        more: Mapping[str, Any] | None = None,
+        *,
+        on_device: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Every one of `indices` once, padded, this process's part, on its devices.
 
-        Without their examples where those are `on_device` already.
+        `more` is set beside every example, by name, the same for all. Without their examples where those are
+        `on_device` already.
         """
         size = self.eval_batch_size(devices)
         shares = (devices.process_index, devices.process_count)
         if on_device:
-            return map(devices.place, padded(indices, batch_size=size, shares=shares))
-        from jaxnets.data.pipeline import eval_batches
+            batches = padded(indices, batch_size=size, shares=shares)
+        else:
+            from jaxnets.data.pipeline import eval_batches
 
-        batches = eval_batches(
-            self.source, indices, batch_size=size, threads=self.threads, shares=shares
-        )
-        return map(devices.place, batches)
+            batches = eval_batches(
+                self.source, indices, batch_size=size, threads=self.threads, shares=shares
+            )
+
+        def with_more(batch: dict[str, Any]) -> dict[str, Any]:
+            rows = len(batch["weight"])
+            fixed = {name: np.repeat(value, rows) for name, value in (more or {}).items()}
+            return devices.place({**batch, **fixed})
+
+        return map(with_more, batches)
 
     def eval_batch_size(self, devices: Devices) -> int:
         """The recipe's, rounded up to what the devices divide: padding is never counted."""
@@ -168,13 +185,7 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
     root = recipes.data_root(config)
     with screen.phase("data") as phase:
         source = catalog.open_source(config.data, root)
-        split = make_split(
-            source,
-            config.data.split,
-            fractions=config.data.fractions,
-            validation_fraction=config.data.validation_fraction,
-            seed=config.data.split_seed,
-        )
+        split, siblings = divide(config, source)
         classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
         title = catalog.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
@@ -182,7 +193,7 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
         if isinstance(source, ImageFolder) and source.ignored:
             phase.text += f", {source.ignored:,} files of other kinds left out"
     _fit(config, source)
-    data = Data(source, split, config)
+    data = Data(source, split, config, siblings)
     if source.kind == "image" and config.data.cache:
         data = dataclasses.replace(data, source=_cached(config, source, root, data.threads, screen))
     elif source.kind == "image":
@@ -191,6 +202,34 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
     if source.kind == "image":
         _check_channels(config, data.shape[-1])
     return data
+
+
+def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.ndarray | None]:
+    """The recipe's split, and who are siblings: int64[N], or None where that is not known.
+
+    Whatever table divides LC25000, its siblings are those of the table that is shipped: another one may
+    have left overlapping photographs apart. Raises what `read_groups` and `make_split` raise.
+    """
+    shipped = shipped_groups(source.name)
+    given = read_groups(Path(config.data.groups)) if config.data.groups else shipped
+    groups = siblings = None
+    if given is not None:
+        originals, overlapping = given.match(source.files)
+        groups = originals if config.data.group_level == "original" else overlapping
+        siblings = overlapping if shipped is None else shipped.match(source.files)[1]
+    elif isinstance(source, SyntheticTissue):
+        siblings = np.arange(len(source))  # every picture is drawn by itself
+    split = make_split(
+        source,
+        config.data.split,
+        fractions=config.data.fractions,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.data.split_seed,
+        groups=groups,
+        folds=config.data.folds,
+        fold=config.data.fold,
+    )
+    return split, siblings
 
 
 def require_examples(split: Split) -> None:

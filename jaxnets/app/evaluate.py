@@ -14,6 +14,7 @@ from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
+from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.files import write_whole
 from jaxnets.models import create
 from jaxnets.training.parallel import Devices
@@ -24,7 +25,8 @@ METRICS = Path("report") / "metrics.json"
 def evaluate(
     directory: Path, *, part: str = "test", data_root: str | None = None
 ) -> dict[str, Any]:
-    """Scores one part of a run's split with its newest checkpoint; prints, and writes report/metrics.json.
+    """Scores one part of a run's split with its newest checkpoint; prints, writes report/metrics.json
+    and predictions/PART.npz.
 
     Raises ConfigError for another part's name or another directory, DataError where the data have changed
     since, CheckpointError where no checkpoint is whole.
@@ -50,7 +52,10 @@ def evaluate(
     with screen.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
-    measured = {"split": part, "step": step, **results.test_entry(scores)}
+    predictions = evaluator.predictions(scores, indices)
+    if predictions is not None:
+        predictions.save(predictions_path(directory, part))
+    measured = {"split": part, "step": step, **results.test_entry(scores, predictions)}
     (directory / METRICS).parent.mkdir(exist_ok=True)
     write_whole(directory / METRICS, json.dumps(measured, indent=1) + "\n")
     screen.say(_told(scores, data.source.classes, measured))
@@ -65,10 +70,10 @@ def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> s
 
 
 def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]) -> str:
-    low, high = measured["interval"]
+    (low, high), method = measured["interval"], measured["interval_method"]
     lines = [
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
-        f"({scores.correct:,} of {scores.examples:,}; Wilson, 95 %)  loss {scores.loss:.4f}",
+        f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
         "",
     ]
     width = max(len(name) for name in classes) + 2

@@ -17,8 +17,8 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets.app import workdir
+from jaxnets.app.data import divide
 from jaxnets.data import catalog
-from jaxnets.data.splits import make_split
 from jaxnets.errors import JaxnetsError
 from jaxnets.evaluation import result as results
 from jaxnets.training.checkpoint import Checkpoints
@@ -122,14 +122,7 @@ def _part_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, in
             with split.open(newline="") as file:
                 return collections.Counter(line["split"] for line in csv.DictReader(file))
         source = catalog.open_source(config.data, recipes.data_root(config))
-        data = config.data
-        made = make_split(
-            source,
-            data.split,
-            fractions=data.fractions,
-            validation_fraction=data.validation_fraction,
-            seed=data.split_seed,
-        )
+        made, _ = divide(config, source)
         return {name: len(part) for name, part in made.parts().items()}
     except (JaxnetsError, OSError, KeyError, csv.Error):
         return None

@@ -16,6 +16,7 @@ from jaxnets import models, published
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble, other_tests
 from jaxnets.app.data import Data, open_data, require_examples, resolve
+from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
 from jaxnets.data.catalog import TITLES
@@ -23,6 +24,7 @@ from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
+from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
@@ -71,6 +73,8 @@ def train(
         with devices.together():
             data = open_data(config, screen)
             require_examples(data.split)
+            leak = measure_leak(data)
+            tell_leak(data, leak, screen)
         left_out = models.left_out(config.model, data.shape[0])
         if left_out:
             screen.line("note", left_out)
@@ -87,7 +91,7 @@ def train(
             raise InterruptedRunError(
                 f"stopped at step {run.step}, saved; the same command goes on", run.interrupted
             )
-        result = _finish(run, evaluator, data, screen, overrides, options)
+        result = _finish(run, evaluator, data, leak, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
 
@@ -163,6 +167,7 @@ def _finish(
     run: Run,
     evaluator: Evaluator,
     data: Data,
+    leak: Leak,
     screen: Screen,
     overrides: Mapping[str, Any],
     options: Options,
@@ -176,11 +181,12 @@ def _finish(
         test = evaluator(state, data.split.test)
         checked = evaluator(state, data.split.validation) if len(data.split.validation) else None
         others = {
-            name: results.test_entry(other(state, data.split.test))
+            name: other.entry(state, data.split.test)
             for name, other in other_tests(config, data, run.devices).items()
         }
         phase.text = f"{test.examples:,} test examples"
-    clean = results.test_entry(test)
+    predictions = evaluator.predictions(test, data.split.test)
+    clean = results.test_entry(test, predictions)
     in_heads = models.count_parameters(models.auxiliary_part(run.state.params))
     result = {
         "name": config.name,
@@ -191,7 +197,8 @@ def _finish(
         "data": config.data.name,
         "split": data.split.name,
         "split_sha256": sha256(data.split_csv),
-        "leak": {"test": None, "validation": None},
+        "leak": leak.as_result(),
+        "fold": [config.data.fold, config.data.folds] if config.data.folds else None,
         "image_size": config.data.image_size if data.source.kind == "image" else None,
         "epochs": results.epochs_of(run.step, run.plan.steps_per_epoch),
         "seed": config.seed,
@@ -219,6 +226,8 @@ def _finish(
         "note": config.note,
     }
     if run.devices.is_first:
+        if predictions is not None:
+            predictions.save(predictions_path(run.workdir))
         write_whole(run.workdir / results.RESULT, results.to_json(result))
     return result
 

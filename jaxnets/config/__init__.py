@@ -177,6 +177,7 @@ def _validate_together(config: config_dict.ConfigDict) -> None:
         )
     if config.data.fractions[0] <= 0:
         raise ConfigError("--config.data.fractions leaves nothing to train on")
+    _validate_folds(config.data)
     if config.train.batch_size % config.train.accumulate:
         raise ConfigError(
             f"--config.train.batch_size={config.train.batch_size} is no multiple of "
@@ -197,6 +198,23 @@ def _validate_together(config: config_dict.ConfigDict) -> None:
         )
     _validate_loss(config)
     _validate_tests(config)
+
+
+def _validate_folds(data: config_dict.ConfigDict) -> None:
+    if data.folds and data.split != "grouped":
+        raise ConfigError(
+            f"--config.data.folds needs --config.data.split=grouped, not {data.split}"
+        )
+    if data.folds in (1, 2):
+        raise ConfigError(
+            f"--config.data.folds={data.folds} is out of range: one fold tests, one validates, "
+            "so it must be 3 or more, or 0"
+        )
+    if data.fold >= max(data.folds, 1):
+        raise ConfigError(
+            f"--config.data.fold={data.fold} is out of range: it must be below "
+            f"--config.data.folds={data.folds}"
+        )
 
 
 def _validate_loss(config: config_dict.ConfigDict) -> None:

@@ -154,11 +154,25 @@ FIELDS: Mapping[str, Field] = {
     ),
     "data.num_examples": _integer(3000, "synthetic_tissue: how many are drawn", least=30),
     "data.synthetic_seed": _integer(0, "synthetic_tissue: seed of the pictures", least=0),
-    "data.split": _choice("random", ("random", "official"), "how examples are divided"),
+    "data.split": _choice(
+        "random",
+        ("random", "official", "grouped"),
+        "how examples are divided; grouped: siblings on one side",
+    ),
+    "data.groups": _text(
+        None,
+        "table of groups, file,original,group or LC25000-clean's; None: LC25000's own, or none",
+    ),
+    "data.group_level": _choice(
+        "group", ("group", "original"), "kept whole: photographs that overlap, or each by itself"
+    ),
+    "data.folds": _integer(0, "grouped: number of folds; 0 cuts by fractions", least=0),
+    "data.fold": _integer(0, "grouped: the fold that tests; the next one validates", least=0),
+    "data.allow_duplicates": _switch(False, "train although a test image is in training, too"),
     "data.split_seed": _integer(0, "seed of the division; the same for every run seed", least=0),
     "data.fractions": _numbers(
         (0.70, 0.15, 0.15),
-        "train, validation and test shares of a random split",
+        "train, validation and test shares of a random or grouped split",
         least=0.0,
         most=1.0,
     ),

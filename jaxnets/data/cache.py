@@ -52,6 +52,11 @@ class CachedSource:
         }
 
     @property
+    def original(self) -> Source:
+        """The source that was decoded."""
+        return self._source
+
+    @property
     def images(self) -> np.ndarray:
         """uint8[N, H, W, C], read-only."""
         return self._images
@@ -65,6 +70,11 @@ class ResizedSource:
 
     def __init__(self, source: Source, size: int, resize: Resize):
         self._source, self._size, self._resize = source, size, resize
+
+    @property
+    def original(self) -> Source:
+        """The source that is decoded."""
+        return self._source
 
     def __len__(self) -> int:
         return len(self._source)

@@ -62,17 +62,30 @@ class ImageFiles:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over every file's path, size and content, in order; read once, then kept."""
-        return self.hash_files()
+        return self._listed(self.digests)
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """Each file's size and sha256, equal where files are the same; read once, then kept."""
+        return self._read_digests(None)
 
     def hash_files(self, progress: Progress | None = None) -> str:
         """Computes `fingerprint` anew; `progress` counts files."""
-        listing = hashlib.sha256()
+        return self._listed(self._read_digests(progress))
+
+    def _read_digests(self, progress: Progress | None) -> tuple[str, ...]:
+        digests = []
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
-            digests = threads.map(self._size_and_digest, self.files)
-            for done, (file, digest) in enumerate(zip(self.files, digests, strict=True), 1):
-                listing.update(f"{file}\0{digest}\n".encode())
+            for digest in threads.map(self._size_and_digest, self.files):
+                digests.append(digest)
                 if progress:
-                    progress(done, len(self))
+                    progress(len(digests), len(self))
+        return tuple(digests)
+
+    def _listed(self, digests: Sequence[str]) -> str:
+        listing = hashlib.sha256()
+        for file, digest in zip(self.files, digests, strict=True):
+            listing.update(f"{file}\0{digest}\n".encode())
         return listing.hexdigest()
 
     def _size_and_digest(self, file: str) -> str:

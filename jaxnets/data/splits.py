@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxnets.data.source import Source
-from jaxnets.errors import DataError
+from jaxnets.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")
+ORDERS = 64
+"""Random orders of the groups that are tried; the one that divides them most evenly counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +21,14 @@ class Split:
     """Indices into a source, int64, ascending; `name` says how they were made.
 
     The parts are disjoint, unless a publisher's own are not (`points`: all four train, all four test).
+    `groups` is int64[N] over the whole source, the same number for siblings; None where none are known.
     """
 
     name: str
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    groups: np.ndarray | None = None
 
     def parts(self) -> dict[str, np.ndarray]:
         """The three arrays by name."""
@@ -38,7 +42,8 @@ class Split:
         rows = [(int(index), part) for part, indices in self.parts().items() for index in indices]
         for index, part in sorted(rows):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
-            writer.writerow((index, source.files[index], label, part, ""))
+            group = "" if self.groups is None else self.groups[index]
+            writer.writerow((index, source.files[index], label, part, group))
         return text.getvalue()
 
 
@@ -82,6 +87,56 @@ def official_split(source: Source, validation_fraction: float, seed: int) -> Spl
     return Split("official", train[cut.train], train[cut.validation], np.sort(official["test"]))
 
 
+def grouped_split(
+    labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int
+) -> Split:
+    """Divides whole groups by about `fractions` (train, validation, test), every class by itself.
+
+    `labels` and `groups` are int[N]; a group may hold several classes. In a random order each group goes
+    where most of its classes' share is still free; of several orders the most even division is taken.
+    scikit-learn's StratifiedGroupKFold, which `grouped_fold` uses, cuts equal parts alone, and takes large
+    groups first, so that its seeds differ little. Raises DataError where a class has fewer groups than
+    there are parts.
+    """
+    parts = [part for part, fraction in zip(PARTS, fractions, strict=True) if fraction > 0]
+    wanted = np.array([fraction for fraction in fractions if fraction > 0])
+    _require_groups(labels, groups, len(parts), "a part")
+    shares = _shares(labels, groups)
+    generator = np.random.default_rng(seed)
+    orders = np.stack([generator.permutation(len(shares)) for _ in range(ORDERS)])
+    tries = np.arange(ORDERS)
+    placed = np.zeros(orders.shape, np.int64)
+    filled = np.zeros((ORDERS, len(parts), shares.shape[1]))
+    for groups_now in orders.T:
+        room = 1 - filled / wanted[:, None]
+        where = np.einsum("tpk,tk->tp", room, shares[groups_now]).argmax(axis=1)
+        filled[tries, where] += shares[groups_now]
+        placed[tries, groups_now] = where
+    off = np.abs(filled / wanted[:, None] - 1).max(axis=(1, 2))
+    part_of = placed[off.argmin()][groups]
+    indices = {part: np.flatnonzero(part_of == number) for number, part in enumerate(parts)}
+    return _checked(labels, groups, {part: indices.get(part, _NONE) for part in PARTS}, parts)
+
+
+def grouped_fold(
+    labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int
+) -> Split:
+    """One of `folds` divisions of whole groups: `fold` tests, the next one validates, the others train.
+
+    The folds are scikit-learn's StratifiedGroupKFold's: over all of them every example is tested once.
+    Raises DataError where a class has fewer groups than there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import
+
+    _require_groups(labels, groups, folds, "a fold")
+    cutter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    tested = [test for _, test in cutter.split(np.zeros(len(labels)), labels, groups)]
+    used = (fold, (fold + 1) % folds)
+    train = np.concatenate([part for number, part in enumerate(tested) if number not in used])
+    parts = {"train": np.sort(train), "validation": tested[used[1]], "test": tested[used[0]]}
+    return _checked(labels, groups, parts, PARTS)
+
+
 def make_split(
     source: Source,
     kind: str,
@@ -89,8 +144,60 @@ def make_split(
     fractions: Sequence[float],
     validation_fraction: float,
     seed: int,
+    groups: np.ndarray | None = None,
+    folds: int = 0,
+    fold: int = 0,
 ) -> Split:
-    """The split that a recipe asks for: "random" or "official"."""
+    """The split that a recipe asks for: "random", "official" or "grouped", in `folds` where these are not 0.
+
+    `groups` is int64[N], siblings alike; it travels with every split, and "grouped" needs it.
+    Raises ConfigError where it is needed and not known, DataError where the data cannot be so divided.
+    """
     if kind == "official":
-        return official_split(source, validation_fraction, seed)
-    return random_split(source.labels, fractions, seed)
+        split = official_split(source, validation_fraction, seed)
+    elif kind == "random":
+        split = random_split(source.labels, fractions, seed)
+    elif groups is None:
+        raise ConfigError(
+            f"--config.data.split=grouped needs groups, and those of {source.name} are not known: find "
+            "them with python scripts/find_duplicates.py DIR and give --config.data.groups=FILE, "
+            "or use --config.data.split=random"
+        )
+    elif folds:
+        split = grouped_fold(source.labels, groups, folds=folds, fold=fold, seed=seed)
+    else:
+        split = grouped_split(source.labels, groups, fractions, seed)
+    return dataclasses.replace(split, groups=groups)
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+def _shares(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """float[G, K]: how much of each class every group holds."""
+    counts = np.zeros((groups.max() + 1, labels.max() + 1))
+    np.add.at(counts, (groups, labels), 1)
+    return counts / np.maximum(counts.sum(axis=0), 1)
+
+
+def _require_groups(labels: np.ndarray, groups: np.ndarray, needed: int, each: str) -> None:
+    for label in np.unique(labels):
+        count = len(np.unique(groups[labels == label]))
+        if count < needed:
+            raise DataError(
+                f"class {label} has {count} groups: too few for {needed}, one {each} at least; add "
+                "images of other origin, or divide otherwise (--config.data.split, .fractions, .folds)"
+            )
+
+
+def _checked(
+    labels: np.ndarray, groups: np.ndarray, indices: dict[str, np.ndarray], parts: Sequence[str]
+) -> Split:
+    """The split, where every class has examples in each of `parts`."""
+    for part in parts:
+        for label in np.setdiff1d(labels, labels[indices[part]]):
+            raise DataError(
+                f"class {label} has no group that can go into {part}: its groups are too large or "
+                "hold other classes too; add images of other origin, or use --config.data.split=random"
+            )
+    return Split("grouped", **indices, groups=groups)

@@ -1,13 +1,13 @@
 """Metrics of a whole set, from sums over its batches."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxnets.training.step import add_metrics
+from jaxnets.training.step import PROBABILITIES, add_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class ClassScores(Scores):
     accuracy: float
     correct: int
     confusion: np.ndarray
+    probabilities: np.ndarray | None = None
+    """float[N, K] in the order of the examples, where the step gives them."""
 
 
 def evaluate(
@@ -40,16 +42,10 @@ def evaluate(
     examples were counted.
     """
     sums: dict[str, Any] = {}
-    before: dict[str, jax.Array] | None = None
-    for batch in batches:
-        under_way = step(state, batch)
-        if (
-            before is not None
-        ):  # fetched one batch late, so that the device does not wait for the host
-            sums = add_metrics(sums, jax.device_get(before))
-        before = under_way
-    if before is not None:
-        sums = add_metrics(sums, jax.device_get(before))
+    shares: list[np.ndarray] = []
+    for told in _fetched_late(step(state, batch) for batch in batches):
+        shares += [told.pop(PROBABILITIES)] if PROBABILITIES in told else []
+        sums = add_metrics(sums, told)
     counted = round(sums.get("examples", 0))
     if counted != expected:
         raise AssertionError(f"{counted} examples were counted instead of {expected}")
@@ -62,4 +58,16 @@ def evaluate(
         accuracy=sums["correct"] / sums["examples"],
         correct=round(sums["correct"]),
         confusion=np.rint(sums["confusion"]).astype(np.int64),
+        probabilities=np.concatenate(shares)[:expected] if shares else None,  # padding is last
     )
+
+
+def _fetched_late(under_way: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:
+    """Each in its turn, fetched when the next one is under way: the device does not wait for the host."""
+    before: dict[str, jax.Array] | None = None
+    for one in under_way:
+        if before is not None:
+            yield jax.device_get(before)
+        before = one
+    if before is not None:
+        yield jax.device_get(before)

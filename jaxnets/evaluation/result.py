@@ -7,26 +7,33 @@ from typing import Any
 
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import ClassScores, Scores
-from jaxnets.evaluation.statistics import wilson_interval
+from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.statistics import group_interval, wilson_interval
 
 RESULT = "result.json"
+WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 COPIES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources that are known to hold copies: under a random split their tests leak."""
 
 Result = dict[str, Any]
 
 
-def test_entry(scores: Scores) -> dict[str, Any]:
+def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any]:
     """One entry of `tests`: accuracy with its interval, loss, count and confusion by (label, prediction).
 
-    Of a regression loss and count alone.
+    Of a regression loss and count alone. The interval resamples groups where `predictions`, of the same
+    examples, know any siblings; else it is Wilson's, every example by itself.
     """
     if not isinstance(scores, ClassScores):
         return {"loss": scores.loss, "examples": scores.examples}
+    interval, method = wilson_interval(scores.correct, scores.examples), WILSON
+    if predictions is not None and predictions.has_siblings:
+        interval = group_interval(predictions.correct, predictions.group)
+        method = GROUP_BOOTSTRAP
     return {
         "accuracy": scores.accuracy,
-        "interval": list(wilson_interval(scores.correct, scores.examples)),
-        "interval_method": "wilson",
+        "interval": list(interval),
+        "interval_method": method,
         "loss": scores.loss,
         "examples": scores.examples,
         "confusion": scores.confusion.tolist(),
@@ -138,10 +145,15 @@ def _time(entry: Mapping[str, Any] | None) -> str:
 
 def told_split(result: Mapping[str, Any]) -> str:
     """How the examples were divided, and whether that lets copies of the test into training."""
-    copies = COPIES.get(result["data"])
-    if result["split"] == "random" and copies:
+    split, copies = str(result["split"]), COPIES.get(result["data"])
+    shares = result.get("leak") or {}
+    if any(shares.values()):
+        mend = " (--config.data.split=grouped)" if split != "grouped" else ""
+        share = f"{100 * (shares['test'] or 0):.1f} % of test images"
+        return f"{split}, LEAKY: {share} have a sibling in training{mend}"
+    if split == "random" and copies and shares.get("test") is None:
         return f"random, LEAKY: {copies} (share not measured)"
-    return str(result["split"])
+    return split
 
 
 def epochs_of(total_steps: int, steps_per_epoch: int) -> float:

@@ -71,32 +71,47 @@ def contrast(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
 
 def saturation(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
     """Scales the distance from each pixel's grey by a factor in [1 - amount, 1 + amount]."""
+    return scale_saturation(image, _factor(key, amount, image.dtype))
+
+
+def scale_saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Scales the distance from each pixel's grey; factor []."""
     grey = _grey(image)
-    return jnp.clip(grey + (image - grey) * _factor(key, amount, image.dtype), 0, 1)
+    return jnp.clip(grey + (image - grey) * factor, 0, 1)
 
 
 def hue(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
     """Turns colours about the grey axis by up to `amount` of a full circle."""
-    angle = 2 * jnp.pi * jax.random.uniform(key, (), image.dtype, -amount, amount)
+    return turn_hue(image, jax.random.uniform(key, (), image.dtype, -amount, amount))
+
+
+def turn_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
+    """Turns colours about the grey axis by a share of a full circle; image [H, W, 3], turn []."""
+    angle = 2 * jnp.pi * turn
     axis = jnp.full((3,), 3**-0.5, image.dtype)
     cross = jnp.cross(jnp.eye(3, dtype=image.dtype), axis)
-    turn = (
+    rotation = (
         jnp.cos(angle) * jnp.eye(3, dtype=image.dtype)
         + jnp.sin(angle) * cross
         + (1 - jnp.cos(angle)) * jnp.outer(axis, axis)
     )  # Rodrigues' formula
-    return jnp.clip(image @ turn, 0, 1)
+    return jnp.clip(image @ rotation, 0, 1)
 
 
 def stain(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
-    """Scales the haematoxylin and eosin densities, each by its own factor in [1 - amount, 1 + amount].
+    """Scales the haematoxylin and eosin densities, each by its own factor in [1 - amount, 1 + amount]."""
+    factors = jax.random.uniform(key, (2,), image.dtype, 1 - amount, 1 + amount)
+    return scale_stains(image, factors)
+
+
+def scale_stains(image: jax.Array, factors: jax.Array) -> jax.Array:
+    """Scales the densities of haematoxylin and eosin by `factors` [2].
 
     Colour deconvolution as in Ruifrok and Johnston (2001); image [H, W, 3].
     """
     stains = jnp.asarray(STAINS, image.dtype)
     stains = stains / jnp.linalg.norm(stains, axis=1, keepdims=True)
     density = -jnp.log(jnp.maximum(image, 1 / 255)) @ jnp.linalg.inv(stains)
-    factors = jax.random.uniform(key, (2,), image.dtype, 1 - amount, 1 + amount)
     density = density * jnp.concatenate([factors, jnp.ones((1,), image.dtype)])
     return jnp.clip(jnp.exp(-density @ stains), 0, 1)
 

@@ -58,13 +58,14 @@ def make_preprocess(
             return batch["input"].astype(dtype), batch["label"].astype(dtype)
         images = scale(batch["image"], dtype)
         targets = jax.nn.one_hot(batch["label"], classes, dtype=dtype)
-        if augments or mixes:
-            keys = image_keys(key, batch["epoch"], batch["index"])
+        if not (augments or mixes):
+            return normalize(images, mean, std), targets
+        keys = image_keys(key, batch["epoch"], batch["index"])
         if augments:
             images = jax.vmap(augmentation)(keys, images)
         if mixes:
-            keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000))(keys)
-            images, targets = mixup(keys, images, targets, alpha=config.augment.mixup)
+            mixup_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000))(keys)
+            images, targets = mixup(mixup_keys, images, targets, alpha=config.augment.mixup)
         return normalize(images, mean, std), targets
 
     return preprocess

@@ -22,6 +22,7 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Metrics]
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
+PROBABILITIES = "probabilities"
 
 
 def make_train_step(
@@ -141,13 +142,15 @@ def make_eval_step(
     ema: bool = True,
     dropout: bool = False,
     axis_name: str | None = None,
+    with_probabilities: bool = False,
 ) -> EvalStep:
     """A step (state, batch) -> sums over the batch, each example counted with its weight (0 for padding).
 
     Sums: loss, normalizer (none where the loss is a sum), examples; and where there are classes, correct
-    and confusion [K, K] by (label, prediction). With `dropout` the network is in its training mode, which
-    is for networks without batch statistics; what is dropped follows from the run's key and the batch's
-    first example.
+    and confusion [K, K] by (label, prediction). `with_probabilities` adds what is no sum: probabilities
+    [B, K] of the whole batch, padding included, in its order on every device. With `dropout` the network is
+    in its training mode, which is for networks without batch statistics; what is dropped follows from the
+    run's key and the batch's first example.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
@@ -164,7 +167,13 @@ def make_eval_step(
                 jnp.argmax(outputs, axis=-1), targets.shape[-1], dtype=weight.dtype
             )
             sums["confusion"] = jnp.einsum("b,bl,bp->lp", weight, targets, predicted)
-        return sums if axis_name is None else lax.psum(sums, axis_name)
+        if axis_name is not None:
+            sums = lax.psum(sums, axis_name)
+        if classes and with_probabilities:
+            shares = jax.nn.softmax(outputs, axis=-1)
+            whole = shares if axis_name is None else lax.all_gather(shares, axis_name, tiled=True)
+            sums[PROBABILITIES] = whole
+        return sums
 
     return eval_step
 

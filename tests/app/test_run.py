@@ -467,7 +467,7 @@ def test_a_finished_run_does_not_answer_for_other_data(
         for label, colour in enumerate(("black", "white")):
             (tmp_path / name / colour).mkdir(parents=True)
             for number in range(20):
-                level = 255 * label + (number if name == "other" else 0) * (1 - 2 * label)
+                level = 255 * label + (number + (name == "other")) * (1 - 2 * label)
                 path = tmp_path / name / colour / f"{number}.png"
                 Image.new("RGB", (16, 16), (level,) * 3).save(path)
     (tmp_path / "one" / "black" / "notes.gif").write_bytes(b"GIF89a")

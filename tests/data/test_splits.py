@@ -5,12 +5,12 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxnets.data.splits import make_split, random_split
+from jaxnets.data.splits import Split, grouped_fold, grouped_split, make_split, random_split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
-from jaxnets.errors import DataError
+from jaxnets.errors import ConfigError, DataError
 
 FRACTIONS = (0.7, 0.15, 0.15)
 
@@ -70,3 +70,108 @@ def test_no_official_split_is_said() -> None:
         make_split(
             SyntheticTissue(30, 8), "official", fractions=FRACTIONS, validation_fraction=0, seed=0
         )
+
+
+def _grouped(sizes: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and groups: of each class, groups of these sizes."""
+    labels = np.repeat(np.arange(len(sizes)), [sum(each) for each in sizes])
+    flat = [size for each in sizes for size in each]
+    return labels, np.repeat(np.arange(len(flat)), flat)
+
+
+def _sides(split: Split, groups: np.ndarray) -> list[set[int]]:
+    return [set(groups[part].tolist()) for part in split.parts().values()]
+
+
+def _keeps_groups_whole(split: Split, groups: np.ndarray) -> bool:
+    sides = _sides(split, groups)
+    return sum(map(len, sides)) == len(set.union(*sides))
+
+
+GROUP_SIZES = st.lists(
+    st.lists(st.integers(1, 30), min_size=3, max_size=25), min_size=2, max_size=4
+)
+
+
+class TestGroupedSplit:
+    @given(sizes=GROUP_SIZES, seed=st.integers(0, 99))
+    @settings(max_examples=30)
+    def test_no_group_is_on_two_sides_and_every_class_on_all(
+        self, sizes: list[list[int]], seed: int
+    ) -> None:
+        labels, groups = _grouped(sizes)
+        shuffled = np.random.default_rng(seed).permutation(len(labels))
+        labels, groups = labels[shuffled], groups[shuffled]
+        split = grouped_split(labels, groups, FRACTIONS, seed)
+        everything = np.concatenate(list(split.parts().values()))
+        np.testing.assert_array_equal(np.sort(everything), np.arange(len(labels)))
+        assert _keeps_groups_whole(split, groups)
+        for part in split.parts().values():
+            assert set(labels[part]) == set(labels)
+
+    def test_classes_are_balanced_and_the_shares_are_met(self) -> None:
+        generator = np.random.default_rng(0)
+        labels, groups = _grouped([generator.integers(3, 46, 240).tolist() for _ in range(3)])
+        split = grouped_split(labels, groups, FRACTIONS, 0)
+        for part, fraction in zip(split.parts().values(), FRACTIONS, strict=True):
+            shares = np.bincount(labels[part]) / np.bincount(labels)
+            np.testing.assert_allclose(shares, fraction, atol=0.01)
+
+    def test_the_seed_decides(self) -> None:
+        labels, groups = _grouped([[5] * 40, [4] * 50])
+        first, again, other = (grouped_split(labels, groups, FRACTIONS, s) for s in (1, 1, 2))
+        np.testing.assert_array_equal(first.test, again.test)
+        common = _sides(first, groups)[2] & _sides(other, groups)[2]
+        assert len(common) < 8  # of 14 or so: seeds are different draws, not the same large groups
+
+    def test_a_large_group_trains(self) -> None:
+        labels, groups = _grouped([[60, 10, 10, 10, 10], [20, 20, 20, 20, 20]])
+        assert 0 in _sides(grouped_split(labels, groups, FRACTIONS, 3), groups)[0]
+
+    def test_a_group_of_two_classes_stays_whole(self) -> None:
+        labels = np.repeat([0, 1], 50)
+        groups = np.tile(np.repeat(np.arange(10), 5), 2)  # every group has both classes
+        split = grouped_split(labels, groups, FRACTIONS, 0)
+        assert [len(side) for side in _sides(split, groups)] in ([7, 1, 2], [7, 2, 1], [6, 2, 2])
+        assert _keeps_groups_whole(split, groups)
+
+    def test_a_part_of_no_share_is_empty(self) -> None:
+        labels, groups = _grouped([[5] * 4, [5] * 4])
+        split = grouped_split(labels, groups, (0.75, 0.0, 0.25), 0)
+        assert [len(part) for part in split.parts().values()] == [30, 0, 10]
+
+    def test_a_class_too_small_is_named(self) -> None:
+        labels, groups = _grouped([[5] * 4, [40, 2]])
+        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, one a part"):
+            grouped_split(labels, groups, FRACTIONS, 0)
+        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, one a fold"):
+            grouped_fold(labels, groups, folds=4, fold=0, seed=0)
+
+    def test_a_class_that_other_classes_bind_is_named(self) -> None:
+        # Class 1's three groups each hold most of a third of class 0: two are needed for training.
+        labels = np.repeat([0, 1, 2], [30, 3, 30])
+        groups = np.concatenate([np.zeros(30), [0, 1, 2], np.ones(15), np.full(15, 2)]).astype(int)
+        with pytest.raises(DataError, match="class 0 has 1 groups: too few"):
+            grouped_split(labels, groups, FRACTIONS, 0)
+
+    def test_every_example_is_tested_in_one_fold(self) -> None:
+        labels, groups = _grouped([[3, 4, 5, 6, 7] * 4, [5] * 20])
+        folds = [grouped_fold(labels, groups, folds=5, fold=k, seed=0) for k in range(5)]
+        tested = np.sort(np.concatenate([split.test for split in folds]))
+        np.testing.assert_array_equal(tested, np.arange(len(labels)))
+        for number, split in enumerate(folds):
+            np.testing.assert_array_equal(split.validation, folds[(number + 1) % 5].test)
+            assert _keeps_groups_whole(split, groups)
+            assert abs((labels[split.test] == 0).mean() - 0.5) < 0.1
+
+    def test_a_source_without_groups_is_told_how_to_find_them(self) -> None:
+        source, options = SyntheticTissue(30, 8), {"validation_fraction": 0.0, "seed": 0}
+        with pytest.raises(
+            ConfigError, match="find_duplicates.py DIR and give --config.data.groups"
+        ):
+            make_split(source, "grouped", fractions=FRACTIONS, **options)
+        groups = np.arange(30) // 3
+        split = make_split(source, "random", fractions=FRACTIONS, groups=groups, **options)
+        row = split.to_csv(source).splitlines()[8]
+        assert row.startswith("7,")
+        assert row.endswith(",2")

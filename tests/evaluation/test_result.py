@@ -71,14 +71,14 @@ def test_every_published_entry_has_a_block(name: str) -> None:
 
 def test_a_regression_has_a_loss_and_no_pixels() -> None:
     of_values = {"test_accuracy": None, "test_interval": None, "image_size": None}
-    tests = {"tests": {"clean": results.test_entry(Scores(1.330307, 4))}}
+    tests = {"tests": {"clean": results.test_entry(Scores(1.330307, 4), None)}}
     block = _block(_result(entry="A/mlp_tanh", data="points", epochs=5, **of_values, **tests))
     assert "test loss             1.33031                 report A prints no loss after" in block
     assert "LC25000 lung, 5 epochs" in block
     assert "2,310 examples/s" in block
     assert "accuracy" not in block
     assert "published" in block
-    assert results.test_entry(Scores(0.5, 4)) == {"loss": 0.5, "examples": 4}
+    assert results.test_entry(Scores(0.5, 4), None) == {"loss": 0.5, "examples": 4}
 
 
 def test_wilson_is_scipy_s_and_holds_the_share() -> None:

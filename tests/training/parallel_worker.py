@@ -57,7 +57,9 @@ def build(config: config_dict.ConfigDict, axis_name: str | None) -> tuple[TrainS
     return (
         TrainState.create(variables, optimizer, seed=0),
         make_train_step(model, loss, optimizer, preprocess=train, axis_name=axis_name),
-        make_eval_step(model, loss, preprocess=evaluate, axis_name=axis_name),
+        make_eval_step(
+            model, loss, preprocess=evaluate, axis_name=axis_name, with_probabilities=True
+        ),
     )
 
 
@@ -88,7 +90,8 @@ def main(out: str, dtype: str, sync: str, *distributed: str) -> None:
     mine["weight"] = np.where(mine["index"] % 5 == 0, 0, 1).astype(np.float32)
     sums = jax.device_get(evaluate(state, devices.place(mine)))
     if devices.is_first:
-        measured = {"losses": losses, "examples": sums["examples"], "loss": sums["loss"]}
+        told = {name: sums[name] for name in ("examples", "loss", "probabilities")}
+        measured = {"losses": losses, **told}
         np.savez(out, **measured, **first, **flat(state))
 
 

@@ -1,0 +1,69 @@
+"""The job of scoring a finished run on its test images in other colours."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.app import environment, workdir
+from jaxnets.app.assemble import make_evaluator
+from jaxnets.app.data import open_data
+from jaxnets.app.restore import restore_state
+from jaxnets.app.screen import Screen
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation import stain_shift as shifts
+from jaxnets.files import write_whole
+from jaxnets.models import create
+from jaxnets.training.parallel import Devices
+
+FOLDER, NUMBERS, PICTURE = "report", "stain_shift.json", "stain_shift.png"
+
+
+def stain_shift(directory: Path, *, data_root: str | None = None) -> dict[str, Any]:
+    """Scores a run's test images under every step of `SHIFTS`; writes report/stain_shift.json and .png.
+
+    Raises ConfigError where the images have no colour or matplotlib is missing, DataError where the data
+    have changed, CheckpointError where no checkpoint is whole.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("the picture needs matplotlib: pip install 'jaxnets[plots]'")
+    config = workdir.read_config(directory)
+    if data_root is not None:
+        config.data.root = data_root
+    environment.enable_precision(config)
+    screen = Screen()
+    data = open_data(config, screen)
+    if data.source.kind != "image" or data.shape[-1] != 3:
+        raise ConfigError(f"the examples of {data.source.name} have no colour to shift")
+    workdir.require_data(directory, data.source.fingerprint)
+    workdir.require_split(directory, data.split.to_csv(data.source))
+    devices, model = Devices.all(), create(config.model)
+    state, step, damaged = restore_state(directory, config, data.shape)
+    for told in damaged:
+        screen.line("warning", told)
+    clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
+    screen.line("clean", _told(clean))
+    shifted = make_evaluator(
+        config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config)
+    )
+    measured: dict[str, Any] = {"step": step, "split": data.split.name, "clean": clean}
+    measured["shifts"] = {kind: [] for kind in shifts.SHIFTS}
+    for number, (kind, strengths) in enumerate(shifts.SHIFTS.items()):
+        for strength in strengths:
+            more = {shifts.KIND: np.int32(number), shifts.STRENGTH: np.float32(strength)}
+            entry = shifted.entry(state, data.split.test, more)
+            measured["shifts"][kind].append({"strength": strength, **entry})
+            screen.line(kind, f"{strength:+.2f}  {_told(entry)}")
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    write_whole(folder / PICTURE, shifts.draw(measured))
+    write_whole(folder / NUMBERS, json.dumps(measured, indent=1) + "\n")
+    screen.line("saved", str(folder / NUMBERS))
+    return measured
+
+
+def _told(entry: dict[str, Any]) -> str:
+    low, high = entry["interval"]
+    return f"{100 * entry['accuracy']:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,89 @@
+"""What a trained network makes of the same images in other colours: one camera made LC25000."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+
+from jaxnets.training.augment import scale_saturation, scale_stains, turn_hue
+from jaxnets.training.preprocess import Batch, Preprocess, normalize, scale
+
+KIND, STRENGTH = "shift_kind", "shift_strength"
+"""What a batch needs beside each example: int32[B], a place in SHIFTS, and float32[B]."""
+
+FACTORS = (0.5, 0.65, 0.8, 0.9, 1.1, 1.25, 1.5)
+SHIFTS: Mapping[str, tuple[float, ...]] = {
+    "hue": (-0.10, -0.05, -0.02, 0.02, 0.05, 0.10),
+    "saturation": (0.0, *FACTORS),
+    "haematoxylin": FACTORS,
+    "eosin": FACTORS,
+}
+"""The steps by kind. Hue is a share of a full turn; the others are factors, of the distance from grey
+and of a stain's optical density."""
+NEUTRAL: Mapping[str, float] = {"hue": 0.0, "saturation": 1.0, "haematoxylin": 1.0, "eosin": 1.0}
+LABELS = {
+    "hue": "hue, share of a turn",
+    "saturation": "saturation, factor",
+    "haematoxylin": "haematoxylin, factor",
+    "eosin": "eosin, factor",
+}
+
+
+def shift_colours(image: jax.Array, kind: jax.Array, strength: jax.Array) -> jax.Array:
+    """One image [H, W, 3] in [0, 1], shifted in one way: `kind` int[] of SHIFTS, `strength` float[]."""
+    one = jnp.ones((), image.dtype)
+    ways = (
+        turn_hue,
+        scale_saturation,
+        lambda image, factor: scale_stains(image, jnp.stack([factor, one])),
+        lambda image, factor: scale_stains(image, jnp.stack([one, factor])),
+    )
+    return jax.lax.switch(kind, ways, image, strength.astype(image.dtype))
+
+
+def make_shifted_preprocess(config: config_dict.ConfigDict) -> Preprocess:
+    """Evaluation's preprocessing with each image shifted as the batch's KIND and STRENGTH say."""
+    dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
+    mean, std = tuple(config.data.mean), tuple(config.data.std)
+
+    def preprocess(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        del key
+        images = scale(batch["image"], dtype)
+        images = jax.vmap(shift_colours)(images, batch[KIND], batch[STRENGTH])
+        targets = jax.nn.one_hot(batch["label"], classes, dtype=dtype)
+        return normalize(images, mean, std), targets
+
+    return preprocess
+
+
+def draw(measured: Mapping[str, Any]) -> bytes:
+    """A PNG with a panel a kind: accuracy in percent over strength, with intervals; needs matplotlib.
+
+    `measured` is {"clean": entry, "shifts": {kind: [{"strength", **entry}]}}, entries as in result.json.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(SHIFTS), sharey=True)
+    for panel, (kind, points) in zip(panels, measured["shifts"].items(), strict=True):
+        clean = {"strength": NEUTRAL[kind], **measured["clean"]}
+        rows: Sequence[Mapping[str, Any]] = sorted(
+            [*points, clean], key=lambda row: row["strength"]
+        )
+        strengths = [row["strength"] for row in rows]
+        low, high = zip(*(row["interval"] for row in rows), strict=True)
+        panel.fill_between(strengths, _percent(low), _percent(high), alpha=0.25, linewidth=0)
+        panel.plot(strengths, _percent([row["accuracy"] for row in rows]), marker="o", markersize=3)
+        panel.axvline(NEUTRAL[kind], color="grey", linewidth=0.8, linestyle=":")
+        panel.set_xlabel(LABELS[kind])
+    panels[0].set_ylabel("accuracy, %")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
+
+
+def _percent(shares: Sequence[float]) -> list[float]:
+    return [100 * share for share in shares]

@@ -1,0 +1,26 @@
+"""How far colour alone goes: python scripts/colour_baseline.py --config=configs/lung_resnet.py --out=FILE."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxnets.app import colour_baseline, command
+from jaxnets.errors import ConfigError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe whose images are taken.")
+SPLITS = flags.DEFINE_list("splits", ["random", "grouped"], "The splits to fit and test under.")
+OUT = flags.DEFINE_string("out", "results/lc25000/colour_baseline.json", "Where the figures go.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Flags in, one call."""
+    if arguments:
+        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    spec, overrides = command.recipe(CONFIG)
+    colour_baseline.colour_baseline(spec, overrides, SPLITS.value, Path(OUT.value))
+
+
+if __name__ == "__main__":
+    command.execute(main)

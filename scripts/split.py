@@ -1,0 +1,25 @@
+"""Divides a data set without training: python scripts/split.py --config=configs/NAME.py --out=split.csv."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxnets.app import command, split
+from jaxnets.errors import ConfigError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
+OUT = flags.DEFINE_string("out", "split.csv", "Where the table index,file,label,split,group goes.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Flags in, one call."""
+    if arguments:
+        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    spec, overrides = command.recipe(CONFIG)
+    split.write_split(spec, overrides, Path(OUT.value))
+
+
+if __name__ == "__main__":
+    command.execute(main)

@@ -1,0 +1,23 @@
+"""Scores a finished run on its test images in other colours: python scripts/stain_shift.py --workdir RUN."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxnets.app import command, stain_shift
+from jaxnets.errors import ConfigError
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
+DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, where it is not the run's own.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Flags in, one call."""
+    if arguments or not WORKDIR.value:
+        raise ConfigError("usage: python scripts/stain_shift.py --workdir=RUN")
+    stain_shift.stain_shift(Path(WORKDIR.value), data_root=DATA_ROOT.value)
+
+
+if __name__ == "__main__":
+    command.execute(main)

@@ -1,0 +1,124 @@
+"""Tables of groups: read in two formats, matched to a source's files, refused when they are wrong."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxnets.data.groups import Groups, read_groups, shipped_groups
+from jaxnets.errors import DataError
+
+OURS = "file,original,group\na/1.png,o0,g0\na/2.png,o0,g0\na/10.png,o1,g0\nb/1.png,o2,g1\n"
+FILES = ("b/1.png", "a/1.png", "a/2.png", "a/10.png")
+
+
+def _write(folder: Path, text: str, name: str = "groups.csv") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_ours_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    groups = read_groups(_write(tmp_path, OURS))
+    assert groups.to_csv() == OURS
+    packed = tmp_path / "groups.csv.gz"
+    groups.write(packed)
+    assert read_groups(packed).members == groups.members
+    assert packed.read_bytes()[4:8] == bytes(4)  # no time of packing: the same bytes always
+    groups.write(tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text() == OURS
+
+
+def test_numbers_follow_the_files_order(tmp_path: Path) -> None:
+    originals, groups = read_groups(_write(tmp_path, OURS)).match(FILES)
+    np.testing.assert_array_equal(originals, [0, 1, 1, 2])
+    np.testing.assert_array_equal(groups, [0, 1, 1, 1])
+    assert originals.dtype == groups.dtype == np.int64
+
+
+def test_clean_labels_count_anew_in_each_class(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        _write(
+            tmp_path,
+            "cluster_label,img_path\n"
+            + "".join(
+                f"{label},./LC25000/{name}/{name}{label}{n}.jpeg\n" for label in "01" for n in "ab"
+            ),
+            f"{name}.csv",
+        )
+    groups = read_groups(tmp_path)
+    files = [f"{name}/{name}{label}{n}.jpeg" for name in "xy" for label in "01" for n in "ab"]
+    originals, numbers = groups.match(files)
+    np.testing.assert_array_equal(numbers, [0, 0, 1, 1, 2, 2, 3, 3])
+    np.testing.assert_array_equal(originals, numbers)
+    assert len(read_groups(tmp_path / "x.csv").members) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (OURS + "a/1.png,o2,g1\n", "line 6: a/1.png is in two groups"),
+        (OURS + "a/1.png,o0,g0\n", "a/1.png is named twice"),
+        (OURS + "a/3.png,o0,g1\n", "original o0 is in two groups, g0 and g1"),
+        (OURS + "a/3.png,o0\n", "line 6: a value is missing"),
+        (OURS + "a/3.png,o0,g0,x\n", "line 6: a value is missing or too many"),
+        ("file,original\na,b\n", "lacks the columns file,original,group"),
+        ("", "lacks the columns"),
+        ("file,original,group\n", "names no file"),
+        ("\x00\xff", "groups.csv"),
+    ],
+)
+def test_a_wrong_table_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(DataError, match=told) as raised:
+        read_groups(_write(tmp_path, text))
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "short.csv.gz").write_bytes(gzip.compress(OURS.encode())[:-9])
+    (tmp_path / "empty").mkdir()
+    for name, told in {
+        "picture.csv": "damaged or no csv",
+        "short.csv.gz": "damaged or no csv",
+        "empty": "no csv file in this folder",
+        "nowhere.csv": "cannot be read",
+    }.items():
+        with pytest.raises(DataError, match=told):
+            read_groups(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ((*FILES, "b/2.png"), r"1 of the data's 5 files are missing in it \(b/2.png\)"),
+        (FILES[1:], r"names 1 files that the data does not have \(b/1.png\)"),
+    ],
+)
+def test_other_data_is_refused(tmp_path: Path, files: tuple[str, ...], told: str) -> None:
+    groups = read_groups(_write(tmp_path, OURS))
+    with pytest.raises(DataError, match=told):
+        groups.match(files)
+
+
+def test_nothing_is_shipped_for_an_unknown_source() -> None:
+    assert shipped_groups("image_folder") is None
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1),
+        st.integers(0, 5),
+        min_size=1,
+    )
+)
+def test_any_file_name_survives(
+    tmp_path_factory: pytest.TempPathFactory, table: dict[str, int]
+) -> None:
+    members = {file: (f"o{label}", f"g{label // 2}") for file, label in table.items()}
+    path = tmp_path_factory.mktemp("any") / "groups.csv"
+    Groups("any", members).write(path)
+    assert read_groups(path).members == members

@@ -1,0 +1,58 @@
+"""Predictions: what is saved is what is loaded, and what a run leaves is what it was scored by."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnets.errors import CheckpointError
+from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
+
+
+def _some(group: list[int]) -> Predictions:
+    shares = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], np.float32)
+    return Predictions(
+        index=np.array([4, 7, 9]),
+        label=np.array([0, 1, 1], np.int32),
+        probabilities=shares,
+        files=np.array(["a/1.png", "b/longer.png", "b/2.png"]),
+        group=np.array(group),
+    )
+
+
+def test_they_come_back_as_they_were(tmp_path: Path) -> None:
+    path = predictions_path(tmp_path, "validation")
+    _some([0, 3, 3]).save(path)
+    loaded = load_predictions(path)
+    for name in ("index", "label", "probabilities", "files", "group"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(_some([0, 3, 3]), name))
+    assert loaded.probabilities.dtype == np.float32
+    assert loaded.correct.tolist() == [True, False, True]
+    assert loaded.groups_known
+    assert not _some([-1, -1, -1]).groups_known
+
+
+def test_absent_and_damaged_files_are_said(tmp_path: Path) -> None:
+    path = predictions_path(tmp_path)
+    with pytest.raises(CheckpointError, match=r"is not there: python scripts/evaluate.py"):
+        load_predictions(path)
+    _some([0, 0, 0]).save(path)
+    whole = path.read_bytes()
+    for damaged in (whole[:40], whole[: len(whole) // 2], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="is damaged"):
+            load_predictions(path)
+
+
+def test_a_run_keeps_what_it_was_scored_by(trained: Path) -> None:
+    kept = load_predictions(predictions_path(trained))
+    result = json.loads((trained / "result.json").read_text())
+    assert kept.correct.mean() == pytest.approx(result["test_accuracy"])
+    confusion = np.zeros((3, 3), int)
+    np.add.at(confusion, (kept.label, kept.predicted), 1)
+    assert confusion.tolist() == result["tests"]["clean"]["confusion"]
+    np.testing.assert_allclose(kept.probabilities.sum(axis=1), 1, rtol=1e-5)
+    rows = (trained / "split.csv").read_text().splitlines()[1:]
+    tested = {row.split(",")[1]: int(row.split(",")[0]) for row in rows if ",test," in row}
+    assert dict(zip(kept.files.tolist(), kept.index.tolist(), strict=True)) == tested

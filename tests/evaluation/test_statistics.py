@@ -1,0 +1,182 @@
+"""Statistics: against scikit-learn and scipy, and against what is known by construction."""
+
+import numpy as np
+import pytest
+from scipy import special, stats
+from sklearn import metrics
+
+from jaxnets.evaluation import statistics
+
+CONFIDENCE = 0.95
+
+
+def _simulated(
+    generator: np.random.Generator, runs: int, groups: int, size: int, share: float, alike: float
+) -> np.ndarray:
+    """Correct answers [runs, groups]: of `size` siblings each, their chance Beta-distributed by group.
+
+    `alike` is the correlation of two siblings' answers.
+    """
+    strength = 1 / alike - 1
+    chance = generator.beta(share * strength, (1 - share) * strength, size=(runs, groups))
+    return generator.binomial(size, chance)
+
+
+def _coverage(runs: int, resamples: int, seed: int) -> tuple[float, float]:
+    """How often 95 % intervals hold the true share 0.9: of groups, and of images."""
+    groups, size, share = 60, 20, 0.9
+    sums = _simulated(np.random.default_rng(seed), runs, groups, size, share, alike=0.3)
+    sizes = np.full_like(sums, size)
+    low, high = statistics.bootstrap_ratio(sums, sizes, resamples=resamples)
+    by_groups = np.mean((low <= share) & (share <= high))
+    pairs = [statistics.wilson_interval(int(each), groups * size) for each in sums.sum(axis=1)]
+    by_images = np.mean([low <= share <= high for low, high in pairs])
+    return float(by_groups), float(by_images)
+
+
+def test_group_intervals_cover_and_image_wise_ones_do_not() -> None:
+    by_groups, by_images = _coverage(runs=250, resamples=400, seed=0)
+    assert 0.90 <= by_groups <= 0.99
+    assert by_images < 0.75
+
+
+@pytest.mark.slow
+def test_group_intervals_cover_95_percent() -> None:
+    by_groups, by_images = _coverage(runs=3000, resamples=1999, seed=1)
+    print(f"coverage of 95 % intervals: {by_groups:.3f} by groups, {by_images:.3f} by images")
+    assert 0.925 <= by_groups <= 0.965
+    assert by_images < 0.65
+
+
+def test_groups_of_one_give_an_interval_like_wilson_s() -> None:
+    correct = np.arange(400) < 360
+    low, high = statistics.group_interval(correct, np.arange(400))
+    assert (low, high) == pytest.approx(statistics.wilson_interval(360, 400), abs=0.006)
+
+
+def test_copies_add_no_certainty() -> None:
+    correct = np.random.default_rng(0).random(80) < 0.8
+    once = statistics.group_interval(correct, np.arange(80))
+    often = statistics.group_interval(np.repeat(correct, 25), np.repeat(np.arange(80), 25))
+    assert often == pytest.approx(once)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_no_mistake_is_still_no_certainty(right: bool) -> None:
+    correct = np.full(300, right)
+    interval = statistics.group_interval(correct, np.repeat(np.arange(30), 10))
+    assert interval == statistics.wilson_interval(30 * right, 30)
+
+
+def test_what_groups_cannot_say() -> None:
+    assert np.isnan(statistics.group_interval(np.array([1, 0]), np.array([5, 5]))).all()
+    halves = statistics.group_interval(np.array([1, 0, 1, 0]), np.array([0, 0, 7, 7]))
+    assert halves == (0.5, 0.5)
+    low, high = statistics.group_interval(np.array([1.0, 1, 0]), np.array([0, 1, 1]))
+    assert 0 <= low < 2 / 3 < high <= 1
+
+
+def test_any_metric_has_an_interval_by_groups() -> None:
+    generator = np.random.default_rng(1)
+    groups = np.repeat(np.arange(50), 4)
+    labels = np.repeat(generator.integers(0, 2, 50), 4)
+    scores = labels + generator.normal(0, 1, 50).repeat(4)
+
+    def area(weights: np.ndarray) -> float:
+        return float(metrics.roc_auc_score(labels, scores, sample_weight=weights))
+
+    low, high = statistics.metric_interval(area, groups, resamples=200)
+    assert low < metrics.roc_auc_score(labels, scores) < high
+    correct = scores.round() == labels
+    plain = statistics.metric_interval(
+        lambda w: np.average(correct, weights=w), groups, resamples=400
+    )
+    assert plain == pytest.approx(statistics.group_interval(correct, groups), abs=0.03)
+    none = statistics.metric_interval(lambda weights: float("nan"), groups, resamples=3)
+    assert np.isnan(none).all()
+
+
+class TestPairedComparison:
+    def test_of_single_images_it_is_mcnemar_s(self) -> None:
+        first = np.array([1] * 60 + [1] * 14 + [0] * 4 + [0] * 22, bool)
+        second = np.array([1] * 60 + [0] * 14 + [1] * 4 + [0] * 22, bool)
+        found = statistics.compare_paired(first, second, np.arange(100))
+        assert found.difference == pytest.approx(0.10)
+        assert found.mcnemar_p == pytest.approx(stats.chi2.sf((14 - 4) ** 2 / 18, 1))
+        exact = stats.binomtest(4, 18).pvalue
+        assert found.permutation_p == pytest.approx(exact, abs=0.01)
+        assert found.interval[0] < 0.10 < found.interval[1]
+
+    def test_siblings_that_move_together_count_once(self) -> None:
+        first, second = np.zeros((2, 12), bool)
+        first[:9], second[9:] = True, True
+        copied = np.repeat(np.arange(12), 30)
+        once = statistics.compare_paired(first, second, np.arange(12))
+        often = statistics.compare_paired(first.repeat(30), second.repeat(30), copied)
+        assert often.mcnemar_p == pytest.approx(once.mcnemar_p)
+        assert often.permutation_p == pytest.approx(once.permutation_p)
+        assert often.groups == 12
+        naive = statistics.compare_paired(first.repeat(30), second.repeat(30), np.arange(360))
+        assert naive.mcnemar_p < 1e-6 < once.mcnemar_p
+
+    def test_the_same_answers_differ_by_nothing(self) -> None:
+        same = np.arange(20) < 15
+        found = statistics.compare_paired(same, same, np.arange(20) // 2)
+        assert (found.difference, found.permutation_p, found.mcnemar_p) == (0, 1, 1)
+
+    def test_equal_networks_are_called_different_as_often_as_is_said(self) -> None:
+        generator = np.random.default_rng(2)
+        groups, p = np.repeat(np.arange(40), 10), []
+        for _ in range(60):
+            chance = generator.beta(2, 0.5, size=(2, 40)).repeat(10, axis=1)
+            first, second = generator.random((2, 400)) < chance
+            found = statistics.compare_paired(first, second, groups, resamples=99)
+            p.append((found.permutation_p, found.mcnemar_p))
+        assert (np.mean(np.array(p) < 0.05, axis=0) <= 0.15).all()
+
+
+def test_spread_is_student_s() -> None:
+    values = [0.91, 0.94, 0.925]
+    found = statistics.spread(values)
+    expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert found.interval == pytest.approx(expected)
+    assert (found.least, found.most, found.count) == (0.91, 0.94, 3)
+    assert found.deviation == pytest.approx(np.std(values, ddof=1))
+    assert np.isnan(statistics.spread([0.9]).deviation)
+
+
+class TestCalibration:
+    def test_the_error_is_the_sum_over_bins(self) -> None:
+        generator = np.random.default_rng(3)
+        shares = generator.dirichlet((1, 1, 1), 500).astype(np.float32)
+        labels = generator.integers(0, 3, 500)
+        found = statistics.calibration(shares, labels, bins=10)
+        top, right = shares.max(axis=1), shares.argmax(axis=1) == labels
+        gaps = [
+            abs(right[inside].mean() - top[inside].mean()) * inside.mean()
+            for low in np.arange(10) / 10
+            if (inside := (top > low) & (top <= low + 0.1)).any()
+        ]
+        assert found.error == pytest.approx(sum(gaps))
+        assert found.count.sum() == 500
+        assert len(found.count) == len(found.accuracy) == len(found.confidence) <= 10
+
+    def test_labels_drawn_from_the_shares_are_calibrated(self) -> None:
+        generator = np.random.default_rng(4)
+        shares = generator.dirichlet((0.5, 0.5, 0.5), 20_000)
+        labels = (generator.random(20_000)[:, None] > shares.cumsum(axis=1)).sum(axis=1)
+        assert statistics.calibration(shares, labels).error < 0.02
+        assert statistics.fit_temperature(shares, labels) == pytest.approx(1, abs=0.05)
+        sharp = special.softmax(3 * np.log(shares), axis=1)
+        assert statistics.calibration(sharp, labels).error > 0.05
+        temperature = statistics.fit_temperature(sharp, labels)
+        assert temperature == pytest.approx(3, rel=0.05)
+        np.testing.assert_allclose(
+            statistics.with_temperature(sharp, temperature), shares, atol=0.05
+        )
+
+    def test_shares_of_exactly_one_are_taken(self) -> None:
+        sure = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+        found = statistics.calibration(sure, np.array([0, 1, 2, 1]))
+        assert found.error == pytest.approx(0.25)
+        assert np.isfinite(statistics.fit_temperature(sure, np.array([0, 1, 2, 1])))
