@@ -21,13 +21,10 @@ CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     ".lock",
 )
 FREE_FIELDS = (
-    "data.root",
-    "data.cache_root",
-    "data.threads",
-    "data.path",
-    "note",
+    *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
+    *("train.steps_per_call", "note"),
 )
-"""Fields that may differ when a run goes on: they say where things are, not what is computed."""
+"""Fields that may differ when a run goes on: they say where things are and how, not what is computed."""
 
 
 def default_workdir(config: config_dict.ConfigDict) -> Path:

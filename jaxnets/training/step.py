@@ -220,5 +220,7 @@ def add_metrics(total: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dic
 
 
 def _as_double(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return float(value)
     array = jax.device_get(value).astype("float64")
     return float(array) if array.ndim == 0 else array
