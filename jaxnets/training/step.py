@@ -76,7 +76,8 @@ def make_train_step(
             if "normalizer" in sums:
                 gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
             updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
-            params = {**others, **optax.apply_updates(trained, updates)}
+            moved: Any = optax.apply_updates(trained, updates)
+            params = {**others, **moved}
             metrics = {
                 **sums,
                 "gradient_norm": optax.tree.norm(gradient),
