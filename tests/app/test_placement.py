@@ -114,6 +114,7 @@ def _state(directory: Path) -> Any:
         return checkpointer.restore(newest / "state")
 
 
+@pytest.mark.slow
 def test_lines_and_saves_fall_on_the_same_steps_and_say_the_same(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
