@@ -4,13 +4,18 @@
 
 `:scratch` (the default) trains on LC25000, 10 epochs at 224 px, `:demo` on drawn tissue in some
 minutes on two cores, `:smoke` a few steps. Without LC25000 the default is `:demo`.
+
+`:transfer` trains a new head on a frozen body, `:finetune` the head first and then all, the body at a
+tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
 """
 
 from ml_collections import config_dict
 
-from jaxnets.config.lung import lung_recipe
+from jaxnets.config.lung import LungNetwork
 
 
 def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
-    """The recipe of a variant: scratch, demo or smoke."""
-    return lung_recipe("lung_densenet", variant, model="densenet121")
+    """The recipe of a variant: scratch, transfer, finetune, demo or smoke."""
+    return LungNetwork("lung_densenet", model="densenet121", transfer_entry="B/densenet121").recipe(
+        variant
+    )

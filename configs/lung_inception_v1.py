@@ -5,20 +5,22 @@
 `:scratch` (the default) trains on LC25000, 10 epochs at 224 px, with both auxiliary classifiers;
 `:demo` on drawn tissue in some minutes on two cores, `:smoke` a few steps. Without LC25000 the default is
 `:demo`. The dropout is torchvision's.
+
+`:transfer` trains a new head on a frozen body, `:finetune` the head first and then all, the body at a
+tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
 """
 
 from ml_collections import config_dict
 
-from jaxnets.config.lung import lung_recipe
+from jaxnets.config.lung import LungNetwork
 
 
 def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
-    """The recipe of a variant: scratch, demo or smoke."""
-    return lung_recipe(
+    """The recipe of a variant: scratch, transfer, finetune, demo or smoke."""
+    return LungNetwork(
         "lung_inception_v1",
-        variant,
         model="inception_v1",
-        entry="A/inception_v1",
+        scratch_entry="A/inception_v1",
         small=75,
         dropout=0.2,
-    )
+    ).recipe(variant)

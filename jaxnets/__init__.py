@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load(run_dir: str | os.PathLike[str]) -> "Predictor | Regressor":
-    """The trained network of a run directory: `predict(images)`, `classes`, `preprocess`.
+    """The trained network of a run directory or weights folder: `predict(images)`, `classes`, `preprocess`.
 
     A network of vectors has no `preprocess`, and its `predict(inputs)` maps arrays to arrays.
 

@@ -1,22 +1,40 @@
-"""Classifies images: python scripts/predict.py --workdir RUN IMAGE_OR_FOLDER... [--csv=F] [--json=F]."""
+"""Classifies images: python scripts/predict.py --workdir RUN IMAGE_OR_FOLDER... [--csv=F] [--gradcam]."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, predict
+from jaxnets.app import command, predict_files
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 CSV = flags.DEFINE_string("csv", None, "Also write a table here; - is standard output.")
 JSON = flags.DEFINE_string("json", None, "Also write JSON here; - is standard output.")
+GRADCAM = flags.DEFINE_bool(
+    "gradcam",
+    False,
+    "Also write a picture an image, IMAGE.gradcam.png, of what in it speaks for its class.",
+)
+GRADCAM_FOLDER = flags.DEFINE_string(
+    "gradcam_folder", None, "Where those go (RUN/gradcam); no other file there is overwritten."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Images and folders are the arguments."""
     if not WORKDIR.value:
         raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
-    predict.predict_files(WORKDIR.value, arguments, csv_path=CSV.value, json_path=JSON.value)
+    folder = GRADCAM_FOLDER.value or (
+        Path(WORKDIR.value) / predict_files.GRADCAM if GRADCAM.value else None
+    )
+    predict_files.predict_files(
+        WORKDIR.value,
+        arguments,
+        csv_path=CSV.value,
+        json_path=JSON.value,
+        gradcam_folder=Path(folder) if folder else None,
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import config_dict
 
@@ -13,7 +12,9 @@ from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.app import environment, workdir
 from jaxnets.app.data import Data
+from jaxnets.app.network import Network
 from jaxnets.app.placement import place, resident
+from jaxnets.app.rule import make_rule
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
@@ -22,7 +23,6 @@ from jaxnets.evaluation.predictions import Predictions
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
-from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.parallel import CompiledStep, Devices
 from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.resident import Examples, gathered, many
@@ -35,43 +35,42 @@ def assemble(
     config: config_dict.ConfigDict,
     data: Data,
     devices: Devices,
+    network: Network,
     directory: Path,
     screen: Screen,
     more_hooks: Sequence[Hook],
 ) -> tuple[Run, "Evaluator"]:
-    """A run before its first step, and what scores its states.
-
-    Raises ConfigError where the devices or the parts of a step do not divide a batch.
-    """
-    _check_divisible(config, len(data.split.train), devices)
+    """A run before its first step, and what scores its states."""
     plan = make_plan(config, data.order(devices).steps_per_epoch)
-    model = models.create(config.model, axis_name=devices.axis_name)
-    schedule = make_schedule(
-        config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
+    rule = make_rule(
+        config,
+        network.parts,
+        total_steps=plan.total_steps,
+        steps_per_epoch=plan.steps_per_epoch,
     )
-    optimizer = make_optimizer(config, schedule)
     loss = make_loss(config.train, models.entry(config.model.name).auxiliary_weight)
     train_step = make_train_step(
-        model,
+        network.model,
         loss,
-        optimizer,
+        rule.optimizer,
         preprocess=make_preprocess(config, train=True),
         accumulate=config.train.accumulate,
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
+        network_parts=rule.parts,
+        head_steps=rule.head_steps,
     )
     followed = {
         "validation": data.split.validation,
         "test": data.split.test if config.eval.follow_test else np.empty(0, np.int64),
     }
     followed = {split: indices for split, indices in followed.items() if len(indices)}
-    # The second half of the seed's key: the first one belongs to the training steps.
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    shape = (1, *data.shape)
-    _check_dropout_test(config, models.variable_shapes(model, shape))
-    variables = models.initialize(model, key, shape)
+    _check_dropout_test(config, network.variables)
     state = TrainState.create(
-        variables, optimizer, seed=config.seed, with_ema=config.train.ema_decay is not None
+        network.variables,
+        rule.optimizer,
+        seed=config.seed,
+        with_ema=config.train.ema_decay is not None,
     )
     validates = "validation" in followed
     hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
@@ -88,7 +87,7 @@ def assemble(
     )
     examples = resident(data, devices) if placement.on_device else None
     steps_per_call = placement.steps_per_call
-    evaluator = make_evaluator(config, model, data, devices, examples)
+    evaluator = make_evaluator(config, network.model, data, devices, examples)
     run = Run(
         config=config,
         workdir=directory,
@@ -104,7 +103,7 @@ def assemble(
         else data.index_batches(devices, at_once=steps_per_call),
         checkpoints=checkpoints,
         hooks=hooks,
-        learning_rate=schedule,
+        learning_rate=rule.schedule,
         bits=environment.bits(config=config, placement=placement.bits(data)),
         steps_per_call=steps_per_call,
         told=placement.told,
@@ -185,6 +184,7 @@ def other_tests(
         "augmented_dropout": (config.eval.augment, config.eval.dropout),
     }
     model = models.create(config.model, axis_name=devices.axis_name)
+    data = dataclasses.replace(data, features=None)  # of images as they are
     return {
         name: make_evaluator(
             config,
@@ -249,7 +249,8 @@ def _check_dropout_test(config: config_dict.ConfigDict, variables: Any) -> None:
         )
 
 
-def _check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
+def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
+    """Raises ConfigError where the devices or the parts of a step do not divide a batch."""
     size, parts = config.train.batch_size, config.train.accumulate
     mend = "change --config.train.batch_size"
     devices.check_batch_size(size, "a batch", mend)

@@ -17,6 +17,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.data import catalog, prepare
 from jaxnets.data.cache import (
     CachedSource,
+    FeatureSource,
     ResizedSource,
     gather,
     open_cache,
@@ -25,7 +26,7 @@ from jaxnets.data.cache import (
 from jaxnets.data.folder import ImageFolder
 from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.order import IndexBatches, Order, padded
-from jaxnets.data.source import Source
+from jaxnets.data.source import FEATURES, Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
@@ -39,13 +40,14 @@ AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A source, at the recipe's size where it is cached, and its split."""
+    """A source, at the recipe's size where it is cached, its split, and what a frozen body gives for it."""
 
     source: Source
     split: Split
     config: config_dict.ConfigDict
     siblings: np.ndarray | None = None
     """int64[N] over the source, the same for siblings, overlapping photographs included; None: not known."""
+    features: FeatureSource | None = None
 
     @property
     def threads(self) -> int:
@@ -54,7 +56,9 @@ class Data:
 
     @property
     def path(self) -> str:
-        """How a batch is read, which its speed depends on: "cache", "decode", or "memory" for vectors."""
+        """How a batch is read, which speed and bits depend on: "features", "cache", "decode" or "memory"."""
+        if self.features is not None:
+            return "features"
         if self.source.kind == "vector":
             return "memory"
         return "cache" if isinstance(self.source, CachedSource) else "decode"
@@ -67,11 +71,12 @@ class Data:
 
     @property
     def nbytes(self) -> int:
-        """The size of all examples' inputs as the source has them."""
-        if isinstance(self.source, CachedSource):
-            return self.source.images.nbytes
-        example = self.source[0]
-        return len(self.source) * example["image" if "image" in example else "input"].nbytes
+        """The size of all examples' inputs as steps read them."""
+        read = self.features or self.source
+        if isinstance(read, CachedSource):
+            return read.images.nbytes
+        example = read[0]
+        return len(read) * example["image" if "image" in example else "input"].nbytes
 
     @functools.cached_property
     def split_csv(self) -> str:
@@ -79,11 +84,12 @@ class Data:
         return self.split.to_csv(self.source)
 
     def examples(self) -> dict[str, np.ndarray]:
-        """Every example of the source by its place: inputs and labels."""
-        if isinstance(self.source, CachedSource):
-            labels = np.asarray(self.source.labels, np.int32)
-            return {"image": self.source.images, "label": labels}
-        whole = gather(self.source, np.arange(len(self.source)))
+        """Every example by its place: inputs, or what a frozen body gives for them, and labels."""
+        read = self.features or self.source
+        if isinstance(read, CachedSource):
+            name = FEATURES if isinstance(read, FeatureSource) else "image"
+            return {name: read.images, "label": np.asarray(read.labels, np.int32)}
+        whole = gather(read, np.arange(len(read)))
         return {name: values for name, values in whole.items() if name != "index"}
 
     def order(self, devices: Devices) -> Order:
@@ -100,7 +106,7 @@ class Data:
         """The endless training batches of this process, read by threads."""
         from jaxnets.data.pipeline import TrainBatches  # without it there is no need of grain
 
-        return TrainBatches(self.source, self.order(devices), threads=self.threads)
+        return TrainBatches(self.features or self.source, self.order(devices), threads=self.threads)
 
     def index_batches(self, devices: Devices, *, at_once: int) -> IndexBatches:
         """The same batches without their examples, for those that are on the device."""
@@ -127,7 +133,11 @@ class Data:
             from jaxnets.data.pipeline import eval_batches
 
             batches = eval_batches(
-                self.source, indices, batch_size=size, threads=self.threads, shares=shares
+                self.features or self.source,
+                indices,
+                batch_size=size,
+                threads=self.threads,
+                shares=shares,
             )
 
         def with_more(batch: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +205,7 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
     _fit(config, source)
     data = Data(source, split, config, siblings)
     if source.kind == "image" and config.data.cache:
-        data = dataclasses.replace(data, source=_cached(config, source, root, data.threads, screen))
+        data = dataclasses.replace(data, source=_cached(config, source, data.threads, screen))
     elif source.kind == "image":
         resized = ResizedSource(source, config.data.image_size, config.data.resize)
         data = dataclasses.replace(data, source=resized)
@@ -298,12 +308,17 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
             )
 
 
-def _cached(
-    config: config_dict.ConfigDict, source: Source, root: Path, threads: int, screen: Screen
-) -> CachedSource:
+def cache_root(config: config_dict.ConfigDict) -> Path:
+    """The folder of decoded images and features; raises MachineError where none can be written."""
+    root = recipes.data_root(config) / "cache"
     home = Path(os.path.expanduser("~")) / ".cache" / "jaxnets"
-    preferred = Path(config.data.cache_root) if config.data.cache_root else root / "cache"
-    folder = writable_cache_root(preferred, home)
+    return writable_cache_root(Path(config.data.cache_root or root), home)
+
+
+def _cached(
+    config: config_dict.ConfigDict, source: Source, threads: int, screen: Screen
+) -> CachedSource:
+    folder = cache_root(config)
     with screen.phase("cache") as phase, screen.counter("cache") as progress:
         cached = open_cache(
             source,

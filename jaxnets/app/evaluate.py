@@ -1,6 +1,5 @@
 """Score a finished or running run again, from its directory alone."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,25 +7,27 @@ from typing import Any
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.data import open_data
+from jaxnets.app.report import write_report
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
+from jaxnets.data.leak import sibling_shares
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import predictions_path
-from jaxnets.files import write_whole
+from jaxnets.evaluation.report.measure import measure
 from jaxnets.models import create
 from jaxnets.training.parallel import Devices
-
-METRICS = Path("report") / "metrics.json"
 
 
 def evaluate(
     directory: Path, *, part: str = "test", data_root: str | None = None
 ) -> dict[str, Any]:
-    """Scores one part of a run's split with its newest checkpoint; prints, writes report/metrics.json
-    and predictions/PART.npz.
+    """Scores one part of a run's split with its newest checkpoint; prints, and writes what came of it.
+
+    That is report/index.html, report/metrics.json (of other parts than test, index-PART.html and
+    metrics-PART.json), and predictions/PART.npz.
 
     Raises ConfigError for another part's name or another directory, DataError where the data have changed
     since, CheckpointError where no checkpoint is whole.
@@ -56,10 +57,12 @@ def evaluate(
     if predictions is not None:
         predictions.save(predictions_path(directory, part))
     measured = {"split": part, "step": step, **results.test_entry(scores, predictions)}
-    (directory / METRICS).parent.mkdir(exist_ok=True)
-    write_whole(directory / METRICS, json.dumps(measured, indent=1) + "\n")
+    if predictions is not None:
+        measured |= measure(predictions, data.source.classes)
+        measured["leak"] = sibling_shares(data.split, data.siblings)
     screen.say(_told(scores, data.source.classes, measured))
-    screen.line("saved", str(directory / METRICS))
+    with screen.phase("report") as phase:
+        phase.text = str(write_report(directory, data, state, measured, predictions))
     return measured
 
 

@@ -9,10 +9,11 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.app import workdir
+from jaxnets.app.rule import make_rule
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
 from jaxnets.training.checkpoint import Checkpoints
-from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.parts import NetworkParts
 from jaxnets.training.state import TrainState
 
 
@@ -41,12 +42,14 @@ def restore_state(
 
 
 def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> Any:
-    # The shapes of the optimizer's state do not depend on the schedule's lengths.
-    schedule = make_schedule(config, total_steps=1, steps_per_epoch=1)
-    variables = models.initialize(models.create(config.model), jax.random.key(0), (1, *shape))
+    model = models.create(config.model)
+    variables = models.initialize(model, jax.random.key(0), (1, *shape))
+    given = config.transfer.weights is not None
+    parts = NetworkParts.of(model, (1, *shape)) if given else None
+    rule = make_rule(config, parts, total_steps=1, steps_per_epoch=1)
     return TrainState.create(
         variables,
-        make_optimizer(config, schedule),
+        rule.optimizer,
         seed=config.seed,
         with_ema=config.train.ema_decay is not None,
     )

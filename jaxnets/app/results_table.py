@@ -187,7 +187,7 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
     if run is None:
         return title, data, report, "", row["verdict"], "", ""
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
-    network = f"{title}{pixels}, {run['epochs']:g} epochs"
+    network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
     split = results.told_split(run).partition(":")[0]
     speed = f"{row['images_per_second']:,.0f} a second, {row['hardware']}"
     names = f"`{_shortened(row['runs'].split())}`"

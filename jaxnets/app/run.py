@@ -14,9 +14,12 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
-from jaxnets.app.assemble import Evaluator, assemble, other_tests
+from jaxnets.app.assemble import Evaluator, assemble, check_divisible, other_tests
 from jaxnets.app.data import Data, open_data, require_examples, resolve
+from jaxnets.app.features import can_keep, with_features
 from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
+from jaxnets.app.network import Network, make_network
+from jaxnets.app.pretrained import open_pretrained
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
 from jaxnets.data.catalog import TITLES
@@ -29,6 +32,7 @@ from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
 from jaxnets.training.loop import train as run_loop
 from jaxnets.training.parallel import Devices
+from jaxnets.training.parts import NetworkParts
 from jaxnets.training.run import Run
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -64,6 +68,7 @@ def train(
         with devices.together():
             if devices.is_first:
                 stack.enter_context(workdir.hold(directory))
+            pretrained = open_pretrained(config, screen)
             done = results.read(directory)
             if done is not None:
                 _require_same_run(directory, config)
@@ -73,15 +78,21 @@ def train(
         with devices.together():
             data = open_data(config, screen)
             require_examples(data.split)
+            check_divisible(config, len(data.split.train), devices)
             leak = measure_leak(data)
             tell_leak(data, leak, screen)
         left_out = models.left_out(config.model, data.shape[0])
         if left_out:
             screen.line("note", left_out)
         with devices.together():
-            run, evaluator = assemble(config, data, devices, directory, screen, options.hooks)
+            network = make_network(config, data, pretrained, devices.axis_name)
+            if can_keep(config, data):
+                data = with_features(config, data, network, screen)
+            run, evaluator = assemble(
+                config, data, devices, network, directory, screen, options.hooks
+            )
             if devices.is_first:  # only now: a recipe that was refused leaves the directory free
-                _keep_particulars(directory, config, data, options.command)
+                _keep_particulars(directory, config, data, network, options.command)
         with devices.together():
             _resume(run, screen, options)
         _compile(run, evaluator, data, screen)
@@ -106,13 +117,14 @@ def _require_same_run(directory: Path, config: config_dict.ConfigDict) -> None:
 
 
 def _keep_particulars(
-    directory: Path, config: config_dict.ConfigDict, data: Data, command: str
+    directory: Path, config: config_dict.ConfigDict, data: Data, network: Network, command: str
 ) -> None:
     """Writes what the run is, or refuses a directory that holds another one."""
     workdir.keep_config(directory, config)
     workdir.require_data(directory, data.source.fingerprint)
+    workdir.require_weights(directory, network.body_sha256)
     workdir.keep_split(directory, data.split_csv)
-    workdir.keep_manifest(directory, _manifest(data, command))
+    workdir.keep_manifest(directory, _manifest(data, network, command))
 
 
 def _resume(run: Run, screen: Screen, options: Options) -> None:
@@ -192,8 +204,12 @@ def _finish(
         "name": config.name,
         "entry": config.entry,
         "model": config.model.name,
+        "cut": config.model.cut,
+        "weights": config.transfer.weights,
+        "frozen": config.transfer.frozen,
         "parameters": models.count_parameters(run.state.params) - in_heads,
         "auxiliary_parameters": in_heads,
+        "trained_parameters": _trained(run, data) - (0 if config.transfer.frozen else in_heads),
         "data": config.data.name,
         "split": data.split.name,
         "split_sha256": sha256(data.split_csv),
@@ -232,6 +248,14 @@ def _finish(
     return result
 
 
+def _trained(run: Run, data: Data) -> int:
+    """Parameters that training may change, auxiliary heads included where all of the network is trained."""
+    if not run.config.transfer.frozen:
+        return models.count_parameters(run.state.params)
+    parts = NetworkParts.of(models.create(run.config.model), (1, *data.shape))
+    return models.count_parameters(parts.split(run.state.params)[0])
+
+
 def _images(run: Run, examples: int) -> int:
     """Images seen in training: whole epochs, and full batches since."""
     epochs, steps = divmod(run.step, run.plan.steps_per_epoch)
@@ -240,7 +264,7 @@ def _images(run: Run, examples: int) -> int:
     return epochs * per_epoch + steps * size
 
 
-def _manifest(data: Data, command: str) -> dict[str, Any]:
+def _manifest(data: Data, network: Network, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "versions": environment.versions(),
@@ -250,6 +274,7 @@ def _manifest(data: Data, command: str) -> dict[str, Any]:
         "classes": list(data.source.classes),
         "input_shape": list(data.shape),
         "data_fingerprint": data.source.fingerprint,
+        "body_sha256": network.body_sha256,
         "split_sha256": sha256(data.split_csv),
     }
 

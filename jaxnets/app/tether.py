@@ -12,13 +12,18 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Asks Linux for SIGTERM when the parent dies, however it dies, and executes the command."""
+    """Ties this process to the parent and executes the command."""
     parent, *command = sys.argv[1:]
+    die_with(int(parent))
+    os.execv(command[0], command)
+
+
+def die_with(parent: int) -> None:
+    """Asks Linux for SIGTERM when the parent dies, however it dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before it could be asked for
+    if os.getppid() != parent:  # it died before it could be asked for
         sys.exit(128 + signal.SIGTERM)
-    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

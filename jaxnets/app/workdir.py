@@ -104,6 +104,17 @@ def require_data(workdir: Path, fingerprint: str) -> None:
         )
 
 
+def require_weights(workdir: Path, body_sha256: str | None) -> None:
+    """Raises CheckpointError where the run began with another body; None where none was given."""
+    if not (workdir / MANIFEST).is_file():
+        return
+    if read_manifest(workdir).get("body_sha256") != body_sha256:
+        raise CheckpointError(
+            f"--config.transfer.weights are not those that {workdir} began with: "
+            "give those, or choose another --workdir"
+        )
+
+
 def keep_split(workdir: Path, text: str) -> None:
     """Writes split.csv; where there is one already, it must be the same.
 

@@ -1,4 +1,4 @@
-"""The activations and their derivatives, written out, with PyTorch's choice at every kink."""
+"""The activations and their derivatives, written out, with PyTorch's choice at every kink and at nan."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -37,11 +37,11 @@ def _sigmoid_derivative(z: jax.Array) -> jax.Array:
 
 
 def _relu(z: jax.Array) -> jax.Array:
-    return jnp.where(z > 0, z, jnp.zeros_like(z))
+    return jnp.where(z <= 0, jnp.zeros_like(z), z)  # nan stays nan
 
 
 def _relu_derivative(z: jax.Array) -> jax.Array:
-    return jnp.where(z > 0, jnp.ones_like(z), jnp.zeros_like(z))
+    return jnp.where(z <= 0, jnp.zeros_like(z), jnp.ones_like(z))
 
 
 def _leaky_relu(z: jax.Array) -> jax.Array:

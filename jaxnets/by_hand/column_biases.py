@@ -29,16 +29,16 @@ def gradient_step(
 
     Raises ConfigError, naming the shapes, where PyTorch would stop: n is neither 1 nor the samples.
     """
-    samples = len(np.shape(inputs)) and np.shape(inputs)[0]
+    check([(weight, np.empty(np.shape(weight)[:1])) for weight, _ in parameters], activations)
+    check_samples(parameters, inputs, labels)
+    samples = np.shape(inputs)[0]
     for number, (weight, bias) in enumerate(parameters, 1):
-        neurons = np.shape(weight)[:1]
-        if np.shape(bias) != (*neurons, 1) or neurons[0] not in (1, samples):
+        neurons = np.shape(weight)[0]
+        if np.shape(bias) != (neurons, 1) or neurons not in (1, samples):
             raise ConfigError(
                 f"b{number} has shape {np.shape(bias)}, which does not broadcast to {samples} samples "
-                f"by {neurons[0]} neurons as a column"
+                f"by {neurons} neurons as a column"
             )
-    check([(weight, jnp.asarray(bias)[:, 0]) for weight, bias in parameters], activations)
-    check_samples(parameters, inputs, labels)
     rows = tuple(mlp.Layer(jnp.asarray(w), jnp.asarray(b).T) for w, b in parameters)
     trace = mlp.propagate(rows, inputs, labels, activations, loss, learning_rate)
     return mlp.with_biases(trace, lambda row: row.T)

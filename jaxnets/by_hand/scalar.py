@@ -75,8 +75,9 @@ class Value:
         return _node(result, (self, result * mirrored))
 
     def relu(self) -> "Value":
-        """The positive part; slope 0 at 0."""
-        return _node(max(self.data, 0.0), (self, 1.0 if self.data > 0 else 0.0))
+        """The positive part; slope 0 at 0. What is nan stays nan, as in PyTorch."""
+        result, slope = (0.0, 0.0) if self.data <= 0 else (self.data, 1.0)
+        return _node(result, (self, slope))
 
     def leaky_relu(self, negative_slope: float = NEGATIVE_SLOPE) -> "Value":
         """The value where it is positive, else negative_slope times it; slope negative_slope at 0."""

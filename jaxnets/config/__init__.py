@@ -198,6 +198,26 @@ def _validate_together(config: config_dict.ConfigDict) -> None:
         )
     _validate_loss(config)
     _validate_tests(config)
+    _validate_transfer(config)
+
+
+def _validate_transfer(config: config_dict.ConfigDict) -> None:
+    """Refuses what only a body that was trained before can have, and what a frozen one cannot."""
+    transfer = config.transfer
+    head_first = [unit for unit in UNITS if transfer[f"head_first_{unit}"] is not None]
+    wants = ["frozen"] if transfer.frozen else []
+    wants += [f"head_first_{unit}" for unit in head_first]
+    wants += ["body_share"] if transfer.body_share != 1 else []
+    if wants and transfer.weights is None:
+        raise ConfigError(
+            f"--config.transfer.{wants[0]} needs --config.transfer.weights: a folder that "
+            "scripts/import_weights.py made, a run directory, or random"
+        )
+    if transfer.frozen and len(wants) > 1:
+        raise ConfigError(
+            f"--config.transfer.{wants[1]} has no meaning where the body is frozen: "
+            "set --config.transfer.frozen=False, or leave it out"
+        )
 
 
 def _validate_folds(data: config_dict.ConfigDict) -> None:

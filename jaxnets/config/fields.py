@@ -118,11 +118,16 @@ FIELDS: Mapping[str, Field] = {
     "model.variant": _text(
         None,
         "whose form, torchvision's where None; inception_v1: or paper, with its 5x5 branch; "
-        "resnet50: or keras, with biases and strides on the first 1x1",
+        "resnet50: or keras, with biases and strides on the first 1x1; inception_v3: or keras, whose "
+        "average pooling leaves padding out; densenet121: or keras, of another epsilon",
     ),
     "model.auxiliary_heads": _switch(True, "train auxiliary heads where the network has them"),
     "model.auxiliary_dropout": _number(
         0.7, "inception_v1: rate in the auxiliary heads", least=0.0, most=0.99
+    ),
+    "model.cut": _text(
+        None,
+        "inception_v3: the block that its body ends with, e.g. mixed7a; None: mixed7c, the last",
     ),
     "model.stage_sizes": Field((3, 4, 6, 3), tuple, "ResNet: blocks a stage", least=1),
     "model.width": _integer(64, "ResNet: channels of the first stage", least=1),
@@ -194,6 +199,20 @@ FIELDS: Mapping[str, Field] = {
     "augment.hue": _number(0.0, "turn of the hue circle, up to", least=0.0, most=0.5),
     "augment.stain": _number(0.0, "H&E strengths times [1 - s, 1 + s]", least=0.0, most=1.0),
     "augment.mixup": _number(0.0, "alpha of the Beta distribution; 0 is off", least=0.0),
+    # Transfer: a body that was trained before, and a new head.
+    "transfer.weights": _text(
+        None,
+        "where the body comes from: a weights folder, a run directory, the name of either under "
+        "DATA/weights, or random; None: nowhere, train from scratch",
+    ),
+    "transfer.frozen": _switch(False, "the body stays as it is: only the head is trained"),
+    "transfer.cache_features": _switch(
+        True, "what a frozen body gives is computed once, where nothing is augmented"
+    ),
+    **_duration("transfer.head_first_", "train the head alone before all of the network"),
+    "transfer.body_share": _number(
+        1.0, "the body's learning rate as a share of the head's", above=0.0, most=1.0
+    ),
     # Training.
     "train.batch_size": _integer(32, "images a step, all devices and processes together", least=1),
     **_duration("train.", "how long to train"),

@@ -3,6 +3,7 @@
 Reports A and B give epochs, and B batch sizes; optimizer, rate, augmentation and sizes are ours.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 from ml_collections import config_dict
@@ -12,66 +13,117 @@ from jaxnets.config import choose, recipe
 Change = Callable[[config_dict.ConfigDict], None]
 
 
-def lung_recipe(
-    name: str,
-    variant: str,
-    *,
-    model: str,
-    entry: str | None = None,
-    small: int = 48,
-    dropout: float = 0.0,
-    smoke: Change | None = None,
-) -> config_dict.ConfigDict:
-    """The recipe configs/NAME.py:VARIANT of one network; variants are scratch, demo and smoke.
+@dataclasses.dataclass(frozen=True)
+class LungNetwork:
+    """What the recipes of one network, configs/NAME.py, have of their own.
 
-    `entry` is the published run that `scratch` is set beside, `small` the pixels a side of `demo` and
-    `smoke`, `dropout` the rate before the classifier; `smoke` may make the network itself smaller.
-    Raises ConfigError for another variant.
+    The entries are the published runs that `scratch` and `transfer` are set beside; `small` is the pixels a
+    side of `demo` and `smoke`, `dropout` the rate before the classifier in all but `transfer`; `smoke` may
+    make the network itself smaller.
     """
 
-    def _scratch(config: config_dict.ConfigDict) -> None:
-        config.entry = entry
+    name: str
+    model: str
+    scratch_entry: str | None = None
+    transfer_entry: str | None = None
+    transfer_batch: int = 32
+    small: int = 48
+    dropout: float = 0.0
+    smoke: Change | None = None
+
+    def recipe(self, variant: str) -> config_dict.ConfigDict:
+        """The recipe of a variant: scratch, transfer, finetune, demo or smoke.
+
+        Raises ConfigError for another variant.
+        """
+        variants = {
+            "scratch": self._scratch,
+            "transfer": self._transfer,
+            "finetune": self._finetune,
+            "demo": self._demo,
+            "smoke": self._smoke,
+        }
+        return choose(self._common(), self.name, variant, variants)
+
+    def _common(self) -> config_dict.ConfigDict:
+        config = recipe()
+        config.model.name = self.model
+        config.model.dropout = self.dropout
+        config.augment.flip_horizontal = True
+        config.augment.flip_vertical = True
+        config.augment.right_angles = True  # tissue has no upright
+        config.train.drop_last = True  # batch statistics of a short batch are poor
+        config.optimizer.name = "sgd"
+        config.optimizer.nesterov = True
+        config.optimizer.weight_decay = 1e-4
+        config.schedule.name = "cosine"
+        return config
+
+    def _scratch(self, config: config_dict.ConfigDict) -> None:
+        _real(config)
+        config.entry = self.scratch_entry
         config.note = (
             "report A gives 10 epochs and 768 px originals; the rest of the recipe is ours"
         )
         config.data.name = "auto"
-        config.data.split = (
-            "grouped"  # the reports' are random, and leak: --config.data.split=random
-        )
-        config.data.image_size = 224
-        config.train.batch_size = 32
         config.train.epochs = 10
-        config.optimizer.learning_rate = 0.02
         config.schedule.warmup_epochs = 1
 
-    def _demo(config: config_dict.ConfigDict) -> None:
+    def _transfer(self, config: config_dict.ConfigDict) -> None:
+        _real(config)
+        _unaugmented(config)
+        config.entry = self.transfer_entry
+        config.note = "report B gives 100 epochs and the batch; the rest of the recipe is ours"
+        config.model.dropout = 0.0
+        config.model.auxiliary_heads = False
+        config.transfer.frozen = True
+        config.train.batch_size = self.transfer_batch
+        config.train.epochs = 100
+        config.train.drop_last = False
+        config.optimizer.name = "adam"
+        config.optimizer.learning_rate = 1e-3
+        config.optimizer.weight_decay = 0.0
+        config.checkpoint.every_epochs = 25  # each holds the body
+
+    def _finetune(self, config: config_dict.ConfigDict) -> None:
+        _real(config)
+        config.note = "no report fine-tunes a whole network: the recipe is ours"
+        config.model.auxiliary_heads = False
+        config.transfer.head_first_epochs = 1
+        config.transfer.body_share = 0.1
+        config.train.epochs = 6
+        config.schedule.warmup_steps = 100
+
+    def _demo(self, config: config_dict.ConfigDict) -> None:
         config.data.name = "synthetic_tissue"
         config.data.num_examples = 1500
-        config.data.image_size = small
+        config.data.image_size = self.small
         config.train.batch_size = 16
         config.train.epochs = 6
         config.optimizer.learning_rate = 0.02
         config.schedule.warmup_steps = 30
         config.note = "drawn tissue: nothing here says anything of real lungs"
 
-    def _smoke(config: config_dict.ConfigDict) -> None:
-        _demo(config)
+    def _smoke(self, config: config_dict.ConfigDict) -> None:
+        self._demo(config)
         config.data.num_examples = 90
         config.train.epochs = 2
         config.log.every_steps = 2
         config.schedule.warmup_steps = 2
-        if smoke is not None:
-            smoke(config)
+        if self.smoke is not None:
+            self.smoke(config)
 
-    config = recipe()
-    config.model.name = model
-    config.model.dropout = dropout
-    config.augment.flip_horizontal = True
-    config.augment.flip_vertical = True
-    config.augment.right_angles = True  # tissue has no upright
-    config.train.drop_last = True  # batch statistics of a short batch are poor
-    config.optimizer.name = "sgd"
-    config.optimizer.nesterov = True
-    config.optimizer.weight_decay = 1e-4
-    config.schedule.name = "cosine"
-    return choose(config, name, variant, {"scratch": _scratch, "demo": _demo, "smoke": _smoke})
+
+def _real(config: config_dict.ConfigDict) -> None:
+    config.data.name = "lc25000_lung"
+    config.data.split = "grouped"  # the reports' are random, and leak: --config.data.split=random
+    config.data.image_size = 224
+    config.train.batch_size = 32
+    config.optimizer.learning_rate = 0.02
+
+
+def _unaugmented(config: config_dict.ConfigDict) -> None:
+    """What a frozen body gives is then the same in every epoch, and computed once."""
+    config.augment.flip_horizontal = False
+    config.augment.flip_vertical = False
+    config.augment.right_angles = False

@@ -1,13 +1,9 @@
 """Decoded images as one memory-mapped uint8 array, made once for each source and size."""
 
 import concurrent.futures
-import contextlib
-import fcntl
-import json
 import os
-import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +11,12 @@ import numpy as np
 
 from jaxnets.data.folder import Progress
 from jaxnets.data.images import resize_image
-from jaxnets.data.source import Example, Source
+from jaxnets.data.kept_array import kept_array
+from jaxnets.data.source import FEATURES, Example, Source
 from jaxnets.errors import DataError, MachineError
-from jaxnets.files import file_sha256, write_whole
 
 Resize = Literal["crop", "stretch"]
-FORMAT = 1
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-IMAGES, DESCRIPTION, UNFINISHED = "images.npy", "cache.json", ".unfinished"
 
 
 class CachedSource:
@@ -63,6 +57,24 @@ class CachedSource:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+
+class FeatureSource(CachedSource):
+    """A source whose images a frozen body has seen: examples have float32 "features" in the images' place."""
+
+    def __init__(self, source: Source, features: np.ndarray):
+        super().__init__(source, features)
+
+    def __getitem__(self, index: int) -> Example:
+        return _renamed(super().__getitem__(index))
+
+    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Many examples in one copy: {"features": [B, h, w, C], "label": [B], "index": [B]}."""
+        return _renamed(super().gather(indices))
+
+
+def _renamed(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {FEATURES if name == "image" else name: value for name, value in example.items()}
 
 
 class ResizedSource:
@@ -124,18 +136,26 @@ def open_cache(
     MachineError where the disk is full.
     """
     folder = cache_folder(root, source, size, resize)
-    with _lock(root / f".{folder.name}.lock"):
-        if not _is_whole(folder):
-            _remove_unfinished(folder)
-            try:
-                _build(source, folder, size, resize, threads, progress)
-            except OSError as error:
-                _remove_unfinished(folder)
-                raise MachineError(
-                    f"the cache {folder} cannot be written ({error.strerror}): make room, "
-                    "or set --config.data.cache_root"
-                ) from error
-    images = np.load(folder / IMAGES, mmap_mode="r")
+
+    def fill(images: np.ndarray) -> None:
+        unreadable = _decode_all(source, images, resize, threads, progress)
+        if unreadable:
+            more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+            raise DataError(unreadable[0] + more)
+
+    images = kept_array(
+        folder,
+        "images",
+        fill,
+        shape=(len(source), size, size, source[0]["image"].shape[-1]),
+        dtype=np.uint8,
+        about={
+            "source": source.name,
+            "fingerprint": source.fingerprint,
+            "size": size,
+            "resize": resize,
+        },
+    )
     return CachedSource(source, images)
 
 
@@ -143,39 +163,6 @@ def _is_read_only(folder: Path) -> bool:
     """True below a folder that nobody may write, which the superuser could but is not meant to."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return not there.stat().st_mode & ANY_WRITE
-
-
-def _build(
-    source: Source,
-    folder: Path,
-    size: int,
-    resize: Resize,
-    threads: int,
-    progress: Progress | None,
-) -> None:
-    unfinished = folder.with_name(folder.name + UNFINISHED)
-    unfinished.mkdir(parents=True)
-    shape = (len(source), size, size, source[0]["image"].shape[-1])
-    images = np.lib.format.open_memmap(unfinished / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
-    with (unfinished / IMAGES).open("r+b") as file:
-        # A full disk is an error here; met later, while writing to the map, it would kill the process.
-        os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
-    unreadable = _decode_all(source, images, resize, threads, progress)
-    images.flush()
-    if unreadable:
-        shutil.rmtree(unfinished)
-        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
-        raise DataError(unreadable[0] + more)
-    description = {
-        "format": FORMAT,
-        "source": source.name,
-        "fingerprint": source.fingerprint,
-        "size": size,
-        "resize": resize,
-        "sha256": file_sha256(unfinished / IMAGES),
-    }
-    write_whole(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
-    unfinished.rename(folder)
 
 
 def _decode_all(
@@ -199,31 +186,6 @@ def _decode_all(
             if progress is not None:
                 progress(done, len(source))
     return sorted(unreadable)
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        description: Mapping[str, Any] = json.loads((folder / DESCRIPTION).read_text())
-        return (
-            description["format"] == FORMAT
-            and file_sha256(folder / IMAGES) == description["sha256"]
-        )
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _remove_unfinished(folder: Path) -> None:
-    # Only under the lock: whatever stands here is this program's own and nobody is at work on it.
-    for stale in (folder, folder.with_name(folder.name + UNFINISHED)):
-        if stale.exists():
-            shutil.rmtree(stale)
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def gather(

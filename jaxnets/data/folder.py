@@ -121,7 +121,7 @@ class ImageFolder(ImageFiles):
         labels: list[int] = []
         self.ignored = 0
         for label, folder in enumerate(folders):
-            found = list(_visible_files(root / folder))
+            found = list(visible_files(root / folder))
             images = sorted((file for file in found if is_image_name(file)), key=natural_order)
             if not images:
                 raise DataError(
@@ -173,7 +173,7 @@ def _class_folders(root: Path) -> list[str]:
     return folders
 
 
-def _visible_files(folder: Path) -> Iterator[str]:
+def visible_files(folder: Path) -> Iterator[str]:
     """Yields the files at any depth, relative to the folder, with forward slashes."""
 
     def refuse(error: OSError) -> None:

@@ -10,6 +10,10 @@ Example = dict[str, Any]
 Kind "vector": {"input": float[D], "label": float[K], "index": int64[]}."""
 
 
+FEATURES = "features"
+"""The field that stands for "image" where a frozen body has seen it already: what the body gave, float32."""
+
+
 @runtime_checkable
 class Source(Protocol):
     """Examples by their place, which is their `index` and never changes."""

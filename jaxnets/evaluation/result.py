@@ -75,7 +75,7 @@ def closing_block(
     rows = [
         (
             label,
-            f"{title}, {result['parameters']:,} parameters{heads}, {data_title}, "
+            f"{told_network(result, title)}, {result['parameters']:,} parameters{heads}, {data_title}, "
             f"{size}{_epochs(result['epochs'])}, seed {result['seed']}",
         ),
         ("", "ours".ljust(24) + ("published" if published else "")),
@@ -141,6 +141,17 @@ def _time(entry: Mapping[str, Any] | None) -> str:
     if entry is None or entry.get("time_hours") is None:
         return ""
     return f"{entry['hardware']}, about {entry['time_hours']} h"
+
+
+def told_network(result: Mapping[str, Any], title: str) -> str:
+    """The network in words: where it was cut, and whose body it has."""
+    cut = f" up to {result['cut']}" if result.get("cut") else ""
+    weights = result.get("weights")
+    if weights is None:
+        return f"{title}{cut}"
+    state = "frozen" if result["frozen"] else "trained on"
+    origin = "random weights" if weights == "random" else Path(weights).name
+    return f"{title}{cut} (body: {origin}, {state})"
 
 
 def told_split(result: Mapping[str, Any]) -> str:

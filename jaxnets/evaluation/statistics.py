@@ -108,16 +108,38 @@ def metric_interval(
     as `sample_weight`. Resamples for which it is not a number (no example of a class) are left out; the
     interval is (nan, nan) where all are.
     """
+    low, high = metric_intervals(
+        lambda weights: np.array([metric(row) for row in weights]),
+        groups,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    return float(low), float(high)
+
+
+def metric_intervals(
+    metrics: Callable[[np.ndarray], np.ndarray],
+    groups: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 999,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`metric_interval` of many metrics at once: lower and upper ends, each [...].
+
+    `metrics` takes weights float[R, N], a row a resample, and gives [R, ...].
+    """
     _, number = np.unique(groups, return_inverse=True)
     count = int(number.max()) + 1
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    values = np.array([metric(times[number].astype(float)) for times in drawn])
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    values = metrics(drawn[:, number].astype(float))
+    never = ~np.isfinite(values).any(axis=0)
+    values = np.where(np.isfinite(values) | never, values, np.nan)
+    values = np.where(never, 0, values)
+    low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return np.where(never, np.nan, low), np.where(never, np.nan, high)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A weights folder: a network's variables, and what they are the variables of.
 
-    weights.safetensors   arrays by path, "params/conv1/kernel" and "batch_stats/norm1/mean", as Flax lays them out
+    weights.safetensors   arrays by path, "params/conv1/kernel", "batch_stats/norm1/mean", as Flax has them
     weights.json          the network, its input, its classes, its preprocessing, whence it came, and the
                           sha256 of weights.safetensors; written last, so that a folder with it is whole
 
@@ -69,10 +69,7 @@ def structure(
     model: config_dict.ConfigDict, input_shape: tuple[int, ...]
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and type of every array of the network by path; its auxiliary heads where it trains them."""
-    x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
-    network = models.create(model)
-    variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
-    return {path: leaf for path, leaf in flatten(variables).items() if _collection(path)}
+    return _structure(json.dumps(model.to_dict(), sort_keys=True), tuple(input_shape))
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +79,7 @@ def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def unflatten(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """{"params", "batch_stats"} of leaves by path; a collection without any is {}."""
-    return {**dict.fromkeys(COLLECTIONS, {}), **traverse_util.unflatten_dict(dict(arrays), sep="/")}
+    return {"params": {}, "batch_stats": {}, **traverse_util.unflatten_dict(dict(arrays), sep="/")}
 
 
 def write_weights(folder: Path, weights: Weights) -> None:
@@ -124,7 +121,7 @@ def read_weights(folder: Path) -> Weights:
     try:
         weights = Weights(
             variables=unflatten(safetensors.numpy.load_file(path)),
-            model=recipes.from_json(json.dumps({"model": described["model"]})).model,
+            model=_model(described["model"]),
             input_shape=tuple(described["input_shape"]),
             classes=_tuple_or_none(described["classes"]),
             preprocessing=_preprocessing(described["preprocessing"]),
@@ -135,6 +132,19 @@ def read_weights(folder: Path) -> Weights:
         raise CheckpointError(f"{folder} is damaged or of another version: {error}") from error
     _check(str(folder), flatten(weights.variables), weights)
     return weights
+
+
+@functools.lru_cache(maxsize=4)  # seconds for the deep networks
+def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    network = models.create(_model(json.loads(model)))
+    x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
+    variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
+    return {path: leaf for path, leaf in flatten(variables).items() if _collection(path)}
+
+
+def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:
+    """The section config.model that has these fields; raises ConfigError for one that is unknown."""
+    return recipes.from_json(json.dumps({"model": fields})).model
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

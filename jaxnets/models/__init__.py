@@ -11,8 +11,9 @@ from ml_collections import config_dict
 
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
-from jaxnets.models import alexnet, inception_v1, inception_v3, resnet
+from jaxnets.models import alexnet, densenet, inception_v1, inception_v3, resnet
 from jaxnets.models.alexnet import AlexNet
+from jaxnets.models.by_equation import by_equation
 from jaxnets.models.densenet import DenseNet
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
 from jaxnets.models.inception_v1 import InceptionV1
@@ -29,6 +30,7 @@ class Entry:
     That is images of `smallest` pixels a side or more, or vectors (`kind` as in Source). Its variants are
     what --config.model.variant may be. Where it has auxiliary heads, `auxiliary_weight` is the published
     weight of each in the loss, and `auxiliary_size` the least pixels a side that they are trained on.
+    `averages` says that its head begins with the mean over all pixels, and may be given the mean instead.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Entry:
     variants: tuple[str, ...] = ()
     auxiliary_weight: float = 0.0
     auxiliary_size: int = 1
+    averages: bool = False
 
 
 def _lenet5(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -70,7 +73,12 @@ def _inception_v1(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.
 
 
 def _inception_v3(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    return InceptionV3(auxiliary_heads=config.auxiliary_heads, **shared)
+    return InceptionV3(
+        variant=config.variant or inception_v3.TORCHVISION,
+        auxiliary_heads=config.auxiliary_heads,
+        cut=config.cut,
+        **shared,
+    )
 
 
 def _inception_resnet_v2(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -79,8 +87,7 @@ def _inception_resnet_v2(config: config_dict.ConfigDict, shared: dict[str, Any])
 
 
 def _densenet121(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    del config
-    return DenseNet(**shared)
+    return DenseNet(variant=config.variant or densenet.TORCHVISION, **shared)
 
 
 def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -96,29 +103,38 @@ def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
 REGISTRY = {
     "lenet5": Entry("LeNet-5", _lenet5, smallest=16),
     "alexnet": Entry("AlexNet", _alexnet, smallest=15, variants=tuple(alexnet.VARIANTS)),
-    "resnet50": Entry("ResNet-50", _resnet50, smallest=32, variants=tuple(resnet.VARIANTS)),
+    "resnet50": Entry(
+        "ResNet-50", _resnet50, smallest=32, variants=tuple(resnet.VARIANTS), averages=True
+    ),
     "inception_v1": Entry(
         "Inception v1",
         _inception_v1,
         smallest=15,
         variants=inception_v1.VARIANTS,
         auxiliary_weight=inception_v1.AUXILIARY_WEIGHT,
+        averages=True,
     ),
     "inception_v3": Entry(
         "Inception v3",
         _inception_v3,
         smallest=75,
+        variants=inception_v3.VARIANTS,
         auxiliary_weight=inception_v3.AUXILIARY_WEIGHT,
         auxiliary_size=inception_v3.AUXILIARY_SIZE,
+        averages=True,
     ),
-    "inception_resnet_v2": Entry("Inception-ResNet v2", _inception_resnet_v2, smallest=75),
-    "densenet121": Entry("DenseNet-121", _densenet121, smallest=29),
+    "inception_resnet_v2": Entry(
+        "Inception-ResNet v2", _inception_resnet_v2, smallest=75, averages=True
+    ),
+    "densenet121": Entry(
+        "DenseNet-121",
+        _densenet121,
+        smallest=29,
+        variants=tuple(densenet.EPSILONS),
+        averages=True,
+    ),
     "mlp": Entry("MLP", _mlp, kind="vector"),
 }
-
-
-DRAWN_ONCE: dict[str, bool | str] = {"xla_backend_optimization_level": "2"}
-"""Compiler options of a program that runs once: level 3's bits, compiled in a third of its time."""
 
 
 def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> nn.Module:
@@ -132,6 +148,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
             "only those of 'mlp'"
         )
     _check_variant(config)
+    _check_cut(config)
     shared = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
@@ -161,6 +178,16 @@ def _check_variant(config: config_dict.ConfigDict) -> None:
         f"--config.model.variant={config.variant!r}: {entry(config.name).title} {listed}"
         f"{nearest(config.variant, variants)}"
     )
+
+
+def _check_cut(config: config_dict.ConfigDict) -> None:
+    cuts = inception_v3.LAST_BLOCKS if config.name == "inception_v3" else ()
+    if config.cut is not None and config.cut not in cuts:
+        listed = f"may be cut after {', '.join(cuts)}" if cuts else "cannot be cut"
+        raise ConfigError(
+            f"--config.model.cut={config.cut!r}: {entry(config.name).title} {listed}"
+            f"{nearest(config.cut, cuts)}"
+        )
 
 
 def check_kind(name: str, kind: str) -> None:
@@ -196,22 +223,23 @@ def check_image_size(name: str, image_size: int) -> None:
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
     """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
-    options = DRAWN_ONCE if jax.default_backend() == "cpu" else None
-    return jax.jit(_drawing(model, shape), compiler_options=options)(key)
+    variables = by_equation(lambda key: model.init(key, _nothing(model, shape)), key)
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
-def variable_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
-    """What `initialize` would give, as shapes and types; nothing is drawn."""
-    return jax.eval_shape(_drawing(model, shape), jax.random.key(0))
+def head_modules(model: nn.Module, shape: tuple[int, ...]) -> frozenset[str]:
+    """The names of the modules that `model.head` runs, for inputs [B, ...] of `shape`."""
+
+    def init(key: jax.Array) -> Any:
+        x = _nothing(model, shape)
+        features, _ = model.init_with_output(key, x, train=False, method="features")
+        return model.init(key, features, train=False, method="head")["params"]
+
+    return frozenset(jax.eval_shape(init, jax.random.key(0)))
 
 
-def _drawing(model: nn.Module, shape: tuple[int, ...]) -> Callable[[jax.Array], dict[str, Any]]:
-    def draw(key: jax.Array) -> dict[str, Any]:
-        dtype = getattr(model, "dtype", jnp.float32)
-        variables = model.init(key, jnp.zeros((1, *shape[1:]), dtype))
-        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-
-    return draw
+def _nothing(model: nn.Module, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.zeros((1, *shape[1:]), getattr(model, "dtype", jnp.float32))
 
 
 def count_parameters(tree: Any) -> int:

@@ -1,6 +1,8 @@
 """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993): every layer takes all earlier ones of its block."""
 
 import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +14,10 @@ from jaxnets import ops
 BOTTLENECK = 4
 """Channels of a layer's 1x1 convolution per channel that the layer adds (section 3, "Bottleneck layers")."""
 
+TORCHVISION, KERAS = "torchvision", "keras"
+EPSILONS: Mapping[str, float] = MappingProxyType({TORCHVISION: 1e-5, KERAS: 1.001e-5})
+"""Of the batch normalisations, by variant."""
+
 kaiming_normal_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2/fan_in, which torchvision's DenseNets use for convolutions."""
 
@@ -22,6 +28,7 @@ class DenseLayer(nn.Module):
     growth_rate: int
     dropout: float
     kernel_init: Any
+    epsilon: float
     axis_name: str | None
     dtype: Any
     compute_dtype: Any
@@ -30,7 +37,9 @@ class DenseLayer(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         conv = functools.partial(ops.Conv, kernel_init=self.kernel_init, **dtypes)
-        norm = functools.partial(ops.BatchNorm, axis_name=self.axis_name, **dtypes)
+        norm = functools.partial(
+            ops.BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, **dtypes
+        )
 
         y = nn.relu(norm(name="norm1")(x, train=train))
         y = conv(BOTTLENECK * self.growth_rate, (1, 1), name="conv1")(y)
@@ -46,6 +55,7 @@ class DenseBlock(nn.Module):
     growth_rate: int
     dropout: float
     kernel_init: Any
+    epsilon: float
     axis_name: str | None
     dtype: Any
     compute_dtype: Any
@@ -57,6 +67,7 @@ class DenseBlock(nn.Module):
                 growth_rate=self.growth_rate,
                 dropout=self.dropout,
                 kernel_init=self.kernel_init,
+                epsilon=self.epsilon,
                 axis_name=self.axis_name,
                 dtype=self.dtype,
                 compute_dtype=self.compute_dtype,
@@ -70,6 +81,7 @@ class Transition(nn.Module):
     """Norm, ReLU, 1x1, 2x2 average: [B, H, W, C] -> [B, H // 2, W // 2, C // 2] ("Compression")."""
 
     kernel_init: Any
+    epsilon: float
     axis_name: str | None
     dtype: Any
     compute_dtype: Any
@@ -77,7 +89,8 @@ class Transition(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        y = nn.relu(ops.BatchNorm(axis_name=self.axis_name, name="norm", **dtypes)(x, train=train))
+        norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **dtypes)
+        y = nn.relu(norm(x, train=train))
         conv = ops.Conv(
             x.shape[-1] // 2, (1, 1), kernel_init=self.kernel_init, name="conv", **dtypes
         )
@@ -89,12 +102,13 @@ class DenseNet(nn.Module):
 
     `block_sizes` (6, 12, 24, 16) with `growth_rate` 32 is DenseNet-121, of table 1 and torchvision:
     7,978,856 parameters for 1000 classes. H and W are at least 29, so that the last of five halvings has a
-    pixel left. `layer_dropout` follows each dense layer, `dropout` precedes the classifier. Under
-    `init="torch"` convolutions are Kaiming normal over fan_in and the classifier's bias 0, as
-    torchvision's; Flax's defaults otherwise.
+    pixel left. `variant` is the library whose epsilon it has, of EPSILONS. `layer_dropout` follows each
+    dense layer, `dropout` precedes the classifier. Under `init="torch"` convolutions are Kaiming normal
+    over fan_in and the classifier's bias 0, as torchvision's; Flax's defaults otherwise.
     """
 
     num_classes: int
+    variant: str = TORCHVISION
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
     growth_rate: int = 32
     layer_dropout: float = 0.0
@@ -108,7 +122,8 @@ class DenseNet(nn.Module):
         default = ops.BY_STYLE[self.init_style]
         kernel_init = kaiming_normal_fan_in if self.init_style == "torch" else default.kernel
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {"kernel_init": kernel_init, "axis_name": self.axis_name, **dtypes}
+        normal = {"epsilon": EPSILONS[self.variant], "axis_name": self.axis_name, **dtypes}
+        shared = {"kernel_init": kernel_init, **normal}
         self.conv0 = ops.Conv(
             2 * self.growth_rate,
             (7, 7),
@@ -117,7 +132,7 @@ class DenseNet(nn.Module):
             padding=((3, 3), (3, 3)),
             **dtypes,
         )
-        self.norm0 = ops.BatchNorm(axis_name=self.axis_name, **dtypes)
+        self.norm0 = ops.BatchNorm(**normal)
         self.dense_blocks = [
             DenseBlock(
                 layers=size,
@@ -132,7 +147,7 @@ class DenseNet(nn.Module):
             Transition(name=f"transition{number}", **shared)
             for number in range(1, len(self.block_sizes))
         ]
-        self.norm5 = ops.BatchNorm(axis_name=self.axis_name, **dtypes)
+        self.norm5 = ops.BatchNorm(**normal)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = ops.Dense(
             self.num_classes,

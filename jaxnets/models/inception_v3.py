@@ -1,4 +1,4 @@
-"""Inception v3 (Szegedy et al. 2015, arXiv:1512.00567), in the form of torchvision and TensorFlow's slim."""
+"""Inception v3 (Szegedy et al. 2015, arXiv:1512.00567), in torchvision's form or TensorFlow's and Keras's."""
 
 from typing import Any
 
@@ -15,6 +15,11 @@ AUXILIARY_WEIGHT = 0.4
 """Of the auxiliary classifier in the loss, slim's; the paper does not print it."""
 AUXILIARY_SIZE = 299
 """The least pixels a side that leave the auxiliary classifier's 5x5 convolution a map to see."""
+LAST_BLOCKS = ("mixed7a", "mixed7b", "mixed7c")
+"""After the auxiliary classifier's tap; the body may end with any of them."""
+TORCHVISION, KERAS = "torchvision", "keras"
+VARIANTS = (TORCHVISION, KERAS)
+"""Average pooling counts its padding in torchvision's; in Keras's, as in TensorFlow's, it does not."""
 
 
 def initialization(style: str) -> Initialization:
@@ -33,6 +38,15 @@ class Block(nn.Module):
     axis_name: str | None
     dtype: Any
     compute_dtype: Any
+    variant: str = TORCHVISION
+
+    def average(self, x: jax.Array) -> jax.Array:
+        """3x3, of the same size: [B, H, W, C] -> the same."""
+        counted = self.variant == TORCHVISION
+        padding = ((1, 1), (1, 1))
+        return ops.average_pool(
+            x, (3, 3), strides=(1, 1), padding=padding, count_include_pad=counted
+        )
 
     def conv(self, name: str, features: int, height: int, width: int, stride: int = 1) -> ConvNorm:
         """A layer of a branch; stride 2 is not padded."""
@@ -66,7 +80,7 @@ class InceptionA(Block):
             self.conv("branch1x1", 64, 1, 1)(x, train=train),
             self.chain(x, "branch5x5", (48, 1, 1), (64, 5, 5), train=train),
             self.chain(x, "branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3), train=train),
-            self.conv("branch_pool", self.pool_features, 1, 1)(_average(x), train=train),
+            self.conv("branch_pool", self.pool_features, 1, 1)(self.average(x), train=train),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -98,7 +112,7 @@ class InceptionC(Block):
             self.conv("branch1x1", out, 1, 1)(x, train=train),
             self.chain(x, "branch7x7", (inner, 1, 1), across, (out, 7, 1), train=train),
             self.chain(x, "branch7x7dbl", *layers, train=train),
-            self.conv("branch_pool", out, 1, 1)(_average(x), train=train),
+            self.conv("branch_pool", out, 1, 1)(self.average(x), train=train),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -130,7 +144,7 @@ class InceptionE(Block):
             self.conv("branch3x3_2b", 384, 3, 1)(once, train=train),
             self.conv("branch3x3dbl_3a", 384, 1, 3)(twice, train=train),
             self.conv("branch3x3dbl_3b", 384, 3, 1)(twice, train=train),
-            self.conv("branch_pool", 192, 1, 1)(_average(x), train=train),
+            self.conv("branch_pool", 192, 1, 1)(self.average(x), train=train),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -166,12 +180,15 @@ class InceptionV3(nn.Module):
     """Stem, eleven Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
     H and W are at least 75. In training on 299 pixels or more, with `auxiliary_heads`, it gives Logits;
-    the head is left out of smaller images, and evaluation never runs it. Average pooling counts its
-    padding, as torchvision's does and Keras's does not. `init_style` "torch" is torchvision's.
+    the head is left out of smaller images, and evaluation never runs it. `variant` is the library whose
+    form this is, of VARIANTS. `init_style` "torch" is torchvision's.
+    `cut` is the one of LAST_BLOCKS that the body ends with, where later weights are not to be had.
     """
 
     num_classes: int
+    variant: str = TORCHVISION
     auxiliary_heads: bool = True
+    cut: str | None = None
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
@@ -187,20 +204,21 @@ class InceptionV3(nn.Module):
         self.conv2b = ConvNorm(64, (3, 3), padding=((1, 1), (1, 1)), **shared)
         self.conv3b = ConvNorm(80, (1, 1), **shared)
         self.conv4a = ConvNorm(192, (3, 3), **shared)
+        block = {**shared, "variant": self.variant}
         self.blocks = [
-            InceptionA(pool_features=32, name="mixed5b", **shared),
-            InceptionA(pool_features=64, name="mixed5c", **shared),
-            InceptionA(pool_features=64, name="mixed5d", **shared),
-            InceptionB(name="mixed6a", **shared),
-            InceptionC(channels=128, name="mixed6b", **shared),
-            InceptionC(channels=160, name="mixed6c", **shared),
-            InceptionC(channels=160, name="mixed6d", **shared),
-            InceptionC(channels=192, name="mixed6e", **shared),
+            InceptionA(pool_features=32, name="mixed5b", **block),
+            InceptionA(pool_features=64, name="mixed5c", **block),
+            InceptionA(pool_features=64, name="mixed5d", **block),
+            InceptionB(name="mixed6a", **block),
+            InceptionC(channels=128, name="mixed6b", **block),
+            InceptionC(channels=160, name="mixed6c", **block),
+            InceptionC(channels=160, name="mixed6d", **block),
+            InceptionC(channels=192, name="mixed6e", **block),
         ]
+        kept = LAST_BLOCKS if self.cut is None else LAST_BLOCKS[: LAST_BLOCKS.index(self.cut) + 1]
         self.last_blocks = [
-            InceptionD(name="mixed7a", **shared),
-            InceptionE(name="mixed7b", **shared),
-            InceptionE(name="mixed7c", **shared),
+            (InceptionD if name == LAST_BLOCKS[0] else InceptionE)(name=name, **block)
+            for name in kept
         ]
         self.auxiliary = AuxiliaryClassifier(
             self.num_classes, self.init_style, self.axis_name, **dtypes
@@ -211,11 +229,11 @@ class InceptionV3(nn.Module):
         )
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] -> [B, h, w, 2048], the output of mixed7c; 8x8 at 299 pixels."""
+        """[B, H, W, 3] -> [B, h, w, C]: 2048 of mixed7c, 1280 where cut at mixed7a; 8x8 at 299 pixels."""
         return self._body(x, train=train)[0]
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
-        """[B, h, w, 2048] -> logits [B, num_classes], in the parameters' dtype."""
+        """[B, h, w, C] -> logits [B, num_classes], in the parameters' dtype."""
         pooled = self.drop(ops.global_average_pool(features), deterministic=not train)
         return self.classifier(pooled).astype(self.dtype)
 
@@ -241,7 +259,3 @@ class InceptionV3(nn.Module):
         for block in self.last_blocks:
             x = block(x, train=train)
         return x, tapped
-
-
-def _average(x: jax.Array) -> jax.Array:
-    return ops.average_pool(x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)))

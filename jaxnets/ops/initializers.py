@@ -1,5 +1,6 @@
 """Initial weights as PyTorch or Flax draws them."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ kaiming_normal_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan
 """Normal with variance 2/fan_out (He et al. 2015), which torchvision's ResNets use for convolutions."""
 
 
+@functools.cache  # JAX compiles one initialiser once
 def torch_default_bias(fan_in: int) -> Initializer:
     """Uniform on ±1/sqrt(fan_in), PyTorch's default for the bias of a dense layer or convolution."""
 
@@ -23,6 +25,11 @@ def torch_default_bias(fan_in: int) -> Initializer:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return draw
+
+
+def alone(init: Initializer) -> Initializer:
+    """`init` as a program of its own, compiled once for each shape and type."""
+    return jax.jit(init, static_argnums=(1, 2))
 
 
 def zero_bias(fan_in: int) -> Initializer:

@@ -8,18 +8,22 @@ import optax
 from ml_collections import config_dict
 
 from jaxnets.config import steps
+from jaxnets.training.parts import NetworkParts
 
 
 def make_schedule(
-    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int
+    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, share: float = 1.0
 ) -> optax.Schedule:
-    """The learning rate by step: linear warm-up from 0, then constant, steps or a cosine to the end."""
+    """The learning rate by step: linear warm-up from 0, then constant, steps or a cosine to the end.
+
+    `share` multiplies it.
+    """
 
     def duration(prefix: str) -> int:
         size = {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
         return steps(config, prefix, **size) or 0
 
-    peak = config.optimizer.learning_rate
+    peak = share * config.optimizer.learning_rate
     warmup = duration("schedule.warmup_")
     if config.schedule.name == "cosine":
         remaining = max(total_steps - warmup, 1)
@@ -40,6 +44,52 @@ def make_schedule(
 
 
 def make_optimizer(
+    config: config_dict.ConfigDict,
+    schedule: optax.Schedule,
+    *,
+    network_parts: NetworkParts | None = None,
+    body_schedule: optax.Schedule | None = None,
+) -> optax.GradientTransformation:
+    """The recipe's rule for all parameters; with `network_parts` for each part by itself.
+
+    The body's has `body_schedule`, or there is none for it, and no state. Gradients are clipped part by part.
+    """
+    if network_parts is None:
+        return _make_rule(config, schedule)
+    body = None if body_schedule is None else _make_rule(config, body_schedule)
+    return _by_part(network_parts, _make_rule(config, schedule), body)
+
+
+def _by_part(
+    network_parts: NetworkParts,
+    head: optax.GradientTransformation,
+    body: optax.GradientTransformation | None,
+) -> optax.GradientTransformation:
+    """A rule a part. A part without gradients keeps its state: its schedule has not begun."""
+    rules = {"head": head} if body is None else {"head": head, "body": body}
+
+    def split(tree: Any) -> dict[str, Any]:
+        return dict(zip(("head", "body"), network_parts.split(tree), strict=True))
+
+    def init(params: Any) -> dict[str, Any]:
+        parts = split(params)
+        return {name: rule.init(parts[name]) for name, rule in rules.items()}
+
+    def update(
+        gradient: Any, state: dict[str, Any], params: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
+        gradients, parts = split(gradient), split(params)
+        updates, new_state = {}, dict(state)
+        for name, rule in rules.items():
+            if gradients[name]:
+                more, new_state[name] = rule.update(gradients[name], state[name], parts[name])
+                updates |= more
+        return updates, new_state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _make_rule(
     config: config_dict.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """Clipping, coupled decay, SGD or Adam, decoupled decay, the schedule, and the hooks' multiplier.
@@ -77,4 +127,5 @@ def get_multiplier(opt_state: Any) -> float:
 
 
 def _multiplier(opt_state: Any) -> jax.Array:
-    return optax.tree.get(opt_state, "step_size")
+    # Each part of a network has one; all are set alike.
+    return optax.tree.get_all_with_path(opt_state, "step_size")[0][1]

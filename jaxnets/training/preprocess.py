@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
+from jaxnets.data.source import FEATURES
 from jaxnets.training.augment import make_augmentation, mixup
 
 Batch = dict[str, Any]
@@ -44,7 +45,7 @@ def make_preprocess(
     """The preprocessing of a recipe: augmentation and mixup where `train`, or augmentation alone.
 
     `augment` says whether images are augmented, and is `train` where it is None; mixup is for training.
-    Batches of kind "vector" are cast to the recipe's dtype: their inputs and labels are numbers already.
+    Batches of kind "vector" and of features are cast to the recipe's dtype: they are numbers already.
     """
     dtype = jnp.dtype(config.model.dtype)
     classes = config.model.num_classes
@@ -56,8 +57,10 @@ def make_preprocess(
     def preprocess(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         if "input" in batch:
             return batch["input"].astype(dtype), batch["label"].astype(dtype)
-        images = scale(batch["image"], dtype)
         targets = jax.nn.one_hot(batch["label"], classes, dtype=dtype)
+        if FEATURES in batch:
+            return batch[FEATURES].astype(dtype), targets
+        images = scale(batch["image"], dtype)
         if not (augments or mixes):
             return normalize(images, mean, std), targets
         keys = image_keys(key, batch["epoch"], batch["index"])

@@ -1,6 +1,7 @@
 """One training step and one evaluation step: pure functions of state and batch."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,8 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxnets.data.source import FEATURES
 from jaxnets.models.logits import Logits
+from jaxnets.training.forward import Forward, head_alone, whole_network
 from jaxnets.training.loss import Loss
+from jaxnets.training.parts import NetworkParts
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
 from jaxnets.training.state import TrainState, Tree
 
@@ -20,6 +24,10 @@ Metrics = dict[str, jax.Array]
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Metrics]
+Part = tuple[jax.Array, jax.Array, jax.Array]
+"""Inputs, targets and weights of one part of a batch."""
+Sums = Callable[[Tree, Tree, Tree, Part, jax.Array], tuple[Tree, Tree, Metrics]]
+"""(trained, other parameters, batch statistics, part, key) -> (gradient, batch statistics, sums)."""
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES = "probabilities"
@@ -34,6 +42,8 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float | None = None,
     axis_name: str | None = None,
+    network_parts: NetworkParts | None = None,
+    head_steps: int | None = None,
 ) -> TrainStep:
     """A step (state, batch) -> (state, metrics), mapped over `axis_name` where there is one.
 
@@ -41,53 +51,11 @@ def make_train_step(
     and divided once, or not at all where the loss is a sum. With `accumulate` > 1 the batch is computed
     in that many parts, one after another, batch statistics following each part. The moving average's
     decay is min(ema_decay, (1 + t) / (10 + t)), so that its first values are not the initial weights.
+    With `network_parts`, which the optimizer must have been made of, the head alone is trained, the body
+    being as in evaluation: in the first `head_steps` steps, or in all where that is None.
     Metrics: loss (auxiliary heads' terms included) and its normalizer (none where it is a sum), correct
     (where there are classes; of the main outputs), examples, gradient_norm and steps (1).
     """
-
-    def loss_of_part(
-        params: Tree,
-        batch_stats: Tree,
-        part: tuple[jax.Array, ...],
-        key: jax.Array,
-        classes: bool,
-    ) -> tuple[jax.Array, tuple[Tree, Metrics]]:
-        inputs, targets, weight = part
-        outputs, updates = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            inputs,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-        terms = loss(outputs, targets, weight)
-        main = outputs.main if isinstance(outputs, Logits) else outputs
-        sums = {**terms.sums(), **_counts(main, targets, weight, classes)}
-        return terms.total, (updates.get("batch_stats", {}), sums)
-
-    gradient_of_part = jax.grad(loss_of_part, has_aux=True)
-
-    def sums_over_parts(
-        state: TrainState, parts: tuple[jax.Array, ...], key: jax.Array, classes: bool
-    ) -> tuple[Tree, Tree, Metrics]:
-        if accumulate == 1:
-            gradient, (batch_stats, sums) = gradient_of_part(
-                state.params, state.batch_stats, parts, key, classes
-            )
-            return gradient, batch_stats, sums
-
-        def add(batch_stats: Tree, numbered: tuple[Any, ...]) -> tuple[Tree, tuple[Tree, Metrics]]:
-            number, part = numbered
-            part_key = jax.random.fold_in(key, number)
-            gradient, (batch_stats, sums) = gradient_of_part(
-                state.params, batch_stats, part, part_key, classes
-            )
-            return batch_stats, (gradient, sums)
-
-        split = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), parts)
-        batch_stats, stacked = lax.scan(add, state.batch_stats, (jnp.arange(accumulate), split))
-        gradient, sums = jax.tree.map(lambda x: x.sum(axis=0), stacked)
-        return gradient, batch_stats, sums
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.wrap_key_data(state.key)
@@ -96,32 +64,89 @@ def make_train_step(
         if axis_name is not None:
             dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
         parts = (inputs, targets, batch["weight"].astype(targets.dtype))
-        gradient, batch_stats, sums = sums_over_parts(state, parts, dropout_key, has_classes(batch))
-        if axis_name is not None:
-            gradient, sums = lax.psum((gradient, sums), axis_name)
-            batch_stats = lax.pmean(batch_stats, axis_name)
-        if "normalizer" in sums:
-            gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {
-            **sums,
-            "gradient_norm": optax.tree.norm(gradient),
-            "steps": jnp.ones((), jnp.int32),
-        }
-        return (
-            dataclasses.replace(
+
+        def advance(forward: Forward, trained: Tree, others: Tree) -> tuple[TrainState, Metrics]:
+            sums_over_parts = _make_sums(loss, forward, accumulate, has_classes(batch))
+            gradient, batch_stats, sums = sums_over_parts(
+                trained, others, state.batch_stats, parts, dropout_key
+            )
+            if axis_name is not None:
+                gradient, sums = lax.psum((gradient, sums), axis_name)
+                batch_stats = lax.pmean(batch_stats, axis_name)
+            if "normalizer" in sums:
+                gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
+            updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+            params = {**others, **optax.apply_updates(trained, updates)}
+            metrics = {
+                **sums,
+                "gradient_norm": optax.tree.norm(gradient),
+                "steps": jnp.ones((), jnp.int32),
+            }
+            new_state = dataclasses.replace(
                 state,
                 step=state.step + 1,
                 params=params,
                 batch_stats=batch_stats,
                 opt_state=opt_state,
                 ema=_moved(state, params, ema_decay),
-            ),
-            metrics,
+            )
+            return new_state, metrics
+
+        def train_all() -> tuple[TrainState, Metrics]:
+            return advance(whole_network(model), state.params, {})
+
+        if network_parts is None:
+            return train_all()
+        head, body = network_parts.split(state.params)
+        train_head = functools.partial(
+            advance, head_alone(model, on_features=FEATURES in batch), head, body
         )
+        if head_steps is None:
+            return train_head()
+        return lax.cond(state.step < head_steps, train_head, train_all)
 
     return train_step
+
+
+def _make_sums(loss: Loss, forward: Forward, accumulate: int, classes: bool) -> Sums:
+    """The gradient of the summed loss by the trained parameters, over the parts of a batch."""
+
+    def loss_of_part(
+        trained: Tree, others: Tree, batch_stats: Tree, part: Part, key: jax.Array
+    ) -> tuple[jax.Array, tuple[Tree, Metrics]]:
+        inputs, targets, weight = part
+        variables = {"params": {**others, **trained}, "batch_stats": batch_stats}
+        outputs, batch_stats = forward(variables, inputs, key)
+        terms = loss(outputs, targets, weight)
+        main = outputs.main if isinstance(outputs, Logits) else outputs
+        sums = {**terms.sums(), **_counts(main, targets, weight, classes)}
+        return terms.total, (batch_stats, sums)
+
+    gradient_of_part = jax.grad(loss_of_part, has_aux=True)
+
+    def sums_over_parts(
+        trained: Tree, others: Tree, batch_stats: Tree, parts: Part, key: jax.Array
+    ) -> tuple[Tree, Tree, Metrics]:
+        if accumulate == 1:
+            gradient, (batch_stats, sums) = gradient_of_part(
+                trained, others, batch_stats, parts, key
+            )
+            return gradient, batch_stats, sums
+
+        def add(batch_stats: Tree, numbered: tuple[Any, Part]) -> tuple[Tree, tuple[Tree, Metrics]]:
+            number, part = numbered
+            part_key = jax.random.fold_in(key, number)
+            gradient, (batch_stats, sums) = gradient_of_part(
+                trained, others, batch_stats, part, part_key
+            )
+            return batch_stats, (gradient, sums)
+
+        split = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), parts)
+        batch_stats, stacked = lax.scan(add, batch_stats, (jnp.arange(accumulate), split))
+        gradient, sums = jax.tree.map(lambda x: x.sum(axis=0), stacked)
+        return gradient, batch_stats, sums
+
+    return sums_over_parts
 
 
 def _moved(state: TrainState, params: Tree, decay: float | None) -> Tree:
@@ -158,7 +183,10 @@ def make_eval_step(
         inputs, targets = preprocess(batch, key)
         drawn = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), batch["index"][0])
         rngs = {"dropout": drawn} if dropout else None
-        outputs: Any = model.apply(state.variables(ema=ema), inputs, train=dropout, rngs=rngs)
+        method = "head" if FEATURES in batch else None
+        outputs: Any = model.apply(
+            state.variables(ema=ema), inputs, train=dropout, rngs=rngs, method=method
+        )
         weight = batch["weight"].astype(targets.dtype)
         terms, classes = loss(outputs, targets, weight), has_classes(batch)
         sums = {**terms.sums(), **_counts(outputs, targets, weight, classes)}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
-from jaxnets.app import evaluate, predict
+from jaxnets.app import evaluate, predict_files
 from jaxnets.errors import ConfigError, DataError
 
 COLOURS = {
@@ -55,7 +55,7 @@ def test_train_evaluate_predict(
     assert result["test_accuracy"] > 0.7
     assert "published" not in capsys.readouterr().out
     assert evaluate.evaluate(tmp_path / "run")["accuracy"] == result["test_accuracy"]
-    predict.predict_files(
+    predict_files.predict_files(
         str(tmp_path / "run"), [str(folder)], csv_path=str(tmp_path / "p.csv"), json_path=None
     )
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
-from jaxnets.app import evaluate, predict
+from jaxnets.app import evaluate, predict_files
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 
@@ -75,26 +75,68 @@ def test_bad_files_are_named_and_the_rest_answered(
     (tmp_path / "text.jpg").write_text("no image")
     good = str(images / "tile0.png")
     with pytest.raises(DataError, match="2 of 3 files could not be read"):
-        predict.predict_files(
+        predict_files.predict_files(
             str(trained),
             [str(tmp_path), good],
             csv_path=str(tmp_path / "out.csv"),
             json_path=str(tmp_path / "out.json"),
         )
-    told = capsys.readouterr().out
-    assert "empty.jpg  not read" in told
-    assert good in told
+    told = capsys.readouterr()
+    assert "empty.jpg  not read" in told.err
+    assert "text.jpg  not read" in told.err
+    assert good in told.out
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
     assert [bool(row["error"]) for row in rows] == [True, True, False]
     answers = json.loads((tmp_path / "out.json").read_text())
     assert answers[2]["class"] == rows[2]["class"]
 
 
+def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:
+    predict_files.predict_files(str(trained), list(map(str, paths)), gradcam_folder=folder)
+
+
+def test_an_overlay_an_image_is_written(trained: Path, images: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    (given / "deeper").mkdir(parents=True)
+    for place in (given / "tile.png", given / "deeper" / "tile.png"):
+        Image.open(images / "tile0.png").resize((300, 400)).save(place)
+    (given / "broken.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 3"):
+        predict_files.predict_files(
+            str(trained),
+            [str(given)],
+            json_path=str(tmp_path / "out.json"),
+            gradcam_folder=tmp_path / "overlays",
+        )
+    rows = {row["file"]: row for row in json.loads((tmp_path / "out.json").read_text())}
+    for name in ("tile.png", "deeper/tile.png"):
+        path = Path(rows[str(given / name)]["gradcam"])
+        assert path == tmp_path / "overlays" / f"{name}.gradcam.png"
+        assert Image.open(path).size == (300, 300)
+    assert "gradcam" not in rows[str(given / "broken.jpg")]
+    assert len(list((tmp_path / "overlays").rglob("*"))) == 3
+
+
+def test_no_other_picture_is_overwritten(trained: Path, images: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "tile0.png.gradcam.png"
+    theirs.write_bytes((images / "tile5.png").read_bytes())
+    (tmp_path / "tile1.png.gradcam.png").write_text("not even a picture")
+    for _ in range(2):
+        _predict_with_overlays(trained, tmp_path, images / "tile0.png", images / "tile1.png")
+    assert theirs.read_bytes() == (images / "tile5.png").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "tile0.png.gradcam.png",
+        "tile0.png-2.gradcam.png",
+        "tile1.png.gradcam.png",
+        "tile1.png-2.gradcam.png",
+    }
+
+
 def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name images"):
-        predict.predict_files(str(trained), [], csv_path=None, json_path=None)
+        predict_files.predict_files(str(trained), [], csv_path=None, json_path=None)
     with pytest.raises(DataError, match="holds no image"):
-        predict.predict_files(str(trained), [str(tmp_path)], csv_path=None, json_path=None)
+        predict_files.predict_files(str(trained), [str(tmp_path)], csv_path=None, json_path=None)
 
 
 def test_a_directory_that_is_no_run_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import jaxnets
 from jaxnets import published
-from jaxnets.app import evaluate, predict, workdir
+from jaxnets.app import evaluate, predict, predict_files, workdir
 from jaxnets.app.data import resolve
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
@@ -155,7 +155,7 @@ def test_evaluation_and_prediction_repeat_the_result(
     with pytest.raises(DataError, match=r"inputs are \[4\]: give \[B, 3\] or \[3\]"):
         network.predict(np.zeros(4))
     with pytest.raises(ConfigError, match="takes vectors, not images"):
-        predict.predict_files(str(five_steps), ["x.png"], csv_path=None, json_path=None)
+        predict_files.predict_files(str(five_steps), ["x.png"], csv_path=None, json_path=None)
 
 
 @pytest.mark.parametrize(

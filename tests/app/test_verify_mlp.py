@@ -168,7 +168,9 @@ class TestWhatIsPrinted:
 
 
 class TestThePictures:
-    def test_they_are_written(self, told: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def test_they_are_written_and_the_pages_show_the_same(
+        self, told: pytest.CaptureFixture[str], tmp_path: Path, repository: Path
+    ) -> None:
         folder = tmp_path / "a" / "b"
         verify(Options(plot=folder), None)
         assert sorted(path.name for path in folder.iterdir()) == [picture.LOSS, picture.NETWORK]
@@ -178,6 +180,10 @@ class TestThePictures:
             with Image.open(path) as image:
                 assert min(image.size) > 300
                 assert len(image.convert("RGB").getcolors(10_000) or []) > 10
+                digest = image.info[picture.DIGEST]
+            with Image.open(repository / "docs" / path.name) as shown:
+                assert shown.info[picture.DIGEST] == digest, "verify_mlp.py --plot=docs makes it"
+            assert path.stat().st_size < 150_000
 
     def test_the_loss_falls(self) -> None:
         with jax.enable_x64(True):
@@ -247,7 +253,3 @@ class TestThePages:
             used.append(set(maker.PLACEHOLDER.findall(template)))
             assert number.findall(maker.PLACEHOLDER.sub("", template)) == [], page
         assert used[0] == used[1]
-
-    def test_the_pictures_are_there(self, repository: Path) -> None:
-        for name in (picture.NETWORK, picture.LOSS):
-            assert (repository / "docs" / name).stat().st_size < 150_000

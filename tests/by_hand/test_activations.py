@@ -9,6 +9,7 @@ from jaxnets.by_hand.activations import ACTIVATIONS, activation
 from jaxnets.errors import ConfigError
 
 AWAY_FROM_KINKS = np.array([-750.0, -30.0, -2.0, -0.3, 0.4, 1.7, 30.0, 750.0])
+NOT_A_NUMBER = np.array([np.inf, -np.inf, np.nan])
 AT_ZERO = {
     "tanh": (0.0, 1.0),
     "relu": (0.0, 0.0),
@@ -35,6 +36,10 @@ class TestActivation:
         found = (float(ACTIVATIONS[name].value(zero)), float(ACTIVATIONS[name].derivative(zero)))
         assert found == pytest.approx(AT_ZERO[name])
 
+    def test_nan_is_not_hidden(self, name: str) -> None:
+        value = float(ACTIVATIONS[name].value(jnp.asarray(jnp.nan)))
+        assert np.isnan(value) == (name != "step")  # PyTorch's heaviside is 0 there
+
     @pytest.mark.usefixtures("x64")
     def test_the_dtype_stays(self, name: str) -> None:
         z = jnp.ones((2, 3), jnp.float32)
@@ -53,7 +58,7 @@ class TestActivation:
             "identity": torch.clone,
             "step": lambda z: torch.heaviside(z.detach(), torch.ones((), dtype=z.dtype)) + 0 * z,
         }
-        values = np.append(AWAY_FROM_KINKS, 0.0)
+        values = np.concatenate([AWAY_FROM_KINKS, [0.0], NOT_A_NUMBER])
         z = torch.tensor(values, requires_grad=True)
         result = functions[name](z)
         result.sum().backward()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets.data import cache
+from jaxnets.data import cache, kept_array
 from jaxnets.data.cache import open_cache, writable_cache_root
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError, MachineError
@@ -41,7 +41,7 @@ def test_a_second_opening_decodes_nothing(source: SyntheticTissue, tmp_path: Pat
 
 def test_a_changed_byte_makes_it_anew(source: SyntheticTissue, tmp_path: Path) -> None:
     open_cache(source, tmp_path, 16)
-    file = cache.cache_folder(tmp_path, source, 16, "crop") / cache.IMAGES
+    file = cache.cache_folder(tmp_path, source, 16, "crop") / "images.npy"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
@@ -52,9 +52,9 @@ def test_a_changed_byte_makes_it_anew(source: SyntheticTissue, tmp_path: Path) -
 
 def test_what_a_killed_process_left_does_not_count(source: SyntheticTissue, tmp_path: Path) -> None:
     folder = cache.cache_folder(tmp_path, source, 16, "crop")
-    unfinished = folder.with_name(folder.name + cache.UNFINISHED)
+    unfinished = folder.with_name(folder.name + kept_array.UNFINISHED)
     unfinished.mkdir()
-    (unfinished / cache.IMAGES).write_bytes(b"half")
+    (unfinished / "images.npy").write_bytes(b"half")
     assert len(open_cache(source, tmp_path, 16)) == 12
     assert not unfinished.exists()
 
@@ -75,7 +75,7 @@ def test_two_processes_at_once_make_one_whole_cache(
     workers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     description = json.loads(
-        (cache.cache_folder(tmp_path, source, 16, "crop") / cache.DESCRIPTION).read_text()
+        (cache.cache_folder(tmp_path, source, 16, "crop") / kept_array.DESCRIPTION).read_text()
     )
     assert description["fingerprint"] == source.fingerprint
 

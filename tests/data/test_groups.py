@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnets.data.groups import Groups, read_groups, shipped_groups
@@ -108,6 +108,7 @@ def test_nothing_is_shipped_for_an_unknown_source() -> None:
     assert shipped_groups("image_folder") is None
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
         st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1),

@@ -155,7 +155,7 @@ def _disagreement(proof: verify_mlp.Proof) -> dict[str, str]:
         "page_loss": f"{found.page_loss!r}",
         "wrong_loss": f"{found.columns[2].loss:.12f}",
         "page_within": " | ".join(f"{c.within} / {found.page.size}" for c in found.columns),
-        "page_farthest": " | ".join(_small(column.largest, 1) for column in found.columns),
+        "page_farthest": " | ".join(_small(column.largest, 2) for column in found.columns),
         "page_decimals": str(proof.case.page[0].decimals),
         "refusal": found.refusal,
         "rounding": _small(FLOAT32_ROUNDING, 1),

@@ -98,7 +98,7 @@ def disagreement(found: Disagreement, case: Case) -> list[str]:
             ]
             for place in shown
         ),
-        ["farthest off", *(f"{column.largest:.1e}" for column in found.columns), ""],
+        ["farthest off", *(f"{column.largest:.2e}" for column in found.columns), ""],
         ["as the page", *(f"{column.within} of {page.size}" for column in found.columns), ""],
     ]
     steps = round((found.page_loss - found.loss_float32) / FLOAT32_ROUNDING)

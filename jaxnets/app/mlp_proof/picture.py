@@ -1,5 +1,6 @@
 """Pictures, labelled in symbols alone: the network on one sample, and the loss over the first steps."""
 
+import hashlib
 import importlib.util
 import io
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from jaxnets.app.mlp_proof.case import MEAN, SUM, Case
 from jaxnets.app.mlp_proof.ways import by_hand_step
@@ -21,6 +23,8 @@ POSITIVE, NEGATIVE, GRADIENT = "#1f5fa8", "#b8480b", "#4d4d4d"
 SIZE, BELOW = 9, 0.32
 """Of labels, in points; how far below its neuron a bias stands."""
 DPI, COLORS = 110, 64
+DIGEST = "numbers"
+"""The entry of a picture's file with the digest of the numbers that it shows."""
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -40,8 +44,8 @@ def draw(case: Case, folder: Path) -> list[Path]:
         trace = jax.tree.map(np.asarray, step)
         losses = first_losses(case)
     network, loss = folder / NETWORK, folder / LOSS
-    _save(_network(case, trace), network)
-    _save(_losses(losses), loss)
+    for figure, path in ((_network(case, trace), network), (_losses(losses), loss)):
+        save(figure, path, _digest(figure))
     return [network, loss]
 
 
@@ -145,10 +149,23 @@ def _losses(losses: dict[str, list[float]]) -> Any:
     return figure
 
 
-def _save(figure: Any, path: Path) -> None:
+def _digest(figure: Any) -> str:
+    """Of all that is written or plotted, to three digits."""
+    shown = [
+        [text.get_text() for text in axes.texts]
+        + [[f"{value:.2e}" for value in line.get_ydata()] for line in axes.lines]
+        for axes in figure.axes
+    ]
+    return hashlib.sha256(repr(shown).encode()).hexdigest()
+
+
+def save(figure: Any, path: Path, digest: str) -> None:
+    """Writes a figure whole, in few colours, with the digest of its numbers in the file."""
+    noted = PngInfo()
+    noted.add_text(DIGEST, digest)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     temporary = path.with_name(f".{path.name}.tmp")
     with Image.open(drawn) as image:  # with a palette it is a third as large
-        image.convert("RGB").quantize(COLORS).save(temporary, format="png", optimize=True)
+        image.convert("RGB").quantize(COLORS).save(temporary, "PNG", optimize=True, pnginfo=noted)
     temporary.replace(path)

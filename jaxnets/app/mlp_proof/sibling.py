@@ -1,6 +1,7 @@
 """Report B's ReLU sibling: what survives of it, and whether it can be so."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -88,8 +89,9 @@ def examine(case: Case, draws: int = DRAWS) -> Sibling:
     x, prediction = case.inputs[0], table[0]["prediction"]
     delta_3, delta_2 = first["b3"], np.array(first["b2"])
     rows = np.array(first["W1"])
+    names = ("hidden_1", "hidden_2", "output")
+    w1_range, w2_range, w3_range = (ranges[name]["W_range"][1] for name in names)
     delta_1 = np.array([_slope(row, x) for row in rows])
-    w2_range, w3_range = (ranges[layer]["W_range"][1] for layer in ("hidden_2", "output"))
     bound = float(w2_range * np.sum(np.abs(delta_2) + HALF_UNIT))
     least = np.abs(delta_1) - HALF_UNIT / np.min(np.abs(x))
     return Sibling(
@@ -103,7 +105,7 @@ def examine(case: Case, draws: int = DRAWS) -> Sibling:
         w2_range=w2_range,
         bound=bound,
         impossible=tuple(np.flatnonzero(least > bound).tolist()),
-        draws=draw(case, draws),
+        draws=draw(case, draws, (w1_range, w2_range, w3_range)),
     )
 
 
@@ -113,9 +115,9 @@ def _slope(row: np.ndarray, x: np.ndarray) -> float:
     return float((ends[0].max() + ends[1].min()) / 2)
 
 
-def draw(case: Case, count: int, seed: int = 0) -> Draws:
-    """Draws networks from the report's ranges, 1/√inputs, and takes their gradients three ways."""
-    networks = _networks(case, count, seed)
+def draw(case: Case, count: int, ranges: Sequence[float], seed: int = 0) -> Draws:
+    """Draws networks from the report's ranges, by layer, and takes their gradients three ways."""
+    networks = _networks(case, count, ranges, seed)
     step: dict[str, Any] = {**case.step, "activations": ACTIVATIONS, "loss": HALF}
     both = jax.jit(
         jax.vmap(lambda network: (mlp.gradient_step(network, **step), _gradient(case)(network)))
@@ -126,7 +128,7 @@ def draw(case: Case, count: int, seed: int = 0) -> Draws:
         traced = scalar_network.gradient_step(_one(networks, number), **step)
         among.append(_largest(_one(by_hand, number), traced))
     prediction, (delta_1, delta_2, delta_3) = by_hand.a[-1], by_hand.delta
-    bounds = _bound(case.parameters[1]) * np.abs(delta_2).sum(axis=1, keepdims=True)
+    bounds = ranges[1] * np.abs(delta_2).sum(axis=1, keepdims=True)
     return Draws(
         count=count,
         among_ways=float(np.max(among)),
@@ -136,21 +138,13 @@ def draw(case: Case, count: int, seed: int = 0) -> Draws:
     )
 
 
-def _networks(case: Case, count: int, seed: int) -> mlp.Parameters:
-    """Layers with a leading axis of `count`, uniform on ±1/√inputs, weights and biases alike."""
+def _networks(case: Case, count: int, ranges: Sequence[float], seed: int) -> mlp.Parameters:
+    """Layers with a leading axis of `count`, uniform on ± their range, weights and biases alike."""
     generator = np.random.default_rng(seed)
-
-    def uniform(layer: mlp.Layer, shape: tuple[int, ...]) -> np.ndarray:
-        return generator.uniform(-_bound(layer), _bound(layer), (count, *shape))
-
     return tuple(
-        mlp.Layer(uniform(layer, layer.weight.shape), uniform(layer, layer.bias.shape))
-        for layer in case.parameters
+        mlp.Layer(*(generator.uniform(-bound, bound, (count, *values.shape)) for values in layer))
+        for layer, bound in zip(case.parameters, ranges, strict=True)
     )
-
-
-def _bound(layer: mlp.Layer) -> float:
-    return layer.weight.shape[1] ** -0.5
 
 
 def _one(tree: Any, number: int) -> Any:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxnets.by_hand.activations import activation
 from jaxnets.by_hand.blocks.adam import LEARNING_RATE, AdamState, adam, start
@@ -86,19 +88,20 @@ def train_step(
 def fit(
     key: jax.Array,
     parameters: Parameters,
-    x: jax.Array,
-    targets: jax.Array,
+    x: ArrayLike,
+    targets: ArrayLike,
     *,
     epochs: int = EPOCHS,
     batch_size: int = BATCH_SIZE,
     learning_rate: float = LEARNING_RATE,
 ) -> tuple[Parameters, list[float]]:
     """Trains on x [N, n] and targets [N, K], shuffled every epoch: the parameters, and each epoch's loss."""
-    require(len(x) == len(targets), f"{len(x)} examples and {len(targets)} targets")
     step = jax.jit(functools.partial(train_step, learning_rate=learning_rate))
+    x, targets = np.asarray(x), np.asarray(targets)  # whose batches need no compiling
+    require(len(x) == len(targets), f"{len(x)} examples and {len(targets)} targets")
     state, losses = start(parameters), []
     for epoch_key in jax.random.split(key, epochs):
-        order, total = jax.random.permutation(epoch_key, len(x)), 0.0
+        order, total = np.asarray(jax.random.permutation(epoch_key, len(x))), 0.0
         for first in range(0, len(x), batch_size):
             batch = order[first : first + batch_size]
             parameters, state, loss = step(parameters, state, x[batch], targets[batch])

@@ -162,12 +162,12 @@ def of_adam() -> str:
 
 def of_valley() -> str:
     """Steps until a walk is below 0.01, from 82; the same valley turned by 45 degrees beside it."""
-    columns = [["rule"], ["rate"], ["valley along the axes"], ["turned by 45 degrees"]]
+    columns = [["rule"], ["rate"], ["along the axes"], ["to stay"], ["turned by 45°"], ["to stay"]]
     for rule, rates in valley.RATES.items():
         for rate in rates:
             arrivals = [valley.arrival(rule, rate, turned=turned) for turned in (False, True)]
-            told = [f"{steps} steps" if steps else "diverges" for steps in arrivals]
-            _append(columns, [rule, f"{rate:g}", *told])
+            told = [map(str, steps) if steps else ("diverges", "") for steps in arrivals]
+            _append(columns, [rule, f"{rate:g}", *told[0], *told[1]])
     return _table(columns)
 
 

@@ -1,8 +1,6 @@
 """The pictures of docs/building_blocks.md: the numbers behind each, and each drawn from its numbers alone."""
 
-import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import building_blocks_numbers as numbers
@@ -13,8 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from jaxnets.by_hand.activations import activation
 from jaxnets.by_hand.blocks import convolution, softmax
@@ -31,9 +27,7 @@ TITLES = {
     "softmax": "softmax (1st of 3, others 0)",
 }
 STEPS_DRAWN, STEPS_PLOTTED = 60, 200
-WIDTH, DPI = 7.0, 110  # inches; 770 pixels
-DIGEST = "numbers"
-"""The entry of a picture's file with the digest of its numbers."""
+WIDTH = 7.0  # inches; 770 pixels
 
 
 def behind_convolution() -> dict[str, Any]:
@@ -160,18 +154,6 @@ def plain(values: Any) -> Any:
             for value in (np.asarray(values) if isinstance(values, jax.Array) else values)
         ]
     return float(f"{float(values):.5g}")
-
-
-def save(figure: Figure, path: Path, digest: str) -> None:
-    """Writes a picture whole, in 64 colours, with the digest of the numbers that it was drawn from in it."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
-    noted = PngInfo()
-    noted.add_text(DIGEST, digest)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(64).save(temporary, "PNG", optimize=True, pnginfo=noted)
-    temporary.replace(path)
 
 
 def _grid(axis: Axes, values: Sequence[Sequence[float]], title: str, *, rows: int) -> None:

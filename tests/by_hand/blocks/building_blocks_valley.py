@@ -1,6 +1,7 @@
 """Walks down a narrow valley, (x^2 + 100 y^2) / 2, along the axes or turned by 45 degrees."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxnets.by_hand.blocks import adam, descent
 
 STEEPNESS, BEGINNING = 100.0, (-8.0, 1.0)
 LOW, LONGEST = 0.01, 2000
-"""A walk has arrived once it is this low; it has not where that takes more steps."""
+"""A walk has arrived once it is this low; it has not where it is higher after that many steps."""
 BEST_FIXED_RATE = 2 / (1 + STEEPNESS)  # of plain gradient descent on this valley
 RATES = {
     "SGD": (0.005, 0.01, round(BEST_FIXED_RATE, 4), 0.021),
@@ -36,10 +37,19 @@ def walk(rule: str, rate: float, *, turned: bool) -> tuple[np.ndarray, np.ndarra
         return places, np.einsum("ti,ij,tj->t", places, matrix, places) / 2
 
 
-def arrival(rule: str, rate: float, *, turned: bool) -> int | None:
-    """The step after which the walk is low for the first time; None where it never is."""
+class Arrival(NamedTuple):
+    """After how many steps a walk is low for the first time, and from which on it stays so."""
+
+    first: int
+    stays: int
+
+
+def arrival(rule: str, rate: float, *, turned: bool) -> Arrival | None:
+    """When the walk is low; None where it is not at its end."""
     low = walk(rule, rate, turned=turned)[1] < LOW
-    return int(low.argmax()) if low.any() else None
+    if not low[-1]:
+        return None
+    return Arrival(int(low.argmax()), int(np.append(-1, np.flatnonzero(~low))[-1]) + 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)

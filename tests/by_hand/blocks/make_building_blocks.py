@@ -17,6 +17,7 @@ import building_blocks_numbers as numbers
 import building_blocks_pictures as pictures
 import jax
 
+from jaxnets.app.mlp_proof.picture import save
 from jaxnets.files import write_whole
 
 PAGE = Path(__file__).parents[3] / "docs" / "building_blocks.md"
@@ -56,7 +57,7 @@ def main() -> None:
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(data)}" for name, data in found.items())
     write_whole(FOLDER / "numbers.json", f"{{\n{lines}\n}}\n")
     for name, (_, draw) in pictures.PICTURES.items():
-        pictures.save(draw(found[name]), FOLDER / f"{name}.png", digest(found[name]))
+        save(draw(found[name]), FOLDER / f"{name}.png", digest(found[name]))
 
 
 if __name__ == "__main__":

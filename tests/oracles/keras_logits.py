@@ -1,35 +1,21 @@
-"""keras.applications' ResNet-50 in double precision, in a process of its own: Keras's settings are global.
+"""A network of keras.applications in double precision, in its own process: Keras's settings are global.
 
-As a program: `keras_resnet.py ARRAYS LOGITS` takes an npz of weights, named "layer/weight", with "inputs"
-[B, H, W, 3], and writes logits [B, classes] as npy. Its environment is `ENVIRONMENT`.
+As a program: `keras_logits.py NETWORK ARRAYS LOGITS [FILE]` takes an npz of weights, named "layer/weight",
+with "inputs" [B, H, W, 3], and writes logits [B, classes] as npy, and, where FILE is named, the weights as
+Keras saves them (in its older form as NAMEmodel.h5). NETWORK is Keras's name, "ResNet50". Its environment is
+`ENVIRONMENT`.
 """
 
-import re
 import sys
 
 import numpy as np
 
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
-LEAVES = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 
 
-def keras_name(path: str) -> str:
-    """The "layer/weight" of our array at `path` ("stage1_block2/conv3/kernel")."""
-    module, _, leaf = path.rpartition("/")
-    if module == "classifier":
-        return f"predictions/{leaf}"
-    block = re.fullmatch(r"stage(\d+)_block(\d+)/(\w+)", module)
-    prefix, name = "conv1", module
-    if block is not None:
-        stage, number, name = block.groups()
-        place = "0" if name.startswith("projection") else name[-1]
-        prefix = f"conv{int(stage) + 1}_block{number}_{place}"
-    if "norm" in name:
-        return f"{prefix}_bn/{LEAVES[leaf]}"
-    return f"{prefix}_conv/{leaf}"
-
-
-def logits(arrays: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
+def logits(
+    name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: str | None
+) -> np.ndarray:
     """Of the network with these weights, in inference. Raises ValueError unless the names are its own."""
     import jax
     import keras
@@ -39,7 +25,7 @@ def logits(arrays: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"  # without TensorFlow float32 is computed
     if keras.src.backend.result_type("float64", "float64") != "float64":
         raise ValueError("Keras computes float64 in float32: its table of dtypes has moved")
-    network = keras.applications.ResNet50(
+    network = getattr(keras.applications, name)(
         weights=None,
         classes=arrays["predictions/bias"].size,
         classifier_activation=None,
@@ -50,6 +36,8 @@ def logits(arrays: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
         raise ValueError(f"one side alone has {sorted(set(places) ^ set(arrays))}")
     for name, variable in places.items():
         variable.assign(arrays[name])
+    if file is not None:
+        network.save(file) if file.endswith("model.h5") else network.save_weights(file)
     values = [
         [v.value for v in vs]
         for vs in (network.trainable_variables, network.non_trainable_variables)
@@ -63,6 +51,7 @@ def logits(arrays: dict[str, np.ndarray], inputs: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    given = dict(np.load(sys.argv[1]))
+    network, arrays, answer, *file = sys.argv[1:]
+    given = dict(np.load(arrays))
     images = given.pop("inputs")
-    np.save(sys.argv[2], logits(given, images))
+    np.save(answer, logits(network, given, images, file[0] if file else None))

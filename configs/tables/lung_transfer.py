@@ -1,0 +1,60 @@
+"""Report B's transfer on LC25000: a new head on a frozen body, from ImageNet, from CIFAR-10 and random.
+
+    python scripts/reproduce.py lung_transfer --budget=60
+
+ImageNet's weights are of Inception v3 up to Mixed_7a alone, in the folder DATA/weights/inception_v3_trunk;
+docs/transfer.md says how they are made, and the one command for each network whose weights must be fetched.
+At 139 px one pass over the 15,000 images stays under a quarter of an hour on two cores, and the body
+ends in 3x3 pixels; the head's 100 epochs take seconds.
+"""
+
+from typing import Any
+
+DATA = "lc25000_lung"
+TRUNK = "inception_v3_trunk"
+CIFAR10 = "resnet50-cifar10-32px-s0"
+SPLITS = ("random", "grouped")
+
+
+def get_rows() -> list[dict[str, Any]]:
+    """Inception v3's rows, then the pretraining on CIFAR-10 and what is transferred from it."""
+    return [
+        *(_inception_v3(weights, split) for weights in (TRUNK, "random") for split in SPLITS),
+        {"name": CIFAR10, "config": "configs/resnet_cifar10.py:pretraining", "seed": 0},
+        *(_resnet50(weights, split) for weights in (CIFAR10, "random") for split in SPLITS),
+    ]
+
+
+def _inception_v3(weights: str, split: str) -> dict[str, Any]:
+    imagenet = weights == TRUNK
+    body = "ImageNet weights of 2015, batch norm folded" if imagenet else "random weights"
+    return {
+        "name": f"lung_inception_v3-139px-{'imagenet' if imagenet else 'random-body'}-{split}-s0",
+        "config": "configs/lung_inception_v3.py:transfer",
+        "overrides": {
+            "transfer.weights": weights,
+            "model.cut": "mixed7a",
+            "model.variant": "keras",
+            "data.image_size": 139,
+            "data.split": split,
+            "note": f"body up to Mixed_7a ({body}), frozen, 1,280 channels where report B has 2,048; "
+            "report B's head, batch and epochs; 139 px, the rest of the recipe is ours",
+        },
+        "seed": 0,
+    }
+
+
+def _resnet50(weights: str, split: str) -> dict[str, Any]:
+    trained = weights == CIFAR10
+    body = "our own pretraining on CIFAR-10, not ImageNet" if trained else "random weights"
+    return {
+        "name": f"lung_resnet-64px-{'cifar10' if trained else 'random-body'}-{split}-s0",
+        "config": "configs/lung_resnet.py:transfer",
+        "overrides": {
+            "transfer.weights": f"runs/{CIFAR10}" if trained else weights,
+            "data.image_size": 64,
+            "data.split": split,
+            "note": f"frozen body: {body}; report B's head, batch and epochs; 64 px, the rest is ours",
+        },
+        "seed": 0,
+    }

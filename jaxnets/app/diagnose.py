@@ -1,0 +1,129 @@
+"""In which layer two networks that should be the same begin to differ."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxnets import models, ops
+from jaxnets.app import weights as folders
+from jaxnets.app.screen import Screen
+from jaxnets.errors import CheckFailedError, CheckpointError
+from jaxnets.interop import weight_files
+from jaxnets.interop.torch_names import BY_NETWORK
+from jaxnets.interop.weights import Weights
+
+LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
+INPUTS = "inputs"
+LIMIT = 1e-3
+"""Largest difference in units of the largest value, in single precision through a deep network."""
+BATCH = 2
+
+
+class Difference(NamedTuple):
+    """Of a layer's outputs, in units of the largest value of the second side."""
+
+    layer: str
+    error: float
+
+
+def diagnose(first: Path, second: Path) -> list[Difference]:
+    """Compares the layers of `first`, weights or a run, with those of `second`, in order, and says it.
+
+    `second` is the same or a .safetensors of recorded activations: "inputs" [B, H, W, C] and the layers'
+    outputs, under our paths as [B, H, W, C] or under PyTorch's module names as [B, C, H, W].
+    Raises CheckFailedError, naming the first layer that differs.
+    """
+    screen = Screen()
+    given = folders.read(first)
+    if second.suffix == ".safetensors":
+        recorded, inputs = _recorded(second)
+        ours = outputs(given, inputs)
+        theirs = _under_our_names(recorded, ours, given.model.name)
+    else:
+        other = folders.read(second)
+        shape = (BATCH, *given.input_shape)
+        inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        ours, theirs = outputs(given, inputs), outputs(other, inputs)
+    found = compare(ours, theirs)
+    if not found:
+        raise CheckpointError(f"{second} has no layer of {first}")
+    wrong = next((number for number, each in enumerate(found) if not each.error <= LIMIT), None)
+    begin = 0 if wrong is None else max(wrong - 2, 0)
+    for each in found[begin:][: len(found) if wrong is None else 5]:
+        screen.line("layer", f"{each.layer:<40} {each.error:.2e}")
+    if wrong is not None:
+        raise CheckFailedError(
+            f"layer {wrong + 1} of {len(found)} is the first that differs: {found[wrong].layer}, "
+            f"by {found[wrong].error:.2e} of its largest value"
+        )
+    screen.line("same", f"{len(found)} layers, none by more than {LIMIT:g} of its largest value")
+    return found
+
+
+def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """What every layer with weights gives in inference, by path, in the order of computation."""
+    if given.missing:
+        raise CheckpointError(f"the weights lack {given.missing[0]}: nothing can be compared")
+    network = models.create(given.model)
+    names: list[str] = []
+
+    def forward(variables: Any, x: jax.Array) -> list[jax.Array]:
+        values: list[jax.Array] = []
+
+        def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
+            y = following(*args, **kwargs)
+            if isinstance(context.module, LAYERS) and context.method_name == "__call__":
+                names.append("/".join(context.module.path))
+                values.append(y)
+            return y
+
+        with nn.intercept_methods(record):
+            network.apply(variables, x, train=False)
+        return values
+
+    values = jax.device_get(jax.jit(forward)(given.variables, inputs))
+    return dict(zip(names, values, strict=True))
+
+
+def compare(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> list[Difference]:
+    """The layers that both sides have, in our order; another shape or NaN is an infinite difference."""
+    return [
+        Difference(layer, _error(values, np.asarray(theirs[layer])))
+        for layer, values in ours.items()
+        if layer in theirs
+    ]
+
+
+def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return float("inf")
+    difference = float(np.abs(ours - theirs).max())
+    return difference / (float(np.abs(theirs).max()) or 1.0)
+
+
+def _recorded(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The layers' outputs as they were recorded, and the inputs."""
+    arrays, _ = weight_files.read_safetensors(path)
+    if INPUTS not in arrays:
+        raise CheckpointError(f"{path} has no {INPUTS!r} [B, H, W, C]")
+    inputs = arrays.pop(INPUTS)
+    return arrays, inputs
+
+
+def _under_our_names(
+    recorded: Mapping[str, np.ndarray], layers: Iterable[str], network: str
+) -> dict[str, np.ndarray]:
+    """Those of `layers` that were recorded, under our paths or under PyTorch's names, by path."""
+    found = {}
+    for layer in layers:
+        name = BY_NETWORK[network].module(layer)
+        if layer in recorded:
+            found[layer] = recorded[layer]
+        elif name in recorded:
+            values = recorded[name]
+            found[layer] = values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
+    return found

@@ -1,0 +1,106 @@
+"""What a frozen body gives, computed once for all images and kept beside the decoded ones."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models, ops
+from jaxnets.app import environment
+from jaxnets.app.data import Data, cache_root
+from jaxnets.app.network import Network
+from jaxnets.app.screen import Screen
+from jaxnets.data.cache import CachedSource, FeatureSource
+from jaxnets.data.kept_array import kept_array
+from jaxnets.training.preprocess import make_preprocess
+
+BATCH_SIZE = 32
+"""Of the pass over all images, whatever the recipe's: the bits of the features may depend on it."""
+DEPENDS_ON = ("name", "variant", "cut", "stage_sizes", "width", "dtype", "compute_dtype")
+
+
+def can_keep(config: config_dict.ConfigDict, data: Data) -> bool:
+    """True where an image gives the same features in every epoch, and float32 holds them."""
+    augmented = any(
+        recipes.get_field(config, path) != field.default
+        for path, field in recipes.FIELDS.items()
+        if path.startswith("augment.")
+    )
+    return (
+        config.transfer.frozen
+        and config.transfer.cache_features
+        and not augmented
+        and config.model.dtype == "float32"
+        and isinstance(data.source, CachedSource)
+    )
+
+
+def with_features(
+    config: config_dict.ConfigDict, data: Data, network: Network, screen: Screen
+) -> Data:
+    """The data, read as what the body gives; computed where they are not kept yet.
+
+    Raises MachineError where the disk is full.
+    """
+    compute = jax.jit(_make_body(config, network.model))
+    first = next(_batches(data, 1))
+    shape = jax.eval_shape(compute, network.variables, first).shape[1:]
+    about = {
+        "source": data.source.name,
+        "fingerprint": data.source.fingerprint,
+        "body": network.body_sha256,
+        "model": {name: config.model[name] for name in DEPENDS_ON},
+        "image_size": config.data.image_size,
+        "resize": config.data.resize,
+        "mean": list(config.data.mean),
+        "std": list(config.data.std),
+        "lowering": environment.lowering(config),
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    root = cache_root(config)
+    with screen.phase("features") as phase, screen.counter("features") as progress:
+
+        def fill(features: np.ndarray) -> None:
+            for batch in _batches(data, BATCH_SIZE):
+                rows = batch["index"][batch["weight"] > 0]
+                features[rows] = np.asarray(compute(network.variables, batch))[: len(rows)]
+                progress(int(rows[-1]) + 1, len(features))
+
+        features = kept_array(
+            root / f"{data.source.name}-features-{digest[:16]}",
+            "features",
+            fill,
+            shape=(len(data.source), *shape),
+            dtype=np.float32,
+            about=about,
+        )
+        each = " x ".join(map(str, shape))
+        phase.text = f"{len(features):,} images as {each} numbers, by the frozen body, in {root}"
+    return dataclasses.replace(data, features=FeatureSource(data.source, features))
+
+
+def _batches(data: Data, size: int) -> Any:
+    from jaxnets.data.pipeline import eval_batches  # grain, which other runs may do without
+
+    everything = np.arange(len(data.source))
+    return eval_batches(data.source, everything, batch_size=size, threads=data.threads)
+
+
+def _make_body(config: config_dict.ConfigDict, model: Any) -> Any:
+    """(variables, batch) -> [B, h, w, C], of which h = w = 1 where the head takes the mean first anyway."""
+    preprocess = make_preprocess(config, train=False)
+    averages = models.entry(config.model.name).averages
+
+    def body(variables: dict[str, Any], batch: dict[str, Any]) -> jax.Array:
+        inputs, _ = preprocess(batch, jax.random.key(0))
+        features: Any = model.apply(variables, inputs, train=False, method="features")
+        if averages:
+            features = ops.global_average_pool(features)[:, None, None, :]
+        return features.astype("float32")
+
+    return body

@@ -1,0 +1,321 @@
+"""Find near-duplicates in a folder of images: which are one photograph, which photographs overlap."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxnets.app import workdir
+from jaxnets.app.crew import crew
+from jaxnets.app.screen import Screen
+from jaxnets.data.duplicates import grouping, montage, pieces
+from jaxnets.data.duplicates.features import opencv
+from jaxnets.data.duplicates.listing import list_images
+from jaxnets.data.duplicates.settings import Settings
+from jaxnets.data.duplicates.verification import PAIR
+from jaxnets.data.folder import ImageFiles
+from jaxnets.data.groups import Groups
+from jaxnets.data.images import MAX_PIXELS, read_image
+from jaxnets.errors import ConfigError, DataError
+from jaxnets.files import write_whole
+
+ALGORITHM_VERSION = 1
+"""Raised whenever finished pieces of older versions must not be used."""
+
+MONTAGE_ROWS = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Every image's original and group, int[N], and what they rest on."""
+
+    originals: np.ndarray
+    groups: np.ndarray
+    overlaps: list[grouping.Overlap]
+    pairs: np.ndarray
+    compared: int
+    keypoints: np.ndarray
+
+
+def find_duplicates(
+    arguments: Sequence[str],
+    *,
+    out: str,
+    work: str | None = None,
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    settings: Settings | None = None,
+) -> None:
+    """Writes `out` (file,original,group), beside it what it rests on (.json) and two montages (.jpg).
+
+    A search that was killed goes on from its finished pieces in `work`. Raises ConfigError for a wrong
+    command or where OpenCV is missing, DataError for images that cannot be read, MachineError
+    where `work` is in use or cannot be written.
+    """
+    if len(arguments) != 1:
+        raise ConfigError("name one folder of images: find_duplicates.py DIR")
+    opencv()
+    target, settings = Path(out), settings or Settings()
+    if target.suffix != ".csv":
+        raise ConfigError(f"--out={out}: give a name that ends in .csv")
+    place = Path(work) if work else target.with_suffix(".work")
+    screen = Screen()
+    images, ignored = list_images(Path(arguments[0]), max_pixels=max_pixels)
+    others = f", {ignored} other files left out" if ignored else ""
+    screen.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
+    with workdir.hold(place):
+        with screen.phase("hash") as phase:
+            folder = place / _identity(images, settings)
+            phase.text = f"work files in {folder}"
+        if target.exists() and not folder.exists():
+            raise ConfigError(f"{target} is there already: name another --out, or remove it")
+        folder.mkdir(exist_ok=True)
+        processes = workers or os.cpu_count() or 1
+        with crew(processes, _be_single) as pool:
+            run = Run(screen, pool)
+            found = search(images, folder, settings, run)
+        _write(target, images, found, settings, run)
+
+
+class Run:
+    """Has the pieces of each stage computed, and counts seconds."""
+
+    def __init__(self, screen: Screen, pool: concurrent.futures.Executor):
+        self.screen, self.pool = screen, pool
+        self.seconds: dict[str, float] = {}
+        self.processor_seconds = 0.0
+        self.kept = 0
+
+    def stage(self, name: str, work: Sequence[pieces.Piece]) -> None:
+        """Computes the pieces that are not there; raises DataError for images that cannot be read."""
+        start = time.perf_counter()
+        missing = [piece for piece in work if not piece.path.exists()]
+        self.kept += len(work) - len(missing)
+        total = sum(piece.count for piece in work)
+        done = total - sum(piece.count for piece in missing)
+        unreadable: list[str] = []
+        with self.screen.phase(name) as phase:
+            with self.screen.counter(name) as progress:
+                progress(done, total)
+                futures = [self.pool.submit(piece.run) for piece in missing]
+                for future in concurrent.futures.as_completed(futures):
+                    result = future.result()
+                    done += result.count
+                    self.processor_seconds += result.seconds
+                    unreadable += result.unreadable
+                    progress(done, total)
+            if unreadable:
+                raise DataError(_told(unreadable))
+            kept = len(work) - len(missing)
+            phase.text = f"{total:,}" + (f", {kept} of {len(work)} pieces kept" if kept else "")
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+
+
+def _be_single() -> None:
+    """One thread a worker: the workers are what fills the cores."""
+    import threadpoolctl
+
+    opencv().setNumThreads(1)
+    threadpoolctl.threadpool_limits(1)
+
+
+def _told(unreadable: list[str]) -> str:
+    first = min(unreadable)
+    return f"{first} (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else first
+
+
+def search(images: ImageFiles, folder: Path, settings: Settings, run: Run) -> Found:
+    """Describe, find copies, then overlaps among a few images of each original, then follow these up."""
+    none, nothing = np.zeros((0, 2), np.int32), np.zeros(0, PAIR)
+    paths = [images.root / file for file in images.files]
+    run.stage("describe", pieces.describing(folder, paths, images.max_pixels, settings))
+    records = pieces.FeatureFiles(folder)
+    _, identical = np.unique(records.field("pixels"), axis=0, return_inverse=True)
+
+    def verify(stage: str, pairs: np.ndarray) -> np.ndarray:
+        work = pieces.verifying(folder, stage, pairs, settings)
+        run.stage(stage, work)
+        return pieces.collected(work, nothing)
+
+    near = pieces.neighbouring(folder, images.labels, settings)
+    run.stage("compare", near)
+    tried = np.unique(pieces.collected(near, none), axis=0)
+    pairs = verify("copies", tried)
+    originals = grouping.originals(pairs, identical, settings)
+    few = grouping.hubs(pairs, originals, settings.representatives, settings)
+    alike = pieces.wording(folder, few, settings)
+    run.stage("words", alike)
+    new = grouping.without(pieces.collected(alike, none), tried)
+    pairs, tried = np.concatenate([pairs, verify("overlaps", new)]), np.concatenate([tried, new])
+    originals = grouping.originals(pairs, identical, settings)
+    more = grouping.hubs(pairs, originals, settings.overlap_members, settings)
+    new = grouping.between(more, grouping.touching(pairs, originals))
+    new = grouping.without(new, tried)
+    pairs = np.concatenate([pairs, verify("certain", new)])
+    originals = grouping.originals(pairs, identical, settings)
+    overlaps = grouping.overlaps(pairs, originals, settings)
+    groups = grouping.groups(originals, overlaps)
+    counts = records.field("count")
+    return Found(originals, groups, overlaps, pairs, len(tried) + len(new), counts)
+
+
+def _identity(images: ImageFiles, settings: Settings) -> str:
+    """Names the work by all that its results depend on."""
+    told = [
+        ALGORITHM_VERSION,
+        images.fingerprint,
+        dataclasses.asdict(settings),
+        opencv().__version__,
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _write(target: Path, images: ImageFiles, found: Found, settings: Settings, run: Run) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    told = summary(images, found, settings)
+    told["run"] = {
+        "seconds": run.seconds,
+        "total_seconds": round(sum(run.seconds.values()), 1),
+        "processor_seconds": round(run.processor_seconds + time.thread_time(), 1),
+        "pieces_done_before": run.kept,
+        "versions": {"opencv": opencv().__version__, "numpy": np.__version__},
+        "python": platform.python_version(),
+    }
+    for name, rows in (
+        ("largest", _largest(images, found)),
+        ("doubtful", _doubtful(images, found, settings)),
+    ):
+        path = target.with_name(f"{target.stem}-{name}.jpg")
+        if rows:
+            picture = Image.fromarray(montage.montage(rows, settings))
+            temporary = path.with_name(f".{path.name}.tmp")
+            picture.save(temporary, "JPEG", quality=85)
+            temporary.replace(path)
+    write_whole(target.with_suffix(".json"), json.dumps(told, indent=1) + "\n")
+    labels = zip(found.originals, found.groups, strict=True)
+    members = {
+        file: (str(original), str(group))
+        for file, (original, group) in zip(images.files, labels, strict=True)
+    }
+    Groups(str(target), members).write(target)
+    _say(run.screen, target, told)
+
+
+def summary(images: ImageFiles, found: Found, settings: Settings) -> dict[str, Any]:
+    """Counts, how clear the decisions were, and the settings: what the .json file holds."""
+    strong = found.pairs[found.pairs["inliers"] >= settings.original_inliers]
+    same = grouping.is_same_original(strong, settings)
+    sizes = np.bincount(found.originals)
+    by_class = {
+        name or ".": {
+            "images": int((images.labels == label).sum()),
+            "originals": len(np.unique(found.originals[images.labels == label])),
+            "groups": len(np.unique(found.groups[images.labels == label])),
+        }
+        for label, name in enumerate(images.classes)
+    }
+    label_of = images.labels[np.unique(found.originals, return_index=True)[1]]
+    joined = [overlap for overlap in found.overlaps if overlap.joined]
+    return {
+        "images": len(images),
+        "originals": int(found.originals.max()) + 1,
+        "groups": int(found.groups.max()) + 1,
+        "images_without_a_sibling": int((sizes == 1).sum()),
+        "largest_group": int(np.bincount(found.groups).max()),
+        "classes": by_class,
+        "overlaps": {
+            "joined": len(joined),
+            "joined_across_classes": sum(
+                int(label_of[overlap.first] != label_of[overlap.second]) for overlap in joined
+            ),
+            "left_apart_with_evidence": len(found.overlaps) - len(joined),
+            "doubtful": sum(_is_doubtful(overlap, settings) for overlap in found.overlaps),
+        },
+        "confidence": {
+            "pairs_compared": found.compared,
+            "pairs_verified": len(found.pairs),
+            "largest_centre_distance_within_an_original": _extreme(strong[same], max),
+            "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
+            "images_too_plain_to_compare": int((found.keypoints < settings.original_inliers).sum()),
+        },
+        "settings": dataclasses.asdict(settings),
+    }
+
+
+def _extreme(pairs: np.ndarray, choose: Any) -> float | None:
+    return round(float(choose(pairs["centre"])), 2) if len(pairs) else None
+
+
+def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
+    """Near the line between joined and apart, on either side."""
+    return 1 <= overlap.strong < 2 * settings.overlap_pairs + 1 or (
+        overlap.strong == 0 and len(overlap.pairs) > 1
+    )
+
+
+def _largest(images: ImageFiles, found: Found) -> list[montage.Row]:
+    """The overlaps that made the largest groups."""
+    sizes = np.bincount(found.groups)
+    group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
+    joined = [overlap for overlap in found.overlaps if overlap.joined]
+    joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
+    return [_row(images, overlap) for overlap in joined[:MONTAGE_ROWS]]
+
+
+def _doubtful(images: ImageFiles, found: Found, settings: Settings) -> list[montage.Row]:
+    """The overlaps that are nearest to the line, thinnest evidence last."""
+    near = [overlap for overlap in found.overlaps if _is_doubtful(overlap, settings)]
+    near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
+    return [_row(images, overlap) for overlap in near[:MONTAGE_ROWS]]
+
+
+def _row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
+    pair = overlap.pairs[0]
+    first, second = (images.files[pair[end]] for end in ("first", "second"))
+    verdict = "joined" if overlap.joined else "left apart"
+    return montage.Row(
+        read_image(images.root / first, max_pixels=images.max_pixels),
+        read_image(images.root / second, max_pixels=images.max_pixels),
+        pair["matrix"],
+        f"{first} | {second} | {verdict}: {overlap.strong} strong pairs, "
+        f"{overlap.inliers} inliers, {100 * overlap.share:.0f} % of the area in common",
+    )
+
+
+def _say(screen: Screen, target: Path, told: dict[str, Any]) -> None:
+    sure, overlaps = told["confidence"], told["overlaps"]
+    screen.line(
+        "found",
+        f"{told['originals']:,} originals in {told['groups']:,} groups; "
+        f"{told['images_without_a_sibling']:,} images have no likes",
+    )
+    for name, counts in told["classes"].items():
+        screen.line(
+            "",
+            f"{name}: {counts['images']:,} images, {counts['originals']:,} originals, "
+            f"{counts['groups']:,} groups",
+        )
+    screen.line(
+        "sure",
+        "copies of one original have their centres at most "
+        f"{sure['largest_centre_distance_within_an_original']} px apart, the nearest other "
+        f"overlap {sure['smallest_centre_distance_between_originals']} px",
+    )
+    screen.line(
+        "overlaps",
+        f"{overlaps['joined']} joined ({overlaps['joined_across_classes']} across classes), "
+        f"{overlaps['left_apart_with_evidence']} with thin evidence left apart; "
+        f"{overlaps['doubtful']} are doubtful",
+    )
+    if sure["images_too_plain_to_compare"]:
+        screen.line("", f"{sure['images_too_plain_to_compare']} images are too plain to compare")
+    screen.line("saved", f"{target}, with {target.stem}.json and montages beside it")

@@ -1,0 +1,210 @@
+"""Classify files and folders of images: a line each, tables, and pictures of what the network looks at."""
+
+import csv
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from jaxnets.app.predict import BATCH_SIZE, Predictor, Regressor, load
+from jaxnets.app.screen import Screen
+from jaxnets.data.folder import is_image_name, natural_order
+from jaxnets.errors import ConfigError, DataError
+from jaxnets.evaluation.gradcam import overlay
+from jaxnets.files import write_whole
+
+GRADCAM = "gradcam"
+"""The folder of a run directory where overlays go, unless another is named."""
+VIEW = (224, 512)
+"""An overlay's least and largest side in pixels; between them, it is the image's shorter side."""
+MARK = "jaxnets-gradcam-of"
+"""The PNG text that names an overlay's image: what has none is not ours, and is never overwritten."""
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """An image file, and where its overlay goes below the folder of overlays."""
+
+    path: str
+    name: str
+
+
+def predict_files(
+    directory: str,
+    paths: Sequence[str],
+    *,
+    csv_path: str | None = None,
+    json_path: str | None = None,
+    gradcam_folder: Path | None = None,
+) -> None:
+    """Predicts files and folders of images: a line each, and CSV, JSON or Grad-CAM overlays where asked for.
+
+    Overlays are PNG files below `gradcam_folder`. Files that cannot be read are named on standard error
+    and the others answered; raises DataError at the end where there were any, ConfigError where there is
+    nothing to predict or the network takes no images.
+    """
+    if not paths:
+        raise ConfigError("name images or folders to predict, after --workdir=RUN")
+    predictor = load(directory)
+    if isinstance(predictor, Regressor):
+        raise ConfigError(
+            f"the network of {directory} takes vectors, not images: in Python, "
+            f"jaxnets.load({directory!r}).predict(array)"
+        )
+    files = [file for path in paths for file in _images_of(path)]
+    screen = Screen(quiet="-" in (csv_path, json_path))
+    rows: list[dict[str, Any]] = []
+    with screen.counter("predict") as progress:
+        for row in _rows(predictor, files, gradcam_folder, progress):
+            rows.append(row)
+            _tell(row, screen)
+    if csv_path:
+        _write(csv_path, _as_csv(rows, predictor.classes, with_gradcam=gradcam_folder is not None))
+    if json_path:
+        _write(json_path, json.dumps(rows, indent=1) + "\n")
+    if gradcam_folder is not None:
+        screen.line("gradcam", f"overlays are in {gradcam_folder}")
+    bad = [row for row in rows if row["error"] is not None]
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(rows)} files could not be read; the others are answered"
+        )
+
+
+def _tell(row: dict[str, Any], screen: Screen) -> None:
+    if row["error"] is None:
+        screen.say(f"{row['file']}  {row['class']}  {100 * row['confidence']:6.2f} %")
+    else:
+        print(f"{row['file']}  not read  {row['error']}", file=sys.stderr)
+
+
+def _rows(
+    predictor: Predictor,
+    files: Sequence[File],
+    gradcam_folder: Path | None,
+    progress: Callable[[int, int | None], None],
+) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(files), BATCH_SIZE):
+        inputs: list[np.ndarray] = []
+        views: list[np.ndarray] = []
+        batch = files[start : start + BATCH_SIZE]
+        rows: list[dict[str, Any]] = []
+        for file in batch:
+            row: dict[str, Any] = {
+                "file": file.path,
+                "class": None,
+                "confidence": None,
+                "error": None,
+            }
+            try:
+                pixels = predictor.preprocess.pixels(file.path)
+                inputs.append(predictor.preprocess.fit(pixels))
+                if gradcam_folder is not None:
+                    views.append(_view(predictor, pixels))
+            except DataError as error:
+                row["error"] = str(error)
+            rows.append(row)
+        answers = iter(predictor.predict(inputs))
+        for row in rows:
+            if row["error"] is None:
+                answer = next(answers)
+                row["class"], row["confidence"] = answer.label, answer.confidence
+                row["probabilities"] = answer.probabilities
+        if gradcam_folder is not None:
+            answered = [
+                (file, row) for file, row in zip(batch, rows, strict=True) if row["error"] is None
+            ]
+            _add_overlays(predictor, gradcam_folder, answered, inputs, views)
+        yield from rows
+        progress(start + len(rows), len(files))
+
+
+def _add_overlays(
+    predictor: Predictor,
+    folder: Path,
+    answered: Sequence[tuple[File, dict[str, Any]]],
+    inputs: Sequence[np.ndarray],
+    views: Sequence[np.ndarray],
+) -> None:
+    if not answered:
+        return
+    labels = np.array([predictor.classes.index(row["class"]) for _, row in answered])
+    maps = predictor.gradcam(np.stack(inputs), labels)
+    for (file, row), view, heat in zip(answered, views, maps, strict=True):
+        source = str(Path(file.path).resolve()).encode("utf-8", "backslashreplace").decode()
+        path = _free_path(folder / file.name, source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _as_png(overlay(view, heat), source))
+        row["gradcam"] = str(path)
+
+
+def _view(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
+    """What the network sees of an image, at a size for people."""
+    least, largest = VIEW
+    return predictor.preprocess.view(pixels, min(max(least, min(pixels.shape[:2])), largest))
+
+
+def _free_path(wanted: Path, source: str) -> Path:
+    """`NAME.gradcam.png`, or with a number where that is another file than this image's own overlay."""
+    number = 1
+    while True:
+        counted = wanted.name if number == 1 else f"{wanted.name}-{number}"
+        path = wanted.with_name(f"{counted}.gradcam.png")
+        if not path.exists() or _source_of(path) == source:
+            return path
+        number += 1
+
+
+def _source_of(path: Path) -> str | None:
+    """The image that an overlay was made of; None for a file that is no overlay of ours."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get(MARK)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+        return None
+
+
+def _as_png(pixels: np.ndarray, source: str) -> bytes:
+    note = PngImagePlugin.PngInfo()
+    note.add_itxt(MARK, source)
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG", pnginfo=note)
+    return data.getvalue()
+
+
+def _images_of(path: str) -> list[File]:
+    if not Path(path).is_dir():
+        return [File(path, Path(path).name)]
+    found = [str(file) for file in Path(path).rglob("*") if is_image_name(file.name)]
+    if not found:
+        raise DataError(f"{path} holds no image: JPEG, PNG, TIFF and WebP are read")
+    return [
+        File(name, str(Path(name).relative_to(path))) for name in sorted(found, key=natural_order)
+    ]
+
+
+def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_gradcam: bool) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ["file", "class", "confidence", "error", *(["gradcam"] if with_gradcam else [])]
+    writer.writerow([*columns, *classes])
+    for row in rows:
+        shares = row.get("probabilities", {})
+        writer.writerow(
+            [row.get(name) for name in [*columns]] + [shares.get(name) for name in classes]
+        )
+    return text.getvalue()
+
+
+def _write(path: str, text: str) -> None:
+    if path == "-":
+        print(text, end="")
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(Path(path), text)

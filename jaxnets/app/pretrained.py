@@ -1,0 +1,160 @@
+"""A body that was trained before: where it is, what it expects, and how it gets into a new network."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets.app import workdir
+from jaxnets.app.restore import restore_state
+from jaxnets.app.screen import Screen
+from jaxnets.errors import CheckpointError
+from jaxnets.interop.weights import is_weights_folder, read_weights
+from jaxnets.training.parts import NetworkParts
+
+RANDOM, WEIGHTS = "random", "weights"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """The variables of a network that was trained before, `model` of its recipe, and what it expects.
+
+    `mean` and `std` are of data.mean and data.std; None where they are not known.
+    """
+
+    where: Path
+    variables: Mapping[str, Any]
+    model: config_dict.ConfigDict
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+def open_pretrained(config: config_dict.ConfigDict, screen: Screen) -> Pretrained | None:
+    """The weights that a recipe begins with, or None; what follows from them is set in the recipe.
+
+    That is the form of the network and the preprocessing. Raises CheckpointError where there are none, and
+    where they are of another network.
+    """
+    name = config.transfer.weights
+    if name in (None, RANDOM):
+        return None
+    found = _read(_find(name, recipes.data_root(config)))
+    _settle(config, found, screen)
+    return found
+
+
+def _find(name: str, root: Path) -> Path:
+    places = [Path(name), root / WEIGHTS / name]
+    for place in places:
+        if is_weights_folder(place) or (place / workdir.CONFIG).is_file():
+            return place
+    raise CheckpointError(
+        f"--config.transfer.weights={name}: neither {places[0]} nor {places[1]} is a weights folder or "
+        "a run directory; scripts/import_weights.py makes the one, scripts/train.py the other"
+    )
+
+
+def _read(folder: Path) -> Pretrained:
+    if is_weights_folder(folder):
+        weights = read_weights(folder)
+        expected = weights.preprocessing
+        return Pretrained(
+            folder,
+            weights.variables,
+            weights.model,
+            mean=expected and expected.mean,
+            std=expected and expected.std,
+        )
+    config = workdir.read_config(folder)
+    shape = tuple(workdir.read_manifest(folder)["input_shape"])
+    state, _, _ = restore_state(folder, config, shape)
+    return Pretrained(
+        folder,
+        state.variables(ema=config.eval.ema),
+        config.model,
+        mean=tuple(config.data.mean),
+        std=tuple(config.data.std),
+    )
+
+
+def _settle(config: config_dict.ConfigDict, found: Pretrained, screen: Screen) -> None:
+    """Sets what follows from the weights, and says what differs from the recipe."""
+    if found.model.name != config.model.name:
+        raise CheckpointError(
+            f"{found.where} has weights of {found.model.name}, and --config.model.name is "
+            f"{config.model.name}: give others, or change the network"
+        )
+    if config.model.variant is None:
+        config.model.variant = found.model.variant
+    if config.model.variant != found.model.variant:
+        raise CheckpointError(
+            f"{found.where} has weights of the variant {found.model.variant!r}, and "
+            f"--config.model.variant is {config.model.variant!r}: leave it out"
+        )
+    if found.mean is None or found.std is None:
+        screen.line("note", f"{found.where} does not say what pixels it expects: the recipe's stay")
+        return
+    if (found.mean, found.std) != (tuple(config.data.mean), tuple(config.data.std)):
+        config.data.mean, config.data.std = found.mean, found.std
+        told = f"pixels in [0, 1] minus {_told(found.mean)}, over {_told(found.std)}"
+        screen.line("note", f"{found.where} expects {told}: that stands in the recipe's place")
+
+
+def _told(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def with_body(
+    variables: Mapping[str, Any], found: Pretrained, parts: NetworkParts
+) -> dict[str, Any]:
+    """A new network's variables, the modules of its body replaced by those that were trained before.
+
+    Raises CheckpointError where they lack an array of the body, or have it in another shape.
+    """
+    return {
+        collection: {**parts.split(tree)[0], **_body(collection, tree, found, parts)}
+        for collection, tree in variables.items()
+    }
+
+
+def _body(
+    collection: str, tree: Mapping[str, Any], found: Pretrained, parts: NetworkParts
+) -> dict[str, Any]:
+    there = _flat(found.variables.get(collection, {}))
+    body = _flat(parts.split(tree)[1])
+    absent = sorted(set(body) - set(there))
+    if absent:
+        raise CheckpointError(
+            f"{found.where} lacks {collection}/{absent[0]} and {len(absent) - 1} more arrays of the body: "
+            "take other weights, or end the body before them with --config.model.cut"
+        )
+    for path, leaf in body.items():
+        if np.shape(there[path]) != leaf.shape:
+            raise CheckpointError(
+                f"{found.where} is of another network: {collection}/{path} is "
+                f"{list(np.shape(there[path]))} there and {list(leaf.shape)} here"
+            )
+    taken = {path: jnp.asarray(there[path], leaf.dtype) for path, leaf in body.items()}
+    return traverse_util.unflatten_dict(taken, sep="/")
+
+
+def body_sha256(variables: Mapping[str, Any], parts: NetworkParts) -> str:
+    """The sha256 of the names, types and bytes of every array of the body."""
+    digest = hashlib.sha256()
+    for collection in sorted(variables):
+        for path, leaf in sorted(_flat(parts.split(variables[collection])[1]).items()):
+            array = np.asarray(leaf)
+            digest.update(f"{collection}/{path} {array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return traverse_util.flatten_dict(dict(tree), sep="/")

@@ -1,0 +1,45 @@
+"""The weights of a folder, be it a weights folder or a run directory."""
+
+import os
+from pathlib import Path
+
+from jaxnets.app import workdir
+from jaxnets.app.restore import restore_state
+from jaxnets.errors import CheckpointError
+from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
+
+
+def read(folder: str | os.PathLike[str]) -> Weights:
+    """What a weights folder holds, or the tested checkpoint of a run directory as the same.
+
+    A run's `source` has the step under "step", and what is damaged, if anything, under "damaged".
+    Raises CheckpointError where it is neither or is damaged.
+    """
+    directory = Path(folder)
+    if is_weights_folder(directory):
+        return read_weights(directory)
+    if not (directory / workdir.CONFIG).is_file():
+        raise CheckpointError(
+            f"{directory} is neither a weights folder nor a run directory: "
+            "scripts/import_weights.py makes the one, scripts/train.py the other"
+        )
+    config = workdir.read_config(directory)
+    manifest = workdir.read_manifest(directory)
+    shape = tuple(manifest["input_shape"])
+    state, step, damaged = restore_state(directory, config, shape)
+    of_images = len(shape) == 3
+    return Weights(
+        variables=state.variables(ema=config.eval.ema),
+        model=config.model,
+        input_shape=shape,
+        classes=tuple(manifest["classes"]) or None,
+        preprocessing=Preprocessing(
+            config.data.image_size,
+            tuple(config.data.mean),
+            tuple(config.data.std),
+            config.data.resize,
+        )
+        if of_images
+        else None,
+        source={"run": directory.name, "step": step, "damaged": damaged},
+    )

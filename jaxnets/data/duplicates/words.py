@@ -1,0 +1,85 @@
+"""Which originals may overlap: local features as words, images as texts (Sivic and Zisserman, ICCV 2003).
+
+The spectrum sees an image about its centre, so it is blind to photographs that share a part only.
+"""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from jaxnets.data.duplicates.features import mirrored, root_sift
+from jaxnets.data.duplicates.settings import Settings
+
+_BLOCK = 20_000
+_TERMINATION = 20  # rounds of k-means at most
+
+
+def likeliest(records: np.ndarray, owners: np.ndarray, settings: Settings) -> np.ndarray:
+    """Pairs int[P, 2] of places in `records`, each with the nearest by words of other owners.
+
+    `records` are features [M], `owners` the originals int[M] that they are images of. An image is
+    compared as it is and mirrored. The same input gives the same pairs.
+    """
+    count = min(settings.overlap_neighbours, len(records) - 1)
+    used = np.arange(settings.keypoints) < records["count"][:, None]
+    descriptors, places = records["descriptors"][used], np.nonzero(used)[0]
+    if count < 1 or len(descriptors) < settings.words:
+        return np.stack(np.triu_indices(len(records), 1), 1)[: len(records) * count]
+    vocabulary = _vocabulary(descriptors, settings)
+    plain, mirror = (
+        _texts(_words(descriptors, vocabulary, turned), places, len(records), settings.words)
+        for turned in (False, True)
+    )
+    rarity = np.log(
+        len(records) / np.maximum(np.bincount(plain.indices, minlength=settings.words), 1)
+    )
+    plain, mirror = (_weighted(texts, rarity) for texts in (plain, mirror))
+    likeness = np.maximum((plain @ plain.T).toarray(), (plain @ mirror.T).toarray())
+    likeness[owners[:, None] == owners] = -1
+    nearest = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+    pairs = np.stack([np.repeat(np.arange(len(records)), count), nearest.ravel()], 1)
+    return pairs[owners[pairs[:, 0]] != owners[pairs[:, 1]]]
+
+
+def _vocabulary(descriptors: np.ndarray, settings: Settings) -> np.ndarray:
+    """float32[words, 128]: centres of k-means."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    generator = np.random.default_rng(0)
+    most = 40 * settings.words
+    if len(descriptors) > most:
+        descriptors = descriptors[np.sort(generator.choice(len(descriptors), most, replace=False))]
+    means = MiniBatchKMeans(
+        settings.words,
+        init="random",
+        n_init=1,
+        batch_size=8 * settings.words,
+        max_iter=_TERMINATION,
+        random_state=0,
+    )
+    return means.fit(root_sift(descriptors)).cluster_centers_.astype(np.float32)
+
+
+def _words(descriptors: np.ndarray, vocabulary: np.ndarray, turned: bool) -> np.ndarray:
+    """int[D]: the nearest centre of each descriptor uint8[D, 128], or of its mirror image."""
+    half = (vocabulary**2).sum(1) / 2
+    found = []
+    for start in range(0, len(descriptors), _BLOCK):
+        block = root_sift(descriptors[start : start + _BLOCK])
+        found.append(((mirrored(block) if turned else block) @ vocabulary.T - half).argmax(1))
+    return np.concatenate(found)
+
+
+def _texts(words: np.ndarray, places: np.ndarray, images: int, size: int) -> csr_array:
+    """float32[images, size]: how often each image has each word."""
+    ones = np.ones(len(words), np.float32)
+    return csr_array((ones, (places, words)), shape=(images, size))
+
+
+def _weighted(texts: csr_array, rarity: np.ndarray) -> csr_array:
+    """Rows of length 1; rare words weigh more, and repetition weighs little."""
+    weighted = csr_array(
+        (np.sqrt(texts.data) * rarity[texts.indices], texts.indices, texts.indptr), texts.shape
+    )
+    lengths = np.sqrt(weighted.multiply(weighted).sum(1))
+    weighted.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(weighted.indptr))
+    return weighted

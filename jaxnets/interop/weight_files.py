@@ -1,0 +1,136 @@
+"""Files of weights as arrays by name. Nothing in a file is run, and no file leads to another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxnets.errors import CheckpointError
+
+BY_RANK = {
+    (4, 1): ("kernel", "bias"),
+    (2, 1): ("kernel", "bias"),
+    (4,): ("kernel",),
+    (2,): ("kernel",),
+    (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
+    (1, 1, 1): ("beta", "moving_mean", "moving_variance"),
+}
+"""What Keras 3 numbers 0, 1, ...: a layer's weights, by how many axes they have."""
+LAYERS, VARIABLES = "layers", "vars"
+NO_LAYERS = ("optimizer", "optimizer_weights", "top_level_model_weights")
+DEEPEST = 16
+"""Groups within groups; no file of Keras's has as many, a ring of groups has more."""
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays by name and the file's own remarks; raises CheckpointError where it is damaged."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            remarks = file.metadata() or {}
+        return safetensors.numpy.load_file(path), remarks
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is no whole safetensors file: {_line(error)}") from error
+
+
+def read_keras(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a Keras file, `.weights.h5` or `.h5`, as "layer/weight", numbered layers from 0.
+
+    Raises CheckpointError where it is damaged, where it has links, external or virtual data, and where it
+    does not say which layer is which.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            root = file.get("model_weights", file)
+            named = _keras_3(root, path) if LAYERS in root else _legacy(root, path)
+    except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is no whole HDF5 file: {_line(error)}") from error
+    if not named:
+        raise CheckpointError(f"{path} holds no weights of Keras layers")
+    return _numbered_from_0(named)
+
+
+def _keras_3(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+    """layers/CLASS_N/vars/0, 1, ...; the layer's own name is an attribute of vars."""
+    layers: dict[str, dict[int, np.ndarray]] = {}
+    for place, dataset in _datasets(root[LAYERS], path):
+        *groups, last = place.split("/")
+        if not groups or groups[-1] != VARIABLES or not last.isdecimal():
+            continue
+        name = dataset.parent.attrs.get("name")
+        if name is None:
+            raise CheckpointError(
+                f"{path} does not name its layers: save it with Keras 3.8 or later, or as model.h5"
+            )
+        layers.setdefault(str(name), {})[int(last)] = dataset[()]
+    named = {}
+    for layer, weights in layers.items():
+        arrays = [weights[number] for number in sorted(weights)]
+        names = BY_RANK.get(tuple(array.ndim for array in arrays))
+        if names is None:
+            raise CheckpointError(f"{path}: {layer} is no convolution, dense layer or batch norm")
+        named |= {f"{layer}/{name}": array for name, array in zip(names, arrays, strict=True)}
+    return named
+
+
+def _legacy(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+    """LAYER/LAYER/kernel, or LAYER/LAYER/kernel:0, as Keras 1 and 2 and `model.save("x.h5")` write."""
+    named = {}
+    for place, dataset in _datasets(root, path):
+        layer, _, rest = place.partition("/")
+        if layer in NO_LAYERS or not rest:
+            continue
+        weight = rest.rpartition("/")[2].partition(":")[0]
+        named[f"{layer}/{weight}"] = dataset[()]
+    return named
+
+
+def _datasets(group: h5py.Group, path: Path, place: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
+    """The data sets below a group, none of them reached by a link."""
+    for name in group:
+        where = f"{place}{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise CheckpointError(f"{path} has a link at {where}: only data sets are read")
+        found: Any = group[name]
+        if isinstance(found, h5py.Group):
+            if where.count("/") >= DEEPEST:
+                raise CheckpointError(f"{path} is no file of Keras's: {where} goes too deep")
+            yield from _datasets(found, path, f"{where}/")
+        elif found.external or found.is_virtual:
+            raise CheckpointError(f"{path}: the data of {where} are in another file")
+        elif found.dtype.kind == "f":
+            yield where, found
+
+
+def _numbered_from_0(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Keras goes on counting from one network to the next: conv2d_94 may be a network's first."""
+    numbers: dict[str, set[int]] = {}
+    for name in named:
+        kind, number = _kind_and_number(name.partition("/")[0])
+        if number is not None:
+            numbers.setdefault(kind, set()).add(number)
+    order = {kind: sorted(found) for kind, found in numbers.items()}
+    renamed = {}
+    for name, array in named.items():
+        layer, _, weight = name.partition("/")
+        kind, number = _kind_and_number(layer)
+        if number is not None:
+            place = order[kind].index(number)
+            layer = f"{kind}_{place}" if place else kind
+        renamed[f"{layer}/{weight}"] = array
+    return renamed
+
+
+def _kind_and_number(layer: str) -> tuple[str, int | None]:
+    for kind in ("conv2d", "batch_normalization"):
+        rest = layer.removeprefix(kind)
+        if rest != layer and (not rest or rest[1:].isdecimal()):
+            return kind, int(rest[1:] or 0)
+    return layer, None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

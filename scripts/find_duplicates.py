@@ -1,0 +1,28 @@
+"""Finds near-duplicate images: python scripts/find_duplicates.py DIR [--out=groups.csv] [--workdir=DIR]."""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from jaxnets.app import command, find_duplicates
+from jaxnets.data.images import MAX_PIXELS
+
+OUT = flags.DEFINE_string("out", "groups.csv", "The table to write: file,original,group.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Work files; None puts them beside the table.")
+WORKERS = flags.DEFINE_integer("workers", None, "Processes; None takes as many as cores.", 1)
+PIXELS = flags.DEFINE_integer("max_pixels", MAX_PIXELS, "The most pixels an image may have.", 1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The folder of images is the one argument."""
+    find_duplicates.find_duplicates(
+        arguments,
+        out=OUT.value,
+        work=WORKDIR.value,
+        workers=WORKERS.value,
+        max_pixels=PIXELS.value,
+    )
+
+
+if __name__ == "__main__":
+    command.execute(main, with_kernels=False)

@@ -1,0 +1,46 @@
+"""Takes another library's weights: python scripts/import_weights.py SOURCE DEST; A B --diagnose compares."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxnets.app import command, diagnose, import_weights
+from jaxnets.bench.torch_file import read_pth
+from jaxnets.errors import ConfigError
+
+MODEL = flags.DEFINE_string("model", None, "The network; without, the file's names tell.")
+LAYOUT = flags.DEFINE_string("layout", None, "Whose names: torch, keras or inception_2015.")
+CLASSES = flags.DEFINE_string("classes", None, "File of class names: one a line, or a JSON list.")
+NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Where the file has no classifier.")
+IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels a side; without, the network's own.")
+PREPROCESSING = flags.DEFINE_string(
+    "preprocessing", None, "imagenet, half ([-1, 1]), caffe, inception_2015 or unknown."
+)
+PARTIAL = flags.DEFINE_bool("partial", False, "Import although arrays are missing or left over.")
+DIAGNOSE = flags.DEFINE_bool(
+    "diagnose", False, "Say in which layer A differs from B: weights folders, runs, or activations."
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """SOURCE is a .safetensors, .h5 or .pth file or hub:OWNER/NAME; DEST becomes a weights folder."""
+    if len(arguments) != 2:
+        raise ConfigError("name two things: SOURCE DEST, or A B --diagnose")
+    if DIAGNOSE.value:
+        diagnose.diagnose(Path(arguments[0]), Path(arguments[1]))
+        return
+    options = import_weights.Options(
+        model=MODEL.value,
+        layout=LAYOUT.value,
+        num_classes=NUM_CLASSES.value,
+        image_size=IMAGE_SIZE.value,
+        preprocessing=PREPROCESSING.value,
+        classes=CLASSES.value,
+        partial=PARTIAL.value,
+    )
+    import_weights.import_weights(arguments[0], Path(arguments[1]), options, read_pth)
+
+
+if __name__ == "__main__":
+    command.execute(main)

@@ -1,0 +1,86 @@
+"""The first layer that differs is named, whatever the network is compared with."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxnets import config as recipes
+from jaxnets.app.diagnose import diagnose, outputs
+from jaxnets.bench.oracles import load
+from jaxnets.errors import CheckFailedError, CheckpointError
+from jaxnets.interop.convert import to_layout
+from jaxnets.interop.weights import (
+    Weights,
+    flatten,
+    structure,
+    unflatten,
+    write_weights,
+)
+
+SHAPE = (28, 28, 1)
+ORDER = ["conv1", "conv2", "dense1", "dense2", "classifier"]
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
+    model = recipes.recipe().model
+    model.name, model.num_classes = "lenet5", 10
+    generator = np.random.default_rng(0)
+    arrays = {
+        path: generator.standard_normal(leaf.shape).astype(np.float32)
+        for path, leaf in structure(model, SHAPE).items()
+    }
+    weights = Weights(unflatten(arrays), model, SHAPE)
+    folder = tmp_path_factory.mktemp("weights") / "lenet"
+    write_weights(folder, weights)
+    return folder, weights
+
+
+def test_a_network_is_the_same_as_itself(lenet) -> None:
+    found = diagnose(lenet[0], lenet[0])
+    assert [each.layer for each in found] == ORDER
+    assert max(each.error for each in found) == 0
+
+
+@pytest.mark.parametrize("layer", ["conv2", "dense2"])
+def test_the_first_layer_that_differs_is_named(layer: str, lenet, tmp_path: Path) -> None:
+    flat = dict(flatten(lenet[1].variables))
+    path = f"params/{layer}/kernel"
+    flat[path] = flat[path][..., ::-1]
+    write_weights(tmp_path, dataclasses.replace(lenet[1], variables=unflatten(flat)))
+    with pytest.raises(CheckFailedError, match=f"the first that differs: {layer},"):
+        diagnose(lenet[0], tmp_path)
+
+
+def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
+    inputs = np.random.default_rng(1).normal(size=(3, *SHAPE)).astype(np.float32)
+    recorded = outputs(lenet[1], inputs)
+    theirs = {
+        "conv1": np.ascontiguousarray(recorded["conv1"]),  # under our path, in our layout
+        "fc2": recorded["dense2"].copy(),  # under PyTorch's name
+    }
+    path = tmp_path / "activations.safetensors"
+    safetensors.numpy.save_file({**theirs, "inputs": inputs}, path)
+    assert [each.layer for each in diagnose(lenet[0], path)] == ["conv1", "dense2"]
+    theirs["fc2"][0, 0] += 1 + np.abs(theirs["fc2"]).max()
+    safetensors.numpy.save_file({**theirs, "inputs": inputs}, path)
+    with pytest.raises(CheckFailedError, match="dense2"):
+        diagnose(lenet[0], path)
+    safetensors.numpy.save_file(theirs, path)
+    with pytest.raises(CheckpointError, match="has no 'inputs'"):
+        diagnose(lenet[0], path)
+
+
+@pytest.mark.oracle
+def test_a_pytorch_network_recorded_by_hooks(lenet, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = load("lenet5").LeNet5(10)
+    load("networks").load_arrays(theirs, to_layout("torch", lenet[1]))
+    images = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 1, 28, 28)).astype("f4"))
+    path = tmp_path / "activations.safetensors"
+    recorded = load("activations").record(theirs, images)
+    safetensors.numpy.save_file(recorded, path)
+    assert [each.layer for each in diagnose(lenet[0], path)] == ORDER

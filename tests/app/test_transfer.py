@@ -1,0 +1,200 @@
+"""A body that was trained before: taken whole, frozen to the bit, its features computed once."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnets
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.app import workdir
+from jaxnets.app.restore import restore_state
+from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
+from jaxnets.interop.weights import Preprocessing, Weights, write_weights
+from jaxnets.training.hooks import Hook
+
+PLAIN = {
+    "augment.flip_horizontal": False,
+    "augment.flip_vertical": False,
+    "augment.right_angles": False,
+    "data.num_examples": 60,
+    "log.tensorboard": False,
+}
+FROZEN = {"transfer.weights": "random", "transfer.frozen": True}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Overrides of configs/lung_resnet.py:smoke, a narrow ResNet, without augmentation."""
+    return {**PLAIN, "data.root": str(tmp_path_factory.mktemp("data"))}
+
+
+@pytest.fixture(scope="module")
+def kept(
+    smoke_config: str, plain: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of a head on a frozen random body, whose features were computed once."""
+    directory = tmp_path_factory.mktemp("runs") / "kept"
+    jaxnets.train(smoke_config, {**plain, **FROZEN}, workdir=directory)
+    return directory
+
+
+def _variables(directory: Path) -> dict[str, Any]:
+    config = workdir.read_config(directory)
+    shape = tuple(workdir.read_manifest(directory)["input_shape"])
+    return restore_state(directory, config, shape)[0].variables()
+
+
+def _arrays(directory: Path) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(_variables(directory))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _lines(directory: Path) -> list[Any]:
+    text = (directory / "metrics.jsonl").read_text()
+    return [json.loads(line)["values"] for line in text.splitlines()]
+
+
+def test_a_frozen_body_keeps_its_bits_and_has_no_state(kept: Path) -> None:
+    config = workdir.read_config(kept)
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    drawn = models.initialize(models.create(config.model), key, (1, 32, 32, 3))["params"]
+    trained = _variables(kept)["params"]
+    assert set(trained) - {"classifier"}
+    for name, module in trained.items():
+        same = jax.tree.map(np.array_equal, module, drawn[name])
+        assert all(jax.tree.leaves(same)) is (name != "classifier"), name
+    shapes = json.loads(next(kept.glob("checkpoints/*/shapes.json")).read_text())
+    rule = [path for path in shapes if path.startswith("opt_state")]
+    assert any("classifier/kernel" in path for path in rule)
+    assert not [path for path in rule if "conv" in path or "norm" in path]
+    result = json.loads((kept / "result.json").read_text())
+    assert result["trained_parameters"] == 256 * 3 + 3
+
+
+def test_the_statistics_are_as_in_evaluation(
+    kept: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    jaxnets.train(smoke_config, {**plain, **FROZEN, "train.epochs": 1}, workdir=tmp_path / "short")
+    longer, shorter = _variables(kept)["batch_stats"], _variables(tmp_path / "short")["batch_stats"]
+    assert jax.tree.leaves(longer)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, longer, shorter)))
+
+
+def test_without_kept_features_the_head_is_the_same(
+    kept: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    overrides = {**plain, **FROZEN, "transfer.cache_features": False}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "again")
+    ours, theirs = _arrays(kept), _arrays(tmp_path / "again")
+    assert ours.keys() == theirs.keys()
+    for path, array in ours.items():
+        np.testing.assert_allclose(array, theirs[path], rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    shares = [answer.probabilities for answer in jaxnets.load(kept).predict(list(pixels))]
+    assert len(shares) == 2
+
+
+class _SignalAt(Hook):
+    name = "signal_at"
+
+    def __init__(self, step: int):
+        self._step = step
+
+    def step(self, run: Any, metrics: Any) -> None:
+        del metrics
+        if run.step == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+FINETUNE = {"transfer.head_first_epochs": 1, "transfer.body_share": 0.1}
+
+
+@pytest.fixture(scope="module")
+def from_trained(trained: Path, smoke_overrides: dict[str, Any]) -> dict[str, Any]:
+    """Overrides that take the body of the small LeNet run."""
+    return {**smoke_overrides, "transfer.weights": str(trained), **FINETUNE}
+
+
+def test_the_head_goes_first_and_a_resume_has_the_same_bits(
+    trained: Path, smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
+) -> None:
+    every = {**from_trained, "checkpoint.every_epochs": 1, "checkpoint.keep": 9}
+    jaxnets.train(smoke_config, every, workdir=tmp_path / "whole")
+    cut = tmp_path / "cut"
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, every, workdir=cut, hooks=[_SignalAt(3)])
+    jaxnets.train(smoke_config, every, workdir=cut)
+    assert _lines(cut) == _lines(tmp_path / "whole")
+    before, after = _variables(trained)["params"], _variables(tmp_path / "whole")["params"]
+    assert not np.array_equal(before["conv1"]["kernel"], after["conv1"]["kernel"])
+    first = min((tmp_path / "whole" / "checkpoints").iterdir())
+    (cut / "result.json").unlink()
+    for folder in (cut / "checkpoints").iterdir():
+        if folder.name > first.name:
+            (folder / "manifest.json").unlink()
+    head_alone = _variables(cut)["params"]
+    np.testing.assert_array_equal(before["conv1"]["kernel"], head_alone["conv1"]["kernel"])
+    assert not np.array_equal(before["classifier"]["kernel"], head_alone["classifier"]["kernel"])
+
+
+def test_weights_bring_their_preprocessing(
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = workdir.read_config(trained).model
+    expected = Preprocessing(16, mean=(128 / 255,) * 3, std=(128 / 255,) * 3)
+    variables = jax.tree.map(np.asarray, _variables(trained))
+    weights = Weights(variables, model, (16, 16, 3), preprocessing=expected)
+    write_weights(tmp_path / "weights" / "drawn", weights)
+    overrides = {
+        **smoke_overrides,
+        "data.root": str(tmp_path),
+        "transfer.weights": "drawn",
+        "transfer.frozen": True,
+        "train.epochs": 1,
+    }
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    assert "expects pixels in [0, 1] minus 0.502" in capsys.readouterr().out
+    assert workdir.read_config(tmp_path / "run").data.mean == (128 / 255,) * 3
+    taken = _variables(tmp_path / "run")["params"]["conv2"]
+    assert np.array_equal(taken["kernel"], variables["params"]["conv2"]["kernel"])
+
+
+def test_what_is_no_body_is_refused(
+    kept: Path, smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
+) -> None:
+    narrower = {"transfer.weights": str(kept), "model.name": "resnet50", "model.width": 4}
+    for changes, told in (
+        ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
+        ({"model.name": "alexnet"}, "has weights of lenet5"),
+        ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
+    ):
+        with pytest.raises(CheckpointError, match=told):
+            jaxnets.train(smoke_config, {**from_trained, **changes}, workdir=tmp_path / "refused")
+    assert not (tmp_path / "refused" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"transfer.frozen": True}, "transfer.frozen needs --config.transfer.weights"),
+        ({"transfer.body_share": 0.5}, "transfer.body_share needs --config.transfer.weights"),
+        ({**FROZEN, "transfer.head_first_steps": 5}, "head_first_steps has no meaning"),
+    ],
+)
+def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        recipes.load(smoke_config, changes)

@@ -1,0 +1,62 @@
+"""The groups that are shipped for LC25000, and how they compare with clusters that people checked."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnets.bench.oracles import load
+from jaxnets.data.groups import read_groups, shipped_groups
+from jaxnets.data.lc25000 import FOLDERS, IMAGES_PER_CLASS
+
+CLASSES = tuple(FOLDERS)
+
+
+def _files(folder: str) -> list[str]:
+    return [f"{folder}/{FOLDERS[folder]}{n}.jpeg" for n in range(1, IMAGES_PER_CLASS + 1)]
+
+
+def test_every_image_is_in_the_table() -> None:
+    shipped = shipped_groups("lc25000_lung")
+    assert shipped is not None
+    files = [file for folder in CLASSES for file in _files(folder)]
+    originals, groups = shipped.match(files)
+    for label in range(3):
+        own = slice(label * IMAGES_PER_CLASS, (label + 1) * IMAGES_PER_CLASS)
+        assert len(np.unique(originals[own])) == 250
+        assert 225 <= len(np.unique(groups[own])) < 250
+
+
+def test_the_mirror_in_results_is_the_same(repository: Path) -> None:
+    shipped = shipped_groups("lc25000_lung")
+    assert shipped is not None
+    assert (repository / "results" / "lc25000" / "groups.csv").read_text() == shipped.to_csv()
+
+
+def test_the_score_knows_its_bounds() -> None:
+    human = load("human_clusters")
+    theirs = np.array([0, 0, 1, 1, 1])
+    same = human.score(theirs + 5, theirs)
+    assert (same.precision, same.recall, same.adjusted_rand) == (1, 1, 1)
+    joined = human.score(np.zeros(5, int), theirs)
+    assert (joined.precision, joined.recall) == (pytest.approx(4 / 10), 1)
+    divided = human.score(np.array([0, 0, 1, 1, 2]), theirs)
+    assert (divided.precision, divided.recall) == (1, pytest.approx(2 / 4))
+    assert human.differences(theirs + 5, theirs) == []
+    assert human.differences(np.array([0, 0, 1, 1, 2]), theirs) == [({1, 2}, {1})]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", CLASSES)
+def test_people_agree(folder: str) -> None:
+    place = os.environ.get("JAXNETS_HUMAN_CLUSTERS")
+    if not place:
+        pytest.skip("set JAXNETS_HUMAN_CLUSTERS to the folder of LC25000-clean's three tables")
+    human, shipped = load("human_clusters"), shipped_groups("lc25000_lung")
+    assert shipped is not None
+    theirs, _ = read_groups(Path(place) / f"{folder}.csv").match(_files(folder))
+    ours = np.array([shipped.members[file] for file in _files(folder)])
+    originals, groups = (np.unique(ours[:, part], return_inverse=True)[1] for part in (0, 1))
+    assert human.score(originals, theirs).precision >= 0.996
+    assert human.score(groups, theirs).recall >= 0.9999

@@ -1,0 +1,243 @@
+"""The page of a report: its figures are the measured ones, and it needs nothing beside itself."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from jaxnets.evaluation.class_metrics import NAMES
+from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.report.measure import measure
+from jaxnets.evaluation.report.page import Content, render, value_of
+from jaxnets.evaluation.report.pictures import card, most_confident_mistakes, most_uncertain
+
+BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
+
+
+class Page(HTMLParser):
+    """What a test looks at: addresses that a browser would fetch, measured figures, all text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.addresses: list[str] = []
+        self.figures: dict[tuple[str, str], str] = {}
+        self.words = ""
+        self._open: tuple[str, str] | None = None
+        self.tags: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.addresses += [
+            given[name] for name in ("src", "href", "srcset", "data") if name in given
+        ]
+        if "data-metric" in given:
+            self._open = (given.get("data-class", "all"), given["data-metric"])
+        elif tag == "small":
+            self._open = None
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if self._open:
+            self.figures[self._open] = data
+            self._open = None
+
+
+def answers(examples: int, classes: int, *, siblings: bool, seed: int = 0) -> Predictions:
+    """Answers that are mostly right."""
+    generator = np.random.default_rng(seed)
+    label = np.arange(examples) % classes
+    shares = generator.dirichlet(np.full(classes, 0.4), examples)
+    shares[np.arange(examples), label] += generator.choice([0.0, 1.0], examples, p=[0.2, 0.8])
+    return Predictions(
+        index=np.arange(examples),
+        label=label.astype(np.int32),
+        probabilities=(shares / shares.sum(1, keepdims=True)).astype(np.float32),
+        files=np.array([f"folder/<{number}>.png" for number in range(examples)]),
+        group=np.arange(examples) // (2 * classes) if siblings else np.full(examples, -1),
+    )
+
+
+def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
+    """A page of made-up images."""
+    right = int(predictions.correct.sum())
+    confusion = sklearn_metrics.confusion_matrix(
+        predictions.label, predictions.predicted, labels=range(len(names))
+    )
+    metrics = {
+        "split": "test",
+        "accuracy": right / len(predictions.label),
+        "interval": [0.1, 0.9],
+        "interval_method": "wilson",
+        "loss": 0.25,
+        "examples": len(predictions.label),
+        "confusion": confusion.tolist(),
+        **measure(predictions, names),
+    }
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
+    heat = np.eye(4, dtype=np.float32)
+    cards = [
+        [card(predictions, int(place), names, pixels, heat) for place in chosen(predictions, 3)]
+        for chosen in (most_confident_mistakes, most_uncertain)
+    ]
+    line = {"step": 1, "epoch": 0.5, "split": "train", "values": {"loss": 1.0, "accuracy": 0.5}}
+    return Content(
+        title="A network on data",
+        subtitle="where and when",
+        part="test",
+        warnings=[],
+        metrics=metrics,
+        facts={"note": "<script>alert(1)</script>"},
+        split="random",
+        parts={part: [5] * len(names) for part in ("train", "validation", "test")},
+        curves=[line, {**line, "epoch": 1.0}, {**line, "split": "validation"}],
+        mistakes=cards[0],
+        uncertain=cards[1],
+        manifest={"git_commit": "abc"},
+        commands={"The run:": "python scripts/train.py --config=x"},
+    )
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[Content, Predictions]:
+    predictions = answers(90, 3, siblings=True)
+    return content(predictions, ("a & b", "<b>", "c")), predictions
+
+
+def test_figures_are_those_of_scikit_learn(three: tuple[Content, Predictions]) -> None:
+    shown, predictions = three
+    figures = Page(render(shown)).figures
+    told = sklearn_metrics.classification_report(
+        predictions.label, predictions.predicted, output_dict=True
+    )
+    areas = sklearn_metrics.roc_auc_score(
+        predictions.label, predictions.probabilities, multi_class="ovr", average=None
+    )
+    for k, area in enumerate(areas):
+        row = told[str(k)]
+        assert figures[str(k), "precision"] == f"{100 * row['precision']:.1f} %"
+        assert figures[str(k), "recall"] == f"{100 * row['recall']:.1f} %"
+        assert figures[str(k), "f1"] == f"{100 * row['f1-score']:.1f} %"
+        assert figures[str(k), "roc_auc"] == f"{area:.4f}"
+    assert figures["mean", "f1"] == f"{100 * told['macro avg']['f1-score']:.1f} %"
+
+
+def test_figures_are_those_of_the_metrics(three: tuple[Content, Predictions]) -> None:
+    shown, _ = three
+    figures = Page(render(shown)).figures
+    for k, row in enumerate(shown.metrics["classes"]):
+        for name in NAMES:
+            assert figures[str(k), name] == value_of(row[name], name)
+            low, high = row[name]["interval"]
+            assert low <= row[name]["value"] <= high
+    assert figures["all", "accuracy"] == f"{100 * shown.metrics['accuracy']:.2f} %"
+    json.dumps(shown.metrics)
+
+
+def test_nothing_is_fetched_and_names_are_text(three: tuple[Content, Predictions]) -> None:
+    html = render(three[0])
+    page = Page(html)
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert page.tags.count("img") == 2 * 6  # an image and its map
+    assert not {"script", "iframe", "object"} & set(page.tags)
+    for outward in ("http:", "https:", "@import", "url("):
+        assert outward not in html
+    assert "a & b" in page.words
+    assert "<script>alert(1)</script>" in page.words
+    assert "research, not diagnosis" in page.words
+
+
+def test_intervals_of_siblings_are_wider() -> None:
+    """Ten copies of one answer tell no more than one."""
+    one = answers(60, 3, siblings=False)
+    copies = np.repeat(np.arange(60), 10)
+    copied = dataclasses.replace(
+        one, **{f.name: getattr(one, f.name)[copies] for f in dataclasses.fields(one)}
+    )
+    grouped = dataclasses.replace(copied, group=copies)
+    widths = {}
+    for name, predictions in (("copied", copied), ("grouped", grouped), ("one", one)):
+        low, high = measure(predictions, "abc")["classes"][0]["f1"]["interval"]
+        widths[name] = high - low
+    assert widths["grouped"] > 2 * widths["copied"]
+    assert widths["grouped"] == pytest.approx(widths["one"], rel=0.25)
+
+
+def test_without_a_mistake_intervals_do_not_vanish() -> None:
+    predictions = answers(40, 2, siblings=False)
+    sure = np.eye(2, dtype=np.float32)[predictions.label] * 0.8 + 0.1
+    figures = measure(dataclasses.replace(predictions, probabilities=sure), "ab")["classes"][0]
+    for name in ("precision", "recall", "specificity", "f1"):
+        assert figures[name]["value"] == 1
+        assert 0.7 < figures[name]["interval"][0] < 0.95
+    assert figures["roc_auc"] == {"value": 1, "interval": None}
+
+
+def test_examples_that_are_shown() -> None:
+    predictions = answers(90, 3, siblings=False)
+    mistakes = most_confident_mistakes(predictions, 4)
+    assert not predictions.correct[mistakes].any()
+    confidence = predictions.probabilities.max(1)
+    assert (np.diff(confidence[mistakes]) <= 0).all()
+    assert confidence[mistakes[0]] == confidence[~predictions.correct].max()
+    best = np.sort(predictions.probabilities)
+    assert most_uncertain(predictions, 1)[0] == (best[:, -1] - best[:, -2]).argmin()
+    grouped = most_uncertain(answers(90, 3, siblings=True), 50)
+    assert len(grouped) == 15
+
+
+@pytest.mark.parametrize("classes", [2, 120])
+def test_few_and_many_classes(classes: int) -> None:
+    predictions = answers(2 * classes, classes, siblings=False)
+    predictions = dataclasses.replace(predictions, label=np.maximum(predictions.label, 1))
+    page = Page(render(content(predictions, tuple(f"class {k}" for k in range(classes)))))
+    rows = {k for k, _ in page.figures} - {"all", "mean"}
+    assert len(rows) == min(classes, 25)
+    assert ("most frequent confusions" in page.words) == (classes == 120)
+    empty = "0" if classes == 2 else next(iter(rows))
+    assert page.figures[empty, "recall"] == "\N{EN DASH}" or classes == 120
+
+
+def test_a_regression_has_a_page_too(three: tuple[Content, Predictions]) -> None:
+    metrics = {"split": "test", "step": 5, "loss": 0.5, "examples": 4}
+    shown = dataclasses.replace(three[0], metrics=metrics, mistakes=[], uncertain=[])
+    page = Page(render(shown))
+    assert page.figures["all", "loss"] == "0.5"
+    assert "Confusion" not in page.words
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_browser_shows_it(three: tuple[Content, Predictions], tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(render(three[0]))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'own'}"]
+    for output in (
+        f"--screenshot={tmp_path / 'page.png'}",
+        f"--print-to-pdf={tmp_path / 'page.pdf'}",
+    ):
+        subprocess.run(
+            [str(BROWSER), *options, output, path.as_uri()],
+            check=True,
+            capture_output=True,
+            timeout=240,
+        )
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    done = subprocess.run(
+        [str(BROWSER), *options, "--dump-dom", path.as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    shown = Page(done.stdout)
+    assert shown.figures == Page(render(three[0])).figures

@@ -1,0 +1,228 @@
+"""Other libraries' names and shapes: there and back to the bit, and batch norm that was folded away."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.errors import CheckpointError
+from jaxnets.interop import convert, inception_2015, inception_order
+from jaxnets.interop.layouts import LAYOUTS, modern
+from jaxnets.interop.recognise import CHANNELS, MARKS, NATIVE_SIZES, recognise
+from jaxnets.interop.weights import Weights, structure, unflatten
+
+KERAS_NAMES = {
+    "resnet50": {
+        "conv1/bias": "conv1_conv/bias",
+        "stage2_block1/projection_norm/bias": "conv3_block1_0_bn/beta",
+        "stage4_block3/norm3/var": "conv5_block3_3_bn/moving_variance",
+    },
+    "densenet121": {
+        "norm0/scale": "conv1_bn/gamma",
+        "dense_block4/layer16/conv2/kernel": "conv5_block16_2_conv/kernel",
+        "dense_block1/layer1/norm1/mean": "conv2_block1_0_bn/moving_mean",
+        "transition3/norm/bias": "pool4_bn/beta",
+        "norm5/scale": "bn/gamma",
+    },
+    "inception_v3": {
+        "conv1a/conv/kernel": "conv2d/kernel",
+        "mixed5b/branch1x1/norm/bias": "batch_normalization_5/beta",
+        "mixed7c/branch_pool/conv/kernel": "conv2d_93/kernel",
+        "classifier/kernel": "predictions/kernel",
+    },
+    "inception_resnet_v2": {
+        "mixed5b/pooled_conv/conv/kernel": "conv2d_11/kernel",
+        "inception_resnet_a1/branch0_conv0/norm/mean": "batch_normalization_12/moving_mean",
+        "inception_resnet_c10/branch1_conv2/conv/kernel": "conv2d_202/kernel",
+        "inception_resnet_c10/projection/bias": "block8_conv/bias",
+        "inception_resnet_c9/projection/kernel": "block8_9_conv/kernel",
+        "conv7b/norm/var": "conv_7b_bn/moving_variance",
+    },
+}
+
+
+def _model(network: str, layout: str = "torch", **fields: Any) -> config_dict.ConfigDict:
+    model = recipes.recipe().model
+    model.name, model.num_classes = network, 3
+    model.variant = LAYOUTS[layout].variants[network]
+    model.auxiliary_heads = layout == "torch"
+    model.update(fields)
+    return model
+
+
+def _shape(network: str) -> tuple[int, int, int]:
+    size = NATIVE_SIZES.get(network, 224)
+    return (size, size, CHANNELS.get(network, 3))
+
+
+def _drawn(model: config_dict.ConfigDict) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        path: np.ones(leaf.shape, leaf.dtype)
+        if path.endswith("/scale")
+        else generator.standard_normal(leaf.shape).astype(leaf.dtype)
+        for path, leaf in structure(model, _shape(model.name)).items()
+    }
+
+
+@pytest.mark.parametrize("network", KERAS_NAMES)
+def test_names_of_keras(network: str) -> None:
+    name = functools.partial(LAYOUTS["keras"].name, network)
+    assert {path: name(path) for path in KERAS_NAMES[network]} == KERAS_NAMES[network]
+
+
+def test_names_of_2015() -> None:
+    names = [inception_2015.array_name(f"{place}/conv/kernel") for place in inception_order.ORDER]
+    assert len(set(names)) == 94
+    for name in ("conv.kernel", "mixed_conv.kernel", "mixed_3_tower_conv_2.kernel"):
+        assert name in names
+    for place, name in {
+        "mixed6b/branch7x7dbl_5": "mixed_4_tower_1_conv_4",
+        "mixed7a/branch3x3_2": "mixed_8_tower_conv_1",
+        "mixed7a/branch7x7x3_1": "mixed_8_tower_1_conv",
+        "mixed7b/branch3x3_2b": "mixed_9_tower_mixed_conv_1",
+        "mixed7c/branch3x3dbl_3a": "mixed_10_tower_1_mixed_conv",
+        "mixed7c/branch_pool": "mixed_10_tower_2_conv",
+    }.items():
+        assert inception_2015.array_name(f"{place}/conv/bias") == f"{name}.bias"
+
+
+PAIRS = [
+    pytest.param(network, layout, marks=[] if network == "lenet5" else [pytest.mark.slow])
+    for layout, form in LAYOUTS.items()
+    if layout != "inception_2015"
+    for network in form.variants
+]
+
+
+@pytest.mark.parametrize(("network", "layout"), PAIRS)
+def test_every_array_comes_back_to_the_bit(network: str, layout: str) -> None:
+    model = _model(network, layout)
+    arrays = _drawn(model)
+    theirs = convert.to_layout(layout, Weights(unflatten(arrays), model, _shape(network)))
+    assert recognise(theirs, None, None) == (network, layout)
+    back = convert.from_layout(layout, theirs, model, _shape(network))
+    assert back.missing == back.left_over == back.folded == ()
+    assert set(back.arrays) == set(arrays)
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(back.arrays[path], array, err_msg=path)
+
+
+def test_every_mark_is_a_name_of_its_network() -> None:
+    assert {network for network, _ in MARKS} == {
+        name for name, entry in models.REGISTRY.items() if entry.kind == "image"
+    }
+
+
+SMALL = {"stage_sizes": (1, 1, 1, 1), "width": 8}
+SHAPE = (32, 32, 3)
+
+
+def _small_resnet(layout: str = "torch") -> tuple[config_dict.ConfigDict, dict[str, np.ndarray]]:
+    model = _model("resnet50", layout, **SMALL)
+    generator = np.random.default_rng(0)
+    arrays = {
+        path: (
+            generator.uniform(0.5, 1.5, leaf.shape)
+            if path.endswith(("/var", "/scale"))
+            else 0.1 * generator.standard_normal(leaf.shape)
+        ).astype(np.float32)
+        for path, leaf in structure(model, SHAPE).items()
+    }
+    return model, arrays
+
+
+def _fold(theirs: dict[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
+    """PyTorch's fuse_conv_bn_eval, on arrays; dictionaries of ResNet's names."""
+    folded = {}
+    for name, weight in theirs.items():
+        module, _, leaf = name.rpartition(".")
+        if leaf != "weight" or weight.ndim != 4:
+            continue
+        norm = module.replace("conv", "bn").replace("downsample.0", "downsample.1")
+        factor = theirs[f"{norm}.weight"] / np.sqrt(theirs[f"{norm}.running_var"] + epsilon)
+        folded[name] = weight * factor[:, None, None, None]
+        folded[f"{module}.bias"] = theirs[f"{norm}.bias"] - theirs[f"{norm}.running_mean"] * factor
+    return {**folded, "fc.weight": theirs["fc.weight"], "fc.bias": theirs["fc.bias"]}
+
+
+def test_folded_batch_norm_is_the_same_function() -> None:
+    model, arrays = _small_resnet()
+    theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
+    folded = _fold(theirs, epsilon=1e-5)
+    back = convert.from_layout("torch", folded, model, SHAPE)
+    assert back.missing == back.left_over == ()
+    assert len(back.folded) == 17
+    for path, array in back.arrays.items():  # what stands for a norm is 1 to the bit
+        if path.endswith("/var"):
+            np.testing.assert_array_equal(array + np.float32(1e-5), np.ones_like(array))
+    x = np.random.default_rng(1).normal(size=(2, *SHAPE)).astype(np.float32)
+    network = models.create(model)
+    apply = jax.jit(lambda variables: network.apply(variables, x, train=False))
+    np.testing.assert_allclose(
+        apply(unflatten(back.arrays)), apply(unflatten(arrays)), rtol=0, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1.001e-5])
+def test_the_variance_of_a_folded_norm_and_epsilon_are_1(epsilon: float) -> None:
+    assert np.float32(1 - epsilon) + np.float32(epsilon) == np.float32(1)
+
+
+def test_a_norm_before_its_convolution_is_never_folded_into_it() -> None:
+    assert convert._convolution_of("dense_block1/layer1/norm1") is None
+    assert convert._convolution_of("transition1/norm") is None
+    assert convert._convolution_of("norm5") is None
+    assert convert._convolution_of("dense_block1/layer1/norm2") == "dense_block1/layer1/conv1"
+    assert convert._convolution_of("norm0") == "conv0"
+
+
+def test_old_names_and_prefixes_are_read() -> None:
+    model, arrays = _small_resnet()
+    theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
+    wrapped = {f"module.{name}": array for name, array in theirs.items()}
+    wrapped["module.bn1.num_batches_tracked"] = np.zeros((), np.int64)
+    back = convert.from_layout("torch", wrapped, model, SHAPE)
+    assert back.missing == back.left_over == ()
+    old = {"features.denseblock1.denselayer2.norm.1.weight": np.zeros(1)}
+    assert list(modern(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
+
+
+def test_what_does_not_fit_is_told() -> None:
+    model, arrays = _small_resnet()
+    theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
+    del theirs["fc.bias"]
+    back = convert.from_layout("torch", {**theirs, "extra": np.zeros(3)}, model, SHAPE)
+    assert back.missing == ("params/classifier/bias",)
+    assert back.left_over == ("extra",)
+    with pytest.raises(CheckpointError, match=r"of another network: fc.weight is \[256, 5\]"):
+        convert.from_layout("torch", {"fc.weight": np.zeros((5, 256))}, model, SHAPE)
+    with pytest.raises(CheckpointError, match="fc.weight holds int64"):
+        convert.from_layout("torch", {"fc.weight": np.zeros((3, 256), int)}, model, SHAPE)
+    with pytest.raises(CheckpointError, match="no network that is known here"):
+        recognise({"something": np.zeros(1)}, None, None)
+
+
+def test_another_library_s_network_is_refused() -> None:
+    model, arrays = _small_resnet()
+    given = Weights(unflatten(arrays), model, SHAPE)
+    with pytest.raises(CheckpointError, match="variant 'keras', and these weights are of None"):
+        convert.to_layout("keras", given)
+    of_keras, arrays = _small_resnet("keras")
+    with pytest.raises(CheckpointError, match="computes resnet50 otherwise"):
+        convert.to_layout("torch", Weights(unflatten(arrays), of_keras, SHAPE))
+    lenet = Weights({}, _model("lenet5"), (28, 28, 1))
+    with pytest.raises(CheckpointError, match="has no lenet5"):
+        convert.to_layout("keras", lenet)
+
+
+def test_a_gamma_is_not_lost_in_keras() -> None:
+    model = _model("inception_v3", "keras")
+    variables = {"params": {"conv1a": {"norm": {"scale": np.full(32, 2.0)}}}, "batch_stats": {}}
+    with pytest.raises(CheckpointError, match="no gamma in inception_v3, and conv1a/norm/scale"):
+        convert.to_layout("keras", Weights(variables, model, (299, 299, 3)))

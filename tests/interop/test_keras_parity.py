@@ -1,0 +1,66 @@
+"""Our networks are those of keras.applications: logits in double precision, and Keras's own files."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.bench.oracles import FOLDER, load
+from jaxnets.interop import convert, weight_files
+from jaxnets.interop.keras_names import WITHOUT_SCALE
+from jaxnets.interop.layouts import LAYOUTS
+from jaxnets.interop.weights import Weights, flatten, unflatten
+
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(3600), pytest.mark.usefixtures("x64")]
+slow = pytest.mark.slow  # Keras takes minutes to build and compile each
+
+
+@pytest.mark.parametrize(
+    ("network", "theirs", "size", "file"),
+    [
+        ("resnet50", "ResNet50", 64, "all.weights.h5"),
+        pytest.param("densenet121", "DenseNet121", 64, "model.h5", marks=slow),
+        pytest.param("inception_v3", "InceptionV3", 75, "all.weights.h5", marks=slow),
+        pytest.param("inception_resnet_v2", "InceptionResNetV2", 75, "model.h5", marks=slow),
+    ],
+)
+def test_logits_are_those_of_keras(
+    network: str, theirs: str, size: int, file: str, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here
+        pytest.skip("needs Keras")
+    oracle = load("keras_logits")
+    config = recipes.recipe().model
+    config.name, config.num_classes, config.dtype = network, 3, "float64"
+    config.variant, config.auxiliary_heads = LAYOUTS["keras"].variants[network], False
+    model, shape = models.create(config), (size, size, 3)
+    arrays = flatten(load("drawn").variables(model, (1, *shape)))
+    if network in WITHOUT_SCALE:
+        arrays = {
+            path: np.ones_like(leaf) if path.endswith("/scale") else leaf
+            for path, leaf in arrays.items()
+        }
+    inputs = np.random.default_rng(0).normal(size=(2, *shape))
+    named = convert.to_layout("keras", Weights(unflatten(arrays), config, shape))
+    np.savez(tmp_path / "arrays.npz", inputs=inputs, **named)
+    program = [sys.executable, FOLDER / "keras_logits.py", theirs, "arrays.npz", "logits.npy", file]
+    subprocess.run(program, cwd=tmp_path, env={**os.environ, **oracle.ENVIRONMENT}, check=True)
+    expected = np.load(tmp_path / "logits.npy")
+
+    read = weight_files.read_keras(tmp_path / file)
+    back = convert.from_layout("keras", read, config, shape)
+    assert back.missing == back.left_over == ()
+    for path, leaf in arrays.items():
+        np.testing.assert_array_equal(back.arrays[path], leaf, err_msg=path)
+
+    options = {"xla_backend_optimization_level": 0}
+    evaluate = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=options)
+    ours = np.asarray(evaluate(unflatten(back.arrays), inputs))
+    assert np.abs(ours - expected).max() < 1e-9 * np.abs(expected).max()

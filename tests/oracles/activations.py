@@ -1,0 +1,24 @@
+"""What every layer of a PyTorch network gives, for scripts/import_weights.py --diagnose."""
+
+import numpy as np
+import torch
+
+
+def record(network: torch.nn.Module, images: torch.Tensor) -> dict[str, np.ndarray]:
+    """Outputs by module name, and "inputs" [B, H, W, C], of images [B, C, H, W] in inference."""
+    found = {"inputs": np.ascontiguousarray(images.numpy().transpose(0, 2, 3, 1))}
+    kinds = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d)
+
+    def keep(name: str, values: torch.Tensor) -> None:
+        found[name] = values.detach().numpy().copy()
+
+    hooks = [
+        module.register_forward_hook(lambda _, __, values, name=name: keep(name, values))
+        for name, module in network.named_modules()
+        if isinstance(module, kinds)
+    ]
+    with torch.no_grad():
+        network.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return found
