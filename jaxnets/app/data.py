@@ -26,7 +26,7 @@ from jaxnets.data.cache import (
 from jaxnets.data.folder import ImageFolder
 from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.order import IndexBatches, Order, padded
-from jaxnets.data.source import Source
+from jaxnets.data.source import FEATURES, Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
@@ -71,11 +71,12 @@ class Data:
 
     @property
     def nbytes(self) -> int:
-        """The size of all examples' inputs as the source has them."""
-        if isinstance(self.source, CachedSource):
-            return self.source.images.nbytes
-        example = self.source[0]
-        return len(self.source) * example["image" if "image" in example else "input"].nbytes
+        """The size of all examples' inputs as steps read them."""
+        read = self.features or self.source
+        if isinstance(read, CachedSource):
+            return read.images.nbytes
+        example = read[0]
+        return len(read) * example["image" if "image" in example else "input"].nbytes
 
     @functools.cached_property
     def split_csv(self) -> str:
@@ -83,11 +84,12 @@ class Data:
         return self.split.to_csv(self.source)
 
     def examples(self) -> dict[str, np.ndarray]:
-        """Every example of the source by its place: inputs and labels."""
-        if isinstance(self.source, CachedSource):
-            labels = np.asarray(self.source.labels, np.int32)
-            return {"image": self.source.images, "label": labels}
-        whole = gather(self.source, np.arange(len(self.source)))
+        """Every example by its place: inputs, or what a frozen body gives for them, and labels."""
+        read = self.features or self.source
+        if isinstance(read, CachedSource):
+            name = FEATURES if isinstance(read, FeatureSource) else "image"
+            return {name: read.images, "label": np.asarray(read.labels, np.int32)}
+        whole = gather(read, np.arange(len(read)))
         return {name: values for name, values in whole.items() if name != "index"}
 
     def order(self, devices: Devices) -> Order:

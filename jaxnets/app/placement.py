@@ -34,7 +34,7 @@ class Placement:
 
     def bits(self, data: Data) -> dict[str, Any]:
         """What the bits of a run depend on of this."""
-        path = DEVICE if self.on_device else data.path
+        path = f"{data.path}, {DEVICE}" if self.on_device else data.path
         return {"data_path": path, "steps_per_call": self.steps_per_call}
 
 
@@ -58,7 +58,7 @@ def place(
     if config.data.on_device == "yes" and why_not:
         raise ConfigError(f"--config.data.on_device=yes: {why_not}")
     if config.data.on_device == "auto" and "data_path" in before:
-        on_device = before["data_path"] == DEVICE and not why_not
+        on_device = before["data_path"].endswith(DEVICE) and not why_not
     elif config.data.on_device == "auto":
         on_device = not why_not and size <= _room(devices)
     else:

@@ -31,7 +31,7 @@ def compute(case: dict[str, Any]) -> dict[str, Any]:
     config.model.update({**case["model"], "dtype": "float64"})
     model = models.create(config.model)
     generator = np.random.default_rng(0)
-    shapes = models.variable_shapes(model, case["shape"])
+    shapes = jax.eval_shape(lambda: models.initialize(model, jax.random.key(0), case["shape"]))
     variables = jax.tree_util.tree_map_with_path(lambda p, s: _draw(generator, p, s), shapes)
     x = jnp.asarray(generator.normal(size=case["shape"]))
     labels = jnp.asarray(generator.integers(0, config.model.num_classes, case["shape"][0]))
