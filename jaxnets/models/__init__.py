@@ -257,18 +257,8 @@ def check_image_size(name: str, image_size: int) -> None:
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
     """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
-    variables = by_equation(_drawing(model, shape), key)
+    variables = by_equation(lambda key: model.init(key, _nothing(model, shape)), key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-
-
-def variable_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, Any]:
-    """What `initialize` would give, as shapes and types; nothing is drawn."""
-    variables = jax.eval_shape(_drawing(model, shape), jax.random.key(0))
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-
-
-def _drawing(model: nn.Module, shape: tuple[int, ...]) -> Callable[[jax.Array], Any]:
-    return lambda key: model.init(key, _nothing(model, shape))
 
 
 def head_modules(model: nn.Module, shape: tuple[int, ...]) -> frozenset[str]:

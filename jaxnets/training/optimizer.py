@@ -83,7 +83,7 @@ def _by_part(
             if gradients[name]:
                 change: Any
                 change, new_state[name] = rule.update(gradients[name], state[name], parts[name])
-                changes = {**changes, **change}
+                changes.update(change)
         return changes, new_state
 
     return optax.GradientTransformation(init, update)
