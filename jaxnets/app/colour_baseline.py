@@ -21,7 +21,7 @@ from jaxnets.files import write_whole
 
 LEVELS = 8
 """Of each channel; 8 x 8 x 8 colours."""
-STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Of C, the inverse of the penalty; validation chooses."""
 CHUNK = 256
 

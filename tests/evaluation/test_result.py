@@ -67,7 +67,8 @@ def test_the_leak_is_told_by_its_share() -> None:
 
 
 def test_siblings_widen_the_interval() -> None:
-    shares = np.eye(2)[(np.arange(120) // 10) % 4 == 0].astype(np.float32)  # 3 of 12 groups wrong
+    wrong = (np.arange(120) // 10) % 4 == 0  # 3 of 12 groups
+    shares = np.eye(2, dtype=np.float32)[wrong.astype(int)]
     fields = {"index": np.arange(120), "label": np.zeros(120, np.int32), "probabilities": shares}
     scores = ClassScores(0.1, 120, 0.75, 90, np.array([[90, 30], [0, 0]]))
 
