@@ -256,10 +256,8 @@ def _extreme(pairs: np.ndarray, choose: Any) -> float | None:
 
 
 def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
-    """Near the line between joined and apart, on either side."""
-    return 1 <= overlap.strong < 2 * settings.overlap_pairs + 1 or (
-        overlap.strong == 0 and len(overlap.pairs) > 1
-    )
+    """On thin evidence, joined or left apart: a person should look."""
+    return overlap.inliers < 2 * settings.overlap_inliers
 
 
 def _largest(images: ImageFiles, found: Found) -> list[montage.Row]:
@@ -304,12 +302,7 @@ def _say(screen: Screen, target: Path, told: dict[str, Any]) -> None:
             f"{name}: {counts['images']:,} images, {counts['originals']:,} originals, "
             f"{counts['groups']:,} groups",
         )
-    screen.line(
-        "sure",
-        "copies of one original have their centres at most "
-        f"{sure['largest_centre_distance_within_an_original']} px apart, the nearest other "
-        f"overlap {sure['smallest_centre_distance_between_originals']} px",
-    )
+    screen.line("sure", _told_gap(sure))
     screen.line(
         "overlaps",
         f"{overlaps['joined']} joined ({overlaps['joined_across_classes']} across classes), "
@@ -319,3 +312,13 @@ def _say(screen: Screen, target: Path, told: dict[str, Any]) -> None:
     if sure["images_too_plain_to_compare"]:
         screen.line("", f"{sure['images_too_plain_to_compare']} images are too plain to compare")
     screen.line("saved", f"{target}, with {target.stem}.json and montages beside it")
+
+
+def _told_gap(sure: dict[str, Any]) -> str:
+    """How far copies of one original are from all else."""
+    within = sure["largest_centre_distance_within_an_original"]
+    beyond = sure["smallest_centre_distance_between_originals"]
+    copies = "no copies" if within is None else f"centres of copies lie at most {within} px apart"
+    return f"{copies}, " + (
+        "no overlaps" if beyond is None else f"of overlaps at least {beyond} px"
+    )

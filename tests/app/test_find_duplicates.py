@@ -129,7 +129,7 @@ def test_without_opencv_the_command_that_installs_it_is_told(
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path: Path) -> None:
-    _plant(tmp_path / "images", 600)
+    _plant(tmp_path / "images", 300)
     command = [
         sys.executable,
         "scripts/find_duplicates.py",

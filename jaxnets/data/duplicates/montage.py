@@ -51,7 +51,8 @@ def _strip(row: Row, settings: Settings) -> np.ndarray:
     over = warped(second, row.matrix, (width, height))
     y, x = np.mgrid[:height, :width]
     chequer = (x * _TILES // width + y * _TILES // height) % 2 == 0
-    mixed = np.where(chequer[..., None], first, over)
+    reached = warped(np.full(second.shape, 255, np.uint8), row.matrix, (width, height)) == 255
+    mixed = np.where(chequer[..., None] | ~reached, first, over)
     tall = max(height, second.shape[0])
     parts = (first, second, over, mixed)
     strip = np.full(
