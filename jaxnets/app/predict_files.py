@@ -81,7 +81,8 @@ def _tell(row: dict[str, Any], screen: Screen) -> None:
     if row["error"] is None:
         screen.say(f"{row['file']}  {row['class']}  {100 * row['confidence']:6.2f} %")
     else:
-        print(f"{row['file']}  not read  {row['error']}", file=sys.stderr)
+        reason = row["error"].removeprefix(f"{row['file']}: ")
+        print(f"{row['file']}  not read  {reason}", file=sys.stderr)
 
 
 def _rows(

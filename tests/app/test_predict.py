@@ -112,7 +112,8 @@ def test_an_overlay_an_image_is_written(trained: Path, images: Path, tmp_path: P
     for name in ("tile.png", "deeper/tile.png"):
         path = Path(rows[str(given / name)]["gradcam"])
         assert path == tmp_path / "overlays" / f"{name}.gradcam.png"
-        assert Image.open(path).size == (300, 300)
+        with Image.open(path) as drawn:
+            assert drawn.size == (300, 300)
     assert "gradcam" not in rows[str(given / "broken.jpg")]
     assert len(list((tmp_path / "overlays").rglob("*"))) == 3
 

@@ -87,9 +87,9 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
                 ends = _share_interval(right[among], units[among], predictions.has_siblings)
                 found[name][0][k], found[name][1][k] = ends
         _widen_f1(found["f1"], k, label, told, units)
-    area = found["roc_auc"]
-    without_spread = area[0] == area[1]
-    area[0][without_spread] = area[1][without_spread] = np.nan
+    for name in ("roc_auc", "macro"):
+        lower, upper = found[name]
+        lower[lower == upper] = np.nan  # no spread says nothing
     return found
 
 
@@ -108,16 +108,21 @@ def _widen_f1(
     told: np.ndarray,
     units: np.ndarray,
 ) -> None:
-    """Where a bootstrap sees no mistake: Wilson's interval of the share J that both sets have in common.
+    """Where a bootstrap sees all right or all wrong: Wilson's interval of what label and answer share, J.
 
     F1 is 2 J / (1 + J).
     """
     among = (label == k) | (told == k)
-    if not among.any() or not (ends[0][k] == ends[1][k] == 1):
+    if not among.any() or ends[0][k] != ends[1][k]:
+        return
+    if ends[0][k] not in (0, 1):  # one group: it says nothing of others
+        ends[0][k] = np.nan
         return
     count = len(np.unique(units[among]))
-    shared, _ = statistics.wilson_interval(count, count)
-    ends[0][k] = 2 * shared / (1 + shared)
+    for end, shared in zip(
+        ends, statistics.wilson_interval(int(ends[0][k]) * count, count), strict=True
+    ):
+        end[k] = 2 * shared / (1 + shared)
 
 
 def _figure(value: float, interval: Sequence[float]) -> Figures:
