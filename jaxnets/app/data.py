@@ -131,7 +131,7 @@ def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.Con
         entry = published.entry(config.entry)
         same_network = entry["model"] == config.model.name and all(
             config.model[name] == entry.get(name, recipes.FIELDS[f"model.{name}"].default)
-            for name in ("stage_sizes", "width", "layer_sizes", "activations")
+            for name in (*models.CHANGES, "stage_sizes", "width", "layer_sizes", "activations")
         )
         same_network = same_network and entry["variant"] in (None, config.model.variant)
         if not same_network or published.data_of(config.entry) != config.data.name:

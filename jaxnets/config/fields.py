@@ -139,6 +139,13 @@ FIELDS: Mapping[str, Field] = {
         ("tanh", "relu", "leaky_relu", "sigmoid", "identity"),
         "mlp: one a layer",
     ),
+    "model.activation": _choice(
+        "relu", ("relu", "leaky_relu", "sigmoid", "tanh"), "lenet5, alexnet: between the layers"
+    ),
+    "model.pooling": _choice("max", ("max", "average"), "lenet5, alexnet: after convolutions"),
+    "model.kernel_size": _integer(
+        5, "lenet5: side of both convolutions, in pixels", least=1, most=7
+    ),
     "model.dropout": _number(0.0, "rate before the classifier", least=0.0, most=0.99),
     "model.dtype": _choice(
         "float32", ("float32", "float64"), "parameters, statistics and loss; float64 for proofs"

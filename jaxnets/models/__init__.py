@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from jaxnets.config import nearest
+from jaxnets.config import FIELDS, nearest
 from jaxnets.errors import ConfigError
 from jaxnets.models import alexnet, densenet, inception_v1, inception_v3, resnet
 from jaxnets.models.alexnet import AlexNet
@@ -22,14 +22,18 @@ from jaxnets.models.lenet import LeNet5
 from jaxnets.models.mlp import MLP, PUBLISHED
 from jaxnets.models.resnet import ResNet
 
+CHANGES = ("activation", "pooling", "kernel_size")
+"""Fields of config.model that change one part of a network; a network without that part refuses them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A network of the registry: its title, its constructor and what it takes.
 
     That is images of `smallest` pixels a side or more, or vectors (`kind` as in Source). Its variants are
-    what --config.model.variant may be. Where it has auxiliary heads, `auxiliary_weight` is the published
-    weight of each in the loss, and `auxiliary_size` the least pixels a side that they are trained on.
+    what --config.model.variant may be, its `changes` which of CHANGES it takes. Where it has auxiliary
+    heads, `auxiliary_weight` is the published weight of each in the loss, and `auxiliary_size` the least
+    pixels a side that they are trained on.
     `averages` says that its head begins with the mean over all pixels, and may be given the mean instead.
     """
 
@@ -38,20 +42,30 @@ class Entry:
     smallest: int = 1
     kind: str = "image"
     variants: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     auxiliary_weight: float = 0.0
     auxiliary_size: int = 1
     averages: bool = False
 
 
 def _lenet5(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    del config
     shared.pop("axis_name")  # it has no batch statistics
-    return LeNet5(**shared)
+    return LeNet5(
+        activation=config.activation,
+        pooling=config.pooling,
+        kernel_size=config.kernel_size,
+        **shared,
+    )
 
 
 def _alexnet(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
     shared.pop("axis_name")  # it has no batch statistics
-    return AlexNet(variant=config.variant or alexnet.POOL3, **shared)
+    return AlexNet(
+        variant=config.variant or alexnet.POOL3,
+        activation=config.activation,
+        pooling=config.pooling,
+        **shared,
+    )
 
 
 def _resnet50(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
@@ -101,8 +115,14 @@ def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
 
 
 REGISTRY = {
-    "lenet5": Entry("LeNet-5", _lenet5, smallest=16),
-    "alexnet": Entry("AlexNet", _alexnet, smallest=15, variants=tuple(alexnet.VARIANTS)),
+    "lenet5": Entry("LeNet-5", _lenet5, smallest=16, changes=CHANGES),
+    "alexnet": Entry(
+        "AlexNet",
+        _alexnet,
+        smallest=15,
+        variants=tuple(alexnet.VARIANTS),
+        changes=("activation", "pooling"),
+    ),
     "resnet50": Entry(
         "ResNet-50", _resnet50, smallest=32, variants=tuple(resnet.VARIANTS), averages=True
     ),
@@ -149,6 +169,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
         )
     _check_variant(config)
     _check_cut(config)
+    _check_changes(config)
     shared = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
@@ -188,6 +209,19 @@ def _check_cut(config: config_dict.ConfigDict) -> None:
             f"--config.model.cut={config.cut!r}: {entry(config.name).title} {listed}"
             f"{nearest(config.cut, cuts)}"
         )
+
+
+def _check_changes(config: config_dict.ConfigDict) -> None:
+    for name in CHANGES:
+        if (
+            name not in entry(config.name).changes
+            and config[name] != FIELDS[f"model.{name}"].default
+        ):
+            takers = ", ".join(other for other, one in REGISTRY.items() if name in one.changes)
+            raise ConfigError(
+                f"--config.model.{name}={config[name]}: {entry(config.name).title} has it as published; "
+                f"it can be changed in {takers}"
+            )
 
 
 def check_kind(name: str, kind: str) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.models.blocks import adaptive_average_pool, same_padding
+from jaxnets.models.blocks import ACTIVATIONS, POOLINGS, adaptive_average_pool, same_padding
 
 POOLED = (6, 6)
 """What the dense layers see, height and width, whatever the image's size: torchvision's adaptive pooling.
@@ -40,6 +40,8 @@ class AlexNet(nn.Module):
 
     num_classes: int
     variant: str = POOL3
+    activation: str = "relu"
+    pooling: str = "max"
     dropout: float = 0.0
     init_style: str = "torch"
     dtype: Any = jnp.float32
@@ -71,16 +73,18 @@ class AlexNet(nn.Module):
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, h, w, 256], after the third pooling: 3x3 or 4x4 at 32 pixels a side."""
         del train
-        x = self._pool(nn.relu(self.conv1(x)))
-        x = self._pool(nn.relu(self.conv2(x)))
-        x = nn.relu(self.conv4(nn.relu(self.conv3(x))))
-        return self._pool(nn.relu(self.conv5(x)))
+        squash = ACTIVATIONS[self.activation]
+        x = self._pool(squash(self.conv1(x)))
+        x = self._pool(squash(self.conv2(x)))
+        x = squash(self.conv4(squash(self.conv3(x))))
+        return self._pool(squash(self.conv5(x)))
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, 256] -> logits [B, num_classes], in the parameters' dtype."""
         x = adaptive_average_pool(features, POOLED).reshape(features.shape[0], -1)
-        x = nn.relu(self.dense1(self.dropout1(x, deterministic=not train)))
-        x = nn.relu(self.dense2(self.dropout2(x, deterministic=not train)))
+        squash = ACTIVATIONS[self.activation]
+        x = squash(self.dense1(self.dropout1(x, deterministic=not train)))
+        x = squash(self.dense2(self.dropout2(x, deterministic=not train)))
         return self.classifier(x).astype(self.dtype)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -88,4 +92,4 @@ class AlexNet(nn.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         side = VARIANTS[self.variant].window
-        return ops.max_pool(x, (side, side), strides=(2, 2))
+        return POOLINGS[self.pooling](x, (side, side), strides=(2, 2))

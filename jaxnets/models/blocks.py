@@ -1,5 +1,7 @@
 """What several networks are built of."""
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +12,25 @@ from jax import lax
 from jaxnets import ops
 from jaxnets.ops.initializers import Initializer
 from jaxnets.ops.windows import Padding, Pair
+
+
+def _leaky_relu(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, 0.01 * x)  # jax.nn's has slope 1 at 0, PyTorch's 0.01
+
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
+    {
+        "tanh": jnp.tanh,
+        "relu": nn.relu,
+        "leaky_relu": _leaky_relu,
+        "sigmoid": nn.sigmoid,
+        "identity": lambda x: x,
+    }
+)
+"""By name; values and slopes are PyTorch's, at 0 too."""
+
+POOLINGS = MappingProxyType({"max": ops.max_pool, "average": ops.average_pool})
+"""By the names of config.model.pooling."""
 
 
 class ConvNorm(nn.Module):

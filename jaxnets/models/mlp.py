@@ -1,7 +1,5 @@
 """A multilayer perceptron, report A's: dense layers, each with an activation of its own."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -12,26 +10,11 @@ import numpy as np
 from jaxnets import ops, published
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
+from jaxnets.models.blocks import ACTIVATIONS
 from jaxnets.ops.initializers import Initialization
 
 PUBLISHED = "published"
 """The initialisation that gives report A's weights."""
-
-
-def _leaky_relu(x: jax.Array) -> jax.Array:
-    return jnp.where(x > 0, x, 0.01 * x)  # jax.nn's has slope 1 at 0, PyTorch's 0.01
-
-
-ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
-    {
-        "tanh": jnp.tanh,
-        "relu": nn.relu,
-        "leaky_relu": _leaky_relu,
-        "sigmoid": nn.sigmoid,
-        "identity": lambda x: x,
-    }
-)
-"""By name; values and slopes are PyTorch's, at 0 too."""
 
 
 class MLP(nn.Module):

@@ -1,0 +1,67 @@
+"""LeNet-5: what can be changed in it, and the sizes that it takes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.bench.oracles import load
+from jaxnets.errors import ConfigError
+
+
+def network(name: str = "lenet5", **changes: Any):
+    config = recipes.recipe()
+    config.model.name, config.model.num_classes = name, 10
+    config.model.update(changes)
+    return models.create(config.model)
+
+
+def test_pooling_by_the_mean_and_sigmoids_are_the_paper_s_order() -> None:
+    """Convolution, squash, pool: the second map of a constant image is constant."""
+    model = network(pooling="average", activation="sigmoid")
+    x = jnp.ones((1, 16, 16, 1))
+    variables = load("drawn").variables(model, x.shape)
+    features = model.apply(variables, x, train=False, method="features")
+    first = jax.nn.sigmoid(
+        variables["params"]["conv1"]["kernel"].sum((0, 1, 2)) + variables["params"]["conv1"]["bias"]
+    )
+    second = variables["params"]["conv2"]
+    expected = jax.nn.sigmoid(first @ second["kernel"].sum((0, 1)) + second["bias"])
+    assert jnp.allclose(features[0, 0, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel_size", "smallest"), [(1, 4), (3, 10), (5, 16), (7, 22)])
+def test_the_smallest_image_follows_the_kernels(kernel_size: int, smallest: int) -> None:
+    model = network(kernel_size=kernel_size)
+
+    def shape(size: int) -> tuple[int, ...]:
+        x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+        variables = jax.eval_shape(model.init, jax.random.key(0), x)
+        return jax.eval_shape(
+            lambda v, x: model.apply(v, x, train=False, method="features"), variables, x
+        ).shape
+
+    assert shape(smallest) == (1, 1, 1, 16)
+    with pytest.raises(ConfigError, match=f"of {smallest} pixels or more"):
+        shape(smallest - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "takers"),
+    [
+        ("resnet50", {"activation": "tanh"}, "lenet5, alexnet"),
+        ("densenet121", {"pooling": "average"}, "lenet5, alexnet"),
+        ("alexnet", {"kernel_size": 3}, "changed in lenet5"),
+    ],
+)
+def test_other_networks_refuse_the_changes(name: str, change: dict[str, Any], takers: str) -> None:
+    with pytest.raises(ConfigError, match=takers):
+        network(name, **change)
+
+
+def test_alexnet_s_parts_change_too() -> None:
+    model = network("alexnet", activation="tanh", pooling="average")
+    assert (model.activation, model.pooling) == ("tanh", "average")

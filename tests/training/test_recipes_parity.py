@@ -1,0 +1,80 @@
+"""The reports' recipes, step by step: the recipe files' networks and optimizers are PyTorch's.
+
+The weights, the batches (noise) and, in double precision, the state before every step are the same on both
+sides; dropout and augmentation, which draw other numbers there, are off. AlexNet's batches are of 8 instead
+of 64: the step's arithmetic is the same, and most of its time goes into 57 million parameters.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_collections import config_dict
+
+pytest.importorskip("torch")
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.bench import drift
+from jaxnets.bench.oracles import load
+
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800)]
+drawn = load("drawn")
+
+LENET, ALEXNET = "lenet_mnist", "alexnet_cifar10"
+PLAIN = {
+    "model.num_classes": 10,
+    "model.dropout": 0.0,
+    "augment.flip_horizontal": False,
+    "augment.crop_padding": 0,
+    "eval.augment": False,
+    "eval.dropout": False,
+}
+SLOW = pytest.mark.slow
+
+
+def recipe(repository: Path, file: str, variant: str, dtype: str) -> config_dict.ConfigDict:
+    """A recipe of the repository, plain, and for AlexNet with batches of 8."""
+    small = {"train.batch_size": 8} if file == ALEXNET else {}
+    spec = f"{repository / 'configs' / file}.py:{variant}"
+    config = recipes.load(spec, {**PLAIN, **small, "model.dtype": dtype})
+    config.train.steps = 1  # which the schedule would need; it is constant
+    return config
+
+
+def compared(config: config_dict.ConfigDict, **how: Any) -> list[dict[str, float]]:
+    size = config.data.image_size
+    shape = (1, size, size, len(config.data.mean))
+    variables = drawn.variables(models.create(config.model), shape)
+    return list(drift.compare_steps(config, variables=variables, **how))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("variant", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    ("file", "steps"), [(LENET, 100), (ALEXNET, 2), pytest.param(ALEXNET, 10, marks=SLOW)]
+)
+def test_each_step_from_the_same_state(
+    repository: Path, file: str, variant: str, steps: int
+) -> None:
+    found = compared(recipe(repository, file, variant, "float64"), steps=steps, restart=True)
+    assert len(found) == steps
+    losses = max(step.pop(drift.LOSS) for step in found)
+    tensors = max(max(step.values()) for step in found)
+    print(f"{file}:{variant}, {steps} steps: loss {losses:.1e}, farthest tensor {tensors:.1e}")
+    assert losses < 1e-9
+    assert tensors < 1e-9
+
+
+@pytest.mark.parametrize("variant", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    ("file", "steps"), [(LENET, 10), (ALEXNET, 2), pytest.param(ALEXNET, 10, marks=SLOW)]
+)
+def test_losses_running_free_in_single_precision(
+    repository: Path, file: str, variant: str, steps: int
+) -> None:
+    found = compared(recipe(repository, file, variant, "float32"), steps=steps, restart=False)
+    losses = [step[drift.LOSS] for step in found]
+    print(f"{file}:{variant}, {steps} free steps: losses within {max(losses):.1e}")
+    assert len(losses) == steps
+    assert max(losses) < 1e-4
