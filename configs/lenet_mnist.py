@@ -6,6 +6,10 @@
 `:adam` (the default) is report C's recipe, `:sgd` report E's, `:smoke` a few steps. Neither report has a
 validation set, and neither has this: nothing is chosen. Report C looks at the test set after every epoch, and
 so does `:adam`, for the curve.
+
+`:best` is ours, meant for at least 99.4 %: turns of up to 10 degrees, crops, 60 epochs of a cosine, a moving
+average of the weights. It has not been run; `scripts/reproduce.py lenet_search` sets it beside its neighbours
+on a twelfth of train, by whose accuracy to choose.
 """
 
 from ml_collections import config_dict
@@ -14,7 +18,7 @@ from jaxnets.config import choose, recipe
 
 
 def get_config(variant: str = "adam") -> config_dict.ConfigDict:
-    """The recipe of a variant: adam, sgd or smoke."""
+    """The recipe of a variant: adam, sgd, best or smoke."""
     config = recipe()
     config.model.name = "lenet5"
     config.data.name = "mnist"
@@ -25,7 +29,8 @@ def get_config(variant: str = "adam") -> config_dict.ConfigDict:
     config.train.batch_size = 64
     config.train.epochs = 10
     config.eval.batch_size = 500
-    return choose(config, "lenet_mnist", variant, {"adam": _adam, "sgd": _sgd, "smoke": _smoke})
+    variants = {"adam": _adam, "sgd": _sgd, "best": _best, "smoke": _smoke}
+    return choose(config, "lenet_mnist", variant, variants)
 
 
 def _adam(config: config_dict.ConfigDict) -> None:
@@ -33,15 +38,27 @@ def _adam(config: config_dict.ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.001
     config.eval.follow_test = True
-    config.log.every_steps = (
-        134  # seven lines an epoch of 938 steps: the report's lines are whole epochs
-    )
+    config.log.every_steps = 134  # seven lines an epoch: the report's are whole epochs
 
 
 def _sgd(config: config_dict.ConfigDict) -> None:
     config.entry = "E/lenet5"
     config.optimizer.learning_rate = 0.01
     config.log.every_steps = 100  # as the report's
+
+
+def _best(config: config_dict.ConfigDict) -> None:
+    config.augment.rotation_degrees = 10.0
+    config.augment.crop_padding = 2
+    config.train.batch_size = 128
+    config.train.epochs = 60
+    config.train.ema_decay = 0.9995
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 0.002
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 1
+    config.checkpoint.every_epochs = 5
+    config.log.every_steps = 469
 
 
 def _smoke(config: config_dict.ConfigDict) -> None:

@@ -67,7 +67,7 @@ def groups(folder: Path) -> list[Group]:
     found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
         run = results.read(path.parent)
-        if run and (run["entry"] or run["name"].endswith(OURS)):
+        if run and (run["entry"] or (run["name"].endswith(OURS) and not _changes(run))):
             found.setdefault(_recipe_of(run), {})[path.parent.name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
     made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]

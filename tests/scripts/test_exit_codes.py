@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxnets.data import cifar10, mnist
+
 TRAIN, CONFIG = "scripts/train.py", "--config=configs/lung_resnet.py"
 MLP = "--config=configs/mlp_tanh.py"
 
@@ -57,6 +59,28 @@ def test_one_line_and_the_code(
     assert told in errors
     assert len(errors.strip().splitlines()) == 1, errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_truncated_data_file_is_named_with_the_mend(
+    repository: Path, tmp_path: Path, name: str
+) -> None:
+    config = {"mnist": "lenet_mnist", "cifar10": "alexnet_cifar10"}[name]
+    files = {
+        "mnist": [file.name for file in mnist.FILES.values()],
+        "cifar10": [f"{batch}.bin" for batch in cifar10.BATCHES],
+    }[name]
+    for file in files:
+        (tmp_path / file).write_bytes(b"\0" * 100)
+    code, _, errors = _run(
+        repository,
+        *(TRAIN, f"--config=configs/{config}.py", f"--config.data.root={tmp_path}"),
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 3, errors
+    assert errors.count("\n") == 1
+    assert f"{tmp_path / files[0]}: " in errors
+    assert f"python scripts/prepare_data.py {name}" in errors
 
 
 def test_traceback_shows_the_rest(repository: Path) -> None:
