@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
 from jaxnets import models, published
 from jaxnets.app import results_table
 from jaxnets.app.curves import read_lines
+from jaxnets.app.summary import layers_of
 from jaxnets.app.tables import Row, read_table
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
-from jaxnets.models.cost import multiply_adds
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -110,11 +109,9 @@ def _costs(row: Row) -> tuple[str, str]:
     config = row.recipe.copy_and_resolve_references()
     config.model.num_classes = 10
     shape = (config.data.image_size, config.data.image_size, CHANNELS[config.data.name])
-    model = models.create(config.model)
-    key = jax.random.key(0)
-    variables = jax.eval_shape(lambda key: models.initialize(model, key, (1, *shape)), key)
-    parameters = models.count_parameters(variables["params"])
-    return f"{parameters:,}", f"{multiply_adds(model, shape):,}"
+    layers = layers_of(config.model, shape)
+    parameters = sum(layer.parameters for layer in layers)
+    return f"{parameters:,}", f"{sum(layer.multiply_adds for layer in layers):,}"
 
 
 def _swapped(row: Row, known: Found) -> str:
