@@ -25,9 +25,9 @@ FLAT = 64  # values before the dense layer: 2 x 2 pixels of 16 channels
 class Batch(NamedTuple):
     """Images [B, 8, 8, 1] in [0, 1], one-hot digits [B, 10], and what dropout keeps [B, 64]."""
 
-    x: jax.Array
-    targets: jax.Array
-    mask: jax.Array
+    x: np.ndarray
+    targets: np.ndarray
+    mask: np.ndarray
 
 
 class Equivalent(nn.Module):
@@ -53,15 +53,17 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return data.images[..., None] / 16, data.target
 
 
-def batches(steps: int) -> Iterator[Batch]:
+@functools.cache  # both sides take them
+def batches(steps: int) -> tuple[Batch, ...]:
     """Batches of the training images, drawn from a seed."""
     images, labels = digits()
     generator = np.random.default_rng(0)
-    for key in jax.random.split(jax.random.key(1), steps):
+    draw = jax.jit(jax.vmap(lambda key: dropout.draw_mask(key, RATE, (BATCH_SIZE, FLAT))))
+    taken = []
+    for mask in np.asarray(draw(jax.random.split(jax.random.key(1), steps))):
         chosen = generator.integers(0, TRAINING_IMAGES, BATCH_SIZE)
-        targets = jax.nn.one_hot(labels[chosen], 10, dtype=jnp.float64)
-        mask = dropout.draw_mask(key, RATE, (BATCH_SIZE, FLAT))
-        yield Batch(jnp.asarray(images[chosen]), targets, mask)
+        taken.append(Batch(images[chosen], np.eye(10)[labels[chosen]], mask))
+    return tuple(taken)
 
 
 def start() -> network.Parameters:
