@@ -1,4 +1,4 @@
-"""Measures us against PyTorch: python scripts/bench.py [--suite=cpu|pipeline|startup|drift] [--rows=NAME]."""
+"""Measures us, mostly against PyTorch: python scripts/bench.py [--suite=cpu|gpu|...] [--rows=NAME]."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,8 @@ ROWS = flags.DEFINE_list("rows", [], "Rows by name, such as train/lenet5/28/64; 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=5)
 SECONDS = flags.DEFINE_float("seconds", 3.0, "How long a turn lasts, about.", lower_bound=0.1)
 IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, a folder a class.")
+BUDGET = flags.DEFINE_float("budget", None, "ops, growth, gpu: minutes; again to go on.", 0.0)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: try everything, tiny, on any device.")
 OUTPUT = flags.DEFINE_string("output", None, "File (results/bench/MACHINE-SUITE-DATE.json).")
 
 
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str]) -> None:
         images=Path(IMAGES.value) if IMAGES.value else None,
         output=Path(OUTPUT.value) if OUTPUT.value else None,
         kernels=command.kernels_library(),
+        budget=BUDGET.value,
+        dry_run=DRY_RUN.value,
     )
     suite.run(SUITE.value, options)
 

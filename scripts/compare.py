@@ -1,4 +1,4 @@
-"""Puts the tables of results/ into README: python scripts/compare.py [--check]."""
+"""Puts the tables of results/ into README and docs/performance.md: python scripts/compare.py [--check]."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,9 @@ from jaxnets.app import command, compare
 from jaxnets.errors import ConfigError
 
 README = flags.DEFINE_string("readme", "README.md", "The page that holds the tables.")
+PERFORMANCE = flags.DEFINE_string(
+    "performance", str(compare.PERFORMANCE), "The page on speed; empty for none."
+)
 RESULTS = flags.DEFINE_string("results", "results", "Where results are kept.")
 CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit 7 where the page shows others.")
 
@@ -17,7 +20,12 @@ def main(arguments: Sequence[str]) -> None:
     """Parses nothing itself: flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
-    compare.compare(Path(README.value), Path(RESULTS.value), check=CHECK.value)
+    compare.compare(
+        Path(README.value),
+        Path(RESULTS.value),
+        performance=Path(PERFORMANCE.value) if PERFORMANCE.value else None,
+        check=CHECK.value,
+    )
 
 
 if __name__ == "__main__":

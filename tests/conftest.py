@@ -1,7 +1,8 @@
 """What all tests share: double precision on request, and one small trained run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import jax
@@ -73,3 +74,39 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("real data: set JAXNETS_DATA to a folder that holds it")
     return Path(folder)
+
+
+class Page(HTMLParser):
+    """What a test looks at: addresses that a browser would fetch, measured figures, all text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.addresses: list[str] = []
+        self.figures: dict[tuple[str, str], str] = {}
+        self.words = ""
+        self._open: tuple[str, str] | None = None
+        self.tags: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.addresses += [
+            given[name] for name in ("src", "href", "srcset", "data") if name in given
+        ]
+        if "data-metric" in given:
+            self._open = (given.get("data-class", "all"), given["data-metric"])
+        elif tag == "small":
+            self._open = None
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if self._open:
+            self.figures[self._open] = data
+            self._open = None
+
+
+@pytest.fixture(scope="session")
+def read_page() -> Callable[[str], Page]:
+    """From HTML to a Page."""
+    return Page

@@ -13,6 +13,7 @@ from jaxnets import models
 from jaxnets.app import environment, workdir
 from jaxnets.app.data import Data
 from jaxnets.app.network import Network
+from jaxnets.app.placement import place, resident
 from jaxnets.app.rule import make_rule
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
@@ -22,11 +23,12 @@ from jaxnets.evaluation.predictions import Predictions
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.hooks import Hook, make_hooks
 from jaxnets.training.loss import make_loss
-from jaxnets.training.parallel import Devices
+from jaxnets.training.parallel import CompiledStep, Devices
 from jaxnets.training.preprocess import Preprocess, make_preprocess
+from jaxnets.training.resident import Examples, gathered, many
 from jaxnets.training.run import Plan, Run
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_eval_step, make_train_step
+from jaxnets.training.step import TrainStep, make_eval_step, make_train_step
 
 
 def assemble(
@@ -39,8 +41,7 @@ def assemble(
     more_hooks: Sequence[Hook],
 ) -> tuple[Run, "Evaluator"]:
     """A run before its first step, and what scores its states."""
-    batches = data.train_batches(devices)
-    plan = make_plan(config, batches.steps_per_epoch)
+    plan = make_plan(config, data.order(devices).steps_per_epoch)
     rule = make_rule(
         config,
         network.parts,
@@ -59,7 +60,6 @@ def assemble(
         network_parts=rule.parts,
         head_steps=rule.head_steps,
     )
-    evaluator = make_evaluator(config, network.model, data, devices)
     followed = {
         "validation": data.split.validation,
         "test": data.split.test if config.eval.follow_test else np.empty(0, np.int64),
@@ -75,28 +75,57 @@ def assemble(
     validates = "validation" in followed
     hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
     hooks += more_hooks
-    names = [hook.name for hook in hooks]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"two hooks are named alike among {', '.join(names)}: give one another `name`"
-        )
+    _require_names(hooks)
+    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
+    placement = place(
+        config,
+        data,
+        devices,
+        parameters=models.count_parameters(state.params),
+        hooks=hooks,
+        before=checkpoints.newest_bits(),
+    )
+    examples = resident(data, devices) if placement.on_device else None
+    steps_per_call = placement.steps_per_call
+    evaluator = make_evaluator(config, network.model, data, devices, examples)
     run = Run(
         config=config,
         workdir=directory,
         plan=plan if followed else dataclasses.replace(plan, evaluate_every=None),
         devices=devices,
         state=devices.replicate(state),
-        train_step=devices.compile_step(train_step, donate=True),
+        train_step=_compilable(train_step, devices, examples, steps_per_call),
         evaluate=lambda state: {
             split: evaluator.means(state, indices) for split, indices in followed.items()
         },
-        batches=batches,
-        checkpoints=Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep),
+        batches=data.train_batches(devices)
+        if examples is None
+        else data.index_batches(devices, at_once=steps_per_call),
+        checkpoints=checkpoints,
         hooks=hooks,
         learning_rate=rule.schedule,
-        bits=environment.bits(config=config, data_path=data.path),
+        bits=environment.bits(config=config, placement=placement.bits(data)),
+        steps_per_call=steps_per_call,
+        told=placement.told,
     )
     return run, evaluator
+
+
+def _require_names(hooks: Sequence[Hook]) -> None:
+    names = [hook.name for hook in hooks]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"two hooks are named alike among {', '.join(names)}: give one another `name`"
+        )
+
+
+def _compilable(
+    train_step: TrainStep, devices: Devices, examples: Examples | None, steps_per_call: int
+) -> CompiledStep:
+    if examples is None:
+        return devices.compile_step(train_step, donate=True)
+    form = gathered(train_step) if steps_per_call == 1 else many(train_step)
+    return devices.compile_step(form, donate=True, shared=(examples,))
 
 
 def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
@@ -121,11 +150,15 @@ def make_evaluator(
     model: Any,
     data: Data,
     devices: Devices,
+    examples: Examples | None = None,
     *,
     preprocess: Preprocess | None = None,
     dropout: bool = False,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores: of clean examples where `preprocess` is None."""
+    """A function (state, indices) -> Scores: of clean examples where `preprocess` is None.
+
+    `examples` are those on the device.
+    """
     step = make_eval_step(
         model,
         make_loss(config.train),
@@ -135,7 +168,10 @@ def make_evaluator(
         axis_name=devices.axis_name,
         with_probabilities=True,
     )
-    return Evaluator(devices.compile_step(step, donate=False), data, devices)
+    if examples is None:
+        return Evaluator(devices.compile_step(step, donate=False), data, devices)
+    compiled = devices.compile_step(gathered(step), donate=False, shared=(examples,))
+    return Evaluator(compiled, data, devices, on_device=True)
 
 
 def other_tests(
@@ -167,15 +203,16 @@ def other_tests(
 class Evaluator:
     """Scores a state on examples of the data, each counted once."""
 
-    step: Any
+    step: CompiledStep
     data: Data
     devices: Devices
+    on_device: bool = False
 
     def __call__(
         self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
     ) -> Scores:
         """`more` is what the preprocessing wants beside every example, the same for all."""
-        batches = self.data.eval_batches(indices, self.devices, more)
+        batches = self.data.eval_batches(indices, self.devices, more, on_device=self.on_device)
         return evaluate(self.step, state, batches, expected=len(indices))
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
@@ -190,6 +227,12 @@ class Evaluator:
         """One entry of result.json's `tests`."""
         scores = self(state, indices, more)
         return results.test_entry(scores, self.predictions(scores, indices))
+
+    def compile(self, state: TrainState, indices: np.ndarray) -> None:
+        """Compiles the step ahead of the first evaluation."""
+        one = indices[:1]  # every batch is padded to the same size
+        batch = next(self.data.eval_batches(one, self.devices, on_device=self.on_device))
+        self.step.compile(state, batch)
 
     def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
         """What hooks hear of an evaluation: loss, and accuracy where there are classes."""

@@ -9,32 +9,43 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import published
-from jaxnets.app import curves
+from jaxnets.app import curves, performance_page
 from jaxnets.app import results_table as table_of_results
+from jaxnets.app.performance_page import table
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.files import write_whole
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
+PERFORMANCE = Path("docs") / "performance.md"
 CSV, CURVES = "table.csv", "curves"
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
+TOLD_ELSEWHERE = ("ops/", "growth/")
+"""Rows that docs/performance.md shows."""
 VERSIONS_TOLD = ("jax", "torch")
 
 
-def compare(readme: Path = README, folder: Path = RESULTS, *, check: bool = False) -> None:
+def compare(
+    readme: Path = README,
+    folder: Path = RESULTS,
+    *,
+    performance: Path | None = None,
+    check: bool = False,
+) -> None:
     """Puts the tables between the marks `<!-- results -->` and `<!-- bench -->` of a page.
 
-    Beside them go the table as results/table.csv, and a picture of the curves of each entry that has
-    some, results/curves/ENTRY.png. With `check` nothing is written: CheckFailedError where any of them
-    shows anything else. Raises ConfigError where the page has no such marks or a file under results/
-    cannot be read.
+    Those of `performance`, a page of its own, stand between its marks. Beside them go the table as
+    results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png.
+    With `check` nothing is written: CheckFailedError where any of them shows anything else. Raises
+    ConfigError where a page has no such marks or a file under results/ cannot be read.
     """
     if not readme.is_file():
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
     found = table_of_results.rows(folder)
-    shown = readme.read_text()
-    made = _put(shown, "results", results_table(found), readme)
+    made = _put(readme.read_text(), "results", results_table(found), readme)
     made = _put(made, "bench", bench_tables(folder / BENCH), readme)
     texts = {readme: made, folder / CSV: _csv_text(found)}
+    if performance is not None:
+        texts[performance] = _performance_text(performance, folder / BENCH)
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
     pictures = _pictures(folder)
     faded = [path for path, data in pictures.items() if not curves.is_current(path, data)]
@@ -50,9 +61,18 @@ def compare(readme: Path = README, folder: Path = RESULTS, *, check: bool = Fals
         curves.draw(path, pictures[path])
 
 
+def _performance_text(page: Path, folder: Path) -> str:
+    newest = _newest(folder, elsewhere=True)
+    machines = {name: [row for _, row in rows.values()] for name, rows in newest.items()}
+    text = page.read_text() if page.is_file() else ""
+    for mark, made in performance_page.sections(machines).items():
+        text = _put(text, mark, made, page)
+    return text
+
+
 def results_table(found: Sequence[Mapping[str, Any]]) -> str:
     """A line a published entry, split and recipe: the report's number, ours over its seeds, a verdict."""
-    return _table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
+    return table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
 
 
 def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:
@@ -82,17 +102,23 @@ def bench_tables(folder: Path) -> str:
         told = ", ".join(f"{name} {versions[name]}" for name in VERSIONS_TOLD if name in versions)
         heads = ("row", "ours", "ratio [range]", "tuned", "in JAX: ratio", "tuned")
         lines = [_bench_row(row) for _, row in rows.values()]
-        parts.append(f"{machine}; {told}:\n\n{_table(heads, lines)}")
+        parts.append(f"{machine}; {told}:\n\n{table(heads, lines)}")
     return "\n\n".join(parts)
 
 
-def _newest(folder: Path) -> dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]]:
-    """By machine and row name: the file that has the newest measurement, and that row."""
+def _newest(
+    folder: Path, *, elsewhere: bool = False
+) -> dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]]:
+    """By machine and row name: the file that has the newest measurement, and that row.
+
+    README's rows, or all where it is for `elsewhere`.
+    """
     found: dict[str, dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
     for content in _bench_files(folder):
         rows = found.setdefault(content["machine"], {})
         for row in content["rows"]:
-            rows[row["name"]] = content, row
+            if elsewhere or not (row["name"].startswith(TOLD_ELSEWHERE) or "mfu" in row):
+                rows[row["name"]] = content, row
     return {machine: rows for machine, rows in found.items() if rows}
 
 
@@ -112,6 +138,8 @@ def rate_in_words(per_second: float, unit: str) -> str:
     """A rate for a person; that of starts is told as how long one takes."""
     if unit == "starts":
         return f"{1 / per_second:.1f} s"
+    if unit == "operations":
+        return f"{per_second / 1e9:,.0f} GFLOP/s"
     return f"{per_second:,.0f} {unit}/s" if per_second >= 10 else f"{per_second:.2g} {unit}/s"
 
 
@@ -127,11 +155,6 @@ def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     # Where there is nothing to choose, what is measured is in JAX; a pipeline has no kernels.
     pure = ("ratio_in_jax", "ratio_tuned_in_jax")
     return (row.get("title", row["name"]), ours, ratio, told("ratio_tuned"), *map(told, pure))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ml_collections import config_dict
@@ -19,17 +19,21 @@ from jaxnets.data.cache import (
     CachedSource,
     FeatureSource,
     ResizedSource,
+    gather,
     open_cache,
     writable_cache_root,
 )
 from jaxnets.data.folder import ImageFolder
 from jaxnets.data.groups import read_groups, shipped_groups
-from jaxnets.data.pipeline import TrainBatches, eval_batches
-from jaxnets.data.source import Source
+from jaxnets.data.order import IndexBatches, Order, padded
+from jaxnets.data.source import FEATURES, Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
 from jaxnets.training.parallel import Devices
+
+if TYPE_CHECKING:
+    from jaxnets.data.pipeline import TrainBatches
 
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
@@ -65,32 +69,74 @@ class Data:
         example = self.source[0]
         return example["image" if "image" in example else "input"].shape
 
-    def train_batches(self, devices: Devices) -> TrainBatches:
-        """The endless training batches of this process."""
-        return TrainBatches(
-            self.features or self.source,
+    @property
+    def nbytes(self) -> int:
+        """The size of all examples' inputs as steps read them."""
+        read = self.features or self.source
+        if isinstance(read, CachedSource):
+            return read.images.nbytes
+        example = read[0]
+        return len(read) * example["image" if "image" in example else "input"].nbytes
+
+    @functools.cached_property
+    def split_csv(self) -> str:
+        """What split.csv holds."""
+        return self.split.to_csv(self.source)
+
+    def examples(self) -> dict[str, np.ndarray]:
+        """Every example by its place: inputs, or what a frozen body gives for them, and labels."""
+        read = self.features or self.source
+        if isinstance(read, CachedSource):
+            name = FEATURES if isinstance(read, FeatureSource) else "image"
+            return {name: read.images, "label": np.asarray(read.labels, np.int32)}
+        whole = gather(read, np.arange(len(read)))
+        return {name: values for name, values in whole.items() if name != "index"}
+
+    def order(self, devices: Devices) -> Order:
+        """Which training examples each step of this process takes."""
+        return Order(
             self.split.train,
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
             drop_last=self.config.train.drop_last,
-            threads=self.threads,
             shares=(devices.process_index, devices.process_count),
         )
 
+    def train_batches(self, devices: Devices) -> "TrainBatches":
+        """The endless training batches of this process, read by threads."""
+        from jaxnets.data.pipeline import TrainBatches  # without it there is no need of grain
+
+        source = self.features or self.source
+        return TrainBatches(source, self.order(devices), threads=self.threads)
+
+    def index_batches(self, devices: Devices, *, at_once: int) -> IndexBatches:
+        """The same batches without their examples, for those that are on the device."""
+        return IndexBatches(self.order(devices), at_once=at_once)
+
     def eval_batches(
-        self, indices: np.ndarray, devices: Devices, more: Mapping[str, Any] | None = None
+        self,
+        indices: np.ndarray,
+        devices: Devices,
+        more: Mapping[str, Any] | None = None,
+        *,
+        on_device: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Every one of `indices` once, padded, this process's part, on its devices.
 
-        `more` is set beside every example, by name, the same for all.
+        `more` is set beside every example, by name, the same for all. Without their examples where those are
+        `on_device` already.
         """
-        batches = eval_batches(
-            self.features or self.source,
-            indices,
-            batch_size=self.eval_batch_size(devices),
-            threads=self.threads,
-            shares=(devices.process_index, devices.process_count),
-        )
+        size = self.eval_batch_size(devices)
+        shares = (devices.process_index, devices.process_count)
+        if on_device:
+            batches = padded(indices, batch_size=size, shares=shares)
+        else:
+            from jaxnets.data.pipeline import eval_batches
+
+            source = self.features or self.source
+            batches = eval_batches(
+                source, indices, batch_size=size, threads=self.threads, shares=shares
+            )
 
         def with_more(batch: dict[str, Any]) -> dict[str, Any]:
             rows = len(batch["weight"])

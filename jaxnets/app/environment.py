@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,19 @@ def lowering(config: config_dict.ConfigDict) -> str:
     """Which form of `jaxnets.ops` the recipe's programs are compiled to here."""
     if jax.default_backend() != "cpu":
         return "lax"
-    kernels = _kernels(config)
+    kernels = kernels_of(config)
     return "cpu: by shape" if kernels is None else f"cpu: C++ kernels, {kernels.instructions}"
 
 
-def _kernels(config: config_dict.ConfigDict) -> Kernels | None:
+def kernels_of(config: config_dict.ConfigDict) -> Kernels | None:
     """The C++ kernels, where this process has them and the recipe computes in what they are made for."""
     computes_in = config.model.compute_dtype or config.model.dtype
     return in_use() if computes_in == "float32" else None
 
 
-def bits(*, config: config_dict.ConfigDict, data_path: str) -> dict[str, Any]:
-    """What the bits of a run depend on, beside its recipe and its data."""
-    kernels = _kernels(config) if jax.default_backend() == "cpu" else None
+def bits(*, config: config_dict.ConfigDict, placement: Mapping[str, Any]) -> dict[str, Any]:
+    """What the bits of a run depend on, beside its recipe and its data; `placement` is its part of it."""
+    kernels = kernels_of(config) if jax.default_backend() == "cpu" else None
     return {
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
@@ -69,7 +70,7 @@ def bits(*, config: config_dict.ConfigDict, data_path: str) -> dict[str, Any]:
         "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
         "lowering": lowering(config),
         **({} if kernels is None else {"kernels": kernels.library}),
-        "data_path": data_path,
+        **placement,
         "processor": _processor()
         if jax.default_backend() == "cpu"
         else jax.devices()[0].device_kind,

@@ -41,7 +41,7 @@ def evaluate(
     screen = Screen()
     data = open_data(config, screen)
     workdir.require_data(directory, data.source.fingerprint)
-    workdir.require_split(directory, data.split.to_csv(data.source))
+    workdir.require_split(directory, data.split_csv)
     indices = data.split.parts()[part]
     if len(indices) == 0:
         raise ConfigError(f"--split={part}: this run has no such examples")

@@ -17,7 +17,6 @@ from jaxnets.app.network import Network
 from jaxnets.app.screen import Screen
 from jaxnets.data.cache import CachedSource, FeatureSource
 from jaxnets.data.kept_array import kept_array
-from jaxnets.data.pipeline import eval_batches
 from jaxnets.training.preprocess import make_preprocess
 
 BATCH_SIZE = 32
@@ -86,6 +85,8 @@ def with_features(
 
 
 def _batches(data: Data, size: int) -> Any:
+    from jaxnets.data.pipeline import eval_batches  # grain, which other runs may do without
+
     everything = np.arange(len(data.source))
     return eval_batches(data.source, everything, batch_size=size, threads=data.threads)
 

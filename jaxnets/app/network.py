@@ -12,7 +12,6 @@ from jaxnets import models
 from jaxnets.app import pretrained
 from jaxnets.app.data import Data
 from jaxnets.app.pretrained import RANDOM, Pretrained
-from jaxnets.data.pipeline import eval_batches
 from jaxnets.training.parts import NetworkParts
 from jaxnets.training.preprocess import Batch, make_preprocess
 
@@ -64,6 +63,8 @@ def _measured(
     """The variables after some batches have been shown, without training: only the statistics differ."""
     if not variables["batch_stats"]:
         return variables
+    from jaxnets.data.pipeline import eval_batches  # grain, which other runs may do without
+
     model = models.create(config.model)
     preprocess = make_preprocess(config, train=False)
 

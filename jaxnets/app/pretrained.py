@@ -69,8 +69,8 @@ def _read(folder: Path) -> Pretrained:
             folder,
             weights.variables,
             weights.model,
-            mean=expected and expected.mean,
-            std=expected and expected.std,
+            mean=None if expected is None else expected.mean,
+            std=None if expected is None else expected.std,
         )
     config = workdir.read_config(folder)
     shape = tuple(workdir.read_manifest(folder)["input_shape"])

@@ -95,7 +95,7 @@ def train(
                 _keep_particulars(directory, config, data, network, options.command)
         with devices.together():
             _resume(run, screen, options)
-        _compile(run, data, screen)
+        _compile(run, evaluator, data, screen)
         with _interruptible(run):
             run_loop(run)
         if run.interrupted is not None:
@@ -123,7 +123,7 @@ def _keep_particulars(
     workdir.keep_config(directory, config)
     workdir.require_data(directory, data.source.fingerprint)
     workdir.require_weights(directory, network.body_sha256)
-    workdir.keep_split(directory, data.split.to_csv(data.source))
+    workdir.keep_split(directory, data.split_csv)
     workdir.keep_manifest(directory, _manifest(data, network, command))
 
 
@@ -142,21 +142,17 @@ def _resume(run: Run, screen: Screen, options: Options) -> None:
     screen.line("resume", f"from step {run.step} of {run.plan.total_steps}")
 
 
-def _compile(run: Run, data: Data, screen: Screen) -> None:
-    """Compiles the training step for every shape of batch that will come."""
+def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None:
+    """Compiles the training step for every shape of batch that will come, and the evaluation step."""
     if run.ending:
         return
     with screen.phase("compile") as phase:
-        batch = next(iter(data.train_batches(run.devices)))
-        size = run.config.train.batch_size
-        short = 0 if run.config.train.drop_last else len(data.split.train) % size
-        for rows in {min(size, len(data.split.train)), short} - {0}:
-            part = {
-                name: values[: rows // run.devices.process_count] for name, values in batch.items()
-            }
-            run.train_step.compile(run.state, run.devices.place(part))
+        for batch in run.batches.shapes():
+            run.train_step.compile(run.state, run.place(batch))
+        evaluator.compile(run.state, data.split.test)
         phase.text = (
-            f"training step, {environment.lowering(run.config)}, on {environment.hardware()}"
+            f"training step, {environment.lowering(run.config)}, on {environment.hardware()}, "
+            f"{run.told}"
         )
 
 
@@ -216,7 +212,7 @@ def _finish(
         "trained_parameters": _trained(run, data) - (0 if config.transfer.frozen else in_heads),
         "data": config.data.name,
         "split": data.split.name,
-        "split_sha256": sha256(data.split.to_csv(data.source)),
+        "split_sha256": sha256(data.split_csv),
         "leak": leak.as_result(),
         "fold": [config.data.fold, config.data.folds] if config.data.folds else None,
         "image_size": config.data.image_size if data.source.kind == "image" else None,
@@ -279,7 +275,7 @@ def _manifest(data: Data, network: Network, command: str) -> dict[str, Any]:
         "input_shape": list(data.shape),
         "data_fingerprint": data.source.fingerprint,
         "body_sha256": network.body_sha256,
-        "split_sha256": sha256(data.split.to_csv(data.source)),
+        "split_sha256": sha256(data.split_csv),
     }
 
 

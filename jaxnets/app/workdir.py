@@ -21,13 +21,10 @@ CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     ".lock",
 )
 FREE_FIELDS = (
-    "data.root",
-    "data.cache_root",
-    "data.threads",
-    "data.path",
-    "note",
+    *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
+    *("train.steps_per_call", "note"),
 )
-"""Fields that may differ when a run goes on: they say where things are, not what is computed."""
+"""Fields that may differ when a run goes on: they say where things are and how, not what is computed."""
 
 
 def default_workdir(config: config_dict.ConfigDict) -> Path:
@@ -119,7 +116,7 @@ def require_weights(workdir: Path, body_sha256: str | None) -> None:
 
 
 def keep_split(workdir: Path, text: str) -> None:
-    """Writes split.csv; where there is one already, it must be the same.
+    """Writes split.csv; where there is one already, it must divide the same way.
 
     Raises DataError where the data have changed since the run began.
     """
@@ -130,13 +127,18 @@ def keep_split(workdir: Path, text: str) -> None:
 
 
 def require_split(workdir: Path, text: str) -> None:
-    """Raises DataError unless split.csv is `text`."""
+    """Raises DataError unless split.csv divides as `text` does; what is known of groups may have grown."""
     path = workdir / SPLIT
-    if not path.is_file() or path.read_text() != text:
+    if not path.is_file() or _division(path.read_text()) != _division(text):
         raise DataError(
             f"{path} does not fit the data: files have come, gone or changed since the run began; "
             "restore them or choose another --workdir"
         )
+
+
+def _division(text: str) -> list[str]:
+    """The lines of a split without their last column, the group."""
+    return [line.rpartition(",")[0] for line in text.splitlines()]
 
 
 def keep_manifest(workdir: Path, manifest: dict[str, Any]) -> None:

@@ -27,12 +27,17 @@ def add_row(path: Path, machine: str, versions: dict[str, str], row: Entry) -> N
     """
     content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": []}
     if path.is_file():
-        content = _read(path)
+        content = read(path)
         _check_same_conditions(path, content, machine, versions)
     rows = {old["name"]: old for old in content["rows"]}
     rows[row["name"]] = row
     content["versions"] = {**content["versions"], **versions}
     write(path, {**content, "rows": list(rows.values())})
+
+
+def names(path: Path) -> set[str]:
+    """The rows that a file has; none where there is no file."""
+    return {row["name"] for row in read(path)["rows"]} if path.is_file() else set()
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -46,7 +51,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """A bench file; raises ConfigError where it is none."""
     try:
         content = json.loads(path.read_text())
         if not isinstance(content["rows"], list):

@@ -27,17 +27,18 @@ class Clock:
     def rate(self, seconds: float) -> float:
         """Steps per second, over as many steps as the last rate says fit into `seconds`."""
         rate = self._trial(seconds) if self._rate is None else self._rate
-        self._rate = self._time(max(1, round(seconds * rate)))
+        self._rate = self.time(max(1, round(seconds * rate)))
         return self._rate
 
     def _trial(self, seconds: float) -> float:
-        self._time(1)  # what is made or compiled at the first call is no part of any rate
+        self.time(1)  # what is made or compiled at the first call is no part of any rate
         count = 1
-        while count < SHARE_TO_TRUST * seconds * (rate := self._time(count)):
+        while count < SHARE_TO_TRUST * seconds * (rate := self.time(count)):
             count *= 2
         return rate
 
-    def _time(self, count: int) -> float:
+    def time(self, count: int) -> float:
+        """Steps per second, over `count` of them."""
         for _ in range(self._untimed):
             self._step()
         self._finish()

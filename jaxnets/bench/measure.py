@@ -15,6 +15,8 @@ from jaxnets.errors import CheckFailedError
 
 TOLERANCE = 1e-4
 """The largest difference of answers, in units of the largest value."""
+GPU_MEMORY = "0.45"
+"""Of the card's, that JAX takes at its start: PyTorch's process is to have as much."""
 PAUSE = 0.5
 """Seconds between two turns, in which the readers of the last one fill their buffers and come to rest."""
 OURS, IN_JAX = "ours", "ours, in JAX"
@@ -33,7 +35,8 @@ class Row:
     `theirs` are the forms of the opponent by name, of which the fastest counts. PyTorch's are measured
     as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
     always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
-    `has_kernels` where the C++ kernels make a difference to ours.
+    `has_kernels` where the C++ kernels make a difference to ours; `on_gpu` where neither they nor the
+    allocator do, and the share of the device's speed counts.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Row:
     needs_torch: bool = True
     has_kernels: bool = False
     unit: str = "images"
+    on_gpu: bool = False
 
 
 def measure_row(
@@ -62,7 +66,12 @@ def measure_row(
     """
     with contextlib.ExitStack() as stack:
         kernels = kernels if row.has_kernels else None
-        ours = stack.enter_context(start(row.ours, None, keep_memory=True, kernels=kernels))
+        share = (
+            {"environment": {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY}} if row.on_gpu else {}
+        )
+        ours = stack.enter_context(
+            start(row.ours, None, keep_memory=True, kernels=kernels, **share)
+        )
         sides, answer = {OURS: ours}, ours.call("answer")
         if kernels is not None:
             plain = stack.enter_context(start(row.ours, None, keep_memory=True))
@@ -84,9 +93,19 @@ def measure_row(
                 time.sleep(pause)
                 speeds[name].append(sides[name].call("measure", seconds))
         memory = {name: side.call(PEAK_MEMORY) for name, side in sides.items()}
+        particulars = ours.call("particulars") if row.on_gpu else {}
     after_warm_up = {name: values[1:] for name, values in speeds.items()}
     told = {"title": row.title, "unit": row.unit, "peak_memory": memory}
-    return {**summary(row.name, after_warm_up), **told}
+    found: Entry = {**summary(row.name, after_warm_up), **told}
+    return {**found, **_share_of_speed(found["ours"], particulars)}
+
+
+def _share_of_speed(images_per_second: float, particulars: Mapping[str, float]) -> Entry:
+    """What of the speed of a plain product is reached (model FLOP utilisation), where it was asked for."""
+    if not particulars:
+        return {}
+    done = images_per_second * particulars["operations_per_image"]
+    return {**particulars, "mfu": done / particulars["operations_per_second_of_a_product"]}
 
 
 def check_same(row: str, opponent: str, ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -135,6 +154,8 @@ def summary(name: str, speeds: Mapping[str, list[float]]) -> Entry:
 
 def _opponents(row: Row) -> list[tuple[str, Make, bool]]:
     """(name, how to make it, whether it keeps freed memory) of every form that is measured."""
+    if row.on_gpu:
+        return [(name, make, False) for name, make in row.theirs.items()]
     if not row.needs_torch:
         return [(name, make, True) for name, make in row.theirs.items()]
     return [

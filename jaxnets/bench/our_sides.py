@@ -1,14 +1,18 @@
 """Our sides of the rows: the training step, the pipeline on JPEGs, the pipeline on the cache."""
 
+import functools
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 from PIL import Image
 
 from jaxnets import config as recipes
+from jaxnets import models
 from jaxnets.app import environment
 from jaxnets.app.data import open_data
 from jaxnets.app.screen import Screen
@@ -37,13 +41,50 @@ class Machine:
         """The hardware in words, and the versions of what computes."""
         return environment.hardware(), environment.versions()
 
+    def platform(self) -> str:
+        """What JAX computes on: "cpu", "gpu" or "tpu"."""
+        return jax.default_backend()
+
+
+def forward_operations(network: Any, inputs: jax.Array) -> float:
+    """Operations of products and convolutions for one image, forward, as XLA counts its own forms."""
+    apply = functools.partial(network.apply, train=False)
+    shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x), inputs[:1])
+    # For GPUs, where no form of ours takes the place of XLA's own, which it counts.
+    lowered = jax.jit(apply).trace(shapes, inputs[:1]).lower(lowering_platforms=("cuda",))
+    return float((lowered.cost_analysis() or {}).get("flops", math.nan))
+
+
+def product_rate(dtype: str | None, *, side: int | None = None, seconds: float = 1.0) -> float:
+    """Operations per second in a product of two square matrices on this device."""
+    side = side or (8192 if jax.default_backend() != "cpu" else 1024)
+    factor = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype or "float32")
+    multiply = jax.jit(jnp.matmul).lower(factor, factor).compile()
+    found: list[Any] = [factor]
+
+    def once() -> None:
+        found[0] = multiply(factor, factor)
+
+    rate = Clock(once, lambda: jax.block_until_ready(found[0])).rate(seconds)
+    return 2 * side**3 * rate
+
 
 class NetworkSide:
     """A network of ours with its initial weights, and one batch that stays on the device."""
 
-    def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int):
+    def __init__(
+        self,
+        shared: None,
+        *,
+        network: str,
+        image_size: int,
+        batch_size: int,
+        compute_dtype: str | None = None,
+    ):
         del shared
         self.config = recipe(network, image_size, batch_size)
+        self.exact = models.create(self.config.model)
+        self.config.model.compute_dtype = compute_dtype
         self.ours = build(self.config)
         self.batch = random_batch(self.config, seed=0)
         self._variables = jax.device_get(self.ours.state.variables())
@@ -59,8 +100,20 @@ class NetworkSide:
 
     def answer(self) -> np.ndarray:
         """The initial network's logits of the batch, in full single precision."""
+        apply = functools.partial(self.exact.apply, train=False)
         with jax.default_matmul_precision("highest"):
-            return np.asarray(jax.jit(self.logits)(self._variables, self.inputs()))
+            return np.asarray(jax.jit(apply)(self._variables, self.inputs()))
+
+    def particulars(self) -> dict[str, float]:
+        """Operations an image, and those that the device does a second in a product of large matrices.
+
+        A training step counts as three times the forward pass, as is usual.
+        """
+        passes = 3 if isinstance(self, TrainingSide) else 1
+        return {
+            "operations_per_image": passes * forward_operations(self.exact, self.inputs()),
+            "operations_per_second_of_a_product": product_rate(self.config.model.compute_dtype),
+        }
 
     def inputs(self) -> jax.Array:
         """The batch as the network takes it, [B, H, W, C]."""
@@ -75,8 +128,8 @@ class NetworkSide:
 class TrainingSide(NetworkSide):
     """The compiled training step, buffers donated."""
 
-    def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int):
-        super().__init__(shared, network=network, image_size=image_size, batch_size=batch_size)
+    def __init__(self, shared: None, **shape: Any):
+        super().__init__(shared, **shape)
         devices = Devices.all()
         self._placed = devices.place(self.batch)
         self._step = devices.compile_step(self.ours.train_step, donate=True)
@@ -103,8 +156,8 @@ class TrainingSide(NetworkSide):
 class InferenceSide(NetworkSide):
     """The compiled network without training, on normalised images."""
 
-    def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int):
-        super().__init__(shared, network=network, image_size=image_size, batch_size=batch_size)
+    def __init__(self, shared: None, **shape: Any):
+        super().__init__(shared, **shape)
         placed = jax.device_put((self._variables, self.inputs()))
         self._apply = jax.jit(self.logits).lower(*placed).compile()
         self._placed = placed

@@ -49,15 +49,24 @@ def recipe(network: str, image_size: int, batch_size: int) -> config_dict.Config
     return config
 
 
-def build(config: config_dict.ConfigDict, variables: dict[str, Any] | None = None) -> Ours:
+def build(
+    config: config_dict.ConfigDict,
+    variables: dict[str, Any] | None = None,
+    *,
+    axis_name: str | None = None,
+) -> Ours:
     """Our side of a recipe, from `variables`, or else from its own initial weights."""
-    model = models.create(config.model)
+    model = models.create(config.model, axis_name=axis_name)
     if variables is None:
         variables = models.initialize(model, jax.random.key(config.seed), _shape(config))
     schedule = make_schedule(config, total_steps=config.train.steps, steps_per_epoch=1)
     optimizer = make_optimizer(config, schedule)
     train_step = make_train_step(
-        model, make_loss(config.train), optimizer, preprocess=make_preprocess(config, train=True)
+        model,
+        make_loss(config.train),
+        optimizer,
+        preprocess=make_preprocess(config, train=True),
+        axis_name=axis_name,
     )
     return Ours(model, TrainState.create(variables, optimizer, seed=config.seed), train_step)
 

@@ -10,7 +10,7 @@ from jaxnets import config as recipes
 from jaxnets.app.compare import rate_in_words
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
-from jaxnets.bench import bench_file, drift, rows
+from jaxnets.bench import bench_file, campaigns, drift, growth, rows
 from jaxnets.bench.measure import Entry, measure_row
 from jaxnets.bench.oracles import TORCH, has_torch
 from jaxnets.bench.our_sides import Machine
@@ -20,14 +20,15 @@ from jaxnets.errors import ConfigError
 DRIFT = "drift"
 BUSY = 0.1
 """A share of the cores in others' use from which ratios cannot be trusted."""
-SUITES = (*rows.ROWS, DRIFT)
+SUITES = (*rows.ROWS, *campaigns.SUITES, DRIFT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What a person may choose: rows (none: all), rounds, seconds a turn, a folder of JPEGs, the file.
 
-    And `kernels`, a library of the C++ kernels, None for the forms in JAX alone.
+    And `kernels`, a library of the C++ kernels, None for the forms in JAX alone. Of the suite "gpu": the
+    minutes that it may take, and whether it is only tried, on any device.
     """
 
     rows: tuple[str, ...] = ()
@@ -36,6 +37,8 @@ class Options:
     images: Path | None = None
     output: Path | None = None
     kernels: Path | None = None
+    budget: float | None = None
+    dry_run: bool = False
 
 
 def run(suite: str, options: Options) -> Path:
@@ -47,6 +50,8 @@ def run(suite: str, options: Options) -> Path:
     screen = Screen()
     if suite == DRIFT:
         return _run_drift(options, screen)
+    if suite in campaigns.SUITES:
+        return _run_campaign(suite, options, screen)
     chosen = rows.choose(suite, options.rows)
     machine, versions = describe()
     path = options.output or bench_file.default_path(machine, suite, datetime.date.today())
@@ -69,6 +74,38 @@ def run(suite: str, options: Options) -> Path:
                 )
                 bench_file.add_row(path, machine, versions, {**entry, "busy_before": busy})
                 phase.text = in_words(entry)
+    screen.line("saved", str(path))
+    return path
+
+
+def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
+    if suite == campaigns.GPU:
+        with Worker(Machine, None, keep_memory=False) as worker:
+            campaigns.require_gpu(worker.call("platform"), dry=options.dry_run)
+    machine, versions = describe()
+    screen.line("machine", machine)
+    path = options.output or campaigns.default_path(suite, machine)
+    if suite == campaigns.GPU:
+        if options.dry_run and options.output is None:
+            raise ConfigError("--dry_run measures nothing worth keeping: say --output=FILE")
+        found = campaigns.gpu_rows(
+            options.rounds, options.seconds, with_theirs=has_torch(), dry=options.dry_run
+        )
+    else:
+        make = campaigns.ops_rows if suite == campaigns.OPS else campaigns.growth_rows
+        found = make(options.rounds, options.seconds, options.kernels)
+    campaigns.measure_all(
+        campaigns.choose(found, options.rows, suite),
+        path,
+        machine,
+        versions,
+        screen,
+        told=in_words,
+        budget=options.budget,
+    )
+    if suite == campaigns.GROWTH:
+        growth.draw(bench_file.read(path)["rows"], growth.FIGURE)
+        screen.line("drawn", str(growth.FIGURE))
     screen.line("saved", str(path))
     return path
 
@@ -105,6 +142,10 @@ def in_words(entry: Entry) -> str:
     """A row for a person."""
     unit = entry.get("unit", "images")
     ours = f"{entry['name']}: ours {rate_in_words(entry['ours'], unit)}"
+    if "mfu" in entry:
+        ours += f", {entry['mfu']:.0%} of a product's speed"
+    if "seconds_a_step" in entry:
+        return f"{ours}, {1e3 * entry['seconds_a_step']:.3g} ms a step"
     if entry["theirs"] is None:
         return f"{ours}; PyTorch is not installed, so nothing is beside it (pip install {TORCH})"
     low, high = entry["range"]

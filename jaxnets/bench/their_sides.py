@@ -15,9 +15,20 @@ ANSWERED, UNTIMED_BATCHES = 8, 8
 
 
 class NetworkSide:
-    """PyTorch's network with our weights, and the batch as normalised floats that stay on the device."""
+    """PyTorch's network with our weights, and the batch as normalised floats that stay on the device.
 
-    def __init__(self, shared: Mapping[str, Any], *, channels_last: bool, threads: int):
+    `compiler` is torch.compile's backend, None for none; with `half` it computes under autocast in bfloat16.
+    """
+
+    def __init__(
+        self,
+        shared: Mapping[str, Any],
+        *,
+        channels_last: bool,
+        threads: int,
+        compiler: str | None = None,
+        half: bool = False,
+    ):
         import torch
 
         torch.set_num_threads(threads)
@@ -35,6 +46,8 @@ class NetworkSide:
         )
         self.images = ((images - mean) / std).to(device).contiguous(memory_format=layout)
         self.labels = torch.from_numpy(batch["label"]).long().to(device)
+        self.apply = torch.compile(self.network, backend=compiler) if compiler else self.network
+        self._device, self._half = device, half
 
     def answer(self) -> np.ndarray:
         """The initial network's logits of the batch, in full single precision."""
@@ -43,6 +56,10 @@ class NetworkSide:
             logits = self.network.eval()(self.images)
         self.network.train(training)
         return logits.cpu().numpy()
+
+    def autocast(self) -> Any:
+        """The context in which it computes."""
+        return self.torch.autocast(self._device, self.torch.bfloat16, enabled=self._half)
 
     def wait(self) -> None:
         """Until the device has done what it was told."""
@@ -53,8 +70,8 @@ class NetworkSide:
 class TrainingSide(NetworkSide):
     """PyTorch's step of SGD with momentum."""
 
-    def __init__(self, shared: Mapping[str, Any], *, channels_last: bool, threads: int):
-        super().__init__(shared, channels_last=channels_last, threads=threads)
+    def __init__(self, shared: Mapping[str, Any], **how: Any):
+        super().__init__(shared, **how)
         self.network.train()
         self._optimizer = self.torch.optim.SGD(
             self.network.parameters(),
@@ -75,8 +92,9 @@ class TrainingSide(NetworkSide):
     def take_step(self) -> None:
         """One step; it may still be under way."""
         self._optimizer.zero_grad()
-        outputs = self.network(self.images)
-        self._loss = self._cross_entropy(outputs, self.labels, self.config)
+        with self.autocast():
+            outputs = self.apply(self.images)
+            self._loss = self._cross_entropy(outputs, self.labels, self.config)
         self._loss.backward()
         self._optimizer.step()
 
@@ -84,8 +102,8 @@ class TrainingSide(NetworkSide):
 class InferenceSide(NetworkSide):
     """PyTorch's network in inference mode."""
 
-    def __init__(self, shared: Mapping[str, Any], *, channels_last: bool, threads: int):
-        super().__init__(shared, channels_last=channels_last, threads=threads)
+    def __init__(self, shared: Mapping[str, Any], **how: Any):
+        super().__init__(shared, **how)
         self._clock = Clock(self._take_step, self.wait)
 
     def measure(self, seconds: float) -> float:
@@ -93,8 +111,8 @@ class InferenceSide(NetworkSide):
         return len(self.images) * self._clock.rate(seconds)
 
     def _take_step(self) -> None:
-        with self.torch.inference_mode():
-            self.network(self.images)
+        with self.torch.inference_mode(), self.autocast():
+            self.apply(self.images)
 
 
 class MlpSide:

@@ -4,12 +4,13 @@ The parent starts `python -m jaxnets.bench.worker` and talks to it over a pipe: 
 side, then one method call after another. Nothing heavy is imported here: a PyTorch side never loads JAX.
 """
 
+import os
 import resource
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -50,7 +51,8 @@ Make = Callable[[Any], Side]
 class Worker:
     """A side in its own process; `call` asks it, leaving the `with` block ends it.
 
-    `kernels` is a library of our C++ kernels that the process uses; None for the forms in JAX.
+    `kernels` is a library of our C++ kernels that the process uses; None for the forms in JAX. `environment`
+    adds to the process's variables.
     """
 
     def __init__(
@@ -60,11 +62,14 @@ class Worker:
         *,
         keep_memory: bool,
         kernels: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ):
         self._connection, theirs = Pipe()
         settings = [str(theirs.fileno()), str(keep_memory), str(kernels or "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jaxnets.bench.worker", *settings], pass_fds=[theirs.fileno()]
+            [sys.executable, "-m", "jaxnets.bench.worker", *settings],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **(environment or {})},
         )
         theirs.close()
         try:

@@ -161,6 +161,9 @@ FIELDS: Mapping[str, Field] = {
     "data.resize": _choice("crop", ("crop", "stretch"), "how other shapes become square"),
     "data.max_pixels": _integer(100_000_000, "largest image that is decoded", least=1),
     "data.cache": _switch(True, "decode once into a memory map; False decodes every time"),
+    "data.on_device": _choice(
+        "auto", ("auto", "yes", "no"), "keep all examples on the device; auto where they fit"
+    ),
     "data.num_examples": _integer(3000, "synthetic_tissue: how many are drawn", least=30),
     "data.synthetic_seed": _integer(0, "synthetic_tissue: seed of the pictures", least=0),
     "data.split": _choice(
@@ -232,6 +235,9 @@ FIELDS: Mapping[str, Field] = {
         None, "of each auxiliary head in the loss; None: as the network was published", least=0.0
     ),
     "train.accumulate": _integer(1, "parts a batch is computed in, one after another", least=1),
+    "train.steps_per_call": _integer(
+        0, "at most, with the data on the device; 0 as measured best", least=0, most=10_000
+    ),
     "train.clip_norm": _number(None, "largest global gradient norm; None for no limit", above=0.0),
     "train.ema_decay": _number(
         None, "moving average of weights; None for none", above=0.0, most=1.0

@@ -1,7 +1,5 @@
-"""From a source and indices to batches, through grain: random access, seeded order, threads."""
+"""From a source and an order to batches on the host, through grain: random access, threads, a position."""
 
-import functools
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,60 +7,49 @@ import grain
 import numpy as np
 
 from jaxnets.data.cache import CachedSource, gather
+from jaxnets.data.order import Batch, Order, padded
 from jaxnets.data.source import Source
 
-Batch = dict[str, np.ndarray]
 BUFFERED_BATCHES = 2
 """Batches that each reader thread holds ready."""
 
 
 class TrainBatches:
-    """Shuffled batches for ever, from any step on: every epoch a new order, drawn from (seed, epoch).
+    """The batches of an `Order` with the source's fields, each with a leading [B], from any step on."""
 
-    A batch has the source's fields with a leading [B], "epoch" int32[B] and "weight" float32[B] (ones).
-    Every process draws the same global batch and reads `share` of it. An epoch's last batch may be
-    short; `drop_last` leaves it out.
-    """
-
-    def __init__(
-        self,
-        source: Source | CachedSource,
-        indices: np.ndarray,
-        *,
-        batch_size: int,
-        seed: int,
-        drop_last: bool,
-        threads: int,
-        shares: tuple[int, int] = (0, 1),
-    ):
-        rounded = math.floor if drop_last else math.ceil
-        self.steps_per_epoch = rounded(len(indices) / batch_size)
-        self._source, self._indices, self._shares = source, indices, shares
-        self._batch_size, self._seed = batch_size, seed
+    def __init__(self, source: Source | CachedSource, order: Order, *, threads: int):
+        self._source, self._order = source, order
         # grain's own shuffle draws one index at a time, at 0.1 ms each: more than reading the image.
-        self._order = functools.lru_cache(maxsize=2)(self._draw_order)
-        dataset = grain.MapDataset.range(self.steps_per_epoch).repeat().map_with_index(self._read)
+        dataset = grain.MapDataset.range(order.steps_per_epoch).repeat().map_with_index(self._read)
         self._iterator = iter(dataset.to_iter_dataset(_read_options(threads)))
 
-    def _draw_order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self._seed, epoch)).permutation(self._indices)
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+        return self._order.steps_per_epoch
 
     def _read(self, step: int, step_of_epoch: int) -> Batch:
-        epoch, start = step // self.steps_per_epoch, step_of_epoch * self._batch_size
-        whole = self._order(epoch)[start : start + self._batch_size]
-        number, count = self._shares
-        each = len(whole) // count
-        mine = whole[number * each : (number + 1) * each]
-        batch = gather(self._source, mine)
-        batch["epoch"] = np.full(len(mine), epoch, np.int32)
-        batch["weight"] = np.ones(len(mine), np.float32)
-        return batch
+        del step_of_epoch
+        batch = self._order.batch(step)
+        return {**batch, **gather(self._source, batch["index"])}
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         return next(self._iterator)
+
+    def take(self, most: int) -> tuple[Batch, int]:
+        """The batch of the next call, which is one step's whatever the `most`."""
+        del most
+        return next(self), 1
+
+    def shapes(self) -> Iterator[Batch]:
+        """A batch of every shape that will come; its examples are one example again and again."""
+        one = gather(self._source, np.array([0]))
+        for size in sorted(self._order.sizes(), reverse=True):
+            batch = {name: np.repeat(values, size, axis=0) for name, values in one.items()}
+            yield {**batch, "epoch": np.zeros(size, np.int32), "weight": np.ones(size, np.float32)}
 
     def state(self) -> dict[str, Any]:
         """The position, as JSON; it counts batches handed out, not those read ahead."""
@@ -81,23 +68,14 @@ def eval_batches(
     threads: int,
     shares: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Every example once, in order; the last batch is filled up with examples of weight 0.
+    """The batches of `padded` with the source's fields."""
+    batches = list(padded(indices, batch_size=batch_size, shares=shares))
 
-    With `shares` (number, count) each process reads its part of each global batch; `count` divides it.
-    """
-    number, count = shares
-    each = batch_size // count
+    def read(number: int) -> Batch:
+        return {**batches[number], **gather(source, batches[number]["index"])}
 
-    def read(start: int) -> Batch:
-        places = np.arange(start + number * each, start + (number + 1) * each)
-        weight = (places < len(indices)).astype(np.float32)
-        batch = gather(source, indices[np.minimum(places, len(indices) - 1)])
-        batch["epoch"] = np.zeros(each, np.int32)
-        batch["weight"] = weight
-        return batch
-
-    starts = grain.MapDataset.range(0, len(indices), batch_size)
-    return iter(starts.map(read).to_iter_dataset(_read_options(threads)))
+    numbers = grain.MapDataset.range(len(batches))
+    return iter(numbers.map(read).to_iter_dataset(_read_options(threads)))
 
 
 def _read_options(threads: int) -> grain.ReadOptions:

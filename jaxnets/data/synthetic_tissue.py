@@ -12,7 +12,6 @@ import math
 import operator
 
 import numpy as np
-from scipy import ndimage
 
 from jaxnets.data.canvas import REACH, SMALLEST_CANVAS, Cells, Frame, mix, ramp, shrunk
 from jaxnets.data.source import Example, Source
@@ -95,6 +94,8 @@ def contact_sheet(source: Source, columns: int = 6) -> np.ndarray:
 
 def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:
     """One picture: uint8[size, size, 3]."""
+    from scipy import ndimage  # slow to import, and wanted for drawn tissue alone
+
     shrink = max(1, math.ceil(SMALLEST_CANVAS / size))
     frame = Frame.random(generator, size * shrink)
     draw_kind = (_draw_glands, _draw_alveoli, _draw_squamous)[label]

@@ -1,7 +1,7 @@
 """Metrics of a whole set, from sums over its batches."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -43,8 +43,7 @@ def evaluate(
     """
     sums: dict[str, Any] = {}
     shares: list[np.ndarray] = []
-    for batch in batches:
-        told = jax.device_get(step(state, batch))
+    for told in _fetched_late(step(state, batch) for batch in batches):
         shares += [told.pop(PROBABILITIES)] if PROBABILITIES in told else []
         sums = add_metrics(sums, told)
     counted = round(sums.get("examples", 0))
@@ -61,3 +60,14 @@ def evaluate(
         confusion=np.rint(sums["confusion"]).astype(np.int64),
         probabilities=np.concatenate(shares)[:expected] if shares else None,  # padding is last
     )
+
+
+def _fetched_late(under_way: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:
+    """Each in its turn, fetched when the next one is under way: the device does not wait for the host."""
+    before: dict[str, jax.Array] | None = None
+    for one in under_way:
+        if before is not None:
+            yield jax.device_get(before)
+        before = one
+    if before is not None:
+        yield jax.device_get(before)

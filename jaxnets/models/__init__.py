@@ -33,8 +33,8 @@ class Entry:
     That is images of `smallest` pixels a side or more, or vectors (`kind` as in Source). Its variants are
     what --config.model.variant may be, its `changes` which of CHANGES it takes. Where it has auxiliary
     heads, `auxiliary_weight` is the published weight of each in the loss, and `auxiliary_size` the least
-    pixels a side that they are trained on.
-    `averages` says that its head begins with the mean over all pixels, and may be given the mean instead.
+    pixels a side that they are trained on. `averages` says that its head begins with the mean over all
+    pixels, and may be given the mean instead.
     """
 
     title: str

@@ -64,7 +64,14 @@ def forward(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) ->
         return jnp.einsum("bhwi,io->bhwo", _subsample(x, strides), kernel[0, 0])
     if min(output_size(x.shape[1:3], window, strides, padding)) >= SMALLEST_FOR_LAX_FORWARD:
         return reference(x, kernel, strides=strides, padding=padding)
-    columns = _columns(x, window, strides, padding)
+    return forward_by_columns(x, kernel, strides, padding)
+
+
+def forward_by_columns(
+    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
+) -> jax.Array:
+    """The output as a product of the patches under its pixels (im2col)."""
+    columns = _columns(x, kernel.shape[:2], strides, padding)
     return jnp.einsum("bhwk,ko->bhwo", columns, kernel.reshape(-1, kernel.shape[-1]))
 
 
@@ -72,17 +79,33 @@ def input_gradient(
     kernel: jax.Array, gradient: jax.Array, size: tuple[int, ...], strides: Pair, padding: Padding
 ) -> jax.Array:
     """The gradient with respect to an input of height and width `size`, [B, H, W, C_in]."""
-    window, channels = kernel.shape[:2], kernel.shape[2]
+    window = kernel.shape[:2]
     if is_pointwise(window, padding):
         product = jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0])
         return spread(product, (0, 0), size, strides)
-    shape = (gradient.shape[0], *size, channels)
     if strides == (1, 1) and min(gradient.shape[1:3]) >= SMALLEST_FOR_LAX_INPUT_GRADIENT:
-        transposed = jax.linear_transpose(
-            lambda x: reference(x, kernel, strides=strides, padding=padding),
-            jax.ShapeDtypeStruct(shape, gradient.dtype),
-        )
-        return transposed(gradient)[0]
+        return input_gradient_by_lax(kernel, gradient, size, strides, padding)
+    return input_gradient_by_columns(kernel, gradient, size, strides, padding)
+
+
+def input_gradient_by_lax(
+    kernel: jax.Array, gradient: jax.Array, size: tuple[int, ...], strides: Pair, padding: Padding
+) -> jax.Array:
+    """XLA's own input gradient."""
+    shape = (gradient.shape[0], *size, kernel.shape[2])
+    transposed = jax.linear_transpose(
+        lambda x: reference(x, kernel, strides=strides, padding=padding),
+        jax.ShapeDtypeStruct(shape, gradient.dtype),
+    )
+    return transposed(gradient)[0]
+
+
+def input_gradient_by_columns(
+    kernel: jax.Array, gradient: jax.Array, size: tuple[int, ...], strides: Pair, padding: Padding
+) -> jax.Array:
+    """The input gradient as a product whose columns are summed where they lie (col2im)."""
+    window, channels = kernel.shape[:2], kernel.shape[2]
+    shape = (gradient.shape[0], *size, channels)
     columns = jnp.einsum("bhwo,ko->bhwk", gradient, kernel.reshape(-1, kernel.shape[-1]))
     columns = columns.reshape(*gradient.shape[:3], -1, channels)
     total = jnp.zeros(shape, gradient.dtype)
@@ -98,13 +121,28 @@ def kernel_gradient(
     """The gradient with respect to a kernel of height and width `window`, [kh, kw, C_in, C_out]."""
     if is_pointwise(window, padding):
         return jnp.einsum("bhwi,bhwo->io", _subsample(x, strides), gradient)[None, None]
-    shape = (*window, x.shape[-1], gradient.shape[-1])
     if min(gradient.shape[1:3]) >= SMALLEST_FOR_LAX_KERNEL_GRADIENT:
-        transposed = jax.linear_transpose(
-            lambda kernel: reference(x, kernel, strides=strides, padding=padding),
-            jax.ShapeDtypeStruct(shape, gradient.dtype),
-        )
-        return transposed(gradient)[0]
+        return kernel_gradient_by_lax(x, gradient, window, strides, padding)
+    return kernel_gradient_by_columns(x, gradient, window, strides, padding)
+
+
+def kernel_gradient_by_lax(
+    x: jax.Array, gradient: jax.Array, window: tuple[int, ...], strides: Pair, padding: Padding
+) -> jax.Array:
+    """XLA's own kernel gradient."""
+    shape = (*window, x.shape[-1], gradient.shape[-1])
+    transposed = jax.linear_transpose(
+        lambda kernel: reference(x, kernel, strides=strides, padding=padding),
+        jax.ShapeDtypeStruct(shape, gradient.dtype),
+    )
+    return transposed(gradient)[0]
+
+
+def kernel_gradient_by_columns(
+    x: jax.Array, gradient: jax.Array, window: tuple[int, ...], strides: Pair, padding: Padding
+) -> jax.Array:
+    """The kernel gradient as a product with the patches under the output's pixels (im2col)."""
+    shape = (*window, x.shape[-1], gradient.shape[-1])
     columns = _columns(x, window, strides, padding)
     return jnp.einsum("bhwk,bhwo->ko", columns, gradient).reshape(shape)
 

@@ -87,6 +87,13 @@ class Checkpoints:
             damaged.append(f"checkpoint {self._path(step)} is damaged: {damage}")
         return None, damaged
 
+    def newest_bits(self) -> dict[str, Any]:
+        """What the newest checkpoint says its bits depend on; {} where there is none that can be read."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                return dict(json.loads((self._path(step) / POSITION).read_text())["bits"])
+        return {}
+
     def damage(self, step: int) -> str | None:
         """What differs from the manifest, or None."""
         path = self._path(step)

@@ -9,7 +9,8 @@ def train(run: Run) -> None:
     """Trains until the plan ends, a hook asks to stop, or a signal interrupts.
 
     The order of a turn: evaluate if due, save if due (state, data position and hooks together), take
-    the next batch, step, log. Hooks hear of each in the order in which they stand in the run.
+    the next batch, step, log. Hooks hear of each in the order in which they stand in the run. Where a call
+    takes several steps, it ends where anything is due.
     """
     try:
         for hook in run.hooks:
@@ -23,9 +24,9 @@ def train(run: Run) -> None:
             if ending:
                 return
             start = time.perf_counter()
-            batch = run.next_batch()
+            batch, steps = run.next_batch()
             run.state, metrics = run.train_step(run.state, batch)
-            run.took_step(metrics)
+            metrics = run.took_steps(metrics, steps)
             _log(run, start)
             for hook in run.hooks:
                 hook.step(run, metrics)

@@ -75,16 +75,16 @@ def _by_part(
         parts = split(params)
         return {name: rule.init(parts[name]) for name, rule in rules.items()}
 
-    def update(
-        gradient: Any, state: dict[str, Any], params: Any = None
-    ) -> tuple[Any, dict[str, Any]]:
-        gradients, parts = split(gradient), split(params)
-        updates, new_state = {}, dict(state)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        gradients, parts = split(updates), split(params)
+        changes: dict[str, Any] = {}
+        new_state = dict(state)
         for name, rule in rules.items():
             if gradients[name]:
-                more, new_state[name] = rule.update(gradients[name], state[name], parts[name])
-                updates |= more
-        return updates, new_state
+                change: Any
+                change, new_state[name] = rule.update(gradients[name], state[name], parts[name])
+                changes.update(change)
+        return changes, new_state
 
     return optax.GradientTransformation(init, update)
 

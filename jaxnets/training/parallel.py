@@ -53,20 +53,25 @@ class Devices:
                 f"{what} of {batch_size} is not divided by {self.count} devices: {mend}"
             )
 
-    def compile_step(self, step: Callable[..., Any], *, donate: bool) -> "CompiledStep":
-        """A jitted or pmapped (state, batch) function; `donate` gives up the old state's memory."""
+    def compile_step(
+        self, step: Callable[..., Any], *, donate: bool, shared: tuple[Any, ...] = ()
+    ) -> "CompiledStep":
+        """A jitted or pmapped (state, batch) function; `donate` gives up the old state's memory.
+
+        `shared` are further arguments of `step`, which every device holds whole and every call is given.
+        """
         donated = (0,) if donate else ()
         if self.axis_name is None:
-            return CompiledStep(jax.jit(step, donate_argnums=donated))
+            return CompiledStep(jax.jit(step, donate_argnums=donated), shared)
         mapped = jax.pmap(
             step,
             axis_name=self.axis_name,
-            in_axes=(None, 0),
+            in_axes=(None, 0, *(None for _ in shared)),
             out_axes=None,
             donate_argnums=donated,
         )
         # A program over several processes is not lowered from one process's shapes: it compiles when called.
-        return CompiledStep(mapped, ahead_of_time=self.process_count == 1)
+        return CompiledStep(mapped, shared, ahead_of_time=self.process_count == 1)
 
     def replicate(self, state: Any) -> Any:
         """The state, whole, on every device."""
@@ -77,13 +82,17 @@ class Devices:
         )
         return same(np.zeros(self.local_count), state)
 
-    def place(self, batch: Batch) -> Batch:
-        """The share of a batch that this process read, laid out for its devices."""
+    def place(self, batch: Batch, *, axis: int = 0) -> Batch:
+        """The share of a batch that this process read, laid out for its devices, examples along `axis`."""
         if self.axis_name is None:
             return jax.device_put(batch)
-        return jax.tree.map(
-            lambda x: np.reshape(x, (self.local_count, -1, *np.shape(x)[1:])), batch
-        )
+
+        def divided(values: np.ndarray) -> np.ndarray:
+            shape = np.shape(values)
+            parts = np.reshape(values, (*shape[:axis], self.local_count, -1, *shape[axis + 1 :]))
+            return np.moveaxis(parts, axis, 0)
+
+        return jax.tree.map(divided, batch)
 
     def any(self, number: int | None) -> int | None:
         """The largest number that any process has, above 0, or None; all call it at the same place."""
@@ -122,22 +131,23 @@ class Devices:
 class CompiledStep:
     """A step that is compiled ahead of time, once for each shape of batch."""
 
-    def __init__(self, function: Any, *, ahead_of_time: bool = True):
-        self._function = function
+    def __init__(self, function: Any, shared: tuple[Any, ...] = (), *, ahead_of_time: bool = True):
+        self._function, self._shared = function, shared
         self._ahead_of_time = ahead_of_time
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
     def compile(self, state: Any, batch: Batch) -> None:
         """Compiles for batches of this shape."""
         if self._ahead_of_time:
-            self._compiled[_shapes(batch)] = self._function.lower(state, batch).compile()
+            lowered = self._function.lower(state, batch, *self._shared)
+            self._compiled[_shapes(batch)] = lowered.compile()
 
     def __call__(self, state: Any, batch: Batch) -> Any:
         if not self._ahead_of_time:
-            return self._function(state, batch)
+            return self._function(state, batch, *self._shared)
         if _shapes(batch) not in self._compiled:
             self.compile(state, batch)
-        return self._compiled[_shapes(batch)](state, batch)
+        return self._compiled[_shapes(batch)](state, batch, *self._shared)
 
 
 def _shapes(batch: Batch) -> tuple[Any, ...]:

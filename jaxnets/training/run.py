@@ -15,6 +15,7 @@ from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
 from jaxnets.training.parallel import CompiledStep, Devices
 from jaxnets.training.preprocess import Batch
+from jaxnets.training.resident import EACH, LAST
 from jaxnets.training.state import TrainState
 from jaxnets.training.step import Metrics, add_metrics
 
@@ -39,10 +40,10 @@ class Plan:
 
 
 class Batches(Protocol):
-    """An endless iterator of training batches with a position."""
+    """Training batches for ever, a call's at a time, with a position."""
 
-    def __iter__(self) -> Iterator[Batch]: ...
-    def __next__(self) -> Batch: ...
+    def take(self, most: int) -> tuple[Batch, int]: ...
+    def shapes(self) -> Iterator[Batch]: ...
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
 
@@ -65,6 +66,10 @@ class Run:
     hooks: "Sequence[Hook]"
     learning_rate: Callable[[int], Any]
     bits: dict[str, Any] = dataclasses.field(default_factory=dict)
+    steps_per_call: int = 1
+    """At most; with more than one a batch is [K, B]."""
+    told: str = ""
+    """Where the examples lie, and how many steps a call takes, in words."""
 
     step: int = 0
     seconds: float = 0.0
@@ -77,7 +82,7 @@ class Run:
     _signal: int | None = None
     _evaluated: int | None = None
     _save_wanted: bool = False
-    _pending: list[Metrics] = dataclasses.field(default_factory=list)
+    _pending: list[tuple[dict[str, Any], int]] = dataclasses.field(default_factory=list)
     _interval: dict[str, Any] | None = None
     _epoch: dict[str, Any] | None = None
     _interval_seconds: float = 0.0
@@ -146,17 +151,29 @@ class Run:
         self._evaluated = self.step
         return self.evaluate(self.state)
 
-    def next_batch(self) -> Batch:
-        """The next batch on the devices; the time spent waiting for it is noted."""
+    def next_batch(self) -> tuple[Batch, int]:
+        """The batch of the next call, on the devices, and its steps; the time spent waiting is noted."""
         start = time.perf_counter()
-        batch = next(self.batches)
+        batch, steps = self.batches.take(self._steps_to_pause())
         self._waited += time.perf_counter() - start
-        return self.devices.place(batch)
+        return self.place(batch), steps
 
-    def took_step(self, metrics: Metrics) -> None:
-        """Counts a step; its metrics stay on the device until a line is written."""
-        self.step += 1
-        self._pending.append(metrics)
+    def place(self, batch: Batch) -> Batch:
+        """A call's batch, laid out for the devices."""
+        return self.devices.place(batch, axis=1 if self.steps_per_call > 1 else 0)
+
+    def _steps_to_pause(self) -> int:
+        """How many steps may be taken before something else is due by the plan; never beyond an epoch."""
+        plan = self.plan
+        periods = (plan.log_every, plan.evaluate_every, plan.save_every, plan.histograms_every)
+        left = [every - self.step % every for every in (*periods, plan.steps_per_epoch) if every]
+        return min(plan.total_steps - self.step, *left)
+
+    def took_steps(self, metrics: dict[str, Any], steps: int) -> Metrics:
+        """Counts the steps of a call; the metrics of the last one, all still on the device."""
+        self.step += steps
+        self._pending.append((metrics, steps))
+        return metrics[LAST] if self.steps_per_call > 1 else metrics
 
     def spend(self, seconds: float) -> None:
         """Counts time spent on training steps."""
@@ -185,8 +202,8 @@ class Run:
 
     def collect(self) -> None:
         """Fetches the metrics of the steps since the last time, and adds them up in their order."""
-        first = self.step - len(self._pending)
-        for number, metrics in enumerate(jax.device_get(self._pending), first + 1):
+        each = list(_by_step(jax.device_get(self._pending)))
+        for number, metrics in enumerate(each, self.step - len(each) + 1):
             self._interval = add_metrics(self._interval, metrics)
             self._epoch = add_metrics(self._epoch, metrics)
             if number % self.plan.steps_per_epoch == 0:
@@ -253,6 +270,17 @@ class Run:
         self._interval, self._epoch = position["interval"], position["epoch_sums"]
         self.last_epoch = position["last_epoch"]
         self._interval_seconds, self._waited = position["interval_seconds"], position["waited"]
+
+
+def _by_step(calls: list[tuple[dict[str, Any], int]]) -> Iterator[dict[str, Any]]:
+    """The metrics of single steps, from fetched ones of calls."""
+    for metrics, steps in calls:
+        if EACH not in metrics:
+            yield metrics
+            continue
+        lists = {name: values[:steps].tolist() for name, values in metrics[EACH].items()}
+        for number in range(steps):
+            yield {name: values[number] for name, values in lists.items()}
 
 
 def require_finite(values: dict[str, float], split: str, step: int) -> None:

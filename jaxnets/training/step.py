@@ -76,7 +76,8 @@ def make_train_step(
             if "normalizer" in sums:
                 gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
             updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
-            params = {**others, **optax.apply_updates(trained, updates)}
+            moved: Any = optax.apply_updates(trained, updates)
+            params = {**others, **moved}
             metrics = {
                 **sums,
                 "gradient_norm": optax.tree.norm(gradient),
@@ -220,5 +221,7 @@ def add_metrics(total: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dic
 
 
 def _as_double(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return float(value)
     array = jax.device_get(value).astype("float64")
     return float(array) if array.ndim == 0 else array

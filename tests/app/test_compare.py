@@ -152,4 +152,6 @@ def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
 
 
 def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
-    compare.compare(repository / "README.md", repository / "results", check=True)
+    page = repository / "docs" / "performance.md"
+    results = repository / "results"
+    compare.compare(repository / "README.md", results, performance=page, check=True)

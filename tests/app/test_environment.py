@@ -24,7 +24,7 @@ def test_kernels_are_named_where_they_are_used(
     assert environment.lowering(config) == "cpu: by shape"
     monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
     assert environment.lowering(config) == told
-    bits = environment.bits(config=config, data_path="memory")
+    bits = environment.bits(config=config, placement={"data_path": "memory"})
     assert bits["lowering"] == told
     # A library that was built anew may sum in another order: its bytes are among the conditions.
     assert bits.get("kernels") == ("0123456789ab" if "C++" in told else None)

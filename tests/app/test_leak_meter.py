@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxnets import config as recipes
+from jaxnets.app import workdir
 from jaxnets.app.data import Data, open_data
 from jaxnets.app.leak_meter import measure_leak, tell_leak
 from jaxnets.app.screen import Screen
@@ -180,3 +181,10 @@ def test_a_split_is_written_for_others(
     write_split(spec, {**overrides, "data.split": "grouped"}, out)
     with pytest.raises(ConfigError, match="holds something else"):
         write_split(spec, {**overrides, "data.split": "random"}, out)
+
+
+def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> None:
+    workdir.keep_split(tmp_path, "index,file,label,split,group\n0,a.png,a,train,\n")
+    workdir.require_split(tmp_path, "index,file,label,split,group\n0,a.png,a,train,7\n")
+    with pytest.raises(DataError, match="does not fit the data"):
+        workdir.require_split(tmp_path, "index,file,label,split,group\n0,a.png,a,test,7\n")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
-from jaxnets.app import evaluate, predict_files
+from jaxnets.app import predict_files
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 
@@ -149,18 +149,3 @@ def test_a_run_without_checkpoint_is_said(trained: Path, tmp_path: Path) -> None
         (tmp_path / name).write_bytes((trained / name).read_bytes())
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         jaxnets.load(tmp_path)
-
-
-def test_evaluation_repeats_the_result(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    measured = evaluate.evaluate(trained)
-    result = json.loads((trained / "result.json").read_text())
-    assert measured["accuracy"] == result["test_accuracy"]
-    assert measured["confusion"] == result["tests"]["clean"]["confusion"]
-    assert "recall" in capsys.readouterr().out
-    (trained / "report" / "metrics.json").unlink()
-    (trained / "report").rmdir()
-
-
-def test_an_unknown_part_is_refused(trained: Path) -> None:
-    with pytest.raises(ConfigError, match="train, validation, test"):
-        evaluate.evaluate(trained, part="tset")

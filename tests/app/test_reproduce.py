@@ -22,6 +22,7 @@ from ml_collections import config_flags
 
 from jaxnets import config as recipes
 from jaxnets.app import pace, reproduce, tables, workdir
+from jaxnets.app.keep import finished
 from jaxnets.app.reproduce import State
 from jaxnets.errors import CheckFailedError, ConfigError
 
@@ -216,6 +217,18 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     for path in Path("configs/tables").glob("*.py"):
         assert tables.read_table(path.stem)
+
+
+def test_what_is_kept_is_of_the_tables_rows(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    rows = [row for name in ("lung_resnet", "lung") for row in tables.read_table(name)]
+    kept = {row.name: finished(Path("results") / row.name, row.recipe) for row in rows}
+    assert kept["lung_resnet-scratch-96px-s0"] is not None
+    for row in rows:
+        result = kept[row.name]
+        assert result is None or result["command"] == row.command()
 
 
 # ml_collections imports config files by a method that Python means to drop.

@@ -9,6 +9,7 @@ from scipy import stats
 from jaxnets import published
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
+from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import wilson_interval
 
 
@@ -50,6 +51,35 @@ def test_the_published_number_stands_beside_ours() -> None:
     assert "GPU Colab T4 16GB, about 2 h" in block
     assert "2,310 images/s" in block
     assert "LEAKY" in block
+
+
+def test_the_leak_is_told_by_its_share() -> None:
+    leaky = _block(_result(leak={"test": 0.998, "validation": 1.0}))
+    assert (
+        "split                 random, LEAKY: 99.8 % of test images have a sibling in training "
+        "(--config.data.split=grouped)" in leaky
+    )
+    assert "share not measured" in _block(_result(leak={"test": None, "validation": None}))
+    clean = _block(_result(split="grouped", leak={"test": 0.0, "validation": 0.0}))
+    assert "split                 grouped\n" in clean
+    some = _block(_result(split="grouped", leak={"test": 0.02, "validation": 0.0}))
+    assert "grouped, LEAKY: 2.0 % of test images have a sibling in training\n" in some
+
+
+def test_siblings_widen_the_interval() -> None:
+    shares = np.eye(2)[(np.arange(120) // 10) % 4 == 0].astype(np.float32)  # 3 of 12 groups wrong
+    fields = {"index": np.arange(120), "label": np.zeros(120, np.int32), "probabilities": shares}
+    scores = ClassScores(0.1, 120, 0.75, 90, np.array([[90, 30], [0, 0]]))
+
+    def entry(group: np.ndarray) -> dict[str, object]:
+        return results.test_entry(scores, Predictions(**fields, files=np.arange(120), group=group))
+
+    by_groups, by_images = entry(np.arange(120) // 10), entry(np.arange(120))
+    assert by_groups["interval_method"] == "group bootstrap"
+    assert by_images["interval_method"] == "wilson"
+    assert by_images == entry(np.full(120, -1)) == results.test_entry(scores, None)
+    widths = [each["interval"][1] - each["interval"][0] for each in (by_groups, by_images)]  # type: ignore[index]
+    assert widths[0] > 2 * widths[1]
 
 
 def test_other_epochs_are_said() -> None:

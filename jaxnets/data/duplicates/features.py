@@ -71,7 +71,7 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
 def _digest(image: np.ndarray) -> np.ndarray:
     """uint64[2] of an image's pixels and shape."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=_DIGEST)
-    digest.update(np.ascontiguousarray(image))
+    digest.update(image.tobytes())
     return np.frombuffer(digest.digest(), np.uint64)
 
 

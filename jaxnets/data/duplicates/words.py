@@ -9,8 +9,9 @@ from scipy.sparse import csr_array
 from jaxnets.data.duplicates.features import mirrored, root_sift
 from jaxnets.data.duplicates.settings import Settings
 
-_BLOCK = 20_000
-_TERMINATION = 20  # rounds of k-means at most
+_BLOCK, _ROWS = 20_000, 1_000
+_LEAST_PER_WORD = 4
+_SAMPLE_PER_WORD, _ROUNDS = 40, 20
 
 
 def likeliest(records: np.ndarray, owners: np.ndarray, settings: Settings) -> np.ndarray:
@@ -22,39 +23,48 @@ def likeliest(records: np.ndarray, owners: np.ndarray, settings: Settings) -> np
     count = min(settings.overlap_neighbours, len(records) - 1)
     used = np.arange(settings.keypoints) < records["count"][:, None]
     descriptors, places = records["descriptors"][used], np.nonzero(used)[0]
-    if count < 1 or len(descriptors) < settings.words:
-        return np.stack(np.triu_indices(len(records), 1), 1)[: len(records) * count]
-    vocabulary = _vocabulary(descriptors, settings)
+    size = min(settings.words, len(descriptors) // _LEAST_PER_WORD)
+    if count < 1 or size < 1:
+        return np.zeros((0, 2), np.int64)
+    vocabulary = _vocabulary(descriptors, size)
     plain, mirror = (
-        _texts(_words(descriptors, vocabulary, turned), places, len(records), settings.words)
+        _texts(_words(descriptors, vocabulary, turned), places, len(records), size)
         for turned in (False, True)
     )
-    rarity = np.log(
-        len(records) / np.maximum(np.bincount(plain.indices, minlength=settings.words), 1)
-    )
+    frequency = np.bincount(plain.indices, minlength=size)
+    rarity = np.log(len(records) / np.maximum(frequency, 1))
     plain, mirror = (_weighted(texts, rarity) for texts in (plain, mirror))
-    likeness = np.maximum((plain @ plain.T).toarray(), (plain @ mirror.T).toarray())
-    likeness[owners[:, None] == owners] = -1
-    nearest = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+    nearest = np.concatenate(
+        [
+            _nearest(plain, mirror, owners, slice(start, start + _ROWS), count)
+            for start in range(0, len(records), _ROWS)
+        ]
+    )
     pairs = np.stack([np.repeat(np.arange(len(records)), count), nearest.ravel()], 1)
     return pairs[owners[pairs[:, 0]] != owners[pairs[:, 1]]]
 
 
-def _vocabulary(descriptors: np.ndarray, settings: Settings) -> np.ndarray:
-    """float32[words, 128]: centres of k-means."""
+def _nearest(
+    plain: csr_array, mirror: csr_array, owners: np.ndarray, rows: slice, count: int
+) -> np.ndarray:
+    """int[R, count]: the places whose words, as they are or mirrored, are most like those of `rows`."""
+    block = plain[rows]
+    likeness = np.maximum((block @ plain.T).toarray(), (block @ mirror.T).toarray())
+    likeness[owners[rows][:, None] == owners] = -1
+    return np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+
+
+def _vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
+    """float32[size, 128]: centres of k-means."""
     from sklearn.cluster import MiniBatchKMeans
 
-    generator = np.random.default_rng(0)
-    most = 40 * settings.words
-    if len(descriptors) > most:
-        descriptors = descriptors[np.sort(generator.choice(len(descriptors), most, replace=False))]
+    if len(descriptors) > _SAMPLE_PER_WORD * size:
+        chosen = np.random.default_rng(0).choice(
+            len(descriptors), _SAMPLE_PER_WORD * size, replace=False
+        )
+        descriptors = descriptors[np.sort(chosen)]
     means = MiniBatchKMeans(
-        settings.words,
-        init="random",
-        n_init=1,
-        batch_size=8 * settings.words,
-        max_iter=_TERMINATION,
-        random_state=0,
+        size, init="random", n_init=1, batch_size=8 * size, max_iter=_ROUNDS, random_state=0
     )
     return means.fit(root_sift(descriptors)).cluster_centers_.astype(np.float32)
 

@@ -45,7 +45,7 @@ def measure(predictions: Predictions, classes: Sequence[str]) -> Figures:
     return {
         "classes": of_class,
         "macro": {
-            name: _figure(means[name], [ends[i] for ends in mean_intervals])
+            name: _figure(float(means[name]), [ends[i] for ends in mean_intervals])
             for i, name in enumerate(NAMES)
         },
         "groups": len(np.unique(units)) if predictions.groups_known else None,

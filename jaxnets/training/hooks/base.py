@@ -14,6 +14,9 @@ class Hook:
     and `restore`, as JSON, and so survives a kill.
     """
 
+    every_step = True
+    """Whether `step`, where there is one, must be called after every step: then no call takes several."""
+
     @property
     def name(self) -> str:
         """The key of its state in checkpoints."""
@@ -23,7 +26,14 @@ class Hook:
         """Before the first step; after `restore` where the run is resumed."""
 
     def step(self, run: Run, metrics: Metrics) -> None:
-        """After every step. `metrics` are sums on the device: reading one waits for the step."""
+        """After every step, or every call of several. `metrics` are sums of the last step, on the device:
+        reading one waits for it.
+        """
+
+    @classmethod
+    def hears_every_step(cls) -> bool:
+        """True where `step` is overridden and has to hear of each one."""
+        return cls.every_step and cls.step is not Hook.step
 
     def log(self, run: Run, line: Line) -> None:
         """After every line of metrics.jsonl, of training, of validation and of a test that is followed."""

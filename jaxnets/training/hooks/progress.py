@@ -18,6 +18,8 @@ SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " le
 class ShowProgress(Hook):
     """Epoch, step, loss, accuracy (of classes), speed, share of time waiting for data, and the time left."""
 
+    every_step = False
+
     def __init__(self, console: Console):
         self._console = console
         self._bar: Progress | None = None

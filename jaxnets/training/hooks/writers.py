@@ -51,6 +51,8 @@ class MetricsLog(Hook):
 class TensorBoard(Hook):
     """Scalars of every line and, every so many steps, histograms of the weights, under tensorboard/."""
 
+    every_step = False
+
     def __init__(self) -> None:
         self._writer: SummaryWriter | None = None
 

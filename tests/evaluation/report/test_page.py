@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +17,6 @@ from jaxnets.evaluation.report.page import Content, render, value_of
 from jaxnets.evaluation.report.pictures import card, most_confident_mistakes, most_uncertain
 
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
-
-
-class Page(HTMLParser):
-    """What a test looks at: addresses that a browser would fetch, measured figures, all text."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.addresses: list[str] = []
-        self.figures: dict[tuple[str, str], str] = {}
-        self.words = ""
-        self._open: tuple[str, str] | None = None
-        self.tags: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.tags.append(tag)
-        self.addresses += [
-            given[name] for name in ("src", "href", "srcset", "data") if name in given
-        ]
-        if "data-metric" in given:
-            self._open = (given.get("data-class", "all"), given["data-metric"])
-        elif tag == "small":
-            self._open = None
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-        if self._open:
-            self.figures[self._open] = data
-            self._open = None
 
 
 def answers(examples: int, classes: int, *, siblings: bool, seed: int = 0) -> Predictions:
@@ -111,9 +80,9 @@ def three() -> tuple[Content, Predictions]:
     return content(predictions, ("a & b", "<b>", "c")), predictions
 
 
-def test_figures_are_those_of_scikit_learn(three: tuple[Content, Predictions]) -> None:
+def test_figures_are_those_of_scikit_learn(read_page, three: tuple[Content, Predictions]) -> None:
     shown, predictions = three
-    figures = Page(render(shown)).figures
+    figures = read_page(render(shown)).figures
     told = sklearn_metrics.classification_report(
         predictions.label, predictions.predicted, output_dict=True
     )
@@ -129,9 +98,9 @@ def test_figures_are_those_of_scikit_learn(three: tuple[Content, Predictions]) -
     assert figures["mean", "f1"] == f"{100 * told['macro avg']['f1-score']:.1f} %"
 
 
-def test_figures_are_those_of_the_metrics(three: tuple[Content, Predictions]) -> None:
+def test_figures_are_those_of_the_metrics(read_page, three: tuple[Content, Predictions]) -> None:
     shown, _ = three
-    figures = Page(render(shown)).figures
+    figures = read_page(render(shown)).figures
     for k, row in enumerate(shown.metrics["classes"]):
         for name in NAMES:
             assert figures[str(k), name] == value_of(row[name], name)
@@ -141,9 +110,11 @@ def test_figures_are_those_of_the_metrics(three: tuple[Content, Predictions]) ->
     json.dumps(shown.metrics)
 
 
-def test_nothing_is_fetched_and_names_are_text(three: tuple[Content, Predictions]) -> None:
+def test_nothing_is_fetched_and_names_are_text(
+    read_page, three: tuple[Content, Predictions]
+) -> None:
     html = render(three[0])
-    page = Page(html)
+    page = read_page(html)
     assert page.addresses
     assert all(address.startswith("data:") for address in page.addresses)
     assert page.tags.count("img") == 2 * 6  # an image and its map
@@ -195,10 +166,10 @@ def test_examples_that_are_shown() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 120])
-def test_few_and_many_classes(classes: int) -> None:
+def test_few_and_many_classes(read_page, classes: int) -> None:
     predictions = answers(2 * classes, classes, siblings=False)
     predictions = dataclasses.replace(predictions, label=np.maximum(predictions.label, 1))
-    page = Page(render(content(predictions, tuple(f"class {k}" for k in range(classes)))))
+    page = read_page(render(content(predictions, tuple(f"class {k}" for k in range(classes)))))
     rows = {k for k, _ in page.figures} - {"all", "mean"}
     assert len(rows) == min(classes, 25)
     assert ("most frequent confusions" in page.words) == (classes == 120)
@@ -206,17 +177,17 @@ def test_few_and_many_classes(classes: int) -> None:
     assert page.figures[empty, "recall"] == "\N{EN DASH}" or classes == 120
 
 
-def test_a_regression_has_a_page_too(three: tuple[Content, Predictions]) -> None:
+def test_a_regression_has_a_page_too(read_page, three: tuple[Content, Predictions]) -> None:
     metrics = {"split": "test", "step": 5, "loss": 0.5, "examples": 4}
     shown = dataclasses.replace(three[0], metrics=metrics, mistakes=[], uncertain=[])
-    page = Page(render(shown))
+    page = read_page(render(shown))
     assert page.figures["all", "loss"] == "0.5"
     assert "Confusion" not in page.words
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_shows_it(three: tuple[Content, Predictions], tmp_path: Path) -> None:
+def test_a_browser_shows_it(read_page, three: tuple[Content, Predictions], tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     path.write_text(render(three[0]))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'own'}"]
@@ -239,5 +210,5 @@ def test_a_browser_shows_it(three: tuple[Content, Predictions], tmp_path: Path) 
         text=True,
         timeout=240,
     )
-    shown = Page(done.stdout)
-    assert shown.figures == Page(render(three[0])).figures
+    shown = read_page(done.stdout)
+    assert shown.figures == read_page(render(three[0])).figures

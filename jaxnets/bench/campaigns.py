@@ -1,0 +1,102 @@
+"""Suites that are no rows against PyTorch on a CPU: forms of operations, growth, and a card's campaign."""
+
+import datetime
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from jaxnets.app.environment import cpu_threads
+from jaxnets.app.screen import Screen
+from jaxnets.bench import bench_file, gpu, growth, ops_forms
+from jaxnets.bench.measure import Entry, measure_row
+from jaxnets.errors import ConfigError, MachineError
+
+OPS, GROWTH, GPU = "ops", "growth", "gpu"
+SUITES = (OPS, GROWTH, GPU)
+
+Rows = dict[str, Callable[[], Iterable[Entry]]]
+"""By name, what measures a row, or the rows of one shape."""
+
+
+def ops_rows(rounds: int, seconds: float, kernels: Path | None) -> Rows:
+    """By shape, its three passes."""
+    return {
+        f"ops/{shape.name}": lambda shape=shape: ops_forms.measure(
+            shape, rounds=rounds, seconds=seconds, kernels=kernels
+        )
+        for shape in ops_forms.SHAPES
+    }
+
+
+def growth_rows(rounds: int, seconds: float, kernels: Path | None) -> Rows:
+    """A row a point."""
+    return {
+        point.name: lambda point=point: [
+            growth.measure(point, rounds=rounds, seconds=seconds, kernels=kernels)
+        ]
+        for point in growth.POINTS
+    }
+
+
+def gpu_rows(rounds: int, seconds: float, *, with_theirs: bool, dry: bool) -> Rows:
+    """Every network's, training and inference."""
+    return {
+        name: lambda make=make: [
+            measure_row(
+                make(cpu_threads()), rounds=rounds, seconds=seconds, with_theirs=with_theirs
+            )
+        ]
+        for name, make in gpu.rows(dry=dry).items()
+    }
+
+
+def require_gpu(platform: str, *, dry: bool) -> None:
+    """Raises MachineError where there is no such card and this is no dry run."""
+    if platform == "cpu" and not dry:
+        raise MachineError(
+            "--suite=gpu: JAX sees no GPU here (pip install jaxnets[cuda12]); "
+            "--dry_run tries everything on the CPU at tiny sizes"
+        )
+
+
+def choose(rows: Rows, names: tuple[str, ...], suite: str) -> Rows:
+    """All rows, or those that are named; raises ConfigError for others."""
+    for name in names:
+        if name not in rows:
+            raise ConfigError(f"no row {name!r} in --suite={suite}; there are {', '.join(rows)}")
+    return {name: rows[name] for name in names or rows}
+
+
+def measure_all(
+    rows: Rows,
+    path: Path,
+    machine: str,
+    versions: dict[str, str],
+    screen: Screen,
+    *,
+    told: Callable[[Entry], str],
+    budget: float | None = None,
+) -> None:
+    """Measures rows, writing each when it is done.
+
+    With a `budget`, in minutes, those that the file has already are left alone, and so is one that would
+    not be done in time, judged by the longest so far; what is left is said.
+    """
+    begin, longest = time.monotonic(), 0.0
+    there = bench_file.names(path) if budget is not None else set()
+    left = [name for name in rows if name not in there]
+    while left:
+        spent = time.monotonic() - begin
+        if budget is not None and spent + longest > 60 * budget:
+            screen.line("budget", f"{len(left)} rows are left; the same command goes on with them")
+            return
+        name = left.pop(0)
+        for entry in rows[name]():
+            bench_file.add_row(path, machine, versions, entry)
+            screen.line("measure", told(entry))
+        longest = max(longest, time.monotonic() - begin - spent)
+
+
+def default_path(suite: str, machine: str) -> Path:
+    """Where a suite's rows of today lie."""
+    return bench_file.default_path(machine, suite, datetime.date.today())

@@ -1,0 +1,211 @@
+"""The forms of a convolution's passes beside each other: what stands behind ops/by_shape.py's choices."""
+
+import dataclasses
+import functools
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnets.bench.clock import Clock
+from jaxnets.bench.measure import Entry, check_same
+from jaxnets.bench.worker import PEAK_MEMORY, Worker
+from jaxnets.ops import by_shape
+from jaxnets.ops.kernels import convolution as in_cpp
+from jaxnets.ops.kernels.load import in_use
+from jaxnets.ops.windows import Padding, Pair, output_size
+
+PASSES = ("forward", "input_gradient", "kernel_gradient")
+LAX, COLUMNS, KERNELS = "lax", "columns", "C++ kernels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A convolution: input pixels a side, channels, the window's side, stride, padding, batch."""
+
+    size: int
+    channels_in: int
+    channels_out: int
+    window: int
+    stride: int = 1
+    padding: int = 0
+    batch: int = 16
+
+    @property
+    def name(self) -> str:
+        """As in a row's name."""
+        channels = f"{self.channels_in}-{self.channels_out}"
+        return f"{self.size}px/{channels}/{self.window}x{self.window}/{self.stride}/{self.batch}"
+
+
+SHAPES = (
+    *(Shape(size, 64, 64, 3, 1, 1) for size in (56, 16)),
+    *(Shape(size, 128, 128, 3, 1, 1) for size in (28, 8)),
+    *(Shape(size, 256, 256, 3, 1, 1) for size in (14, 4)),
+    *(Shape(size, 512, 512, 3, 1, 1) for size in (7, 2)),
+    *(Shape(size, 256, 256, 3, 2, 1) for size in (28, 8)),
+    *(Shape(size, 3, 64, 7, 2, 3) for size in (224, 64)),
+    Shape(28, 1, 6, 5, batch=64),
+    Shape(12, 6, 16, 5, batch=64),
+)
+"""ResNet-50's at 224 and 64 px, and LeNet-5's."""
+
+
+class Forms:
+    """Every form of every pass of one convolution, compiled."""
+
+    def __init__(self, shared: None, *, shape: Shape):
+        del shared
+        self._shape = shape
+        strides, edge = (shape.stride, shape.stride), (shape.padding, shape.padding)
+        arrays = _arrays(shape, strides, (edge, edge))
+        self._forms: dict[str, dict[str, Any]] = {name: {} for name in PASSES}
+        self._clocks: dict[tuple[str, str], Clock] = {}
+        for (name, form), (function, inputs) in _functions(*arrays, strides, (edge, edge)).items():
+            compiled = jax.jit(function).lower(*inputs).compile()
+            self._forms[name][form] = functools.partial(compiled, *inputs)
+        self._chosen = _chosen(*arrays, strides, (edge, edge))
+        pixels = arrays[2].size // shape.channels_out
+        self._operations = 2 * pixels * shape.channels_out * shape.channels_in * shape.window**2
+
+    def forms(self) -> dict[str, list[str]]:
+        """The forms by pass, after a check that those of a pass agree."""
+        for name, forms in self._forms.items():
+            answers = {form: np.asarray(call()) for form, call in forms.items()}
+            for form, answer in answers.items():
+                check_same(f"ops/{self._shape.name}/{name}", form, answers[LAX], answer)
+        return {name: list(forms) for name, forms in self._forms.items()}
+
+    def chosen(self) -> dict[str, str]:
+        """What by_shape.py takes, by pass."""
+        return self._chosen
+
+    def measure(self, name: str, form: str, seconds: float) -> float:
+        """Operations per second."""
+        call = self._forms[name][form]
+        if (name, form) not in self._clocks:
+            self._clocks[name, form] = Clock(lambda: jax.block_until_ready(call()))
+        return self._operations * self._clocks[name, form].rate(seconds)
+
+
+def _arrays(
+    shape: Shape, strides: Pair, padding: Padding
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    generator = np.random.default_rng(0)
+
+    def noise(*size: int) -> jax.Array:
+        return jax.device_put(generator.standard_normal(size, np.float32))
+
+    window = (shape.window, shape.window)
+    out = output_size((shape.size, shape.size), window, strides, padding)
+    return (
+        noise(shape.batch, shape.size, shape.size, shape.channels_in),
+        noise(*window, shape.channels_in, shape.channels_out),
+        noise(shape.batch, *out, shape.channels_out),
+    )
+
+
+def _functions(
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, strides: Pair, padding: Padding
+) -> dict[tuple[str, str], tuple[Callable[..., jax.Array], tuple[jax.Array, ...]]]:
+    """(function, its arrays) by pass and form."""
+    size, window = x.shape[1:3], kernel.shape[:2]
+    found: dict[tuple[str, str], Any] = {
+        ("forward", LAX): lambda x, kernel: by_shape.reference(
+            x, kernel, strides=strides, padding=padding
+        ),
+        ("forward", COLUMNS): lambda x, kernel: by_shape.forward_by_columns(
+            x, kernel, strides, padding
+        ),
+    }
+    for form, by in (
+        (LAX, by_shape.input_gradient_by_lax),
+        (COLUMNS, by_shape.input_gradient_by_columns),
+    ):
+        found["input_gradient", form] = lambda kernel, gradient, by=by: by(
+            kernel, gradient, size, strides, padding
+        )
+    for form, by in (
+        (LAX, by_shape.kernel_gradient_by_lax),
+        (COLUMNS, by_shape.kernel_gradient_by_columns),
+    ):
+        found["kernel_gradient", form] = lambda x, gradient, by=by: by(
+            x, gradient, window, strides, padding
+        )
+    kernels = in_use()
+    if kernels is not None:
+        apply = functools.partial(
+            in_cpp.convolution, strides=strides, padding=padding, kernels=kernels
+        )
+        found["forward", KERNELS] = lambda x, kernel: apply(x, kernel)
+        found["input_gradient", KERNELS] = lambda kernel, gradient: jax.vjp(
+            lambda x: apply(x, kernel), x
+        )[1](gradient)[0]
+        found["kernel_gradient", KERNELS] = lambda x, gradient: jax.vjp(
+            lambda kernel: apply(x, kernel), kernel
+        )[1](gradient)[0]
+    inputs = {
+        "forward": (x, kernel),
+        "input_gradient": (kernel, gradient),
+        "kernel_gradient": (x, gradient),
+    }
+    return {key: (function, inputs[key[0]]) for key, function in found.items()}
+
+
+def _chosen(
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, strides: Pair, padding: Padding
+) -> dict[str, str]:
+    """Read off the programs that by_shape.py makes, so that no threshold is written twice."""
+    size, window = x.shape[1:3], kernel.shape[:2]
+    programs = {
+        "forward": jax.make_jaxpr(lambda x, k: by_shape.forward(x, k, strides, padding))(x, kernel),
+        "input_gradient": jax.make_jaxpr(
+            lambda k, g: by_shape.input_gradient(k, g, size, strides, padding)
+        )(kernel, gradient),
+        "kernel_gradient": jax.make_jaxpr(
+            lambda x, g: by_shape.kernel_gradient(x, g, window, strides, padding)
+        )(x, gradient),
+    }
+    return {
+        name: LAX if "conv_general_dilated" in str(program) else COLUMNS
+        for name, program in programs.items()
+    }
+
+
+def measure(
+    shape: Shape, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker
+) -> Iterator[Entry]:
+    """A row a pass: what by_shape.py takes against its other form, and the C++ kernels beside them."""
+    make = functools.partial(Forms, shape=shape)
+    with start(make, None, keep_memory=True, kernels=kernels) as side:
+        forms, chosen = side.call("forms"), side.call("chosen")
+        for name in PASSES:
+            speeds: dict[str, list[float]] = {form: [] for form in forms[name]}
+            for _ in range(1 + rounds):
+                for form in forms[name]:
+                    speeds[form].append(side.call("measure", name, form, seconds))
+            after_warm_up = {form: values[1:] for form, values in speeds.items()}
+            entry = _entry(f"ops/{shape.name}/{name}", chosen[name], after_warm_up)
+            yield {**entry, "peak_memory": {"ours": side.call(PEAK_MEMORY)}}
+
+
+def _entry(name: str, chosen: str, speeds: dict[str, list[float]]) -> Entry:
+    other = COLUMNS if chosen == LAX else LAX
+    ratios = [a / b for a, b in zip(speeds[chosen], speeds[other], strict=True)]
+    return {
+        "name": name,
+        "title": f"{chosen} against {other}",
+        "unit": "operations",
+        "ours": statistics.median(speeds[chosen]),
+        "theirs": statistics.median(speeds[other]),
+        "ratio": statistics.median(ratios),
+        "ratio_tuned": None,
+        "range": [min(ratios), max(ratios)],
+        "rounds": len(ratios),
+        "opponent": other,
+        "chosen": chosen,
+        "per_second": speeds,
+    }

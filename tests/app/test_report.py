@@ -1,0 +1,86 @@
+"""The report of a run directory: what is written where, and what it says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxnets.app import evaluate
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.evaluation.class_metrics import NAMES
+from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.report.page import RESEARCH, value_of
+
+
+@pytest.fixture(scope="module")
+def reported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the small run, evaluated."""
+    directory = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(trained, directory)
+    evaluate.evaluate(directory)
+    return directory
+
+
+def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = evaluate.evaluate(reported)
+    result = json.loads((reported / "result.json").read_text())
+    assert measured["accuracy"] == result["test_accuracy"]
+    assert measured["interval"] == result["test_interval"]
+    assert measured["confusion"] == result["tests"]["clean"]["confusion"]
+    assert measured["leak"]["test"] == result["leak"]["test"]
+    assert "recall" in capsys.readouterr().out
+
+
+def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None:
+    metrics = json.loads((reported / "report" / "metrics.json").read_text())
+    html = (reported / "report" / "index.html").read_text()
+    page = read_page(html)
+    assert page.figures["all", "accuracy"] == f"{100 * metrics['accuracy']:.2f} %"
+    assert page.figures["all", "examples"] == str(metrics["examples"])
+    for k, row in enumerate(metrics["classes"]):
+        for name in NAMES:
+            assert page.figures[str(k), name] == value_of(row[name], name)
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert RESEARCH in page.words
+    assert f"--workdir {reported}" in page.words
+    manifest = json.loads((reported / "manifest.json").read_text())
+    assert manifest["split_sha256"] in page.words
+    assert "Split: random" in page.words
+    assert "0.0 % of test" in page.words
+
+
+def test_pictures_are_those_of_the_predictions(reported: Path, read_page) -> None:
+    predictions = load_predictions(predictions_path(reported))
+    wrong = int((~predictions.correct).sum())
+    page = read_page((reported / "report" / "index.html").read_text())
+    assert page.tags.count("img") == 2 * (min(wrong, 12) + min(len(predictions.label), 12))
+    surest = predictions.probabilities.max(1)[~predictions.correct]
+    if wrong:
+        assert f"({100 * surest.max():.1f} %)" in page.words
+
+
+def test_other_parts_have_pages_of_their_own(reported: Path) -> None:
+    before = (reported / "report" / "index.html").read_bytes()
+    evaluate.evaluate(reported, part="validation")
+    told = (reported / "report" / "index-validation.html").read_text()
+    assert "may have chosen checkpoint and settings" in told
+    assert json.loads((reported / "report" / "metrics-validation.json").read_text())["split"] == (
+        "validation"
+    )
+    assert (reported / "report" / "index.html").read_bytes() == before
+    with pytest.raises(ConfigError, match="train, validation, test"):
+        evaluate.evaluate(reported, part="tset")
+
+
+def test_a_run_that_is_not_finished_is_marked(reported: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(reported, cut)
+    (cut / "result.json").unlink()
+    with (cut / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "epo')
+    evaluate.evaluate(cut)
+    assert "This run is not finished" in (cut / "report" / "index.html").read_text()
+    shutil.rmtree(cut / "checkpoints")
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        evaluate.evaluate(cut)

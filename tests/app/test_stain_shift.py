@@ -1,0 +1,40 @@
+"""The job of shifting colours, on a finished run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxnets.app import workdir
+from jaxnets.app.stain_shift import stain_shift
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation import stain_shift as shifts
+
+
+def test_a_run_is_scored_under_every_shift(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
+    measured = stain_shift(run)
+    result = json.loads((run / "result.json").read_text())
+    assert measured["clean"] == result["tests"]["clean"]
+    assert json.loads((run / "report" / "stain_shift.json").read_text()) == measured
+    assert (run / "report" / "stain_shift.png").read_bytes().startswith(b"\x89PNG")
+    same, turned = measured["shifts"]["hue"]
+    assert same["loss"] == pytest.approx(measured["clean"]["loss"], rel=1e-4)
+    assert turned["loss"] != pytest.approx(measured["clean"]["loss"], rel=1e-4)
+    assert len(measured["shifts"]["eosin"]) == len(shifts.SHIFTS["eosin"])
+
+
+def test_what_has_no_colour_is_refused(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jaxnets import config as recipes
+
+    config = recipes.load(str(repository / "configs" / "mlp_tanh.py"))
+    workdir.keep_config(tmp_path, config)
+    with pytest.raises(ConfigError, match="have no colour"):
+        stain_shift(tmp_path)

@@ -1,0 +1,134 @@
+"""Forms by shape, growth, and a card's campaign, at the smallest sizes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxnets import models
+from jaxnets.app import performance_page
+from jaxnets.app.screen import Screen
+from jaxnets.bench import campaigns, gpu, growth, ops_forms, suite
+from jaxnets.bench.measure import Row, summary
+from jaxnets.bench.our_sides import product_rate
+from jaxnets.errors import ConfigError, MachineError
+from jaxnets.ops import by_shape
+
+
+class _Here:
+    """A worker that is no process of its own."""
+
+    def __init__(self, make: Any, shared: Any, **options: Any):
+        del options
+        self._side = make(shared)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return 2**30 if method == "peak_memory" else getattr(self._side, method)(*arguments)
+
+    def __enter__(self) -> "_Here":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_every_pass_has_a_row_with_what_was_taken() -> None:
+    shape = ops_forms.Shape(10, 2, 3, 3, stride=2, padding=1, batch=2)
+    rows = list(ops_forms.measure(shape, rounds=2, seconds=1e-3, kernels=None, start=_Here))
+    assert [row["name"].split("/")[-1] for row in rows] == list(ops_forms.PASSES)
+    for row in rows:
+        assert row["chosen"] == ops_forms.COLUMNS  # 5 pixels a side
+        assert row["ours"] == np.median(row["per_second"][ops_forms.COLUMNS])
+        assert len(row["per_second"][ops_forms.LAX]) == 2
+    assert performance_page.sections({"here": rows})["ops"].count("\n") == 6
+
+
+def test_what_is_taken_follows_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_shape, "SMALLEST_FOR_LAX_FORWARD", 5)
+    shape = ops_forms.Shape(10, 2, 3, 3, stride=2, padding=1, batch=2)
+    assert ops_forms.Forms(None, shape=shape).chosen() == {
+        "forward": ops_forms.LAX,
+        "input_gradient": ops_forms.COLUMNS,
+        "kernel_gradient": ops_forms.COLUMNS,
+    }
+
+
+def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    point = growth.Point("lenet5", 28, 16)
+    row = growth.measure(point, rounds=2, seconds=1e-3, kernels=None, start=_Here)
+    assert row["name"] == point.name == growth.POINTS[0].name
+    steps = [16 / speed for speed in row["images_per_second"]["ours"]]
+    assert row["seconds_a_step"] == pytest.approx(np.median(steps))
+    growth.draw([row], tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_names_of_growth_are_its_own() -> None:
+    names = [point.name for point in growth.POINTS]
+    assert len(set(names)) == len(names)
+    assert {(p.processes, p.devices) for p in growth.POINTS} == {(1, 1), (1, 2), (2, 1)}
+
+
+@pytest.mark.slow
+def test_devices_and_processes_take_the_same_steps() -> None:
+    for options in ({"devices": 2}, {"processes": 2}):
+        point = growth.Point("lenet5", 28, 16, **options)
+        row = growth.measure(point, rounds=1, seconds=0.1, kernels=None)
+        assert row["ours"] > 0
+
+
+def test_a_campaign_has_every_network_and_goes_on(tmp_path: Path) -> None:
+    images = [name for name, entry in models.REGISTRY.items() if entry.kind == "image"]
+    assert len(gpu.rows()) == 2 * len(images) * len(gpu.BATCHES)
+    done: list[str] = []
+
+    def row(name: str) -> Any:
+        def measured() -> list[dict[str, Any]]:
+            done.append(name)
+            return [{**summary(name, {"ours": [1.0]}), "title": name, "unit": "images"}]
+
+        return measured
+
+    path, rows = tmp_path / "bench.json", {name: row(name) for name in "abc"}
+    arguments = (path, "one card", {}, Screen(quiet=True))
+    campaigns.measure_all({"a": rows["a"]}, *arguments, told=suite.in_words)
+    campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=0.0)
+    assert done == ["a"]
+    campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=10.0)
+    assert done == ["a", "b", "c"]
+    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == done
+
+
+def test_where_there_is_no_card_that_is_said() -> None:
+    with pytest.raises(MachineError, match="JAX sees no GPU here"):
+        campaigns.require_gpu("cpu", dry=False)
+    campaigns.require_gpu("cpu", dry=True)
+    campaigns.require_gpu("gpu", dry=False)
+    with pytest.raises(ConfigError, match="no row 'x' in --suite=gpu"):
+        campaigns.choose({}, ("x",), campaigns.GPU)
+
+
+def test_a_product_has_a_speed() -> None:
+    assert product_rate("bfloat16", side=64, seconds=1e-3) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+def test_a_dry_campaign_measures_a_network(tmp_path: Path) -> None:
+    names = tuple(name for name in gpu.rows(dry=True) if "/lenet5/" in name)
+    options = suite.Options(
+        rows=names, rounds=1, seconds=0.01, output=tmp_path / "dry.json", dry_run=True
+    )
+    rows = json.loads(suite.run(campaigns.GPU, options).read_text())["rows"]
+    assert [row["name"] for row in rows] == list(names)
+    for row in rows:
+        assert row["opponent"] == gpu.OPPONENT
+        assert 0 < row["mfu"] < 1
+        assert row["ratio"] > 0
+
+
+def test_a_row_of_a_card_is_a_row() -> None:
+    for make in gpu.rows(dry=True).values():
+        assert isinstance(make(2), Row)
