@@ -5,8 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, diagnose, import_weights
-from jaxnets.bench.torch_file import read_pth
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 MODEL = flags.DEFINE_string("model", None, "The network; without, the file's names tell.")
@@ -25,6 +24,9 @@ DIAGNOSE = flags.DEFINE_bool(
 
 def main(arguments: Sequence[str]) -> None:
     """SOURCE is a .safetensors, .h5 or .pth file or hub:OWNER/NAME; DEST becomes a weights folder."""
+    from jaxnets.app import diagnose, import_weights  # a wrong flag need not wait for JAX
+    from jaxnets.bench.torch_file import read_pth
+
     if len(arguments) != 2:
         raise ConfigError("name two things: SOURCE DEST, or A B --diagnose")
     if DIAGNOSE.value:

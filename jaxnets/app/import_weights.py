@@ -229,7 +229,10 @@ def _classes(
         if not path.is_file():
             raise ConfigError(f"--classes={path} is no file: one name a line, or a JSON list")
         text = path.read_text()
-        names = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
+        try:
+            names = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
+        except ValueError as error:
+            raise ConfigError(f"--classes={path} is no JSON list ({error})") from error
         names = [str(name).strip() for name in names if str(name).strip()]
         if len(names) != num_classes:
             raise ConfigError(

@@ -10,8 +10,9 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError
+from jaxnets.files import write_whole
 
-BY_RANK = {
+BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
     (2, 1): ("kernel", "bias"),
     (4,): ("kernel",),
@@ -34,6 +35,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         return safetensors.numpy.load_file(path), remarks
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is no whole safetensors file: {_line(error)}") from error
+
+
+def save_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes the arrays by name, whole."""
+    write_whole(path, safetensors.numpy.save(arrays))
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:

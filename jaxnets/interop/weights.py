@@ -189,4 +189,5 @@ def _tuple_or_none(values: Any) -> tuple[Any, ...] | None:
 def _preprocessing(fields: dict[str, Any] | None) -> Preprocessing | None:
     if fields is None:
         return None
-    return Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+    mean, std = tuple(fields["mean"]), tuple(fields["std"])
+    return Preprocessing(fields["image_size"], mean, std, fields["resize"])

@@ -1,0 +1,92 @@
+"""A trained network in a folder that others can load without this package."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from jaxnets import models
+from jaxnets.app import model_card, workdir
+from jaxnets.app import weights as folders
+from jaxnets.app.screen import Screen
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.evaluation import result as results
+from jaxnets.files import write_whole
+from jaxnets.interop.convert import to_layout
+from jaxnets.interop.layouts import LAYOUTS
+from jaxnets.interop.weight_files import save_safetensors
+from jaxnets.interop.weights import (
+    Preprocessing,
+    Weights,
+    flatten,
+    is_weights_folder,
+    unflatten,
+    write_weights,
+)
+from jaxnets.training.preprocess import normalize, scale
+
+PROGRAM, CARD = "program.stablehlo", "README.md"
+PLATFORMS = ("cpu", "cuda")
+EXPORT = "export"
+
+
+def export(directory: Path, out: Path | None, *, layout: str | None = None) -> Path:
+    """Writes weights, program and model card of a run or weights folder; the folder they are in.
+
+    With `layout`, LAYOUT.safetensors too, in another library's names. Raises ConfigError where `out` holds
+    other things, CheckpointError where the weights are not whole or another library's network is another.
+    """
+    screen = Screen()
+    out = out or directory / EXPORT
+    if layout is not None and layout not in LAYOUTS:
+        raise ConfigError(f"--layout={layout}: it is one of {', '.join(LAYOUTS)}")
+    if out.exists() and not is_weights_folder(out) and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is no export and not empty: choose another --out")
+    weights = folders.read(directory)
+    if weights.missing or weights.preprocessing is None:
+        lack = weights.missing[0] if weights.missing else "its preprocessing"
+        raise CheckpointError(f"{directory} lacks {lack}: it cannot be exported")
+    of_library = to_layout(layout, weights) if layout else None
+    with screen.phase("export") as phase:
+        compiled = program(weights, weights.preprocessing)
+        phase.text = f"any number of images, for {' and '.join(PLATFORMS)}"
+    write_weights(out, weights)
+    write_whole(out / PROGRAM, bytes(compiled.serialize()))
+    if of_library is not None:
+        save_safetensors(out / f"{layout}.safetensors", of_library)
+    result = results.read(directory) if (directory / workdir.CONFIG).is_file() else None
+    write_whole(out / CARD, model_card.write(weights, result))
+    screen.line("saved", str(out))
+    return out
+
+
+def program(weights: Weights, preprocessing: Preprocessing) -> jax_export.Exported:
+    """(arrays by path, images uint8[B, H, W, C]) -> logits [B, K], scaling and normalisation inside.
+
+    The arrays are those of weights.safetensors. B is any number.
+    """
+    (batch,) = jax_export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *weights.input_shape), np.uint8)
+    arrays = {
+        path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        for path, leaf in flatten(weights.variables).items()
+    }
+    function = jax.jit(_logits(weights, preprocessing))
+    return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
+
+
+def _logits(
+    weights: Weights, preprocessing: Preprocessing
+) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+    network = models.create(weights.model)
+    dtype = jnp.dtype(weights.model.dtype)
+
+    def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:
+        inputs = normalize(scale(images, dtype), preprocessing.mean, preprocessing.std)
+        return network.apply(unflatten(arrays), inputs, train=False)  # type: ignore[return-value]
+
+    return logits

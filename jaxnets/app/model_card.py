@@ -1,0 +1,121 @@
+"""What an exported network is, was trained on and cannot do, for whoever gets it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxnets import models
+from jaxnets.evaluation import result as results
+from jaxnets.interop.weights import Preprocessing, Weights, flatten
+
+LOADING = """\
+```python
+import jax.export, numpy, safetensors.numpy
+
+program = jax.export.deserialize(open("program.stablehlo", "rb").read())
+weights = safetensors.numpy.load_file("weights.safetensors")
+images = numpy.zeros(({images}), numpy.uint8)  # any number of them
+logits = program.call(weights, images)
+```
+"""
+LIMITS = (
+    "Not a medical device; nothing here was checked on patients.",
+    "Figures hold for images of the same source, prepared in the same way; other laboratories, "
+    "scanners and stains were not tried.",
+    "It answers with one of its classes whatever it is shown; confidences are not calibrated.",
+)
+
+
+def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
+    """The card in Markdown; `result` is the run's result.json, None where there is none."""
+    entry = models.entry(weights.model.name)
+    classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
+    count = models.count_parameters(
+        {
+            path: leaf
+            for path, leaf in flatten(weights.variables).items()
+            if path.startswith("params/")
+        }
+    )
+    shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+    title = entry.title if result is None else f"{entry.title}: {result['name']}"
+    sections = [
+        f"# {title}",
+        f"{entry.title}, {count:,} parameters (auxiliary heads among them). "
+        f"{len(classes)} classes, in this order: {shown}.",
+        "## Loading",
+        LOADING.format(images=", ".join(map(str, (8, *weights.input_shape)))),
+        _told_preprocessing(weights.preprocessing),
+        "`weights.json` has the classes, the preprocessing and the network's fields; "
+        "`jaxnets.load(FOLDER)` reads the folder as it is.",
+        "## Data and results",
+        *(_results(result) if result else [f"No run is known: {_source(weights.source)}."]),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in (*_own_limits(result), *LIMITS)),
+    ]
+    return "\n\n".join(section.strip() for section in sections) + "\n"
+
+
+def _told_preprocessing(given: Preprocessing | None) -> str:
+    if given is None:
+        return ""
+    how = "cut to a square from the middle and" if given.resize == "crop" else "stretched and"
+    return (
+        f"Images are RGB or grey as the shape says, {how} resized to {given.image_size} pixels a side. "
+        f"The program itself divides by 255, subtracts {list(given.mean)} and divides by "
+        f"{list(given.std)}, by channel."
+    )
+
+
+def _results(result: Mapping[str, Any]) -> Sequence[str]:
+    rows = [
+        ("data", result["data"]),
+        ("split", results.told_split(result)),
+        *((f"leak, {part}", _share(share)) for part, share in (result.get("leak") or {}).items()),
+        ("test accuracy", _accuracy(result)),
+        ("validation accuracy", _share(result.get("validation_accuracy"))),
+        (
+            "training",
+            f"{result['epochs']} epochs, batch {result['batch_size']}, seed {result['seed']}",
+        ),
+        ("image size", f"{result['image_size']} pixels"),
+        ("hardware", result["hardware"]),
+        ("note", result.get("note") or "none"),
+    ]
+    table = ["| | |", "| --- | --- |", *(f"| {name} | {told} |" for name, told in rows)]
+    return ["\n".join(table)]
+
+
+def _accuracy(result: Mapping[str, Any]) -> str:
+    if result.get("test_accuracy") is None:
+        return "not known"
+    told = _share(result["test_accuracy"])
+    if result.get("test_interval"):
+        low, high = result["test_interval"]
+        told += f" [{100 * low:.2f}, {100 * high:.2f}] (95 %, {result['interval_method']})"
+    return f"{told}, {result['test_examples']:,} images"
+
+
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{100 * value:.2f} %"
+
+
+def _own_limits(result: Mapping[str, Any] | None) -> Sequence[str]:
+    if result is None:
+        return ()
+    limits = []
+    leak = (result.get("leak") or {}).get("test")
+    if leak:
+        limits.append(
+            f"{100 * leak:.1f} % of the test images have a near-copy in training: the accuracy is "
+            "that of recognising copies."
+        )
+    elif leak is None and result["split"] == "random":
+        limits.append("Whether test images have near-copies in training was not measured.")
+    if result["data"] == "synthetic_tissue":
+        limits.append("It was trained on drawn pictures and says nothing of real tissue.")
+    return limits
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    told = {key: source[key] for key in ("file", "hub", "layout", "sha256") if source.get(key)}
+    return ", ".join(f"{key} {value}" for key, value in told.items()) or "its source is not named"

@@ -1,0 +1,114 @@
+"""What is exported runs where there is nothing of this package, and says what it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from jax import export as jax_export
+
+import jaxnets
+from jaxnets.app import export as exporting
+from jaxnets.app import weights as folders
+from jaxnets.errors import CheckpointError, ConfigError
+
+LOAD = """
+import sys
+import jax.export, numpy, safetensors.numpy
+program = jax.export.deserialize(open(sys.argv[1] + "/program.stablehlo", "rb").read())
+weights = safetensors.numpy.load_file(sys.argv[1] + "/weights.safetensors")
+images = numpy.load(sys.argv[1] + "/../images.npy")
+for count in (1, 5):
+    numpy.save(sys.argv[1] + f"/../logits{count}.npy", program.call(weights, images[:count]))
+assert not [name for name in sys.modules if name.startswith(("jaxnets", "flax"))]
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exporting.export(trained, tmp_path_factory.mktemp("exported") / "out", layout="torch")
+
+
+def test_a_fresh_process_gets_the_same_logits(trained: Path, exported: Path) -> None:
+    network = jaxnets.load(trained)
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    np.save(exported.parent / "images.npy", images)
+    subprocess.run([sys.executable, "-c", LOAD, exported], check=True, cwd=exported.parent)
+    expected = network.probabilities(images)
+    for count in (1, 5):
+        logits = np.load(exported.parent / f"logits{count}.npy")
+        np.testing.assert_allclose(jax.nn.softmax(logits), expected[:count], rtol=0, atol=1e-5)
+    given = folders.read(trained)
+    direct = exporting._logits(given, given.preprocessing)(
+        dict(exporting.flatten(given.variables)), images
+    )
+    np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-5)
+
+
+def test_the_program_is_for_both_platforms(exported: Path) -> None:
+    program = jax_export.deserialize((exported / exporting.PROGRAM).read_bytes())
+    assert program.platforms == ("cpu", "cuda")
+
+
+def test_the_folder_loads_as_the_run(trained: Path, exported: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    run, folder = jaxnets.load(trained), jaxnets.load(exported)
+    assert folder.classes == run.classes
+    np.testing.assert_array_equal(folder.probabilities(images), run.probabilities(images))
+
+
+def test_the_card_is_filled_from_the_run(trained: Path, exported: Path) -> None:
+    card = (exported / "README.md").read_text()
+    result = json.loads((trained / "result.json").read_text())
+    low, high = result["test_interval"]
+    for told in (
+        "# LeNet-5: lung_resnet:smoke",
+        f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]",
+        "| data | synthetic_tissue |",
+        "| split | ",
+        "drawn pictures",
+        *result["model"].split(),
+    ):
+        assert told.lower().replace("lenet5", "lenet") in card.lower(), told
+    assert "None" not in card
+
+
+def test_another_library_s_names_are_beside_it(exported: Path) -> None:
+    assert "fc3.weight" in safetensors.numpy.load_file(exported / "torch.safetensors")
+
+
+def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no export and not empty"):
+        exporting.export(trained, tmp_path)
+    with pytest.raises(ConfigError, match="--layout=trch"):
+        exporting.export(trained, tmp_path / "new", layout="trch")
+    with pytest.raises(CheckpointError, match="has no lenet5"):
+        exporting.export(trained, tmp_path / "new", layout="keras")
+    with pytest.raises(CheckpointError, match="neither a weights folder nor a run"):
+        exporting.export(tmp_path, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["resnet50", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet121"]
+)
+def test_every_network_has_a_program(name: str) -> None:
+    from jaxnets import config as recipes
+    from jaxnets.interop.weights import Preprocessing, Weights, structure, unflatten
+
+    model = recipes.recipe().model
+    model.name, model.num_classes = name, 3
+    shape = (75, 75, 3)
+    arrays = {
+        path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in structure(model, shape).items()
+    }
+    weights = Weights(unflatten(arrays), model, shape)
+    given = Preprocessing(75, (0.5,) * 3, (0.5,) * 3)
+    program = exporting.program(weights, given)
+    assert program.out_avals[0].shape[1:] == (3,)
