@@ -23,7 +23,7 @@ from jaxnets.errors import ConfigError, DataError
 pytest.importorskip("cv2")
 
 SIZE = 144
-SETTINGS = Settings(side=SIZE, neighbours=4, neighbours_across=4)
+SETTINGS = Settings(side=SIZE, neighbours=4, neighbours_across=4, words=128)
 
 
 def _save(image: np.ndarray, path: Path, quality: int = 85) -> None:

@@ -34,6 +34,18 @@ class Overlap:
         return float(np.median(self.pairs["share"]))
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Every image's original and group, int[N], and what they rest on."""
+
+    originals: np.ndarray
+    groups: np.ndarray
+    overlaps: list[Overlap]
+    pairs: np.ndarray
+    compared: int
+    keypoints: np.ndarray
+
+
 def is_same_original(pairs: np.ndarray, settings: Settings) -> np.ndarray:
     """bool[P]: whose maps are strong and bring centre onto centre, as transforms of one photograph do."""
     strong = pairs["inliers"] >= settings.original_inliers
