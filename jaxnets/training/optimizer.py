@@ -66,7 +66,7 @@ def _by_part(
     body: optax.GradientTransformation | None,
 ) -> optax.GradientTransformation:
     """A rule a part. A part without gradients keeps its state: its schedule has not begun."""
-    rules = {"head": head} if body is None else {"head": head, "body": body}
+    rules: dict[str, Any] = {"head": head} if body is None else {"head": head, "body": body}
 
     def split(tree: Any) -> dict[str, Any]:
         return dict(zip(("head", "body"), network_parts.split(tree), strict=True))
@@ -81,7 +81,6 @@ def _by_part(
         new_state = dict(state)
         for name, rule in rules.items():
             if gradients[name]:
-                change: Any
                 change, new_state[name] = rule.update(gradients[name], state[name], parts[name])
                 changes.update(change)
         return changes, new_state
