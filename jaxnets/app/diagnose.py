@@ -1,6 +1,6 @@
 """In which layer two networks that should be the same begin to differ."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckFailedError, CheckpointError
 from jaxnets.interop import weight_files
 from jaxnets.interop.torch_names import BY_NETWORK
-from jaxnets.interop.weights import Weights
+from jaxnets.interop.weights import Weights, flatten
 
 LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
 INPUTS = "inputs"
@@ -33,16 +33,16 @@ class Difference(NamedTuple):
 def diagnose(first: Path, second: Path) -> list[Difference]:
     """Compares the layers of `first`, weights or a run, with those of `second`, in order, and says it.
 
-    `second` is the same or a .safetensors of recorded activations: "inputs" [B, H, W, C] and the layers'
-    outputs, under our paths as [B, H, W, C] or under PyTorch's module names as [B, C, H, W].
+    `second` is the same or a .safetensors of recorded activations: "inputs" and the layers' outputs, under
+    our paths and [B, H, W, C], or under PyTorch's module names and [B, C, H, W].
     Raises CheckFailedError, naming the first layer that differs.
     """
     screen = Screen()
     given = folders.read(first)
     if second.suffix == ".safetensors":
-        recorded, inputs = _recorded(second)
+        recorded, inputs = _recorded(second, given)
         ours = outputs(given, inputs)
-        theirs = _under_our_names(recorded, ours, given.model.name)
+        theirs = {layer: recorded[layer] for layer in ours if layer in recorded}
     else:
         other = folders.read(second)
         shape = (BATCH, *given.input_shape)
@@ -105,25 +105,21 @@ def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return difference / (float(np.abs(theirs).max()) or 1.0)
 
 
-def _recorded(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The layers' outputs as they were recorded, and the inputs."""
+def _recorded(path: Path, given: Weights) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The layers' outputs and the inputs as ours; "inputs" shows whether they are PyTorch's."""
     arrays, _ = weight_files.read_safetensors(path)
-    if INPUTS not in arrays:
-        raise CheckpointError(f"{path} has no {INPUTS!r} [B, H, W, C]")
-    inputs = arrays.pop(INPUTS)
-    return arrays, inputs
-
-
-def _under_our_names(
-    recorded: Mapping[str, np.ndarray], layers: Iterable[str], network: str
-) -> dict[str, np.ndarray]:
-    """Those of `layers` that were recorded, under our paths or under PyTorch's names, by path."""
-    found = {}
-    for layer in layers:
-        name = BY_NETWORK[network].module(layer)
-        if layer in recorded:
-            found[layer] = recorded[layer]
-        elif name in recorded:
-            values = recorded[name]
-            found[layer] = values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
-    return found
+    channels = given.input_shape[-1]
+    inputs = arrays.pop(INPUTS, np.zeros(0))
+    if inputs.ndim != 4 or channels not in (inputs.shape[1], inputs.shape[-1]):
+        raise CheckpointError(f"{path} has no {INPUTS!r} [B, H, W, {channels}]")
+    if inputs.shape[-1] == channels:
+        return arrays, inputs
+    module = BY_NETWORK[given.model.name].module
+    modules = {path.rpartition("/")[0].partition("/")[2] for path in flatten(given.variables)}
+    ours = {module(layer): layer for layer in modules}
+    turned = {
+        ours[name]: values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
+        for name, values in arrays.items()
+        if name in ours
+    }
+    return turned, inputs.transpose(0, 2, 3, 1)

@@ -1,5 +1,6 @@
 """PyTorch's own files: read by PyTorch, which alone knows all their forms, and only as weights."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     import torch
 
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of other protocols of pickle: they are refused or read
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights only" in str(error).lower().replace("_", " "):
             raise CheckpointError(

@@ -58,18 +58,20 @@ def test_the_first_layer_that_differs_is_named(layer: str, lenet, tmp_path: Path
 def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
     inputs = np.random.default_rng(1).normal(size=(3, *SHAPE)).astype(np.float32)
     recorded = outputs(lenet[1], inputs)
-    theirs = {
-        "conv1": np.ascontiguousarray(recorded["conv1"]),  # under our path, in our layout
-        "fc2": recorded["dense2"].copy(),  # under PyTorch's name
-    }
     path = tmp_path / "activations.safetensors"
-    safetensors.numpy.save_file({**theirs, "inputs": inputs}, path)
+    some = {name: np.array(recorded[name]) for name in ("conv2", "classifier")}
+    safetensors.numpy.save_file({**some, "inputs": inputs}, path)
+    assert [each.layer for each in diagnose(lenet[0], path)] == ["conv2", "classifier"]
+    turned = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+    conv1 = np.ascontiguousarray(recorded["conv1"].transpose(0, 3, 1, 2))
+    theirs = {"inputs": turned, "conv1": conv1, "fc2": np.array(recorded["dense2"])}  # PyTorch's
+    safetensors.numpy.save_file(theirs, path)
     assert [each.layer for each in diagnose(lenet[0], path)] == ["conv1", "dense2"]
     theirs["fc2"][0, 0] += 1 + np.abs(theirs["fc2"]).max()
-    safetensors.numpy.save_file({**theirs, "inputs": inputs}, path)
+    safetensors.numpy.save_file(theirs, path)
     with pytest.raises(CheckFailedError, match="dense2"):
         diagnose(lenet[0], path)
-    safetensors.numpy.save_file(theirs, path)
+    safetensors.numpy.save_file(some, path)
     with pytest.raises(CheckpointError, match="has no 'inputs'"):
         diagnose(lenet[0], path)
 

@@ -39,7 +39,7 @@ KERAS_NAMES = {
         "mixed5b/pooled_conv/conv/kernel": "conv2d_11/kernel",
         "inception_resnet_a1/branch0_conv0/norm/mean": "batch_normalization_12/moving_mean",
         "inception_resnet_c10/branch1_conv2/conv/kernel": "conv2d_202/kernel",
-        "inception_resnet_c10/projection/bias": "block8_conv/bias",
+        "inception_resnet_c10/projection/bias": "block8_10_conv/bias",
         "inception_resnet_c9/projection/kernel": "block8_9_conv/kernel",
         "conv7b/norm/var": "conv_7b_bn/moving_variance",
     },

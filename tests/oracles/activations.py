@@ -5,8 +5,8 @@ import torch
 
 
 def record(network: torch.nn.Module, images: torch.Tensor) -> dict[str, np.ndarray]:
-    """Outputs by module name, and "inputs" [B, H, W, C], of images [B, C, H, W] in inference."""
-    found = {"inputs": np.ascontiguousarray(images.numpy().transpose(0, 2, 3, 1))}
+    """Outputs by module name, and "inputs", of images [B, C, H, W] in inference."""
+    found = {"inputs": images.numpy()}
     kinds = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d)
 
     def keep(name: str, values: torch.Tensor) -> None:

@@ -20,17 +20,11 @@ def layer_name(path: str) -> str:
         return "predictions"
     place, _, kind = path.rpartition("/")
     if kind == "projection":
-        return f"{_residual(place)}_conv"
+        kind, number = re.fullmatch(r"inception_resnet_([abc])(\d+)", place).groups()  # type: ignore[union-attr]
+        return f"{RESIDUAL[kind]}_{number}_conv"
     if place == "conv7b":
         return "conv_7b_bn" if kind == "norm" else "conv_7b"
     return numbered("batch_normalization" if kind == "norm" else "conv2d", _order().index(place))
-
-
-def _residual(block: str) -> str:
-    """Of a residual block; Keras gives the last of all no number."""
-    kind, number = re.fullmatch(r"inception_resnet_([abc])(\d+)", block).groups()  # type: ignore[union-attr]
-    last = kind == "c" and int(number) == REPEATS["c"]
-    return RESIDUAL[kind] if last else f"{RESIDUAL[kind]}_{number}"
 
 
 def _order() -> list[str]:
