@@ -26,6 +26,7 @@ def _result(**changes: object) -> dict[str, object]:
         "seed": 0,
         "test_accuracy": 0.9787,
         "test_interval": [0.972, 0.984],
+        "tests": {},
         "images_per_second": 2310.4,
         "note": "",
         **changes,
