@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+# Most of the suite's time is XLA's, and most of that LLVM's: what is tested runs for a blink.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+
 import jax
 import pytest
 

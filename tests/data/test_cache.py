@@ -100,7 +100,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "_build", full)
+    monkeypatch.setattr(kept_array, "_build", full)
     with pytest.raises(MachineError, match="No space left"):
         open_cache(source, tmp_path, 16)
 

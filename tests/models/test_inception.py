@@ -51,7 +51,7 @@ def test_the_paper_s_5x5_adds_its_parameters() -> None:
     ("name", "variant", "told"),
     [
         ("inception_v1", "papre", "variants torchvision, paper .did you mean paper"),
-        ("inception_v3", "paper", "Inception v3 has no variants"),
+        ("inception_v3", "paper", "Inception v3 has the variants torchvision, keras"),
     ],
 )
 def test_a_variant_that_is_not_there_is_refused(name: str, variant: str, told: str) -> None:
