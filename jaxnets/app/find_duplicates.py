@@ -138,7 +138,7 @@ def search(images: ImageFiles, folder: Path, settings: Settings, run: Run) -> gr
     pairs = verify("copies", tried)
     originals = grouping.originals(pairs, identical, settings)
     few = grouping.hubs(pairs, originals, settings.representatives, settings)
-    alike = pieces.wording(folder, few, settings)
+    alike = pieces.wording(folder, few, images.labels, settings)
     run.stage("words", alike)
     new = grouping.without(pieces.collected(alike, none), tried)
     pairs, tried = np.concatenate([pairs, verify("overlaps", new)]), np.concatenate([tried, new])

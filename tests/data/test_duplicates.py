@@ -177,11 +177,24 @@ def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
         for left, flip in ((0, 1), (70, -1))
     ]
     records = np.array([describe(crop, SETTINGS) for crop in crops])
-    few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1)
-    pairs = words.likeliest(records, np.arange(8), few)
+    few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1, overlap_least=1)
+    one_class, one_owner = np.zeros(8, int), np.zeros(8, int)
+    pairs = words.likeliest(records, np.arange(8), one_class, few)
     assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
-    one_owner = words.likeliest(records, np.zeros(8, int), few)
-    assert len(one_owner) == 0
+    assert len(words.likeliest(records, one_owner, one_class, few)) == 0
+    # Neighbours of another class are counted apart, so that these do not crowd out one's own.
+    labels = np.arange(8) % 2
+    crossing = words.likeliest(
+        records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
+    )
+    assert {(0, 1), (2, 3), (4, 5), (6, 7)} <= {tuple(sorted(pair)) for pair in crossing.tolist()}
+    assert (labels[crossing[:, 0]] == labels[crossing[:, 1]]).sum() == 8 * 2
+
+
+def test_more_images_have_fewer_neighbours_each() -> None:
+    assert words.neighbours(500, SETTINGS) == (100, 50)
+    assert words.neighbours(10_000, SETTINGS) == (30, 15)
+    assert words.neighbours(10**6, SETTINGS) == (10, 5)
 
 
 @FEW

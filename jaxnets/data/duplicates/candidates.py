@@ -15,12 +15,24 @@ def nearest(
     """
     similarity = _similarity(spectra, rows, settings.ring_shifts)
     similarity[np.arange(len(rows)), rows] = -np.inf
+    pairs = most_similar(similarity, rows, labels, settings.neighbours, settings.neighbours_across)
+    return np.unique(np.sort(pairs, axis=1), axis=0)
+
+
+def most_similar(
+    similarity: np.ndarray, rows: np.ndarray, labels: np.ndarray, within: int, across: int
+) -> np.ndarray:
+    """int[P, 2]: for each of `rows`, its most similar columns of its class and of the others.
+
+    `similarity` is float[len(rows), N]; columns of -inf are none; `labels` are classes int[N].
+    """
     own = labels[None, :] == labels[rows][:, None]
-    pairs = [
-        _top(np.where(mask, similarity, -np.inf), rows, count)
-        for mask, count in ((own, settings.neighbours), (~own, settings.neighbours_across))
-    ]
-    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+    return np.concatenate(
+        [
+            _top(np.where(mask, similarity, -np.inf), rows, count)
+            for mask, count in ((own, within), (~own, across))
+        ]
+    )
 
 
 def _similarity(spectra: np.ndarray, rows: np.ndarray, shifts: tuple[int, ...]) -> np.ndarray:

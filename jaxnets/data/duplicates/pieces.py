@@ -106,10 +106,11 @@ class Neighbours(Piece):
 
 @dataclasses.dataclass(frozen=True)
 class Words(Piece):
-    """Candidates among `images`, int[M], that are of different `owners`, int[M]."""
+    """Candidates among `images`, int[M], of different `owners`, int[M]; `labels` are their classes."""
 
     images: np.ndarray
     owners: np.ndarray
+    labels: np.ndarray
 
     @property
     def count(self) -> int:
@@ -119,7 +120,7 @@ class Words(Piece):
     def _compute(self) -> tuple[np.ndarray, list[str]]:
         records = open_features(self.folder)
         chosen = np.array([records[image] for image in self.images.tolist()])
-        pairs = self.images[words.likeliest(chosen, self.owners, self.settings)]
+        pairs = self.images[words.likeliest(chosen, self.owners, self.labels, self.settings)]
         return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
 
 
@@ -166,10 +167,13 @@ def neighbouring(folder: Path, labels: np.ndarray, settings: Settings) -> list[P
     ]
 
 
-def wording(folder: Path, members: Sequence[np.ndarray], settings: Settings) -> list[Piece]:
+def wording(
+    folder: Path, members: Sequence[np.ndarray], labels: np.ndarray, settings: Settings
+) -> list[Piece]:
     """The one piece that seeks, for a few images of each original, those of others that may overlap."""
     owners = np.repeat(np.arange(len(members)), [len(images) for images in members])
-    return [Words(folder, "words", 0, settings, np.concatenate(members), owners)]
+    images = np.concatenate(members)
+    return [Words(folder, "words", 0, settings, images, owners, labels[images])]
 
 
 def verifying(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -> list[Piece]:

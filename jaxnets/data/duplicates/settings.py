@@ -24,10 +24,13 @@ class Settings:
     neighbours: int = 6
     neighbours_across: int = 2  # in other classes
 
-    # Candidates for overlaps: images of each original, k-means centres, neighbours of each image.
+    # Candidates for overlaps: images of each original, k-means centres, neighbours of each image in
+    # its class (half as many in the others), and how many at least and in all where images are many.
     representatives: int = 2
     words: int = 2048
-    overlap_neighbours: int = 20
+    overlap_neighbours: int = 100  # the thinnest overlap of lung_aca was the 25th
+    overlap_least: int = 10
+    overlap_budget: int = 300_000
 
     # The map: nearest over second-nearest distance, RANSAC's tolerance and rounds, greatest zoom.
     ratio: float = 0.9

@@ -6,6 +6,7 @@ The spectrum sees an image about its centre, so it is blind to photographs that 
 import numpy as np
 from scipy.sparse import csr_array
 
+from jaxnets.data.duplicates.candidates import most_similar
 from jaxnets.data.duplicates.features import mirrored, root_sift
 from jaxnets.data.duplicates.settings import Settings
 
@@ -14,18 +15,20 @@ _LEAST_PER_WORD = 4
 _SAMPLE_PER_WORD, _ROUNDS = 40, 20
 
 
-def likeliest(records: np.ndarray, owners: np.ndarray, settings: Settings) -> np.ndarray:
+def likeliest(
+    records: np.ndarray, owners: np.ndarray, labels: np.ndarray, settings: Settings
+) -> np.ndarray:
     """Pairs int[P, 2] of places in `records`, each with the nearest by words of other owners.
 
-    `records` are features [M], `owners` the originals int[M] that they are images of. An image is
-    compared as it is and mirrored. The same input gives the same pairs.
+    `records` are features [M], `owners` the originals int[M] that they are images of, `labels`
+    their classes int[M]. An image is compared as it is and mirrored. The same input gives the
+    same pairs.
     """
-    count = min(settings.overlap_neighbours, len(records) - 1)
     used = np.arange(settings.keypoints) < records["count"][:, None]
     descriptors, places = records["descriptors"][used], np.nonzero(used)[0]
     size = min(settings.words, len(descriptors) // _LEAST_PER_WORD)
-    if count < 1 or size < 1:
-        return np.zeros((0, 2), np.int64)
+    if size < 1:
+        return np.zeros((0, 2), np.int32)
     vocabulary = _vocabulary(descriptors, size)
     plain, mirror = (
         _texts(_words(descriptors, vocabulary, turned), places, len(records), size)
@@ -34,24 +37,22 @@ def likeliest(records: np.ndarray, owners: np.ndarray, settings: Settings) -> np
     frequency = np.bincount(plain.indices, minlength=size)
     rarity = np.log(len(records) / np.maximum(frequency, 1))
     plain, mirror = (_weighted(texts, rarity) for texts in (plain, mirror))
-    nearest = np.concatenate(
-        [
-            _nearest(plain, mirror, owners, slice(start, start + _ROWS), count)
-            for start in range(0, len(records), _ROWS)
-        ]
-    )
-    pairs = np.stack([np.repeat(np.arange(len(records)), count), nearest.ravel()], 1)
-    return pairs[owners[pairs[:, 0]] != owners[pairs[:, 1]]]
+    within, across = neighbours(len(records), settings)
+    pairs = []
+    for start in range(0, len(records), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(records)))
+        block = plain[rows]
+        likeness = np.maximum((block @ plain.T).toarray(), (block @ mirror.T).toarray())
+        likeness[owners[rows][:, None] == owners] = -np.inf
+        pairs.append(most_similar(likeness, rows, labels, within, across))
+    return np.concatenate(pairs)
 
 
-def _nearest(
-    plain: csr_array, mirror: csr_array, owners: np.ndarray, rows: slice, count: int
-) -> np.ndarray:
-    """int[R, count]: the places whose words, as they are or mirrored, are most like those of `rows`."""
-    block = plain[rows]
-    likeness = np.maximum((block @ plain.T).toarray(), (block @ mirror.T).toarray())
-    likeness[owners[rows][:, None] == owners] = -1
-    return np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+def neighbours(images: int, settings: Settings) -> tuple[int, int]:
+    """How many neighbours each image has, of its class and of the others: fewer where images are many."""
+    each = settings.overlap_budget // max(images, 1)
+    within = max(settings.overlap_least, min(settings.overlap_neighbours, each))
+    return within, within // 2
 
 
 def _vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
