@@ -40,7 +40,7 @@ def behind_convolution() -> dict[str, Any]:
 
 def behind_activations() -> dict[str, Any]:
     """Value and derivative on [-4, 4]; of softmax the first share, where the other two logits are 0."""
-    places = jnp.linspace(-4, 4, 161)
+    places = jnp.asarray(np.linspace(-4, 4, 161))  # whose middle is 0, to the bit
     curves = {"x": places}
     for name in numbers.ACTIVATIONS:
         rule = activation(name)
