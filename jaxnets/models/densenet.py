@@ -18,7 +18,7 @@ TORCHVISION, KERAS = "torchvision", "keras"
 EPSILONS: Mapping[str, float] = MappingProxyType({TORCHVISION: 1e-5, KERAS: 1.001e-5})
 """Of the batch normalisations, by variant."""
 
-kaiming_normal_fan_in = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+kaiming_normal_fan_in = ops.initializers.scaled("normal", 2.0, "fan_in")
 """Normal with variance 2/fan_in, which torchvision's DenseNets use for convolutions."""
 
 

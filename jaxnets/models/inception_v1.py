@@ -41,7 +41,7 @@ def initialization(style: str) -> Initialization:
     It truncates at 2, which is 200 deviations and cuts nothing.
     """
     default = ops.BY_STYLE[style]
-    return default._replace(kernel=nn.initializers.normal(0.01)) if style == "torch" else default
+    return default._replace(kernel=ops.initializers.normal(0.01)) if style == "torch" else default
 
 
 class Inception(nn.Module):

@@ -28,7 +28,7 @@ def initialization(style: str) -> Initialization:
     It truncates at 2, which is 20 deviations and cuts nothing.
     """
     default = ops.BY_STYLE[style]
-    return default._replace(kernel=nn.initializers.normal(0.1)) if style == "torch" else default
+    return default._replace(kernel=ops.initializers.normal(0.1)) if style == "torch" else default
 
 
 class Block(nn.Module):
@@ -169,7 +169,7 @@ class AuxiliaryClassifier(nn.Module):
         x = ops.average_pool(x, (5, 5), strides=(3, 3))
         x = ConvNorm(128, (1, 1), name="conv0", **shared)(x, train=train)
         x = ConvNorm(768, (5, 5), name="conv1", **shared)(x, train=train)
-        small = nn.initializers.normal(0.001) if self.init_style == "torch" else init.kernel
+        small = ops.initializers.normal(0.001) if self.init_style == "torch" else init.kernel
         classifier = ops.Dense(
             self.num_classes, kernel_init=small, bias_init=init.bias, name="classifier", **dtypes
         )

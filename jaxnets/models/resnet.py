@@ -155,7 +155,7 @@ def _initializations(variant: str, style: str) -> tuple[Initialization, Initiali
     if style != "torch":
         return ops.BY_STYLE[style], ops.BY_STYLE[style]
     if variant == KERAS:
-        glorot = Initialization(nn.initializers.glorot_uniform(), zero_bias)
+        glorot = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), zero_bias)
         return glorot, glorot
     default = ops.BY_STYLE[style]
     return Initialization(ops.kaiming_normal_fan_out, default.bias), default

@@ -1,18 +1,83 @@
-"""Initial weights as PyTorch or Flax draws them."""
+"""Initial weights as PyTorch or Flax draws them.
+
+A network has kernels of some fifty shapes, and a program that draws random numbers takes XLA half a second
+to compile: numbers are drawn by the power of two, and cut to each shape by a program that is small.
+"""
 
 import functools
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 Initializer = nn.initializers.Initializer
 BiasInitializer = Callable[[int], Initializer]
 """From the fan-in of the layer's kernel to the initialiser of its bias."""
+Distribution = Literal["normal", "uniform"]
+Fan = Literal["fan_in", "fan_out", "fan_avg"]
 
-kaiming_normal_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+MOST_IN_VAIN = 1 << 20
+"""Numbers that may be drawn beyond those that are wanted."""
+
+
+def scaled(distribution: Distribution, scale: float, fan: Fan) -> Initializer:
+    """Kernels of variance `scale` over the fan, as jax.nn.initializers.variance_scaling draws them."""
+
+    def deviation(shape: tuple[int, ...], dtype: Any) -> Any:
+        pixels = math.prod(shape[:-2])
+        fan_in, fan_out = pixels * shape[-2], pixels * shape[-1]
+        fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+        return np.sqrt((3 if distribution == "uniform" else 1) * dtype(scale / fans[fan]))
+
+    return _initializer(distribution, deviation)
+
+
+def normal(deviation: float) -> Initializer:
+    """Normal of one deviation for every shape, as jax.nn.initializers.normal draws it."""
+    return _initializer("normal", lambda _, dtype: dtype(deviation))
+
+
+def _initializer(
+    distribution: Distribution, factor: Callable[[tuple[int, ...], Any], Any]
+) -> Initializer:
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        number = np.dtype(dtype).type
+        size = math.prod(shape)
+        drawn = 1 << (size - 1).bit_length()
+        count = drawn if drawn - size <= MOST_IN_VAIN else size
+        factors = factor(tuple(shape), number)
+        if distribution == "normal":
+            factors *= number(math.sqrt(2))  # XLA makes one of two constants; so do we
+        return _cut(_draw(key, count, number, distribution), factors, tuple(shape))
+
+    return init
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _draw(key: jax.Array, count: int, dtype: Any, distribution: Distribution) -> jax.Array:
+    """Uniform on [-1, 1), or what is normal after multiplication by sqrt(2); the first are of any count."""
+    if distribution == "uniform":
+        return jax.random.uniform(key, (count,), dtype, -1)
+    least = np.nextafter(dtype(-1), dtype(0), dtype=dtype)
+    return lax.erf_inv(jax.random.uniform(key, (count,), dtype, least, dtype(1)))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _cut(drawn: jax.Array, factor: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return (drawn[: math.prod(shape)] * factor).reshape(shape)
+
+
+def alone(init: Initializer) -> Initializer:
+    """`init` as a program of its own, compiled once for each shape and type."""
+    return jax.jit(init, static_argnums=(1, 2))
+
+
+kaiming_normal_fan_out: Initializer = scaled("normal", 2.0, "fan_out")
 """Normal with variance 2/fan_out (He et al. 2015), which torchvision's ResNets use for convolutions."""
 
 
@@ -24,12 +89,7 @@ def torch_default_bias(fan_in: int) -> Initializer:
         bound = fan_in**-0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return draw
-
-
-def alone(init: Initializer) -> Initializer:
-    """`init` as a program of its own, compiled once for each shape and type."""
-    return jax.jit(init, static_argnums=(1, 2))
+    return alone(draw)
 
 
 def zero_bias(fan_in: int) -> Initializer:
@@ -47,9 +107,7 @@ class Initialization(NamedTuple):
 
 # PyTorch's default kernel is uniform on ±1/sqrt(fan_in): Kaiming uniform with a = sqrt(5).
 BY_STYLE = {
-    "torch": Initialization(
-        nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"), torch_default_bias
-    ),
-    "flax": Initialization(nn.initializers.lecun_normal(), zero_bias),
+    "torch": Initialization(scaled("uniform", 1 / 3, "fan_in"), torch_default_bias),
+    "flax": Initialization(alone(nn.initializers.lecun_normal()), zero_bias),
 }
 """The library's defaults for dense layers and convolutions, by name."""

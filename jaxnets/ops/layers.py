@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.ops.convolution import convolution
-from jaxnets.ops.initializers import BiasInitializer, Initializer, alone
+from jaxnets.ops.initializers import BiasInitializer, Initializer
 from jaxnets.ops.windows import Padding, Pair
 
 
@@ -26,7 +26,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", alone(self.kernel_init), shape, self.dtype)
+        kernel = self.param("kernel", self.kernel_init, shape, self.dtype)
         compute_dtype = self.compute_dtype or self.dtype
         y = convolution(
             x.astype(compute_dtype),
@@ -36,7 +36,7 @@ class Conv(nn.Module):
         )
         if self.bias_init is not None:
             fan_in = shape[0] * shape[1] * shape[2]
-            bias = self.param("bias", alone(self.bias_init(fan_in)), (self.features,), self.dtype)
+            bias = self.param("bias", self.bias_init(fan_in), (self.features,), self.dtype)
             y = y + bias.astype(compute_dtype)
         return y
 
@@ -53,7 +53,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         fan_in = x.shape[-1]
-        kernel = self.param("kernel", alone(self.kernel_init), (fan_in, self.features), self.dtype)
-        bias = self.param("bias", alone(self.bias_init(fan_in)), (self.features,), self.dtype)
+        kernel = self.param("kernel", self.kernel_init, (fan_in, self.features), self.dtype)
+        bias = self.param("bias", self.bias_init(fan_in), (self.features,), self.dtype)
         compute_dtype = self.compute_dtype or self.dtype
         return x.astype(compute_dtype) @ kernel.astype(compute_dtype) + bias.astype(compute_dtype)
