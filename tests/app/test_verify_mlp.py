@@ -242,8 +242,15 @@ class TestThePages:
     ) -> None:
         made = maker.pages(proof)
         assert sorted(made) == ["mlp_by_hand.es.md", "mlp_by_hand.md"]
+        number = re.compile(r"\d+[.,]\d+")
         for name, text in made.items():
-            assert text == (repository / "docs" / name).read_text(), "make_mlp_pages.py makes it"
+            kept = (repository / "docs" / name).read_text()
+            assert number.sub("#", text) == number.sub("#", kept), "make_mlp_pages.py makes it"
+            for now, before in zip(number.findall(text), number.findall(kept), strict=True):
+                # Another machine may round a last digit the other way.
+                unit = 10.0 ** -len(re.split("[.,]", before)[1])
+                now, before = (float(each.replace(",", ".")) for each in (now, before))
+                assert now == pytest.approx(before, abs=1.01 * unit), name
 
     def test_no_number_is_written_in_the_prose(self, proof: Proof, maker: ModuleType) -> None:
         number = re.compile(r"(?<!\w)(\d+[.,]\d+|\d{2,})")
