@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
         as_json=JSON.value,
         every_value=ALL.value,
         slips=SLIPS.value,
-        plot=Path(PLOT.value) if PLOT.value else None,
+        plot=None if PLOT.value is None else Path(PLOT.value),
     )
     verify_mlp.verify(options, mlp_torch.oracle())
 

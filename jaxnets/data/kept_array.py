@@ -64,7 +64,8 @@ def _build(
     array = np.lib.format.open_memmap(unfinished / file, mode="w+", dtype=dtype, shape=shape)
     with (unfinished / file).open("r+b") as opened:
         # A full disk is an error here; met later, while writing to the map, it would kill the process.
-        os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
     fill(array)
     array.flush()
     description = {"format": FORMAT, **about, "sha256": file_sha256(unfinished / file)}

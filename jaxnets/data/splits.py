@@ -47,6 +47,14 @@ class Split:
         return text.getvalue()
 
 
+class _TooFewError(DataError):
+    """A class that cannot be divided; known by its number until `make_split` gives its name."""
+
+    def __init__(self, label: int, told: str):
+        super().__init__(f"class {label} {told}")
+        self.label, self.told = label, told
+
+
 def sha256(text: str) -> str:
     """The sha256 of a text's UTF-8 bytes, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -65,9 +73,10 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
         pieces = np.split(members, bounds[:-1])
         for part, piece, fraction in zip(PARTS, pieces, fractions, strict=True):
             if fraction > 0 and len(piece) == 0:
-                raise DataError(
-                    f"class {label} has {len(members)} examples: too few for a share of "
-                    f"{fraction:g} for {part}; add images or change --config.data.fractions"
+                raise _TooFewError(
+                    label,
+                    f"has {len(members)} examples: too few for a share of {fraction:g} for {part}; "
+                    "add images or change --config.data.fractions",
                 )
             parts[part].append(piece)
     return Split("random", **{part: np.sort(np.concatenate(parts[part])) for part in PARTS})
@@ -153,20 +162,23 @@ def make_split(
     `groups` is int64[N], siblings alike; it travels with every split, and "grouped" needs it.
     Raises ConfigError where it is needed and not known, DataError where the data cannot be so divided.
     """
-    if kind == "official":
-        split = official_split(source, validation_fraction, seed)
-    elif kind == "random":
-        split = random_split(source.labels, fractions, seed)
-    elif groups is None:
+    if kind == "grouped" and groups is None:
         raise ConfigError(
             f"--config.data.split=grouped needs groups, and those of {source.name} are not known: find "
             "them with python scripts/find_duplicates.py DIR and give --config.data.groups=FILE, "
             "or use --config.data.split=random"
         )
-    elif folds:
-        split = grouped_fold(source.labels, groups, folds=folds, fold=fold, seed=seed)
-    else:
-        split = grouped_split(source.labels, groups, fractions, seed)
+    try:
+        if kind == "official":
+            split = official_split(source, validation_fraction, seed)
+        elif groups is None or kind == "random":
+            split = random_split(source.labels, fractions, seed)
+        elif folds:
+            split = grouped_fold(source.labels, groups, folds=folds, fold=fold, seed=seed)
+        else:
+            split = grouped_split(source.labels, groups, fractions, seed)
+    except _TooFewError as error:
+        raise DataError(f"class {source.classes[error.label]} {error.told}") from error
     return dataclasses.replace(split, groups=groups)
 
 
@@ -184,9 +196,10 @@ def _require_groups(labels: np.ndarray, groups: np.ndarray, needed: int, each: s
     for label in np.unique(labels):
         count = len(np.unique(groups[labels == label]))
         if count < needed:
-            raise DataError(
-                f"class {label} has {count} groups: too few for {needed}, one {each} at least; add "
-                "images of other origin, or divide otherwise (--config.data.split, .fractions, .folds)"
+            raise _TooFewError(
+                label,
+                f"has {count} groups: too few for {needed}, one {each} at least; add images of "
+                "other origin, or divide otherwise (--config.data.split, .fractions, .folds)",
             )
 
 
@@ -196,8 +209,9 @@ def _checked(
     """The split, where every class has examples in each of `parts`."""
     for part in parts:
         for label in np.setdiff1d(labels, labels[indices[part]]):
-            raise DataError(
-                f"class {label} has no group that can go into {part}: its groups are too large or "
-                "hold other classes too; add images of other origin, or use --config.data.split=random"
+            raise _TooFewError(
+                label,
+                f"has no group that can go into {part}: its groups are too large or hold other "
+                "classes too; add images of other origin, or use --config.data.split=random",
             )
     return Split("grouped", **indices, groups=groups)

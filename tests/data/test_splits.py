@@ -147,6 +147,11 @@ class TestGroupedSplit:
         with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, one a fold"):
             grouped_fold(labels, groups, folds=4, fold=0, seed=0)
 
+    def test_a_recipe_s_class_too_small_is_named_by_its_name(self) -> None:
+        source = SyntheticTissue(9, 16)
+        with pytest.raises(DataError, match=f"class {source.classes[0]} has 3 examples: too few"):
+            make_split(source, "random", fractions=(0.9, 0.1, 0.0), validation_fraction=0, seed=0)
+
     def test_a_class_that_other_classes_bind_is_named(self) -> None:
         # Class 1's three groups each hold most of a third of class 0: two are needed for training.
         labels = np.repeat([0, 1, 2], [30, 3, 30])

@@ -29,12 +29,15 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def prepare(folder: Path) -> None:
-    """Makes the folder; raises ConfigError where it is a file, or where matplotlib is not installed."""
+    """Makes the folder; raises ConfigError where it cannot, or where matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("--plot needs matplotlib: pip install 'jaxnets[plots]'")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--plot={folder} is a file: name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"--plot={folder} is a file: name a folder") from None
+    except OSError as error:
+        raise ConfigError(f"--plot={folder} cannot be made: {error.strerror}") from None
 
 
 def draw(case: Case, folder: Path) -> list[Path]:

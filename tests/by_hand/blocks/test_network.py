@@ -2,9 +2,10 @@
 
 import functools
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import chex
 import jax
@@ -25,14 +26,25 @@ def maker() -> Iterator[ModuleType]:
         yield importlib.import_module("make_building_blocks")
 
 
+def _check(steps: Sequence[Any]) -> None:
+    for step in steps:
+        assert step.difference < 1e-12
+        assert abs(step.loss_by_hand - step.loss_by_jax) < 1e-12
+    assert steps[-1].loss_by_hand < steps[0].loss_by_hand  # of a network that learns
+
+
+@pytest.mark.usefixtures("x64")
+def test_twenty_steps_on_digits_are_those_of_jax(maker: ModuleType) -> None:
+    _check(maker.numbers.sides.both(20)[0])
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_two_hundred_steps_on_digits_are_those_of_jax_and_the_page_s(maker: ModuleType) -> None:
     numbers = maker.numbers
     steps, parameters = numbers.sides.both(numbers.TRAINING_STEPS)
-    for step in steps:
-        assert step.difference < 1e-12
-        assert abs(step.loss_by_hand - step.loss_by_jax) < 1e-12
-    assert steps[-1].loss_by_hand < 0.2 * steps[0].loss_by_hand  # of a network that learns
+    _check(steps)
+    assert steps[-1].loss_by_hand < 0.2 * steps[0].loss_by_hand
     printed = maker.blocks(PAGE.read_text())["training"]
     assert printed == numbers.of_training_steps(steps, parameters), f"run {maker.__file__}"
 
