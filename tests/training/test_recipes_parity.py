@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.bench import drift
+from jaxnets.bench import drift, ours
 from jaxnets.bench.oracles import load
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800)]
@@ -92,3 +92,24 @@ def test_losses_running_free_in_single_precision(
     print(f"{file}:{variant}, {steps} free steps: losses within {max(losses):.1e}")
     assert len(losses) == steps
     assert max(losses) < bound
+
+
+@SLOW
+def test_pytorch_s_own_precisions_part_as_far_under_adam(repository: Path) -> None:
+    """AlexNet: rounding alone moves PyTorch's losses as far from its own in double precision."""
+    mirror = load("mirror")
+    sides = {}
+    for dtype in ("float32", "float64"):
+        config = recipe(repository, ALEXNET, "adam", dtype)
+        sides[dtype] = mirror.Mirror(config)
+    start = ours.build(recipe(repository, ALEXNET, "adam", "float32")).state.variables()
+    for side in sides.values():
+        side.load(start)
+    apart = []
+    for number in range(10):
+        batch = ours.random_batch(config, seed=number)
+        single, double = (side.step(batch) for side in sides.values())
+        apart.append(abs(single - double) / abs(double))
+    print(f"PyTorch in float32 and float64: losses {', '.join(f'{each:.1e}' for each in apart)}")
+    assert apart[0] < 1e-6
+    assert max(apart) > BOUND  # so no float32 program is held to it
