@@ -29,7 +29,8 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = shared / "compiled"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for processes that tests start
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy  # its parts are imported when they are first used
 
 RESAMPLES = 4999
 Interval = tuple[float, float]
@@ -18,7 +18,7 @@ Interval = tuple[float, float]
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a share (Wilson 1927), which counts every example as independent."""
-    interval = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    interval = scipy.stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -65,7 +65,7 @@ def bootstrap_ratio(
     """Intervals of sum(sums) / sum(sizes) over resampled groups: [..., G] of each give low, high, [...]."""
 
     def interval(method: Literal["BCa", "percentile"]) -> tuple[np.ndarray, np.ndarray]:
-        found = stats.bootstrap(
+        found = scipy.stats.bootstrap(
             (sums, sizes),
             _ratio,
             paired=True,
@@ -80,7 +80,7 @@ def bootstrap_ratio(
         return np.asarray(found.low), np.asarray(found.high)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
         low, high = interval("BCa")
     if np.isnan(
         low
@@ -177,7 +177,7 @@ def compare_paired(
     if not sums.any():
         interval = (0.0, 0.0)  # every group nets nothing, in every resample
         return Comparison(0.0, interval, 1.0, 1.0, len(sums))
-    tested = stats.permutation_test(
+    tested = scipy.stats.permutation_test(
         (sums, np.zeros_like(sums)),
         lambda a, b, axis: (a - b).sum(axis=axis),
         permutation_type="samples",
@@ -192,7 +192,7 @@ def compare_paired(
             gain, groups, confidence=confidence, resamples=resamples, seed=seed
         ),
         permutation_p=float(tested.pvalue),
-        mcnemar_p=float(stats.chi2.sf(sums.sum() ** 2 / (sums**2).sum(), 1)),
+        mcnemar_p=float(scipy.stats.chi2.sf(sums.sum() ** 2 / (sums**2).sum(), 1)),
         groups=len(sums),
     )
 
@@ -215,7 +215,9 @@ def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
     deviation, interval = float("nan"), (float("nan"), float("nan"))
     if len(given) > 1:
         deviation = float(given.std(ddof=1))
-        half = stats.t.ppf((1 + confidence) / 2, len(given) - 1) * deviation / len(given) ** 0.5
+        half = (
+            scipy.stats.t.ppf((1 + confidence) / 2, len(given) - 1) * deviation / len(given) ** 0.5
+        )
         interval = (float(given.mean() - half), float(given.mean() + half))
     return Spread(
         float(given.mean()), deviation, float(given.min()), float(given.max()), interval, len(given)
@@ -262,15 +264,17 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        return -special.log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean()
+        return -scipy.special.log_softmax(logits / np.exp(log_temperature), axis=1)[
+            rows, labels
+        ].mean()
 
     bounds = (np.log(0.01), np.log(100.0))
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """The shares [N, K] of logits divided by `temperature`."""
-    return special.softmax(_logits(probabilities) / temperature, axis=1)
+    return scipy.special.softmax(_logits(probabilities) / temperature, axis=1)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:

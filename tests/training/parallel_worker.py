@@ -1,6 +1,6 @@
 """Takes three steps of a narrow ResNet with batch norm and writes the state; run by test_parallel.py.
 
-python parallel_worker.py OUT.npz DTYPE SYNC [COORDINATOR NUM_PROCESSES PROCESS_ID]
+python parallel_worker.py OUT.npz DTYPE SYNC STAGES [COORDINATOR NUM_PROCESSES PROCESS_ID]
 """
 
 import sys
@@ -25,10 +25,10 @@ from jaxnets.training.step import make_eval_step, make_train_step
 BATCH_SIZE, SIZE = 16, 32
 
 
-def recipe(dtype: str, sync: str) -> config_dict.ConfigDict:
+def recipe(dtype: str, sync: str, stages: int) -> config_dict.ConfigDict:
     config = recipes.recipe()
     config.model.name, config.model.num_classes = "resnet50", 3
-    config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
+    config.model.stage_sizes, config.model.width = (1,) * stages, 8
     config.model.dtype, config.model.sync_batch_norm = dtype, sync == "sync"
     config.augment.flip_horizontal = config.augment.right_angles = True
     return config
@@ -68,14 +68,14 @@ def flat(state: TrainState) -> dict[str, np.ndarray]:
     return traverse_util.flatten_dict(jax.device_get(trees), sep="/")
 
 
-def main(out: str, dtype: str, sync: str, *distributed: str) -> None:
+def main(out: str, dtype: str, sync: str, stages: str, *distributed: str) -> None:
     jax.config.update("jax_enable_x64", dtype == "float64")
     if distributed:
         coordinator, processes, process = distributed
         parallel.initialize_distributed(coordinator, int(processes), int(process))
     warnings.simplefilter("error")
     devices = parallel.Devices.all()
-    state, train_step, eval_step = build(recipe(dtype, sync), devices.axis_name)
+    state, train_step, eval_step = build(recipe(dtype, sync, int(stages)), devices.axis_name)
     state = devices.replicate(state)
     step = devices.compile_step(train_step, donate=True)
     evaluate = devices.compile_step(eval_step, donate=False)

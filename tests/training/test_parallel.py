@@ -29,8 +29,10 @@ def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def _steps(out: Path, devices: int, dtype: str, sync: str = "sync") -> dict[str, np.ndarray]:
-    with _start(devices, str(out), dtype, sync) as process:
+def _steps(
+    out: Path, devices: int, dtype: str, *, sync: str = "sync", stages: int = 4
+) -> dict[str, np.ndarray]:
+    with _start(devices, str(out), dtype, sync, str(stages)) as process:
         told, _ = process.communicate(timeout=200)
     assert process.returncode == 0, told
     return dict(np.load(out))
@@ -54,26 +56,25 @@ def _largest_difference(first: dict, second: dict) -> float:
     )
 
 
-@pytest.fixture(scope="module")
-def one_device(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    return _steps(tmp_path_factory.mktemp("one") / "one.npz", 1, "float64")
+@pytest.mark.parametrize("stages", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_eight_devices_and_two_processes_take_the_steps_of_one(stages: int, tmp_path: Path) -> None:
+    one = _steps(tmp_path / "one.npz", 1, "float64", stages=stages)
+    eight = _steps(tmp_path / "eight.npz", 8, "float64", stages=stages)
+    two = _steps_of_two_processes(tmp_path / "two.npz", stages)
+    assert _largest_difference(eight, one) < 1e-9
+    assert _largest_difference(two, one) < 1e-9
+    assert one["examples"] == sum(index % 5 != 0 for index in range(32, 48))  # each counted once
 
 
-def test_eight_devices_take_the_steps_of_one(one_device: dict, tmp_path: Path) -> None:
-    eight = _steps(tmp_path / "eight.npz", 8, "float64")
-    assert _largest_difference(eight, one_device) < 1e-9
-
-
-def test_two_processes_take_the_steps_of_one(one_device: dict, tmp_path: Path) -> None:
+def _steps_of_two_processes(out: Path, stages: int) -> dict[str, np.ndarray]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    out = tmp_path / "two.npz"
-    shared = (str(out), "float64", "sync", f"localhost:{port}", "2")
+    shared = (str(out), "float64", "sync", str(stages), f"localhost:{port}", "2")
     processes = [_start(2, *shared, str(number)) for number in range(2)]
     told = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
-    assert _largest_difference(dict(np.load(out)), one_device) < 1e-9
+    return dict(np.load(out))
 
 
 @pytest.mark.slow
@@ -91,7 +92,7 @@ def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: 
     """Eight devices of two images: the loss is the mean of eight small batches', so are the statistics."""
     eight = _steps(tmp_path / "eight.npz", 8, "float64", sync="per_device")
     worker = _worker()
-    state, step, _ = worker.build(worker.recipe("float64", "per_device"), None)
+    state, step, _ = worker.build(worker.recipe("float64", "per_device", 4), None)
     batch, step = worker.batches()[0], jax.jit(step)
     losses, statistics = [], []
     for start in range(0, 16, 2):
@@ -104,10 +105,6 @@ def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: 
     for name in names:
         mean = np.mean([each[name] for each in statistics], axis=0)
         np.testing.assert_allclose(eight[f"first/{name}"], mean, rtol=1e-9, atol=1e-13)
-
-
-def test_evaluation_counts_each_example_once_on_one_device(one_device: dict) -> None:
-    assert one_device["examples"] == sum(index % 5 != 0 for index in range(32, 48))
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:

@@ -55,7 +55,9 @@ def _on_the_host(made: tuple[TrainState, Any]) -> tuple[TrainState, list[float]]
     step, batches = jax.jit(made[1]), _batches(1)
     for _ in range(STEPS):
         batch, _ = batches.take(1)
-        state, metrics = step(state, {**gather(SOURCE, batch["index"]), **batch})
+        state, metrics = step(
+            state, {name: each[batch["index"]] for name, each in WHOLE.items()} | batch
+        )
         losses.append(float(metrics["loss"]))
     return state, losses
 
