@@ -120,7 +120,7 @@ def kernel_gradient(
 ) -> jax.Array:
     """The gradient with respect to a kernel of height and width `window`, [kh, kw, C_in, C_out]."""
     if is_pointwise(window, padding):
-        return jnp.einsum("bhwi,bhwo->io", _subsample(x, strides), gradient)[None, None]
+        return _products(_subsample(x, strides), gradient)[None, None]
     if min(gradient.shape[1:3]) >= SMALLEST_FOR_LAX_KERNEL_GRADIENT:
         return kernel_gradient_by_lax(x, gradient, window, strides, padding)
     return kernel_gradient_by_columns(x, gradient, window, strides, padding)
@@ -144,7 +144,18 @@ def kernel_gradient_by_columns(
     """The kernel gradient as a product with the patches under the output's pixels (im2col)."""
     shape = (*window, x.shape[-1], gradient.shape[-1])
     columns = _columns(x, window, strides, padding)
-    return jnp.einsum("bhwk,bhwo->ko", columns, gradient).reshape(shape)
+    return _products(columns, gradient).reshape(shape)
+
+
+def _products(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """[B, H, W, K] and [B, H, W, O] -> [K, O], summed over the pixels.
+
+    XLA transposes the left factor, and makes it anew to that end from all that it can be made from: the
+    narrower of both goes to the left.
+    """
+    if x.shape[-1] > gradient.shape[-1]:
+        return jnp.einsum("bhwo,bhwk->ok", gradient, x).T
+    return jnp.einsum("bhwk,bhwo->ko", x, gradient)
 
 
 def _subsample(x: jax.Array, strides: Pair) -> jax.Array:
