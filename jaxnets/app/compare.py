@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import published
-from jaxnets.app import curves, performance_page
+from jaxnets.app import curves, leak_table, performance_page
 from jaxnets.app import results_table as table_of_results
 from jaxnets.app.performance_page import table
 from jaxnets.errors import CheckFailedError, ConfigError
@@ -31,7 +31,7 @@ def compare(
     performance: Path | None = None,
     check: bool = False,
 ) -> None:
-    """Puts the tables between the marks `<!-- results -->` and `<!-- bench -->` of a page.
+    """Puts the tables between the marks of a page: `<!-- results -->`, `<!-- splits -->`, `<!-- bench -->`.
 
     Those of `performance`, a page of its own, stand between its marks. Beside them go the table as
     results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png.
@@ -42,6 +42,7 @@ def compare(
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
     found = table_of_results.rows(folder)
     made = _put(readme.read_text(), "results", results_table(found), readme)
+    made = _put(made, "splits", splits_table(folder), readme)
     made = _put(made, "bench", bench_tables(folder / BENCH), readme)
     texts = {readme: made, folder / CSV: _csv_text(found)}
     if performance is not None:
@@ -73,6 +74,12 @@ def _performance_text(page: Path, folder: Path) -> str:
 def results_table(found: Sequence[Mapping[str, Any]]) -> str:
     """A line a published entry, split and recipe: the report's number, ours over its seeds, a verdict."""
     return table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
+
+
+def splits_table(folder: Path) -> str:
+    """A line a recipe that ran under a random and a grouped split: both accuracies and the drop."""
+    lines = leak_table.rows(folder)
+    return table(leak_table.HEADS, lines) if lines else ""
 
 
 def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:

@@ -46,6 +46,11 @@ class Group:
         wanted = published.tested_as(self.entry) if self.entry else "clean"
         return wanted if all(wanted in run["tests"] for run in self.runs.values()) else "clean"
 
+    @property
+    def recipe(self) -> tuple[Any, ...]:
+        """What its runs share, and the overrides that change what is computed."""
+        return _recipe_of(self.first)
+
     def accuracies(self, test: str) -> list[float]:
         """In per cent, a run each; [] of a regression."""
         found = [run["tests"].get(test, {}).get("accuracy") for run in self.runs.values()]

@@ -197,6 +197,21 @@ def compare_paired(
     )
 
 
+def difference_interval(
+    first: float, first_interval: Interval, second: float, second_interval: Interval
+) -> Interval:
+    """The interval of `first` minus `second`, two estimates of different examples.
+
+    Newcombe's square-and-add method (1998, method 10), for any intervals of the same confidence (Zou and
+    Donner 2008): each end lies as far from the difference as the ends of both that pull that way together.
+    """
+    (low1, high1), (low2, high2) = first_interval, second_interval
+    difference = first - second
+    below = np.hypot(first - low1, high2 - second)
+    above = np.hypot(high1 - first, second - low2)
+    return float(difference - below), float(difference + above)
+
+
 @dataclasses.dataclass(frozen=True)
 class Spread:
     """How a value moves from seed to seed; `interval` is Student's, of the mean over seeds."""

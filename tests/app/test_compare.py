@@ -17,6 +17,9 @@ old
 
 between
 
+<!-- splits -->
+<!-- end of splits -->
+
 <!-- bench -->
 <!-- end of bench -->
 after
@@ -95,6 +98,26 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     assert "LEAKY" in line
     assert "| training step, ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in text
     assert "2 cores; jax 0.10.2:" in text
+
+
+def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    keep(results, "leaky-s0", overrides=["data.split='random'", "seed=0"])
+    keep(results, "other-s0", epochs=3)
+    compare.compare(page, results)
+    assert "drop" not in page.read_text()
+    clean = {"loss": 0.4, "accuracy": 0.9, "interval": [0.86, 0.93]}
+    grouped = {"split": "grouped", "overrides": ["data.split='grouped'"], "tests": {"clean": clean}}
+    keep(results, "grouped-s0", **grouped)
+    compare.compare(page, results)
+    (line,) = (line for line in page.read_text().splitlines() if "90.0 % [86.0, 93.0]" in line)
+    below = 7.87 - ((97.87 - 97.2) ** 2 + (93 - 90) ** 2) ** 0.5
+    above = 7.87 + ((98.4 - 97.87) ** 2 + (90 - 86) ** 2) ** 0.5
+    assert (
+        f"| 97.9 % [97.2, 98.4] | 90.0 % [86.0, 93.0] | 7.9 [{below:.1f}, {above:.1f}] | 1 |"
+        in line
+    )
+    assert "| 98 % (report A) |" in line
 
 
 @pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])

@@ -135,6 +135,16 @@ class TestPairedComparison:
         assert (np.mean(np.array(p) < 0.05, axis=0) <= 0.15).all()
 
 
+def test_a_difference_has_the_interval_of_newcombe_s_first_example() -> None:
+    """56 of 70 and 48 of 80, method 10 of table II: 0.0524 to 0.3339."""
+    first, second = (
+        (56 / 70, statistics.wilson_interval(56, 70)),
+        (48 / 80, statistics.wilson_interval(48, 80)),
+    )
+    found = statistics.difference_interval(*first, *second)
+    np.testing.assert_allclose(found, (0.0524, 0.3339), atol=5e-5)
+
+
 def test_spread_is_student_s() -> None:
     values = [0.91, 0.94, 0.925]
     found = statistics.spread(values)
