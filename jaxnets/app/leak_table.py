@@ -30,7 +30,9 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 
 def _but_for_the_split(group: Group) -> str:
     """Alike for groups of one recipe."""
-    return str([part for part in group.recipe if part not in SPLITS and "data.split=" not in str(part)])
+    return str(
+        [part for part in group.recipe if part not in SPLITS and "data.split=" not in str(part)]
+    )
 
 
 def _told(random: Group, grouped: Group) -> tuple[str, ...]:

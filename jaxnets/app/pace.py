@@ -128,6 +128,16 @@ def _part_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, in
         return None
 
 
+def median_speed(path: Path, *, last: int = 0) -> float:
+    """Images per second in training by a metrics.jsonl: the median of its `last` lines, of all with 0.
+
+    Not the run's mean: of hours in which the machine did other work it would say nothing.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    speeds = [line["images_per_second"] for line in lines if line["split"] == "train"]
+    return statistics.median(speeds[-last:])
+
+
 def _measurement(folder: Path) -> Measurement | None:
     try:
         config = workdir.read_config(folder)
@@ -138,19 +148,14 @@ def _measurement(folder: Path) -> Measurement | None:
             time = datetime.datetime.fromisoformat(result["finished"]).timestamp()
         else:
             path = folder / METRICS
-            hardware, speed = workdir.read_manifest(folder)["hardware"], _recent_speed(path)
+            hardware = workdir.read_manifest(folder)["hardware"]
+            speed = median_speed(path, last=RECENT_LINES)
             time = path.stat().st_mtime
         if not speed > 0:
             return None
         return Measurement(_network(config), config.data.image_size, hardware, speed, time)
     except (JaxnetsError, OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _recent_speed(path: Path) -> float:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    speeds = [line["images_per_second"] for line in lines if line["split"] == "train"]
-    return statistics.median(speeds[-RECENT_LINES:])
 
 
 def _network(config: config_dict.ConfigDict) -> dict[str, Any]:

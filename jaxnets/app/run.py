@@ -19,6 +19,7 @@ from jaxnets.app.data import Data, open_data, require_examples, resolve
 from jaxnets.app.features import can_keep, with_features
 from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
 from jaxnets.app.network import Network, make_network
+from jaxnets.app.pace import median_speed
 from jaxnets.app.pretrained import open_pretrained
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
@@ -30,6 +31,7 @@ from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.files import write_whole
 from jaxnets.training.hooks import Hook
+from jaxnets.training.hooks.writers import METRICS
 from jaxnets.training.loop import train as run_loop
 from jaxnets.training.parallel import Devices
 from jaxnets.training.parts import NetworkParts
@@ -231,7 +233,7 @@ def _finish(
         "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
         "curves": "metrics.jsonl",
         "seconds": run.seconds,
-        "images_per_second": _images(run, len(data.split.train)) / max(run.seconds, 1e-9),
+        "images_per_second": median_speed(run.workdir / METRICS) if run.devices.is_first else None,
         "hardware": environment.hardware(),
         "versions": environment.versions(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -254,14 +256,6 @@ def _trained(run: Run, data: Data) -> int:
         return models.count_parameters(run.state.params)
     parts = NetworkParts.of(models.create(run.config.model), (1, *data.shape))
     return models.count_parameters(parts.split(run.state.params)[0])
-
-
-def _images(run: Run, examples: int) -> int:
-    """Images seen in training: whole epochs, and full batches since."""
-    epochs, steps = divmod(run.step, run.plan.steps_per_epoch)
-    size = run.config.train.batch_size
-    per_epoch = run.plan.steps_per_epoch * size if run.config.train.drop_last else examples
-    return epochs * per_epoch + steps * size
 
 
 def _manifest(data: Data, network: Network, command: str) -> dict[str, Any]:

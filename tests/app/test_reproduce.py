@@ -442,6 +442,14 @@ def test_the_newest_measurement_is_told_by_the_result_and_not_by_the_file(place:
     assert estimate.basis == "50 images/s"
 
 
+def test_the_speed_of_a_run_is_that_of_most_of_its_lines(tmp_path: Path) -> None:
+    lines = [{"split": "train", "images_per_second": speed} for speed in (90.0, 0.1, 110.0, 100.0)]
+    lines.insert(1, {"split": "validation"})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert pace.median_speed(tmp_path / "metrics.jsonl") == 95.0
+    assert pace.median_speed(tmp_path / "metrics.jsonl", last=1) == 100.0
+
+
 def test_a_damaged_folder_tells_nothing(place: Place) -> None:
     place.rows({"name": "known"})
     place.make()
