@@ -137,6 +137,7 @@ def _saves(directory: Path) -> list[str]:
     return sorted(path.name for path in (directory / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_of_calls_that_was_stopped_ends_in_the_same_bits(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """reproduce: rows and their names, what is skipped, resumed, left out, cut and failed, and kills.
 
 Most tests put a stub in the trainer's place: it keeps a run directory as the trainer does, and sleeps
-instead of training. One runs the real thing.
+instead of training. One, slow, runs the real thing.
 """
 
 import contextlib
@@ -577,6 +577,7 @@ def _locked(path: Path) -> bool:
 # The real thing.
 
 
+@pytest.mark.slow
 def test_the_script_makes_a_row(
     place: Place, repository: Path, smoke_overrides: dict[str, Any]
 ) -> None:

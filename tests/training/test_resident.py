@@ -1,5 +1,6 @@
 """Steps on resident examples: those of the host's batches, however many share a call."""
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -80,13 +81,17 @@ def _resident(
     return state, losses
 
 
-def test_the_same_parameters_as_from_the_hosts_batches(made: tuple[TrainState, Any]) -> None:
+@pytest.mark.parametrize(
+    ("program", "at_once"), [(many, AT_ONCE), pytest.param(gathered, 1, marks=pytest.mark.slow)]
+)
+def test_the_same_parameters_as_from_the_hosts_batches(
+    made: tuple[TrainState, Any], program: Callable[[Any], Any], at_once: int
+) -> None:
     expected, losses = _on_the_host(made)
-    for program, at_once in ((gathered(made[1]), 1), (many(made[1]), AT_ONCE)):
-        state, found = _resident(made, jax.jit(program), at_once, [at_once])
-        np.testing.assert_allclose(found, losses, rtol=1e-5)
-        chex.assert_trees_all_close(state, expected, rtol=1e-5, atol=1e-5)
-        assert int(state.step) == STEPS
+    state, found = _resident(made, jax.jit(program(made[1])), at_once, [at_once])
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
+    chex.assert_trees_all_close(state, expected, rtol=1e-5, atol=1e-5)
+    assert int(state.step) == STEPS
 
 
 def test_the_same_bits_however_many_steps_share_a_call(made: tuple[TrainState, Any]) -> None:
