@@ -1,11 +1,13 @@
 """Inception v1 under other groupings of LC25000: what the choice of grouping does to the result.
 
-    zcat jaxnets/data/lc25000_lung_groups.csv.gz | awk -F, -v OFS=, 'NR > 1 {$3 = $2} 1' > data/by_original.csv
+    zcat jaxnets/data/lc25000_lung_groups.csv.gz |
+      awk -F, -v OFS=, 'NR > 1 {$3 = $2} 1' > data/by_original.csv
     python scripts/reproduce.py lung_groupings
 
-The first file has each photograph for itself: overlapping ones may be on both sides. data/lc25000_clean holds a
-folder of LC25000-clean's final_clusters.csv, a file a class (https://github.com/GeorgeBatch/LC25000-clean), which
-carry no licence and are not shipped. The row to compare with, our own groups, is in configs/tables/lung.py.
+The first file has each photograph for itself: overlapping ones may be on both sides. data/lc25000_clean
+holds LC25000-clean's final_clusters.csv, a file a class (https://github.com/GeorgeBatch/LC25000-clean);
+they carry no licence and are not shipped. The row to compare with, our own groups, is in
+configs/tables/lung.py.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ CLEAN = "clean"
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """A line a recipe of which finished runs under both splits stand in `folder`, by HEADS."""
     pairs: dict[str, dict[str, Group]] = {}
-    for group in groups(folder):
+    for group in groups(folder, unpublished=True):
         if group.first["split"] in SPLITS and group.accuracies(CLEAN):
             pairs.setdefault(_but_for_the_split(group), {})[group.first["split"]] = group
     whole = [pair for pair in pairs.values() if len(pair) == len(SPLITS)]

@@ -67,12 +67,16 @@ class Group:
         return statistics.median(run["images_per_second"] for run in self.runs.values())
 
 
-def groups(folder: Path) -> list[Group]:
-    """The finished runs under results/ by published entry, split and recipe, in that order."""
+def groups(folder: Path, *, unpublished: bool = False) -> list[Group]:
+    """The finished runs under results/ by published entry, split and recipe, in that order.
+
+    Those of an entry and of recipes of ours that end in `OURS`, or, with `unpublished`, all.
+    """
     found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
         run = results.read(path.parent)
-        if run and (run["entry"] or (run["name"].endswith(OURS) and not _changes(run))):
+        ours = run and run["name"].endswith(OURS) and not _changes(run)
+        if run and (run["entry"] or ours or unpublished):
             found.setdefault(_recipe_of(run), {})[path.parent.name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
     made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]

@@ -118,6 +118,11 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
         in line
     )
     assert "| 98 % (report A) |" in line
+    for name, other in (("densenet-s0", {"split": "random"}), ("densenet-grouped-s0", grouped)):
+        keep(results, name, **{**other, "entry": None, "model": "densenet121"})
+    compare.compare(page, results)
+    (line,) = (line for line in page.read_text().splitlines() if "DenseNet-121, 96 px" in line)
+    assert line.startswith("| DenseNet-121, 96 px, 10 epochs | LC25000 lung |  | 97.9 % ")
 
 
 @pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
