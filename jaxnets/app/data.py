@@ -166,7 +166,7 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
     screen.line(
         "demo",
         f"LC25000 is not at {recipes.data_root(config)}/, so this is {demo.name}, on drawn tissue; "
-        "the real images: python scripts/prepare_data.py lc25000_lung",
+        "the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
     )
     return demo
 

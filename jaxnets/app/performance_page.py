@@ -7,13 +7,17 @@ Rows = Sequence[Mapping[str, Any]]
 KERNELS = "C++ kernels"
 
 
+NOT_MEASURED = "Not measured yet."
+
+
 def sections(machines: Mapping[str, Rows]) -> dict[str, str]:
-    """The text between each pair of marks, from the newest rows by machine; "" where nothing was measured."""
+    """The text between each pair of marks, from the newest rows by machine; `NOT_MEASURED` without any."""
     makers = {"ops": _ops, "growth": _growth, "gpu": _gpu}
     return {
         mark: "\n\n".join(
             f"{machine}:\n\n{table}" for machine, table in _by_machine(make, machines)
         )
+        or NOT_MEASURED
         for mark, make in makers.items()
     }
 

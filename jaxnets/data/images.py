@@ -137,7 +137,7 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except MemoryError:
         raise
     except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: too many pixels ({error}); make it smaller") from error
+        raise DataError(f"{name}: far more pixels than {max_pixels:,}; make it smaller") from error
     except Exception as error:
         what = _what_it_is(data)
         raise DataError(

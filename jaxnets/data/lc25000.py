@@ -62,7 +62,7 @@ def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
 
 _WANTED = (
     "wanted is all of LC25000's lung_image_sets, {:,} images a class; copy it again, or run: "
-    "python scripts/prepare_data.py lc25000_lung"
+    "python scripts/prepare_data.py lc25000_lung --from=PATH (or --kaggle)"
 )
 
 

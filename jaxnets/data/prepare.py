@@ -19,7 +19,7 @@ from jaxnets.data.folder import Progress, is_image_name
 from jaxnets.data.lc25000 import LC25000Lung
 from jaxnets.data.mnist import MNIST
 from jaxnets.data.source import Source
-from jaxnets.errors import DataError, MachineError
+from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.files import write_whole
 
 MARKER = "prepared.json"
@@ -262,11 +262,11 @@ def _fetch_lc25000(downloads: Path, progress: Progress | None) -> tuple[Path, st
 
 def _from_kaggle(name: str) -> tuple[Path, str]:
     if name != "lc25000_lung":
-        raise DataError(f"{name}: is not fetched from Kaggle; leave --kaggle out")
+        raise ConfigError(f"{name}: is not fetched from Kaggle; leave --kaggle out")
     try:
         kagglehub = importlib.import_module("kagglehub")
     except ImportError as error:
-        raise DataError("kagglehub is not installed; run: pip install kagglehub") from error
+        raise ConfigError("kagglehub is not installed; run: pip install kagglehub") from error
     # Whatever goes wrong in there (network, account, quota), the mend is the same.
     try:
         return Path(kagglehub.dataset_download(LC25000_KAGGLE)), f"kaggle:{LC25000_KAGGLE}"

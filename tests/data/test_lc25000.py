@@ -78,7 +78,10 @@ def test_half_copied_set_says_found_wanted_and_mend(tmp_path):
     assert "lung_scc has 0 of 12 images (lungscc1.jpeg is missing)" in message
     assert "lung_aca" not in message
     assert message.startswith(f"{tmp_path}: ")
-    assert re.search(r"wanted is .* 12 images a class.*prepare_data\.py lc25000_lung$", message)
+    assert re.search(
+        r"wanted is .* 12 images a class.*prepare_data\.py lc25000_lung --from=PATH \(or --kaggle\)$",
+        message,
+    )
 
 
 def test_the_fuller_of_two_half_sets_is_reported(tmp_path):

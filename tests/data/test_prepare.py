@@ -17,7 +17,7 @@ from jaxnets.data.cifar10 import BATCHES, CIFAR10
 from jaxnets.data.lc25000 import FOLDERS, LC25000Lung
 from jaxnets.data.mnist import FILES, MNIST
 from jaxnets.data.prepare import LAYOUTS, is_prepared, open_prepared, prepare
-from jaxnets.errors import DataError, MachineError
+from jaxnets.errors import ConfigError, DataError, MachineError
 
 PER_CLASS = 4
 PER_BATCH = 3
@@ -371,7 +371,7 @@ def test_lc25000_has_no_download_and_says_both_ways(root):
 def test_kaggle(tmp_path, root, monkeypatch):
     write_lc25000(tmp_path / "cache/lung_colon_image_set/lung_image_sets")
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(DataError, match="pip install kagglehub"):
+    with pytest.raises(ConfigError, match="pip install kagglehub"):
         prepare("lc25000_lung", root, kaggle=True)
     hub = types.ModuleType("kagglehub")
     monkeypatch.setitem(sys.modules, "kagglehub", hub)
@@ -382,7 +382,7 @@ def test_kaggle(tmp_path, root, monkeypatch):
     prepared = prepare("lc25000_lung", root, kaggle=True)
     assert prepared.origin == "kaggle:andrewmvd/lung-and-colon-cancer-histopathological-images"
     assert prepared.examples == 3 * PER_CLASS
-    with pytest.raises(DataError, match="leave --kaggle out"):
+    with pytest.raises(ConfigError, match="leave --kaggle out"):
         prepare("mnist", root, kaggle=True)
 
 
