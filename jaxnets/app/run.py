@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import math
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -233,7 +234,7 @@ def _finish(
         "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
         "curves": "metrics.jsonl",
         "seconds": run.seconds,
-        "images_per_second": median_speed(run.workdir / METRICS) if run.devices.is_first else None,
+        "images_per_second": _speed(run),
         "hardware": environment.hardware(),
         "versions": environment.versions(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -248,6 +249,11 @@ def _finish(
             predictions.save(predictions_path(run.workdir))
         write_whole(run.workdir / results.RESULT, results.to_json(result))
     return result
+
+
+def _speed(run: Run) -> float:
+    """Images per second; not a number in processes that write no lines, whose result is not kept."""
+    return median_speed(run.workdir / METRICS) if run.devices.is_first else math.nan
 
 
 def _trained(run: Run, data: Data) -> int:

@@ -1,5 +1,6 @@
 """Work in pieces, each a file that is whole or not there, so that a killed search goes on."""
 
+import abc
 import dataclasses
 import functools
 import io
@@ -29,7 +30,7 @@ class Done:
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class Piece(abc.ABC):
     """One piece of a stage; `run` computes it and writes `path`."""
 
     folder: Path
@@ -43,9 +44,9 @@ class Piece:
         return piece_path(self.folder, self.stage, self.number)
 
     @property
+    @abc.abstractmethod
     def count(self) -> int:
         """How many things it is about."""
-        raise NotImplementedError
 
     def run(self) -> Done:
         """Computes and keeps the piece; unreadable images are told, and then nothing is kept."""
@@ -57,8 +58,9 @@ class Piece:
             write_whole(self.path, file.getvalue())
         return Done(self.count, time.thread_time() - start, tuple(unreadable))
 
+    @abc.abstractmethod
     def _compute(self) -> tuple[np.ndarray, list[str]]:
-        raise NotImplementedError
+        """The result, and what is told of images that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
