@@ -14,6 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = {
     "model.name": "lenet5",
+    "model.kernel_size": 3,
     "data.image_size": 16,
     "data.num_examples": 60,
     "log.tensorboard": False,

@@ -186,7 +186,15 @@ def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.Con
 
 
 def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
-    """Opens the source, divides it, decodes it into the cache; completes `config.model.num_classes`.
+    """What a recipe trains on, decoded; completes `config.model.num_classes`.
+
+    Raises what `open_source` and `with_cache` raise.
+    """
+    return with_cache(open_source(config, screen), screen)
+
+
+def open_source(config: config_dict.ConfigDict, screen: Screen) -> Data:
+    """Opens the source and divides it; completes `config.model.num_classes`.
 
     Raises ConfigError where source, size and network do not fit, DataError where data cannot be used.
     """
@@ -201,15 +209,24 @@ def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
         if isinstance(source, ImageFolder) and source.ignored:
             phase.text += f", {source.ignored:,} files of other kinds left out"
     _fit(config, source)
-    data = Data(source, split, config, siblings)
-    if source.kind == "image" and config.data.cache:
-        data = dataclasses.replace(data, source=_cached(config, source, data.threads, screen))
-    elif source.kind == "image":
-        resized = ResizedSource(source, config.data.image_size, config.data.resize)
-        data = dataclasses.replace(data, source=resized)
     if source.kind == "image":
-        _check_channels(config, data.shape[-1])
-    return data
+        _check_channels(config, source[0]["image"].shape[-1])
+    return Data(source, split, config, siblings)
+
+
+def with_cache(data: Data, screen: Screen) -> Data:
+    """The same at the recipe's size: decoded once, or at every reading where the recipe has no cache.
+
+    Raises DataError for images that cannot be read.
+    """
+    config, source = data.config, data.source
+    if source.kind != "image":
+        return data
+    if config.data.cache:
+        sized: Source = _cached(config, source, data.threads, screen)
+    else:
+        sized = ResizedSource(source, config.data.image_size, config.data.resize)
+    return dataclasses.replace(data, source=sized)
 
 
 def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.ndarray | None]:

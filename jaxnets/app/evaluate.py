@@ -46,8 +46,9 @@ def evaluate(
     if len(indices) == 0:
         raise ConfigError(f"--split={part}: this run has no such examples")
     devices = Devices.all()
-    state, step, damaged = restore_state(directory, config, data.shape)
-    for told in damaged:
+    restored = restore_state(directory, config, data.shape)
+    state, step = restored.state, restored.step
+    for told in restored.warnings:
         screen.line("warning", told)
     evaluator = make_evaluator(config, create(config.model), data, devices)
     with screen.phase("evaluate") as phase:

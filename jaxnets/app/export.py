@@ -47,6 +47,8 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     if out.exists() and not is_weights_folder(out) and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is no export and not empty: choose another --out")
     weights = folders.read(directory)
+    for told in weights.source.get("warnings", ()):
+        screen.line("warning", told)
     if weights.missing or weights.preprocessing is None:
         lack = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {lack}: it cannot be exported")

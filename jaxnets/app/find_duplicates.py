@@ -24,8 +24,8 @@ from jaxnets.data.duplicates.settings import Settings
 from jaxnets.data.duplicates.verification import PAIR
 from jaxnets.data.folder import ImageFiles
 from jaxnets.data.groups import Groups
-from jaxnets.data.images import MAX_PIXELS
-from jaxnets.errors import ConfigError, DataError
+from jaxnets.data.images import MAX_PIXELS, all_unreadable
+from jaxnets.errors import ConfigError
 from jaxnets.files import write_whole
 
 ALGORITHM_VERSION = 1
@@ -100,7 +100,7 @@ class Run:
                     unreadable += result.unreadable
                     progress(done, total)
             if unreadable:
-                raise DataError(_told(unreadable))
+                raise all_unreadable(unreadable)
             kept = len(work) - len(missing)
             phase.text = f"{total:,}" + (f", {kept} of {len(work)} pieces kept" if kept else "")
         self.seconds[name] = round(time.perf_counter() - start, 1)
@@ -112,11 +112,6 @@ def _be_single() -> None:
 
     opencv().setNumThreads(1)
     threadpoolctl.threadpool_limits(1)
-
-
-def _told(unreadable: list[str]) -> str:
-    first = min(unreadable)
-    return f"{first} (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else first
 
 
 def search(images: ImageFiles, folder: Path, settings: Settings, run: Run) -> grouping.Found:

@@ -38,6 +38,7 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
     )
     shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
     title = entry.title if result is None else f"{entry.title}: {result['name']}"
+    limits = (*weights.source.get("warnings", ()), *_own_limits(result), *LIMITS)
     sections = [
         f"# {title}",
         f"{entry.title}, {count:,} parameters (auxiliary heads among them). "
@@ -50,7 +51,7 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
         "## Data and results",
         *(_results(result) if result else [f"No run is known: {_source(weights.source)}."]),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in (*_own_limits(result), *LIMITS)),
+        "\n".join(f"- {limit}" for limit in limits),
     ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 

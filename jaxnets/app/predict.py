@@ -170,22 +170,29 @@ class Regressor:
 def load(run_dir: str | os.PathLike[str]) -> Predictor | Regressor:
     """The trained network of a run directory or weights folder; a Regressor where it takes vectors.
 
-    Raises ConfigError where it is neither, CheckpointError where no checkpoint is whole, or where weights
-    lack arrays or do not say what is to be done to pixels.
+    Warns where it is not the state that the run was tested with. Raises ConfigError where it is neither,
+    CheckpointError where no checkpoint is whole, or where weights lack arrays or do not say what is to be
+    done to pixels.
     """
-    directory = Path(run_dir)
+    network, told = open_network(Path(run_dir))
+    for line in told:
+        warnings.warn(line, stacklevel=2)
+    return network
+
+
+def open_network(directory: Path) -> tuple[Predictor | Regressor, tuple[str, ...]]:
+    """What `load` gives, and its warnings, for those who show them in another way."""
     if is_weights_folder(directory):
-        return _of_weights(directory)
+        return _of_weights(directory), ()
     config = workdir.read_config(directory)
     manifest = workdir.read_manifest(directory)
     environment.enable_precision(config)
-    state, _, damaged = restore_state(directory, config, tuple(manifest["input_shape"]))
-    for told in damaged:
-        warnings.warn(told, stacklevel=2)
-    variables = state.variables(ema=config.eval.ema)
+    restored = restore_state(directory, config, tuple(manifest["input_shape"]))
+    variables = restored.state.variables(ema=config.eval.ema)
     if models.entry(config.model.name).kind == "vector":
-        return Regressor(config, manifest["input_shape"][0], variables)
-    return Predictor(config, manifest["classes"], manifest["input_shape"][-1], variables)
+        return Regressor(config, manifest["input_shape"][0], variables), restored.warnings
+    channels = manifest["input_shape"][-1]
+    return Predictor(config, manifest["classes"], channels, variables), restored.warnings
 
 
 def _of_weights(folder: Path) -> Predictor:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from jaxnets.app.predict import BATCH_SIZE, Predictor, Regressor, load
+from jaxnets.app.predict import BATCH_SIZE, Predictor, Regressor, open_network
 from jaxnets.app.screen import Screen
 from jaxnets.data.folder import is_image_name, natural_order
 from jaxnets.errors import ConfigError, DataError
@@ -51,7 +51,9 @@ def predict_files(
     """
     if not paths:
         raise ConfigError("name images or folders to predict, after --workdir=RUN")
-    predictor = load(directory)
+    predictor, warnings = open_network(Path(directory))
+    for told in warnings:
+        print(f"warning: {told}", file=sys.stderr)
     if isinstance(predictor, Regressor):
         raise ConfigError(
             f"the network of {directory} takes vectors, not images: in Python, "

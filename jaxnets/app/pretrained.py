@@ -45,7 +45,7 @@ def open_pretrained(config: config_dict.ConfigDict, screen: Screen) -> Pretraine
     name = config.transfer.weights
     if name in (None, RANDOM):
         return None
-    found = _read(_find(name, recipes.data_root(config)))
+    found = _read(_find(name, recipes.data_root(config)), screen)
     _settle(config, found, screen)
     return found
 
@@ -61,7 +61,7 @@ def _find(name: str, root: Path) -> Path:
     )
 
 
-def _read(folder: Path) -> Pretrained:
+def _read(folder: Path, screen: Screen) -> Pretrained:
     if is_weights_folder(folder):
         weights = read_weights(folder)
         expected = weights.preprocessing
@@ -74,10 +74,12 @@ def _read(folder: Path) -> Pretrained:
         )
     config = workdir.read_config(folder)
     shape = tuple(workdir.read_manifest(folder)["input_shape"])
-    state, _, _ = restore_state(folder, config, shape)
+    restored = restore_state(folder, config, shape)
+    for told in restored.warnings:
+        screen.line("warning", told)
     return Pretrained(
         folder,
-        state.variables(ema=config.eval.ema),
+        restored.state.variables(ema=config.eval.ema),
         config.model,
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),

@@ -1,5 +1,6 @@
 """From a run directory back to a trained network."""
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,22 @@ from jaxnets.training.parts import NetworkParts
 from jaxnets.training.state import TrainState
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run's state, its step, and what a person must know of it, a sentence each."""
+
+    state: TrainState
+    step: int
+    warnings: tuple[str, ...]
+
+
 def restore_state(
     directory: Path, config: config_dict.ConfigDict, shape: tuple[int, ...]
-) -> tuple[TrainState, int, list[str]]:
-    """The state that a run was tested with, its step, and what is damaged, for inputs of `shape`.
+) -> Restored:
+    """The state that a run was tested with, for inputs of `shape`.
 
-    That is the checkpoint that result.json names; before there is one, the newest whole one.
-    Raises CheckpointError where no checkpoint is whole or the network is another.
+    That is the checkpoint that result.json names; before there is one, or where it is damaged, the newest
+    whole one. Raises CheckpointError where no checkpoint is whole or the network is another.
     """
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
     step, damaged = checkpoints.newest_whole()
@@ -32,13 +42,20 @@ def restore_state(
         raise CheckpointError(
             f"no whole checkpoint{reason}; train with --workdir={directory} first"
         )
-    template = jax.eval_shape(functools.partial(_initial_state, config, shape))
+    warnings = list(damaged)
     result = results.read(directory)
-    if result is not None and result["step"] in checkpoints.steps():
-        tested = result["step"]
-        if checkpoints.damage(tested) is None:
+    tested = None if result is None else result["step"]
+    if tested is not None and tested != step:
+        damage = checkpoints.damage(tested)
+        if damage is None:
             step = tested
-    return checkpoints.restore(step, template)[0], step, damaged
+        else:
+            warnings.append(
+                f"the step {tested} that {results.RESULT} was measured with is not whole ({damage}): "
+                f"this is step {step}"
+            )
+    template = jax.eval_shape(functools.partial(_initial_state, config, shape))
+    return Restored(checkpoints.restore(step, template)[0], step, tuple(warnings))
 
 
 def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> Any:

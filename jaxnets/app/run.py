@@ -16,7 +16,7 @@ from jaxnets import config as recipes
 from jaxnets import models, published
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble, check_divisible, other_tests
-from jaxnets.app.data import Data, open_data, require_examples, resolve
+from jaxnets.app.data import Data, open_source, require_examples, resolve, with_cache
 from jaxnets.app.features import can_keep, with_features
 from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
 from jaxnets.app.network import Network, make_network
@@ -79,9 +79,10 @@ def train(
             screen.say(_closing_block(done, directory))
             return done
         with devices.together():
-            data = open_data(config, screen)
+            data = open_source(config, screen)
             require_examples(data.split)
             check_divisible(config, len(data.split.train), devices)
+            data = with_cache(data, screen)
             leak = measure_leak(data)
             tell_leak(data, leak, screen)
         left_out = models.left_out(config.model, data.shape[0])

@@ -40,8 +40,9 @@ def stain_shift(directory: Path, *, data_root: str | None = None) -> dict[str, A
     workdir.require_data(directory, data.source.fingerprint)
     workdir.require_split(directory, data.split.to_csv(data.source))
     devices, model = Devices.all(), create(config.model)
-    state, step, damaged = restore_state(directory, config, data.shape)
-    for told in damaged:
+    restored = restore_state(directory, config, data.shape)
+    state, step = restored.state, restored.step
+    for told in restored.warnings:
         screen.line("warning", told)
     clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
     screen.line("clean", _told(clean))

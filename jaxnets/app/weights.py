@@ -12,7 +12,7 @@ from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, r
 def read(folder: str | os.PathLike[str]) -> Weights:
     """What a weights folder holds, or the tested checkpoint of a run directory as the same.
 
-    A run's `source` has the step under "step", and what is damaged, if anything, under "damaged".
+    A run's `source` has the step under "step", and what must be known of it under "warnings".
     Raises CheckpointError where it is neither or is damaged.
     """
     directory = Path(folder)
@@ -26,10 +26,10 @@ def read(folder: str | os.PathLike[str]) -> Weights:
     config = workdir.read_config(directory)
     manifest = workdir.read_manifest(directory)
     shape = tuple(manifest["input_shape"])
-    state, step, damaged = restore_state(directory, config, shape)
+    restored = restore_state(directory, config, shape)
     of_images = len(shape) == 3
     return Weights(
-        variables=state.variables(ema=config.eval.ema),
+        variables=restored.state.variables(ema=config.eval.ema),
         model=config.model,
         input_shape=shape,
         classes=tuple(manifest["classes"]) or None,
@@ -41,5 +41,5 @@ def read(folder: str | os.PathLike[str]) -> Weights:
         )
         if of_images
         else None,
-        source={"run": directory.name, "step": step, "damaged": damaged},
+        source={"run": directory.name, "step": restored.step, "warnings": restored.warnings},
     )

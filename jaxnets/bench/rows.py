@@ -192,6 +192,8 @@ def setting(
     suite: str, images: Path | None, threads: int, screen: Screen, data_root: Path | None = None
 ) -> Iterator[Setting]:
     """What a suite's rows take; pipeline rows read `images`, or else drawn JPEGs, removed at the end."""
+    if images is not None and not images.is_dir():
+        raise ConfigError(f"--images={images} is no folder: name one of JPEGs, a folder a class")
     if suite != PIPELINE:
         yield Setting(threads, data_root=data_root)
         return

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxnets.data.folder import Progress
-from jaxnets.data.images import resize_image
+from jaxnets.data.images import all_unreadable, resize_image
 from jaxnets.data.kept_array import kept_array
 from jaxnets.data.source import FEATURES, Example, Source
 from jaxnets.errors import DataError, MachineError
@@ -140,8 +140,7 @@ def open_cache(
     def fill(images: np.ndarray) -> None:
         unreadable = _decode_all(source, images, resize, threads, progress)
         if unreadable:
-            more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
-            raise DataError(unreadable[0] + more)
+            raise all_unreadable(unreadable)
 
     images = kept_array(
         folder,
@@ -172,7 +171,7 @@ def _decode_all(
     threads: int,
     progress: Progress | None,
 ) -> list[str]:
-    """Fills `images`; what could not be read, in words, sorted."""
+    """Fills `images`; what could not be read, in words."""
     unreadable: list[str] = []
 
     def decode(index: int) -> None:
@@ -185,7 +184,7 @@ def _decode_all(
         for done, _ in enumerate(pool.map(decode, range(len(source))), 1):
             if progress is not None:
                 progress(done, len(source))
-    return sorted(unreadable)
+    return unreadable
 
 
 def gather(

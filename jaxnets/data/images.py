@@ -17,6 +17,7 @@
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,9 @@ from jaxnets.errors import DataError
 
 MAX_PIXELS = 100_000_000
 """The most pixels an image may have; its header is asked before anything is decoded."""
+
+ALSO_NAMED = 9
+"""How many images an error names beside the first."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 
@@ -95,6 +99,16 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         reason = error.strerror or str(error)
         raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
     return decode_image(data, str(path), max_pixels=max_pixels)
+
+
+def all_unreadable(faults: Sequence[str]) -> DataError:
+    """One error for many images: the first by name in full, some of the others' names, and their number."""
+    first, *others = sorted(faults)
+    if not others:
+        return DataError(first)
+    names = [fault.partition(": ")[0] for fault in others[:ALSO_NAMED]]
+    left = len(others) - len(names)
+    return DataError(f"{first} (also {', '.join(names)}{f' and {left:,} more' if left else ''})")
 
 
 def resize_image(

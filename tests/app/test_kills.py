@@ -17,6 +17,7 @@ from jaxnets.training.checkpoint import MANIFEST
 
 LENET = {
     "model.name": "lenet5",
+    "model.kernel_size": 3,
     "data.image_size": 16,
     "data.num_examples": 180,
     "train.epochs": 12,

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 from PIL import Image
 
 import jaxnets
+from jaxnets.app import export as exporting
 from jaxnets.app import predict_files
+from jaxnets.app.evaluate import evaluate
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 
@@ -150,3 +154,23 @@ def test_a_run_without_checkpoint_is_said(trained: Path, tmp_path: Path) -> None
         (tmp_path / name).write_bytes((trained / name).read_bytes())
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         jaxnets.load(tmp_path)
+
+
+def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    older, tested = sorted((run / "checkpoints").iterdir())[-2:]
+    position = tested / "position.json"
+    position.write_text(position.read_text().replace("0", "1", 1))
+    told = f"step {int(tested.name)} that result.json .* is step {int(older.name)}"
+    with pytest.warns(UserWarning, match=told), pytest.warns(UserWarning, match="is damaged"):
+        jaxnets.load(run)
+    predict_files.predict_files(str(run), [str(images / "tile0.png")], csv_path="-")
+    assert re.search(told, capsys.readouterr().err)
+    evaluate(run)
+    assert re.search(told, capsys.readouterr().out)
+    exporting.export(run, tmp_path / "out")
+    assert re.search(told, capsys.readouterr().out)
+    assert re.search(told, (tmp_path / "out" / exporting.CARD).read_text())

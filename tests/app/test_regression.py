@@ -43,7 +43,7 @@ def _lines(directory: Path) -> list[dict[str, Any]]:
 
 def _params(directory: Path) -> dict[str, np.ndarray]:
     """Of the newest checkpoint, by the printed names: W1 [neurons, inputs], b1, ..."""
-    params = restore_state(directory, workdir.read_config(directory), (3,))[0].params
+    params = restore_state(directory, workdir.read_config(directory), (3,)).state.params
     weights = {f"W{n}": np.asarray(params[f"layer{n}"]["kernel"]).T for n in (1, 2, 3)}
     return weights | {f"b{n}": np.asarray(params[f"layer{n}"]["bias"]) for n in (1, 2, 3)}
 

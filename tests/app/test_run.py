@@ -299,8 +299,8 @@ def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
         (
-            {"model.name": "resnet50", "data.image_size": 32, "eval.dropout": True}
-            | {"model.dropout": 0.5},
+            {"model.name": "resnet50", "model.kernel_size": 5, "data.image_size": 32}
+            | {"eval.dropout": True, "model.dropout": 0.5},
             "without batch normalisation",
         ),
     ],

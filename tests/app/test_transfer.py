@@ -48,7 +48,7 @@ def kept(
 def _variables(directory: Path) -> dict[str, Any]:
     config = workdir.read_config(directory)
     shape = tuple(workdir.read_manifest(directory)["input_shape"])
-    return restore_state(directory, config, shape)[0].variables()
+    return restore_state(directory, config, shape).state.variables()
 
 
 def _arrays(directory: Path) -> dict[str, np.ndarray]:

@@ -89,7 +89,7 @@ class _Broken(SyntheticTissue):
 
 def test_unreadable_images_are_named_and_nothing_stays(tmp_path: Path) -> None:
     source = _Broken(12, 16)
-    with pytest.raises(DataError, match=r"image 4 is damaged \(and 1 more\)"):
+    with pytest.raises(DataError, match=r"image 4 is damaged \(also image 7 is damaged\)"):
         open_cache(source, tmp_path, 16)
     assert not cache.cache_folder(tmp_path, source, 16, "crop").exists()
 

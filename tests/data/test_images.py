@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.images import decode_image, read_image, resize_image
+from jaxnets.data.images import all_unreadable, decode_image, read_image, resize_image
 from jaxnets.errors import DataError
 
 WHITE = 255
@@ -422,3 +422,11 @@ def test_resizing_one_channel():
 def test_unknown_method():
     with pytest.raises(ValueError, match="method"):
         resize_image(picture(), 8, "squash")
+
+
+def test_many_faults_are_one_line():
+    faults = [f"{name}.png: the file is empty" for name in "ba"]
+    assert str(all_unreadable(faults)) == "a.png: the file is empty (also b.png)"
+    many = str(all_unreadable([f"{number:02d}.png: the file is empty" for number in range(99)]))
+    assert "09.png and 89 more)" in many
+    assert "10.png" not in many

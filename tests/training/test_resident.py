@@ -36,6 +36,7 @@ def made() -> tuple[TrainState, Any]:
     """A small network's first state, and its step with augmentation, dropout and a moving average."""
     config = recipes.recipe()
     config.model.name, config.model.num_classes, config.model.dropout = "lenet5", 3, 0.2
+    config.model.kernel_size = 3
     config.augment.flip_horizontal, config.augment.crop_padding = True, 2
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(0.05))

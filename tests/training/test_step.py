@@ -23,6 +23,7 @@ from jaxnets.training.step import add_metrics, make_eval_step, make_train_step
 def _config(**overrides: Any):
     config = recipes.recipe()
     config.model.name, config.model.num_classes, config.model.dtype = "lenet5", 3, "float64"
+    config.model.kernel_size = 3
     config.optimizer.learning_rate = 0.05
     for path, value in overrides.items():
         recipes.set_field(config, path.replace("__", "."), value)
@@ -186,7 +187,7 @@ def test_compute_in_bfloat16_keeps_float32_parameters_and_statistics() -> None:
     config = _config(
         model__dtype="float32", model__compute_dtype="bfloat16", model__name="resnet50"
     )
-    config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
+    config.model.kernel_size, config.model.stage_sizes, config.model.width = 5, (1,), 8
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(0.05))
     variables = models.initialize(model, jax.random.key(1), (1, 32, 32, 3))
