@@ -159,7 +159,7 @@ def _check(
 
 
 def test_two_kills_one_inside_a_save(repository: Path, tmp_path: Path) -> None:
-    _check(repository, tmp_path, LENET, kills=2, inside=1)
+    _check(repository, tmp_path, {**LENET, "train.epochs": 6}, kills=2, inside=1)
 
 
 @pytest.mark.slow

@@ -157,7 +157,8 @@ def test_two_devices_take_the_steps_of_the_hosts_batches(
     repository: Path, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     recipe = {**smoke_overrides, **FOUR, "train.batch_size": 8, "train.drop_last": True}
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"--xla_force_host_platform_device_count=2 {os.environ['XLA_FLAGS']}"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     for name, wanted in {"host": ("no", 0), "many": ("yes", 4)}.items():
         recipe["data.on_device"], recipe["train.steps_per_call"] = wanted
         flags = [f"--config.{field}={value}" for field, value in recipe.items()]

@@ -176,7 +176,12 @@ def test_weights_bring_their_preprocessing(
 def test_what_is_no_body_is_refused(
     kept: Path, smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
 ) -> None:
-    narrower = {"transfer.weights": str(kept), "model.name": "resnet50", "model.width": 4}
+    narrower = {
+        "transfer.weights": str(kept),
+        "model.name": "resnet50",
+        "model.kernel_size": 5,
+        "model.width": 4,
+    }
     for changes, told in (
         ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
         ({"model.name": "alexnet"}, "has weights of lenet5"),

@@ -15,7 +15,7 @@ WORKER = str(Path(__file__).with_name("worker.py"))
 
 
 def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} {os.environ['XLA_FLAGS']}"
     return subprocess.Popen(
         [sys.executable, "-W", "error", WORKER, *arguments],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
