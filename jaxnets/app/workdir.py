@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
-from jaxnets.files import write_whole
+from jaxnets.files import DISK_FULL, write_whole
 
 CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     "config.json",
@@ -45,8 +45,9 @@ def hold(workdir: Path) -> Iterator[None]:
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
     except OSError as error:
+        mend = "make room, or " if error.errno in DISK_FULL else ""
         raise MachineError(
-            f"{workdir} cannot be written ({error.strerror}): choose another --workdir or make room"
+            f"{workdir} cannot be written ({error.strerror}): {mend}choose another --workdir"
         ) from error
     with lock:
         try:
