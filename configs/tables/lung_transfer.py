@@ -33,6 +33,7 @@ def _inception_v3(weights: str, split: str) -> dict[str, Any]:
         "config": "configs/lung_inception_v3.py:transfer",
         "overrides": {
             "transfer.weights": weights,
+            **({"transfer.pretrained_on": "ImageNet"} if imagenet else {}),
             "model.cut": "mixed7a",
             "model.variant": "keras",
             "data.image_size": 139,
@@ -52,6 +53,7 @@ def _resnet50(weights: str, split: str) -> dict[str, Any]:
         "config": "configs/lung_resnet.py:transfer",
         "overrides": {
             "transfer.weights": f"runs/{CIFAR10}" if trained else weights,
+            **({"transfer.pretrained_on": "CIFAR-10"} if trained else {}),
             "data.image_size": 64,
             "data.split": split,
             "note": f"frozen body: {body}; report B's head, batch and epochs; 64 px, the rest is ours",

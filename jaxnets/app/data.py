@@ -172,7 +172,10 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
 
 
 def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """Drops the published entry where network or data are not the entry's."""
+    """Drops the published entry where network or data are not the entry's.
+
+    A body that ends early or was trained on something else keeps it: the verdict names both.
+    """
     if config.entry is not None:
         entry = published.entry(config.entry)
         same_network = entry["model"] == config.model.name and all(

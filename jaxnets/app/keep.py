@@ -45,6 +45,7 @@ def keep(row: Row, run: Path, target: Path) -> Result | None:
         recipes.set_field(config, path, recipes.FIELDS[path].default)
     kept = {
         **result,
+        "pretrained_on": row.recipe.transfer.pretrained_on,
         "command": row.command(),
         "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
     }

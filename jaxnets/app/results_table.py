@@ -23,6 +23,8 @@ CSV_HEADS = (
 )
 AS_THE_REPORTS = ("official", "random", "published")
 """Splits that let into training what the reports' let in."""
+PRETRAINED_ON = "ImageNet"
+"""What the bodies of report B's transfer were trained on; a run says so in its recipe."""
 NOT_RUN = "not run"
 OURS = ":best"
 """What the names of recipes of ours end in: they have no published number, and are shown all the same."""
@@ -125,12 +127,25 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
         reasons.append(f"{run['epochs']:g} epochs, the report's {entry['epochs']}")
     if recipe.get("optimizer") is not None and _changes(run):
         reasons.append(", ".join(_changes(run)))
-    if recipe.get("pretrained") and run.get("weights") in (None, "random"):
-        reasons.append("from random weights, the report's were trained before")
+    if run.get("cut"):
+        reasons.append(f"cut after {run['cut']}")
+    if recipe.get("pretrained"):
+        reasons += _other_body(run)
     wanted = published.tested_as(group.entry or "")
     if wanted != group.tested_as:
         reasons.append(f"the report's test is {_accident(wanted)}")
     return "; ".join(reasons)
+
+
+def _other_body(run: Mapping[str, Any]) -> list[str]:
+    """What is said of a body that is not from ImageNet, where the report's is."""
+    weights, origin = run.get("weights"), run.get("pretrained_on")
+    if weights in (None, "random"):
+        return ["from random weights, the report's were trained before"]
+    if origin == PRETRAINED_ON:
+        return []
+    told = origin or f"{Path(weights).name}, whose origin is not told"
+    return [f"body from {told}, the report's from {PRETRAINED_ON}"]
 
 
 def _caveats(name: str) -> list[str]:

@@ -132,6 +132,7 @@ def _published(entry: Mapping[str, Any] | None, result: Mapping[str, Any], title
     known = any(recipe.get(name) is not None for name in ("optimizer", "learning_rate"))
     words = [f"report {entry['report']}", title]
     words += ["random split"] if entry["report"] == "A" else []
+    words += ["body trained before"] if recipe.get("pretrained") else []
     words += [] if entry["epochs"] == result["epochs"] else [_epochs(entry["epochs"])]
     words += [] if known else ["its recipe is not known"]
     return f"{entry['result']['accuracy_percent']} %   {', '.join(words)}"

@@ -289,8 +289,11 @@ def test_kept_results_are_enough_and_so_are_finished_runs(place: Place) -> None:
 
 
 def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
-    place.rows({"overrides": {"train.epochs": 1, "data.cache_root": "/somewhere/private"}})
+    free = {"data.cache_root": "/somewhere/private", "transfer.pretrained_on": "ImageNet"}
+    place.rows({"overrides": {"train.epochs": 1, **free}})
     ((name, _),) = place.make()
+    kept = json.loads((place.results / name / "result.json").read_text())
+    assert kept["pretrained_on"] == "ImageNet"
     assert "private" in (place.runs / name / workdir.CONFIG).read_text()
     assert "private" not in (place.results / name / workdir.CONFIG).read_text()
 

@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from jaxnets import published
-from jaxnets.app import results_table
+from jaxnets.app import results_table, tables
 from jaxnets.evaluation.statistics import wilson_interval
 
 EXAMPLES = 10_000
+TRANSFERRED = {
+    "entry": "B/inception_v3",
+    "split": "random",
+    "epochs": 100,
+    "weights": "runs/weights_a",
+    "pretrained_on": "ImageNet",
+}
 
 
 def scored(percent: float) -> dict[str, Any]:
@@ -91,6 +98,18 @@ def test_the_published_number_beside_the_interval(
         ({"split": "grouped"}, "grouped split, the report's is random"),
         ({"overrides": ["train.batch_size=32", "data.threads=2"]}, ": train.batch_size=32"),
         ({"entry": "B/resnet50", "epochs": 100}, "from random weights"),
+        (
+            {**TRANSFERRED, "cut": "mixed7a"},
+            "not comparable: cut after mixed7a; the report's recipe",
+        ),
+        (
+            {**TRANSFERRED, "pretrained_on": "CIFAR-10"},
+            ": body from CIFAR-10, the report's from ImageNet;",
+        ),
+        (
+            {**TRANSFERRED, "pretrained_on": None},
+            ": body from weights_a, whose origin is not told, ",
+        ),
         ({"entry": "E/alexnet"}, "on augmented images with dropout on"),
     ],
 )
@@ -102,6 +121,37 @@ def test_what_cannot_be_compared_says_why(
     assert told.startswith("not comparable: ")
     assert why in told
     assert "data.threads" not in told
+
+
+def test_a_body_from_imagenet_is_compared(tmp_path: Path) -> None:
+    keep(tmp_path, "run", percent=96.7, **TRANSFERRED)
+    assert verdicts(tmp_path) == ["within; the report's recipe is not known"]
+
+
+def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    rows = [row for row in tables.read_table("lung_transfer") if row.recipe.entry]
+    for row in rows:
+        told = row.recipe
+        changes = {"weights": told.transfer.weights, "pretrained_on": told.transfer.pretrained_on}
+        changes |= {"cut": told.model.cut, "split": told.data.split, "epochs": told.train.epochs}
+        keep(tmp_path, row.name, told.entry, **changes)
+    verdicts = {
+        name: results_table.verdict(group)
+        for group in results_table.groups(tmp_path)
+        for name in group.runs
+    }
+    reasons = {
+        "lung_inception_v3-139px-imagenet-random-s0": "cut after mixed7a",
+        "lung_inception_v3-139px-random-body-random-s0": "cut after mixed7a; from random weights, "
+        "the report's were trained before",
+        "lung_resnet-64px-cifar10-random-s0": "body from CIFAR-10, the report's from ImageNet",
+    }
+    assert len(verdicts) == len(rows)
+    for name, reason in reasons.items():
+        assert verdicts[name] == f"not comparable: {reason}; the report's recipe is not known"
 
 
 def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
