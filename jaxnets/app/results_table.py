@@ -18,7 +18,16 @@ HEADS = (
 )
 CSV_HEADS = (
     *("entry", "name", "model", "data", "split", "image_size", "epochs", "published_percent"),
-    *("tested_as", "mean_percent", "spread_percent", "low_percent", "high_percent", "seeds"),
+    *(
+        "leaky",
+        "leak_test",
+        "tested_as",
+        "mean_percent",
+        "spread_percent",
+        "low_percent",
+        "high_percent",
+        "seeds",
+    ),
     *("clean_percent", "verdict", "images_per_second", "hardware", "runs"),
 )
 AS_THE_REPORTS = ("official", "random", "published")
@@ -186,6 +195,7 @@ def _row(group: Group) -> dict[str, Any]:
     row |= {"entry": group.entry, "tested_as": test, "seeds": len(group.runs)}
     if group.entry is not None:
         row["published_percent"] = _of_entry(group.entry)["published_percent"]
+    row |= {"leaky": _leaky(run), "leak_test": (run.get("leak") or {}).get("test")}
     accuracies = group.accuracies(test)
     if accuracies:
         low, high = group.interval(test)
@@ -195,6 +205,13 @@ def _row(group: Group) -> dict[str, Any]:
         row["spread_percent"] = statistics.stdev(accuracies)
     row |= {"verdict": verdict(group), "images_per_second": group.speed()}
     return row | {"hardware": run["hardware"], "runs": " ".join(group.runs), "result": run}
+
+
+def _leaky(run: Mapping[str, Any]) -> str:
+    """LEAKY, clean, or "" where nobody knows."""
+    if "LEAKY" in results.split_in_short(run):
+        return "LEAKY"
+    return "" if (run.get("leak") or {}).get("test") is None else "clean"
 
 
 def as_markdown(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -212,7 +229,7 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
         return title, data, report, "", row["verdict"], "", ""
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
     network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
-    split = results.told_split(run).partition(":")[0]
+    split = results.split_in_short(run)
     speed = f"{row['images_per_second']:,.0f} a second, {row['hardware']}"
     names = f"`{_shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names

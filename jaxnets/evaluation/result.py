@@ -168,6 +168,11 @@ def told_split(result: Mapping[str, Any]) -> str:
     return split
 
 
+def split_in_short(result: Mapping[str, Any]) -> str:
+    """The same without the share and the mend: "random, LEAKY"."""
+    return told_split(result).partition(":")[0]
+
+
 def epochs_of(total_steps: int, steps_per_epoch: int) -> float:
     """Epochs as a number that is whole where it can be."""
     epochs = total_steps / steps_per_epoch

@@ -29,7 +29,19 @@ def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFix
     assert measured["interval"] == result["test_interval"]
     assert measured["confusion"] == result["tests"]["clean"]["confusion"]
     assert measured["leak"]["test"] == result["leak"]["test"]
-    assert "recall" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "recall" in told
+    assert "split  random\n" in told
+
+
+def test_a_leak_is_said_on_the_screen(
+    reported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaks = {"validation": 0.5, "test": 0.25}
+    monkeypatch.setattr("jaxnets.app.evaluate.sibling_shares", lambda split, siblings: leaks)
+    monkeypatch.setattr("jaxnets.app.evaluate.write_report", lambda *given: "nowhere")
+    evaluate.evaluate(reported)
+    assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
 
 
 def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None:

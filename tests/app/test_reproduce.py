@@ -76,7 +76,8 @@ while step < STEPS:
         (folder / "checkpoints" / f"{{step:010d}}" / "manifest.json").write_text("{{}}")
         print(f"train.py: stopped at step {{step}}, saved", file=sys.stderr)
         sys.exit(128 + stopped[0])
-result = {{"complete": True, "test_accuracy": 0.5, "test_interval": [0.4, 0.6], "command": "typed",
+result = {{"complete": True, "data": "lc25000_lung", "split": "random", "leak": {{"test": 1.0}},
+          "test_accuracy": 0.5, "test_interval": [0.4, 0.6], "command": "typed",
           "overrides": [], "images_per_second": SPEED, "hardware": HARDWARE,
           "finished": "2026-01-01T00:00:00+00:00"}}
 (folder / "result.json").write_text(json.dumps(result))
@@ -330,7 +331,16 @@ def test_a_failed_row_does_not_hinder_the_others(
     assert "failed: no lungs here: breathe" in table["missing"]
     assert "failed: killed by SIGKILL" in table["killed"]
     assert "failed: ended with exit code 1 and no result" in table["silent"]
-    assert table["good"].split()[1:] == ["complete", "50.0", "%", "[40.0,", "60.0]", "100"]
+    assert table["good"].split()[1:] == [
+        "complete",
+        "50.0",
+        "%",
+        "[40.0,",
+        "60.0]",
+        "random,",
+        "LEAKY",
+        "100",
+    ]
     assert "no lungs here" in err
 
     place.plan({})
