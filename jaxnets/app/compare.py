@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import published
-from jaxnets.app import curves, leak_table, performance_page
+from jaxnets.app import curves, groupings_table, leak_table, performance_page
 from jaxnets.app import results_table as table_of_results
 from jaxnets.app.performance_page import table
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.files import write_whole
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
-PERFORMANCE = Path("docs") / "performance.md"
+PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
+LUNG = Path("configs") / "tables" / "lung.py"
 CSV, CURVES = "table.csv", "curves"
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
 TOLD_ELSEWHERE = ("ops/", "growth/")
@@ -29,24 +30,29 @@ def compare(
     folder: Path = RESULTS,
     *,
     performance: Path | None = None,
+    lc25000: Path | None = None,
+    lung: Path | None = None,
     check: bool = False,
 ) -> None:
     """Puts the tables between the marks of a page: `<!-- results -->`, `<!-- splits -->`, `<!-- bench -->`.
 
-    Those of `performance`, a page of its own, stand between its marks. Beside them go the table as
-    results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png.
-    With `check` nothing is written: CheckFailedError where any of them shows anything else. Raises
-    ConfigError where a page has no such marks or a file under results/ cannot be read.
+    Those of `performance` and `lc25000`, pages of their own, stand between their marks. `lung` is a table of
+    rows: those without a result are named below the splits. Beside them go the table as results/table.csv,
+    and a picture of the curves of each entry that has some, results/curves/ENTRY.png. With `check` nothing
+    is written: CheckFailedError where any of them shows anything else. Raises ConfigError where a page has
+    no such marks or a file under results/ cannot be read.
     """
     if not readme.is_file():
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
     found = table_of_results.rows(folder)
     made = _put(readme.read_text(), "results", results_table(found), readme)
-    made = _put(made, "splits", splits_table(folder), readme)
+    made = _put(made, "splits", splits_table(folder, lung), readme)
     made = _put(made, "bench", bench_tables(folder / BENCH), readme)
     texts = {readme: made, folder / CSV: _csv_text(found)}
     if performance is not None:
         texts[performance] = _performance_text(performance, folder / BENCH)
+    if lc25000 is not None:
+        texts[lc25000] = _lc25000_text(lc25000, folder)
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
     pictures = _pictures(folder)
     faded = [path for path, data in pictures.items() if not curves.is_current(path, data)]
@@ -76,10 +82,20 @@ def results_table(found: Sequence[Mapping[str, Any]]) -> str:
     return table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
 
 
-def splits_table(folder: Path) -> str:
-    """A line a recipe that ran under a random and a grouped split: both accuracies and the drop."""
+def splits_table(folder: Path, lung: Path | None = None) -> str:
+    """A line a recipe that ran under a random or a grouped split: both accuracies and the drop.
+
+    Below it the rows of the table `lung` that are not run.
+    """
     lines = leak_table.rows(folder)
-    return table(leak_table.HEADS, lines) if lines else ""
+    made = table(leak_table.HEADS, lines) if lines else ""
+    missing = leak_table.missing(folder, lung) if lung is not None else ""
+    return "\n\n".join(part for part in (made, missing) if part)
+
+
+def _lc25000_text(page: Path, folder: Path) -> str:
+    text = page.read_text() if page.is_file() else ""
+    return _put(text, "groupings", table(groupings_table.HEADS, groupings_table.rows(folder)), page)
 
 
 def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:

@@ -231,7 +231,7 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
     network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
     split = results.split_in_short(run)
     speed = f"{row['images_per_second']:,.0f} a second, {row['hardware']}"
-    names = f"`{_shortened(row['runs'].split())}`"
+    names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
 
 
@@ -243,7 +243,7 @@ def _ours(row: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     return f"{row['mean_percent']:.2f} % [{row['low_percent']:.2f}, {row['high_percent']:.2f}], {seeds}"
 
 
-def _shortened(names: Sequence[str]) -> str:
+def shortened(names: Sequence[str]) -> str:
     """lenet_mnist-adam-s0, -s1, -s2 as lenet_mnist-adam-s0..2; others are listed."""
     parts = [re.fullmatch(r"(.*-s)(\d+)", name) for name in names]
     stems = {part[1] for part in parts if part}
