@@ -150,6 +150,11 @@ def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
         "lung_resnet-64px-cifar10-random-s0": "body from CIFAR-10, the report's from ImageNet",
     }
     assert len(verdicts) == len(rows)
+    for network in ("resnet", "inception_v3", "densenet"):
+        told = verdicts[f"lung_{network}-224px-imagenet-random-s0"]
+        assert told.startswith(("above", "below")), told
+        told = verdicts[f"lung_{network}-224px-imagenet-grouped-s0"]
+        assert told.startswith("not comparable: grouped split, the report's is random;"), told
     for name, reason in reasons.items():
         assert verdicts[name] == f"not comparable: {reason}; the report's recipe is not known"
 
