@@ -310,6 +310,24 @@ def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) 
     assert "train.epochs: 1 there, 2 now" in outcome.detail
 
 
+def test_what_weights_bring_is_no_other_recipe(place: Place) -> None:
+    """A run takes preprocessing and variant from its weights; the table's row does not say them."""
+    place.rows({"name": "from-weights", "overrides": {"transfer.weights": "somewhere"}})
+    assert place.make() == [("from-weights", State.COMPLETE)]
+    path = place.runs / "from-weights" / workdir.CONFIG
+    config = json.loads(path.read_text())
+    config["data"]["mean"] = [0.485, 0.456, 0.406]
+    config["model"]["variant"] = "keras"
+    path.write_text(json.dumps(config))
+    (place.results / "from-weights" / "result.json").unlink()
+    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
+    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
+    config["optimizer"]["learning_rate"] = 5.0
+    (place.results / "from-weights" / workdir.CONFIG).write_text(json.dumps(config))
+    with pytest.raises(CheckFailedError):
+        place.make()
+
+
 def test_a_failed_row_does_not_hinder_the_others(
     place: Place, capfd: pytest.CaptureFixture[str]
 ) -> None:
