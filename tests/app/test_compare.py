@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jaxnets.app import compare, groupings_table
+from jaxnets.app import compare, curves, groupings_table, splits_picture
 from jaxnets.app.tables import row_names
 from jaxnets.errors import CheckFailedError, ConfigError
 
@@ -193,6 +193,17 @@ def test_groupings_stand_beside_each_other(
     assert sum("| not run |" in line for line in lines) == 3
     (line,) = (line for line in lines if by_original in line)
     assert "| 90.0 % [85.0, 94.0] | LEAKY: 6.2 % of test images |" in line
+    picture = tmp_path / compare.SPLITS
+    data = splits_picture.drawn_data(results)
+    assert [row["name"] for row in data["rows"]] == ["ResNet-50, 96 px, 10 epochs"]
+    assert data["rows"][0]["published"] == [98, None]
+    assert data["rows"][0]["random"] == [pytest.approx(97.87), pytest.approx((97.2, 98.4))]
+    assert data["rows"][0]["grouped"] is None
+    assert curves.is_current(picture, data)
+    assert picture.stat().st_size < 20_000
+    keep(results, "grouped", split="grouped", overrides=["data.split='grouped'"])
+    with pytest.raises(CheckFailedError, match=compare.SPLITS):
+        compare.compare(page, results, lc25000=other, check=True)
 
 
 @pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
