@@ -11,6 +11,7 @@ from jaxnets import models, published
 from jaxnets.app.workdir import FREE_FIELDS
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.statistics import spread
 
 HEADS = (
     *("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed"),
@@ -202,7 +203,7 @@ def _row(group: Group) -> dict[str, Any]:
         row |= {"mean_percent": statistics.fmean(accuracies), "low_percent": low}
         row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
     if len(accuracies) > 1:
-        row["spread_percent"] = statistics.stdev(accuracies)
+        row["spread_percent"] = spread(accuracies).deviation
     row |= {"verdict": verdict(group), "images_per_second": group.speed()}
     return row | {"hardware": run["hardware"], "runs": " ".join(group.runs), "result": run}
 
