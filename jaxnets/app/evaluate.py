@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import make_evaluator
-from jaxnets.app.data import Data, open_data
+from jaxnets.app.data import open_data
 from jaxnets.app.report import write_report
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
@@ -68,16 +68,10 @@ def evaluate(
         measured |= measure(predictions, data.source.classes, checked)
         measured["leak"] = sibling_shares(data.split, data.siblings)
     screen.say(_told(scores, data.source.classes, measured))
-    screen.say(f"split  {_told_split(data, measured)}")
+    screen.say(f"split  {data.told_split(measured.get('leak', {}))}")
     with screen.phase("report") as phase:
         phase.text = str(write_report(directory, data, state, measured, predictions))
     return measured
-
-
-def _told_split(data: Data, measured: dict[str, Any]) -> str:
-    """Of a training part nothing leaks into training, but what was divided how is said all the same."""
-    name, leak = data.config.data.name, measured.get("leak", {})
-    return results.told_split({"data": name, "split": data.split.name, "leak": leak})
 
 
 def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.data.leak import sibling_shares
 from jaxnets.errors import ConfigError
-from jaxnets.evaluation import result as results
 from jaxnets.evaluation import stain_shift as shifts
 from jaxnets.files import write_whole
 from jaxnets.models import create
@@ -48,7 +47,7 @@ def stain_shift(directory: Path, *, data_root: str | None = None) -> dict[str, A
         screen.line("warning", told)
     clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
     leak = sibling_shares(data.split, data.siblings)
-    told = results.told_split({"data": config.data.name, "split": data.split.name, "leak": leak})
+    told = data.told_split(leak)
     screen.line("split", told)
     screen.line("clean", _told(clean))
     shifted = make_evaluator(

@@ -87,6 +87,7 @@ def test_a_grouped_split_does_not_leak_and_one_of_originals_a_little(
     assert "0.0 % of validation images and 0.0 % of test images have a sibling" in told
     assert "LEAKY" not in told
     by_original = opened(**grouped, group_level="original")
+    assert by_original.told_split({}).endswith("groups.csv, original")
     assert by_original.split.groups is not None
     assert len(set(by_original.split.groups.tolist())) == 20
     assert measure_leak(by_original).as_result()["test"] > 0
