@@ -1,4 +1,4 @@
-"""Puts the tables of results/ into README and docs/performance.md: python scripts/compare.py [--check]."""
+"""Puts the tables of results/ into README and pages of docs/: python scripts/compare.py [--check]."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,12 @@ README = flags.DEFINE_string("readme", "README.md", "The page that holds the tab
 PERFORMANCE = flags.DEFINE_string(
     "performance", str(compare.PERFORMANCE), "The page on speed; empty for none."
 )
+LC25000 = flags.DEFINE_string(
+    "lc25000", str(compare.LC25000), "The page on LC25000's splits; empty for none."
+)
+LUNG = flags.DEFINE_string(
+    "lung", str(compare.LUNG), "The table whose missing rows are named; empty for none."
+)
 RESULTS = flags.DEFINE_string("results", "results", "Where results are kept.")
 CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit 7 where the page shows others.")
 
@@ -24,6 +30,8 @@ def main(arguments: Sequence[str]) -> None:
         Path(README.value),
         Path(RESULTS.value),
         performance=Path(PERFORMANCE.value) if PERFORMANCE.value else None,
+        lc25000=Path(LC25000.value) if LC25000.value else None,
+        lung=Path(LUNG.value) if LUNG.value else None,
         check=CHECK.value,
     )
 

@@ -1,23 +1,29 @@
-"""Scores a run again: python scripts/evaluate.py --workdir RUN [--split=test|validation|train]."""
+"""Scores a run again, or sets it beside another: python scripts/evaluate.py --workdir RUN [--against=RUN]."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, evaluate
+from jaxnets.app import command, evaluate, paired
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 SPLIT = flags.DEFINE_string("split", "test", "Which part: train, validation or test.")
 DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, where it is not the run's own.")
+AGAINST = flags.DEFINE_string(
+    "against", None, "Another run, or predictions/PART.npz: compares kept answers, scores nothing."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/evaluate.py --workdir=RUN [--split=test]")
-    evaluate.evaluate(Path(WORKDIR.value), part=SPLIT.value, data_root=DATA_ROOT.value)
+    if AGAINST.value:
+        paired.compare_runs(Path(WORKDIR.value), Path(AGAINST.value), part=SPLIT.value)
+    else:
+        evaluate.evaluate(Path(WORKDIR.value), part=SPLIT.value, data_root=DATA_ROOT.value)
 
 
 if __name__ == "__main__":

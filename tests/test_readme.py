@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from jaxnets import config as recipes
+from jaxnets.app.tables import row_names
 from jaxnets.bench import suite
 from jaxnets.training.hooks import Hook
 
@@ -67,6 +68,19 @@ def test_a_command_is_understood(page: str, words: list[str]) -> None:
     spec = next((match[2] for match in given if match and match[1] == "config"), None)
     if spec is not None:
         recipes.load(str(REPOSITORY / spec), fields)
+
+
+def test_rows_that_pages_ask_for_are_in_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    asked = [words for _, words in commands() if words[0].endswith("/reproduce.py")]
+    chosen = 0
+    for _, table, *flags in asked:
+        only = [flag.partition("=")[2] for flag in flags if flag.startswith("--only=")]
+        names = row_names(Path("configs/tables") / f"{table}.py")
+        for text in (text for texts in only for text in texts.split(",")):
+            chosen += 1
+            assert any(text in name for name in names), text
+    assert chosen >= 5
 
 
 def test_there_are_commands_and_snippets() -> None:

@@ -4,20 +4,22 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxnets import published
-from jaxnets.app import curves, leak_table, performance_page
+from jaxnets.app import curves, groupings_table, leak_table, performance_page, splits_picture
 from jaxnets.app import results_table as table_of_results
 from jaxnets.app.performance_page import table
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.files import write_whole
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
-PERFORMANCE = Path("docs") / "performance.md"
-CSV, CURVES = "table.csv", "curves"
+PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
+LUNG = Path("configs") / "tables" / "lung.py"
+CSV, CURVES, SPLITS = "table.csv", "curves", "lc25000_splits.png"
+Draw = Callable[[Path, Mapping[str, Any]], None]
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
 TOLD_ELSEWHERE = ("ops/", "growth/")
 """Rows that docs/performance.md shows."""
@@ -31,27 +33,32 @@ def compare(
     folder: Path = RESULTS,
     *,
     performance: Path | None = None,
+    lc25000: Path | None = None,
+    lung: Path | None = None,
     check: bool = False,
 ) -> None:
     """Puts the tables between the marks of a page: `<!-- results -->`, `<!-- splits -->`, `<!-- bench -->`.
 
-    Those of `performance`, a page of its own, stand between its marks. Beside them go the table as
-    results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png.
-    With `check` nothing is written: CheckFailedError where any of them shows anything else. Raises
-    ConfigError where a page has no such marks or a file under results/ cannot be read.
+    Those of `performance` and `lc25000`, pages of their own, stand between their marks. `lung` is a table of
+    rows: those without a result are named below the splits. Beside them go the table as results/table.csv,
+    and a picture of the curves of each entry that has some, results/curves/ENTRY.png; beside `lc25000` lies
+    that of the splits. With `check` nothing is written: CheckFailedError where any of them shows anything
+    else. Raises ConfigError where a page has no such marks or a file under results/ cannot be read.
     """
     if not readme.is_file():
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
     found = table_of_results.rows(folder)
     made = _put(readme.read_text(), "results", results_table(found), readme)
-    made = _put(made, "splits", splits_table(folder), readme)
+    made = _put(made, "splits", splits_table(folder, lung), readme)
     made = _put(made, "bench", bench_tables(folder / BENCH), readme)
     texts = {readme: made, folder / CSV: _csv_text(found)}
     if performance is not None:
         texts[performance] = _performance_text(performance, folder / BENCH)
+    if lc25000 is not None:
+        texts[lc25000] = _lc25000_text(lc25000, folder)
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
-    pictures = _pictures(folder)
-    faded = [path for path, data in pictures.items() if not curves.is_current(path, data)]
+    pictures = _pictures(folder, lc25000)
+    faded = [path for path, (data, _) in pictures.items() if not curves.is_current(path, data)]
     if check and (stale or faded):
         told = ", ".join(str(path) for path in [*stale, *faded])
         raise CheckFailedError(
@@ -61,7 +68,8 @@ def compare(
     for path in stale:
         write_whole(path, texts[path])
     for path in faded:
-        curves.draw(path, pictures[path])
+        data, draw = pictures[path]
+        draw(path, data)
 
 
 def _performance_text(page: Path, folder: Path) -> str:
@@ -78,10 +86,20 @@ def results_table(found: Sequence[Mapping[str, Any]]) -> str:
     return table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
 
 
-def splits_table(folder: Path) -> str:
-    """A line a recipe that ran under a random and a grouped split: both accuracies and the drop."""
+def splits_table(folder: Path, lung: Path | None = None) -> str:
+    """A line a recipe that ran under a random or a grouped split: both accuracies and the drop.
+
+    Below it the rows of the table `lung` that are not run.
+    """
     lines = leak_table.rows(folder)
-    return table(leak_table.HEADS, lines) if lines else ""
+    made = table(leak_table.HEADS, lines) if lines else ""
+    missing = leak_table.missing(folder, lung) if lung is not None else ""
+    return "\n\n".join(part for part in (made, missing) if part)
+
+
+def _lc25000_text(page: Path, folder: Path) -> str:
+    text = page.read_text() if page.is_file() else ""
+    return _put(text, "groupings", table(groupings_table.HEADS, groupings_table.rows(folder)), page)
 
 
 def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:
@@ -91,16 +109,27 @@ def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _pictures(folder: Path) -> dict[Path, dict[str, Any]]:
-    """What is drawn, by its file: an entry's printed curve and our runs of it, where both are there."""
+def _pictures(folder: Path, lc25000: Path | None) -> dict[Path, tuple[dict[str, Any], Draw]]:
+    """What is drawn, by its file, and by what.
+
+    An entry's printed curve and our runs of it, where both are there; beside the page on LC25000 what its
+    splits are worth.
+    """
     runs: dict[str, list[Path]] = {}
     for group in table_of_results.groups(folder):
         if group.entry and published.entry(group.entry).get("log"):
             runs.setdefault(group.entry, []).extend(folder / name for name in group.runs)
-    return {
-        folder / CURVES / f"{name.replace('/', '-')}.png": curves.drawn_data(name, folders)
+    made: dict[Path, tuple[dict[str, Any], Draw]] = {
+        folder / CURVES / f"{name.replace('/', '-')}.png": (
+            curves.drawn_data(name, folders),
+            curves.draw,
+        )
         for name, folders in runs.items()
     }
+    splits = splits_picture.drawn_data(folder)
+    if lc25000 is not None and splits["rows"]:
+        made[lc25000.with_name(SPLITS)] = splits, splits_picture.draw
+    return made
 
 
 def bench_tables(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of training: a report's printed curve and ours, on the same axes."""
+"""Pictures of training: a report's printed curve and ours, on the same axes; what pictures share."""
 
 import hashlib
 import importlib.util
@@ -105,11 +105,7 @@ def is_current(path: Path, data: Mapping[str, Any]) -> bool:
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
     """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("pictures of curves need matplotlib: pip install 'jaxnets[plots]'")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = new_figure(SIZE)
     for axes, kind in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for run in data["runs"].values():
             _plot(axes, run, kind, color=OURS, linewidth=0.8, alpha=0.6)
@@ -117,6 +113,20 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
         axes.set(xlabel="epoch", ylabel=kind)
         axes.grid(alpha=0.3)
     _legend(figure.axes[0], data)
+    save(path, figure, data)
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty figure, inches wide and high; raises ConfigError where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("pictures of results need matplotlib: pip install 'jaxnets[plots]'")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
+def save(path: Path, figure: Any, data: Mapping[str, Any]) -> None:
+    """Writes a figure as a small PNG, whole, with the digest of the data that it shows."""
     drawing = io.BytesIO()
     figure.savefig(drawing, format="png", dpi=DPI)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,11 +30,13 @@ from jaxnets.data.source import FEATURES, Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
 from jaxnets.training.parallel import Devices
 
 if TYPE_CHECKING:
     from jaxnets.data.pipeline import TrainBatches
 
+GROUPING = ("data.groups", "data.group_level")
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
 
@@ -82,6 +84,14 @@ class Data:
     def split_csv(self) -> str:
         """What split.csv holds."""
         return self.split.to_csv(self.source)
+
+    def told_split(self, leak: Mapping[str, float | None]) -> str:
+        """How the examples were divided, in words, with the shares of held-out images that leak."""
+        given = (f"{path}={recipes.get_field(self.config, path)!r}" for path in GROUPING)
+        name, split = self.config.data.name, self.split.name
+        return results.told_split(
+            {"data": name, "split": split, "leak": leak, "overrides": tuple(given)}
+        )
 
     def examples(self) -> dict[str, np.ndarray]:
         """Every example by its place: inputs, or what a frozen body gives for them, and labels."""
@@ -172,7 +182,10 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
 
 
 def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """Drops the published entry where network or data are not the entry's."""
+    """Drops the published entry where network or data are not the entry's.
+
+    A body that ends early or was trained on something else keeps it: the verdict names both.
+    """
     if config.entry is not None:
         entry = published.entry(config.entry)
         same_network = entry["model"] == config.model.name and all(

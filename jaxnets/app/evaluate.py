@@ -59,9 +59,16 @@ def evaluate(
         predictions.save(predictions_path(directory, part))
     measured = {"split": part, "step": step, **results.test_entry(scores, predictions)}
     if predictions is not None:
-        measured |= measure(predictions, data.source.classes)
+        checked = None
+        if part != "validation" and len(data.split.validation):
+            with screen.phase("evaluate") as phase:
+                on_validation = evaluator(state, data.split.validation)
+                checked = evaluator.predictions(on_validation, data.split.validation)
+                phase.text = f"{on_validation.examples:,} validation examples, for the temperature"
+        measured |= measure(predictions, data.source.classes, checked)
         measured["leak"] = sibling_shares(data.split, data.siblings)
     screen.say(_told(scores, data.source.classes, measured))
+    screen.say(f"split  {data.told_split(measured.get('leak', {}))}")
     with screen.phase("report") as phase:
         phase.text = str(write_report(directory, data, state, measured, predictions))
     return measured

@@ -55,8 +55,13 @@ def find_duplicates(
         raise ConfigError(f"--out={out}: give a name that ends in .csv")
     place = Path(work) if work else target.with_suffix(".work")
     screen = Screen()
-    images, ignored = list_images(Path(arguments[0]), max_pixels=max_pixels)
-    others = f", {ignored} other files left out" if ignored else ""
+    listing = list_images(Path(arguments[0]), max_pixels=max_pixels)
+    images = listing.images
+    others = f", {listing.others:,} other files left out" if listing.others else ""
+    if listing.beside:
+        others += (
+            f", {listing.beside:,} images beside the classes' folders left out, as in training"
+        )
     screen.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
     with workdir.hold(place):
         with screen.phase("hash") as phase:

@@ -45,6 +45,7 @@ def keep(row: Row, run: Path, target: Path) -> Result | None:
         recipes.set_field(config, path, recipes.FIELDS[path].default)
     kept = {
         **result,
+        "pretrained_on": row.recipe.transfer.pretrained_on,
         "command": row.command(),
         "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
     }
@@ -62,9 +63,26 @@ def keep(row: Row, run: Path, target: Path) -> Result | None:
 
 
 def _require_same(folder: Path, recipe: config_dict.ConfigDict) -> None:
-    changed = workdir.told_differences(workdir.read_config(folder), recipe)
+    there = workdir.read_config(folder)
+    changed = workdir.told_differences(there, _with_what_weights_set(recipe, there))
     if changed:
         raise ConfigError(
             f"{folder} holds a result of another recipe ({changed}): "
             "move it away, or give the row another 'name'"
         )
+
+
+def _with_what_weights_set(
+    recipe: config_dict.ConfigDict, there: config_dict.ConfigDict
+) -> config_dict.ConfigDict:
+    """The recipe with what a run takes from the weights it begins with, as the run has it.
+
+    That is the preprocessing, and the form of the network where the recipe leaves it open.
+    """
+    if recipe.transfer.weights in (None, "random"):
+        return recipe
+    settled = recipe.copy_and_resolve_references()
+    settled.data.mean, settled.data.std = there.data.mean, there.data.std
+    if settled.model.variant is None:
+        settled.model.variant = there.model.variant
+    return settled

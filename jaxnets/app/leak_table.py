@@ -1,13 +1,15 @@
 """What a leaking split is worth: the same recipe divided at random and by groups, and the drop between."""
 
+import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jaxnets import models, published
-from jaxnets.app.results_table import Group, groups
+from jaxnets.app.results_table import NOT_RUN, Group, groups, shortened
+from jaxnets.app.tables import row_names
 from jaxnets.data.catalog import TITLES
-from jaxnets.evaluation.result import told_network
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.statistics import Interval, difference_interval
 
 HEADS = (
@@ -18,48 +20,108 @@ SPLITS = ("random", "grouped")
 CLEAN = "clean"
 
 
-def rows(folder: Path) -> list[tuple[str, ...]]:
-    """A line a recipe of which finished runs under both splits stand in `folder`, by HEADS."""
-    pairs: dict[str, dict[str, Group]] = {}
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Runs of one recipe under a random split and under one by groups; None: not run."""
+
+    random: Group | None
+    grouped: Group | None
+
+    @property
+    def some(self) -> Group:
+        """One of them, for what they share."""
+        found = self.grouped or self.random
+        assert found is not None
+        return found
+
+    @property
+    def title(self) -> str:
+        """The network, its size and epochs, and whose groups, where they are not those of the recipe."""
+        run = self.some.first
+        told = results.told_network(run, models.entry(run["model"]).title)
+        grouping = results.told_grouping(run)
+        groups_told = f", groups{grouping}" if grouping else ""
+        return f"{told}, {run['image_size']} px, {run['epochs']:g} epochs{groups_told}"
+
+    @property
+    def published_percent(self) -> float | None:
+        """What the report prints, None where no report does."""
+        if self.some.entry is None:
+            return None
+        result: Mapping[str, float] = published.entry(self.some.entry).get("result") or {}
+        return result.get("accuracy_percent")
+
+
+def pairs(folder: Path) -> list[Pair]:
+    """The recipes with finished runs in `folder` on data that hold copies, or under both splits."""
+    found: dict[str, dict[str, list[Group]]] = {}
     for group in groups(folder, unpublished=True):
         if group.first["split"] in SPLITS and group.accuracies(CLEAN):
-            pairs.setdefault(_but_for_the_split(group), {})[group.first["split"]] = group
-    whole = [pair for pair in pairs.values() if len(pair) == len(SPLITS)]
-    return [_told(**pair) for pair in sorted(whole, key=lambda pair: pair["random"].first["model"])]
+            of_recipe = found.setdefault(_but_for_the_split(group), {})
+            of_recipe.setdefault(group.first["split"], []).append(group)
+    made = [pair for of_recipe in found.values() for pair in _paired(of_recipe)]
+    shown = [
+        pair
+        for pair in made
+        if (pair.random and pair.grouped) or pair.some.first["data"] in results.COPIES
+    ]
+    return sorted(shown, key=lambda pair: (pair.some.first["model"], pair.title))
+
+
+def _paired(of_recipe: Mapping[str, list[Group]]) -> Iterator[Pair]:
+    """The one random group with every grouped one; there are several where groupings differ."""
+    (random, *_) = of_recipe.get("random", [None])
+    for grouped in of_recipe.get("grouped", [None]):
+        yield Pair(random, grouped)
+
+
+def rows(folder: Path) -> list[tuple[str, ...]]:
+    """A line a pair, by HEADS."""
+    return [_told(pair) for pair in pairs(folder)]
+
+
+def missing(folder: Path, table: Path) -> str:
+    """One line that names the rows of a table that have no result in `folder`; "" where all have."""
+    stems: dict[str, list[str]] = {}
+    for name in row_names(table):
+        if results.read(folder / name) is None:
+            stems.setdefault(name.rpartition("-s")[0], []).append(name)
+    told = ", ".join(f"`{shortened(names)}`" for _, names in sorted(stems.items()))
+    return f"Not run yet of `scripts/reproduce.py {table.stem}`: {told}." if stems else ""
 
 
 def _but_for_the_split(group: Group) -> str:
     """Alike for groups of one recipe."""
+    free = ("data.split=", "data.groups=", "data.group_level=")
     return str(
-        [part for part in group.recipe if part not in SPLITS and "data.split=" not in str(part)]
+        [part for part in group.recipe if part not in SPLITS and not str(part).startswith(free)]
     )
 
 
-def _told(random: Group, grouped: Group) -> tuple[str, ...]:
-    run = random.first
-    title = told_network(run, models.entry(run["model"]).title)
-    percent = _published(random)
-    leaky, clean = (statistics.fmean(group.accuracies(CLEAN)) for group in (random, grouped))
-    leaky_interval, clean_interval = (group.interval(CLEAN) for group in (random, grouped))
-    low, high = difference_interval(leaky, leaky_interval, clean, clean_interval)
-    seeds = [len(group.runs) for group in (random, grouped)]
+def _told(pair: Pair) -> tuple[str, ...]:
+    both = (pair.random, pair.grouped)
+    drop = ""
+    if pair.random and pair.grouped:
+        (leaky, leaky_interval), (clean, clean_interval) = map(
+            measured, (pair.random, pair.grouped)
+        )
+        low, high = difference_interval(leaky, leaky_interval, clean, clean_interval)
+        drop = f"{leaky - clean:.1f} [{low:.1f}, {high:.1f}]"
+    percent = pair.published_percent
+    seeds = [len(group.runs) for group in both if group]
     return (
-        f"{title}, {run['image_size']} px, {run['epochs']:g} epochs",
-        TITLES[run["data"]],
-        percent,
-        _accuracy(leaky, leaky_interval),
-        _accuracy(clean, clean_interval),
-        f"{leaky - clean:.1f} [{low:.1f}, {high:.1f}]",
+        pair.title,
+        TITLES[pair.some.first["data"]],
+        "" if percent is None else f"{percent:g} % (report {str(pair.some.entry)[0]})",
+        *(_accuracy(*measured(group)) if group else NOT_RUN for group in both),
+        drop,
         str(seeds[0]) if len(set(seeds)) == 1 else " and ".join(map(str, seeds)),
     )
 
 
-def _published(group: Group) -> str:
-    if group.entry is None:
-        return ""
-    result: Mapping[str, float] = published.entry(group.entry).get("result") or {}
-    percent = result.get("accuracy_percent")
-    return "" if percent is None else f"{percent:g} % (report {group.entry[0]})"
+def measured(group: Group) -> tuple[float, Interval]:
+    """Mean accuracy over its seeds and its interval, in per cent."""
+    return statistics.fmean(group.accuracies(CLEAN)), group.interval(CLEAN)
 
 
 def _accuracy(percent: float, interval: Interval) -> str:

@@ -127,9 +127,7 @@ def _facts(data: Data, result: results.Result | None) -> dict[str, str]:
 
 
 def _told_split(data: Data, leak: Mapping[str, float | None]) -> str:
-    told = results.told_split(
-        {"data": data.config.data.name, "split": data.split.name, "leak": leak}
-    )
+    told = data.told_split(leak)
     if data.source.kind != "image":
         return f"Split: {told}."
     shares = [f"{percent(share)} of {part}" for part, share in leak.items() if share is not None]

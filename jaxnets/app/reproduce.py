@@ -15,7 +15,7 @@ from jaxnets.app.keep import finished, keep
 from jaxnets.app.screen import Screen
 from jaxnets.app.tables import RUNS, TRAINER, Row, read_table
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
-from jaxnets.evaluation.result import Result
+from jaxnets.evaluation.result import Result, split_in_short
 
 RESULTS = Path("results")
 STOPPED_BY_US = (128 + signal.SIGTERM, -signal.SIGTERM)
@@ -100,8 +100,8 @@ def list_rows(table: str, options: Options | None = None) -> list[Outcome]:
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
-    """A line a row: name, state, test accuracy with its interval (or the loss), images/s."""
-    lines = [("row", "state", "test", "images/s"), *map(_columns, outcomes)]
+    """A line a row: name, state, test accuracy with its interval (or the loss), split, images/s."""
+    lines = [("row", "state", "test", "split", "images/s"), *map(_columns, outcomes)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -109,17 +109,18 @@ def report(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def _columns(outcome: Outcome) -> tuple[str, str, str, str]:
+def _columns(outcome: Outcome) -> tuple[str, ...]:
     state = f"{outcome.state}: {outcome.detail}" if outcome.detail else str(outcome.state)
     if outcome.result is None:
-        return outcome.row.name, state, "", ""
+        return outcome.row.name, state, "", "", ""
     result = outcome.result
     if result["test_accuracy"] is None:
         tested = f"loss {result['tests']['clean']['loss']:.4g}"
     else:
         low, high = result["test_interval"]
         tested = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    return outcome.row.name, state, tested, f"{result['images_per_second']:,.0f}"
+    split, speed = split_in_short(result), f"{result['images_per_second']:,.0f}"
+    return outcome.row.name, state, tested, split, speed
 
 
 class _Job:

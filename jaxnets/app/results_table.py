@@ -11,6 +11,7 @@ from jaxnets import models, published
 from jaxnets.app.workdir import FREE_FIELDS
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.statistics import spread
 
 HEADS = (
     *("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed"),
@@ -18,11 +19,22 @@ HEADS = (
 )
 CSV_HEADS = (
     *("entry", "name", "model", "data", "split", "image_size", "epochs", "published_percent"),
-    *("tested_as", "mean_percent", "spread_percent", "low_percent", "high_percent", "seeds"),
+    *(
+        "leaky",
+        "leak_test",
+        "tested_as",
+        "mean_percent",
+        "spread_percent",
+        "low_percent",
+        "high_percent",
+        "seeds",
+    ),
     *("clean_percent", "verdict", "images_per_second", "hardware", "runs"),
 )
 AS_THE_REPORTS = ("official", "random", "published")
 """Splits that let into training what the reports' let in."""
+PRETRAINED_ON = "ImageNet"
+"""What the bodies of report B's transfer were trained on; a run says so in its recipe."""
 NOT_RUN = "not run"
 OURS = ":best"
 """What the names of recipes of ours end in: they have no published number, and are shown all the same."""
@@ -125,12 +137,25 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
         reasons.append(f"{run['epochs']:g} epochs, the report's {entry['epochs']}")
     if recipe.get("optimizer") is not None and _changes(run):
         reasons.append(", ".join(_changes(run)))
-    if recipe.get("pretrained") and run.get("weights") in (None, "random"):
-        reasons.append("from random weights, the report's were trained before")
+    if run.get("cut"):
+        reasons.append(f"cut after {run['cut']}")
+    if recipe.get("pretrained"):
+        reasons += _other_body(run)
     wanted = published.tested_as(group.entry or "")
     if wanted != group.tested_as:
         reasons.append(f"the report's test is {_accident(wanted)}")
     return "; ".join(reasons)
+
+
+def _other_body(run: Mapping[str, Any]) -> list[str]:
+    """What is said of a body that is not from ImageNet, where the report's is."""
+    weights, origin = run.get("weights"), run.get("pretrained_on")
+    if weights in (None, "random"):
+        return ["from random weights, the report's were trained before"]
+    if origin == PRETRAINED_ON:
+        return []
+    told = origin or f"{Path(weights).name}, whose origin is not told"
+    return [f"body from {told}, the report's from {PRETRAINED_ON}"]
 
 
 def _caveats(name: str) -> list[str]:
@@ -171,15 +196,23 @@ def _row(group: Group) -> dict[str, Any]:
     row |= {"entry": group.entry, "tested_as": test, "seeds": len(group.runs)}
     if group.entry is not None:
         row["published_percent"] = _of_entry(group.entry)["published_percent"]
+    row |= {"leaky": _leaky(run), "leak_test": (run.get("leak") or {}).get("test")}
     accuracies = group.accuracies(test)
     if accuracies:
         low, high = group.interval(test)
         row |= {"mean_percent": statistics.fmean(accuracies), "low_percent": low}
         row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
     if len(accuracies) > 1:
-        row["spread_percent"] = statistics.stdev(accuracies)
+        row["spread_percent"] = spread(accuracies).deviation
     row |= {"verdict": verdict(group), "images_per_second": group.speed()}
     return row | {"hardware": run["hardware"], "runs": " ".join(group.runs), "result": run}
+
+
+def _leaky(run: Mapping[str, Any]) -> str:
+    """LEAKY, clean, or "" where nobody knows."""
+    if "LEAKY" in results.split_in_short(run):
+        return "LEAKY"
+    return "" if (run.get("leak") or {}).get("test") is None else "clean"
 
 
 def as_markdown(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -197,9 +230,9 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
         return title, data, report, "", row["verdict"], "", ""
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
     network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
-    split = results.told_split(run).partition(":")[0]
+    split = results.split_in_short(run)
     speed = f"{row['images_per_second']:,.0f} a second, {row['hardware']}"
-    names = f"`{_shortened(row['runs'].split())}`"
+    names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
 
 
@@ -211,7 +244,7 @@ def _ours(row: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     return f"{row['mean_percent']:.2f} % [{row['low_percent']:.2f}, {row['high_percent']:.2f}], {seeds}"
 
 
-def _shortened(names: Sequence[str]) -> str:
+def shortened(names: Sequence[str]) -> str:
     """lenet_mnist-adam-s0, -s1, -s2 as lenet_mnist-adam-s0..2; others are listed."""
     parts = [re.fullmatch(r"(.*-s)(\d+)", name) for name in names]
     stems = {part[1] for part in parts if part}

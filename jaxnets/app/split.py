@@ -17,8 +17,8 @@ from jaxnets.files import write_whole
 def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     """Writes the split of a recipe, `index,file,label,split,group`, the same as a run's split.csv.
 
-    Raises ConfigError where `out` holds something else, DataError where the data cannot be so divided
-    or the split leaks.
+    The folder of `out` is made. Raises ConfigError where `out` holds something else, DataError where the
+    data cannot be so divided or the split leaks.
     """
     screen = Screen()
     config = resolve(spec, dict(overrides), screen)
@@ -31,8 +31,12 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     data = Data(source, split, config, siblings)
     tell_leak(data, measure_leak(data), screen)
     text = split.to_csv(source)
-    if out.exists() and (not out.is_file() or out.read_text() != text):
+    if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):
         raise ConfigError(f"--out={out} is there and holds something else: name another file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"--out={out}: {error.filename} is no folder; name another") from error
     write_whole(out, text)
     screen.line("saved", str(out))
     return split

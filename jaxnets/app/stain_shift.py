@@ -12,6 +12,7 @@ from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.data import open_data
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
+from jaxnets.data.leak import sibling_shares
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import stain_shift as shifts
 from jaxnets.files import write_whole
@@ -45,11 +46,15 @@ def stain_shift(directory: Path, *, data_root: str | None = None) -> dict[str, A
     for told in restored.warnings:
         screen.line("warning", told)
     clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
+    leak = sibling_shares(data.split, data.siblings)
+    told = data.told_split(leak)
+    screen.line("split", told)
     screen.line("clean", _told(clean))
     shifted = make_evaluator(
         config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config)
     )
-    measured: dict[str, Any] = {"step": step, "split": data.split.name, "clean": clean}
+    measured: dict[str, Any] = {"step": step, "split": data.split.name}
+    measured |= {"leak": leak, "told_split": told, "clean": clean}
     measured["shifts"] = {kind: [] for kind in shifts.SHIFTS}
     for number, (kind, strengths) in enumerate(shifts.SHIFTS.items()):
         for strength in strengths:

@@ -64,6 +64,14 @@ def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
     return chosen
 
 
+def row_names(path: Path) -> list[str]:
+    """The names of a table's rows, in order, as far as rows have a 'name'; no recipe is loaded.
+
+    Raises ConfigError where the file is no table.
+    """
+    return [entry["name"] for entry in _raw_rows(path) if "name" in entry]
+
+
 def _table_path(table: str) -> Path:
     is_path = table.endswith(".py") or "/" in table
     path = Path(table) if is_path else TABLES / f"{table}.py"

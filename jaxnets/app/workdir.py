@@ -22,7 +22,7 @@ CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
 )
 FREE_FIELDS = (
     *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
-    *("train.steps_per_call", "note"),
+    *("train.steps_per_call", "transfer.pretrained_on", "note"),
 )
 """Fields that may differ when a run goes on: they say where things are and how, not what is computed."""
 

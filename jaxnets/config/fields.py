@@ -212,6 +212,10 @@ FIELDS: Mapping[str, Field] = {
         "where the body comes from: a weights folder, a run directory, the name of either under "
         "DATA/weights, or random; None: nowhere, train from scratch",
     ),
+    "transfer.pretrained_on": _text(
+        None,
+        "what the body was trained on, in words for the tables, such as ImageNet; None: not told",
+    ),
     "transfer.frozen": _switch(False, "the body stays as it is: only the head is trained"),
     "transfer.cache_features": _switch(
         True, "what a frozen body gives is computed once, where nothing is augmented"

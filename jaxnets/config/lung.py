@@ -5,12 +5,22 @@ Reports A and B give epochs, and B batch sizes; optimizer, rate, augmentation an
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import config_dict
 
 from jaxnets.config import choose, recipe
 
 Change = Callable[[config_dict.ConfigDict], None]
+
+CPU_PIXELS = {
+    "resnet": 64,
+    "inception_v1": 75,
+    "inception_v3": 75,
+    "inception_resnet_v2": 75,
+    "densenet": 64,
+}
+"""Pixels a side of `cpu_row`; 75 is the least that Inception v3 and Inception-ResNet v2 take."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +122,24 @@ class LungNetwork:
         config.schedule.warmup_steps = 2
         if self.smoke is not None:
             self.smoke(config)
+
+
+def cpu_row(network: str, split: str, seed: int = 0) -> dict[str, Any]:
+    """A row of a table: configs/lung_NETWORK.py:scratch at a size and length that a CPU holds."""
+    pixels = CPU_PIXELS[network]
+    return {
+        "name": f"lung_{network}-{pixels}px-{split}-s{seed}",
+        "config": f"configs/lung_{network}.py:scratch",
+        "overrides": {
+            "data.name": "lc25000_lung",
+            "data.image_size": pixels,
+            "data.split": split,
+            "train.epochs": 3,
+            "schedule.warmup_steps": 100,
+            "note": f"CPU-sized run: {pixels} px and 3 epochs, for want of a GPU; the recipe is ours",
+        },
+        "seed": seed,
+    }
 
 
 def _real(config: config_dict.ConfigDict) -> None:

@@ -1,5 +1,6 @@
 """result.json: what a run came to, and the block that tells it."""
 
+import ast
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -132,6 +133,7 @@ def _published(entry: Mapping[str, Any] | None, result: Mapping[str, Any], title
     known = any(recipe.get(name) is not None for name in ("optimizer", "learning_rate"))
     words = [f"report {entry['report']}", title]
     words += ["random split"] if entry["report"] == "A" else []
+    words += ["body trained before"] if recipe.get("pretrained") else []
     words += [] if entry["epochs"] == result["epochs"] else [_epochs(entry["epochs"])]
     words += [] if known else ["its recipe is not known"]
     return f"{entry['result']['accuracy_percent']} %   {', '.join(words)}"
@@ -157,14 +159,33 @@ def told_network(result: Mapping[str, Any], title: str) -> str:
 def told_split(result: Mapping[str, Any]) -> str:
     """How the examples were divided, and whether that lets copies of the test into training."""
     split, copies = str(result["split"]), COPIES.get(result["data"])
+    grouped = split == "grouped"
+    if grouped:
+        split += told_grouping(result)
     shares = result.get("leak") or {}
     if any(shares.values()):
-        mend = " (--config.data.split=grouped)" if split != "grouped" else ""
+        mend = "" if grouped else " (--config.data.split=grouped)"
         share = f"{100 * (shares['test'] or 0):.1f} % of test images"
         return f"{split}, LEAKY: {share} have a sibling in training{mend}"
     if split == "random" and copies and shares.get("test") is None:
         return f"random, LEAKY: {copies} (share not measured)"
     return split
+
+
+def told_grouping(result: Mapping[str, Any]) -> str:
+    """What was kept together, where its overrides say another thing than the recipe: " by ..."."""
+    given = dict(one.partition("=")[::2] for one in result.get("overrides", ()))
+    told = []
+    if given.get("data.groups", "None") != "None":
+        told.append(ast.literal_eval(given["data.groups"]))
+    if given.get("data.group_level") == "'original'":
+        told.append("original")
+    return f" by {', '.join(told)}" if told else ""
+
+
+def split_in_short(result: Mapping[str, Any]) -> str:
+    """The same without the share and the mend: "random, LEAKY"."""
+    return told_split(result).partition(":")[0]
 
 
 def epochs_of(total_steps: int, steps_per_epoch: int) -> float:

@@ -62,7 +62,8 @@ def make_shifted_preprocess(config: config_dict.ConfigDict) -> Preprocess:
 def draw(measured: Mapping[str, Any]) -> bytes:
     """A PNG with a panel a kind: accuracy in percent over strength, with intervals; needs matplotlib.
 
-    `measured` is {"clean": entry, "shifts": {kind: [{"strength", **entry}]}}, entries as in result.json.
+    `measured` is {"told_split": text, "clean": entry, "shifts": {kind: [{"strength", **entry}]}},
+    entries as in result.json.
     """
     from matplotlib.figure import Figure
 
@@ -80,6 +81,7 @@ def draw(measured: Mapping[str, Any]) -> bytes:
         panel.axvline(NEUTRAL[kind], color="grey", linewidth=0.8, linestyle=":")
         panel.set_xlabel(LABELS[kind])
     panels[0].set_ylabel("accuracy, %")
+    figure.suptitle(f"split: {measured['told_split']}", fontsize=10)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()

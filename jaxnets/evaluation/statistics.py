@@ -94,30 +94,6 @@ def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
     return sums.sum(axis=axis) / sizes.sum(axis=axis)
 
 
-def metric_interval(
-    metric: Callable[[np.ndarray], float],
-    groups: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 999,
-    seed: int = 0,
-) -> Interval:
-    """The percentile interval of any metric of weighted examples, over resampled groups.
-
-    `metric` takes weights float[N], how often each example was drawn; scikit-learn's metrics take them
-    as `sample_weight`. Resamples for which it is not a number (no example of a class) are left out; the
-    interval is (nan, nan) where all are.
-    """
-    low, high = metric_intervals(
-        lambda weights: np.array([metric(row) for row in weights]),
-        groups,
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
-    )
-    return float(low), float(high)
-
-
 def metric_intervals(
     metrics: Callable[[np.ndarray], np.ndarray],
     groups: np.ndarray,
@@ -126,9 +102,11 @@ def metric_intervals(
     resamples: int = 999,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`metric_interval` of many metrics at once: lower and upper ends, each [...].
+    """Percentile intervals of metrics of weighted examples, over resampled groups: low and high, each [...].
 
-    `metrics` takes weights float[R, N], a row a resample, and gives [R, ...].
+    `metrics` takes weights float[R, N], how often each example was drawn, a row a resample, and gives
+    [R, ...]. Resamples for which a metric is not a number (no example of a class) are left out of it; its
+    interval is (nan, nan) where all are.
     """
     _, number = np.unique(groups, return_inverse=True)
     count = int(number.max()) + 1

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from jaxnets.app import compare
+from jaxnets.app import compare, curves, groupings_table, splits_picture
+from jaxnets.app.tables import row_names
 from jaxnets.errors import CheckFailedError, ConfigError
 
 PAGE = """# A page
@@ -92,7 +93,7 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     assert text.endswith("<!-- end of bench -->\nafter\n")
     assert "\n\nbetween\n\n" in text
     assert "old" not in text
-    (line,) = (line for line in text.splitlines() if "ResNet-50, 96 px" in line)
+    (line,) = (line for line in text.splitlines() if "`a-run-s0..1`" in line)
     assert line.endswith("| 17 a second, 2 cores | `a-run-s0..1` |")
     assert "| 98 % (report A) | 97.87 % [97.20, 98.40], 2 seeds ± 0.00 | within;" in line
     assert "LEAKY" in line
@@ -105,7 +106,13 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
     keep(results, "leaky-s0", overrides=["data.split='random'", "seed=0"])
     keep(results, "other-s0", epochs=3)
     compare.compare(page, results)
-    assert "drop" not in page.read_text()
+    lines = page.read_text().splitlines()
+    alone = [line for line in lines if line.endswith("| 97.9 % [97.2, 98.4] | not run |  | 1 |")]
+    assert [line.split(" | ")[0] for line in alone] == [
+        "| ResNet-50, 96 px, 10 epochs",
+        "| ResNet-50, 96 px, 3 epochs",
+    ]
+    (results / "other-s0" / "result.json").unlink()
     clean = {"loss": 0.4, "accuracy": 0.9, "interval": [0.86, 0.93]}
     grouped = {"split": "grouped", "overrides": ["data.split='grouped'"], "tests": {"clean": clean}}
     keep(results, "grouped-s0", **grouped)
@@ -123,6 +130,80 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
     compare.compare(page, results)
     (line,) = (line for line in page.read_text().splitlines() if "DenseNet-121, 96 px" in line)
     assert line.startswith("| DenseNet-121, 96 px, 10 epochs | LC25000 lung |  | 97.9 % ")
+
+
+def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    divided = ["data.split='grouped'"]
+    keep(results, "random-s0", overrides=["data.split='random'"])
+    for name, more in (
+        ("ours", []),
+        ("original", ["data.group_level='original'"]),
+        ("theirs", ["data.groups='data/clusters'"]),
+    ):
+        keep(results, name, split="grouped", overrides=[*divided, *more])
+    compare.compare(page, results)
+    lines = page.read_text().splitlines()
+    splits = [line for line in lines if line.endswith(" | 0.0 [-0.9, 0.9] | 1 |")]
+    assert [line.split(" | ")[0].partition("10 epochs")[2] for line in splits] == [
+        "",
+        ", groups by data/clusters",
+        ", groups by original",
+    ]
+    told = [line.split(" | ")[1] for line in lines if "`" in line]
+    assert sorted(told) == [
+        "LC25000 lung, grouped",
+        "LC25000 lung, grouped by data/clusters",
+        "LC25000 lung, grouped by original",
+        "LC25000 lung, random, LEAKY",
+    ]
+
+
+def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
+    names = ["a-random-s0", "a-random-s1", "a-random-s2", "a-grouped-s0", "b-s0"]
+    table = tmp_path / "table.py"
+    table.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
+    keep(tmp_path / "results", "a-random-s0")
+    keep(tmp_path / "results", "b-s0", complete=False)
+    compare.compare(page, tmp_path / "results", lung=table)
+    told = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
+    assert told in page.read_text().splitlines()
+    for name in names:
+        keep(tmp_path / "all", name)
+    compare.compare(page, tmp_path / "all", lung=table)
+    assert "Not run yet" not in page.read_text()
+
+
+def test_groupings_stand_beside_each_other(
+    repository: Path, tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables_of = [
+        repository / "configs" / "tables" / f"{name}.py" for name in ("lung", "lung_groupings")
+    ]
+    known = {name for path in tables_of for name in row_names(path)}
+    assert set(groupings_table.RUNS.values()) <= known
+    results = tmp_path / "results"
+    tested = {"test_accuracy": 0.9, "test_interval": [0.85, 0.94]}
+    _, by_original, *_ = groupings_table.RUNS.values()
+    keep(results, by_original, **tested, leak={"test": 0.0625})
+    other = tmp_path / "lc25000.md"
+    other.write_text("<!-- groupings -->\n<!-- end of groupings -->\n")
+    compare.compare(page, results, lc25000=other)
+    lines = other.read_text().splitlines()
+    assert sum("| not run |" in line for line in lines) == 3
+    (line,) = (line for line in lines if by_original in line)
+    assert "| 90.0 % [85.0, 94.0] | LEAKY: 6.2 % of test images |" in line
+    picture = tmp_path / compare.SPLITS
+    data = splits_picture.drawn_data(results)
+    assert [row["name"] for row in data["rows"]] == ["ResNet-50, 96 px, 10 epochs"]
+    assert data["rows"][0]["published"] == [98, None]
+    assert data["rows"][0]["random"] == [pytest.approx(97.87), pytest.approx((97.2, 98.4))]
+    assert data["rows"][0]["grouped"] is None
+    assert curves.is_current(picture, data)
+    assert picture.stat().st_size < 20_000
+    keep(results, "grouped", split="grouped", overrides=["data.split='grouped'"])
+    with pytest.raises(CheckFailedError, match=compare.SPLITS):
+        compare.compare(page, results, lc25000=other, check=True)
 
 
 @pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
@@ -192,4 +273,13 @@ def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
     assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:4] == (
         "0.50 [0.40, 0.60]",
         "0.25",
+
+
+    compare.compare(
+        repository / "README.md",
+        repository / "results",
+        performance=repository / compare.PERFORMANCE,
+        lc25000=repository / compare.LC25000,
+        lung=repository / compare.LUNG,
+        check=True,
     )

@@ -52,6 +52,7 @@ def _plant(folder: Path, count: int) -> dict[str, set[str]]:
     _save(_crop(second, 24, 75), folder / "c4" / "other_class.jpg")
     _save(_crop(second, 84), folder / "c1" / "beside.png")
     (folder / "c1" / "notes.txt").write_text("no image\n")
+    _save(source[0]["image"], folder / "stray.png")
     return {
         "original": {"c0/0.png", "c0/turned.jpg", "c0/mirrored.jpg"},
         "across": {"c1/1.png", "c4/other_class.jpg"},
@@ -79,7 +80,10 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
     told = json.loads(out.with_suffix(".json").read_text())
     assert told["overlaps"]["joined_across_classes"] + told["overlaps"]["joined"] >= 1
     assert told["settings"]["side"] == SIZE
-    assert "14 in 5 classes, 1 other files left out" in capsys.readouterr().out
+    left_out = (
+        "1 other files left out, 1 images beside the classes' folders left out, as in training"
+    )
+    assert f"14 in 5 classes, {left_out}" in capsys.readouterr().out
     text, pieces = out.read_bytes(), sorted(tmp_path.rglob("*.npy"))
     # What is done is not done again; what is lost is.
     kept = {piece: piece.stat().st_mtime_ns for piece in pieces}

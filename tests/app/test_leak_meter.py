@@ -87,6 +87,7 @@ def test_a_grouped_split_does_not_leak_and_one_of_originals_a_little(
     assert "0.0 % of validation images and 0.0 % of test images have a sibling" in told
     assert "LEAKY" not in told
     by_original = opened(**grouped, group_level="original")
+    assert by_original.told_split({}).endswith("groups.csv, original")
     assert by_original.split.groups is not None
     assert len(set(by_original.split.groups.tolist())) == 20
     assert measure_leak(by_original).as_result()["test"] > 0
@@ -164,7 +165,10 @@ def test_folds_that_cannot_be(opened: Callable[..., Data], wrong: dict, told: st
 def test_a_split_is_written_for_others(
     folder: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec, out = str(repository / "configs" / "image_folder.py"), tmp_path / "split.csv"
+    spec, out = (
+        str(repository / "configs" / "image_folder.py"),
+        tmp_path / "new" / "at" / "split.csv",
+    )
     overrides = {"data.path": str(folder / "set"), "data.groups": str(folder / "groups.csv")}
     split = write_split(spec, {**overrides, "data.split": "grouped"}, out)
     with out.open(newline="") as file:
@@ -181,6 +185,11 @@ def test_a_split_is_written_for_others(
     write_split(spec, {**overrides, "data.split": "grouped"}, out)
     with pytest.raises(ConfigError, match="holds something else"):
         write_split(spec, {**overrides, "data.split": "random"}, out)
+    out.write_bytes(b"\xff\xfe\x00 no text")
+    for wrong, told in ((out, "holds something else"), (out / "split.csv", "is no folder")):
+        with pytest.raises(ConfigError, match=told):
+            write_split(spec, {**overrides, "data.split": "grouped"}, wrong)
+    assert out.read_bytes() == b"\xff\xfe\x00 no text"
 
 
 def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> None:

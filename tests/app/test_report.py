@@ -8,6 +8,7 @@ import pytest
 
 from jaxnets.app import evaluate
 from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.evaluation import statistics
 from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
 from jaxnets.evaluation.report.page import RESEARCH, value_of
@@ -18,6 +19,7 @@ def reported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the small run, evaluated."""
     directory = tmp_path_factory.mktemp("reported") / "run"
     shutil.copytree(trained, directory)
+    evaluate.evaluate(directory, part="validation")
     evaluate.evaluate(directory)
     return directory
 
@@ -29,7 +31,19 @@ def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFix
     assert measured["interval"] == result["test_interval"]
     assert measured["confusion"] == result["tests"]["clean"]["confusion"]
     assert measured["leak"]["test"] == result["leak"]["test"]
-    assert "recall" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "recall" in told
+    assert "split  random\n" in told
+
+
+def test_a_leak_is_said_on_the_screen(
+    reported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaks = {"validation": 0.5, "test": 0.25}
+    monkeypatch.setattr("jaxnets.app.evaluate.sibling_shares", lambda split, siblings: leaks)
+    monkeypatch.setattr("jaxnets.app.evaluate.write_report", lambda *given: "nowhere")
+    evaluate.evaluate(reported)
+    assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
 
 
 def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None:
@@ -41,6 +55,17 @@ def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None
     for k, row in enumerate(metrics["classes"]):
         for name in NAMES:
             assert page.figures[str(k), name] == value_of(row[name], name)
+    told = metrics["calibration"]["temperature"]
+    checked = load_predictions(predictions_path(reported, "validation"))
+    tested = load_predictions(predictions_path(reported))
+    fitted = statistics.fit_temperature(checked.probabilities, checked.label)
+    cooled = statistics.with_temperature(tested.probabilities, fitted)
+    after = statistics.calibration(cooled, tested.label).error
+    assert told["value"] == pytest.approx(fitted)
+    assert told["expected_error_before"] == metrics["calibration"]["expected_error"]
+    assert told["expected_error_after"] == pytest.approx(after)
+    assert page.figures["all", "temperature"] == f"{fitted:.3g}"
+    assert page.figures["all", "calibration-after"] == f"{100 * after:.1f} %"
     assert all(address.startswith("data:") for address in page.addresses)
     assert RESEARCH in page.words
     assert f"--workdir {reported}" in page.words
@@ -65,9 +90,10 @@ def test_other_parts_have_pages_of_their_own(reported: Path) -> None:
     evaluate.evaluate(reported, part="validation")
     told = (reported / "report" / "index-validation.html").read_text()
     assert "may have chosen checkpoint and settings" in told
-    assert json.loads((reported / "report" / "metrics-validation.json").read_text())["split"] == (
-        "validation"
-    )
+    metrics = json.loads((reported / "report" / "metrics-validation.json").read_text())
+    assert metrics["split"] == "validation"
+    assert metrics["calibration"]["temperature"] is None  # nothing is fitted on what it is told of
+    assert "temperature" not in told
     assert (reported / "report" / "index.html").read_bytes() == before
     with pytest.raises(ConfigError, match="train, validation, test"):
         evaluate.evaluate(reported, part="tset")

@@ -76,7 +76,8 @@ while step < STEPS:
         (folder / "checkpoints" / f"{{step:010d}}" / "manifest.json").write_text("{{}}")
         print(f"train.py: stopped at step {{step}}, saved", file=sys.stderr)
         sys.exit(128 + stopped[0])
-result = {{"complete": True, "test_accuracy": 0.5, "test_interval": [0.4, 0.6], "command": "typed",
+result = {{"complete": True, "data": "lc25000_lung", "split": "random", "leak": {{"test": 1.0}},
+          "test_accuracy": 0.5, "test_interval": [0.4, 0.6], "command": "typed",
           "overrides": [], "images_per_second": SPEED, "hardware": HARDWARE,
           "finished": "2026-01-01T00:00:00+00:00"}}
 (folder / "result.json").write_text(json.dumps(result))
@@ -289,8 +290,11 @@ def test_kept_results_are_enough_and_so_are_finished_runs(place: Place) -> None:
 
 
 def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
-    place.rows({"overrides": {"train.epochs": 1, "data.cache_root": "/somewhere/private"}})
+    free = {"data.cache_root": "/somewhere/private", "transfer.pretrained_on": "ImageNet"}
+    place.rows({"overrides": {"train.epochs": 1, **free}})
     ((name, _),) = place.make()
+    kept = json.loads((place.results / name / "result.json").read_text())
+    assert kept["pretrained_on"] == "ImageNet"
     assert "private" in (place.runs / name / workdir.CONFIG).read_text()
     assert "private" not in (place.results / name / workdir.CONFIG).read_text()
 
@@ -304,6 +308,24 @@ def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) 
     (outcome,) = reproduce.list_rows(str(place.table), place.options())
     assert outcome.state is State.FAILED
     assert "train.epochs: 1 there, 2 now" in outcome.detail
+
+
+def test_what_weights_bring_is_no_other_recipe(place: Place) -> None:
+    """A run takes preprocessing and variant from its weights; the table's row does not say them."""
+    place.rows({"name": "from-weights", "overrides": {"transfer.weights": "somewhere"}})
+    assert place.make() == [("from-weights", State.COMPLETE)]
+    path = place.runs / "from-weights" / workdir.CONFIG
+    config = json.loads(path.read_text())
+    config["data"]["mean"] = [0.485, 0.456, 0.406]
+    config["model"]["variant"] = "keras"
+    path.write_text(json.dumps(config))
+    (place.results / "from-weights" / "result.json").unlink()
+    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
+    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
+    config["optimizer"]["learning_rate"] = 5.0
+    (place.results / "from-weights" / workdir.CONFIG).write_text(json.dumps(config))
+    with pytest.raises(CheckFailedError):
+        place.make()
 
 
 def test_a_failed_row_does_not_hinder_the_others(
@@ -327,7 +349,16 @@ def test_a_failed_row_does_not_hinder_the_others(
     assert "failed: no lungs here: breathe" in table["missing"]
     assert "failed: killed by SIGKILL" in table["killed"]
     assert "failed: ended with exit code 1 and no result" in table["silent"]
-    assert table["good"].split()[1:] == ["complete", "50.0", "%", "[40.0,", "60.0]", "100"]
+    assert table["good"].split()[1:] == [
+        "complete",
+        "50.0",
+        "%",
+        "[40.0,",
+        "60.0]",
+        "random,",
+        "LEAKY",
+        "100",
+    ]
     assert "no lungs here" in err
 
     place.plan({})

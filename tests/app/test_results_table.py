@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from jaxnets import published
-from jaxnets.app import results_table
+from jaxnets.app import results_table, tables
 from jaxnets.evaluation.statistics import wilson_interval
 
 EXAMPLES = 10_000
+TRANSFERRED = {
+    "entry": "B/inception_v3",
+    "split": "random",
+    "epochs": 100,
+    "weights": "runs/weights_a",
+    "pretrained_on": "ImageNet",
+}
 
 
 def scored(percent: float) -> dict[str, Any]:
@@ -91,6 +98,18 @@ def test_the_published_number_beside_the_interval(
         ({"split": "grouped"}, "grouped split, the report's is random"),
         ({"overrides": ["train.batch_size=32", "data.threads=2"]}, ": train.batch_size=32"),
         ({"entry": "B/resnet50", "epochs": 100}, "from random weights"),
+        (
+            {**TRANSFERRED, "cut": "mixed7a"},
+            "not comparable: cut after mixed7a; the report's recipe",
+        ),
+        (
+            {**TRANSFERRED, "pretrained_on": "CIFAR-10"},
+            ": body from CIFAR-10, the report's from ImageNet;",
+        ),
+        (
+            {**TRANSFERRED, "pretrained_on": None},
+            ": body from weights_a, whose origin is not told, ",
+        ),
         ({"entry": "E/alexnet"}, "on augmented images with dropout on"),
     ],
 )
@@ -102,6 +121,42 @@ def test_what_cannot_be_compared_says_why(
     assert told.startswith("not comparable: ")
     assert why in told
     assert "data.threads" not in told
+
+
+def test_a_body_from_imagenet_is_compared(tmp_path: Path) -> None:
+    keep(tmp_path, "run", percent=96.7, **TRANSFERRED)
+    assert verdicts(tmp_path) == ["within; the report's recipe is not known"]
+
+
+def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    rows = [row for row in tables.read_table("lung_transfer") if row.recipe.entry]
+    for row in rows:
+        told = row.recipe
+        changes = {"weights": told.transfer.weights, "pretrained_on": told.transfer.pretrained_on}
+        changes |= {"cut": told.model.cut, "split": told.data.split, "epochs": told.train.epochs}
+        keep(tmp_path, row.name, told.entry, **changes)
+    verdicts = {
+        name: results_table.verdict(group)
+        for group in results_table.groups(tmp_path)
+        for name in group.runs
+    }
+    reasons = {
+        "lung_inception_v3-139px-imagenet-random-s0": "cut after mixed7a",
+        "lung_inception_v3-139px-random-body-random-s0": "cut after mixed7a; from random weights, "
+        "the report's were trained before",
+        "lung_resnet-64px-cifar10-random-s0": "body from CIFAR-10, the report's from ImageNet",
+    }
+    assert len(verdicts) == len(rows)
+    for network in ("resnet", "inception_v3", "densenet"):
+        told = verdicts[f"lung_{network}-224px-imagenet-random-s0"]
+        assert told.startswith(("above", "below")), told
+        told = verdicts[f"lung_{network}-224px-imagenet-grouped-s0"]
+        assert told.startswith("not comparable: grouped split, the report's is random;"), told
+    for name, reason in reasons.items():
+        assert verdicts[name] == f"not comparable: {reason}; the report's recipe is not known"
 
 
 def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
@@ -139,6 +194,16 @@ def test_recipes_of_ours_and_regressions_have_their_rows(tmp_path: Path) -> None
 
 def test_the_csv_has_a_cell_a_head(tmp_path: Path) -> None:
     keep(tmp_path, "run", "C/lenet5")
+    lung = {"data": "lc25000_lung", "split": "random"}
+    keep(tmp_path, "measured", "A/resnet50", leak={"test": 1.0}, **lung)
+    keep(tmp_path, "not measured", "A/resnet50", leak={"test": None}, **lung, image_size=96)
+    keep(tmp_path, "grouped", "A/resnet50", **{**lung, "split": "grouped"}, leak={"test": 0.0})
     lines = results_table.as_csv(results_table.rows(tmp_path))
     assert {len(line) for line in lines} == {len(results_table.CSV_HEADS)}
     assert ["C/lenet5", "recipe:variant"] in [line[:2] for line in lines]
+    first, last = (results_table.CSV_HEADS.index(head) for head in ("leaky", "leak_test"))
+    leaks = {line[-1]: (line[first], line[last]) for line in lines}
+    assert leaks["measured"] == ("LEAKY", 1.0)
+    assert leaks["not measured"] == ("LEAKY", "")
+    assert leaks["grouped"] == ("clean", 0.0)
+    assert leaks["run"] == ("", "")

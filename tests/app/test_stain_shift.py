@@ -13,12 +13,21 @@ from jaxnets.evaluation import stain_shift as shifts
 
 
 def test_a_run_is_scored_under_every_shift(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
+    leaks = {"validation": 0.5, "test": 0.25}
+    monkeypatch.setattr("jaxnets.app.stain_shift.sibling_shares", lambda split, siblings: leaks)
     measured = stain_shift(run)
+    told = "random, LEAKY: 25.0 % of test images have a sibling in training"
+    assert measured["told_split"].startswith(told)
+    assert measured["leak"] == leaks
+    assert told in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert measured["clean"] == result["tests"]["clean"]
     assert json.loads((run / "report" / "stain_shift.json").read_text()) == measured

@@ -14,6 +14,7 @@ from jaxnets.data.duplicates.features import describe
 from jaxnets.data.duplicates.listing import list_images
 from jaxnets.data.duplicates.settings import Settings
 from jaxnets.data.duplicates.verification import PAIR, centre_distance, common_share, verify
+from jaxnets.data.folder import ImageFolder
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError
 
@@ -250,14 +251,30 @@ def test_the_second_is_warped_onto_the_first(photographs: list[np.ndarray]) -> N
 
 
 def test_folders_with_and_without_classes(photographs: list[np.ndarray], tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/10.png", "a/deep/1.png", "loose.png", "notes.txt", ".hidden.png"):
+    names = ("b/2.png", "b/10.png", "a/deep/1.png", "loose.png", "notes.txt", ".hidden.png")
+    for name in names:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photographs[0][:8, :8]).save(path, "PNG")
-    images, others = list_images(tmp_path)
-    assert images.files == ("a/deep/1.png", "b/2.png", "b/10.png", "loose.png")
-    assert [images.classes[label] for label in images.labels] == ["a", "b", "b", ""]
-    assert others == 1
-    for folder, told in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "a", "1 images")):
+    (tmp_path / "empty").mkdir()
+    listing = list_images(tmp_path)
+    images = listing.images
+    assert images.files == ("a/deep/1.png", "b/2.png", "b/10.png")
+    assert [images.classes[label] for label in images.labels] == ["a", "b", "b"]
+    assert (listing.others, listing.beside) == (1, 1)
+    (tmp_path / "empty").rmdir()
+    linked = tmp_path / "linked"  # the same classes, as links to folders
+    linked.mkdir()
+    for name in ("a", "b"):
+        (linked / name).symlink_to(tmp_path / name)
+    assert list_images(linked).images.files == images.files == ImageFolder(linked).files
+    (tmp_path / "a" / "deep" / "1.png").unlink()
+    (linked / "a").unlink()
+    (linked / "loose.png").write_bytes((tmp_path / "loose.png").read_bytes())
+    alone = list_images(linked)  # one class is none: what lies beside it counts
+    assert alone.images.files == ("b/2.png", "b/10.png", "loose.png")
+    assert [alone.images.classes[label] for label in alone.images.labels] == ["b", "b", ""]
+    assert alone.beside == 0
+    for folder, told in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "a", "0 images")):
         with pytest.raises(DataError, match=told):
             list_images(folder)

@@ -82,18 +82,19 @@ def test_any_metric_has_an_interval_by_groups() -> None:
     labels = np.repeat(generator.integers(0, 2, 50), 4)
     scores = labels + generator.normal(0, 1, 50).repeat(4)
 
-    def area(weights: np.ndarray) -> float:
-        return float(metrics.roc_auc_score(labels, scores, sample_weight=weights))
-
-    low, high = statistics.metric_interval(area, groups, resamples=200)
-    assert low < metrics.roc_auc_score(labels, scores) < high
     correct = scores.round() == labels
-    plain = statistics.metric_interval(
-        lambda w: np.average(correct, weights=w), groups, resamples=400
-    )
+
+    def three(weights: np.ndarray) -> np.ndarray:
+        """The area, the accuracy, and what is never defined: [R, 3]."""
+        areas = [metrics.roc_auc_score(labels, scores, sample_weight=row) for row in weights]
+        shares = weights @ correct / weights.sum(axis=1)
+        return np.stack([areas, shares, np.full(len(weights), np.nan)], axis=1)
+
+    low, high = statistics.metric_intervals(three, groups, resamples=400)
+    assert low[0] < metrics.roc_auc_score(labels, scores) < high[0]
+    plain = low[1], high[1]
     assert plain == pytest.approx(statistics.group_interval(correct, groups), abs=0.03)
-    none = statistics.metric_interval(lambda weights: float("nan"), groups, resamples=3)
-    assert np.isnan(none).all()
+    assert np.isnan([low[2], high[2]]).all()
 
 
 class TestPairedComparison:

@@ -17,11 +17,14 @@ RESAMPLES, RESAMPLES_OF_MANY, MANY_CLASSES = 999, 199, 50
 Figures = dict[str, Any]
 
 
-def measure(predictions: Predictions, classes: Sequence[str]) -> Figures:
+def measure(
+    predictions: Predictions, classes: Sequence[str], validation: Predictions | None = None
+) -> Figures:
     """What metrics.json says beside accuracy and loss: every class's metrics, their means, calibration.
 
     A metric is {"value", "interval"}, each None where it is not defined. Intervals, 95 %, resample groups
-    where siblings are known; else every example counts by itself.
+    where siblings are known; else every example counts by itself. The temperature is fitted on `validation`,
+    the same network's answers to other examples, where there are any.
     """
     units = np.arange(len(predictions.label))
     if predictions.has_siblings:
@@ -56,7 +59,26 @@ def measure(predictions: Predictions, classes: Sequence[str]) -> Figures:
             "confidence": calibration.confidence.tolist(),
             "accuracy": calibration.accuracy.tolist(),
             "count": calibration.count.tolist(),
+            "temperature": _temperature(predictions, validation),
         },
+    }
+
+
+def _temperature(predictions: Predictions, validation: Predictions | None) -> Figures | None:
+    """The temperature, and the calibration error of `predictions` before and after it."""
+    if validation is None:
+        return None
+    value = statistics.fit_temperature(validation.probabilities, validation.label)
+    cooled = statistics.with_temperature(predictions.probabilities, value)
+    errors = [
+        statistics.calibration(shares, predictions.label, BINS).error
+        for shares in (predictions.probabilities, cooled)
+    ]
+    return {
+        "value": value,
+        "fitted_on": f"{len(validation.label):,} validation examples",
+        "expected_error_before": errors[0],
+        "expected_error_after": errors[1],
     }
 
 

@@ -1,0 +1,30 @@
+"""How the result on LC25000 moves when groupings are exchanged: one network, one recipe, seed 0."""
+
+from pathlib import Path
+
+from jaxnets.app.results_table import NOT_RUN
+from jaxnets.evaluation import result as results
+
+HEADS = ("what stays on one side", "test accuracy [95 %]", "leak by our groups", "run")
+RUNS = {
+    "nothing: a random split": "lung_inception_v1-75px-random-s0",
+    "copies of one photograph, ours": "lung_inception_v1-75px-grouped_by_original-s0",
+    "copies and overlapping photographs, ours": "lung_inception_v1-75px-grouped-s0",
+    "the human clusters of LC25000-clean": "lung_inception_v1-75px-grouped_human-s0",
+}
+"""Rows of configs/tables/lung.py and lung_groupings.py, by what each keeps together."""
+
+
+def rows(folder: Path) -> list[tuple[str, ...]]:
+    """A line a grouping, by HEADS; "not run" where `folder` has no result of it."""
+    return [(kept, *_told(results.read(folder / name)), f"`{name}`") for kept, name in RUNS.items()]
+
+
+def _told(result: results.Result | None) -> tuple[str, str]:
+    if result is None:
+        return NOT_RUN, ""
+    low, high = result["test_interval"]
+    accuracy = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    share = (result.get("leak") or {}).get("test")
+    leak = "not measured" if share is None else f"{100 * share:.1f} % of test images"
+    return accuracy, f"LEAKY: {leak}" if share else leak

@@ -1,0 +1,51 @@
+"""Two runs on the same examples: which is better, and how sure that is."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.app.screen import Screen
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
+from jaxnets.evaluation.statistics import Comparison, compare_paired
+
+
+def compare_runs(first: Path, second: Path, *, part: str = "test") -> Comparison:
+    """Compares the kept answers of two runs on a part of their split; says so in one line.
+
+    Each is a run directory or a file of predictions. Raises ConfigError where they are not of the same
+    examples, CheckpointError where answers are missing or damaged.
+    """
+    ours, theirs = (load_predictions(_file(path, part)) for path in (first, second))
+    if not _same_examples(ours, theirs):
+        raise ConfigError(
+            f"{first} and {second} were not tested on the same {part} examples: "
+            "compare runs of one split (data.split, data.split_seed, data.groups, data.fold)"
+        )
+    known = next((one for one in (ours, theirs) if one.groups_known), None)
+    units = np.arange(len(ours.label)) if known is None else known.group
+    found = compare_paired(ours.correct, theirs.correct, units)
+    Screen().say(_told(found, ours, theirs, siblings=known is not None))
+    return found
+
+
+def _file(path: Path, part: str) -> Path:
+    return path if path.suffix == ".npz" else predictions_path(path, part)
+
+
+def _same_examples(ours: Predictions, theirs: Predictions) -> bool:
+    return all(
+        np.array_equal(getattr(ours, name), getattr(theirs, name))
+        for name in ("index", "files", "label")
+    )
+
+
+def _told(found: Comparison, ours: Predictions, theirs: Predictions, *, siblings: bool) -> str:
+    low, high = found.interval
+    units = "groups" if siblings else "examples, no groups are known"
+    return (
+        f"difference  {100 * found.difference:+.2f} points [{100 * low:.2f}, {100 * high:.2f}], "
+        f"{100 * ours.correct.mean():.2f} % less {100 * theirs.correct.mean():.2f} %; "
+        f"p = {found.permutation_p:.2g} by permutation, {found.mcnemar_p:.2g} by McNemar's test, "
+        f"of {found.groups:,} {units}"
+    )
