@@ -170,7 +170,7 @@ def _describe(
     in_file = 1000 if kernel is None else form.read(network, path, kernel).shape[-1]
     model.num_classes = options.num_classes or in_file
     model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
-    shape = described.get("pretrained_cfg", {}).get("input_size")
+    shape = described.get(hub.PRETRAINED, {}).get("input_size")
     native = shape[-1] if shape else NATIVE_SIZES.get(network, 224)
     size = options.image_size or native
     models.check_image_size(network, size)
@@ -202,7 +202,7 @@ def _without_other_heads(
 def _preprocessing(
     network: str, layout: str, size: int, options: Options, described: dict[str, Any]
 ) -> tuple[Scheme | None, weights.Preprocessing | None]:
-    given = described.get("pretrained_cfg", {})
+    given = described.get(hub.PRETRAINED, {})
     name = options.preprocessing or (None if given else scheme_of(network, layout))
     if name is None and "mean" in given and "std" in given:
         scheme = Scheme(tuple(given["mean"]), tuple(given["std"]))
