@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
-from jaxnets.app import workdir
+from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError
@@ -74,12 +75,14 @@ def _read(folder: Path, screen: Screen) -> Pretrained:
         )
     config = workdir.read_config(folder)
     shape = tuple(workdir.read_manifest(folder)["input_shape"])
-    restored = restore_state(folder, config, shape)
+    with environment.precision_of(config.model):  # which need not be that of the new run
+        restored = restore_state(folder, config, shape)
+        variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     for told in restored.warnings:
         screen.line("warning", told)
     return Pretrained(
         folder,
-        restored.state.variables(ema=config.eval.ema),
+        variables,
         config.model,
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),

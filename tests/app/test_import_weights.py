@@ -308,6 +308,7 @@ class TestHub:
             _import("hub:owner/lenet", tmp_path / "new")
 
     @pytest.mark.oracle
+    @pytest.mark.slow  # its retries wait for half a minute
     def test_the_package_itself_without_a_network(self, repository: Path, tmp_path: Path) -> None:
         pytest.importorskip("huggingface_hub")
         script = str(repository / "scripts" / "import_weights.py")
