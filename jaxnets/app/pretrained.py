@@ -13,6 +13,7 @@ from flax import traverse_util
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
+from jaxnets import models
 from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
@@ -98,11 +99,17 @@ def _settle(config: config_dict.ConfigDict, found: Pretrained, screen: Screen) -
         )
     if config.model.variant is None:
         config.model.variant = found.model.variant
-    if config.model.variant != found.model.variant:
+    if models.variant_of(config.model) != models.variant_of(found.model):
         raise CheckpointError(
             f"{found.where} has weights of the variant {found.model.variant!r}, and "
             f"--config.model.variant is {config.model.variant!r}: leave it out"
         )
+    for name in models.CHANGES:
+        if config.model[name] != found.model[name]:
+            raise CheckpointError(
+                f"{found.where} has weights of a network with {name} {found.model[name]}, and "
+                f"--config.model.{name} is {config.model[name]}: give {found.model[name]}"
+            )
     if found.mean is None or found.std is None:
         screen.line("note", f"{found.where} does not say what pixels it expects: the recipe's stay")
         return
