@@ -188,8 +188,8 @@ def test_what_is_no_body_is_refused(
         ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
         ({"model.name": "alexnet"}, "has weights of lenet5"),
         (
-            {"model.activation": "relu"},
-            "with activation tanh, and --config.model.activation is relu",
+            {"model.activation": "tanh"},
+            "with activation relu, and --config.model.activation is tanh",
         ),
         ({"model.pooling": "average"}, "with pooling max, .*: give max"),
         ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
