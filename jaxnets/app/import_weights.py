@@ -32,6 +32,7 @@ class Options:
 
     model: str | None = None
     layout: str | None = None
+    variant: str | None = None
     num_classes: int | None = None
     image_size: int | None = None
     preprocessing: str | None = None
@@ -164,7 +165,7 @@ def _describe(
     if network not in form.variants:
         raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
     model = recipes.recipe().model
-    model.name, model.variant = network, form.variants[network]
+    model.name, model.variant = network, _variant(network, layout, options.variant)
     path = "classifier/kernel"
     kernel = arrays.get(form.name(network, path))
     in_file = 1000 if kernel is None else form.read(network, path, kernel).shape[-1]
@@ -175,6 +176,17 @@ def _describe(
     size = options.image_size or native
     models.check_image_size(network, size)
     return model, (size, size, CHANNELS.get(network, 3))
+
+
+def _variant(network: str, layout: str, given: str | None) -> str | None:
+    """The variant of ours that is the library's; None for the default."""
+    variants = layouts.LAYOUTS[layout].variants[network]
+    if given is not None and given not in variants:
+        listed = ", ".join(str(variant) for variant in variants if variant)
+        has = f"has {listed}" if listed else "has no variants"
+        raise ConfigError(f"--variant={given}: {network} of --layout={layout} {has}")
+    chosen = given or variants[0]
+    return None if chosen == next(iter(models.entry(network).variants), None) else chosen
 
 
 def _has_heads(arrays: dict[str, np.ndarray]) -> bool:

@@ -126,10 +126,20 @@ def test_files_of_another_kind_or_network_are_refused(
         ({"layout": "troch"}, "did you mean torch"),
         ({"preprocessing": "imagnet"}, "did you mean imagenet"),
         ({"classes": "absent.txt"}, "is no file"),
+        ({"variant": "paper"}, "lenet5 of --layout=torch has no variants"),
     ):
         with pytest.raises(ConfigError, match=told):
             _import(lenet_file, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("given", "meant"), [(None, None), ("pool3", None), ("pool2", "pool2")])
+def test_a_variant_is_named(given: str | None, meant: str | None) -> None:
+    options = Options(variant=given)
+    model, _ = import_weights._describe({}, "alexnet", "torch", options, {})
+    assert model.variant == meant
+    with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has pool3, pool2"):
+        import_weights._describe({}, "alexnet", "torch", Options(variant="pool"), {})
 
 
 class TestKerasFiles:
