@@ -24,6 +24,8 @@ from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES, SCHEMES, Scheme, r
 ReadTorch = Callable[[Path], dict[str, np.ndarray]]
 SHOWN = 12
 """Names that are listed; of more, how many there are."""
+OWN_SQUARE = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
+"""How an image becomes the network's square here, in timm's words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,7 @@ def import_weights(
     arrays, notes = _without_other_heads(opened.arrays, network, layout)
     model, shape = _describe(arrays, network, layout, options, opened.described)
     converted = convert.from_layout(layout, arrays, model, shape)
+    notes += _dropped(opened.described)
     _tell(screen, converted, network, layout, notes)
     _require_whole(converted, source, partial=options.partial)
     scheme, preprocessing = _preprocessing(network, layout, shape[0], options, opened.described)
@@ -229,6 +232,19 @@ def _preprocessing(
         scheme = SCHEMES[name]
     channels = CHANNELS.get(network, 3)
     return scheme, weights.Preprocessing(size, scheme.mean[:channels], scheme.std[:channels])
+
+
+def _dropped(described: dict[str, Any]) -> list[str]:
+    """What a hub's description says of the way to a square, where ours is another."""
+    given = described.get(hub.PRETRAINED, {})
+    dropped = [
+        f"{name} {given[name]}" for name, own in OWN_SQUARE.items() if given.get(name, own) != own
+    ]
+    if not dropped:
+        return []
+    return [
+        f"{', '.join(dropped)} of the source not taken: ours is the whole central square, bicubic"
+    ]
 
 
 def _classes(

@@ -286,6 +286,31 @@ class TestHub:
         assert kept.source["hub"] == "owner/lenet"
         assert kept.source["revision"] == "abc"
 
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            ({"crop_pct": 0.875, "interpolation": "bilinear"}, "crop_pct 0.875, interpolation bil"),
+            ({"crop_pct": 0.95, "interpolation": "bicubic"}, "note      crop_pct 0.95 of the"),
+            ({"crop_pct": 1.0, "crop_mode": "center"}, None),
+        ],
+    )
+    def test_another_way_to_a_square_is_named(
+        self,
+        given: dict[str, Any],
+        told: str | None,
+        lenet_file: Path,
+        tmp_path: Path,
+        stub: ModuleType,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        config = {"pretrained_cfg": {"mean": [0.1], "std": [0.3], **given}}
+        _serve(stub, lenet_file, tmp_path / "config.json", json.dumps(config))
+        kept = _import("hub:owner/lenet", tmp_path / "new")
+        printed = capsys.readouterr().out
+        assert (told or "saved") in printed
+        assert ("not taken" in printed) is bool(told)
+        assert len(kept.source["notes"]) == bool(told)
+
     def test_without_a_network_it_is_one_line(self, tmp_path: Path, stub: ModuleType) -> None:
         class ConnectError(Exception):
             """As httpx has it: no OSError."""
