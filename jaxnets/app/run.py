@@ -64,7 +64,9 @@ def train(
     screen = Screen(quiet=not devices.is_first)
     overrides = dict(overrides or {})
     config = resolve(spec, overrides, screen)
-    models.entry(config.model.name)
+    left_out = models.left_out(config.model, config.data.image_size)
+    if left_out:
+        screen.line("note", left_out)
     environment.enable_precision(config)
     directory = Path(options.workdir or workdir.default_workdir(config))
     with contextlib.ExitStack() as stack:
@@ -85,9 +87,6 @@ def train(
             data = with_cache(data, screen)
             leak = measure_leak(data)
             tell_leak(data, leak, screen)
-        left_out = models.left_out(config.model, data.shape[0])
-        if left_out:
-            screen.line("note", left_out)
         with devices.together():
             network = make_network(config, data, pretrained, devices.axis_name)
             if can_keep(config, data):
