@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,42 @@ def test_the_head_goes_first_and_a_resume_has_the_same_bits(
     head_alone = _variables(cut)["params"]
     np.testing.assert_array_equal(before["conv1"]["kernel"], head_alone["conv1"]["kernel"])
     assert not np.array_equal(before["classifier"]["kernel"], head_alone["classifier"]["kernel"])
+
+
+@pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_run_needs_its_weights_only_to_begin(
+    frozen: bool,
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights, run = tmp_path / "weights" / "drawn", tmp_path / "run"
+    variables = jax.tree.map(np.asarray, _variables(trained))
+    expected = Preprocessing(16, mean=(0.25,) * 3, std=(0.25,) * 3)
+    model = workdir.read_config(trained).model
+    write_weights(weights, Weights(variables, model, (16, 16, 3), preprocessing=expected))
+    overrides = {
+        **(smoke_overrides | ({"transfer.frozen": True} if frozen else FINETUNE) | PLAIN),
+        "data.root": str(tmp_path),
+        "transfer.weights": "drawn",
+        "checkpoint.every_steps": 1,
+    }
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, overrides, workdir=run, hooks=[_SignalAt(3)])
+    shutil.rmtree(weights)
+    with pytest.raises(CheckpointError, match="is a weights folder or a run directory"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "other")
+    done = jaxnets.train(smoke_config, overrides, workdir=run)
+    assert done["complete"]
+    assert "drawn is gone: its body is in" in capsys.readouterr().out
+    if frozen:
+        kernel = _variables(run)["params"]["conv2"]["kernel"]
+        np.testing.assert_array_equal(kernel, variables["params"]["conv2"]["kernel"])
+    assert jaxnets.train(smoke_config, overrides, workdir=run)["step"] == done["step"]
+    with pytest.raises(ConfigError, match="of another recipe .*transfer.weights: 'drawn' there"):
+        jaxnets.train(smoke_config, {**overrides, "transfer.weights": "random"}, workdir=run)
 
 
 def test_weights_bring_their_preprocessing(
