@@ -10,6 +10,7 @@ from jaxnets.errors import ConfigError
 
 MODEL = flags.DEFINE_string("model", None, "The network; without, the file's names tell.")
 LAYOUT = flags.DEFINE_string("layout", None, "Whose names: torch, keras or inception_2015.")
+VARIANT = flags.DEFINE_string("variant", None, "Of the network: alexnet has pool3 and pool2.")
 CLASSES = flags.DEFINE_string("classes", None, "File of class names: one a line, or a JSON list.")
 NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Where the file has no classifier.")
 IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels a side; without, the network's own.")
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     options = import_weights.Options(
         model=MODEL.value,
         layout=LAYOUT.value,
+        variant=VARIANT.value,
         num_classes=NUM_CLASSES.value,
         image_size=IMAGE_SIZE.value,
         preprocessing=PREPROCESSING.value,

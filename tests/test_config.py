@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxnets import config as recipes
+from jaxnets import published
 from jaxnets.errors import ConfigError
 
 LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
@@ -136,3 +137,21 @@ def test_the_data_root_is_the_config_then_the_environment(monkeypatch: pytest.Mo
     assert recipes.data_root(config) == Path("/somewhere")
     config.data.root = "/here"
     assert recipes.data_root(config) == Path("/here")
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet"]
+)
+@pytest.mark.parametrize("variant", ["scratch", "transfer"])
+def test_a_note_names_a_report_only_where_it_trained_the_network_so(
+    name: str, variant: str
+) -> None:
+    begun = {"transfer.weights": "random"} if variant == "transfer" else {}
+    config = recipes.load(LUNG.replace("resnet", name) + f":{variant}", begun)
+    assert ("report A gives" in config.note) is (variant == "scratch" and config.entry is not None)
+    assert ("report B gives" in config.note) is (variant == "transfer" and config.entry is not None)
+    assert ("no report" in config.note) is (config.entry is None)
+    if config.entry is not None:
+        entry = published.entry(config.entry)
+        assert entry["epochs"] == config.train.epochs
+        assert entry["recipe"]["batch_size"] in (None, config.train.batch_size)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.errors
 import flax.linen as nn
 import jax
 import numpy as np
@@ -35,7 +36,8 @@ def diagnose(first: Path, second: Path) -> list[Difference]:
 
     `second` is the same or a .safetensors of recorded activations: "inputs" and the layers' outputs, under
     our paths and [B, H, W, C], or under PyTorch's module names and [B, C, H, W].
-    Raises CheckFailedError, naming the first layer that differs.
+    Raises CheckFailedError, naming the first layer that differs; CheckpointError where the networks are two,
+    or the recorded inputs are not what `first` takes.
     """
     screen = Screen()
     given = folders.read(first)
@@ -45,6 +47,7 @@ def diagnose(first: Path, second: Path) -> list[Difference]:
         theirs = {layer: recorded[layer] for layer in ours if layer in recorded}
     else:
         other = folders.read(second)
+        _require_comparable(first, given, second, other)
         shape = (BATCH, *given.input_shape)
         inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         ours, theirs = outputs(given, inputs), outputs(other, inputs)
@@ -62,6 +65,20 @@ def diagnose(first: Path, second: Path) -> list[Difference]:
         )
     screen.line("same", f"{len(found)} layers, none by more than {LIMIT:g} of its largest value")
     return found
+
+
+def _require_comparable(first: Path, given: Weights, second: Path, other: Weights) -> None:
+    """Raises CheckpointError where the two are not of one network, or do not take the same inputs."""
+    names = [each.model.name for each in (given, other)]
+    shapes = [list(each.input_shape) for each in (given, other)]
+    if names[0] != names[1]:
+        raise CheckpointError(
+            f"{first} is {names[0]} and {second} is {names[1]}: compare two of one network"
+        )
+    if shapes[0][-1:] != shapes[1][-1:] or len(shapes[0]) != len(shapes[1]):
+        raise CheckpointError(
+            f"{first} takes {shapes[0]} and {second} {shapes[1]}: compare two of the same inputs"
+        )
 
 
 def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -85,7 +102,14 @@ def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
             network.apply(variables, x, train=False)
         return values
 
-    values = jax.device_get(jax.jit(forward)(given.variables, inputs))
+    try:
+        values = jax.device_get(jax.jit(forward)(given.variables, inputs))
+    except (ValueError, TypeError, flax.errors.FlaxError) as error:  # shapes of some layer
+        shown = " ".join(str(error).split())[:120]
+        raise CheckpointError(
+            f"{given.model.name} does not take inputs {list(inputs.shape)}, it was made for "
+            f"{list(given.input_shape)} ({shown}): give inputs of that shape"
+        ) from error
     return dict(zip(names, values, strict=True))
 
 

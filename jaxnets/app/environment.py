@@ -1,12 +1,13 @@
 """What a result depends on beside its recipe: versions, hardware, the state of the code."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def enable_precision(config: config_dict.ConfigDict) -> None:
     """Turns JAX's double precision on, for the whole process, where the recipe computes in it."""
     if config.model.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
+
+
+@contextlib.contextmanager
+def precision_of(model: config_dict.ConfigDict) -> Iterator[None]:
+    """Within it JAX's double precision is on where that network has it, and off elsewhere."""
+    with jax.enable_x64(model.dtype == "float64"):
+        yield
 
 
 def cpu_threads() -> int:

@@ -17,7 +17,7 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
 from jaxnets.interop.convert import to_layout
-from jaxnets.interop.layouts import LAYOUTS
+from jaxnets.interop.layouts import WRITTEN
 from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import (
     Preprocessing,
@@ -42,8 +42,8 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     """
     screen = Screen()
     out = out or directory / EXPORT
-    if layout is not None and layout not in LAYOUTS:
-        raise ConfigError(f"--layout={layout}: it is one of {', '.join(LAYOUTS)}")
+    if layout is not None and layout not in WRITTEN:
+        raise ConfigError(f"--layout={layout}: it is one of {', '.join(WRITTEN)}")
     if out.exists() and not is_weights_folder(out) and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is no export and not empty: choose another --out")
     weights = folders.read(directory)

@@ -54,7 +54,7 @@ def with_features(
         "source": data.source.name,
         "fingerprint": data.source.fingerprint,
         "body": network.body_sha256,
-        "model": {name: config.model[name] for name in DEPENDS_ON},
+        "model": computed_by(config.model),
         "image_size": config.data.image_size,
         "resize": config.data.resize,
         "mean": list(config.data.mean),
@@ -82,6 +82,12 @@ def with_features(
         each = " x ".join(map(str, shape))
         phase.text = f"{len(features):,} images as {each} numbers, by the frozen body, in {root}"
     return dataclasses.replace(data, features=FeatureSource(data.source, features))
+
+
+def computed_by(model: config_dict.ConfigDict) -> dict[str, Any]:
+    """The fields of `config.model` that, beside the weights, decide what a body gives."""
+    names = (*DEPENDS_ON, *models.entry(model.name).changes)
+    return {name: model[name] for name in names}
 
 
 def _batches(data: Data, size: int) -> Any:

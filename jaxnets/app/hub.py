@@ -10,6 +10,8 @@ from jaxnets.errors import CheckpointError, ConfigError
 PREFIX = "hub:"
 FILES = ("model.safetensors", "model.weights.h5")
 """What is looked for, in this order. A pickle is not fetched."""
+PRETRAINED = "pretrained_cfg"
+"""Of config.json: what timm says of pixels."""
 
 
 def download(source: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
@@ -20,20 +22,36 @@ def download(source: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ConfigError(f"{source} needs huggingface_hub: pip install 'jaxnets[hub]'")
     import huggingface_hub
-    from huggingface_hub import errors
 
     name, _, revision = source.removeprefix(PREFIX).partition("@")
     try:
         there = huggingface_hub.list_repo_files(name, revision=revision or None)
         file = next((file for file in FILES if file in there), None)
-        if file is None:
-            raise CheckpointError(f"{source} has none of {', '.join(FILES)}")
-        path = huggingface_hub.hf_hub_download(name, file, revision=revision or None)
-        described = {}
-        if "config.json" in there:
-            config = huggingface_hub.hf_hub_download(name, "config.json", revision=revision or None)
-            described = json.loads(Path(config).read_text())
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{source} could not be fetched: {told}") from error
-    return Path(path), described, {"hub": name, "revision": revision or None, "file": file}
+        wanted = [each for each in (file, "config.json") if file and each in there]
+        paths = {
+            each: Path(huggingface_hub.hf_hub_download(name, each, revision=revision or None))
+            for each in wanted
+        }
+    except Exception as error:  # the transport's own classes change with huggingface_hub's version
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(
+            f"{source} could not be fetched ({told}): mend the name or the network, "
+            "or fetch the file elsewhere and give its path"
+        ) from error
+    if file is None:
+        raise CheckpointError(f"{source} has none of {', '.join(FILES)}: give another name")
+    described = _described(source, paths["config.json"]) if "config.json" in paths else {}
+    return paths[file], described, {"hub": name, "revision": revision or None, "file": file}
+
+
+def _described(source: str, path: Path) -> dict[str, Any]:
+    """A hub's config.json; raises CheckpointError where it is not an object of the form we read."""
+    try:
+        described = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{source}: its config.json is no JSON ({error})") from error
+    if not isinstance(described, dict) or not isinstance(described.get(PRETRAINED, {}), dict):
+        raise CheckpointError(
+            f"{source}: its config.json describes no network: fetch the file and give its path"
+        )
+    return described

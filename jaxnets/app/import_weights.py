@@ -24,6 +24,8 @@ from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES, SCHEMES, Scheme, r
 ReadTorch = Callable[[Path], dict[str, np.ndarray]]
 SHOWN = 12
 """Names that are listed; of more, how many there are."""
+OWN_SQUARE = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
+"""How an image becomes the network's square here, in timm's words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Options:
 
     model: str | None = None
     layout: str | None = None
+    variant: str | None = None
     num_classes: int | None = None
     image_size: int | None = None
     preprocessing: str | None = None
@@ -68,6 +71,7 @@ def import_weights(
     arrays, notes = _without_other_heads(opened.arrays, network, layout)
     model, shape = _describe(arrays, network, layout, options, opened.described)
     converted = convert.from_layout(layout, arrays, model, shape)
+    notes += _dropped(opened.described)
     _tell(screen, converted, network, layout, notes)
     _require_whole(converted, source, partial=options.partial)
     scheme, preprocessing = _preprocessing(network, layout, shape[0], options, opened.described)
@@ -164,17 +168,28 @@ def _describe(
     if network not in form.variants:
         raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
     model = recipes.recipe().model
-    model.name, model.variant = network, form.variants[network]
+    model.name, model.variant = network, _variant(network, layout, options.variant)
     path = "classifier/kernel"
     kernel = arrays.get(form.name(network, path))
     in_file = 1000 if kernel is None else form.read(network, path, kernel).shape[-1]
     model.num_classes = options.num_classes or in_file
     model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
-    shape = described.get("pretrained_cfg", {}).get("input_size")
+    shape = described.get(hub.PRETRAINED, {}).get("input_size")
     native = shape[-1] if shape else NATIVE_SIZES.get(network, 224)
     size = options.image_size or native
     models.check_image_size(network, size)
     return model, (size, size, CHANNELS.get(network, 3))
+
+
+def _variant(network: str, layout: str, given: str | None) -> str | None:
+    """The variant of ours that is the library's; None for the default."""
+    variants = layouts.LAYOUTS[layout].variants[network]
+    if given is not None and given not in variants:
+        listed = ", ".join(str(variant) for variant in variants if variant)
+        has = f"has {listed}" if listed else "has no variants"
+        raise ConfigError(f"--variant={given}: {network} of --layout={layout} {has}")
+    chosen = given or variants[0]
+    return None if chosen == next(iter(models.entry(network).variants), None) else chosen
 
 
 def _has_heads(arrays: dict[str, np.ndarray]) -> bool:
@@ -202,7 +217,7 @@ def _without_other_heads(
 def _preprocessing(
     network: str, layout: str, size: int, options: Options, described: dict[str, Any]
 ) -> tuple[Scheme | None, weights.Preprocessing | None]:
-    given = described.get("pretrained_cfg", {})
+    given = described.get(hub.PRETRAINED, {})
     name = options.preprocessing or (None if given else scheme_of(network, layout))
     if name is None and "mean" in given and "std" in given:
         scheme = Scheme(tuple(given["mean"]), tuple(given["std"]))
@@ -217,6 +232,19 @@ def _preprocessing(
         scheme = SCHEMES[name]
     channels = CHANNELS.get(network, 3)
     return scheme, weights.Preprocessing(size, scheme.mean[:channels], scheme.std[:channels])
+
+
+def _dropped(described: dict[str, Any]) -> list[str]:
+    """What a hub's description says of the way to a square, where ours is another."""
+    given = described.get(hub.PRETRAINED, {})
+    dropped = [
+        f"{name} {given[name]}" for name, own in OWN_SQUARE.items() if given.get(name, own) != own
+    ]
+    if not dropped:
+        return []
+    return [
+        f"{', '.join(dropped)} of the source not taken: ours is the whole central square, bicubic"
+    ]
 
 
 def _classes(

@@ -10,13 +10,14 @@ from jaxnets.interop.weights import Preprocessing, Weights, flatten
 LOADING = """\
 ```python
 import jax.export, numpy, safetensors.numpy
-
+{precision}
 program = jax.export.deserialize(open("program.stablehlo", "rb").read())
 weights = safetensors.numpy.load_file("weights.safetensors")
 images = numpy.zeros(({images}), numpy.uint8)  # any number of them
 logits = program.call(weights, images)
 ```
 """
+DOUBLE = 'jax.config.update("jax_enable_x64", True)  # it computes in double precision\n'
 LIMITS = (
     "Not a medical device; nothing here was checked on patients.",
     "Figures hold for images of the same source, prepared in the same way; other laboratories, "
@@ -44,7 +45,10 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
         f"{entry.title}, {count:,} parameters (auxiliary heads among them). "
         f"{len(classes)} classes, in this order: {shown}.",
         "## Loading",
-        LOADING.format(images=", ".join(map(str, (8, *weights.input_shape)))),
+        LOADING.format(
+            images=", ".join(map(str, (8, *weights.input_shape))),
+            precision=DOUBLE if weights.model.dtype == "float64" else "",
+        ),
         _told_preprocessing(weights.preprocessing),
         "`weights.json` has the classes, the preprocessing and the network's fields; "
         "`jaxnets.load(FOLDER)` reads the folder as it is.",

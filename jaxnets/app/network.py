@@ -40,7 +40,7 @@ def make_network(
 
     A random body that stays as it is has its batch statistics from training images: without them what
     comes through grows or shrinks with every layer, and out of what float32 can hold.
-        Raises CheckpointError where `found` is of another network.
+    Raises CheckpointError where `found` is of another network.
     """
     shape = (1, *data.shape)
     model = models.create(config.model, axis_name=axis_name)
@@ -54,7 +54,9 @@ def make_network(
         variables = pretrained.with_body(variables, found, parts)
     if config.transfer.weights == RANDOM and config.transfer.frozen:
         variables = _measured(config, data, variables)
-    return Network(model, variables, parts, pretrained.body_sha256(variables, parts))
+    begun_with = None if found is None else found.body_sha256
+    sha256 = begun_with or pretrained.body_sha256(variables, parts)
+    return Network(model, variables, parts, sha256)
 
 
 def _measured(

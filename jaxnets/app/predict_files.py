@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from jaxnets.app.predict import BATCH_SIZE, Predictor, Regressor, open_network
 from jaxnets.app.screen import Screen
-from jaxnets.data.folder import is_image_name, natural_order
+from jaxnets.data.folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.files import write_whole
@@ -29,10 +29,14 @@ MARK = "jaxnets-gradcam-of"
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """An image file, and where its overlay goes below the folder of overlays."""
+    """An image file, and where its overlay goes below the folder of overlays.
+
+    A folder that gives no image stands for itself, with what is wrong as its `error`.
+    """
 
     path: str
     name: str
+    error: str | None = None
 
 
 def predict_files(
@@ -45,9 +49,9 @@ def predict_files(
 ) -> None:
     """Predicts files and folders of images: a line each, and CSV, JSON or Grad-CAM overlays where asked for.
 
-    Overlays are PNG files below `gradcam_folder`. Files that cannot be read are named on standard error
-    and the others answered; raises DataError at the end where there were any, ConfigError where there is
-    nothing to predict or the network takes no images.
+    Overlays are PNG files below `gradcam_folder`. Files that cannot be read, and folders without images, are
+    named on standard error and the others answered; raises DataError at the end where there were any, or at
+    once where no folder has an image, ConfigError where nothing is named or the network takes no images.
     """
     if not paths:
         raise ConfigError("name images or folders to predict, after --workdir=RUN")
@@ -60,6 +64,8 @@ def predict_files(
             f"jaxnets.load({directory!r}).predict(array)"
         )
     files = [file for path in paths for file in _images_of(path)]
+    if all(file.error for file in files):
+        raise DataError("; ".join(str(file.error) for file in files))
     screen = Screen(quiet="-" in (csv_path, json_path))
     rows: list[dict[str, Any]] = []
     with screen.counter("predict") as progress:
@@ -83,7 +89,7 @@ def _tell(row: dict[str, Any], screen: Screen) -> None:
     if row["error"] is None:
         screen.say(f"{row['file']}  {row['class']}  {100 * row['confidence']:6.2f} %")
     else:
-        reason = row["error"].removeprefix(f"{row['file']}: ")
+        reason = row["error"].removeprefix(row["file"]).lstrip(": ")
         print(f"{row['file']}  not read  {reason}", file=sys.stderr)
 
 
@@ -106,6 +112,8 @@ def _rows(
                 "error": None,
             }
             try:
+                if file.error:
+                    raise DataError(file.error)
                 pixels = predictor.preprocess.pixels(file.path)
                 inputs.append(predictor.preprocess.fit(pixels))
                 if gradcam_folder is not None:
@@ -184,12 +192,14 @@ def _as_png(pixels: np.ndarray, source: str) -> bytes:
 def _images_of(path: str) -> list[File]:
     if not Path(path).is_dir():
         return [File(path, Path(path).name)]
-    found = [str(file) for file in Path(path).rglob("*") if is_image_name(file.name)]
+    try:
+        found = [name for name in visible_files(Path(path)) if is_image_name(name)]
+    except DataError as error:
+        return [File(path, Path(path).name, str(error))]
     if not found:
-        raise DataError(f"{path} holds no image: JPEG, PNG, TIFF and WebP are read")
-    return [
-        File(name, str(Path(name).relative_to(path))) for name in sorted(found, key=natural_order)
-    ]
+        reason = f"{path} holds no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
+        return [File(path, Path(path).name, reason)]
+    return [File(str(Path(path) / name), name) for name in sorted(found, key=natural_order)]
 
 
 def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_gradcam: bool) -> str:

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
-from jaxnets.app import workdir
+from jaxnets import models
+from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.weights import is_weights_folder, read_weights
+from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.parts import NetworkParts
 
 RANDOM, WEIGHTS = "random", "weights"
@@ -26,7 +29,8 @@ RANDOM, WEIGHTS = "random", "weights"
 class Pretrained:
     """The variables of a network that was trained before, `model` of its recipe, and what it expects.
 
-    `mean` and `std` are of data.mean and data.std; None where they are not known.
+    `mean` and `std` are of data.mean and data.std; None where they are not known. Of a run that goes on
+    from its own checkpoint, `body_sha256` is of the body that it began with.
     """
 
     where: Path
@@ -34,31 +38,68 @@ class Pretrained:
     model: config_dict.ConfigDict
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    body_sha256: str | None = None
 
 
-def open_pretrained(config: config_dict.ConfigDict, screen: Screen) -> Pretrained | None:
+def open_pretrained(
+    config: config_dict.ConfigDict, screen: Screen, directory: Path
+) -> Pretrained | None:
     """The weights that a recipe begins with, or None; what follows from them is set in the recipe.
 
-    That is the form of the network and the preprocessing. Raises CheckpointError where there are none, and
-    where they are of another network.
+    That is the form of the network and the preprocessing. Where they are gone, a run that goes on in
+    `directory` has them in its checkpoint. Raises CheckpointError where there are none, and where they are
+    of another network.
     """
     name = config.transfer.weights
     if name in (None, RANDOM):
         return None
-    found = _read(_find(name, recipes.data_root(config)), screen)
+    places = (Path(name), recipes.data_root(config) / WEIGHTS / name)
+    place = next((place for place in places if _is_readable(place)), None)
+    if place is None:
+        own = _own(config, screen, directory)
+        if own is None:
+            raise CheckpointError(
+                f"--config.transfer.weights={name}: neither {places[0]} nor {places[1]} is a weights folder "
+                "or a run directory; scripts/import_weights.py makes the one, scripts/train.py the other"
+            )
+        return own
+    found = _read(place, screen)
     _settle(config, found, screen)
     return found
 
 
-def _find(name: str, root: Path) -> Path:
-    places = [Path(name), root / WEIGHTS / name]
-    for place in places:
-        if is_weights_folder(place) or (place / workdir.CONFIG).is_file():
-            return place
-    raise CheckpointError(
-        f"--config.transfer.weights={name}: neither {places[0]} nor {places[1]} is a weights folder or "
-        "a run directory; scripts/import_weights.py makes the one, scripts/train.py the other"
+def settle_as_begun(config: config_dict.ConfigDict, directory: Path) -> bool:
+    """Sets what followed from the weights when the run in `directory` began; they are not looked at.
+
+    False, and nothing is set, where it began with others, or there is no run.
+    """
+    name = config.transfer.weights
+    if name in (None, RANDOM) or not (directory / workdir.CONFIG).is_file():
+        return False
+    there = workdir.read_config(directory)
+    if there.transfer.weights != name:
+        return False
+    if config.model.variant is None:
+        config.model.variant = there.model.variant
+    config.data.mean, config.data.std = there.data.mean, there.data.std
+    return True
+
+
+def _is_readable(place: Path) -> bool:
+    return is_weights_folder(place) or (place / workdir.CONFIG).is_file()
+
+
+def _own(config: config_dict.ConfigDict, screen: Screen, directory: Path) -> Pretrained | None:
+    """The body in the newest checkpoint of a run that began with the same weights; None without one."""
+    there = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
+    if there.newest_whole()[0] is None or not settle_as_begun(config, directory):
+        return None
+    found = _read(directory, screen)
+    screen.line(
+        "note", f"{config.transfer.weights} is gone: its body is in {directory}'s checkpoint"
     )
+    begun_with = workdir.read_manifest(directory)["body_sha256"]
+    return dataclasses.replace(found, body_sha256=begun_with)
 
 
 def _read(folder: Path, screen: Screen) -> Pretrained:
@@ -74,12 +115,14 @@ def _read(folder: Path, screen: Screen) -> Pretrained:
         )
     config = workdir.read_config(folder)
     shape = tuple(workdir.read_manifest(folder)["input_shape"])
-    restored = restore_state(folder, config, shape)
+    with environment.precision_of(config.model):  # which need not be that of the new run
+        restored = restore_state(folder, config, shape)
+        variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     for told in restored.warnings:
         screen.line("warning", told)
     return Pretrained(
         folder,
-        restored.state.variables(ema=config.eval.ema),
+        variables,
         config.model,
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
@@ -95,11 +138,17 @@ def _settle(config: config_dict.ConfigDict, found: Pretrained, screen: Screen) -
         )
     if config.model.variant is None:
         config.model.variant = found.model.variant
-    if config.model.variant != found.model.variant:
+    if models.variant_of(config.model) != models.variant_of(found.model):
         raise CheckpointError(
             f"{found.where} has weights of the variant {found.model.variant!r}, and "
             f"--config.model.variant is {config.model.variant!r}: leave it out"
         )
+    for name in models.CHANGES:
+        if config.model[name] != found.model[name]:
+            raise CheckpointError(
+                f"{found.where} has weights of a network with {name} {found.model[name]}, and "
+                f"--config.model.{name} is {config.model[name]}: give {found.model[name]}"
+            )
     if found.mean is None or found.std is None:
         screen.line("note", f"{found.where} does not say what pixels it expects: the recipe's stay")
         return

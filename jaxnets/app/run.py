@@ -21,7 +21,7 @@ from jaxnets.app.features import can_keep, with_features
 from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
 from jaxnets.app.network import Network, make_network
 from jaxnets.app.pace import median_speed
-from jaxnets.app.pretrained import open_pretrained
+from jaxnets.app.pretrained import open_pretrained, settle_as_begun
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
 from jaxnets.data.catalog import TITLES
@@ -64,30 +64,30 @@ def train(
     screen = Screen(quiet=not devices.is_first)
     overrides = dict(overrides or {})
     config = resolve(spec, overrides, screen)
-    models.entry(config.model.name)
+    left_out = models.left_out(config.model, config.data.image_size)
+    if left_out:
+        screen.line("note", left_out)
     environment.enable_precision(config)
     directory = Path(options.workdir or workdir.default_workdir(config))
     with contextlib.ExitStack() as stack:
         with devices.together():
             if devices.is_first:
                 stack.enter_context(workdir.hold(directory))
-            pretrained = open_pretrained(config, screen)
             done = results.read(directory)
             if done is not None:
+                settle_as_begun(config, directory)
                 _require_same_run(directory, config)
         if done is not None:
             screen.say(_closing_block(done, directory))
             return done
         with devices.together():
+            pretrained = open_pretrained(config, screen, directory)
             data = open_source(config, screen)
             require_examples(data.split)
             check_divisible(config, len(data.split.train), devices)
             data = with_cache(data, screen)
             leak = measure_leak(data)
             tell_leak(data, leak, screen)
-        left_out = models.left_out(config.model, data.shape[0])
-        if left_out:
-            screen.line("note", left_out)
         with devices.together():
             network = make_network(config, data, pretrained, devices.axis_name)
             if can_keep(config, data):

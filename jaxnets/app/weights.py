@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
-from jaxnets.app import workdir
+import jax
+from ml_collections.config_dict import ConfigDict
+
+from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
@@ -13,23 +16,29 @@ def read(folder: str | os.PathLike[str]) -> Weights:
     """What a weights folder holds, or the tested checkpoint of a run directory as the same.
 
     A run's `source` has the step under "step", and what must be known of it under "warnings".
+    JAX's double precision is on from here where they have it.
     Raises CheckpointError where it is neither or is damaged.
     """
     directory = Path(folder)
     if is_weights_folder(directory):
-        return read_weights(directory)
+        found = read_weights(directory)
+        environment.enable_precision(ConfigDict({"model": found.model}))
+        return found
     if not (directory / workdir.CONFIG).is_file():
         raise CheckpointError(
             f"{directory} is neither a weights folder nor a run directory: "
             "scripts/import_weights.py makes the one, scripts/train.py the other"
         )
     config = workdir.read_config(directory)
+    environment.enable_precision(config)
     manifest = workdir.read_manifest(directory)
     shape = tuple(manifest["input_shape"])
-    restored = restore_state(directory, config, shape)
+    with environment.precision_of(config.model):  # diagnose reads two, which may differ
+        restored = restore_state(directory, config, shape)
+        variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     of_images = len(shape) == 3
     return Weights(
-        variables=restored.state.variables(ema=config.eval.ema),
+        variables=variables,
         model=config.model,
         input_shape=shape,
         classes=tuple(manifest["classes"]) or None,

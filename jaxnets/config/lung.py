@@ -11,6 +11,10 @@ from ml_collections import config_dict
 
 from jaxnets.config import choose, recipe
 
+SCRATCH = "report A gives 10 epochs and 768 px originals; the rest of the recipe is ours"
+TRANSFER = "report B gives 100 epochs and the batch; the rest of the recipe is ours"
+UNTRAINED = "no report trained it so: the recipe is ours"
+
 Change = Callable[[config_dict.ConfigDict], None]
 
 CPU_PIXELS = {
@@ -72,9 +76,7 @@ class LungNetwork:
     def _scratch(self, config: config_dict.ConfigDict) -> None:
         _real(config)
         config.entry = self.scratch_entry
-        config.note = (
-            "report A gives 10 epochs and 768 px originals; the rest of the recipe is ours"
-        )
+        config.note = UNTRAINED if self.scratch_entry is None else SCRATCH
         config.data.name = "auto"
         config.train.epochs = 10
         config.schedule.warmup_epochs = 1
@@ -83,7 +85,7 @@ class LungNetwork:
         _real(config)
         _unaugmented(config)
         config.entry = self.transfer_entry
-        config.note = "report B gives 100 epochs and the batch; the rest of the recipe is ours"
+        config.note = UNTRAINED if self.transfer_entry is None else TRANSFER
         config.model.dropout = 0.0
         config.model.auxiliary_heads = False
         config.transfer.frozen = True

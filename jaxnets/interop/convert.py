@@ -1,15 +1,16 @@
 """From a file's arrays to a network's variables and back, nothing dropped in silence."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import config_dict
 
-from jaxnets.errors import CheckpointError
+from jaxnets import models
+from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import LAYOUTS, Layout, modern
+from jaxnets.interop.layouts import LAYOUTS, WRITTEN, Layout, modern
 from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]
@@ -72,10 +73,12 @@ def from_layout(
 def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
     """The arrays of a network under another library's names and shapes.
 
-    Raises CheckpointError where that library's network is another one: by its variant, or for a gamma
-    that is not 1 where Keras has none.
+    Raises ConfigError for a layout that is only read, CheckpointError where that library's network is
+    another one: by its variant, or for a gamma that is not 1 where Keras has none.
     """
     form, network = LAYOUTS[layout], given.model.name
+    if not form.written:
+        raise ConfigError(f"--layout={layout} is read, never written: take {', '.join(WRITTEN)}")
     require_same_network(layout, given.model)
     arrays = {}
     for path, leaf in weights.flatten(given.variables).items():
@@ -98,12 +101,11 @@ def require_same_network(layout: str, model: config_dict.ConfigDict) -> None:
     form, network = LAYOUTS[layout], model.name
     if network not in form.variants:
         raise CheckpointError(f"{form.title} has no {network}: it has {', '.join(form.variants)}")
-    variant = form.variants[network]
-    other = model.variant == "keras" if layout == "torch" else model.variant != variant
-    if other:
+    variants = form.variants[network]
+    if models.variant_of(model) not in variants:
         raise CheckpointError(
-            f"{form.title} computes {network} otherwise: it is the variant {variant!r}, "
-            f"and these weights are of {model.variant!r}"
+            f"{form.title} computes {network} otherwise: it has the variant {_listed(variants)}, "
+            f"and these weights are of {models.variant_of(model)!r}"
         )
 
 
@@ -114,6 +116,10 @@ def epsilon(model: config_dict.ConfigDict) -> float:
     if model.name == "densenet121":
         return densenet.EPSILONS[model.variant or densenet.TORCHVISION]
     return INCEPTIONS_EPSILON
+
+
+def _listed(variants: Sequence[str | None]) -> str:
+    return ", ".join(repr(variant) for variant in variants)
 
 
 def _name(form: Layout, network: str, path: str) -> str | None:

@@ -35,7 +35,8 @@ class Layout(NamedTuple):
     """How one library writes our arrays.
 
     `name` raises KeyError for what the library's network does not have. `read` and `write` turn arrays.
-    `variants` says which variant of ours is the library's network, by network; None for the default.
+    `variants` says which variants of ours the library has, by network, the one that its files are taken for
+    first; a network without variants has None. `written` is False where files are only read.
     `without_scale` has the networks whose batch normalisation has no gamma there.
     """
 
@@ -43,10 +44,11 @@ class Layout(NamedTuple):
     name: Callable[[str, str], str]
     read: Turn
     write: Turn
-    variants: Mapping[str, str | None]
+    variants: Mapping[str, tuple[str | None, ...]]
     without_scale: tuple[str, ...] = ()
     counted: str = "no such suffix"
     """Suffix of arrays that only count."""
+    written: bool = True
 
 
 def _torch_name(network: str, path: str) -> str:
@@ -71,6 +73,16 @@ def _own_name(network: str, path: str) -> str:
     return path
 
 
+OF_TORCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("resnet50", "inception_v1", "inception_v3", "densenet121"), ("torchvision",)
+        ),
+        "alexnet": ("pool3", "pool2"),
+    }
+)
+"""LeNet-5 and AlexNet are the reports' own, which have PyTorch's names too."""
+
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "torch": Layout(
@@ -78,7 +90,9 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             _torch_name,
             torch_state.turned_from_torch,
             torch_state.turned_to_torch,
-            MappingProxyType(dict.fromkeys(torch_names.BY_NETWORK)),
+            MappingProxyType(
+                {network: OF_TORCH.get(network, (None,)) for network in torch_names.BY_NETWORK}
+            ),
             counted="num_batches_tracked",
         ),
         "keras": Layout(
@@ -88,10 +102,10 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             _as_it_is,
             MappingProxyType(
                 {
-                    "resnet50": "keras",
-                    "inception_v3": "keras",
-                    "densenet121": "keras",
-                    "inception_resnet_v2": None,
+                    "resnet50": ("keras",),
+                    "inception_v3": ("keras",),
+                    "densenet121": ("keras",),
+                    "inception_resnet_v2": (None,),
                 }
             ),
             without_scale=keras_names.WITHOUT_SCALE,
@@ -101,11 +115,14 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             _name_of_2015,
             _as_it_is,
             _as_it_is,
-            MappingProxyType({"inception_v3": "keras"}),
+            MappingProxyType({"inception_v3": ("keras",)}),
+            written=False,
         ),
     }
 )
 """By the name that --layout takes."""
+WRITTEN = tuple(name for name, form in LAYOUTS.items() if form.written)
+"""Those that --layout of an export takes."""
 
 
 def modern(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -31,10 +31,10 @@ class Entry:
     """A network of the registry: its title, its constructor and what it takes.
 
     That is images of `smallest` pixels a side or more, or vectors (`kind` as in Source). Its variants are
-    what --config.model.variant may be, its `changes` which of CHANGES it takes. Where it has auxiliary
-    heads, `auxiliary_weight` is the published weight of each in the loss, and `auxiliary_size` the least
-    pixels a side that they are trained on. `averages` says that its head begins with the mean over all
-    pixels, and may be given the mean instead.
+    what --config.model.variant may be, the first what None means; its `changes` which of CHANGES it takes.
+    Where it has auxiliary heads, `auxiliary_weight` is the published weight of each in the loss, and
+    `auxiliary_size` the least pixels a side that they are trained on. `averages` says that its head begins
+    with the mean over all pixels, and may be given the mean instead.
     """
 
     title: str
@@ -188,6 +188,11 @@ def entry(name: str) -> Entry:
             f"no network {name!r}{nearest(name, REGISTRY)}; there are {', '.join(REGISTRY)}"
         )
     return REGISTRY[name]
+
+
+def variant_of(config: config_dict.ConfigDict) -> str | None:
+    """The variant that `config.model` means, the default by its name; None where there are none."""
+    return config.variant or next(iter(entry(config.name).variants), None)
 
 
 def _check_variant(config: config_dict.ConfigDict) -> None:

@@ -261,20 +261,6 @@ def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
 
 
 def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
-    page = repository / "docs" / "performance.md"
-    results = repository / "results"
-    compare.compare(repository / "README.md", results, performance=page, check=True)
-
-
-def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
-    row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
-    cells = compare._bench_row({**row, "lowering": "in JAX"})
-    assert cells == ("train/a", "20 images/s", "", "", "0.50 [0.40, 0.60]", "0.25")
-    assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:4] == (
-        "0.50 [0.40, 0.60]",
-        "0.25",
-
-
     compare.compare(
         repository / "README.md",
         repository / "results",
@@ -283,3 +269,10 @@ def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
         lung=repository / compare.LUNG,
         check=True,
     )
+
+
+def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
+    row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
+    told = ("0.50 [0.40, 0.60]", "0.25")
+    assert compare._bench_row({**row, "lowering": "in JAX"})[2:] == ("", "", *told)
+    assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:] == (*told, "", "")

@@ -76,6 +76,31 @@ def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
         diagnose(lenet[0], path)
 
 
+def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
+    def write(name: str, shape: tuple[int, ...]) -> Path:
+        model = recipes.recipe().model
+        model.name, model.num_classes = name, 3
+        model.stage_sizes, model.width = (1, 1, 1, 1), 4
+        arrays = {path: np.ones(s.shape, s.dtype) for path, s in structure(model, shape).items()}
+        write_weights(tmp_path / name, Weights(unflatten(arrays), model, shape))
+        return tmp_path / name
+
+    with pytest.raises(CheckpointError, match="is lenet5 and .* is resnet50: compare two of one"):
+        diagnose(lenet[0], write("resnet50", (32, 32, 3)))
+    with pytest.raises(CheckpointError, match=r"takes \[28, 28, 1\] and .* \[28, 28, 3\]"):
+        diagnose(lenet[0], write("lenet5", (28, 28, 3)))
+    with pytest.raises(CheckpointError, match=r"lenet5 does not take .*made for \[20, 20, 1\]"):
+        diagnose(lenet[0], write("lenet5", (20, 20, 1)))
+
+
+def test_recorded_inputs_of_another_shape_are_refused(lenet, tmp_path: Path) -> None:
+    path = tmp_path / "activations.safetensors"
+    inputs = np.zeros((2, 40, 40, 1), np.float32)
+    safetensors.numpy.save_file({"inputs": inputs, "conv1": inputs}, path)
+    with pytest.raises(CheckpointError, match=r"lenet5 does not take inputs \[2, 40, 40, 1\]"):
+        diagnose(lenet[0], path)
+
+
 @pytest.mark.oracle
 def test_a_pytorch_network_recorded_by_hooks(lenet, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")

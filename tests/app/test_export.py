@@ -87,6 +87,8 @@ def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
         exporting.export(trained, tmp_path)
     with pytest.raises(ConfigError, match="--layout=trch"):
         exporting.export(trained, tmp_path / "new", layout="trch")
+    with pytest.raises(ConfigError, match="inception_2015: it is one of torch, keras"):
+        exporting.export(trained, tmp_path / "new", layout="inception_2015")
     with pytest.raises(CheckpointError, match="has no lenet5"):
         exporting.export(trained, tmp_path / "new", layout="keras")
     with pytest.raises(CheckpointError, match="neither a weights folder nor a run"):

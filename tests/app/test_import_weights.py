@@ -1,10 +1,14 @@
 """scripts/import_weights.py: what it takes, what it refuses, and what predicts afterwards."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -122,10 +126,20 @@ def test_files_of_another_kind_or_network_are_refused(
         ({"layout": "troch"}, "did you mean torch"),
         ({"preprocessing": "imagnet"}, "did you mean imagenet"),
         ({"classes": "absent.txt"}, "is no file"),
+        ({"variant": "paper"}, "lenet5 of --layout=torch has no variants"),
     ):
         with pytest.raises(ConfigError, match=told):
             _import(lenet_file, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("given", "meant"), [(None, None), ("pool3", None), ("pool2", "pool2")])
+def test_a_variant_is_named(given: str | None, meant: str | None) -> None:
+    options = Options(variant=given)
+    model, _ = import_weights._describe({}, "alexnet", "torch", options, {})
+    assert model.variant == meant
+    with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has pool3, pool2"):
+        import_weights._describe({}, "alexnet", "torch", Options(variant="pool"), {})
 
 
 class TestKerasFiles:
@@ -233,27 +247,37 @@ class TestPyTorchFiles:
         assert not touched.exists()
 
 
+def _serve(stub: ModuleType, weights: Path, config: Path, text: str) -> None:
+    """Makes the stub have two files, one the weights, the other a description of this text."""
+    config.write_text(text)
+    files = {"model.safetensors": weights, "config.json": config}
+    stub.list_repo_files = lambda *a, **k: list(files)
+    stub.hf_hub_download = lambda repo, name, **k: str(files[name])
+
+
 class TestHub:
+    @pytest.fixture
+    def stub(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        """Stands for huggingface_hub, installed or not."""
+        module = ModuleType("huggingface_hub")
+        module.__spec__ = ModuleSpec("huggingface_hub", None)
+        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+        return module
+
     def test_without_the_package_it_is_named(self, tmp_path: Path, monkeypatch) -> None:
         monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ConfigError, match=r"pip install 'jaxnets\[hub\]'"):
             _import("hub:timm/lenet", tmp_path / "new")
 
     def test_the_hub_describes_its_preprocessing(
-        self, lenet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, lenet_file: Path, tmp_path: Path, stub: ModuleType
     ) -> None:
-        huggingface_hub = pytest.importorskip("huggingface_hub")
         config = {
             "architecture": "lenet5",
             "pretrained_cfg": {"mean": [0.1], "std": [0.3], "input_size": [1, 28, 28]},
             "label_names": [f"n{number}" for number in range(10)],
         }
-        (tmp_path / "config.json").write_text(json.dumps(config))
-        files = {"model.safetensors": lenet_file, "config.json": tmp_path / "config.json"}
-        monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda *a, **k: list(files))
-        monkeypatch.setattr(
-            huggingface_hub, "hf_hub_download", lambda repo, name, **k: str(files[name])
-        )
+        _serve(stub, lenet_file, tmp_path / "config.json", json.dumps(config))
         kept = _import("hub:owner/lenet@abc", tmp_path / "lenet")
         assert kept.preprocessing is not None
         assert kept.preprocessing.mean == (0.1,)
@@ -261,6 +285,78 @@ class TestHub:
         assert kept.classes[3] == "n3"
         assert kept.source["hub"] == "owner/lenet"
         assert kept.source["revision"] == "abc"
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            ({"crop_pct": 0.875, "interpolation": "bilinear"}, "crop_pct 0.875, interpolation bil"),
+            ({"crop_pct": 0.95, "interpolation": "bicubic"}, "note      crop_pct 0.95 of the"),
+            ({"crop_pct": 1.0, "crop_mode": "center"}, None),
+        ],
+    )
+    def test_another_way_to_a_square_is_named(
+        self,
+        given: dict[str, Any],
+        told: str | None,
+        lenet_file: Path,
+        tmp_path: Path,
+        stub: ModuleType,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        config = {"pretrained_cfg": {"mean": [0.1], "std": [0.3], **given}}
+        _serve(stub, lenet_file, tmp_path / "config.json", json.dumps(config))
+        kept = _import("hub:owner/lenet", tmp_path / "new")
+        printed = capsys.readouterr().out
+        assert (told or "saved") in printed
+        assert ("not taken" in printed) is bool(told)
+        assert len(kept.source["notes"]) == bool(told)
+
+    def test_without_a_network_it_is_one_line(self, tmp_path: Path, stub: ModuleType) -> None:
+        class ConnectError(Exception):
+            """As httpx has it: no OSError."""
+
+        def fail(*arguments: Any, **options: Any) -> None:
+            raise ConnectError("[Errno 111] Connection\nrefused")
+
+        stub.list_repo_files = fail
+        with pytest.raises(CheckpointError, match=r"fetched \(.*refused\): mend .* give its path"):
+            _import("hub:timm/lenet", tmp_path / "new")
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("[1]", "describes no network"),
+            ('{"pretrained_cfg": [1]}', "describes no network"),
+            ("{", "is no JSON"),
+        ],
+    )
+    def test_a_description_of_another_form_is_refused(
+        self, text: str, told: str, lenet_file: Path, tmp_path: Path, stub: ModuleType
+    ) -> None:
+        _serve(stub, lenet_file, tmp_path / "config.json", text)
+        with pytest.raises(CheckpointError, match=told):
+            _import("hub:owner/lenet", tmp_path / "new")
+
+    def test_a_name_without_weights_is_refused(self, tmp_path: Path, stub: ModuleType) -> None:
+        stub.list_repo_files = lambda *a, **k: ["pytorch_model.bin"]
+        with pytest.raises(CheckpointError, match=r"none of model\.safetensors"):
+            _import("hub:owner/lenet", tmp_path / "new")
+
+    @pytest.mark.oracle
+    @pytest.mark.slow  # its retries wait for half a minute
+    def test_the_package_itself_without_a_network(self, repository: Path, tmp_path: Path) -> None:
+        pytest.importorskip("huggingface_hub")
+        script = str(repository / "scripts" / "import_weights.py")
+        done = subprocess.run(
+            [sys.executable, script, "hub:timm/lenet", str(tmp_path / "new")],
+            env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 4, done.stderr
+        assert "could not be fetched" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_the_script_ends_with_the_code_of_the_design(lenet_file: Path, repository: Path) -> None:

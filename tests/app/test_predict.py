@@ -95,6 +95,25 @@ def test_bad_files_are_named_and_the_rest_answered(
     assert answers[2]["class"] == rows[2]["class"]
 
 
+def test_a_folder_without_images_does_not_stop_the_others(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / name for name in ("empty", "full")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "._tile.png").write_bytes(b"what macOS leaves beside a file")
+        (folder / ".thumbnails").mkdir()
+        shutil.copy(images / "tile0.png", folder / ".thumbnails" / "small.png")
+    shutil.copy(images / "tile1.png", folders[1] / "tile.png")
+    path = tmp_path / "out.json"
+    with pytest.raises(DataError, match="1 of 2 files could not be read"):
+        predict_files.predict_files(str(trained), list(map(str, folders)), json_path=str(path))
+    rows = json.loads(path.read_text())
+    assert [row["file"] for row in rows] == [str(folders[0]), str(folders[1] / "tile.png")]
+    assert [row["class"] is None for row in rows] == [True, False]
+    assert f"{folders[0]}  not read  holds no image" in capsys.readouterr().err
+
+
 def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:
     predict_files.predict_files(str(trained), list(map(str, paths)), gradcam_folder=folder)
 

@@ -484,3 +484,16 @@ def test_a_finished_run_does_not_answer_for_other_data(
     assert train("same") == first
     with pytest.raises(DataError, match="contents have changed"):
         train("other")
+
+
+@pytest.mark.parametrize(("size", "said"), [(224, True), (299, False)])
+def test_the_first_line_says_which_head_is_left_out(
+    size: int, said: bool, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(repository / "configs" / "lung_inception_v3.py")
+    overrides = {"data.image_size": size, "data.root": str(tmp_path), "data.name": "lc25000_lung"}
+    with pytest.raises(DataError):  # there are none, which is found out later
+        jaxnets.train(config, overrides, workdir=tmp_path / "run")
+    told = capsys.readouterr().out
+    assert told.startswith("note      Inception v3's auxiliary head is left out") is said
+    assert ("is left out" in told) is said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 import jaxnets
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.app import workdir
+from jaxnets.app import features, pretrained, workdir
+from jaxnets.app.pretrained import Pretrained
 from jaxnets.app.restore import restore_state
+from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.training.hooks import Hook
@@ -147,6 +150,42 @@ def test_the_head_goes_first_and_a_resume_has_the_same_bits(
     assert not np.array_equal(before["classifier"]["kernel"], head_alone["classifier"]["kernel"])
 
 
+@pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_run_needs_its_weights_only_to_begin(
+    frozen: bool,
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights, run = tmp_path / "weights" / "drawn", tmp_path / "run"
+    variables = jax.tree.map(np.asarray, _variables(trained))
+    expected = Preprocessing(16, mean=(0.25,) * 3, std=(0.25,) * 3)
+    model = workdir.read_config(trained).model
+    write_weights(weights, Weights(variables, model, (16, 16, 3), preprocessing=expected))
+    overrides = {
+        **(smoke_overrides | ({"transfer.frozen": True} if frozen else FINETUNE) | PLAIN),
+        "data.root": str(tmp_path),
+        "transfer.weights": "drawn",
+        "checkpoint.every_steps": 1,
+    }
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, overrides, workdir=run, hooks=[_SignalAt(3)])
+    shutil.rmtree(weights)
+    with pytest.raises(CheckpointError, match="is a weights folder or a run directory"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "other")
+    done = jaxnets.train(smoke_config, overrides, workdir=run)
+    assert done["complete"]
+    assert "drawn is gone: its body is in" in capsys.readouterr().out
+    if frozen:
+        kernel = _variables(run)["params"]["conv2"]["kernel"]
+        np.testing.assert_array_equal(kernel, variables["params"]["conv2"]["kernel"])
+    assert jaxnets.train(smoke_config, overrides, workdir=run)["step"] == done["step"]
+    with pytest.raises(ConfigError, match="of another recipe .*transfer.weights: 'drawn' there"):
+        jaxnets.train(smoke_config, {**overrides, "transfer.weights": "random"}, workdir=run)
+
+
 def test_weights_bring_their_preprocessing(
     trained: Path,
     smoke_config: str,
@@ -185,11 +224,56 @@ def test_what_is_no_body_is_refused(
     for changes, told in (
         ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
         ({"model.name": "alexnet"}, "has weights of lenet5"),
+        (
+            {"model.activation": "tanh"},
+            "with activation relu, and --config.model.activation is tanh",
+        ),
+        ({"model.pooling": "average"}, "with pooling max, .*: give max"),
         ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
     ):
         with pytest.raises(CheckpointError, match=told):
             jaxnets.train(smoke_config, {**from_trained, **changes}, workdir=tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"), [(None, "torchvision"), ("torchvision", None), ("keras", None)]
+)
+def test_a_variant_may_be_named_or_not(given: str | None, asked: str | None) -> None:
+    config, theirs = recipes.recipe(), recipes.recipe().model
+    config.model.name = theirs.name = "resnet50"
+    config.model.variant, theirs.variant = asked, given
+    found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
+    pretrained._settle(config, found, Screen())
+    assert models.variant_of(config.model) == models.variant_of(theirs)
+
+
+def test_another_variant_is_refused() -> None:
+    config, theirs = recipes.recipe(), recipes.recipe().model
+    config.model.name = theirs.name = "resnet50"
+    config.model.variant, theirs.variant = "torchvision", "keras"
+    found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
+    with pytest.raises(CheckpointError, match="of the variant 'keras'"):
+        pretrained._settle(config, found, Screen())
+
+
+@pytest.mark.parametrize(
+    "change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}]
+)
+def test_kept_features_are_of_a_body_as_it_computes(change: dict[str, Any]) -> None:
+    model, other = recipes.recipe().model, recipes.recipe().model
+    model.name = other.name = "lenet5"
+    assert features.computed_by(model) == features.computed_by(other)
+    other.update(change)
+    assert features.computed_by(model) != features.computed_by(other)
+
+
+def test_the_first_variant_is_what_none_means() -> None:
+    for name, entry in models.REGISTRY.items():
+        if entry.variants:
+            model = recipes.recipe().model
+            model.name = name
+            assert models.create(model).variant == models.variant_of(model)  # type: ignore[missing-attribute]
 
 
 @pytest.mark.parametrize(

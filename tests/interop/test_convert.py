@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.errors import CheckpointError
+from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, inception_2015, inception_order
 from jaxnets.interop.layouts import LAYOUTS, modern
 from jaxnets.interop.recognise import CHANNELS, MARKS, NATIVE_SIZES, recognise
@@ -49,7 +49,7 @@ KERAS_NAMES = {
 def _model(network: str, layout: str = "torch", **fields: Any) -> config_dict.ConfigDict:
     model = recipes.recipe().model
     model.name, model.num_classes = network, 3
-    model.variant = LAYOUTS[layout].variants[network]
+    model.variant = LAYOUTS[layout].variants[network][0]
     model.auxiliary_heads = layout == "torch"
     model.update(fields)
     return model
@@ -95,7 +95,7 @@ def test_names_of_2015() -> None:
 PAIRS = [
     pytest.param(network, layout, marks=[] if network == "lenet5" else [pytest.mark.slow])
     for layout, form in LAYOUTS.items()
-    if layout != "inception_2015"
+    if form.written
     for network in form.variants
 ]
 
@@ -211,14 +211,28 @@ def test_what_does_not_fit_is_told() -> None:
 def test_another_library_s_network_is_refused() -> None:
     model, arrays = _small_resnet()
     given = Weights(unflatten(arrays), model, SHAPE)
-    with pytest.raises(CheckpointError, match="variant 'keras', and these weights are of None"):
+    with pytest.raises(
+        CheckpointError, match="variant 'keras', and these weights are of 'torchvision'"
+    ):
         convert.to_layout("keras", given)
     of_keras, arrays = _small_resnet("keras")
     with pytest.raises(CheckpointError, match="computes resnet50 otherwise"):
         convert.to_layout("torch", Weights(unflatten(arrays), of_keras, SHAPE))
+    with pytest.raises(CheckpointError, match="'torchvision', and these weights are of 'paper'"):
+        convert.require_same_network("torch", _model("inception_v1", variant="paper"))
+    for variant in ("pool3", "pool2", None):
+        convert.require_same_network("torch", _model("alexnet", variant=variant))
+    with pytest.raises(ConfigError, match="inception_2015 is read, never written"):
+        convert.to_layout("inception_2015", given)
     lenet = Weights({}, _model("lenet5"), (28, 28, 1))
     with pytest.raises(CheckpointError, match="has no lenet5"):
         convert.to_layout("keras", lenet)
+
+
+def test_every_variant_of_a_layout_is_one_of_ours() -> None:
+    for form in LAYOUTS.values():
+        for network, variants in form.variants.items():
+            assert set(variants) <= set(models.entry(network).variants or (None,))
 
 
 def test_a_gamma_is_not_lost_in_keras() -> None:

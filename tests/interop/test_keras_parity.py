@@ -39,7 +39,7 @@ def test_logits_are_those_of_keras(
     oracle = load("keras_logits")
     config = recipes.recipe().model
     config.name, config.num_classes, config.dtype = network, 3, "float64"
-    config.variant, config.auxiliary_heads = LAYOUTS["keras"].variants[network], False
+    config.variant, config.auxiliary_heads = LAYOUTS["keras"].variants[network][0], False
     model, shape = models.create(config), (size, size, 3)
     arrays = flatten(load("drawn").variables(model, (1, *shape)))
     if network in WITHOUT_SCALE:
