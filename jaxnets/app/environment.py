@@ -56,16 +56,21 @@ def hardware() -> str:
 
 def lowering(config: config_dict.ConfigDict) -> str:
     """Which form of `jaxnets.ops` the recipe's programs are compiled to here."""
+    if config.model.lowering == "reference":
+        return "reference"
     if jax.default_backend() != "cpu":
         return "lax"
+    if (config.model.compute_dtype or config.model.dtype) == "bfloat16":
+        return "cpu: XLA's convolutions, pooling by taps"
     kernels = kernels_of(config)
     return "cpu: by shape" if kernels is None else f"cpu: C++ kernels, {kernels.instructions}"
 
 
 def kernels_of(config: config_dict.ConfigDict) -> Kernels | None:
-    """The C++ kernels, where this process has them and the recipe computes in what they are made for."""
+    """The C++ kernels, where this process has them and the recipe leaves its computing to them."""
     computes_in = config.model.compute_dtype or config.model.dtype
-    return in_use() if computes_in == "float32" else None
+    takes_them = computes_in == "float32" and config.model.lowering == "auto"
+    return in_use() if takes_them else None
 
 
 def bits(*, config: config_dict.ConfigDict, placement: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
+from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.app import model_card, workdir
@@ -69,7 +70,8 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
 def program(weights: Weights, preprocessing: Preprocessing) -> jax_export.Exported:
     """(arrays by path, images uint8[B, H, W, C]) -> logits [B, K], scaling and normalisation inside.
 
-    The arrays are those of weights.safetensors. B is any number.
+    The arrays are those of weights.safetensors. B is any number. Its operations are XLA's own, whatever this
+    process computes with.
     """
     (batch,) = jax_export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *weights.input_shape), np.uint8)
@@ -84,7 +86,9 @@ def program(weights: Weights, preprocessing: Preprocessing) -> jax_export.Export
 def _logits(
     weights: Weights, preprocessing: Preprocessing
 ) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
-    network = models.create(weights.model)
+    # The program must run where nothing of this package is, in the one form that XLA itself has.
+    model = config_dict.ConfigDict({**weights.model, "lowering": "reference"})
+    network = models.create(model)
     dtype = jnp.dtype(weights.model.dtype)
 
     def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:

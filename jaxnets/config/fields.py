@@ -151,6 +151,11 @@ FIELDS: Mapping[str, Field] = {
         "float32", ("float32", "float64"), "parameters, statistics and loss; float64 for proofs"
     ),
     "model.compute_dtype": _text(None, "None computes in model.dtype; bfloat16 saves time on GPUs"),
+    "model.lowering": _choice(
+        "auto",
+        ("auto", "reference"),
+        "form of convolution, pooling, batch norm: auto by machine; reference: XLA's, which jvp needs",
+    ),
     "model.sync_batch_norm": _switch(True, "batch statistics over all devices, not per device"),
     # The data.
     "data.name": _text("auto", "a source (docs: README, Data), or auto where a config has a :demo"),

@@ -177,6 +177,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
         "dtype": jnp.dtype(config.dtype),
         "compute_dtype": jnp.dtype(config.compute_dtype) if config.compute_dtype else None,
         "axis_name": axis_name if config.sync_batch_norm else None,
+        "lowering": config.lowering,
     }
     return entry(config.name).build(config, shared)
 

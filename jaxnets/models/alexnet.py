@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.models.blocks import ACTIVATIONS, POOLINGS, adaptive_average_pool, same_padding
+from jaxnets.models.blocks import ACTIVATIONS, adaptive_average_pool, pool, same_padding
+from jaxnets.ops.lowering import Lowering
 
 POOLED = (6, 6)
 """What the dense layers see, height and width, whatever the image's size: torchvision's adaptive pooling.
@@ -44,6 +45,7 @@ class AlexNet(nn.Module):
     pooling: str = "max"
     dropout: float = 0.0
     init_style: str = "torch"
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
@@ -57,7 +59,13 @@ class AlexNet(nn.Module):
         }
 
         def conv(features: int, side: int) -> ops.Conv:
-            return ops.Conv(features, (side, side), padding=same_padding((side, side)), **shared)
+            return ops.Conv(
+                features,
+                (side, side),
+                padding=same_padding((side, side)),
+                lowering=self.lowering,
+                **shared,
+            )
 
         self.conv1 = conv(64, 3)
         self.conv2 = conv(192, VARIANTS[self.variant].second_kernel)
@@ -92,4 +100,4 @@ class AlexNet(nn.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         side = VARIANTS[self.variant].window
-        return POOLINGS[self.pooling](x, (side, side), strides=(2, 2))
+        return pool(x, self.pooling, (side, side), strides=(2, 2), lowering=self.lowering)

@@ -1,5 +1,6 @@
 """What several networks are built of."""
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ from jax import lax
 
 from jaxnets import ops
 from jaxnets.ops.initializers import Initializer
+from jaxnets.ops.lowering import Lowering
 from jaxnets.ops.windows import Padding, Pair
 
 
@@ -29,9 +31,6 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
 )
 """By name; values and slopes are PyTorch's, at 0 too."""
 
-POOLINGS = MappingProxyType({"max": ops.max_pool, "average": ops.average_pool})
-"""By the names of config.model.pooling."""
-
 
 class ConvNorm(nn.Module):
     """Convolution without bias, batch normalisation, ReLU: [B, H, W, C] -> [B, H', W', features]."""
@@ -43,12 +42,17 @@ class ConvNorm(nn.Module):
     padding: Padding = ((0, 0), (0, 0))
     epsilon: float = 1e-3
     axis_name: str | None = None
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        shared = {
+            "dtype": self.dtype,
+            "compute_dtype": self.compute_dtype,
+            "lowering": self.lowering,
+        }
         x = ops.Conv(
             self.features,
             self.kernel_size,
@@ -56,9 +60,9 @@ class ConvNorm(nn.Module):
             strides=self.strides,
             padding=self.padding,
             name="conv",
-            **dtypes,
+            **shared,
         )(x)
-        norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **dtypes)
+        norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **shared)
         return nn.relu(norm(x, train=train))
 
 
@@ -68,7 +72,20 @@ def same_padding(kernel_size: Pair) -> Padding:
     return ((height, height), (width, width))
 
 
-def max_pool_ceil(x: jax.Array, window: Pair, *, strides: Pair) -> jax.Array:
+def pool(
+    x: jax.Array, kind: str, window: Pair, *, strides: Pair, lowering: Lowering = "auto"
+) -> jax.Array:
+    """[B, H, W, C] -> [B, H', W', C], by a name of config.model.pooling; an average has one form alone."""
+    kinds = {
+        "max": functools.partial(ops.max_pool, lowering=lowering),
+        "average": ops.average_pool,
+    }
+    return kinds[kind](x, window, strides=strides)
+
+
+def max_pool_ceil(
+    x: jax.Array, window: Pair, *, strides: Pair, lowering: Lowering = "auto"
+) -> jax.Array:
     """`ops.max_pool` whose last window may stick out, as torch.nn.MaxPool2d(..., ceil_mode=True).
 
     [B, H, W, C] -> [B, ceil((H - window) / stride) + 1, ..., C]; a window begins inside the image.
@@ -77,7 +94,7 @@ def max_pool_ceil(x: jax.Array, window: Pair, *, strides: Pair) -> jax.Array:
         (0, _overhang(extent, side, stride))
         for extent, side, stride in zip(x.shape[1:3], window, strides, strict=True)
     )
-    return ops.max_pool(x, window, strides=strides, padding=(rows, columns))
+    return ops.max_pool(x, window, strides=strides, padding=(rows, columns), lowering=lowering)
 
 
 def _overhang(extent: int, side: int, stride: int) -> int:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
+from jaxnets.ops.lowering import Lowering
 
 BOTTLENECK = 4
 """Channels of a layer's 1x1 convolution per channel that the layer adds (section 3, "Bottleneck layers")."""
@@ -30,15 +31,20 @@ class DenseLayer(nn.Module):
     kernel_init: Any
     epsilon: float
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        conv = functools.partial(ops.Conv, kernel_init=self.kernel_init, **dtypes)
+        shared = {
+            "dtype": self.dtype,
+            "compute_dtype": self.compute_dtype,
+            "lowering": self.lowering,
+        }
+        conv = functools.partial(ops.Conv, kernel_init=self.kernel_init, **shared)
         norm = functools.partial(
-            ops.BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, **dtypes
+            ops.BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, **shared
         )
 
         y = nn.relu(norm(name="norm1")(x, train=train))
@@ -57,6 +63,7 @@ class DenseBlock(nn.Module):
     kernel_init: Any
     epsilon: float
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
@@ -69,6 +76,7 @@ class DenseBlock(nn.Module):
                 kernel_init=self.kernel_init,
                 epsilon=self.epsilon,
                 axis_name=self.axis_name,
+                lowering=self.lowering,
                 dtype=self.dtype,
                 compute_dtype=self.compute_dtype,
                 name=f"layer{number}",
@@ -83,16 +91,21 @@ class Transition(nn.Module):
     kernel_init: Any
     epsilon: float
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **dtypes)
+        shared = {
+            "dtype": self.dtype,
+            "compute_dtype": self.compute_dtype,
+            "lowering": self.lowering,
+        }
+        norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **shared)
         y = nn.relu(norm(x, train=train))
         conv = ops.Conv(
-            x.shape[-1] // 2, (1, 1), kernel_init=self.kernel_init, name="conv", **dtypes
+            x.shape[-1] // 2, (1, 1), kernel_init=self.kernel_init, name="conv", **shared
         )
         return ops.average_pool(conv(y), (2, 2), strides=(2, 2))
 
@@ -115,6 +128,7 @@ class DenseNet(nn.Module):
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
@@ -122,7 +136,12 @@ class DenseNet(nn.Module):
         default = ops.BY_STYLE[self.init_style]
         kernel_init = kaiming_normal_fan_in if self.init_style == "torch" else default.kernel
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        normal = {"epsilon": EPSILONS[self.variant], "axis_name": self.axis_name, **dtypes}
+        normal = {
+            "epsilon": EPSILONS[self.variant],
+            "axis_name": self.axis_name,
+            "lowering": self.lowering,
+            **dtypes,
+        }
         shared = {"kernel_init": kernel_init, **normal}
         self.conv0 = ops.Conv(
             2 * self.growth_rate,
@@ -130,6 +149,7 @@ class DenseNet(nn.Module):
             kernel_init=kernel_init,
             strides=(2, 2),
             padding=((3, 3), (3, 3)),
+            lowering=self.lowering,
             **dtypes,
         )
         self.norm0 = ops.BatchNorm(**normal)
@@ -159,7 +179,9 @@ class DenseNet(nn.Module):
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, C], after the last norm and its ReLU; 224 px give 7x7x1024."""
         x = nn.relu(self.norm0(self.conv0(x), train=train))
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = ops.max_pool(
+            x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), lowering=self.lowering
+        )
         for block, transition in zip(self.dense_blocks, (*self.transitions, None), strict=True):
             x = block(x, train=train)
             if transition is not None:

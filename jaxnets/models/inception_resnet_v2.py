@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, same_padding
 from jaxnets.ops.initializers import BiasInitializer, Initializer
+from jaxnets.ops.lowering import Lowering
 
 EPSILON = 1e-3
 """Of the batch normalisations."""
@@ -68,6 +69,7 @@ class Branched(nn.Module):
     branches: Branches
     kernel_init: Initializer
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
@@ -81,6 +83,7 @@ class Branched(nn.Module):
             padding=same_padding(layer.kernel_size) if layer.stride == 1 else ((0, 0), (0, 0)),
             epsilon=EPSILON,
             axis_name=self.axis_name,
+            lowering=self.lowering,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
             name=name,
@@ -114,7 +117,7 @@ class Reduction(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        pooled = ops.max_pool(x, (3, 3), strides=(2, 2))
+        pooled = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
         return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
 
 
@@ -134,6 +137,7 @@ class Residual(Branched):
             bias_init=self.bias_init,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
+            lowering=self.lowering,
             name="projection",
         )
         residual = projection(jnp.concatenate(self.outputs(x, train=train), axis=-1))
@@ -154,13 +158,19 @@ class InceptionResNetV2(nn.Module):
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
         kernel_init, bias_init = ops.BY_STYLE[self.init_style]
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {"kernel_init": kernel_init, "axis_name": self.axis_name, **dtypes}
+        shared = {
+            "kernel_init": kernel_init,
+            "axis_name": self.axis_name,
+            "lowering": self.lowering,
+            **dtypes,
+        }
         conv = functools.partial(ConvNorm, epsilon=EPSILON, **shared)
         self.stem = [
             conv(32, (3, 3), strides=(2, 2), name="conv1a"),
@@ -202,9 +212,10 @@ class InceptionResNetV2(nn.Module):
         conv1a, conv2a, conv2b, conv3b, conv4a = self.stem
         for layer in (conv1a, conv2a, conv2b):
             x = layer(x, train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2))
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
         x = conv4a(conv3b(x, train=train), train=train)
-        x = self.mixed5b(ops.max_pool(x, (3, 3), strides=(2, 2)), train=train)
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
+        x = self.mixed5b(x, train=train)
         for block in self.blocks:
             x = block(x, train=train)
         return self.conv7b(x, train=train)

@@ -11,6 +11,8 @@ from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, adaptive_average_pool, max_pool_ceil, same_padding
 from jaxnets.models.logits import Logits
 from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.lowering import Lowering
+from jaxnets.ops.windows import Pair
 
 AUXILIARY_WEIGHT = 0.3
 """Of each auxiliary classifier in the loss (section 5)."""
@@ -54,6 +56,7 @@ class Inception(nn.Module):
     variant: str
     kernel_init: Any
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
@@ -68,12 +71,15 @@ class Inception(nn.Module):
                 padding=same_padding((side, side)),
                 kernel_init=self.kernel_init,
                 axis_name=self.axis_name,
+                lowering=self.lowering,
                 dtype=self.dtype,
                 compute_dtype=self.compute_dtype,
                 name=name,
             )(y, train=train)
 
-        pooled = ops.max_pool(x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)))
+        pooled = ops.max_pool(
+            x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)), lowering=self.lowering
+        )
         side = 5 if self.variant == "paper" else 3
         branches = [
             conv(x, conv1x1, 1, "conv1x1"),
@@ -91,6 +97,7 @@ class AuxiliaryClassifier(nn.Module):
     dropout: float
     init_style: str
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
@@ -104,6 +111,7 @@ class AuxiliaryClassifier(nn.Module):
             (1, 1),
             kernel_init=init.kernel,
             axis_name=self.axis_name,
+            lowering=self.lowering,
             name="conv",
             **dtypes,
         )(adaptive_average_pool(x, (4, 4)), train=train)
@@ -126,13 +134,19 @@ class InceptionV1(nn.Module):
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
         init = initialization(self.init_style)
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {"kernel_init": init.kernel, "axis_name": self.axis_name, **dtypes}
+        shared = {
+            "kernel_init": init.kernel,
+            "axis_name": self.axis_name,
+            "lowering": self.lowering,
+            **dtypes,
+        }
         self.conv1 = ConvNorm(64, (7, 7), strides=(2, 2), padding=((3, 3), (3, 3)), **shared)
         self.conv2_reduce = ConvNorm(64, (1, 1), **shared)
         self.conv2 = ConvNorm(192, (3, 3), padding=((1, 1), (1, 1)), **shared)
@@ -147,6 +161,7 @@ class InceptionV1(nn.Module):
                     self.auxiliary_dropout,
                     self.init_style,
                     axis_name=self.axis_name,
+                    lowering=self.lowering,
                     name=f"auxiliary{number}",
                     **dtypes,
                 )
@@ -176,14 +191,17 @@ class InceptionV1(nn.Module):
 
     def _body(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """The features, and what the auxiliary classifiers see."""
-        x = max_pool_ceil(self.conv1(x, train=train), (3, 3), strides=(2, 2))
+        x = self._pool(self.conv1(x, train=train), (3, 3))
         x = self.conv2(self.conv2_reduce(x, train=train), train=train)
-        x = max_pool_ceil(x, (3, 3), strides=(2, 2))
+        x = self._pool(x, (3, 3))
         tapped = []
         for place, block in self.blocks.items():
             if place in POOLED_BEFORE:
-                x = max_pool_ceil(x, POOLED_BEFORE[place], strides=(2, 2))
+                x = self._pool(x, POOLED_BEFORE[place])
             x = block(x, train=train)
             if place in TAPPED:
                 tapped.append(x)
         return x, tapped
+
+    def _pool(self, x: jax.Array, window: Pair) -> jax.Array:
+        return max_pool_ceil(x, window, strides=(2, 2), lowering=self.lowering)

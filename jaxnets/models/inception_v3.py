@@ -10,6 +10,7 @@ from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, same_padding
 from jaxnets.models.logits import Logits
 from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.lowering import Lowering
 
 AUXILIARY_WEIGHT = 0.4
 """Of the auxiliary classifier in the loss, slim's; the paper does not print it."""
@@ -36,6 +37,7 @@ class Block(nn.Module):
 
     kernel_init: Any
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
     variant: str = TORCHVISION
@@ -57,6 +59,7 @@ class Block(nn.Module):
             padding=same_padding((height, width)) if stride == 1 else ((0, 0), (0, 0)),
             kernel_init=self.kernel_init,
             axis_name=self.axis_name,
+            lowering=self.lowering,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
             name=name,
@@ -93,7 +96,7 @@ class InceptionB(Block):
         branches = [
             self.conv("branch3x3", 384, 3, 3, 2)(x, train=train),
             self.chain(x, "branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3, 2), train=train),
-            ops.max_pool(x, (3, 3), strides=(2, 2)),
+            ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -126,7 +129,7 @@ class InceptionD(Block):
         branches = [
             self.chain(x, "branch3x3", (192, 1, 1), (320, 3, 3, 2), train=train),
             self.chain(x, "branch7x7x3", *layers, train=train),
-            ops.max_pool(x, (3, 3), strides=(2, 2)),
+            ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -158,6 +161,7 @@ class AuxiliaryClassifier(nn.Module):
     num_classes: int
     init_style: str
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
@@ -165,7 +169,12 @@ class AuxiliaryClassifier(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         init = initialization(self.init_style)
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {"kernel_init": init.kernel, "axis_name": self.axis_name, **dtypes}
+        shared = {
+            "kernel_init": init.kernel,
+            "axis_name": self.axis_name,
+            "lowering": self.lowering,
+            **dtypes,
+        }
         x = ops.average_pool(x, (5, 5), strides=(3, 3))
         x = ConvNorm(128, (1, 1), name="conv0", **shared)(x, train=train)
         x = ConvNorm(768, (5, 5), name="conv1", **shared)(x, train=train)
@@ -192,13 +201,19 @@ class InceptionV3(nn.Module):
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
         init = initialization(self.init_style)
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {"kernel_init": init.kernel, "axis_name": self.axis_name, **dtypes}
+        shared = {
+            "kernel_init": init.kernel,
+            "axis_name": self.axis_name,
+            "lowering": self.lowering,
+            **dtypes,
+        }
         self.conv1a = ConvNorm(32, (3, 3), strides=(2, 2), **shared)
         self.conv2a = ConvNorm(32, (3, 3), **shared)
         self.conv2b = ConvNorm(64, (3, 3), padding=((1, 1), (1, 1)), **shared)
@@ -221,7 +236,7 @@ class InceptionV3(nn.Module):
             for name in kept
         ]
         self.auxiliary = AuxiliaryClassifier(
-            self.num_classes, self.init_style, self.axis_name, **dtypes
+            self.num_classes, self.init_style, self.axis_name, self.lowering, **dtypes
         )
         self.drop = nn.Dropout(self.dropout)
         self.classifier = ops.Dense(
@@ -250,9 +265,9 @@ class InceptionV3(nn.Module):
         """The features, and what the auxiliary classifier sees."""
         for conv in (self.conv1a, self.conv2a, self.conv2b):
             x = conv(x, train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2))
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
         x = self.conv4a(self.conv3b(x, train=train), train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2))
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
         for block in self.blocks:
             x = block(x, train=train)
         tapped = x

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.errors import ConfigError
-from jaxnets.models.blocks import ACTIVATIONS, POOLINGS
+from jaxnets.models.blocks import ACTIVATIONS, pool
+from jaxnets.ops.lowering import Lowering
 
 
 def smallest_image(kernel_size: int) -> int:
@@ -31,6 +32,7 @@ class LeNet5(nn.Module):
     kernel_size: int = 5
     dropout: float = 0.0
     init_style: str = "torch"
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
@@ -43,8 +45,8 @@ class LeNet5(nn.Module):
             "compute_dtype": self.compute_dtype,
         }
         side = self.kernel_size
-        self.conv1 = ops.Conv(6, (side, side), **shared)
-        self.conv2 = ops.Conv(16, (side, side), **shared)
+        self.conv1 = ops.Conv(6, (side, side), lowering=self.lowering, **shared)
+        self.conv2 = ops.Conv(16, (side, side), lowering=self.lowering, **shared)
         self.dense1 = ops.Dense(120, **shared)
         self.dense2 = ops.Dense(84, **shared)
         self.drop = nn.Dropout(self.dropout)
@@ -55,7 +57,7 @@ class LeNet5(nn.Module):
         k = kernel_size - 1.
         """
         del train
-        squash, pool = ACTIVATIONS[self.activation], POOLINGS[self.pooling]
+        squash = ACTIVATIONS[self.activation]
         size = min(x.shape[1:3])
         if size < smallest_image(self.kernel_size):
             raise ConfigError(
@@ -63,8 +65,7 @@ class LeNet5(nn.Module):
                 f"{smallest_image(self.kernel_size)} pixels or more; --config.data.image_size={size} is too "
                 "small"
             )
-        x = pool(squash(self.conv1(x)), (2, 2), strides=(2, 2))
-        return pool(squash(self.conv2(x)), (2, 2), strides=(2, 2))
+        return self._pool(squash(self.conv2(self._pool(squash(self.conv1(x))))))
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, 16] -> logits [B, num_classes], in the parameters' dtype."""
@@ -75,3 +76,6 @@ class LeNet5(nn.Module):
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         return self.head(self.features(x, train=train), train=train)
+
+    def _pool(self, x: jax.Array) -> jax.Array:
+        return pool(x, self.pooling, (2, 2), strides=(2, 2), lowering=self.lowering)

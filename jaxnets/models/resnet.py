@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.ops.initializers import BiasInitializer, Initialization, zero_bias
+from jaxnets.ops.lowering import Lowering
 
 EXPANSION = 4
 """Output channels of a bottleneck block per channel of its 3x3 convolution."""
@@ -50,17 +51,22 @@ class Bottleneck(nn.Module):
     kernel_init: Any
     bias_init: BiasInitializer | None
     axis_name: str | None
+    lowering: Lowering
     dtype: Any
     compute_dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        shared = {
+            "dtype": self.dtype,
+            "compute_dtype": self.compute_dtype,
+            "lowering": self.lowering,
+        }
         conv = functools.partial(
-            ops.Conv, kernel_init=self.kernel_init, bias_init=self.bias_init, **dtypes
+            ops.Conv, kernel_init=self.kernel_init, bias_init=self.bias_init, **shared
         )
         norm = functools.partial(
-            ops.BatchNorm, epsilon=self.variant.epsilon, axis_name=self.axis_name, **dtypes
+            ops.BatchNorm, epsilon=self.variant.epsilon, axis_name=self.axis_name, **shared
         )
         strides = (self.stride, self.stride)
         first, second = ((1, 1), strides) if self.variant.stride_on_3x3 else (strides, (1, 1))
@@ -96,6 +102,7 @@ class ResNet(nn.Module):
     dropout: float = 0.0
     init_style: str = "torch"
     axis_name: str | None = None
+    lowering: Lowering = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
@@ -104,6 +111,7 @@ class ResNet(nn.Module):
         conv, default = _initializations(self.variant, self.init_style)
         bias_init = conv.bias if variant.conv_biases else None
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        shared = {"lowering": self.lowering, **dtypes}
         self.conv1 = ops.Conv(
             self.width,
             (7, 7),
@@ -111,9 +119,9 @@ class ResNet(nn.Module):
             bias_init=bias_init,
             strides=(2, 2),
             padding=((3, 3), (3, 3)),
-            **dtypes,
+            **shared,
         )
-        self.norm1 = ops.BatchNorm(epsilon=variant.epsilon, axis_name=self.axis_name, **dtypes)
+        self.norm1 = ops.BatchNorm(epsilon=variant.epsilon, axis_name=self.axis_name, **shared)
         self.blocks = [
             Bottleneck(
                 width=self.width * 2**stage,
@@ -123,7 +131,7 @@ class ResNet(nn.Module):
                 bias_init=bias_init,
                 axis_name=self.axis_name,
                 name=f"stage{stage + 1}_block{block + 1}",
-                **dtypes,
+                **shared,
             )
             for stage, size in enumerate(self.stage_sizes)
             for block in range(size)
@@ -136,7 +144,9 @@ class ResNet(nn.Module):
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 32 * width], after the last ReLU."""
         x = nn.relu(self.norm1(self.conv1(x), train=train))
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = ops.max_pool(
+            x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), lowering=self.lowering
+        )
         for block in self.blocks:
             x = block(x, train=train)
         return x

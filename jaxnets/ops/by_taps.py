@@ -10,6 +10,9 @@ import jax.numpy as jnp
 
 from jaxnets.ops.windows import Padding, Pair, places, spread, taps
 
+MOST_TAPS = 127
+"""Pixels of a window, at most: their numbers are signed bytes."""
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def max_pool(

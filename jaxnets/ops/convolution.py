@@ -9,7 +9,7 @@ from jax import lax
 from jaxnets.ops import by_shape
 from jaxnets.ops.kernels import convolution as in_cpp
 from jaxnets.ops.lowering import Lowering, kernels_of
-from jaxnets.ops.windows import Padding, Pair, output_size
+from jaxnets.ops.windows import Padding, Pair, lay_out_cuts, output_size
 
 
 def convolution(
@@ -24,8 +24,9 @@ def convolution(
 
     H' = (H + top + bottom - kh) // stride + 1, as torch.nn.functional.conv2d. Forms for CPUs have gradients
     of any order, forward over reverse among them; forward mode of the convolution itself (`jvp`) is refused
-    by JAX and needs `lowering="reference"`.
+    by JAX and needs `lowering="reference"`. bfloat16 takes the reference everywhere. Negative padding cuts.
     """
+    x, padding = lay_out_cuts(x, padding, 0)
     reference = functools.partial(by_shape.reference, strides=strides, padding=padding)
     size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)
     empty = 0 in x.shape or 0 in kernel.shape or min(size) < 1
@@ -35,7 +36,7 @@ def convolution(
 
     # The choice of a platform is outside the custom gradient: so forward mode reaches gradients.
     def for_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if kernels is not None and in_cpp.can_convolve(x, kernel, padding):
+        if kernels is not None and in_cpp.can_convolve(x, kernel):
             return in_cpp.convolution(x, kernel, strides, padding, kernels)
         return by_shape.convolution(x, kernel, strides, padding)
 

@@ -6,7 +6,9 @@ from jaxnets.ops.kernels.load import Kernels, in_use
 
 Lowering = Literal["auto", "by_shape", "reference"] | Kernels
 """auto: on CPUs the C++ kernels where they are in use, else the forms in JAX; by_shape: on CPUs the forms in
-JAX; Kernels: on CPUs these; reference: XLA's own operation. On other platforms all are the reference."""
+JAX; Kernels: on CPUs these; reference: XLA's own operation, its derivatives of any order and in any mode.
+On other platforms all are the reference, but for batch normalisation, whose gradient all others write out.
+A network has its layers' lowering as a field, a recipe as `model.lowering`."""
 
 
 def kernels_of(lowering: Lowering) -> Kernels | None:

@@ -25,6 +25,8 @@ class BatchNorm(nn.Module):
     all devices on the axis (torch.nn.SyncBatchNorm). Variables: params/scale, params/bias [C];
     batch_stats/mean, batch_stats/var [C]. Raises ValueError where training sees one value a channel.
     The C++ kernels take its sums where the batch is one device's.
+    Training has gradients of any order, forward over reverse among them; forward mode of the layer itself
+    (`jvp`) is refused by JAX and needs `lowering="reference"`, the plain formula.
     """
 
     epsilon: float = 1e-5
@@ -59,6 +61,9 @@ class BatchNorm(nn.Module):
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         kernels = kernels_of(self.lowering)
 
+        if self.lowering == "reference":
+            return plain_batch_norm(x, scale, bias, self.epsilon, self.axis_name)
+
         def in_jax(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             return batch_norm(*arrays, self.epsilon, self.axis_name)
 
@@ -68,6 +73,14 @@ class BatchNorm(nn.Module):
         if kernels is None or self.axis_name is not None or not in_cpp.can_normalize(x, scale):
             return in_jax(x, scale, bias)
         return lax.platform_dependent(x, scale, bias, cpu=for_cpu, default=in_jax)
+
+
+def plain_batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `batch_norm`, with the derivatives that JAX makes of the formula: in any mode and of any order."""
+    (y, mean, var), _ = _forward(x, scale, bias, epsilon, axis_name)
+    return y, lax.stop_gradient(mean), lax.stop_gradient(var)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -1,4 +1,4 @@
-"""Pooling, with PyTorch's padding (never counted, never chosen), ties and NaN."""
+"""Pooling with PyTorch's padding (never counted, never chosen) and ties, and NaN as `max_pool` says."""
 
 import functools
 
@@ -10,7 +10,7 @@ from jax import lax
 from jaxnets.ops import by_taps
 from jaxnets.ops.kernels import pooling as in_cpp
 from jaxnets.ops.lowering import Lowering, kernels_of
-from jaxnets.ops.windows import Padding, Pair, output_size
+from jaxnets.ops.windows import Padding, Pair, lay_out_cuts, output_size
 
 
 def max_pool(
@@ -23,18 +23,22 @@ def max_pool(
 ) -> jax.Array:
     """The largest value under each window: [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.max_pool2d.
 
-    Padding counts as minus infinity. The gradient goes to the first of equal values. Forms for CPUs have
-    gradients of any order; forward mode (`jvp`) is refused by JAX and needs `lowering="reference"`.
+    Padding counts as minus infinity. The gradient goes to the first of equal values. A NaN is the largest, as
+    in PyTorch, and has the gradient in the forms for CPUs; in the reference form, which is that of all GPUs,
+    the gradient goes past it to another pixel of the window. Forms for CPUs have gradients of any order;
+    forward mode (`jvp`) is refused by JAX and needs `lowering="reference"`. Windows of more than 127 pixels
+    take the reference everywhere. Negative padding cuts.
     """
+    x, padding = lay_out_cuts(x, padding, -np.inf)
     reference = functools.partial(_reference, window=window, strides=strides, padding=padding)
     size = x.shape[1:3]
     empty = 0 in x.shape or min(output_size(size, window, strides, padding)) < 1
-    if lowering == "reference" or empty:
+    if lowering == "reference" or empty or window[0] * window[1] > by_taps.MOST_TAPS:
         return reference(x)
     kernels = kernels_of(lowering)
 
     def for_cpu(x: jax.Array) -> jax.Array:
-        if kernels is not None and in_cpp.can_pool(x, window, padding):
+        if kernels is not None and in_cpp.can_pool(x):
             return in_cpp.max_pool(x, size, window, strides, padding, kernels)
         return by_taps.max_pool(x, size, window, strides, padding)
 

@@ -22,6 +22,18 @@ def output_size(
     return height, width
 
 
+def lay_out_cuts(x: jax.Array, padding: Padding, value: float) -> tuple[jax.Array, Padding]:
+    """Lays padding out in [B, H, W, C] where one of it is negative, which cuts; x and the padding left to do.
+
+    XLA's convolution reads beside the image where one side of it is cut and the other padded, and its max
+    pooling has no gradient there.
+    """
+    if min(map(min, padding)) >= 0:
+        return x, padding
+    edges = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
+    return lax.pad(x, jnp.asarray(value, x.dtype), edges), ((0, 0), (0, 0))
+
+
 def places(window: Sequence[int]) -> list[Pair]:
     """The (row, column) of each tap of a window, row by row."""
     return list(itertools.product(range(window[0]), range(window[1])))

@@ -6,22 +6,25 @@ from jaxnets import config as recipes
 from jaxnets.app import environment
 from jaxnets.ops.kernels.load import Kernels
 
+BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"
+
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "without", "told"),
     [
-        ({}, "cpu: C++ kernels, AVX2"),
-        ({"dtype": "float64"}, "cpu: by shape"),
-        ({"compute_dtype": "bfloat16"}, "cpu: by shape"),
-        ({"dtype": "float64", "compute_dtype": "float32"}, "cpu: C++ kernels, AVX2"),
+        ({}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
+        ({"dtype": "float64"}, BY_SHAPE, BY_SHAPE),
+        ({"compute_dtype": "bfloat16"}, HALF, HALF),
+        ({"dtype": "float64", "compute_dtype": "float32"}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
+        ({"lowering": "reference"}, "reference", "reference"),
     ],
 )
 def test_kernels_are_named_where_they_are_used(
-    monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], told: str
+    monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], without: str, told: str
 ) -> None:
     config = recipes.recipe()
     config.model.update(overrides)
-    assert environment.lowering(config) == "cpu: by shape"
+    assert environment.lowering(config) == without
     monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
     assert environment.lowering(config) == told
     bits = environment.bits(config=config, placement={"data_path": "memory"})

@@ -158,6 +158,25 @@ def test_a_program_for_gpus_holds_the_plain_convolution(lowering: Lowering) -> N
     assert "custom_call" not in text
 
 
+@pytest.mark.parametrize("padding", [((-1, 0), (0, -2)), ((-1, 1), (2, -2)), ((-3, -3), (0, 0))])
+def test_negative_padding_cuts(
+    lowering: Lowering, padding: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    x, kernel = _draw((2, 9, 8, 2), (3, 3, 2, 3))
+    (top, bottom), (left, right) = padding
+    kept = x[:, max(-top, 0) : 9 + min(bottom, 0), max(-left, 0) : 8 + min(right, 0)]
+    left_over = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
+    oracle_options = {"strides": (1, 1), "padding": left_over}
+    y_shape = oracle.output_shape(kept.shape, (3, 3), 3, **oracle_options)
+    (cotangent,) = _draw(y_shape)
+    y, by_x, by_kernel = oracle.convolution(kept, kernel, cotangent, **oracle_options)
+    edges = ((0, 0), *((max(-one, 0), max(-other, 0)) for one, other in padding), (0, 0))
+    for form in (lowering, "reference"):
+        ours = _with_gradients(x, kernel, cotangent, form, padding=padding)
+        for mine, exact in zip(ours, (y, np.pad(by_x, edges), by_kernel), strict=True):
+            np.testing.assert_allclose(mine, exact, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 4, 2), (2, 4, 4, 0), (2, 2, 2, 2)])
 def test_what_is_empty_stays_empty(lowering: Lowering, shape: tuple[int, ...]) -> None:
     kernel = jnp.ones((3, 3, shape[-1], 5))

@@ -10,7 +10,7 @@ import pytest
 
 from jaxnets.ops import BatchNorm
 from jaxnets.ops.kernels.load import Kernels
-from jaxnets.ops.normalization import batch_norm
+from jaxnets.ops.normalization import batch_norm, plain_batch_norm
 
 
 @pytest.mark.usefixtures("x64")
@@ -81,6 +81,60 @@ def test_the_written_gradient_is_that_of_the_plain_form_to_second_order() -> Non
         chex.assert_trees_all_close(mine, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.usefixtures("x64")
+def test_the_reference_form_has_every_derivative_of_the_plain_formula() -> None:
+    *arguments, _ = _arguments(np.float64)
+    directions = [np.random.default_rng(1).normal(size=each.shape) for each in arguments]
+    variables = {"mean": jnp.zeros(2), "var": jnp.ones(2)}
+    layer = BatchNorm(epsilon=1e-3, dtype=jnp.float64, lowering="reference")
+
+    def ours(x, scale, bias):
+        given = {"params": {"scale": scale, "bias": bias}, "batch_stats": variables}
+        return layer.apply(given, x, train=True, mutable=["batch_stats"])[0]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(function):
+        energy = lambda *a: jnp.sum(jnp.sin(function(*a)))  # noqa: E731
+        along = lambda *a: jax.jvp(energy, a, tuple(directions))[1]  # noqa: E731
+        twice = jax.jvp(along, tuple(arguments), tuple(directions))[1]
+        by_all = (0, 1, 2)
+        return along(*arguments), twice, *(jax.grad(f, by_all)(*arguments) for f in (energy, along))
+
+    chex.assert_trees_all_close(derivatives(ours), derivatives(_plain), rtol=1e-10, atol=1e-12)
+    refused = BatchNorm(epsilon=1e-3, dtype=jnp.float64)
+    given = {"params": {"scale": arguments[1], "bias": arguments[2]}, "batch_stats": variables}
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(
+            lambda x: refused.apply(given, x, train=True, mutable=["batch_stats"])[0],
+            (arguments[0],),
+            (directions[0],),
+        )
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_reference_form_is_the_written_one_over_several_devices() -> None:
+    x, scale, bias, cotangent = _arguments(np.float64)
+
+    def gradients(function):
+        @functools.partial(jax.vmap, in_axes=(0, None, None, 0), axis_name="devices")
+        def of_one(x, scale, bias, cotangent):
+            y, pull, rest = jax.vjp(
+                lambda *a: _first(function(*a, 1e-3, "devices")), x, scale, bias, has_aux=True
+            )
+            return y, rest, pull(cotangent)
+
+        split = (each.reshape(3, 1, *each.shape[1:]) for each in (x, cotangent))
+        return of_one(next(split), scale, bias, next(split))
+
+    chex.assert_trees_all_close(
+        gradients(plain_batch_norm), gradients(batch_norm), rtol=1e-10, atol=1e-12
+    )
+
+
+def _first(results):
+    return results[0], results[1:]
+
+
 def test_it_maps_and_rematerialises() -> None:
     x, scale, bias, _ = _arguments(np.float32)
     function = lambda x: batch_norm(x, scale, bias, 1e-3, None)[0].sum(axis=-1)  # noqa: E731
@@ -94,11 +148,26 @@ def test_it_maps_and_rematerialises() -> None:
 
 def test_statistics_carry_no_gradient() -> None:
     x, scale, bias, _ = _arguments(np.float32)
-    gradient = jax.grad(lambda x: sum(map(jnp.sum, batch_norm(x, scale, bias, 1e-3, None)[1:])))(x)
-    assert not gradient.any()
+    for function in (batch_norm, plain_batch_norm):
+        statistics = lambda x: sum(map(jnp.sum, function(x, scale, bias, 1e-3, None)[1:]))  # noqa: E731, B023
+        assert not jax.grad(statistics)(x).any()
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 8, 64), (3, 4, 5, 7), (4, 3, 3, 130)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (8, 8, 8, 64),
+        (3, 4, 5, 7),
+        (4, 3, 3, 130),
+        (
+            16,
+            32,
+            32,
+            64,
+        ),  # of many groups of pixels, which are merged; the next one's last is shorter
+        (5, 61, 67, 7),
+    ],
+)
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_the_kernels_give_what_double_precision_gives(
     kernels: tuple[Kernels, ...], shape: tuple[int, ...], mean: float

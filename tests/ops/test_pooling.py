@@ -89,6 +89,35 @@ def test_forward_mode_is_refused_and_has_the_reference_form(lowering: Lowering) 
     np.testing.assert_array_equal(tangent[0, :, :, 0], [[5, 7], [13, 15]])
 
 
+@pytest.mark.parametrize(
+    ("window", "padding"),
+    [
+        ((12, 12), ((0, 0), (0, 0))),  # of 144 pixels
+        ((12, 12), ((3, 3), (2, 5))),
+        ((2, 2), ((-1, 0), (0, -2))),
+        ((3, 3), ((-1, 1), (1, -2))),
+    ],
+)
+def test_large_windows_and_negative_padding(
+    lowering: Lowering, window: tuple[int, int], padding: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    # No two values are equal: which of equals has the gradient is not XLA's to say.
+    x = np.random.default_rng(0).permutation(2 * 14 * 13 * 2).reshape(2, 14, 13, 2)
+    x = x.astype(np.float32) - 300
+    (top, bottom), (left, right) = padding
+    kept = x[:, max(-top, 0) : 14 + min(bottom, 0), max(-left, 0) : 13 + min(right, 0)]
+    left_over = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
+    options = {"strides": (1, 2), "padding": left_over}
+    y_shape = oracle.output_shape(kept.shape, window, 2, **options)
+    cotangent = np.random.default_rng(1).normal(size=y_shape).astype(np.float32)
+    y, by_x = oracle.max_pool(kept, window, cotangent, **options)
+    edges = ((0, 0), *((max(-one, 0), max(-other, 0)) for one, other in padding), (0, 0))
+    for form in (lowering, "reference"):
+        ours = _with_gradient(x, window, cotangent, form, strides=(1, 2), padding=padding)
+        np.testing.assert_array_equal(ours[0], y)
+        np.testing.assert_allclose(ours[1], np.pad(by_x, edges), rtol=1e-5, atol=1e-5)
+
+
 def test_what_is_minus_infinity_has_a_gradient(kernels: tuple[Kernels, ...]) -> None:
     x = jnp.full((1, 3, 3, 1), -jnp.inf)
     pool = lambda x: max_pool(x, (3, 3), lowering=kernels[-1], **PADDED)  # noqa: E731

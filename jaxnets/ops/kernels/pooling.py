@@ -10,17 +10,10 @@ from jaxnets.ops import by_taps
 from jaxnets.ops.kernels.load import Kernels
 from jaxnets.ops.windows import Padding, Pair, output_size
 
-MOST_TAPS = 127
-"""Pixels of a window, at most: their numbers are signed bytes."""
 
-
-def can_pool(x: jax.Array, window: Pair, padding: Padding) -> bool:
-    """Whether the kernels are made for this array and window: single precision, nothing cut."""
-    return (
-        x.dtype == jnp.float32
-        and window[0] * window[1] <= MOST_TAPS
-        and min(map(min, padding)) >= 0
-    )
+def can_pool(x: jax.Array) -> bool:
+    """Whether the kernels are made for this array: single precision."""
+    return x.dtype == jnp.float32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))

@@ -1,0 +1,108 @@
+"""A network in the reference form has derivatives of every mode and order, equal to the other forms'."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models
+
+IMAGES = 4
+Energy = Callable[[Any], jax.Array]
+
+SMALL = {
+    "lenet5": {"name": "lenet5", "kernel_size": 3},
+    "resnet50": {"name": "resnet50", "stage_sizes": (1,), "width": 2},
+}
+SHORTER = {
+    "resnet50": {"stage_sizes": (1, 1, 1, 1)},
+    "inception_resnet_v2": {"repeats": (1, 1, 1)},
+    "densenet121": {"block_sizes": (1, 1, 1, 1)},
+}
+"""Networks that repeat their blocks: each of them once."""
+
+
+def _model(lowering: str, **fields: Any) -> Any:
+    model = recipes.recipe().model
+    model.update({"num_classes": 3, "lowering": lowering, **fields})
+    return models.create(model)
+
+
+def _inputs(**fields: Any) -> tuple[Any, Any, np.ndarray]:
+    """Variables, a direction of the parameters and images."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(IMAGES, 16, 16, 3))
+    variables = models.initialize(_model("auto", **fields), jax.random.key(0), x.shape)
+    direction = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), variables["params"])
+    return variables, direction, x
+
+
+def _energy(lowering: str, variables: Any, x: jax.Array, **fields: Any) -> Energy:
+    model = _model(lowering, **fields)
+
+    def energy(params: Any) -> jax.Array:
+        given = {**variables, "params": params}
+        logits, _ = model.apply(given, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(logits))
+
+    return energy
+
+
+def _dot(first: Any, second: Any) -> jax.Array:
+    return sum(map(jnp.vdot, jax.tree.leaves(first), jax.tree.leaves(second)), jnp.zeros(()))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", SMALL)
+def test_derivatives_of_the_reference_form(name: str) -> None:
+    fields = {**SMALL[name], "dtype": "float64"}
+    variables, direction, x = _inputs(**fields)
+    auto, reference = (_energy(form, variables, x, **fields) for form in ("auto", "reference"))
+    params = variables["params"]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def of_both(energy: Energy) -> Any:
+        slope = jax.grad(energy)
+        curvature = jax.grad(lambda params: _dot(slope(params), direction))(params)
+        return jax.value_and_grad(energy)(params), curvature
+
+    @jax.jit
+    def forward() -> Any:
+        along = lambda params: jax.jvp(reference, (params,), (direction,))[1]  # noqa: E731
+        return along(params), jax.grad(along)(params), jax.jvp(along, (params,), (direction,))[1]
+
+    (value, gradient), curvature = of_both(reference)
+    chex.assert_trees_all_close(((value, gradient), curvature), of_both(auto), rtol=1e-9, atol=1e-9)
+    tangent, by_reverse, by_forward = forward()
+    np.testing.assert_allclose(tangent, _dot(gradient, direction), rtol=1e-9)
+    chex.assert_trees_all_close(by_reverse, curvature, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(by_forward, _dot(curvature, direction), rtol=1e-9)
+
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(auto, (params,), (direction,))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, entry in models.REGISTRY.items() if entry.kind == "image"]
+)
+def test_every_network_of_images_hands_it_to_its_layers(name: str) -> None:
+    size = models.entry(name).smallest
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+
+    def program(lowering: str) -> str:
+        model = _model(lowering, name=name).clone(**SHORTER.get(name, {}))
+        keys = dict(zip(("params", "dropout"), jax.random.split(jax.random.key(0)), strict=True))
+        variables = jax.eval_shape(functools.partial(model.init, train=False), keys, images)
+        apply = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs=keys)
+        return str(jax.make_jaxpr(apply)(variables, images))
+
+    assert "custom_vjp" in program("auto")
+    plain = program("reference")
+    assert "custom_vjp" not in plain
+    assert "platform_index" not in plain
