@@ -24,6 +24,8 @@ DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
 TOLD_ELSEWHERE = ("ops/", "growth/")
 """Rows that docs/performance.md shows."""
 VERSIONS_TOLD = ("jax", "torch")
+IN_JAX_ALONE = "in JAX"
+"""The lowering of rows that could have had the C++ kernels."""
 
 
 def compare(
@@ -153,6 +155,8 @@ def _newest(
     for content in _bench_files(folder):
         rows = found.setdefault(content["machine"], {})
         for row in content["rows"]:
+            if "failed" in row:
+                continue
             if elsewhere or not (row["name"].startswith(TOLD_ELSEWHERE) or "mfu" in row):
                 rows[row["name"]] = content, row
     return {machine: rows for machine, rows in found.items() if rows}
@@ -184,13 +188,18 @@ def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         value = row.get(name)
         return "" if value is None else f"{value:.2f}"
 
-    ours, ratio = rate_in_words(row["ours"], row.get("unit", "images")), told("ratio")
+    title, ours = (
+        row.get("title", row["name"]),
+        rate_in_words(row["ours"], row.get("unit", "images")),
+    )
+    ratio = told("ratio")
     if row["range"] is not None:
         low, high = row["range"]
         ratio += f" [{low:.2f}, {high:.2f}]"
-    # Where there is nothing to choose, what is measured is in JAX; a pipeline has no kernels.
+    if row.get("lowering") == IN_JAX_ALONE:
+        return title, ours, "", "", ratio, told("ratio_tuned")
     pure = ("ratio_in_jax", "ratio_tuned_in_jax")
-    return (row.get("title", row["name"]), ours, ratio, told("ratio_tuned"), *map(told, pure))
+    return title, ours, ratio, told("ratio_tuned"), *map(told, pure)
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

@@ -25,6 +25,7 @@ def enable(place: str) -> Path | None:
     cannot be written is no fault: JAX compiles as without it.
     """
     if place == NONE:
+        jax.config.update("jax_enable_compilation_cache", False)
         return None
     chosen: str | None = getattr(jax.config, "jax_compilation_cache_dir", None)
     if place == AUTO and chosen:

@@ -1,12 +1,13 @@
 """The tables of docs/performance.md, made of bench files: forms by shape, growth, cards."""
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
-KERNELS = "C++ kernels"
-
-
+KERNELS, PRODUCT = "C++ kernels", "product"
+"""Forms as bench/ops_forms.py calls them."""
+GROWTH_PICTURE = "![step time and memory over batch and image size](performance/growth.png)"
 NOT_MEASURED = "Not measured yet."
 
 
@@ -37,7 +38,7 @@ def _by_machine(make: Any, machines: Mapping[str, Rows]) -> Iterable[tuple[str, 
 
 def _ops(rows: Rows) -> str:
     found = [row for row in rows if row["name"].startswith("ops/")]
-    heads = ("convolution, pass", "taken", "GFLOP/s", "other form", KERNELS)
+    heads = ("convolution, pass", "taken", "GFLOP/s", "other form", KERNELS, "a product so large")
     return table(heads, [_ops_row(row) for row in found]) if found else ""
 
 
@@ -45,11 +46,14 @@ def _ops_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     def told(speed: float | None) -> str:
         return "" if speed is None else f"{speed / 1e9:,.0f}"
 
-    kernels = row["per_second"].get(KERNELS)
-    middle = sorted(kernels)[len(kernels) // 2] if kernels else None
+    def middle(form: str) -> float | None:
+        speeds = row["per_second"].get(form)
+        return statistics.median(speeds) if speeds else None
+
     better = " (the other wins here)" if row["ratio"] < 1 else ""
     name = row["name"].removeprefix("ops/")
-    return name, row["chosen"] + better, told(row["ours"]), told(row["theirs"]), told(middle)
+    beside = (told(middle(form)) for form in (KERNELS, PRODUCT))
+    return name, row["chosen"] + better, told(row["ours"]), told(row["theirs"]), *beside
 
 
 def _growth(rows: Rows) -> str:
@@ -61,7 +65,59 @@ def _growth(rows: Rows) -> str:
         "images/s",
         "memory, GiB",
     )
-    return table(heads, [_growth_row(row) for row in found]) if found else ""
+    if not found:
+        return ""
+    lines = [_growth_row(row) for row in found]
+    return f"{table(heads, lines)}\n\n{GROWTH_PICTURE}\n\n{_growth_in_words(found)}"
+
+
+def _growth_in_words(rows: Rows) -> str:
+    """A sentence a network and what grows, and one each of devices and of processes."""
+    alone = [row for row in rows if _is_alone(row)]
+    told = []
+    for network in sorted({row["point"]["network"] for row in alone}):
+        of_network = [row for row in alone if row["point"]["network"] == network]
+        for what, fixed in (("batch_size", "image_size"), ("image_size", "batch_size")):
+            series = _longest_series(of_network, what, fixed)
+            if len(series) > 1:
+                told.append(_grows(network, what, series[0], series[-1]))
+    by_shape = {_shape(row): row for row in alone}
+    for row in rows:
+        one = by_shape.get(_shape(row))
+        if one is not None and not _is_alone(row):
+            spread = "{processes} x {devices} processes x devices".format(**row["point"])
+            share = row["ours"] / one["ours"]
+            told.append(f"{spread} on the same cores give {share:.2f} of the images/s of one.")
+    return "\n".join(f"- {sentence}" for sentence in told)
+
+
+def _is_alone(row: Mapping[str, Any]) -> bool:
+    return row["point"]["processes"] * row["point"]["devices"] == 1
+
+
+def _shape(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row["point"][name] for name in ("network", "image_size", "batch_size"))
+
+
+def _longest_series(rows: Rows, what: str, fixed: str) -> Rows:
+    """The most rows that differ in one thing alone, by its size."""
+    by_fixed: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_fixed.setdefault(row["point"][fixed], []).append(row)
+    longest = max(by_fixed.values(), key=len)
+    return sorted(longest, key=lambda row: row["point"][what])
+
+
+def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str, Any]) -> str:
+    first, last = least["point"][what], most["point"][what]
+    more = last / first if what == "batch_size" else (last / first) ** 2
+    longer = most["seconds_a_step"] / least["seconds_a_step"]
+    memory = [row["peak_memory"]["ours"] / 2**30 for row in (least, most)]
+    grown = "a batch of {} to {}" if what == "batch_size" else "{} to {} px a side"
+    return (
+        f"{network}: from {grown.format(first, last)}, {more:,.0f} times the pixels, a step takes "
+        f"{longer:.1f} times as long and memory goes from {memory[0]:.2f} to {memory[1]:.2f} GiB."
+    )
 
 
 def _growth_row(row: Mapping[str, Any]) -> tuple[str, ...]:

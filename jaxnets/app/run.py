@@ -14,7 +14,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets import models, published
-from jaxnets.app import environment, workdir
+from jaxnets.app import allocator, environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble, check_divisible, other_tests
 from jaxnets.app.data import Data, open_source, require_examples, resolve, with_cache
 from jaxnets.app.features import can_keep, with_features
@@ -156,7 +156,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None
         evaluator.compile(run.state, data.split.test)
         phase.text = (
             f"training step, {environment.lowering(run.config)}, on {environment.hardware()}, "
-            f"{run.told}"
+            f"{run.told}{', freed memory kept' if allocator.is_kept() else ''}"
         )
 
 

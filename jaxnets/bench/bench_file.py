@@ -11,12 +11,23 @@ from jaxnets.errors import ConfigError, MachineError
 from jaxnets.files import write_whole
 
 FOLDER = Path("results") / "bench"
+FAILED = "failed"
+"""What a row has, beside its name, that could not be measured: the reason."""
 
 
 def default_path(machine: str, suite: str, date: datetime.date) -> Path:
     """Where a suite's rows of a day on a machine lie."""
-    slug = re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
-    return FOLDER / f"{slug}-{suite}-{date.isoformat()}.json"
+    return FOLDER / f"{_slug(machine)}-{suite}-{date.isoformat()}.json"
+
+
+def newest(machine: str, suite: str, versions: dict[str, str]) -> Path | None:
+    """The newest file of a suite on a machine, if it was measured with the same versions."""
+    found = sorted(FOLDER.glob(f"{_slug(machine)}-{suite}-????-??-??.json"))
+    return found[-1] if found and read(found[-1])["versions"] == versions else None
+
+
+def _slug(machine: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
 
 
 def add_row(path: Path, machine: str, versions: dict[str, str], row: Entry) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, gpu, growth, ops_forms
+from jaxnets.bench.failures import Failures
 from jaxnets.bench.measure import Entry, measure_row
 from jaxnets.errors import ConfigError, MachineError
 
@@ -80,9 +81,10 @@ def measure_all(
     """Measures rows, writing each when it is done.
 
     With a `budget`, in minutes, those that the file has already are left alone, and so is one that would
-    not be done in time, judged by the longest so far; what is left is said.
+    not be done in time, judged by the longest so far; what is left is said. A row that fails is noted in the
+    file and does not keep the others from being measured; CheckFailedError at the end.
     """
-    begin, longest = time.monotonic(), 0.0
+    begin, longest, failures = time.monotonic(), 0.0, Failures(screen)
     there = bench_file.names(path) if budget is not None else set()
     left = [name for name in rows if name not in there]
     while left:
@@ -91,12 +93,19 @@ def measure_all(
             screen.line("budget", f"{len(left)} rows are left; the same command goes on with them")
             return
         name = left.pop(0)
-        for entry in rows[name]():
-            bench_file.add_row(path, machine, versions, entry)
-            screen.line("measure", told(entry))
+        with failures.caught(name):
+            for entry in rows[name]():
+                bench_file.add_row(path, machine, versions, entry)
+                screen.line("measure", told(entry))
+        if name in failures:  # or the same command would begin with it again
+            failed = {"name": name, bench_file.FAILED: failures.reason(name)}
+            bench_file.add_row(path, machine, versions, failed)
         longest = max(longest, time.monotonic() - begin - spent)
+    failures.tell(len(rows))
 
 
-def default_path(suite: str, machine: str) -> Path:
-    """Where a suite's rows of today lie."""
-    return bench_file.default_path(machine, suite, datetime.date.today())
+def default_path(suite: str, machine: str, versions: dict[str, str], *, goes_on: bool) -> Path:
+    """Where a suite's rows of today lie; where it `goes_on`, the newest file of the same versions."""
+    today = bench_file.default_path(machine, suite, datetime.date.today())
+    found = bench_file.newest(machine, suite, versions) if goes_on else None
+    return found or today

@@ -1,8 +1,9 @@
 """A process that takes one training step and ends: what a start costs, imports and compilation included.
 
-    python -m jaxnets.bench.first_step SIDE FILE [CACHE]
+    python -m jaxnets.bench.first_step SIDE FILE [CACHE KERNELS]
 
-SIDE is "ours" or "theirs", FILE what our side shares, pickled, CACHE a folder of compiled programs.
+SIDE is "ours" or "theirs", FILE what our side shares, pickled; ours are CACHE, a folder of compiled programs
+or "none", and KERNELS, a library of the C++ kernels or nothing.
 """
 
 import pickle
@@ -17,21 +18,30 @@ import numpy as np
 
 from jaxnets.errors import CheckFailedError
 
+OURS, NONE = "ours", "none"
+
 
 class Start:
-    """Starts processes of one side; `cache` is where compiled programs are kept, None for nowhere."""
+    """Starts processes of one side, which keep compiled programs where there is to be a `cache`."""
 
-    def __init__(self, side: str, shared: dict[str, Any], *, cache: bool):
+    def __init__(
+        self, side: str, shared: dict[str, Any], *, cache: bool = False, kernels: str = ""
+    ):
         self._folder = tempfile.TemporaryDirectory(prefix="jaxnets-bench-")
         self._shared = Path(self._folder.name) / "shared"
         self._shared.write_bytes(pickle.dumps(shared))
         self._command = [sys.executable, "-m", __name__, side, str(self._shared)]
-        self._command += [str(self._shared.with_name("compiled"))] if cache else []
+        if side == OURS:
+            folder = str(self._shared.with_name("compiled")) if cache else NONE
+            self._command += [folder, kernels]
         self._parameters = sum(array.size for array in shared["arrays"].values())
 
     def answer(self) -> np.ndarray:
         """The number of parameters and statistics, which both sides have to make."""
         return np.array([self._parameters], np.float64)
+
+    def peak_memory(self) -> None:
+        """Not known: that of this process says nothing of theirs."""
 
     def measure(self, seconds: float) -> float:
         """Starts per second, of one start."""
@@ -47,12 +57,21 @@ class Start:
 class OurStart(Start):
     """Ours, with an empty cache of compiled programs every time, or with one that the last start filled."""
 
-    def __init__(self, shared: None, *, network: str, image_size: int, batch_size: int, warm: bool):
+    def __init__(
+        self,
+        shared: None,
+        *,
+        network: str,
+        image_size: int,
+        batch_size: int,
+        warm: bool,
+        kernels: Path | None,
+    ):
         from jaxnets.bench.our_sides import NetworkSide
 
         side = NetworkSide(shared, network=network, image_size=image_size, batch_size=batch_size)
         self._handed_on = side.share()
-        super().__init__("ours", self._handed_on, cache=warm)
+        super().__init__(OURS, self._handed_on, cache=warm, kernels=str(kernels or ""))
 
     def share(self) -> dict[str, Any]:
         """As NetworkSide's."""
@@ -63,14 +82,16 @@ class TheirStart(Start):
     """PyTorch's, which compiles nothing."""
 
     def __init__(self, shared: dict[str, Any], *, threads: int):
-        super().__init__("theirs", {**shared, "threads": threads}, cache=False)
+        super().__init__("theirs", {**shared, "threads": threads})
 
 
-def _take_our_step(shared: dict[str, Any], cache: str) -> None:
-    from jaxnets.app import allocator, compilation_cache
+def _take_our_step(shared: dict[str, Any], cache: str, kernels: str) -> None:
+    from jaxnets.app import compilation_cache
+    from jaxnets.ops.kernels.load import enable
 
-    allocator.keep_freed_memory()
     compilation_cache.enable(cache)
+    if kernels:
+        enable(Path(kernels))
     from jaxnets.bench.our_sides import TrainingSide
 
     config = shared["config"]
@@ -94,7 +115,7 @@ def _take_their_step(shared: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     handed_on = pickle.loads(Path(sys.argv[2]).read_bytes())
-    if sys.argv[1] == "ours":
-        _take_our_step(handed_on, sys.argv[3] if len(sys.argv) > 3 else "none")
+    if sys.argv[1] == OURS:
+        _take_our_step(handed_on, *sys.argv[3:])
     else:
         _take_their_step(handed_on)

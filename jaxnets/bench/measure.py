@@ -21,6 +21,8 @@ PAUSE = 0.5
 """Seconds between two turns, in which the readers of the last one fill their buffers and come to rest."""
 OURS, IN_JAX = "ours", "ours, in JAX"
 """The second is measured beside the first where that uses the C++ kernels."""
+WITH_KERNELS, IN_JAX_ALONE = "C++ kernels", "in JAX"
+"""How ours computes, where there is a choice."""
 TUNED = ", our allocator setting"
 """Follows the name of an opponent that keeps its freed memory, as ours does."""
 
@@ -35,8 +37,9 @@ class Row:
     `theirs` are the forms of the opponent by name, of which the fastest counts. PyTorch's are measured
     as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
     always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
-    `has_kernels` where the C++ kernels make a difference to ours; `on_gpu` where neither they nor the
-    allocator do, and the share of the device's speed counts.
+    `has_kernels` where the C++ kernels make a difference to ours, which is then measured with and without;
+    `lowering` says which it is where it is measured once. `on_gpu` where neither they nor the allocator make
+    one, and the share of the device's speed counts.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Row:
     theirs: Mapping[str, Make]
     needs_torch: bool = True
     has_kernels: bool = False
+    lowering: str | None = None
     unit: str = "images"
     on_gpu: bool = False
 
@@ -95,7 +99,10 @@ def measure_row(
         memory = {name: side.call(PEAK_MEMORY) for name, side in sides.items()}
         particulars = ours.call("particulars") if row.on_gpu else {}
     after_warm_up = {name: values[1:] for name, values in speeds.items()}
-    told = {"title": row.title, "unit": row.unit, "peak_memory": memory}
+    lowering = row.lowering
+    if row.has_kernels:
+        lowering = WITH_KERNELS if kernels is not None else IN_JAX_ALONE
+    told = {"title": row.title, "unit": row.unit, "lowering": lowering, "peak_memory": memory}
     found: Entry = {**summary(row.name, after_warm_up), **told}
     return {**found, **_share_of_speed(found["ours"], particulars)}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.bench.clock import Clock
@@ -20,6 +21,8 @@ from jaxnets.ops.windows import Padding, Pair, output_size
 
 PASSES = ("forward", "input_gradient", "kernel_gradient")
 LAX, COLUMNS, KERNELS = "lax", "columns", "C++ kernels"
+PRODUCT = "product"
+"""Not a form of the convolution: one product of matrices of its sizes, which is what could be reached."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,8 @@ SHAPES = (
     *(Shape(size, 512, 512, 3, 1, 1) for size in (7, 2)),
     *(Shape(size, 256, 256, 3, 2, 1) for size in (28, 8)),
     *(Shape(size, 3, 64, 7, 2, 3) for size in (224, 64)),
+    *(Shape(size, wide, narrow, 1) for size, wide, narrow in ((56, 256, 64), (14, 1024, 256))),
+    *(Shape(size, wide, narrow, 1) for size, wide, narrow in ((16, 256, 64), (4, 1024, 256))),
     Shape(28, 1, 6, 5, batch=64),
     Shape(12, 6, 16, 5, batch=64),
 )
@@ -67,6 +72,9 @@ class Forms:
         for (name, form), (function, inputs) in _functions(*arrays, strides, (edge, edge)).items():
             compiled = jax.jit(function).lower(*inputs).compile()
             self._forms[name][form] = functools.partial(compiled, *inputs)
+        for name, factors in _factors(shape, *arrays).items():
+            compiled = jax.jit(jnp.matmul).lower(*factors).compile()
+            self._forms[name][PRODUCT] = functools.partial(compiled, *factors)
         self._chosen = _chosen(*arrays, strides, (edge, edge))
         pixels = arrays[2].size // shape.channels_out
         self._operations = 2 * pixels * shape.channels_out * shape.channels_in * shape.window**2
@@ -75,6 +83,7 @@ class Forms:
         """The forms by pass, after a check that those of a pass agree."""
         for name, forms in self._forms.items():
             answers = {form: np.asarray(call()) for form, call in forms.items()}
+            del answers[PRODUCT]
             for form, answer in answers.items():
                 check_same(f"ops/{self._shape.name}/{name}", form, answers[LAX], answer)
         return {name: list(forms) for name, forms in self._forms.items()}
@@ -106,6 +115,23 @@ def _arrays(
         noise(*window, shape.channels_in, shape.channels_out),
         noise(shape.batch, *out, shape.channels_out),
     )
+
+
+def _factors(
+    shape: Shape, x: jax.Array, kernel: jax.Array, gradient: jax.Array
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Two matrices by pass, whose product takes as many operations as the convolution."""
+    pixels, taps = gradient.size // shape.channels_out, kernel.size // shape.channels_out
+    generator = np.random.default_rng(1)
+
+    def noise(*size: int) -> jax.Array:
+        return jax.device_put(generator.standard_normal(size, np.float32))
+
+    return {
+        "forward": (noise(pixels, taps), noise(taps, shape.channels_out)),
+        "input_gradient": (noise(pixels, shape.channels_out), noise(shape.channels_out, taps)),
+        "kernel_gradient": (noise(taps, pixels), noise(pixels, shape.channels_out)),
+    }
 
 
 def _functions(

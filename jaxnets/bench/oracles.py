@@ -10,11 +10,20 @@ from jaxnets.errors import ConfigError
 
 FOLDER = Path(__file__).parents[2] / "tests" / "oracles"
 TORCH = "torch==2.13.0"
+NETWORKS = ("torchvision", "timm")
+"""Where PyTorch's networks are."""
 
 
 def has_torch() -> bool:
     """Whether PyTorch is installed; it is not imported."""
     return importlib.util.find_spec("torch") is not None
+
+
+def require_networks() -> None:
+    """Raises ConfigError where PyTorch is installed without the libraries of its networks."""
+    for name in NETWORKS if has_torch() else ():
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"PyTorch is here without {name}: pip install -e '.[oracles]'")
 
 
 def load(name: str, folder: Path = FOLDER) -> ModuleType:

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxnets import models
 from jaxnets.app.screen import Screen
 from jaxnets.bench import first_step, mlp_sides, our_sides, their_sides, whole_runs
-from jaxnets.bench.measure import Row
+from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Row
 from jaxnets.config import nearest
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
@@ -34,11 +34,20 @@ LAYOUTS = ("contiguous", "channels_last")
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What rows take from the machine: threads a side, JPEGs (pipeline rows), MNIST (whole runs)."""
+    """What rows take from the machine: threads a side, JPEGs (pipeline rows), MNIST (whole runs).
+
+    And the library of C++ kernels, for rows that start processes of their own.
+    """
 
     threads: int
     images: Path | None = None
     data_root: Path | None = None
+    kernels: Path | None = None
+
+    @property
+    def lowering(self) -> str:
+        """How such a row computes."""
+        return WITH_KERNELS if self.kernels else IN_JAX_ALONE
 
 
 MakeRow = Callable[[str, Setting], Row]
@@ -69,17 +78,21 @@ def startup_row(name: str, setting: Setting, *, network: str, warm: bool) -> Row
     theirs = functools.partial(first_step.TheirStart, threads=setting.threads)
     cache = "compiled before" if warm else "nothing compiled before"
     title = f"start to first step, {models.entry(network).title}, {image_size} px, {cache}"
-    ours = functools.partial(first_step.OurStart, **shape, warm=warm)
-    return Row(name, title, ours, {"channels_last": theirs}, unit="starts")
+    ours = functools.partial(first_step.OurStart, **shape, warm=warm, kernels=setting.kernels)
+    return Row(
+        name, title, ours, {"channels_last": theirs}, unit="starts", lowering=setting.lowering
+    )
 
 
 def whole_run_row(name: str, setting: Setting) -> Row:
     """Report C's ten epochs of LeNet-5 on MNIST, start of process to final test, against its own script."""
     assert setting.data_root is not None, "the row needs MNIST"
-    ours = functools.partial(whole_runs.OurRun, epochs=10, data_root=setting.data_root)
+    ours = functools.partial(
+        whole_runs.OurRun, epochs=10, data_root=setting.data_root, kernels=setting.kernels
+    )
     theirs = functools.partial(whole_runs.TheirRun, threads=setting.threads)
     title = "LeNet-5 on MNIST, 10 epochs from start to final test, against report C's script"
-    return Row(name, title, ours, {"the report's script": theirs})
+    return Row(name, title, ours, {"the report's script": theirs}, lowering=setting.lowering)
 
 
 def mlp_row(name: str, setting: Setting) -> Row:
@@ -189,13 +202,16 @@ def choose(suite: str, names: Sequence[str]) -> dict[str, MakeRow]:
 
 @contextlib.contextmanager
 def setting(
-    suite: str, images: Path | None, threads: int, screen: Screen, data_root: Path | None = None
+    suite: str,
+    images: Path | None,
+    threads: int,
+    screen: Screen,
+    data_root: Path | None = None,
+    kernels: Path | None = None,
 ) -> Iterator[Setting]:
     """What a suite's rows take; pipeline rows read `images`, or else drawn JPEGs, removed at the end."""
-    if images is not None and not images.is_dir():
-        raise ConfigError(f"--images={images} is no folder: name one of JPEGs, a folder a class")
     if suite != PIPELINE:
-        yield Setting(threads, data_root=data_root)
+        yield Setting(threads, data_root=data_root, kernels=kernels)
         return
     with tempfile.TemporaryDirectory(prefix="jaxnets-bench-") as scratch:
         folder = Path(scratch) / "images"

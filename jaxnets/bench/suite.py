@@ -11,8 +11,9 @@ from jaxnets.app.compare import rate_in_words
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, campaigns, drift, growth, rows
+from jaxnets.bench.failures import Failures
 from jaxnets.bench.measure import Entry, measure_row
-from jaxnets.bench.oracles import TORCH, has_torch
+from jaxnets.bench.oracles import TORCH, has_torch, require_networks
 from jaxnets.bench.our_sides import Machine
 from jaxnets.bench.worker import Worker
 from jaxnets.errors import ConfigError
@@ -48,6 +49,8 @@ def run(suite: str, options: Options) -> Path:
     where two sides do not give the same answer.
     """
     screen = Screen()
+    _require_meaning(suite, options)
+    require_networks()
     if suite == DRIFT:
         return _run_drift(options, screen)
     if suite in campaigns.SUITES:
@@ -56,15 +59,17 @@ def run(suite: str, options: Options) -> Path:
     machine, versions = describe()
     path = options.output or bench_file.default_path(machine, suite, datetime.date.today())
     screen.line("machine", machine)
-    root = recipes.data_root(recipes.recipe())
-    with rows.setting(suite, options.images, cpu_threads(), screen, root) as setting:
+    root, failures = recipes.data_root(recipes.recipe()), Failures(screen)
+    library = options.kernels
+    screen.line("kernels", "C++" if library else "none: scripts/build_kernels.py builds them")
+    with rows.setting(suite, options.images, cpu_threads(), screen, root, library) as setting:
         for name, make in chosen.items():
             row, busy = make(name, setting), busy_share()
             if busy is not None and busy > BUSY:
                 screen.line(
                     "warning", f"other processes use {busy:.0%} of the cores: wait for them"
                 )
-            with screen.phase("measure") as phase:
+            with failures.caught(name), screen.phase("measure") as phase:
                 entry = measure_row(
                     row,
                     rounds=options.rounds,
@@ -75,7 +80,22 @@ def run(suite: str, options: Options) -> Path:
                 bench_file.add_row(path, machine, versions, {**entry, "busy_before": busy})
                 phase.text = in_words(entry)
     screen.line("saved", str(path))
+    failures.tell(len(chosen))
     return path
+
+
+def _require_meaning(suite: str, options: Options) -> None:
+    """Raises ConfigError for options that the suite does not have."""
+    if options.budget is not None and suite not in campaigns.SUITES:
+        raise ConfigError(f"--budget is not for --suite={suite}: name rows instead")
+    if options.dry_run and suite != campaigns.GPU:
+        raise ConfigError(f"--dry_run is for --suite={campaigns.GPU}, not {suite}")
+    if options.images is not None and suite != rows.PIPELINE:
+        raise ConfigError(f"--images is for --suite={rows.PIPELINE}, not {suite}")
+    if options.images is not None and not options.images.is_dir():
+        raise ConfigError(
+            f"--images={options.images} is no folder: name one of JPEGs, a folder a class"
+        )
 
 
 def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
@@ -84,7 +104,9 @@ def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
             campaigns.require_gpu(worker.call("platform"), dry=options.dry_run)
     machine, versions = describe()
     screen.line("machine", machine)
-    path = options.output or campaigns.default_path(suite, machine)
+    path = options.output or campaigns.default_path(
+        suite, machine, versions, goes_on=options.budget is not None
+    )
     if suite == campaigns.GPU:
         if options.dry_run and options.output is None:
             raise ConfigError("--dry_run measures nothing worth keeping: say --output=FILE")

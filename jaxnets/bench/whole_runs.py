@@ -24,12 +24,20 @@ LEAST_ACCURACY = 0.98
 """Of either side, or it did not do the work."""
 
 
-class OurRun:
+class WholeRun:
+    """A side whose work is done by processes that it starts."""
+
+    def peak_memory(self) -> None:
+        """Not known: that of this process says nothing of theirs."""
+
+
+class OurRun(WholeRun):
     """scripts/train.py in a run directory of its own; every program is compiled anew."""
 
-    def __init__(self, shared: None, *, epochs: int, data_root: Path):
+    def __init__(self, shared: None, *, epochs: int, data_root: Path, kernels: Path | None):
         del shared
         self._epochs, self._root = epochs, data_root
+        self._lowering = f"--kernels_folder={kernels.parent}" if kernels else "--nokernels"
 
     def share(self) -> dict[str, Any]:
         """How long to train, and on what."""
@@ -50,6 +58,7 @@ class OurRun:
                 f"--config.data.root={self._root}",
                 f"--workdir={scratch}/run",
                 "--compilation_cache=none",
+                self._lowering,
             ]
             seconds = _timed([sys.executable, "scripts/train.py", *flags])
             result = json.loads(Path(scratch, "run", "result.json").read_text())
@@ -57,7 +66,7 @@ class OurRun:
         return self._epochs * TRAINING_IMAGES / seconds
 
 
-class TheirRun:
+class TheirRun(WholeRun):
     """Report C's script in a process of its own, on the same files, uncompressed."""
 
     def __init__(self, shared: dict[str, Any], *, threads: int):

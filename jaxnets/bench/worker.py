@@ -5,7 +5,6 @@ side, then one method call after another. Nothing heavy is imported here: a PyTo
 """
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,12 +15,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from jaxnets.app.allocator import keep_freed_memory
+from jaxnets.app import allocator
 from jaxnets.errors import JaxnetsError, MachineError
 
 SECONDS_TO_END = 20.0
 PEAK_MEMORY = "peak_memory"
-"""A method that every side has: the largest resident size of its process so far, in bytes."""
+"""A method that every side has: the most memory that it held so far, in bytes; None where that is not known.
+
+A side that has no such method of its own is asked for the largest resident size of its process.
+"""
+STATUS = Path("/proc/self/status")
 
 
 class Side(Protocol):
@@ -51,8 +54,9 @@ Make = Callable[[Any], Side]
 class Worker:
     """A side in its own process; `call` asks it, leaving the `with` block ends it.
 
-    `kernels` is a library of our C++ kernels that the process uses; None for the forms in JAX. `environment`
-    adds to the process's variables.
+    With `keep_memory` glibc's allocator keeps freed memory, in the process and in what it starts. `kernels`
+    is a library of our C++ kernels that the process uses; None for the forms in JAX. `environment` adds to
+    the process's variables.
     """
 
     def __init__(
@@ -65,11 +69,12 @@ class Worker:
         environment: Mapping[str, str] | None = None,
     ):
         self._connection, theirs = Pipe()
-        settings = [str(theirs.fileno()), str(keep_memory), str(kernels or "")]
+        settings = [str(theirs.fileno()), str(kernels or "")]
+        kept = allocator.ENVIRONMENT if keep_memory else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jaxnets.bench.worker", *settings],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **kept, **(environment or {})},
         )
         theirs.close()
         try:
@@ -120,15 +125,22 @@ def serve(connection: Connection) -> None:
         side = _reply(connection, lambda: (_make(*connection.recv()), None))
         while side is not None:
             method, arguments = connection.recv()
-            asked = _peak_memory if method == PEAK_MEMORY else getattr(side, method)
+            own = () if method != PEAK_MEMORY else (process_peak_memory,)
+            asked = getattr(side, method, *own)
             _reply(connection, lambda f=asked, a=arguments: (None, f(*a)))
     except (EOFError, ConnectionError):
         return
 
 
-def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def process_peak_memory() -> int | None:
+    """The largest resident size of this process so far, in bytes; None where there is no /proc.
+
+    Not getrusage's: a process inherits that of the one that started it.
+    """
+    if not STATUS.is_file():
+        return None
+    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(line.split()[1])
 
 
 def _make(make: Make, shared: Any) -> Side:
@@ -152,10 +164,8 @@ def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[2] == "True":
-        keep_freed_memory()
-    if sys.argv[3]:
+    if sys.argv[2]:
         from jaxnets.ops.kernels.load import enable
 
-        enable(Path(sys.argv[3]))
+        enable(Path(sys.argv[2]))
     serve(Connection(int(sys.argv[1])))

@@ -152,11 +152,12 @@ class Run:
         return self.evaluate(self.state)
 
     def next_batch(self) -> tuple[Batch, int]:
-        """The batch of the next call, on the devices, and its steps; the time spent waiting is noted."""
+        """The batch of the next call, on the devices, and its steps; reading and sending are timed."""
         start = time.perf_counter()
         batch, steps = self.batches.take(self._steps_to_pause())
+        placed = self.place(batch)
         self._waited += time.perf_counter() - start
-        return self.place(batch), steps
+        return placed, steps
 
     def place(self, batch: Batch) -> Batch:
         """A call's batch, laid out for the devices."""

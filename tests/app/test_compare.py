@@ -269,3 +269,13 @@ def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
         lung=repository / compare.LUNG,
         check=True,
     )
+
+
+def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
+    row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
+    cells = compare._bench_row({**row, "lowering": "in JAX"})
+    assert cells == ("train/a", "20 images/s", "", "", "0.50 [0.40, 0.60]", "0.25")
+    assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:4] == (
+        "0.50 [0.40, 0.60]",
+        "0.25",
+    )

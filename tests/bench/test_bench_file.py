@@ -70,3 +70,16 @@ def test_the_name_says_machine_suite_and_day() -> None:
         "2 cores of AMD EPYC 7R13", "training", datetime.date(2025, 1, 2)
     )
     assert path == Path("results/bench/2-cores-of-amd-epyc-7r13-training-2025-01-02.json")
+
+
+def test_the_newest_file_is_gone_on_with_if_it_is_of_the_same_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_file, "FOLDER", tmp_path)
+    assert bench_file.newest("2 cores", "ops", {"jax": "1"}) is None
+    for day in (3, 4):
+        path = bench_file.default_path("2 cores", "ops", datetime.date(2026, 1, day))
+        bench_file.add_row(path, "2 cores", {"jax": "1"}, {"name": "a"})
+    assert bench_file.newest("2 cores", "ops", {"jax": "1"}) == path
+    assert bench_file.newest("2 cores", "ops", {"jax": "2"}) is None
+    assert bench_file.newest("2 cores", "growth", {"jax": "1"}) is None

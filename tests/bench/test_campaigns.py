@@ -42,6 +42,7 @@ def test_every_pass_has_a_row_with_what_was_taken() -> None:
         assert row["chosen"] == ops_forms.COLUMNS  # 5 pixels a side
         assert row["ours"] == np.median(row["per_second"][ops_forms.COLUMNS])
         assert len(row["per_second"][ops_forms.LAX]) == 2
+        assert min(row["per_second"][ops_forms.PRODUCT]) > 0
     assert performance_page.sections({"here": rows})["ops"].count("\n") == 6
 
 

@@ -103,22 +103,46 @@ def test_without_pytorch_ours_is_measured_and_it_is_said(
     assert "PyTorch is not installed" in capsys.readouterr().out
 
 
-def test_what_was_measured_stays_when_a_later_row_is_refused(
-    tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [CheckFailedError("it differs"), RuntimeError("it differs")])
+def test_a_row_that_fails_does_not_keep_others_from_being_measured(
+    tmp_path: Path,
+    measured: list,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    error: Exception,
 ) -> None:
     fake = suite.measure_row
 
-    def refuse_the_second(row: Row, **options: Any) -> dict[str, Any]:
-        if row.name == "train/b":
-            raise CheckFailedError("train/b is not measured")
+    def refuse_the_first(row: Row, **options: Any) -> dict[str, Any]:
+        if row.name == "train/a":
+            raise error
         return fake(row, **options)
 
-    monkeypatch.setattr(suite, "measure_row", refuse_the_second)
+    monkeypatch.setattr(suite, "measure_row", refuse_the_first)
     path = tmp_path / "bench.json"
-    with pytest.raises(CheckFailedError) as refusal:
+    with pytest.raises(CheckFailedError, match="1 of 2 rows could not be measured: train/a"):
         suite.run("training", suite.Options(output=path))
-    assert refusal.value.exit_code == 7
-    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == ["train/a"]
+    assert "train/a: it differs" in capsys.readouterr().out
+    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == ["train/b"]
+    with pytest.raises(type(error), match="it differs"):
+        suite.run("training", suite.Options(rows=("train/a",), output=path))
+
+
+@pytest.mark.parametrize(
+    ("suite_name", "options"),
+    [
+        ("training", {"budget": 5.0}),
+        ("training", {"dry_run": True}),
+        ("training", {"images": Path("/")}),
+        ("pipeline", {"images": Path("/nowhere")}),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    measured: list, suite_name: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        suite.run(suite_name, suite.Options(**options))
+    assert not measured
 
 
 @pytest.mark.parametrize(

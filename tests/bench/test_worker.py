@@ -1,12 +1,13 @@
 """Sides in processes of their own."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from jaxnets.bench.worker import Worker
+from jaxnets.bench.worker import PEAK_MEMORY, STATUS, Worker
 from jaxnets.errors import CheckFailedError, MachineError
 
 PROGRAM = """
@@ -20,6 +21,16 @@ class Side:
         self.shared = shared
     def share(self):
         return {"from": os.getpid(), "shared": self.shared}
+    def hold(self, size):
+        kept = bytearray(size)
+        kept[:: 4096] = bytes(len(kept[:: 4096]))
+    def faults(self):
+        import resource
+        self.hold(1 << 24)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            self.hold(1 << 24)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     def modules(self):
         return sorted(sys.modules)
     def fail(self, text):
@@ -82,3 +93,23 @@ def test_pytorchs_side_loads_without_jax() -> None:
     program = "import sys; from jaxnets.bench import their_sides; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.skipif(not STATUS.is_file(), reason="no /proc here")
+def test_the_most_memory_is_the_process_s_own(side: type) -> None:
+    ours = bytearray(300 << 20)
+    ours[::4096] = bytes(len(ours[::4096]))  # what starts it holds more
+    with Worker(side, None, keep_memory=False) as worker:
+        before = worker.call(PEAK_MEMORY)
+        worker.call("hold", 100 << 20)
+        after = worker.call(PEAK_MEMORY)
+    assert before < 200 << 20
+    assert after - before > 90 << 20
+    del ours
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+@pytest.mark.parametrize("keep_memory", [False, True])
+def test_freed_memory_is_kept_or_not(side: type, keep_memory: bool) -> None:
+    with Worker(side, None, keep_memory=keep_memory) as worker:
+        assert (worker.call("faults") < 1000) == keep_memory
