@@ -57,7 +57,11 @@ def evaluate(
     predictions = evaluator.predictions(scores, indices)
     if predictions is not None:
         predictions.save(predictions_path(directory, part))
-    measured = {"split": part, "step": step, **results.test_entry(scores, predictions)}
+    measured: dict[str, Any] = {
+        "split": part,
+        "step": step,
+        **results.test_entry(scores, predictions),
+    }
     if predictions is not None:
         checked = None
         if part != "validation" and len(data.split.validation):
