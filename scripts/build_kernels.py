@@ -22,7 +22,10 @@ def main(arguments: Sequence[str]) -> None:
     with screen.phase("build") as phase:
         path = build.build(command.kernels_folder(), compiler)
         forms = ", ".join(form.instructions for form in load.load(path))
-        phase.text = f"convolution and pooling for CPUs in C++ ({forms}); runs use them from now on"
+        phase.text = (
+            "convolution, max pooling and batch norm's sums for CPUs in C++ "
+            f"({forms}); runs use them from now on"
+        )
     screen.line("saved", str(path))
 
 

@@ -5,10 +5,28 @@ import os
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 from jaxnets.ops.kernels import build
 from jaxnets.ops.kernels.load import Kernels, load
+
+CLOSE = {"float64": 1e-11, "float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
+"""By type, how far from double precision a result may be, of the largest value."""
+OPTIMIZED = {"xla_backend_optimization_level": 3}
+"""As users compile; tests are compiled without optimisation."""
+
+
+@pytest.fixture(params=CLOSE)
+def precision(request: pytest.FixtureRequest) -> tuple[jnp.dtype, float]:
+    """Each type, and how close to double precision it must come."""
+    return jnp.dtype(request.param), CLOSE[request.param]
+
+
+@pytest.fixture(scope="session")
+def optimized() -> dict[str, int]:
+    """Options of `jax.jit` for the compilation that users have."""
+    return OPTIMIZED
 
 
 @pytest.fixture(scope="session")

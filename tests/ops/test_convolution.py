@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jaxnets.bench.oracles import load
@@ -18,6 +18,7 @@ from jaxnets.ops.lowering import Lowering
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
+FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples
 oracle = load("windows")
 
 
@@ -76,6 +77,35 @@ def test_every_form_is_right(
             assert error <= 1e-5 * np.abs(expected).max(), (form, name)
     for ours, expected in zip(double, exact, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
+@given(case=shapes())
+def test_every_form_is_right_in_every_precision(
+    kernels: tuple[Kernels, ...],
+    precision: tuple[Any, float],
+    optimized: dict[str, int],
+    case: tuple[tuple, tuple, tuple, tuple],
+) -> None:
+    x_shape, kernel_shape, strides, padding = case
+    dtype, bound = precision
+    options = {"strides": strides, "padding": padding}
+    y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
+    arrays = _draw(x_shape, kernel_shape, y_shape, dtype=dtype)
+    exact = oracle.convolution(*(each.astype(np.float64) for each in arrays), **options)
+    forms = ("reference", "by_shape", *kernels)
+
+    @functools.partial(jax.jit, compiler_options=optimized)
+    def all_forms(x, kernel, cotangent):
+        return [_with_gradients(x, kernel, cotangent, form, **options) for form in forms]
+
+    for form, results in zip(forms, all_forms(*arrays), strict=True):
+        for name, ours, expected in zip(("y", "by x", "by kernel"), results, exact, strict=True):
+            assert ours.dtype == dtype
+            error = np.abs(np.asarray(ours, np.float64) - expected).max()
+            assert error <= bound * np.abs(expected).max(), (form, name)
 
 
 def test_values_by_hand() -> None:

@@ -7,10 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jaxnets.ops import BatchNorm
 from jaxnets.ops.kernels.load import Kernels
 from jaxnets.ops.normalization import batch_norm, plain_batch_norm
+
+FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples
 
 
 @pytest.mark.usefixtures("x64")
@@ -198,6 +202,75 @@ def test_the_kernels_give_what_double_precision_gives(
             # Single precision knows a value to 6e-8 of its size, which the deviation makes 100 times it.
             bound = (1 + mean) * 1e-6 + 5e-6
             assert np.abs(mine - other).max() <= bound * np.abs(other).max()
+
+
+def _exact(x, scale, bias, cotangent):
+    """By numpy in double precision: the output, the gradients, and the statistics from 0 and 1 on."""
+    x, scale, bias, cotangent = (each.astype(np.float64) for each in (x, scale, bias, cotangent))
+    pixels, count = (0, 1, 2), x.size // x.shape[-1]
+    mean, var = x.mean(pixels), x.var(pixels)
+    deviation = 1 / np.sqrt(var + 1e-5)
+    normalized = (x - mean) * deviation
+    sums, products = cotangent.sum(pixels), (cotangent * normalized).sum(pixels)
+    by_x = scale * deviation * (cotangent - sums / count - normalized * products / count)
+    statistics = (0.1 * mean, 0.9 + 0.1 * var * count / (count - 1))
+    return normalized * scale + bias, by_x, products, sums, *statistics
+
+
+def _check(forms, precision, shape, offset, seed, compiler_options=None) -> None:
+    dtype, bound = precision
+    kept = jnp.promote_types(dtype, jnp.float32)  # what parameters and statistics are kept in
+    generator = np.random.default_rng(seed)
+    x = (offset + generator.normal(size=shape)).astype(dtype)
+    cotangent = generator.normal(size=shape).astype(dtype)
+    scale, bias = generator.normal(1, 0.3, size=(2, shape[-1])).astype(kept)
+    before = {"mean": np.zeros(shape[-1], kept), "var": np.ones(shape[-1], kept)}
+
+    def results(x, scale, bias, cotangent, form):
+        layer = BatchNorm(dtype=kept, compute_dtype=dtype, lowering=form)
+
+        def apply(x, scale, bias):
+            variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": before}
+            return layer.apply(variables, x, train=True, mutable=["batch_stats"])
+
+        y, pull, updates = jax.vjp(apply, x, scale, bias, has_aux=True)
+        assert y.dtype == dtype
+        statistics = updates["batch_stats"]
+        return y, *pull(cotangent), statistics["mean"], statistics["var"]
+
+    @functools.partial(jax.jit, compiler_options=compiler_options)
+    def all_forms(*arrays):
+        return [results(*arrays, form) for form in forms]
+
+    exact = _exact(x, scale, bias, cotangent)
+    names = ("y", "by x", "by scale", "by bias", "mean", "var")
+    for form, ours in zip(forms, all_forms(x, scale, bias, cotangent), strict=True):
+        for name, mine, expected in zip(names, ours, exact, strict=True):
+            error = np.abs(np.asarray(mine, np.float64) - expected).max()
+            assert error <= bound * np.abs(expected).max(), (form, name)
+
+
+SHAPES = st.tuples(
+    st.integers(2, 5), st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 3, 16, 21, 65])
+)
+OFFSETS = st.sampled_from([0.0, 3.0])
+
+
+@settings(max_examples=6, deadline=None)
+@given(shape=SHAPES, offset=OFFSETS, seed=st.integers(0, 1000))
+def test_every_form_is_right(kernels, shape, offset, seed) -> None:
+    forms = ("reference", "by_shape", *kernels)
+    _check(forms, (np.dtype(np.float32), 1e-5), shape, offset, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
+@given(shape=SHAPES, offset=OFFSETS, seed=st.integers(0, 1000))
+def test_every_form_is_right_in_every_precision(
+    kernels, precision, optimized, shape, offset, seed
+) -> None:
+    _check(("reference", "by_shape", *kernels), precision, shape, offset, seed, optimized)
 
 
 def test_the_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> None:

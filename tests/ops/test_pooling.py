@@ -7,16 +7,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxnets.bench.oracles import load
 from jaxnets.ops import average_pool, global_average_pool, global_max_pool, max_pool
 from jaxnets.ops.kernels.load import Kernels
 from jaxnets.ops.lowering import Lowering
+from jaxnets.ops.windows import output_size
 
+FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples
 oracle = load("windows")
 PADDED = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+
+
+SIDES = st.tuples(st.integers(1, 4), st.integers(1, 4))
+STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
+SIZES = st.tuples(st.integers(4, 11), st.integers(4, 11))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Any, Any, dict[str, Any]]:
+    """An image's size, a window, and strides and padding, of which every window sees a pixel."""
+    window = draw(SIDES)
+    padding = tuple(
+        (draw(st.integers(0, side - 1)), draw(st.integers(0, side - 1))) for side in window
+    )
+    return draw(SIZES), window, {"strides": draw(STRIDES), "padding": padding}
 
 
 def _with_gradient(
@@ -57,6 +74,85 @@ def test_every_form_is_right_on_values_full_of_ties_and_nan(
     for ours, (y, by_x) in zip([reference, *others], expected, strict=True):
         np.testing.assert_array_equal(ours[0], y)
         np.testing.assert_allclose(ours[1], by_x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
+@given(case=cases(), channels=st.sampled_from([1, 3, 16, 21]), seed=st.integers(0, 1000))
+def test_every_form_is_right_in_every_precision(
+    kernels: tuple[Kernels, ...],
+    precision: tuple[Any, float],
+    optimized: dict[str, int],
+    case: tuple[Any, Any, dict[str, Any]],
+    channels: int,
+    seed: int,
+) -> None:
+    (size, window, options), (dtype, bound) = case, precision
+    generator = np.random.default_rng(seed)
+    # Small integers are full of ties, and the same in every precision.
+    x = generator.integers(0, 3, size=(2, *size, channels)).astype(dtype)
+    holes = np.where(generator.random(x.shape) < 0.1, np.array(np.nan, dtype), x)
+    y_shape = oracle.output_shape(x.shape, window, channels, **options)
+    cotangent = generator.normal(size=y_shape).astype(dtype)
+    values = {"reference": x, "by_shape": holes, **dict.fromkeys(kernels, holes)}
+
+    @functools.partial(jax.jit, compiler_options=optimized)
+    def all_forms():
+        return [
+            _with_gradient(jnp.asarray(v), window, cotangent, form, **options)
+            for form, v in values.items()
+        ]
+
+    for given_x, (ours_y, ours_by_x) in zip(values.values(), all_forms(), strict=True):
+        y, by_x = oracle.max_pool(given_x, window, cotangent.astype(np.float64), **options)
+        assert ours_y.dtype == ours_by_x.dtype == dtype
+        np.testing.assert_array_equal(np.asarray(ours_y, np.float64), y)
+        error = np.abs(np.asarray(ours_by_x, np.float64) - by_x).max()
+        assert error <= bound * np.abs(by_x).max()
+
+
+def _check_average(
+    case: tuple[Any, Any, dict[str, Any]],
+    counted: bool,
+    seed: int,
+    precision: tuple[Any, float],
+    compiler_options: dict[str, int] | None = None,
+) -> None:
+    (size, window, options), (dtype, bound) = case, precision
+    options = {**options, "count_include_pad": counted}
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(2, *size, 3)).astype(dtype)
+    y_shape = (2, *output_size(size, window, options["strides"], options["padding"]), 3)
+    cotangent = generator.normal(size=y_shape).astype(dtype)
+
+    @functools.partial(jax.jit, compiler_options=compiler_options)
+    def ours(x, cotangent):
+        y, pull = jax.vjp(lambda x: average_pool(x, window, **options), x)
+        return y, *pull(cotangent)
+
+    doubles = (each.astype(np.float64) for each in (x, cotangent))
+    exact = oracle.average_pool(next(doubles), window, next(doubles), **options)
+    for mine, expected in zip(ours(x, cotangent), exact, strict=True):
+        assert mine.dtype == dtype
+        error = np.abs(np.asarray(mine, np.float64) - expected).max()
+        assert error <= bound * np.abs(expected).max()
+
+
+@settings(max_examples=8, deadline=None)
+@given(case=cases(), counted=st.booleans(), seed=st.integers(0, 1000))
+def test_averages_are_right(case: Any, counted: bool, seed: int) -> None:
+    _check_average(case, counted, seed, (np.dtype(np.float32), 1e-5))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
+@given(case=cases(), counted=st.booleans(), seed=st.integers(0, 1000))
+def test_averages_are_right_in_every_precision(
+    precision: tuple[Any, float], optimized: dict[str, int], case: Any, counted: bool, seed: int
+) -> None:
+    _check_average(case, counted, seed, precision, optimized)
 
 
 @pytest.fixture(params=["by_shape", "kernels"])

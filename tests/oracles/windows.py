@@ -1,4 +1,4 @@
-"""Convolution and max pooling by numpy in double precision, tap by tap: what every form must equal."""
+"""Convolution and pooling by numpy in double precision, tap by tap: what every form must equal."""
 
 import itertools
 from collections.abc import Iterator
@@ -46,6 +46,27 @@ def max_pool(
     for number, (_, under) in enumerate(taps):
         by_padded[under] += np.where(chosen == number, cotangent, 0)
     return largest, _inside(by_padded, x.shape, padding)
+
+
+def average_pool(
+    x: np.ndarray,
+    window: Pair,
+    cotangent: np.ndarray,
+    *,
+    strides: Pair,
+    padding: Padding,
+    count_include_pad: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The output and the gradient of x: padding is zeros, which count as pixels or do not."""
+    edges = ((0, 0), *padding, (0, 0))
+    padded = np.pad(np.asarray(x, np.float64), edges)
+    weights = np.pad(np.ones(x.shape), edges, constant_values=float(count_include_pad))
+    taps = [under for _, under in _taps(window, cotangent.shape[1:3], strides)]
+    count = sum(weights[under] for under in taps)
+    by_padded = np.zeros_like(padded)
+    for under in taps:
+        by_padded[under] += cotangent / count
+    return sum(padded[under] for under in taps) / count, _inside(by_padded, x.shape, padding)
 
 
 def output_shape(

@@ -1,4 +1,4 @@
-"""Convolution and max pooling for CPUs in C++: optional, built on the machine that uses them.
+"""Convolution, max pooling and batch norm's sums for CPUs in C++: optional, built on the user's machine.
 
 `python scripts/build_kernels.py` compiles source/ against the headers of the installed jaxlib. Scripts call
 `load.enable` once when they start; from then on the operations of `jaxnets.ops` take these kernels on CPUs,
