@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,9 +13,12 @@ import safetensors.numpy
 from jax import export as jax_export
 
 import jaxnets
+from jaxnets import config as recipes
+from jaxnets import models
 from jaxnets.app import export as exporting
 from jaxnets.app import weights as folders
 from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.interop.weights import Preprocessing, Weights, flatten, structure, unflatten
 
 LOAD = """
 import sys
@@ -96,21 +100,45 @@ def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def _drawn(name: str, shape: tuple[int, ...], **fields: Any) -> Weights:
+    """Random weights, whose batch norms change what comes through them."""
+    model = recipes.recipe().model
+    model.name, model.num_classes, model.auxiliary_heads = name, 3, False
+    model.update(fields)
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for path, leaf in structure(model, shape).items():
+        if path.endswith(("/var", "/scale")):
+            values = generator.uniform(0.5, 1.5, leaf.shape)
+        else:
+            fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 25
+            values = generator.standard_normal(leaf.shape) / np.sqrt(fan_in)
+        arrays[path] = values.astype(np.float32)
+    return Weights(unflatten(arrays), model, shape)
+
+
+def _require_same_logits(given: Weights) -> None:
+    """The program, written and read, gives what the network gives, to 1e-5 of the largest logit."""
+    size = given.input_shape[0]
+    preprocessing = Preprocessing(size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    written = bytes(exporting.program(given, preprocessing).serialize())
+    images = np.random.default_rng(1).integers(0, 256, (2, *given.input_shape), np.uint8)
+    logits = jax_export.deserialize(bytearray(written)).call(flatten(given.variables), images)
+    inputs = (images / np.float32(255) - np.float32((0.4, 0.5, 0.6))) / np.float32((0.2, 0.3, 0.4))
+    network = models.create(given.model)
+    direct: Any = jax.jit(lambda v, x: network.apply(v, x, train=False))(given.variables, inputs)
+    assert np.isfinite(direct).all()
+    assert np.abs(direct[0] - direct[1]).max() > 1e-3  # it does see the images
+    np.testing.assert_allclose(logits, direct, rtol=0, atol=1e-5 * np.abs(direct).max())
+
+
+def test_batch_norm_is_exported_as_it_is() -> None:
+    _require_same_logits(_drawn("resnet50", (32, 32, 3), stage_sizes=(1, 1), width=4))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet50", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet121"]
 )
 def test_every_network_has_a_program(name: str) -> None:
-    from jaxnets import config as recipes
-    from jaxnets.interop.weights import Preprocessing, Weights, structure, unflatten
-
-    model = recipes.recipe().model
-    model.name, model.num_classes = name, 3
-    shape = (75, 75, 3)
-    arrays = {
-        path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in structure(model, shape).items()
-    }
-    weights = Weights(unflatten(arrays), model, shape)
-    given = Preprocessing(75, (0.5,) * 3, (0.5,) * 3)
-    program = exporting.program(weights, given)
-    assert program.out_avals[0].shape[1:] == (3,)
+    _require_same_logits(_drawn(name, (75, 75, 3)))

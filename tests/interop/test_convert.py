@@ -92,8 +92,9 @@ def test_names_of_2015() -> None:
         assert inception_2015.array_name(f"{place}/conv/bias") == f"{name}.bias"
 
 
+QUICK = ("lenet5", "resnet50", "inception_v1")
 PAIRS = [
-    pytest.param(network, layout, marks=[] if network == "lenet5" else [pytest.mark.slow])
+    pytest.param(network, layout, marks=[] if network in QUICK else [pytest.mark.slow])
     for layout, form in LAYOUTS.items()
     if form.written
     for network in form.variants
