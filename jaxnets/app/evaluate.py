@@ -62,6 +62,7 @@ def evaluate(
         "step": step,
         **results.test_entry(scores, predictions),
     }
+    leak: dict[str, float | None] = {}
     if predictions is not None:
         checked = None
         if part != "validation" and len(data.split.validation):
@@ -70,9 +71,9 @@ def evaluate(
                 checked = evaluator.predictions(on_validation, data.split.validation)
                 phase.text = f"{on_validation.examples:,} validation examples, for the temperature"
         measured |= measure(predictions, data.source.classes, checked)
-        measured["leak"] = sibling_shares(data.split, data.siblings)
+        leak = measured["leak"] = sibling_shares(data.split, data.siblings)
     screen.say(_told(scores, data.source.classes, measured))
-    screen.say(f"split  {data.told_split(measured.get('leak', {}))}")
+    screen.say(f"split  {data.told_split(leak)}")
     with screen.phase("report") as phase:
         phase.text = str(write_report(directory, data, state, measured, predictions))
     return measured

@@ -85,13 +85,13 @@ def test_each_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("dtype", "other"), [("float32", "float64"), ("float64", "float32")])
 def test_a_body_of_the_other_precision_is_taken(
-    dtype: str, other: str, runs: dict[str, Path], smoke_config: str
+    dtype: str, other: str, runs: dict[str, Path], smoke_config: str, tmp_path: Path
 ) -> None:
     _as_in_a_new_process()
     config = _recipe(smoke_config, dtype)
     config.transfer.weights = str(runs[other])
     environment.enable_precision(config)
-    found = open_pretrained(config, Screen())
+    found = open_pretrained(config, Screen(), tmp_path)
     assert found is not None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(found.variables)} == {other}
     assert jax.config.jax_enable_x64 is (dtype == "float64")  # the new run's is as it was
