@@ -76,7 +76,7 @@ def test_it_begins_as_torchvisions() -> None:
 
 
 def test_dropout_of_a_layer_is_on_what_it_adds_and_in_training_alone() -> None:
-    layer = DenseLayer(8, 0.5, kaiming_normal_fan_in, 1e-5, None, jnp.float32, None)
+    layer = DenseLayer(8, 0.5, kaiming_normal_fan_in, 1e-5, None, "auto", jnp.float32, None)
 
     @jax.jit
     def both(x):

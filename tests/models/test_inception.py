@@ -99,7 +99,7 @@ def _initial(module: Any, shape: tuple[int, ...]) -> Any:
 
 
 def test_torchvision_s_initialisation() -> None:
-    v3 = inception_v3.AuxiliaryClassifier(3, "torch", None, jnp.float32, None)
+    v3 = inception_v3.AuxiliaryClassifier(3, "torch", None, "auto", jnp.float32, None)
     params = _initial(v3, (1, 17, 17, 16))
     assert float(params["conv1"]["conv"]["kernel"].std()) == pytest.approx(0.1, rel=0.02)
     assert float(params["classifier"]["kernel"].std()) == pytest.approx(0.001, rel=0.1)
@@ -121,7 +121,7 @@ def test_inception_v3_s_head_is_torchvision_s() -> None:
     networks, weights, drawn = load("networks"), load("weights"), load("drawn")
     load("torchvision_import").import_torchvision()
     theirs = importlib.import_module("torchvision.models.inception").InceptionAux(768, 3).double()
-    ours = inception_v3.AuxiliaryClassifier(3, "torch", None, jnp.float64, None)
+    ours = inception_v3.AuxiliaryClassifier(3, "torch", None, "auto", jnp.float64, None)
     generator = np.random.default_rng(0)
     x, probe = generator.normal(size=(2, 17, 17, 768)), generator.normal(size=(2, 3))
     variables = drawn.variables(ours, x.shape)

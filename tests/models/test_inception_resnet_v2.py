@@ -47,6 +47,7 @@ def shared() -> dict[str, Any]:
     return {
         "kernel_init": nn.initializers.ones,
         "axis_name": None,
+        "lowering": "auto",
         "dtype": jnp.float32,
         "compute_dtype": None,
     }
