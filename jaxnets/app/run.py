@@ -210,6 +210,7 @@ def _finish(
         "model": config.model.name,
         "cut": config.model.cut,
         "weights": config.transfer.weights,
+        "pretrained_on": config.transfer.pretrained_on,
         "frozen": config.transfer.frozen,
         "parameters": models.count_parameters(run.state.params) - in_heads,
         "auxiliary_parameters": in_heads,
