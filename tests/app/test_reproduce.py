@@ -531,7 +531,7 @@ def _await(condition: Callable[[], bool], seconds: float = 60) -> None:
     ("number", "code"),
     [
         (signal.SIGTERM, 128 + signal.SIGTERM),
-        (signal.SIGINT, 128 + signal.SIGINT),
+        pytest.param(signal.SIGINT, 128 + signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(
             signal.SIGKILL,
             -signal.SIGKILL,

@@ -150,7 +150,10 @@ class _SignalAt(Hook):
             os.kill(os.getpid(), self._number)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_the_same_command_goes_on(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, number: int, code: int
 ) -> None:
@@ -299,7 +302,8 @@ def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
         (
-            {"model.name": "resnet50", "model.kernel_size": 5, "data.image_size": 32}
+            {"model.name": "resnet50", "model.kernel_size": 5, "model.stage_sizes": (1,)}
+            | {"model.width": 4, "data.image_size": 32}
             | {"eval.dropout": True, "model.dropout": 0.5},
             "without batch normalisation",
         ),
@@ -474,7 +478,8 @@ def test_a_finished_run_does_not_answer_for_other_data(
 
     def train(name: str) -> dict[str, Any]:
         overrides = {
-            **{"model.name": "lenet5", "data.image_size": 16, "log.tensorboard": False},
+            **{"model.name": "lenet5", "model.kernel_size": 3, "log.tensorboard": False},
+            "data.image_size": 16,
             **{"data.path": str(tmp_path / name), "data.root": str(tmp_path)},
         }
         return jaxnets.train(config, overrides, workdir=tmp_path / "run")

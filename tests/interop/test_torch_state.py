@@ -55,7 +55,13 @@ def _variables(network: str) -> dict[str, Any]:
     return load("drawn").variables(models.create(config.model), (1, size, size, channels))
 
 
-@pytest.mark.parametrize("network", BY_NETWORK)
+@pytest.mark.parametrize(
+    "network",
+    [
+        name if name in ("lenet5", "resnet50") else pytest.param(name, marks=pytest.mark.slow)
+        for name in BY_NETWORK
+    ],
+)
 def test_every_array_comes_back_to_the_bit(network: str) -> None:
     for tree in _variables(network).values():
         arrays = to_torch(network, tree)

@@ -60,7 +60,8 @@ def test_a_variant_that_is_not_there_is_refused(name: str, variant: str, told: s
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "heads"), [("inception_v1", 15, 2), ("inception_v3", 299, 1)]
+    ("name", "size", "heads"),
+    [("inception_v1", 15, 2), pytest.param("inception_v3", 299, 1, marks=pytest.mark.slow)],
 )
 def test_heads_answer_in_training_alone(name: str, size: int, heads: int) -> None:
     model = _model(name)

@@ -89,7 +89,12 @@ def test_derivatives_of_the_reference_form(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, entry in models.REGISTRY.items() if entry.kind == "image"]
+    "name",
+    [
+        name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
+        for name, entry in models.REGISTRY.items()
+        if entry.kind == "image"
+    ],
 )
 def test_every_network_of_images_hands_it_to_its_layers(name: str) -> None:
     size = models.entry(name).smallest

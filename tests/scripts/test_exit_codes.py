@@ -10,6 +10,7 @@ import pytest
 from jaxnets.data import cifar10, mnist
 
 TRAIN, CONFIG = "scripts/train.py", "--config=configs/lung_resnet.py"
+slow = pytest.mark.slow  # one more process each, of a kind that others stand for
 MLP = "--config=configs/mlp_tanh.py"
 
 
@@ -27,25 +28,28 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         ([TRAIN, "--config=configs/lung_resnt.py"], 2, "did you mean configs/lung_resnet.py"),
         ([TRAIN, f"{CONFIG}:dmo"], 2, "did you mean demo"),
         ([TRAIN, CONFIG, "--config.optimiser.learning_rate=1"], 2, "optimizer.learning_rate"),
-        ([TRAIN, CONFIG, "--config.train.batch_size=many"], 2, "batch_size"),
+        pytest.param(
+            [TRAIN, CONFIG, "--config.train.batch_size=many"], 2, "batch_size", marks=slow
+        ),
         ([TRAIN, CONFIG, "--config.train.batch_size=0"], 2, "at least 1"),
-        (
+        pytest.param(
             [TRAIN, MLP, "--config.model.activations=tanh,tanh,relu"],
             2,
             "\"('tanh','tanh','relu')\"",
+            marks=slow,
         ),
         ([TRAIN, CONFIG, "--workdri=x"], 2, "did you mean workdir"),
-        ([TRAIN, CONFIG, "stray"], 2, "'stray'"),
+        pytest.param([TRAIN, CONFIG, "stray"], 2, "'stray'", marks=slow),
         (
             [TRAIN, CONFIG, "--config.data.name=mnist", "--config.data.root=/nowhere"],
             3,
             "prepare_data",
         ),
         (["scripts/predict.py", "--workdir=/nowhere", "x.png"], 2, "is no run directory"),
-        (["scripts/evaluate.py"], 2, "usage"),
+        pytest.param(["scripts/evaluate.py"], 2, "usage", marks=slow),
         (["scripts/prepare_data.py", "lc2500_lung"], 2, "did you mean lc25000_lung"),
-        (["scripts/reproduce.py", "lung_resent"], 2, "did you mean"),
-        (["scripts/verify_mlp.py", "--slip"], 2, "did you mean slips"),
+        pytest.param(["scripts/reproduce.py", "lung_resent"], 2, "did you mean", marks=slow),
+        pytest.param(["scripts/verify_mlp.py", "--slip"], 2, "did you mean slips", marks=slow),
         (["scripts/bench.py", "--suite=cpus"], 2, "cpu|pipeline|startup|"),
     ],
 )
