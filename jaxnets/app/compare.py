@@ -26,6 +26,8 @@ TOLD_ELSEWHERE = ("ops/", "growth/")
 VERSIONS_TOLD = ("jax", "torch")
 IN_JAX_ALONE = "in JAX"
 """The lowering of rows that could have had the C++ kernels."""
+FAILED = "failed"
+"""What a row has, beside its name, that could not be measured: the reason."""
 
 
 def compare(
@@ -155,7 +157,7 @@ def _newest(
     for content in _bench_files(folder):
         rows = found.setdefault(content["machine"], {})
         for row in content["rows"]:
-            if "failed" in row:
+            if FAILED in row:
                 continue
             if elsewhere or not (row["name"].startswith(TOLD_ELSEWHERE) or "mfu" in row):
                 rows[row["name"]] = content, row

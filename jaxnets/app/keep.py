@@ -82,7 +82,5 @@ def _with_what_weights_set(
     if recipe.transfer.weights in (None, "random"):
         return recipe
     settled = recipe.copy_and_resolve_references()
-    settled.data.mean, settled.data.std = there.data.mean, there.data.std
-    if settled.model.variant is None:
-        settled.model.variant = there.model.variant
+    workdir.take_what_weights_set(settled, there)
     return settled

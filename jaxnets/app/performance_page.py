@@ -6,7 +6,7 @@ from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
 KERNELS, PRODUCT = "C++ kernels", "product"
-"""Forms as bench/ops_forms.py calls them."""
+"""Forms by name, in a row's `per_second`."""
 GROWTH_PICTURE = "![step time and memory over batch and image size](performance/growth.png)"
 NOT_MEASURED = "Not measured yet."
 

@@ -79,9 +79,7 @@ def settle_as_begun(config: config_dict.ConfigDict, directory: Path) -> bool:
     there = workdir.read_config(directory)
     if there.transfer.weights != name:
         return False
-    if config.model.variant is None:
-        config.model.variant = there.model.variant
-    config.data.mean, config.data.std = there.data.mean, there.data.std
+    workdir.take_what_weights_set(config, there)
     return True
 
 

@@ -76,6 +76,16 @@ def keep_config(workdir: Path, config: config_dict.ConfigDict) -> None:
         )
 
 
+def take_what_weights_set(config: config_dict.ConfigDict, there: config_dict.ConfigDict) -> None:
+    """Sets what a run took from the weights it began with, as its recipe `there` has it.
+
+    That is the preprocessing, and the form of the network where `config` leaves it open.
+    """
+    config.data.mean, config.data.std = there.data.mean, there.data.std
+    if config.model.variant is None:
+        config.model.variant = there.model.variant
+
+
 def told_differences(there: config_dict.ConfigDict, now: config_dict.ConfigDict) -> str:
     """In what two recipes differ that counts, in words; "" where they are the same.
 

@@ -11,8 +11,6 @@ from jaxnets.errors import ConfigError, MachineError
 from jaxnets.files import write_whole
 
 FOLDER = Path("results") / "bench"
-FAILED = "failed"
-"""What a row has, beside its name, that could not be measured: the reason."""
 
 
 def default_path(machine: str, suite: str, date: datetime.date) -> Path:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from jaxnets.app.compare import FAILED
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, gpu, growth, ops_forms
@@ -98,7 +99,7 @@ def measure_all(
                 bench_file.add_row(path, machine, versions, entry)
                 screen.line("measure", told(entry))
         if name in failures:  # or the same command would begin with it again
-            failed = {"name": name, bench_file.FAILED: failures.reason(name)}
+            failed = {"name": name, FAILED: failures.reason(name)}
             bench_file.add_row(path, machine, versions, failed)
         longest = max(longest, time.monotonic() - begin - spent)
     failures.tell(len(rows))

@@ -57,20 +57,10 @@ class Start:
 class OurStart(Start):
     """Ours, with an empty cache of compiled programs every time, or with one that the last start filled."""
 
-    def __init__(
-        self,
-        shared: None,
-        *,
-        network: str,
-        image_size: int,
-        batch_size: int,
-        warm: bool,
-        kernels: Path | None,
-    ):
+    def __init__(self, shared: None, *, warm: bool, kernels: Path | None, **shape: Any):
         from jaxnets.bench.our_sides import NetworkSide
 
-        side = NetworkSide(shared, network=network, image_size=image_size, batch_size=batch_size)
-        self._handed_on = side.share()
+        self._handed_on = NetworkSide(shared, **shape).share()
         super().__init__(OURS, self._handed_on, cache=warm, kernels=str(kernels or ""))
 
     def share(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnets.app.compare import IN_JAX_ALONE
 from jaxnets.bench.worker import PEAK_MEMORY, Make, OurSide, Worker
 from jaxnets.errors import CheckFailedError
 
@@ -21,8 +22,8 @@ PAUSE = 0.5
 """Seconds between two turns, in which the readers of the last one fill their buffers and come to rest."""
 OURS, IN_JAX = "ours", "ours, in JAX"
 """The second is measured beside the first where that uses the C++ kernels."""
-WITH_KERNELS, IN_JAX_ALONE = "C++ kernels", "in JAX"
-"""How ours computes, where there is a choice."""
+WITH_KERNELS = "C++ kernels"
+"""How ours computes where it does not compute in JAX alone."""
 TUNED = ", our allocator setting"
 """Follows the name of an opponent that keeps its freed memory, as ours does."""
 

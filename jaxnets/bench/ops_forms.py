@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnets.app.performance_page import KERNELS, PRODUCT
 from jaxnets.bench.clock import Clock
 from jaxnets.bench.measure import Entry, check_same
 from jaxnets.bench.worker import PEAK_MEMORY, Worker
@@ -20,9 +21,11 @@ from jaxnets.ops.kernels.load import in_use
 from jaxnets.ops.windows import Padding, Pair, output_size
 
 PASSES = ("forward", "input_gradient", "kernel_gradient")
-LAX, COLUMNS, KERNELS = "lax", "columns", "C++ kernels"
-PRODUCT = "product"
-"""Not a form of the convolution: one product of matrices of its sizes, which is what could be reached."""
+LAX, COLUMNS = "lax", "columns"
+"""Beside them KERNELS and PRODUCT.
+
+The last is no form of the convolution, but one product of matrices of its sizes: what could be reached.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

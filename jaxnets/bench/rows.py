@@ -10,9 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 from jaxnets import models
+from jaxnets.app.compare import IN_JAX_ALONE
 from jaxnets.app.screen import Screen
 from jaxnets.bench import first_step, mlp_sides, our_sides, their_sides, whole_runs
-from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Row
+from jaxnets.bench.measure import WITH_KERNELS, Row
 from jaxnets.config import nearest
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError

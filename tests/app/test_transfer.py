@@ -150,6 +150,15 @@ def test_the_head_goes_first_and_a_resume_has_the_same_bits(
     assert not np.array_equal(before["classifier"]["kernel"], head_alone["classifier"]["kernel"])
 
 
+def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any]:
+    """A weights folder of a run's network, whose preprocessing takes `level` as mean and deviation."""
+    variables = jax.tree.map(np.asarray, _variables(run))
+    expected = Preprocessing(16, mean=(level,) * 3, std=(level,) * 3)
+    model = workdir.read_config(run).model
+    write_weights(folder, Weights(variables, model, (16, 16, 3), preprocessing=expected))
+    return variables
+
+
 @pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_needs_its_weights_only_to_begin(
     frozen: bool,
@@ -160,10 +169,7 @@ def test_a_run_needs_its_weights_only_to_begin(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights, run = tmp_path / "weights" / "drawn", tmp_path / "run"
-    variables = jax.tree.map(np.asarray, _variables(trained))
-    expected = Preprocessing(16, mean=(0.25,) * 3, std=(0.25,) * 3)
-    model = workdir.read_config(trained).model
-    write_weights(weights, Weights(variables, model, (16, 16, 3), preprocessing=expected))
+    variables = _write_weights_of(trained, weights, level=0.25)
     overrides = {
         **(smoke_overrides | ({"transfer.frozen": True} if frozen else FINETUNE) | PLAIN),
         "data.root": str(tmp_path),
@@ -193,11 +199,7 @@ def test_weights_bring_their_preprocessing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model = workdir.read_config(trained).model
-    expected = Preprocessing(16, mean=(128 / 255,) * 3, std=(128 / 255,) * 3)
-    variables = jax.tree.map(np.asarray, _variables(trained))
-    weights = Weights(variables, model, (16, 16, 3), preprocessing=expected)
-    write_weights(tmp_path / "weights" / "drawn", weights)
+    variables = _write_weights_of(trained, tmp_path / "weights" / "drawn", level=128 / 255)
     overrides = {
         **smoke_overrides,
         "data.root": str(tmp_path),
