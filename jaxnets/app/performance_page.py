@@ -13,7 +13,7 @@ NOT_MEASURED = "Not measured yet."
 
 def sections(machines: Mapping[str, Rows]) -> dict[str, str]:
     """The text between each pair of marks, from the newest rows by machine; `NOT_MEASURED` without any."""
-    makers = {"ops": _ops, "growth": _growth, "gpu": _gpu}
+    makers = {"ops": _ops, "layers": _layers, "growth": _growth, "gpu": _gpu}
     return {
         mark: "\n\n".join(
             f"{machine}:\n\n{table}" for machine, table in _by_machine(make, machines)
@@ -54,6 +54,22 @@ def _ops_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     name = row["name"].removeprefix("ops/")
     beside = (told(middle(form)) for form in (KERNELS, PRODUCT))
     return name, row["chosen"] + better, told(row["ours"]), told(row["theirs"]), *beside
+
+
+def _layers(rows: Rows) -> str:
+    found = [row for row in rows if row["name"].startswith("layers/")]
+    heads = ("layer, forward and gradient, ms", "in JAX alone", "JAX's own gradient", KERNELS)
+    return table(heads, [_layer_row(row) for row in found]) if found else ""
+
+
+def _layer_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    def told(calls_per_second: float) -> str:
+        return f"{1e3 / calls_per_second:,.3g}"
+
+    kernels = row["per_second"].get(KERNELS)
+    beside = told(statistics.median(kernels)) if kernels else ""
+    name = row["name"].removeprefix("layers/")
+    return name, told(row["ours"]), told(row["theirs"]), beside
 
 
 def _growth(rows: Rows) -> str:

@@ -1,6 +1,7 @@
 """Suites that are no rows against PyTorch on a CPU: forms of operations, growth, and a card's campaign."""
 
 import datetime
+import functools
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from jaxnets.app.compare import FAILED
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
-from jaxnets.bench import bench_file, gpu, growth, ops_forms
+from jaxnets.bench import bench_file, gpu, growth, layer_forms, ops_forms
 from jaxnets.bench.failures import Failures
 from jaxnets.bench.measure import Entry, measure_row
 from jaxnets.errors import ConfigError, MachineError
@@ -21,13 +22,17 @@ Rows = dict[str, Callable[[], Iterable[Entry]]]
 
 
 def ops_rows(rounds: int, seconds: float, kernels: Path | None) -> Rows:
-    """By shape, its three passes."""
-    return {
-        f"ops/{shape.name}": lambda shape=shape: ops_forms.measure(
-            shape, rounds=rounds, seconds=seconds, kernels=kernels
-        )
+    """By shape, a convolution's three passes; pooling and batch normalisation as a whole."""
+    options = {"rounds": rounds, "seconds": seconds, "kernels": kernels}
+    convolutions = {
+        f"ops/{shape.name}": functools.partial(ops_forms.measure, shape, **options)
         for shape in ops_forms.SHAPES
     }
+    layers = {
+        layer.name: functools.partial(layer_forms.measure, layer, **options)
+        for layer in layer_forms.LAYERS
+    }
+    return {**convolutions, **layers}
 
 
 def growth_rows(rounds: int, seconds: float, kernels: Path | None) -> Rows:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from jaxnets.app.screen import Screen
-from jaxnets.errors import CheckFailedError, ConfigError, JaxnetsError
+from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError, JaxnetsError
 
 
 class Failures:
@@ -16,10 +16,10 @@ class Failures:
 
     @contextlib.contextmanager
     def caught(self, name: str) -> Iterator[None]:
-        """Tells what a row raises and goes on; a ConfigError is for all rows."""
+        """Tells what a row raises and goes on; a ConfigError and a signal are for all rows."""
         try:
             yield
-        except ConfigError:
+        except (ConfigError, InterruptedRunError):
             raise
         except (
             JaxnetsError,

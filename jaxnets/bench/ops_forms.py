@@ -209,25 +209,32 @@ def measure(
 ) -> Iterator[Entry]:
     """A row a pass: what by_shape.py takes against its other form, and the C++ kernels beside them."""
     make = functools.partial(Forms, shape=shape)
+    options = {"rounds": rounds, "seconds": seconds, "kernels": kernels, "start": start}
+    for name, entry in measure_forms(make, **options):
+        yield {**entry, "name": f"ops/{shape.name}/{name}", "unit": "operations"}
+
+
+def measure_forms(
+    make: Callable[[None], Any], *, rounds: int, seconds: float, kernels: Path | None, start: Any
+) -> Iterator[tuple[str, Entry]]:
+    """By pass of a side, the form that is taken against the other one in JAX; all in turns."""
     with start(make, None, keep_memory=True, kernels=kernels) as side:
         forms, chosen = side.call("forms"), side.call("chosen")
-        for name in PASSES:
+        for name in forms:
             speeds: dict[str, list[float]] = {form: [] for form in forms[name]}
             for _ in range(1 + rounds):
                 for form in forms[name]:
                     speeds[form].append(side.call("measure", name, form, seconds))
             after_warm_up = {form: values[1:] for form, values in speeds.items()}
-            entry = _entry(f"ops/{shape.name}/{name}", chosen[name], after_warm_up)
-            yield {**entry, "peak_memory": {"ours": side.call(PEAK_MEMORY)}}
+            entry = _entry(chosen[name], after_warm_up)
+            yield name, {**entry, "peak_memory": {"ours": side.call(PEAK_MEMORY)}}
 
 
-def _entry(name: str, chosen: str, speeds: dict[str, list[float]]) -> Entry:
-    other = COLUMNS if chosen == LAX else LAX
+def _entry(chosen: str, speeds: dict[str, list[float]]) -> Entry:
+    (other,) = speeds.keys() - {chosen, KERNELS, PRODUCT}
     ratios = [a / b for a, b in zip(speeds[chosen], speeds[other], strict=True)]
     return {
-        "name": name,
         "title": f"{chosen} against {other}",
-        "unit": "operations",
         "ours": statistics.median(speeds[chosen]),
         "theirs": statistics.median(speeds[other]),
         "ratio": statistics.median(ratios),

@@ -1,5 +1,7 @@
 """What is said of the kernels, and what the bits of a run are said to depend on."""
 
+from pathlib import Path
+
 import pytest
 
 from jaxnets import config as recipes
@@ -31,3 +33,23 @@ def test_kernels_are_named_where_they_are_used(
     assert bits["lowering"] == told
     # A library that was built anew may sum in another order: its bytes are among the conditions.
     assert bits.get("kernels") == ("0123456789ab" if "C++" in told else None)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "told"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx avx2 fma\n", "AMD EPYC, AVX2"),
+        ("model name\t: AMD EPYC\nflags\t: avx2 avx512f avx512vl\n", "AMD EPYC, AVX-512"),
+        ("model name\t: Old\nflags\t: sse2\n", "Old"),
+    ],
+)
+def test_hardware_names_the_widest_vectors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str, told: str
+) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(cpuinfo)
+    monkeypatch.setattr(environment, "CPUINFO", path)
+    monkeypatch.setattr(environment, "cpu_threads", lambda: 2)
+    assert environment.hardware() == f"2 cores of {told}"
+    bits = environment.bits(config=recipes.recipe(), placement={})
+    assert bits["processor"] == told

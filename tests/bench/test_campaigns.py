@@ -10,7 +10,7 @@ import pytest
 from jaxnets import models
 from jaxnets.app import performance_page
 from jaxnets.app.screen import Screen
-from jaxnets.bench import campaigns, gpu, growth, ops_forms, suite
+from jaxnets.bench import campaigns, gpu, growth, layer_forms, ops_forms, suite
 from jaxnets.bench.measure import Row, summary
 from jaxnets.bench.our_sides import product_rate
 from jaxnets.errors import ConfigError, MachineError
@@ -44,6 +44,19 @@ def test_every_pass_has_a_row_with_what_was_taken() -> None:
         assert len(row["per_second"][ops_forms.LAX]) == 2
         assert min(row["per_second"][ops_forms.PRODUCT]) > 0
     assert performance_page.sections({"here": rows})["ops"].count("\n") == 6
+
+
+@pytest.mark.parametrize(
+    "layer", [layer_forms.MaxPool(9, 2, 3, padding=1, batch=2), layer_forms.BatchNorm(4, 3, batch=2)]
+)
+def test_pooling_and_batch_norm_have_a_row(layer: layer_forms.Layer) -> None:
+    (row,) = layer_forms.measure(layer, rounds=2, seconds=1e-3, kernels=None, start=_Here)
+    assert row["name"] == layer.name
+    assert row["ours"] == np.median(row["per_second"][layer_forms.WRITTEN])
+    assert row["theirs"] == np.median(row["per_second"][ops_forms.LAX])
+    made = performance_page.sections({"here": [row]})
+    assert layer.name.removeprefix("layers/") in made["layers"]
+    assert made["ops"] == performance_page.NOT_MEASURED
 
 
 def test_what_is_taken_follows_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:

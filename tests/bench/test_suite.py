@@ -10,7 +10,7 @@ import pytest
 
 from jaxnets.bench import rows, suite
 from jaxnets.bench.measure import Row, summary
-from jaxnets.errors import CheckFailedError, ConfigError
+from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError
 
 NAMES = ["train/a", "train/b"]
 
@@ -126,6 +126,20 @@ def test_a_row_that_fails_does_not_keep_others_from_being_measured(
     assert [row["name"] for row in json.loads(path.read_text())["rows"]] == ["train/b"]
     with pytest.raises(type(error), match="it differs"):
         suite.run("training", suite.Options(rows=("train/a",), output=path))
+
+
+def test_a_signal_ends_the_suite(
+    tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(row: Row, **_: Any) -> dict[str, Any]:
+        begun.append(row.name)
+        raise InterruptedRunError("stopped by SIGTERM", 15)
+
+    begun: list[str] = []
+    monkeypatch.setattr(suite, "measure_row", stop)
+    with pytest.raises(InterruptedRunError):
+        suite.run("training", suite.Options(output=tmp_path / "bench.json"))
+    assert begun == ["train/a"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ namespace {
 constexpr Index kTilesInPiece = 32;
 constexpr Index kPiecesForThread = 4;    // so that one that is late does not keep the others
 constexpr Index kSmallKernel = 1 << 15;  // floats that are packed sooner than other threads wake
+constexpr Index kFloatsHeld = 1 << 16;   // of panels, half of a core's second cache or less
 constexpr Index kSmallMap = 256;    // pixels of a map on which the images of a place go together
 constexpr Index kFewChannels = 16;  // less than that, and taps side by side are read as one
 
@@ -169,13 +170,18 @@ void run(Correlation& pass, const Tiles& tiles, Pool& pool, Pack pack) {
 
   const Index pixels = tiles.pixels[pass.width / tiles.lanes];
   const Index count = ceil_div(reach.images * reach.rows * reach.columns, pixels);
+  // As many blocks together as their panels stay in a core's own cache while the pixels pass by,
+  // which are read anew for the next ones.
+  const Index held = std::max<Index>(kFloatsHeld / (taps * panel), 1);
+  const Index together = ceil_div(blocks, ceil_div(blocks, held));
+  const Index rounds = ceil_div(blocks, together);
   const Index wanted = kPiecesForThread * pool.threads();
-  const Index size = std::clamp<Index>(count * blocks / wanted, 1, kTilesInPiece);
+  const Index size = std::clamp<Index>(count * rounds / wanted, 1, kTilesInPiece);
   const Index pieces = ceil_div(count, size);
-  // Block by block: its panels stay in a core's own cache while the pixels pass by.
-  for_each(pool, pieces * blocks, [&](Index i) {
-    const Index block = i / pieces, tile = i % pieces * size;
-    tiles.correlate(pass, tile, std::min(tile + size, count), block, block + 1);
+  for_each(pool, pieces * rounds, [&](Index i) {
+    const Index block = i / pieces * together, tile = i % pieces * size;
+    tiles.correlate(pass, tile, std::min(tile + size, count), block,
+                    std::min(block + together, blocks));
   });
 }
 
@@ -218,7 +224,7 @@ void input_gradient(const Convolution& s, const float* kernel, const float* y_gr
   Correlation pass = {};
   pass.reach = map.reach;
   pass.row_order = rows.data(), pass.column_order = columns.data();
-  pass.images_innermost = s.rows * s.columns <= kSmallMap;
+  pass.images_innermost = !map.reach.all_inside && s.rows * s.columns <= kSmallMap;
   pass.width = width_of(s.channels, tiles);
   pass.out = x_gradient, pass.channels = s.channels;
   run(pass, tiles, pool, [&](Index block, Index tap, float* panel) {
