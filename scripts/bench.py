@@ -14,7 +14,9 @@ ROWS = flags.DEFINE_list("rows", [], "Rows by name, such as train/lenet5/28/64; 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=5)
 SECONDS = flags.DEFINE_float("seconds", 3.0, "How long a turn lasts, about.", lower_bound=0.1)
 IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, a folder a class.")
-BUDGET = flags.DEFINE_float("budget", None, "ops, growth, gpu: minutes; again to go on.", 0.0)
+BUDGET = flags.DEFINE_float(
+    "budget", None, "ops, growth, profile, gpu: minutes; again to go on.", lower_bound=0.0
+)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: try everything, tiny, on any device.")
 OUTPUT = flags.DEFINE_string("output", None, "File (results/bench/MACHINE-SUITE-DATE.json).")
 

@@ -7,13 +7,22 @@ from typing import Any
 Rows = Sequence[Mapping[str, Any]]
 KERNELS, PRODUCT = "C++ kernels", "product"
 """Forms by name, in a row's `per_second`."""
+PARTS = (
+    "products, forward",
+    "products, backward",
+    "pooling",
+    "sums",
+    "concatenation",
+    "the rest",
+)
+"""What a training step's time goes to, in a profile's `parts`: a convolution is a product here."""
 GROWTH_PICTURE = "![step time and memory over batch and image size](performance/growth.png)"
 NOT_MEASURED = "Not measured yet."
 
 
 def sections(machines: Mapping[str, Rows]) -> dict[str, str]:
     """The text between each pair of marks, from the newest rows by machine; `NOT_MEASURED` without any."""
-    makers = {"ops": _ops, "layers": _layers, "growth": _growth, "gpu": _gpu}
+    makers = {"ops": _ops, "layers": _layers, "profile": _profile, "growth": _growth, "gpu": _gpu}
     return {
         mark: "\n\n".join(
             f"{machine}:\n\n{table}" for machine, table in _by_machine(make, machines)
@@ -144,6 +153,25 @@ def _growth_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{1e3 * row['seconds_a_step']:,.3g}",
         f"{row['ours']:,.0f}",
         f"{row['peak_memory']['ours'] / 2**30:.2f}",
+    )
+
+
+def _profile(rows: Rows) -> str:
+    found = [row for row in rows if row["name"].startswith("profile/")]
+    heads = ("training step", "ms", *PARTS, "products, GFLOP/s", "a large product")
+    return table(heads, [_profile_row(row) for row in found]) if found else ""
+
+
+def _profile_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    parts = row["parts"]
+    shares = (f"{parts[kind] / sum(parts.values()):.0%}" for kind in PARTS)
+    speed = row["operations"] / sum(parts[kind] for kind in PARTS[:2])
+    return (
+        f"{row['title']}, {row['lowering']}",
+        f"{1e3 * row['seconds_a_step']:,.3g}",
+        *shares,
+        f"{speed / 1e9:,.0f}",
+        f"{row['of_a_product'] / 1e9:,.0f}",
     )
 
 

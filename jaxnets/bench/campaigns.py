@@ -1,4 +1,4 @@
-"""Suites that are no rows against PyTorch on a CPU: forms of operations, growth, and a card's campaign."""
+"""Suites that are no rows against PyTorch on a CPU: forms of operations, growth, profiles, a card's rows."""
 
 import datetime
 import functools
@@ -9,13 +9,13 @@ from pathlib import Path
 from jaxnets.app.compare import FAILED
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
-from jaxnets.bench import bench_file, gpu, growth, layer_forms, ops_forms
+from jaxnets.bench import bench_file, gpu, growth, layer_forms, ops_forms, step_profile
 from jaxnets.bench.failures import Failures
 from jaxnets.bench.measure import Entry, measure_row
 from jaxnets.errors import ConfigError, MachineError
 
-OPS, GROWTH, GPU = "ops", "growth", "gpu"
-SUITES = (OPS, GROWTH, GPU)
+OPS, GROWTH, PROFILE, GPU = "ops", "growth", "profile", "gpu"
+SUITES = (OPS, GROWTH, PROFILE, GPU)
 
 Rows = dict[str, Callable[[], Iterable[Entry]]]
 """By name, what measures a row, or the rows of one shape."""
@@ -42,6 +42,16 @@ def growth_rows(rounds: int, seconds: float, kernels: Path | None) -> Rows:
             growth.measure(point, rounds=rounds, seconds=seconds, kernels=kernels)
         ]
         for point in growth.POINTS
+    }
+
+
+def profile_rows(rounds: int, seconds: float, kernels: Path | None) -> Rows:
+    """By network and size."""
+    return {
+        step.name: functools.partial(
+            step_profile.measure, step, rounds=rounds, seconds=seconds, kernels=kernels
+        )
+        for step in step_profile.STEPS_PROFILED
     }
 
 

@@ -148,6 +148,11 @@ class TrainingSide(NetworkSide):
         """One step; it may still be under way."""
         self._state, self._metrics = self._step(self._state, self._placed)
 
+    def program(self) -> str:
+        """The compiled step; one was taken before."""
+        (program,) = self._step.programs()
+        return program
+
     def wait(self) -> None:
         """Until the step is done."""
         jax.block_until_ready((self._state, self._metrics))

@@ -21,6 +21,11 @@ from jaxnets.errors import ConfigError
 DRIFT = "drift"
 BUSY = 0.1
 """A share of the cores in others' use from which ratios cannot be trusted."""
+ON_CPUS = {
+    campaigns.OPS: campaigns.ops_rows,
+    campaigns.GROWTH: campaigns.growth_rows,
+    campaigns.PROFILE: campaigns.profile_rows,
+}
 SUITES = (*rows.ROWS, *campaigns.SUITES, DRIFT)
 
 
@@ -114,8 +119,7 @@ def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
             options.rounds, options.seconds, with_theirs=has_torch(), dry=options.dry_run
         )
     else:
-        make = campaigns.ops_rows if suite == campaigns.OPS else campaigns.growth_rows
-        found = make(options.rounds, options.seconds, options.kernels)
+        found = ON_CPUS[suite](options.rounds, options.seconds, options.kernels)
     campaigns.measure_all(
         campaigns.choose(found, options.rows, suite),
         path,

@@ -142,6 +142,10 @@ class CompiledStep:
             lowered = self._function.lower(state, batch, *self._shared)
             self._compiled[_shapes(batch)] = lowered.compile()
 
+    def programs(self) -> tuple[str, ...]:
+        """The text of each program that was compiled ahead of time, as XLA has it after its passes."""
+        return tuple(compiled.as_text() for compiled in self._compiled.values())
+
     def __call__(self, state: Any, batch: Batch) -> Any:
         if not self._ahead_of_time:
             return self._function(state, batch, *self._shared)

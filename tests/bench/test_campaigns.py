@@ -10,7 +10,7 @@ import pytest
 from jaxnets import models
 from jaxnets.app import performance_page
 from jaxnets.app.screen import Screen
-from jaxnets.bench import campaigns, gpu, growth, layer_forms, ops_forms, suite
+from jaxnets.bench import campaigns, gpu, growth, layer_forms, ops_forms, step_profile, suite
 from jaxnets.bench.measure import Row, summary
 from jaxnets.bench.our_sides import product_rate
 from jaxnets.errors import ConfigError, MachineError
@@ -57,6 +57,34 @@ def test_pooling_and_batch_norm_have_a_row(layer: layer_forms.Layer) -> None:
     made = performance_page.sections({"here": [row]})
     assert layer.name.removeprefix("layers/") in made["layers"]
     assert made["ops"] == performance_page.NOT_MEASURED
+
+
+def test_a_step_is_profiled_by_kind() -> None:
+    step = step_profile.Step("lenet5", 28, 16)
+    (row,) = step_profile.measure(step, rounds=2, seconds=1e-3, kernels=None, start=_Here)
+    assert row["name"] == f"{step.name}/jax"
+    assert set(row["parts"]) == set(performance_page.PARTS)
+    assert 0 < sum(row["parts"].values())
+    # LeNet-5's 281,640 multiply-adds, forward and twice backward.
+    assert row["operations"] == pytest.approx(16 * 3 * 2 * 281_640, rel=0.05)
+    assert "LeNet-5, 28 px, batch 16, in JAX" in performance_page.sections({"here": [row]})["profile"]
+
+
+def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
+    program = """
+  %ffi_call.1 = f32[2]{0} custom-call(%x), custom_call_target="jaxnets_0123456789ab_kernel_gradient", metadata={op_name="jit(f)/ffi_call"}
+  %dot.7 = f32[2]{0} dot(%x, %y), metadata={op_name="jit(f)/jvp(Net)/dense/dot_general"}
+  ROOT %ynn_fusion.2 = f32[2]{0} fusion(%x), metadata={op_name="jit(f)/transpose(jvp(Net))/conv/conv_general_dilated"}
+  %fusion.9 = f32[2]{0} fusion(%x), metadata={op_name="jit(f)/jvp(Net)/max"}
+  %concatenate.1 = f32[4]{0} concatenate(%x, %y), metadata={op_name="jit(f)/jvp(Net)/concatenate"}
+"""
+    assert step_profile.kinds_of(program) == {
+        "ffi_call.1": step_profile.BACKWARD,
+        "dot.7": step_profile.FORWARD,
+        "ynn_fusion.2": step_profile.BACKWARD,
+        "fusion.9": step_profile.REST,
+        "concatenate.1": step_profile.JOINING,
+    }
 
 
 def test_what_is_taken_follows_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:

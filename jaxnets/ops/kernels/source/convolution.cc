@@ -247,16 +247,24 @@ void kernel_gradient(const Convolution& s, const float* x, const float* y_gradie
   pass.width = width_of(s.out_channels, tiles);
   const Index blocks = ceil_div(s.out_channels, pass.width);
   const Index most = std::max<Index>(std::min(pixels / kPixelsAtLeast, kFloatsAtMost / size), 1);
-  const Index wanted = std::min(ceil_div(kPiecesWanted, blocks), most);
+  // Blocks of one round share the packing of what is read; but there are to be pieces for all
+  // cores.
+  const Index held = kFloatsPacked / (kPixelsPacked * pass.width);
+  const Index spread = ceil_div(kPiecesWanted, most * taps);
+  const Index allowed = std::clamp<Index>(blocks / spread, 1, held);
+  const Index together = ceil_div(blocks, ceil_div(blocks, allowed));
+  const Index rounds = ceil_div(blocks, together);
+  const Index wanted = std::min(ceil_div(kPiecesWanted, rounds), most);
   pass.pixels_per_group = ceil_div(pixels, wanted);
   const Index groups = ceil_div(pixels, pass.pixels_per_group);
   // Parting taps changes no sum, so it may follow the threads; but each part reads all pixels.
-  const Index parts = std::min(ceil_div(kPiecesForThread * pool.threads(), blocks * groups), taps);
+  const Index parts = std::min(ceil_div(kPiecesForThread * pool.threads(), rounds * groups), taps);
   const Floats sums = allocate(groups > 1 ? groups * size : 0);
   pass.sums = groups > 1 ? sums.get() : kernel_gradient;
-  for_each(pool, blocks * groups * parts, [&](Index i) {
-    const Index part = i % parts, group = i / parts % groups, block = i / parts / groups;
-    tiles.kernel_gradient(pass, group, block, taps * part / parts, taps * (part + 1) / parts);
+  for_each(pool, rounds * groups * parts, [&](Index i) {
+    const Index part = i % parts, group = i / parts % groups, block = i / parts / groups * together;
+    tiles.kernel_gradient(pass, group, block, std::min(block + together, blocks),
+                          taps * part / parts, taps * (part + 1) / parts);
   });
   if (groups == 1) return;
   constexpr Index kFloatsInPiece = 1 << 14;

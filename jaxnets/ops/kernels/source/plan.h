@@ -14,6 +14,8 @@ using Index = int64_t;  // every offset and count: no tensor is too large for it
 
 constexpr Index kOutside = -1;            // for an offset: there is nothing to read
 constexpr Index kTapsAcrossAtMost = 320;  // in a row of a kernel, for a Correlation
+constexpr Index kPixelsPacked = 128;  // whose gradient is packed at a time, for a KernelGradient
+constexpr Index kFloatsPacked = 1 << 15;  // of them, at most: blocks * kPixelsPacked * width
 
 // Where a pass reads. For pixel (image, row, column) and tap (down, across) it reads `run` floats
 // from
@@ -110,8 +112,8 @@ struct Tiles {
                          Index width, float* panel);
   void (*correlate)(const Correlation&, Index first_tile, Index last_tile, Index first_block,
                     Index last_block);
-  void (*kernel_gradient)(const KernelGradient&, Index group, Index block, Index first_tap,
-                          Index last_tap);
+  void (*kernel_gradient)(const KernelGradient&, Index group, Index first_block, Index last_block,
+                          Index first_tap, Index last_tap);
   // total[i] = the sum over groups of sums[group * stride + i], i from first to last, groups in
   // their order.
   void (*add_groups)(const float* sums, Index groups, Index stride, Index first, Index last,

@@ -1,0 +1,146 @@
+"""Where the time of a training step goes, by kind of operation, as JAX's profiler has it: on CPUs."""
+
+import collections
+import dataclasses
+import functools
+import re
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnets.app.performance_page import PARTS
+from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Entry
+from jaxnets.bench.our_sides import TrainingSide, product_rate
+from jaxnets.bench.worker import PEAK_MEMORY, Worker
+from jaxnets.models import entry
+
+FORWARD, BACKWARD, POOLING, SUMS, JOINING, REST = PARTS
+STEPS = 3
+"""Under the profiler at a time."""
+
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (.*)$", re.MULTILINE)
+_TARGET = re.compile(r'custom_call_target="jaxnets_[0-9a-f]+_(\w+)"')
+_OPERATION = re.compile(r'op_name="([^"]*)"')
+_OF_KERNELS = {
+    "convolution": FORWARD,
+    "input_gradient": BACKWARD,
+    "kernel_gradient": BACKWARD,
+    "max_pool": POOLING,
+    "max_pool_gradient": POOLING,
+    "moments": SUMS,
+    "moment_products": SUMS,
+}
+_POOLS = ("reduce_window", "select_and_scatter")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A training step: network, pixels a side, batch."""
+
+    network: str
+    image_size: int
+    batch_size: int = 16
+
+    @property
+    def name(self) -> str:
+        """Of its rows."""
+        return f"profile/{self.network}/{self.image_size}/{self.batch_size}"
+
+
+STEPS_PROFILED = (
+    *(Step("resnet50", size) for size in (64, 128, 224)),
+    Step("alexnet", 32, 64),
+    *(Step(n, 128) for n in ("inception_v1", "inception_v3", "inception_resnet_v2", "densenet121")),
+)
+
+
+class ProfiledSide(TrainingSide):
+    """A training step whose operations are timed one by one."""
+
+    def parts(self) -> dict[str, float]:
+        """Seconds a step by kind; what runs at the same time counts each for itself."""
+        for _ in range(2):
+            self.take_step()
+        self.wait()
+        kinds = kinds_of(self.program())
+        found: collections.Counter[str] = collections.Counter(dict.fromkeys(PARTS, 0.0))
+        with tempfile.TemporaryDirectory(prefix="jaxnets-profile-") as folder:
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level, options.host_tracer_level = 0, 3
+            jax.profiler.start_trace(folder, profiler_options=options)
+            for _ in range(STEPS):
+                self.take_step()
+            self.wait()
+            jax.profiler.stop_trace()
+            (path,) = Path(folder).rglob("*.xplane.pb")
+            for name, seconds in _events(path):
+                if name in kinds:
+                    found[kinds[name]] += seconds / STEPS
+        return dict(found)
+
+    def speeds(self) -> dict[str, float]:
+        """Operations a step of convolutions and products, and a second in a product of large matrices."""
+        told = self.particulars()
+        operations = told["operations_per_image"] * self.config.train.batch_size
+        return {"operations": operations, "of_a_product": product_rate("float32")}
+
+
+def kinds_of(program: str) -> dict[str, str]:
+    """The kind of each instruction of a compiled program, by name; a fusion's is that of its last operation."""
+    return {name: _kind(text) for name, text in _INSTRUCTION.findall(program)}
+
+
+def _kind(text: str) -> str:
+    target, operation = _TARGET.search(text), _OPERATION.search(text)
+    if target is not None:
+        return _OF_KERNELS[target[1]]
+    path = operation[1] if operation is not None else ""
+    last = path.rsplit("/", 1)[-1]
+    if last.startswith(("conv_general_dilated", "dot_general")):
+        return BACKWARD if "transpose(" in path else FORWARD
+    if last.startswith(_POOLS):
+        return POOLING
+    if last.startswith("reduce_sum"):
+        return SUMS
+    return JOINING if last.startswith("concatenate") else REST
+
+
+def _events(path: Path) -> Iterator[tuple[str, float]]:
+    """(instruction, seconds) of a profile."""
+    for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+        for line in plane.lines:
+            for event in line.events:
+                yield event.name, event.duration_ns / 1e9
+
+
+def measure(
+    step: Step, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker
+) -> Iterator[Entry]:
+    """A row with the C++ kernels, where there are any, and one in JAX alone."""
+    make = functools.partial(ProfiledSide, **dataclasses.asdict(step))
+    for library in dict.fromkeys((kernels, None)):
+        with start(make, None, keep_memory=True, kernels=library) as side:
+            speeds = [side.call("measure", seconds) for _ in range(1 + rounds)][1:]
+            told = {"parts": side.call("parts"), **side.call("speeds")}
+            memory = {"ours": side.call(PEAK_MEMORY)}
+        lowering = WITH_KERNELS if library is not None else IN_JAX_ALONE
+        yield {
+            "name": f"{step.name}/{'kernels' if library is not None else 'jax'}",
+            "title": f"{entry(step.network).title}, {step.image_size} px, batch {step.batch_size}",
+            "unit": "images",
+            "lowering": lowering,
+            "ours": statistics.median(speeds),
+            "theirs": None,
+            "ratio": None,
+            "ratio_tuned": None,
+            "range": None,
+            "rounds": rounds,
+            "seconds_a_step": step.batch_size / statistics.median(speeds),
+            "images_per_second": {"ours": speeds},
+            "peak_memory": memory,
+            **told,
+        }
