@@ -20,7 +20,7 @@ BITS_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 CPUINFO = Path("/proc/cpuinfo")
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
-"""The widest vectors first: a cloud's machines share one name, and differ by half in speed for want of them."""
+"""By flag, the widest vectors first: machines that share a name differ by half in speed for want of them."""
 
 
 def versions() -> dict[str, str]:

@@ -40,7 +40,7 @@ class Row:
     always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
     `has_kernels` where the C++ kernels make a difference to ours, which is then measured with and without;
     `lowering` says which it is where it is measured once. `on_gpu` where neither they nor the allocator make
-    one, and the share of the device's speed counts.
+    one, and the share of the device's speed counts. The first `untimed` turns do not count.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Row:
     lowering: str | None = None
     unit: str = "images"
     on_gpu: bool = False
+    untimed: int = 1
 
 
 def measure_row(
@@ -90,7 +91,7 @@ def measure_row(
                 sides[name] = side
         speeds: dict[str, list[float]] = {name: [] for name in sides}
         names = list(sides)
-        for turn in range(1 + rounds):
+        for turn in range(row.untimed + rounds):
             first = turn % len(
                 names
             )  # who goes first changes, lest one always follow the same other
@@ -99,7 +100,7 @@ def measure_row(
                 speeds[name].append(sides[name].call("measure", seconds))
         memory = {name: side.call(PEAK_MEMORY) for name, side in sides.items()}
         particulars = ours.call("particulars") if row.on_gpu else {}
-    after_warm_up = {name: values[1:] for name, values in speeds.items()}
+    after_warm_up = {name: values[row.untimed :] for name, values in speeds.items()}
     lowering = row.lowering
     if row.has_kernels:
         lowering = WITH_KERNELS if kernels is not None else IN_JAX_ALONE

@@ -1,6 +1,5 @@
 """Where the time of a training step goes, by kind of operation, as JAX's profiler has it: on CPUs."""
 
-import collections
 import dataclasses
 import functools
 import re
@@ -67,7 +66,7 @@ class ProfiledSide(TrainingSide):
             self.take_step()
         self.wait()
         kinds = kinds_of(self.program())
-        found: collections.Counter[str] = collections.Counter(dict.fromkeys(PARTS, 0.0))
+        found: dict[str, float] = dict.fromkeys(PARTS, 0.0)
         with tempfile.TemporaryDirectory(prefix="jaxnets-profile-") as folder:
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level, options.host_tracer_level = 0, 3
@@ -80,7 +79,7 @@ class ProfiledSide(TrainingSide):
             for name, seconds in _events(path):
                 if name in kinds:
                     found[kinds[name]] += seconds / STEPS
-        return dict(found)
+        return found
 
     def speeds(self) -> dict[str, float]:
         """Operations a step of convolutions and products, and a second in a product of large matrices."""
@@ -90,7 +89,7 @@ class ProfiledSide(TrainingSide):
 
 
 def kinds_of(program: str) -> dict[str, str]:
-    """The kind of each instruction of a compiled program, by name; a fusion's is that of its last operation."""
+    """The kind of each instruction of a compiled program by name; a fusion's is its last operation's."""
     return {name: _kind(text) for name, text in _INSTRUCTION.findall(program)}
 
 

@@ -47,7 +47,8 @@ def test_every_pass_has_a_row_with_what_was_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [layer_forms.MaxPool(9, 2, 3, padding=1, batch=2), layer_forms.BatchNorm(4, 3, batch=2)]
+    "layer",
+    [layer_forms.MaxPool(9, 2, 3, padding=1, batch=2), layer_forms.BatchNorm(4, 3, batch=2)],
 )
 def test_pooling_and_batch_norm_have_a_row(layer: layer_forms.Layer) -> None:
     (row,) = layer_forms.measure(layer, rounds=2, seconds=1e-3, kernels=None, start=_Here)
@@ -64,20 +65,29 @@ def test_a_step_is_profiled_by_kind() -> None:
     (row,) = step_profile.measure(step, rounds=2, seconds=1e-3, kernels=None, start=_Here)
     assert row["name"] == f"{step.name}/jax"
     assert set(row["parts"]) == set(performance_page.PARTS)
-    assert 0 < sum(row["parts"].values())
+    assert sum(row["parts"].values()) > 0
     # LeNet-5's 281,640 multiply-adds, forward and twice backward.
     assert row["operations"] == pytest.approx(16 * 3 * 2 * 281_640, rel=0.05)
-    assert "LeNet-5, 28 px, batch 16, in JAX" in performance_page.sections({"here": [row]})["profile"]
+    assert (
+        "LeNet-5, 28 px, batch 16, in JAX" in performance_page.sections({"here": [row]})["profile"]
+    )
 
 
 def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
-    program = """
-  %ffi_call.1 = f32[2]{0} custom-call(%x), custom_call_target="jaxnets_0123456789ab_kernel_gradient", metadata={op_name="jit(f)/ffi_call"}
-  %dot.7 = f32[2]{0} dot(%x, %y), metadata={op_name="jit(f)/jvp(Net)/dense/dot_general"}
-  ROOT %ynn_fusion.2 = f32[2]{0} fusion(%x), metadata={op_name="jit(f)/transpose(jvp(Net))/conv/conv_general_dilated"}
-  %fusion.9 = f32[2]{0} fusion(%x), metadata={op_name="jit(f)/jvp(Net)/max"}
-  %concatenate.1 = f32[4]{0} concatenate(%x, %y), metadata={op_name="jit(f)/jvp(Net)/concatenate"}
-"""
+    def instruction(name: str, path: str, more: str = "") -> str:
+        return (
+            f'  {name} = f32[2]{{0}} an_operation(%x){more}, metadata={{op_name="jit(f)/{path}"}}'
+        )
+
+    of_kernels = ', custom_call_target="jaxnets_0123456789ab_kernel_gradient"'
+    lines = [
+        instruction("%ffi_call.1", "ffi_call", of_kernels),
+        instruction("%dot.7", "jvp(Net)/dense/dot_general"),
+        instruction("ROOT %ynn_fusion.2", "transpose(jvp(Net))/conv/conv_general_dilated"),
+        instruction("%fusion.9", "jvp(Net)/max"),
+        instruction("%concatenate.1", "jvp(Net)/concatenate"),
+    ]
+    program = "\n".join(lines)
     assert step_profile.kinds_of(program) == {
         "ffi_call.1": step_profile.BACKWARD,
         "dot.7": step_profile.FORWARD,

@@ -147,6 +147,14 @@ def test_with_kernels_the_forms_in_jax_are_measured_beside(start: Any, turns: li
     assert plain["ratio_in_jax"] is None
 
 
+def test_what_begins_anew_every_turn_is_not_warmed_up(start: Any, turns: list) -> None:
+    row = dataclasses.replace(make_row(), untimed=0)
+    entry = measure_row(row, rounds=2, seconds=2.0, pause=0.0, start=start)
+    assert entry["rounds"] == 2
+    assert entry["images_per_second"]["ours"] == [9999.0, 100.0]
+    assert len(turns) == 2 * 5
+
+
 def test_our_own_opponent_has_our_setting_and_no_tuned_ratio(start: Any, turns: list) -> None:
     ours = lambda shared: ("cache", {True: Side([1.0, 30.0, 30.0])})  # noqa: E731
     theirs = lambda shared: ("jpeg", {True: Side([1.0, 10.0, 5.0])})  # noqa: E731
