@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import functools
 import socket
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 
 from jaxnets.bench.clock import Clock
-from jaxnets.bench.measure import Entry
+from jaxnets.bench.measure import Entry, without_opponent
 from jaxnets.bench.ours import build, random_batch, recipe
 from jaxnets.bench.worker import PEAK_MEMORY, Worker
 from jaxnets.training.parallel import Devices, initialize_distributed
@@ -117,16 +116,8 @@ def measure(
     return {
         "name": point.name,
         "title": f"{point.network}, {point.image_size} px, batch {point.batch_size}",
-        "unit": "images",
-        "ours": statistics.median(speeds),
-        "theirs": None,
-        "ratio": None,
-        "ratio_tuned": None,
-        "range": None,
-        "rounds": rounds,
         "point": dataclasses.asdict(point),
-        "seconds_a_step": statistics.median([point.batch_size / speed for speed in speeds]),
-        "images_per_second": {"ours": speeds},
+        **without_opponent(speeds, point.batch_size),
         "peak_memory": {"ours": memory},
     }
 

@@ -161,6 +161,21 @@ def summary(name: str, speeds: Mapping[str, list[float]]) -> Entry:
     }
 
 
+def without_opponent(speeds: list[float], batch_size: int) -> Entry:
+    """What a row has of a step that is measured alone, from images per second by round."""
+    return {
+        "unit": "images",
+        "ours": statistics.median(speeds),
+        "theirs": None,
+        "ratio": None,
+        "ratio_tuned": None,
+        "range": None,
+        "rounds": len(speeds),
+        "seconds_a_step": statistics.median([batch_size / speed for speed in speeds]),
+        "images_per_second": {"ours": speeds},
+    }
+
+
 def _opponents(row: Row) -> list[tuple[str, Make, bool]]:
     """(name, how to make it, whether it keeps freed memory) of every form that is measured."""
     if row.on_gpu:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import re
-import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxnets.app.performance_page import PARTS
-from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Entry
+from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, without_opponent
 from jaxnets.bench.our_sides import TrainingSide, product_rate
 from jaxnets.bench.worker import PEAK_MEMORY, Worker
 from jaxnets.models import entry
@@ -130,16 +129,8 @@ def measure(
         yield {
             "name": f"{step.name}/{'kernels' if library is not None else 'jax'}",
             "title": f"{entry(step.network).title}, {step.image_size} px, batch {step.batch_size}",
-            "unit": "images",
             "lowering": lowering,
-            "ours": statistics.median(speeds),
-            "theirs": None,
-            "ratio": None,
-            "ratio_tuned": None,
-            "range": None,
-            "rounds": rounds,
-            "seconds_a_step": step.batch_size / statistics.median(speeds),
-            "images_per_second": {"ours": speeds},
             "peak_memory": memory,
+            **without_opponent(speeds, step.batch_size),
             **told,
         }
