@@ -158,7 +158,7 @@ def _growth_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _profile(rows: Rows) -> str:
     found = [row for row in rows if row["name"].startswith("profile/")]
-    heads = ("training step", "ms", *PARTS, "products, GFLOP/s", "a large product")
+    heads = ("training step", "ms", *PARTS, "products, GFLOP/s", "a large product", "at its speed, ms")
     return table(heads, [_profile_row(row) for row in found]) if found else ""
 
 
@@ -172,6 +172,7 @@ def _profile_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         *shares,
         f"{speed / 1e9:,.0f}",
         f"{row['of_a_product'] / 1e9:,.0f}",
+        f"{1e3 * row['operations'] / row['of_a_product']:,.3g}",
     )
 
 

@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,38 @@ def add_row(path: Path, machine: str, versions: dict[str, str], row: Entry) -> N
     Raises ConfigError where the file is of another machine or other versions, MachineError where it
     cannot be written.
     """
+    add_rows(path, machine, versions, row["name"], [row])
+
+
+def add_rows(
+    path: Path, machine: str, versions: dict[str, str], measured: str, rows: Sequence[Entry]
+) -> None:
+    """Adds all rows that come of measuring one thing, in the place of what it gave before.
+
+    Each carries the thing's name as `measured`, where its own is another. Raises as `add_row` does.
+    """
     content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": []}
     if path.is_file():
         content = read(path)
         _check_same_conditions(path, content, machine, versions)
-    rows = {old["name"]: old for old in content["rows"]}
-    rows[row["name"]] = row
+    kept = {row["name"]: row for row in content["rows"]}
+    names = {row["name"] for row in rows}
+    for name in [name for name, row in kept.items() if _measured(row) == measured]:
+        if name not in names:
+            del kept[name]
+    for row in rows:
+        kept[row["name"]] = row if row["name"] == measured else {**row, "measured": measured}
     content["versions"] = {**content["versions"], **versions}
-    write(path, {**content, "rows": list(rows.values())})
+    write(path, {**content, "rows": list(kept.values())})
 
 
-def names(path: Path) -> set[str]:
-    """The rows that a file has; none where there is no file."""
-    return {row["name"] for row in read(path)["rows"]} if path.is_file() else set()
+def measured(path: Path) -> set[str]:
+    """What a file has rows of; nothing where there is no file."""
+    return {_measured(row) for row in read(path)["rows"]} if path.is_file() else set()
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    return row.get("measured", row["name"])
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ def measure_all(
     file and does not keep the others from being measured; CheckFailedError at the end.
     """
     begin, longest, failures = time.monotonic(), 0.0, Failures(screen)
-    there = bench_file.names(path) if budget is not None else set()
+    there = bench_file.measured(path) if budget is not None else set()
     left = [name for name in rows if name not in there]
     while left:
         spent = time.monotonic() - begin
@@ -110,12 +110,13 @@ def measure_all(
             return
         name = left.pop(0)
         with failures.caught(name):
-            for entry in rows[name]():
-                bench_file.add_row(path, machine, versions, entry)
+            entries = list(rows[name]())
+            bench_file.add_rows(path, machine, versions, name, entries)
+            for entry in entries:
                 screen.line("measure", told(entry))
         if name in failures:  # or the same command would begin with it again
             failed = {"name": name, FAILED: failures.reason(name)}
-            bench_file.add_row(path, machine, versions, failed)
+            bench_file.add_rows(path, machine, versions, name, [failed])
         longest = max(longest, time.monotonic() - begin - spent)
     failures.tell(len(rows))
 

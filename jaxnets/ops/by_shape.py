@@ -2,7 +2,7 @@
 
 A matrix product for 1x1 kernels, XLA's own convolution where the output is large, and im2col (or its
 transpose, col2im) where it is small or strided: there XLA's gradients run at 2 to 60 GFLOP/s, products at
-150 to 300.
+150 to 300. A kernel's gradient goes by im2col at any size, unless its channels are few.
 """
 
 import functools
@@ -16,7 +16,8 @@ from jaxnets.ops.windows import Padding, Pair, output_size, places, spread, taps
 # The smallest outputs, in pixels a side, for which XLA's own convolution won on a 2-core AVX-512 CPU.
 SMALLEST_FOR_LAX_FORWARD = 8
 SMALLEST_FOR_LAX_INPUT_GRADIENT = 8
-SMALLEST_FOR_LAX_KERNEL_GRADIENT = 14
+# Output channels from which im2col won, on maps of any size, on a 2-core AVX2 CPU.
+FEWEST_FOR_COLUMNS_KERNEL_GRADIENT = 48
 
 
 def reference(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
@@ -121,9 +122,9 @@ def kernel_gradient(
     """The gradient with respect to a kernel of height and width `window`, [kh, kw, C_in, C_out]."""
     if is_pointwise(window, padding):
         return _products(_subsample(x, strides), gradient)[None, None]
-    if min(gradient.shape[1:3]) >= SMALLEST_FOR_LAX_KERNEL_GRADIENT:
-        return kernel_gradient_by_lax(x, gradient, window, strides, padding)
-    return kernel_gradient_by_columns(x, gradient, window, strides, padding)
+    if gradient.shape[-1] >= FEWEST_FOR_COLUMNS_KERNEL_GRADIENT:
+        return kernel_gradient_by_columns(x, gradient, window, strides, padding)
+    return kernel_gradient_by_lax(x, gradient, window, strides, padding)
 
 
 def kernel_gradient_by_lax(

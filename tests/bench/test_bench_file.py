@@ -40,6 +40,16 @@ def test_rows_of_a_day_come_together_by_name(tmp_path: Path) -> None:
     assert content["versions"] == {"jax": "0.10.2", "torch": "2.13.0"}
 
 
+def test_rows_of_one_thing_take_the_place_of_its_failure(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    bench_file.add_rows(path, "2 cores", VERSIONS, "a", [{"name": "a", "failed": "no memory"}])
+    bench_file.add_row(path, "2 cores", VERSIONS, row("a/other"))
+    bench_file.add_rows(path, "2 cores", VERSIONS, "a", [row("a/forward"), row("a/backward")])
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["a/other", "a/forward", "a/backward"]
+    assert bench_file.measured(path) == {"a", "a/other"}
+
+
 @pytest.mark.parametrize(("machine", "jax"), [("4 cores", "0.10.2"), ("2 cores", "0.11.0")])
 def test_other_conditions_are_not_mixed_in(tmp_path: Path, machine: str, jax: str) -> None:
     path = tmp_path / "bench.json"
