@@ -12,8 +12,8 @@ from jaxnets.app.environment import cpu_threads
 AUTO, NONE = "auto", "none"
 CPUINFO = Path("/proc/cpuinfo")
 CPUINFO_FIELDS = ("model name", "flags", "Features")
-LEAST_SECONDS = 0.5
-"""What compiles in less is not kept."""
+LEAST_SECONDS = 0.0
+"""What compiles in less is not kept. Initial weights are drawn by many small programs: all are worth their room."""
 
 
 def enable(place: str) -> Path | None:
