@@ -21,7 +21,7 @@ LUNG = Path("configs") / "tables" / "lung.py"
 CSV, CURVES, SPLITS = "table.csv", "curves", "lc25000_splits.png"
 Draw = Callable[[Path, Mapping[str, Any]], None]
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
-TOLD_ELSEWHERE = ("ops/", "growth/")
+TOLD_ELSEWHERE = ("ops/", "layers/", "profile/", "growth/")
 """Rows that docs/performance.md shows."""
 VERSIONS_TOLD = ("jax", "torch")
 IN_JAX_ALONE = "in JAX"

@@ -13,7 +13,7 @@ AUTO, NONE = "auto", "none"
 CPUINFO = Path("/proc/cpuinfo")
 CPUINFO_FIELDS = ("model name", "flags", "Features")
 LEAST_SECONDS = 0.0
-"""What compiles in less is not kept. Initial weights are drawn by many small programs: all are worth their room."""
+"""What compiles in less is not kept: everything is, since many small programs draw the initial weights."""
 
 
 def enable(place: str) -> Path | None:

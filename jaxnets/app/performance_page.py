@@ -38,6 +38,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def milliseconds(seconds: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
+
+
 def _by_machine(make: Any, machines: Mapping[str, Rows]) -> Iterable[tuple[str, str]]:
     for machine, rows in machines.items():
         made = make(rows)
@@ -73,7 +78,7 @@ def _layers(rows: Rows) -> str:
 
 def _layer_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     def told(calls_per_second: float) -> str:
-        return f"{1e3 / calls_per_second:,.3g}"
+        return milliseconds(1 / calls_per_second)
 
     kernels = row["per_second"].get(KERNELS)
     beside = told(statistics.median(kernels)) if kernels else ""
@@ -150,7 +155,7 @@ def _growth_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         row["title"],
         f"{point['processes']} x {point['devices']}",
-        f"{1e3 * row['seconds_a_step']:,.3g}",
+        milliseconds(row["seconds_a_step"]),
         f"{row['ours']:,.0f}",
         f"{row['peak_memory']['ours'] / 2**30:.2f}",
     )
@@ -158,21 +163,28 @@ def _growth_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _profile(rows: Rows) -> str:
     found = [row for row in rows if row["name"].startswith("profile/")]
-    heads = ("training step", "ms", *PARTS, "products, GFLOP/s", "a large product", "at its speed, ms")
+    heads = (
+        "training step",
+        "ms",
+        *PARTS,
+        "products, GFLOP/s",
+        "a large product",
+        "at its speed, ms",
+    )
     return table(heads, [_profile_row(row) for row in found]) if found else ""
 
 
 def _profile_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     parts = row["parts"]
-    shares = (f"{parts[kind] / sum(parts.values()):.0%}" for kind in PARTS)
+    shares = (f"{100 * parts[kind] / sum(parts.values()):.0f} %" for kind in PARTS)
     speed = row["operations"] / sum(parts[kind] for kind in PARTS[:2])
     return (
         f"{row['title']}, {row['lowering']}",
-        f"{1e3 * row['seconds_a_step']:,.3g}",
+        milliseconds(row["seconds_a_step"]),
         *shares,
         f"{speed / 1e9:,.0f}",
         f"{row['of_a_product'] / 1e9:,.0f}",
-        f"{1e3 * row['operations'] / row['of_a_product']:,.3g}",
+        milliseconds(row["operations"] / row["of_a_product"]),
     )
 
 

@@ -137,10 +137,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             memory = [found[point.name]["peak_memory"]["ours"] / 2**30 for point in there]
             axes[0, column].loglog(places, times, "o-", label=network)
             axes[1, column].semilogx(places, memory, "o-", label=network)
-        ticks = sorted({getattr(point, label) for points in series.values() for point in points})
         for one in axes[:, column]:
-            one.set_xticks(ticks, [str(tick) for tick in ticks])
-            one.minorticks_off()
+            one.set_xscale("log", base=2)
+            one.xaxis.set_major_formatter("{x:g}")
         axes[0, column].yaxis.set_major_formatter("{x:g}")
         axes[0, column].set(ylabel="ms a step")
         axes[1, column].set(ylabel="peak memory, GiB", xlabel=label.replace("_", " "))

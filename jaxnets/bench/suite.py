@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxnets import config as recipes
 from jaxnets.app.compare import rate_in_words
 from jaxnets.app.environment import cpu_threads
+from jaxnets.app.performance_page import milliseconds
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, campaigns, drift, growth, rows
 from jaxnets.bench.failures import Failures
@@ -171,7 +172,7 @@ def in_words(entry: Entry) -> str:
     if "mfu" in entry:
         ours += f", {entry['mfu']:.0%} of a product's speed"
     if "seconds_a_step" in entry:
-        return f"{ours}, {1e3 * entry['seconds_a_step']:.3g} ms a step"
+        return f"{ours}, {milliseconds(entry['seconds_a_step'])} ms a step"
     if entry["theirs"] is None:
         return f"{ours}; PyTorch is not installed, so nothing is beside it (pip install {TORCH})"
     low, high = entry["range"]

@@ -9,10 +9,12 @@ import pytest
 
 from jaxnets import models
 from jaxnets.app import performance_page
+from jaxnets.app.compare import TOLD_ELSEWHERE
 from jaxnets.app.screen import Screen
 from jaxnets.bench import campaigns, gpu, growth, layer_forms, ops_forms, step_profile, suite
 from jaxnets.bench.measure import Row, summary
 from jaxnets.bench.our_sides import product_rate
+from jaxnets.bench.rows import ROWS
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.ops import by_shape
 
@@ -161,6 +163,13 @@ def test_a_campaign_has_every_network_and_goes_on(tmp_path: Path) -> None:
     assert done == ["a", "b", "c"]
     names = [row["name"] for row in json.loads(path.read_text())["rows"]]
     assert names == ["a", "b/forward", "b/backward", "c"]
+
+
+def test_docs_have_the_rows_of_campaigns_and_readme_those_of_a_suite() -> None:
+    for rows in suite.ON_CPUS.values():
+        assert all(name.startswith(TOLD_ELSEWHERE) for name in rows(5, 1.0, None))
+    for rows in ROWS.values():
+        assert not any(name.startswith(TOLD_ELSEWHERE) for name in rows)
 
 
 def test_where_there_is_no_card_that_is_said() -> None:

@@ -53,7 +53,7 @@ def _with_gradients(
 @example(((2, 9, 9, 16), (1, 1, 16, 33), (2, 2), ((0, 0), (0, 0))))  # products
 @example(((5, 17, 17, 1), (5, 5, 1, 6), (1, 1), ((0, 0), (0, 0))))  # LeNet-5's first layer
 @example(((8, 12, 12, 64), (1, 1, 64, 64), (1, 1), ((0, 0), (0, 0))))  # a product of many pixels
-@example(((2, 17, 19, 6), (3, 5, 6, 65), (2, 1), ((1, 0), (2, 1))))  # many channels, im2col for the kernel
+@example(((2, 17, 19, 6), (3, 5, 6, 65), (2, 1), ((1, 0), (2, 1))))  # many channels
 def test_every_form_is_right(
     kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple]
 ) -> None:
