@@ -64,7 +64,7 @@ def _ops_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         speeds = row["per_second"].get(form)
         return statistics.median(speeds) if speeds else None
 
-    better = " (the other wins here)" if row["ratio"] < 1 else ""
+    better = " (the other wins here)" if row["range"][1] < 1 else ""
     name = row["name"].removeprefix("ops/")
     beside = (told(middle(form)) for form in (KERNELS, PRODUCT))
     return name, row["chosen"] + better, told(row["ours"]), told(row["theirs"]), *beside
@@ -153,7 +153,7 @@ def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str,
 def _growth_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     point = row["point"]
     return (
-        row["title"],
+        f"{row['title']}, {row['lowering']}",
         f"{point['processes']} x {point['devices']}",
         milliseconds(row["seconds_a_step"]),
         f"{row['ours']:,.0f}",

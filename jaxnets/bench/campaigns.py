@@ -107,17 +107,22 @@ def measure_all(
         spent = time.monotonic() - begin
         if budget is not None and spent + longest > 60 * budget:
             screen.line("budget", f"{len(left)} rows are left; the same command goes on with them")
-            return
+            break
         name = left.pop(0)
         with failures.caught(name):
             entries = list(rows[name]())
             bench_file.add_rows(path, machine, versions, name, entries)
             for entry in entries:
                 screen.line("measure", told(entry))
-        if name in failures:  # or the same command would begin with it again
+        # Noted, or the same command would begin with it again; what was measured before stays.
+        if name in failures and name not in bench_file.measured(path):
             failed = {"name": name, FAILED: failures.reason(name)}
-            bench_file.add_rows(path, machine, versions, name, [failed])
+            bench_file.add_row(path, machine, versions, failed)
         longest = max(longest, time.monotonic() - begin - spent)
+    for row in bench_file.read(path)["rows"] if there else ():
+        if FAILED in row and row["name"] in rows and row["name"] not in failures:
+            again = f"--rows={row['name']} without --budget tries it again"
+            screen.line("failed", f"{row['name']}, before: {row[FAILED]}; {again}")
     failures.tell(len(rows))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jaxnets.bench.clock import Clock
-from jaxnets.bench.measure import Entry, without_opponent
+from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, without_opponent
 from jaxnets.bench.ours import build, random_batch, recipe
 from jaxnets.bench.worker import PEAK_MEMORY, Worker
 from jaxnets.training.parallel import Devices, initialize_distributed
@@ -106,6 +106,7 @@ def measure(
         sides = [stack.enter_context(side) for side in pool.map(begin, range(point.processes))]
         steps = None
         if point.processes > 1:  # the same number in each, or one would wait for ever
+            list(pool.map(lambda side: side.call("measure", seconds, 1), sides))  # compiles
             first = min(pool.map(lambda side: side.call("measure", seconds, 2), sides))
             steps = max(2, round(seconds * first / point.batch_size))
         speeds = [
@@ -117,6 +118,7 @@ def measure(
         "name": point.name,
         "title": f"{point.network}, {point.image_size} px, batch {point.batch_size}",
         "point": dataclasses.asdict(point),
+        "lowering": IN_JAX_ALONE if kernels is None else WITH_KERNELS,
         **without_opponent(speeds, point.batch_size),
         "peak_memory": {"ours": memory},
     }
@@ -126,7 +128,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Step time and memory over batch and image size, and images/s over devices and processes."""
     from matplotlib.figure import Figure
 
-    found = {row["name"]: row for row in rows}
+    found = {row["name"]: row for row in rows if "seconds_a_step" in row}
     figure = Figure(figsize=(9.6, 5.6), layout="constrained")
     axes = figure.subplots(2, 3)
     for column, (series, label) in enumerate(((BATCHES, "batch_size"), (SIZES, "image_size"))):

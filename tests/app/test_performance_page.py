@@ -10,6 +10,7 @@ OPS = {
     "ours": 2e11,
     "theirs": 1e11,
     "ratio": 2.0,
+    "range": [1.9, 2.1],
     "per_second": {
         "lax": [2e11],
         "columns": [1e11],
@@ -27,6 +28,7 @@ GROWTH = {
         "processes": 1,
         "devices": 2,
     },
+    "lowering": "C++ kernels",
     "seconds_a_step": 0.0025,
     "ours": 25_600.0,
     "peak_memory": {"ours": 3 * 2**29},
@@ -45,8 +47,12 @@ GPU = {
     ("row", "mark", "line"),
     [
         (OPS, "ops", "| 16px/64-64/3x3/1/16/forward | lax | 200 | 100 | 400 | 600 |"),
-        ({**OPS, "ratio": 0.5}, "ops", "| lax (the other wins here) | 200 | 100 | 400 | 600 |"),
-        (GROWTH, "growth", "| lenet5, 28 px, batch 64 | 1 x 2 | 2.5 | 25,600 | 1.50 |"),
+        ({**OPS, "range": [0.4, 0.6]}, "ops", "| lax (the other wins here) | 200 | 100 | 400 |"),
+        (
+            GROWTH,
+            "growth",
+            "| lenet5, 28 px, batch 64, C++ kernels | 1 x 2 | 2.5 | 25,600 | 1.50 |",
+        ),
         (GPU, "gpu", "| training step, LeNet-5 | 100,000 images/s | 1.50 [1.40, 1.60] | 12% |"),
         ({**GPU, "ratio": None, "range": None}, "gpu", "| 100,000 images/s |  | 12% |"),
     ],
