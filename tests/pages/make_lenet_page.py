@@ -21,6 +21,7 @@ from jaxnets.app.summary import layers_of
 from jaxnets.app.tables import Row, read_table
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.statistics import wilson_interval
 from jaxnets.files import write_whole
 
 HERE = Path(__file__).parent
@@ -28,7 +29,9 @@ REPOSITORY = HERE.parents[1]
 PAGE, PICTURE = "lenet_and_alexnet.md", "lenet_rates.png"
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 MISSING = "not run"
-QUESTIONS = "lenet_questions"
+QUESTIONS, SEARCH, BEST = "lenet_questions", "lenet_search", "lenet_best"
+HELD_OUT = 5_001
+"""Images of MNIST's training set, a twelfth, by whose accuracy our recipe was chosen."""
 NEAR_POINTS = 2.0
 """Of validation accuracy below an optimizer's best: what the page counts as near."""
 CHANNELS = {"mnist": 1, "cifar10": 3}
@@ -43,14 +46,18 @@ Found = Mapping[str, Mapping[str, Any]]
 
 def page(folder: Path) -> str:
     """The text of the page, of the results in a folder."""
-    named = values(folder, question_rows())
+    named = {**values(folder, question_rows()), **_beyond(folder)}
     return PLACEHOLDER.sub(lambda found: named[found[1]], (HERE / PAGE).read_text())
 
 
 def question_rows() -> list[Row]:
     """The rows of configs/tables/lenet_questions.py, whose paths begin at the repository."""
+    return _rows(QUESTIONS)
+
+
+def _rows(table: str) -> list[Row]:
     with contextlib.chdir(REPOSITORY):
-        return read_table(QUESTIONS)
+        return read_table(table)
 
 
 def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
@@ -88,6 +95,43 @@ def _reports(folder: Path) -> str:
                     theirs = _percent_of(entry) if test == published.tested_as(name) else ""
                     lines.append(_line(title, told, _interval(group, test), theirs))
     return "\n".join(lines)
+
+
+def _beyond(folder: Path) -> dict[str, str]:
+    """Our own recipe's seeds, and what it was chosen from."""
+    found = [results.read(folder / row.name) for row in _rows(BEST)]
+    known = {str(number): result for number, result in enumerate(found) if result}
+    told = MISSING
+    if known:
+        group = results_table.Group(None, known)
+        each = group.accuracies("clean")
+        seeds = ", ".join(f"{accuracy:.2f}" for accuracy in each)
+        told = f"**{_interval(group, 'clean')}** ({seeds} %)."
+    searched = [(row, results.read(folder / row.name)) for row in _rows(SEARCH)]
+    held_out = next((result["validation_accuracy"] for _, result in searched if result), None)
+    half_width = MISSING if held_out is None else f"{_half_width_of(held_out, HELD_OUT):.2f} points"
+    lines = [_searched(row, result) for row, result in searched]
+    return {"beyond": told, "search": "\n".join(lines), "search_half_width": half_width}
+
+
+def _half_width_of(accuracy: float, examples: int) -> float:
+    """Of Wilson's interval, in points."""
+    low, high = wilson_interval(round(accuracy * examples), examples)
+    return 50 * (high - low)
+
+
+def _searched(row: Row, result: Mapping[str, Any] | None) -> str:
+    shared = {"seed", "data.validation_fraction"}
+    begun = _rows(SEARCH)[0].overrides
+    changed = {
+        path: value
+        for path, value in row.overrides.items()
+        if path not in shared and begun.get(path) != value
+    }
+    name = ", ".join(f"{path.split('.')[1]} {value}" for path, value in changed.items()) or "none"
+    if result is None:
+        return _line(name, MISSING, "")
+    return _line(name, _validated(result), _tested(result))
 
 
 def _percent_of(entry: Mapping[str, Any]) -> str:
@@ -129,10 +173,16 @@ def _change(row: Row, known: Found) -> str:
     result = known.get(row.name)
     if result is None:
         return _line(name or "none", MISSING, "", *_costs(row))
+    return _line(name or "none", _tested(result), _validated(result), *_costs(row))
+
+
+def _tested(result: Mapping[str, Any]) -> str:
     low, high = result["test_interval"]
-    accuracy = f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
-    validation = f"{100 * result['validation_accuracy']:.2f} %"
-    return _line(name or "none", accuracy, validation, *_costs(row))
+    return f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _validated(result: Mapping[str, Any]) -> str:
+    return f"{100 * result['validation_accuracy']:.2f} %"
 
 
 def _half_width(result: Mapping[str, Any] | None) -> str:

@@ -29,4 +29,5 @@ def test_runs_that_are_not_there_are_told(maker: ModuleType, tmp_path: Path) -> 
     assert maker.PLACEHOLDER.search(made) is None
     assert "| LeNet-5, report C | clean images | not run | 98.66 % |" in made
     assert "| none | not run |  | 44,426 | 281,640 |" in made
+    assert "| learning_rate 0.004 | not run |  |" in made
     assert "| 0.001 | not run | not run | not run | not run |" in made
