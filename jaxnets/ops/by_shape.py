@@ -16,7 +16,7 @@ from jaxnets.ops.windows import Padding, Pair, output_size, places, spread, taps
 # The smallest outputs, in pixels a side, for which XLA's own convolution won on a 2-core AVX-512 CPU.
 SMALLEST_FOR_LAX_FORWARD = 8
 SMALLEST_FOR_LAX_INPUT_GRADIENT = 8
-# Output channels from which im2col won, on maps of any size, on a 2-core AVX2 CPU.
+# Output channels from which im2col mostly won, on maps of any size, on a 2-core AVX2 CPU.
 FEWEST_FOR_COLUMNS_KERNEL_GRADIENT = 48
 
 

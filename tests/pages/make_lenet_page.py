@@ -107,11 +107,21 @@ def _beyond(folder: Path) -> dict[str, str]:
         each = group.accuracies("clean")
         seeds = ", ".join(f"{accuracy:.2f}" for accuracy in each)
         told = f"**{_interval(group, 'clean')}** ({seeds} %)."
-    searched = [(row, results.read(folder / row.name)) for row in _rows(SEARCH)]
-    held_out = next((result["validation_accuracy"] for _, result in searched if result), None)
-    half_width = MISSING if held_out is None else f"{_half_width_of(held_out, HELD_OUT):.2f} points"
-    lines = [_searched(row, result) for row, result in searched]
-    return {"beyond": told, "search": "\n".join(lines), "search_half_width": half_width}
+    rows = _rows(SEARCH)
+    searched = [results.read(folder / row.name) for row in rows]
+    validated = [result["validation_accuracy"] for result in searched if result]
+    apart = half_width = MISSING
+    if validated:
+        apart = f"{100 * (max(validated) - min(validated)):.2f} points"
+        half_width = f"{_half_width_of(validated[0], HELD_OUT):.2f} points"
+    return {
+        "beyond": told,
+        "search": "\n".join(
+            _searched(row, rows[0], result) for row, result in zip(rows, searched, strict=True)
+        ),
+        "search_apart": apart,
+        "search_half_width": half_width,
+    }
 
 
 def _half_width_of(accuracy: float, examples: int) -> float:
@@ -120,15 +130,9 @@ def _half_width_of(accuracy: float, examples: int) -> float:
     return 50 * (high - low)
 
 
-def _searched(row: Row, result: Mapping[str, Any] | None) -> str:
-    shared = {"seed", "data.validation_fraction"}
-    begun = _rows(SEARCH)[0].overrides
-    changed = {
-        path: value
-        for path, value in row.overrides.items()
-        if path not in shared and begun.get(path) != value
-    }
-    name = ", ".join(f"{path.split('.')[1]} {value}" for path, value in changed.items()) or "none"
+def _searched(row: Row, begun: Row, result: Mapping[str, Any] | None) -> str:
+    changed = row.overrides.items() - begun.overrides.items()
+    name = ", ".join(f"{path.split('.')[1]} {value}" for path, value in changed) or "none"
     if result is None:
         return _line(name, MISSING, "")
     return _line(name, _validated(result), _tested(result))
