@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import published
-from jaxnets.app import curves, groupings_table, leak_table, performance_page, splits_picture
+from jaxnets.app import (
+    curves,
+    groupings_table,
+    growth_page,
+    leak_table,
+    performance_page,
+    splits_picture,
+)
 from jaxnets.app import results_table as table_of_results
-from jaxnets.app.performance_page import table
+from jaxnets.app.markdown import table
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.files import write_whole
 
@@ -19,6 +26,7 @@ README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
 PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
 LUNG = Path("configs") / "tables" / "lung.py"
 CSV, CURVES, SPLITS = "table.csv", "curves", "lc25000_splits.png"
+GROWTH = Path("performance") / "growth.png"
 Draw = Callable[[Path, Mapping[str, Any]], None]
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
 TOLD_ELSEWHERE = ("ops/", "layers/", "profile/", "growth/")
@@ -44,8 +52,9 @@ def compare(
     Those of `performance` and `lc25000`, pages of their own, stand between their marks. `lung` is a table of
     rows: those without a result are named below the splits. Beside them go the table as results/table.csv,
     and a picture of the curves of each entry that has some, results/curves/ENTRY.png; beside `lc25000` lies
-    that of the splits. With `check` nothing is written: CheckFailedError where any of them shows anything
-    else. Raises ConfigError where a page has no such marks or a file under results/ cannot be read.
+    that of the splits, beside `performance` that of growth. With `check` nothing is written: CheckFailedError
+    where any of them shows anything else. Raises ConfigError where a page has no such marks or a file under
+    results/ cannot be read.
     """
     if not readme.is_file():
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
@@ -59,7 +68,7 @@ def compare(
     if lc25000 is not None:
         texts[lc25000] = _lc25000_text(lc25000, folder)
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
-    pictures = _pictures(folder, lc25000)
+    pictures = _pictures(folder, lc25000, performance)
     faded = [path for path, (data, _) in pictures.items() if not curves.is_current(path, data)]
     if check and (stale or faded):
         told = ", ".join(str(path) for path in [*stale, *faded])
@@ -111,11 +120,13 @@ def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _pictures(folder: Path, lc25000: Path | None) -> dict[Path, tuple[dict[str, Any], Draw]]:
+def _pictures(
+    folder: Path, lc25000: Path | None, performance: Path | None
+) -> dict[Path, tuple[dict[str, Any], Draw]]:
     """What is drawn, by its file, and by what.
 
     An entry's printed curve and our runs of it, where both are there; beside the page on LC25000 what its
-    splits are worth.
+    splits are worth; beside the page on speed how steps grow, on the machine measured last.
     """
     runs: dict[str, list[Path]] = {}
     for group in table_of_results.groups(folder):
@@ -131,7 +142,21 @@ def _pictures(folder: Path, lc25000: Path | None) -> dict[Path, tuple[dict[str, 
     splits = splits_picture.drawn_data(folder)
     if lc25000 is not None and splits["rows"]:
         made[lc25000.with_name(SPLITS)] = splits, splits_picture.draw
+    growth = growth_page.drawn_data(_last_with_growth(folder / BENCH))
+    if performance is not None and growth["series"]:
+        made[performance.parent / GROWTH] = growth, growth_page.draw
     return made
+
+
+def _last_with_growth(folder: Path) -> list[Mapping[str, Any]]:
+    """The newest rows of the machine whose growth was measured last."""
+    machines = [
+        content["machine"]
+        for content in _bench_files(folder)
+        if growth_page.section(content["rows"])
+    ]
+    newest = _newest(folder, elsewhere=True)[machines[-1]] if machines else {}
+    return [row for _, row in newest.values()]
 
 
 def bench_tables(folder: Path) -> str:
@@ -140,7 +165,7 @@ def bench_tables(folder: Path) -> str:
     for machine, rows in _newest(folder).items():
         versions = next(iter(rows.values()))[0]["versions"]
         told = ", ".join(f"{name} {versions[name]}" for name in VERSIONS_TOLD if name in versions)
-        heads = ("row", "ours", "ratio [range]", "tuned", "in JAX: ratio", "tuned")
+        heads = ("row", "ours", "ratio [range]", "tuned", "in JAX: ratio", "tuned", "GiB")
         lines = [_bench_row(row) for _, row in rows.values()]
         parts.append(f"{machine}; {told}:\n\n{table(heads, lines)}")
     return "\n\n".join(parts)
@@ -199,9 +224,16 @@ def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         low, high = row["range"]
         ratio += f" [{low:.2f}, {high:.2f}]"
     if row.get("lowering") == IN_JAX_ALONE:
-        return title, ours, "", "", ratio, told("ratio_tuned")
+        return title, ours, "", "", ratio, told("ratio_tuned"), _memory_in_words(row)
     pure = ("ratio_in_jax", "ratio_tuned_in_jax")
-    return title, ours, ratio, told("ratio_tuned"), *map(told, pure)
+    return title, ours, ratio, told("ratio_tuned"), *map(told, pure), _memory_in_words(row)
+
+
+def _memory_in_words(row: Mapping[str, Any]) -> str:
+    """The peak of our process and of the opponent's, GiB; nothing where they were not measured."""
+    memory = row.get("peak_memory", {})
+    sides = memory.get("ours"), memory.get(row.get("opponent"))
+    return "" if None in sides else " / ".join(f"{side / 2**30:.2f}" for side in sides)
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

@@ -103,6 +103,18 @@ def git_commit() -> str | None:
     return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")
 
 
+def code_version() -> str | None:
+    """What git calls the package's files, with "+changes" where they differ; None outside a checkout.
+
+    Unlike a commit it stays the same while pages and results change.
+    """
+    folder = Path(__file__).parent.parent
+    tree = _git(folder, "rev-parse", "HEAD:./")
+    if not tree:
+        return None
+    return tree + ("+changes" if _git(folder, "status", "--porcelain", "-uno", ".") else "")
+
+
 def command() -> str:
     """The command line, quoted as a shell needs it."""
     return shlex.join(["python", *sys.argv])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxnets.bench.circumstances import CODE
 from jaxnets.bench.measure import Entry
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.files import write_whole
@@ -60,9 +61,10 @@ def add_rows(
     write(path, {**content, "rows": list(kept.values())})
 
 
-def measured(path: Path) -> set[str]:
-    """What a file has rows of; nothing where there is no file."""
-    return {_measured(row) for row in read(path)["rows"]} if path.is_file() else set()
+def measured(path: Path) -> dict[str, str | None]:
+    """What a file has rows of, and of which code; nothing where there is no file."""
+    rows = read(path)["rows"] if path.is_file() else ()
+    return {_measured(row): row.get(CODE) for row in rows}
 
 
 def _measured(row: Mapping[str, Any]) -> str:

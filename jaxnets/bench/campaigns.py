@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from jaxnets.app import environment
 from jaxnets.app.compare import FAILED
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, gpu, growth, layer_forms, ops_forms, step_profile
+from jaxnets.bench.circumstances import circumstances
 from jaxnets.bench.failures import Failures
 from jaxnets.bench.measure import Entry, measure_row
 from jaxnets.errors import ConfigError, MachineError
@@ -71,7 +73,7 @@ def require_gpu(platform: str, *, dry: bool) -> None:
     """Raises MachineError where there is no such card and this is no dry run."""
     if platform == "cpu" and not dry:
         raise MachineError(
-            "--suite=gpu: JAX sees no GPU here (pip install jaxnets[cuda12]); "
+            "--suite=gpu: JAX sees no GPU here (pip install -e '.[cuda12,oracles]'); "
             "--dry_run tries everything on the CPU at tiny sizes"
         )
 
@@ -96,27 +98,31 @@ def measure_all(
 ) -> None:
     """Measures rows, writing each when it is done.
 
-    With a `budget`, in minutes, those that the file has already are left alone, and so is one that would
-    not be done in time, judged by the longest so far; what is left is said. A row that fails is noted in the
-    file and does not keep the others from being measured; CheckFailedError at the end.
+    With a `budget`, in minutes, those that the file has already of the same code are left alone, and so is
+    one that would not be done in time, judged by the longest so far; what is left is said. A row that fails
+    is noted in the file and does not keep the others from being measured; CheckFailedError at the end.
     """
     begin, longest, failures = time.monotonic(), 0.0, Failures(screen)
-    there = bench_file.measured(path) if budget is not None else set()
-    left = [name for name in rows if name not in there]
+    code = environment.code_version()
+    there = bench_file.measured(path) if budget is not None else {}
+    left = [name for name in rows if name not in there or there[name] != code]
+    older = [name for name in left if name in there]
+    if older:
+        screen.line("older", f"{len(older)} rows of the file are of other code: measured again")
     while left:
         spent = time.monotonic() - begin
         if budget is not None and spent + longest > 60 * budget:
             screen.line("budget", f"{len(left)} rows are left; the same command goes on with them")
             break
-        name = left.pop(0)
+        name, conditions = left.pop(0), circumstances(screen)
         with failures.caught(name):
-            entries = list(rows[name]())
+            entries = [{**entry, **conditions} for entry in rows[name]()]
             bench_file.add_rows(path, machine, versions, name, entries)
             for entry in entries:
                 screen.line("measure", told(entry))
         # Noted, or the same command would begin with it again; what was measured before stays.
         if name in failures and name not in bench_file.measured(path):
-            failed = {"name": name, FAILED: failures.reason(name)}
+            failed = {"name": name, FAILED: failures.reason(name), **conditions}
             bench_file.add_row(path, machine, versions, failed)
         longest = max(longest, time.monotonic() - begin - spent)
     for row in bench_file.read(path)["rows"] if there else ():

@@ -1,11 +1,10 @@
-"""How step time and memory grow with batch, image size, devices and processes; the plot of it."""
+"""How step time and memory grow with batch, image size, devices and processes."""
 
 import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import socket
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from jaxnets.bench.ours import build, random_batch, recipe
 from jaxnets.bench.worker import PEAK_MEMORY, Worker
 from jaxnets.training.parallel import Devices, initialize_distributed
 
-FIGURE = Path("docs") / "performance" / "growth.png"
 NARROW = 16
 """Channels of the first stage of the ResNet-50 that is measured; the published one has 64."""
 
@@ -39,21 +37,13 @@ class Point:
         return f"growth/{self.network}/{self.image_size}/{self.batch_size}{spread}"
 
 
-BATCHES = {
-    "lenet5": tuple(Point("lenet5", 28, batch) for batch in (16, 64, 256, 1024)),
-    "resnet50": tuple(Point("resnet50", 64, batch) for batch in (4, 16, 64)),
-}
-SIZES = {
-    "lenet5": tuple(Point("lenet5", size, 64) for size in (28, 56, 112)),
-    "resnet50": tuple(Point("resnet50", size, 16) for size in (32, 64, 128)),
-}
-SPREADS = (
-    Point("resnet50", 64, 16),
+POINTS = (
+    *(Point("lenet5", 28, batch) for batch in (16, 64, 256, 1024)),
+    *(Point("resnet50", 64, batch) for batch in (4, 16, 64)),
+    *(Point("lenet5", size, 64) for size in (56, 112)),
+    *(Point("resnet50", size, 16) for size in (32, 128)),
     Point("resnet50", 64, 16, devices=2),
     Point("resnet50", 64, 16, processes=2),
-)
-POINTS = tuple(
-    {p.name: p for p in (*sum(BATCHES.values(), ()), *sum(SIZES.values(), ()), *SPREADS)}.values()
 )
 
 
@@ -122,41 +112,6 @@ def measure(
         **without_opponent(speeds, point.batch_size),
         "peak_memory": {"ours": memory},
     }
-
-
-def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Step time and memory over batch and image size, and images/s over devices and processes."""
-    from matplotlib.figure import Figure
-
-    found = {row["name"]: row for row in rows if "seconds_a_step" in row}
-    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
-    axes = figure.subplots(2, 3)
-    for column, (series, label) in enumerate(((BATCHES, "batch_size"), (SIZES, "image_size"))):
-        for network, points in series.items():
-            there = [point for point in points if point.name in found]
-            places = [getattr(point, label) for point in there]
-            times = [1e3 * found[point.name]["seconds_a_step"] for point in there]
-            memory = [found[point.name]["peak_memory"]["ours"] / 2**30 for point in there]
-            axes[0, column].loglog(places, times, "o-", label=network)
-            axes[1, column].semilogx(places, memory, "o-", label=network)
-        for one in axes[:, column]:
-            one.set_xscale("log", base=2)
-            one.xaxis.set_major_formatter("{x:g}")
-        axes[0, column].yaxis.set_major_formatter("{x:g}")
-        axes[0, column].set(ylabel="ms a step")
-        axes[1, column].set(ylabel="peak memory, GiB", xlabel=label.replace("_", " "))
-        axes[0, column].legend()
-    spread = [point for point in SPREADS if point.name in found]
-    labels = [f"{p.processes} x {p.devices}" for p in spread]
-    axes[0, 2].bar(labels, [found[point.name]["ours"] for point in spread])
-    axes[0, 2].set(ylabel="images/s", xlabel="processes x devices, the same cores")
-    axes[1, 2].axis("off")
-    for one in axes.flat[:-1]:
-        one.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format=path.suffix[1:], dpi=110)
-    temporary.replace(path)
 
 
 def _free_port() -> int:

@@ -167,14 +167,23 @@ class InferenceSide(NetworkSide):
         self._apply = jax.jit(self.logits).lower(*placed).compile()
         self._placed = placed
         self._logits: Any = None
-        self._clock = Clock(self._take_step, lambda: jax.block_until_ready(self._logits))
+        self._clock = Clock(self.take_step, self.wait)
 
     def measure(self, seconds: float) -> float:
         """Images per second."""
         return self.config.train.batch_size * self._clock.rate(seconds)
 
-    def _take_step(self) -> None:
+    def take_step(self) -> None:
+        """One batch; it may still be under way."""
         self._logits = self._apply(*self._placed)
+
+    def program(self) -> str:
+        """The compiled network."""
+        return self._apply.as_text() or ""
+
+    def wait(self) -> None:
+        """Until the batch is done."""
+        jax.block_until_ready(self._logits)
 
 
 class PipelineSide:

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by kind of operation, as JAX's profiler has it: on CPUs."""
+"""Where the time of a training step or of inference goes, by kind of operation, on CPUs."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import jax
 
 from jaxnets.app.performance_page import PARTS
 from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, without_opponent
-from jaxnets.bench.our_sides import TrainingSide, product_rate
+from jaxnets.bench.our_sides import InferenceSide, TrainingSide, product_rate
 from jaxnets.bench.worker import PEAK_MEMORY, Worker
 from jaxnets.models import entry
 
@@ -37,42 +37,67 @@ _POOLS = ("reduce_window", "select_and_scatter")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A training step: network, pixels a side, batch."""
+    """A step: network, pixels a side, batch, and whether it trains."""
 
     network: str
     image_size: int
     batch_size: int = 16
+    trains: bool = True
 
     @property
     def name(self) -> str:
         """Of its rows."""
-        return f"profile/{self.network}/{self.image_size}/{self.batch_size}"
+        kind = "profile" if self.trains else "profile/inference"
+        return f"{kind}/{self.network}/{self.image_size}/{self.batch_size}"
+
+    @property
+    def title(self) -> str:
+        """For a person."""
+        network = entry(self.network).title
+        kind = "training" if self.trains else "inference"
+        return f"{kind}, {network}, {self.image_size} px, batch {self.batch_size}"
 
 
 STEPS_PROFILED = (
     *(Step("resnet50", size) for size in (64, 128, 224)),
     Step("alexnet", 32, 64),
     *(Step(n, 128) for n in ("inception_v1", "inception_v3", "inception_resnet_v2", "densenet121")),
+    *(Step("resnet50", size, trains=False) for size in (64, 128, 224)),
 )
 
 
-class ProfiledSide(TrainingSide):
-    """A training step whose operations are timed one by one."""
+class ProfiledSide:
+    """A step whose operations are timed one by one."""
+
+    def __init__(self, shared: None, *, step: Step):
+        side = TrainingSide if step.trains else InferenceSide
+        self._side = side(
+            shared,
+            network=step.network,
+            image_size=step.image_size,
+            batch_size=step.batch_size,
+        )
+        self._batch_size = step.batch_size
+
+    def measure(self, seconds: float) -> float:
+        """Images per second, outside the profiler."""
+        return self._side.measure(seconds)
 
     def parts(self) -> dict[str, float]:
         """Seconds a step by kind; what runs at the same time counts each for itself."""
+        side = self._side
         for _ in range(2):
-            self.take_step()
-        self.wait()
-        kinds = kinds_of(self.program())
+            side.take_step()
+        side.wait()
+        kinds = kinds_of(side.program())
         found: dict[str, float] = dict.fromkeys(PARTS, 0.0)
         with tempfile.TemporaryDirectory(prefix="jaxnets-profile-") as folder:
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level, options.host_tracer_level = 0, 3
             jax.profiler.start_trace(folder, profiler_options=options)
             for _ in range(STEPS):
-                self.take_step()
-            self.wait()
+                side.take_step()
+            side.wait()
             jax.profiler.stop_trace()
             (path,) = Path(folder).rglob("*.xplane.pb")
             for name, seconds in _events(path):
@@ -82,8 +107,7 @@ class ProfiledSide(TrainingSide):
 
     def speeds(self) -> dict[str, float]:
         """Operations a step of convolutions and products, and a second in a product of large matrices."""
-        told = self.particulars()
-        operations = told["operations_per_image"] * self.config.train.batch_size
+        operations = self._batch_size * self._side.particulars()["operations_per_image"]
         return {"operations": operations, "of_a_product": product_rate("float32")}
 
 
@@ -119,7 +143,7 @@ def measure(
     step: Step, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker
 ) -> Iterator[Entry]:
     """A row with the C++ kernels, where there are any, and one in JAX alone."""
-    make = functools.partial(ProfiledSide, **dataclasses.asdict(step))
+    make = functools.partial(ProfiledSide, step=step)
     for library in dict.fromkeys((kernels, None)):
         with start(make, None, keep_memory=True, kernels=library) as side:
             speeds = [side.call("measure", seconds) for _ in range(1 + rounds)][1:]
@@ -128,7 +152,7 @@ def measure(
         lowering = WITH_KERNELS if library is not None else IN_JAX_ALONE
         yield {
             "name": f"{step.name}/{'kernels' if library is not None else 'jax'}",
-            "title": f"{entry(step.network).title}, {step.image_size} px, batch {step.batch_size}",
+            "title": step.title,
             "lowering": lowering,
             "peak_memory": memory,
             **without_opponent(speeds, step.batch_size),

@@ -3,15 +3,15 @@
 import dataclasses
 import datetime
 import importlib.metadata
-import time
 from pathlib import Path
 
 from jaxnets import config as recipes
 from jaxnets.app.compare import rate_in_words
 from jaxnets.app.environment import cpu_threads
-from jaxnets.app.performance_page import milliseconds
+from jaxnets.app.markdown import milliseconds
 from jaxnets.app.screen import Screen
-from jaxnets.bench import bench_file, campaigns, drift, growth, rows
+from jaxnets.bench import bench_file, campaigns, drift, rows
+from jaxnets.bench.circumstances import circumstances
 from jaxnets.bench.failures import Failures
 from jaxnets.bench.measure import Entry, measure_row
 from jaxnets.bench.oracles import TORCH, has_torch, require_networks
@@ -20,8 +20,6 @@ from jaxnets.bench.worker import Worker
 from jaxnets.errors import ConfigError
 
 DRIFT = "drift"
-BUSY = 0.1
-"""A share of the cores in others' use from which ratios cannot be trusted."""
 ON_CPUS = {
     campaigns.OPS: campaigns.ops_rows,
     campaigns.GROWTH: campaigns.growth_rows,
@@ -70,11 +68,7 @@ def run(suite: str, options: Options) -> Path:
     screen.line("kernels", "C++" if library else "none: scripts/build_kernels.py builds them")
     with rows.setting(suite, options.images, cpu_threads(), screen, root, library) as setting:
         for name, make in chosen.items():
-            row, busy = make(name, setting), busy_share()
-            if busy is not None and busy > BUSY:
-                screen.line(
-                    "warning", f"other processes use {busy:.0%} of the cores: wait for them"
-                )
+            row, conditions = make(name, setting), circumstances(screen)
             with failures.caught(name), screen.phase("measure") as phase:
                 entry = measure_row(
                     row,
@@ -83,7 +77,7 @@ def run(suite: str, options: Options) -> Path:
                     with_theirs=has_torch() or not row.needs_torch,
                     kernels=options.kernels,
                 )
-                bench_file.add_row(path, machine, versions, {**entry, "busy_before": busy})
+                bench_file.add_row(path, machine, versions, {**entry, **conditions})
                 phase.text = in_words(entry)
     screen.line("saved", str(path))
     failures.tell(len(chosen))
@@ -130,30 +124,8 @@ def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
         told=in_words,
         budget=options.budget,
     )
-    if suite == campaigns.GROWTH:
-        growth.draw(bench_file.read(path)["rows"], growth.FIGURE)
-        screen.line("drawn", str(growth.FIGURE))
     screen.line("saved", str(path))
     return path
-
-
-def busy_share(seconds: float = 1.0) -> float | None:
-    """The share of all cores that is in use while we wait; None where there is no /proc/stat."""
-    before = _core_times()
-    time.sleep(seconds)
-    after = _core_times()
-    if before is None or after is None:
-        return None
-    return 1 - (after[0] - before[0]) / max(after[1] - before[1], 1)
-
-
-def _core_times() -> tuple[int, int] | None:
-    """Idle time and all time since the start, of all cores together."""
-    path = Path("/proc/stat")
-    if not path.is_file():
-        return None
-    times = [int(value) for value in path.read_text().split("\n", 1)[0].split()[1:9]]
-    return times[3] + times[4], sum(times)
 
 
 def describe() -> tuple[str, dict[str, str]]:

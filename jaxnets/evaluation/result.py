@@ -146,13 +146,14 @@ def _time(entry: Mapping[str, Any] | None) -> str:
 
 
 def told_network(result: Mapping[str, Any], title: str) -> str:
-    """The network in words: where it was cut, and whose body it has."""
+    """The network in words: where it was cut, and what its body was trained on, or else its name."""
     cut = f" up to {result['cut']}" if result.get("cut") else ""
     weights = result.get("weights")
     if weights is None:
         return f"{title}{cut}"
     state = "frozen" if result["frozen"] else "trained on"
-    origin = "random weights" if weights == "random" else Path(weights).name
+    name = "random weights" if weights == "random" else Path(weights).name
+    origin = result.get("pretrained_on") or name
     return f"{title}{cut} (body: {origin}, {state})"
 
 

@@ -274,5 +274,12 @@ def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
 def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
     row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
     told = ("0.50 [0.40, 0.60]", "0.25")
-    assert compare._bench_row({**row, "lowering": "in JAX"})[2:] == ("", "", *told)
-    assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:] == (*told, "", "")
+    assert compare._bench_row({**row, "lowering": "in JAX"})[2:] == ("", "", *told, "")
+    assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:] == (*told, "", "", "")
+
+
+def test_the_peaks_of_both_processes_are_told() -> None:
+    row = {"name": "train/a", "ours": 20.0, "range": None, "opponent": "contiguous"}
+    memory = {"ours": 3 * 2**29, "contiguous": 2**29, "channels_last": 2**30}
+    assert compare._bench_row({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
+    assert compare._bench_row({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnets import models
-from jaxnets.app import performance_page
+from jaxnets.app import growth_page, performance_page
 from jaxnets.app.compare import TOLD_ELSEWHERE
 from jaxnets.app.screen import Screen
 from jaxnets.bench import campaigns, gpu, growth, layer_forms, ops_forms, step_profile, suite
@@ -72,8 +72,18 @@ def test_a_step_is_profiled_by_kind() -> None:
     # LeNet-5's 281,640 multiply-adds, forward and twice backward.
     assert row["operations"] == pytest.approx(16 * 3 * 2 * 281_640, rel=0.05)
     assert (
-        "LeNet-5, 28 px, batch 16, in JAX" in performance_page.sections({"here": [row]})["profile"]
+        "training, LeNet-5, 28 px, batch 16, in JAX"
+        in performance_page.sections({"here": [row]})["profile"]
     )
+
+
+def test_inference_is_profiled_by_kind() -> None:
+    step = step_profile.Step("lenet5", 28, 16, trains=False)
+    (row,) = step_profile.measure(step, rounds=2, seconds=1e-3, kernels=None, start=_Here)
+    assert row["name"] == "profile/inference/lenet5/28/16/jax"
+    assert row["parts"][step_profile.FORWARD] > 0
+    assert row["parts"][step_profile.BACKWARD] == 0
+    assert row["operations"] == pytest.approx(16 * 2 * 281_640, rel=0.05)
 
 
 def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
@@ -117,7 +127,7 @@ def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     assert row["name"] == point.name == growth.POINTS[0].name
     steps = [16 / speed for speed in row["images_per_second"]["ours"]]
     assert row["seconds_a_step"] == pytest.approx(np.median(steps))
-    growth.draw([row], tmp_path / "growth.png")
+    growth_page.draw(tmp_path / "growth.png", growth_page.drawn_data([row]))
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -161,8 +171,27 @@ def test_a_campaign_has_every_network_and_goes_on(tmp_path: Path) -> None:
     assert done == ["a", "b", "c"]
     campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=10.0)
     assert done == ["a", "b", "c"]
-    names = [row["name"] for row in json.loads(path.read_text())["rows"]]
-    assert names == ["a", "b/forward", "b/backward", "c"]
+    found = json.loads(path.read_text())["rows"]
+    assert [row["name"] for row in found] == ["a", "b/forward", "b/backward", "c"]
+    assert all(row["code"] == campaigns.environment.code_version() for row in found)
+
+
+def test_rows_of_other_code_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+
+    def measured() -> list[dict[str, Any]]:
+        done.append("a")
+        return [{**summary("a", {"ours": [1.0]}), "title": "a", "unit": "images"}]
+
+    for version in ("one", "one", "other"):
+        monkeypatch.setattr(campaigns.environment, "code_version", lambda version=version: version)
+        campaigns.measure_all(
+            {"a": measured}, tmp_path / "b.json", "m", {}, Screen(), told=suite.in_words, budget=9.0
+        )
+    assert done == ["a", "a"]
+    assert "1 rows of the file are of other code" in capsys.readouterr().out
 
 
 def test_docs_have_the_rows_of_campaigns_and_readme_those_of_a_suite() -> None:

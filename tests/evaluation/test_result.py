@@ -67,6 +67,22 @@ def test_the_leak_is_told_by_its_share() -> None:
     assert "grouped, LEAKY: 2.0 % of test images have a sibling in training\n" in some
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "ResNet-50"),
+        ({"weights": "random", "frozen": True}, "ResNet-50 (body: random weights, frozen)"),
+        ({"weights": "runs/mine", "frozen": False}, "ResNet-50 (body: mine, trained on)"),
+        (
+            {"weights": "runs/mine", "pretrained_on": "CIFAR-10", "frozen": True, "cut": "stage3"},
+            "ResNet-50 up to stage3 (body: CIFAR-10, frozen)",
+        ),
+    ],
+)
+def test_a_body_is_told_by_what_it_was_trained_on(fields: dict[str, object], told: str) -> None:
+    assert results.told_network(fields, "ResNet-50") == told
+
+
 def test_siblings_widen_the_interval() -> None:
     wrong = (np.arange(120) // 10) % 4 == 0  # 3 of 12 groups
     shares = np.eye(2, dtype=np.float32)[wrong.astype(int)]

@@ -1,0 +1,42 @@
+"""What a row was measured under: the code, and how busy the machine was before."""
+
+import time
+from pathlib import Path
+
+from jaxnets.app import environment
+from jaxnets.app.screen import Screen
+from jaxnets.bench.measure import Entry
+
+CODE, BUSY_BEFORE = "code", "busy_before"
+BUSY = 0.1
+"""A share of the cores in others' use from which speeds cannot be trusted."""
+
+
+def circumstances(screen: Screen) -> Entry:
+    """`code`, the package's version (`environment.code_version`), and `busy_before`, as rows have them.
+
+    Warns where other processes use the cores.
+    """
+    busy = busy_share()
+    if busy is not None and busy > BUSY:
+        screen.line("warning", f"other processes use {busy:.0%} of the cores: wait for them")
+    return {CODE: environment.code_version(), BUSY_BEFORE: busy}
+
+
+def busy_share(seconds: float = 1.0) -> float | None:
+    """The share of all cores that is in use while we wait; None where there is no /proc/stat."""
+    before = _core_times()
+    time.sleep(seconds)
+    after = _core_times()
+    if before is None or after is None:
+        return None
+    return 1 - (after[0] - before[0]) / max(after[1] - before[1], 1)
+
+
+def _core_times() -> tuple[int, int] | None:
+    """Idle time and all time since the start, of all cores together."""
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return None
+    times = [int(value) for value in path.read_text().split("\n", 1)[0].split()[1:9]]
+    return times[3] + times[4], sum(times)
