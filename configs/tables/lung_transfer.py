@@ -13,7 +13,7 @@ from typing import Any
 
 DATA = "lc25000_lung"
 TRUNK = "inception_v3_trunk"
-CIFAR10 = "resnet50-cifar10-32px-s0"
+CIFAR10 = "resnet50-cifar10-64px-s0"
 FETCHED = {"resnet": "resnet50", "inception_v3": "inception_v3", "densenet": "densenet121"}
 """Weights folders from ImageNet by network."""
 SPLITS = ("random", "grouped")
