@@ -10,13 +10,19 @@ from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, where it is not the run's own.")
+KEEP = flags.DEFINE_string(
+    "keep",
+    None,
+    "Folder of the run's kept result (results/NAME), for the numbers to stand there too.",
+)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/stain_shift.py --workdir=RUN")
-    stain_shift.stain_shift(Path(WORKDIR.value), data_root=DATA_ROOT.value)
+    kept = Path(KEEP.value) if KEEP.value else None
+    stain_shift.stain_shift(Path(WORKDIR.value), data_root=DATA_ROOT.value, kept=kept)
 
 
 if __name__ == "__main__":

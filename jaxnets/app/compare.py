@@ -16,6 +16,7 @@ from jaxnets.app import (
     leak_table,
     performance_page,
     splits_picture,
+    stain_page,
 )
 from jaxnets.app import results_table as table_of_results
 from jaxnets.app.markdown import table
@@ -25,7 +26,7 @@ from jaxnets.files import write_whole
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
 PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
 LUNG = Path("configs") / "tables" / "lung.py"
-CSV, CURVES, SPLITS = "table.csv", "curves", "lc25000_splits.png"
+CSV, CURVES, SPLITS, STAIN = "table.csv", "curves", "lc25000_splits.png", "lc25000_stain.png"
 GROWTH = Path("performance") / "growth.png"
 Draw = Callable[[Path, Mapping[str, Any]], None]
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
@@ -110,7 +111,9 @@ def splits_table(folder: Path, lung: Path | None = None) -> str:
 
 def _lc25000_text(page: Path, folder: Path) -> str:
     text = page.read_text() if page.is_file() else ""
-    return _put(text, "groupings", table(groupings_table.HEADS, groupings_table.rows(folder)), page)
+    text = _put(text, "groupings", table(groupings_table.HEADS, groupings_table.rows(folder)), page)
+    shifted = stain_page.rows(folder)
+    return _put(text, "stain", table(stain_page.HEADS, shifted) if shifted else "", page)
 
 
 def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:
@@ -126,7 +129,8 @@ def _pictures(
     """What is drawn, by its file, and by what.
 
     An entry's printed curve and our runs of it, where both are there; beside the page on LC25000 what its
-    splits are worth; beside the page on speed how steps grow, on the machine measured last.
+    splits are worth and what other colours do; beside the page on speed how steps grow, on the machine
+    measured last.
     """
     runs: dict[str, list[Path]] = {}
     for group in table_of_results.groups(folder):
@@ -142,6 +146,9 @@ def _pictures(
     splits = splits_picture.drawn_data(folder)
     if lc25000 is not None and splits["rows"]:
         made[lc25000.with_name(SPLITS)] = splits, splits_picture.draw
+    shifted = stain_page.drawn_data(folder)
+    if lc25000 is not None and shifted:
+        made[lc25000.with_name(STAIN)] = shifted, stain_page.draw
     growth = growth_page.drawn_data(_last_with_growth(folder / BENCH))
     if performance is not None and growth["series"]:
         made[performance.parent / GROWTH] = growth, growth_page.draw

@@ -12,22 +12,29 @@ from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.data import open_data
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
+from jaxnets.app.stain_page import NUMBERS
 from jaxnets.data.leak import sibling_shares
 from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation import stain_shift as shifts
 from jaxnets.files import write_whole
 from jaxnets.models import create
 from jaxnets.training.parallel import Devices
 
-FOLDER, NUMBERS, PICTURE = "report", "stain_shift.json", "stain_shift.png"
+FOLDER, PICTURE = "report", "stain_shift.png"
 
 
-def stain_shift(directory: Path, *, data_root: str | None = None) -> dict[str, Any]:
+def stain_shift(
+    directory: Path, *, data_root: str | None = None, kept: Path | None = None
+) -> dict[str, Any]:
     """Scores a run's test images under every step of `SHIFTS`; writes report/stain_shift.json and .png.
 
-    Raises ConfigError where the images have no colour or matplotlib is missing, DataError where the data
-    have changed, CheckpointError where no checkpoint is whole.
+    The numbers go into `kept` too, where scripts/reproduce.py keeps the run's result. Raises ConfigError
+    where the images have no colour, matplotlib is missing or `kept` is of another run, DataError where
+    the data have changed, CheckpointError where no checkpoint is whole.
     """
+    if kept is not None:
+        _require_result_of(directory, kept)
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("the picture needs matplotlib: pip install 'jaxnets[plots]'")
     config = workdir.read_config(directory)
@@ -65,9 +72,18 @@ def stain_shift(directory: Path, *, data_root: str | None = None) -> dict[str, A
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     write_whole(folder / PICTURE, shifts.draw(measured))
-    write_whole(folder / NUMBERS, json.dumps(measured, indent=1) + "\n")
-    screen.line("saved", str(folder / NUMBERS))
+    for target in (folder, kept) if kept is not None else (folder,):
+        write_whole(target / NUMBERS, json.dumps(measured, indent=1) + "\n")
+        screen.line("saved", str(target / NUMBERS))
     return measured
+
+
+def _require_result_of(directory: Path, kept: Path) -> None:
+    finished = [(results.read(folder) or {}).get("finished") for folder in (directory, kept)]
+    if None in finished or finished[0] != finished[1]:
+        raise ConfigError(
+            f"{kept} holds no result of {directory}: scripts/reproduce.py keeps one when a row is done"
+        )
 
 
 def _told(entry: dict[str, Any]) -> str:

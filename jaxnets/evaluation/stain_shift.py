@@ -59,21 +59,27 @@ def make_shifted_preprocess(config: config_dict.ConfigDict) -> Preprocess:
     return preprocess
 
 
-def draw(measured: Mapping[str, Any]) -> bytes:
-    """A PNG with a panel a kind: accuracy in percent over strength, with intervals; needs matplotlib.
+def curve(measured: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    """The entries of one kind by strength, the unshifted images among them.
 
     `measured` is {"told_split": text, "clean": entry, "shifts": {kind: [{"strength", **entry}]}},
     entries as in result.json.
+    """
+    clean = {"strength": NEUTRAL[kind], **measured["clean"]}
+    return sorted([*measured["shifts"][kind], clean], key=lambda row: row["strength"])
+
+
+def draw(measured: Mapping[str, Any]) -> bytes:
+    """A PNG with a panel a kind: accuracy in percent over strength, with intervals; needs matplotlib.
+
+    `measured` as in `curve`.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     panels = figure.subplots(1, len(SHIFTS), sharey=True)
-    for panel, (kind, points) in zip(panels, measured["shifts"].items(), strict=True):
-        clean = {"strength": NEUTRAL[kind], **measured["clean"]}
-        rows: Sequence[Mapping[str, Any]] = sorted(
-            [*points, clean], key=lambda row: row["strength"]
-        )
+    for panel, kind in zip(panels, measured["shifts"], strict=True):
+        rows = curve(measured, kind)
         strengths = [row["strength"] for row in rows]
         low, high = zip(*(row["interval"] for row in rows), strict=True)
         panel.fill_between(strengths, _percent(low), _percent(high), alpha=0.25, linewidth=0)

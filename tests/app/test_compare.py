@@ -187,7 +187,8 @@ def test_groupings_stand_beside_each_other(
     _, by_original, *_ = groupings_table.RUNS.values()
     keep(results, by_original, **tested, leak={"test": 0.0625})
     other = tmp_path / "lc25000.md"
-    other.write_text("<!-- groupings -->\n<!-- end of groupings -->\n")
+    marks = ("groupings", "stain")
+    other.write_text("".join(f"<!-- {mark} -->\n<!-- end of {mark} -->\n" for mark in marks))
     compare.compare(page, results, lc25000=other)
     lines = other.read_text().splitlines()
     assert sum("| not run |" in line for line in lines) == 3

@@ -23,7 +23,12 @@ def test_a_run_is_scored_under_every_shift(
     monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
     leaks = {"validation": 0.5, "test": 0.25}
     monkeypatch.setattr("jaxnets.app.stain_shift.sibling_shares", lambda split, siblings: leaks)
-    measured = stain_shift(run)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with pytest.raises(ConfigError, match="holds no result of"):
+        stain_shift(run, kept=kept)
+    shutil.copy(run / "result.json", kept)
+    measured = stain_shift(run, kept=kept)
     told = "random, LEAKY: 25.0 % of test images have a sibling in training"
     assert measured["told_split"].startswith(told)
     assert measured["leak"] == leaks
@@ -31,6 +36,7 @@ def test_a_run_is_scored_under_every_shift(
     result = json.loads((run / "result.json").read_text())
     assert measured["clean"] == result["tests"]["clean"]
     assert json.loads((run / "report" / "stain_shift.json").read_text()) == measured
+    assert json.loads((kept / "stain_shift.json").read_text()) == measured
     assert (run / "report" / "stain_shift.png").read_bytes().startswith(b"\x89PNG")
     same, turned = measured["shifts"]["hue"]
     assert same["loss"] == pytest.approx(measured["clean"]["loss"], rel=1e-4)
