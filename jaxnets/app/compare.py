@@ -170,12 +170,19 @@ def bench_tables(folder: Path) -> str:
     """A table a machine: of each row the newest measurement."""
     parts = []
     for machine, rows in _newest(folder).items():
-        versions = next(iter(rows.values()))[0]["versions"]
-        told = ", ".join(f"{name} {versions[name]}" for name in VERSIONS_TOLD if name in versions)
+        told = ", ".join(_told_versions([content["versions"] for content, _ in rows.values()]))
         heads = ("row", "ours", "ratio [range]", "tuned", "in JAX: ratio", "tuned", "GiB")
         lines = [_bench_row(row) for _, row in rows.values()]
         parts.append(f"{machine}; {told}:\n\n{table(heads, lines)}")
     return "\n\n".join(parts)
+
+
+def _told_versions(versions: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Of each package that computes the version, or those that rows were measured with."""
+    for name in VERSIONS_TOLD:
+        found = sorted({there[name] for there in versions if name in there})
+        if found:
+            yield f"{name} {' and '.join(found)}"
 
 
 def _newest(
@@ -238,9 +245,10 @@ def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _memory_in_words(row: Mapping[str, Any]) -> str:
     """The peak of our process and of the opponent's, GiB; nothing where they were not measured."""
-    memory = row.get("peak_memory", {})
-    sides = memory.get("ours"), memory.get(row.get("opponent"))
-    return "" if None in sides else " / ".join(f"{side / 2**30:.2f}" for side in sides)
+    memory = row.get("peak_memory") or {}
+    sides = [memory.get("ours"), memory.get(row.get("opponent"))]
+    told = [f"{side / 2**30:.2f}" for side in sides if side is not None]
+    return " / ".join(told) if len(told) == len(sides) else ""
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

@@ -1,6 +1,7 @@
 """What a result depends on beside its recipe: versions, hardware, the state of the code."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -104,7 +105,7 @@ def git_commit() -> str | None:
 
 
 def code_version() -> str | None:
-    """What git calls the package's files, with "+changes" where they differ; None outside a checkout.
+    """What git calls the package's files, and a hash of what differs from them; None outside a checkout.
 
     Unlike a commit it stays the same while pages and results change.
     """
@@ -112,7 +113,8 @@ def code_version() -> str | None:
     tree = _git(folder, "rev-parse", "HEAD:./")
     if not tree:
         return None
-    return tree + ("+changes" if _git(folder, "status", "--porcelain", "-uno", ".") else "")
+    changes = _git(folder, "diff", "HEAD", ".")
+    return tree + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:12]}" if changes else "")
 
 
 def command() -> str:

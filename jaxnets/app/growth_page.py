@@ -1,5 +1,6 @@
 """How a step grows with batch, image size, devices and processes: table, sentences and picture."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ Rows = Sequence[Mapping[str, Any]]
 SERIES = (("batch_size", "image_size", "batch"), ("image_size", "batch_size", "pixels a side"))
 """What grows, what stays as it is meanwhile, and what an axis calls the first."""
 GIB = 2**30
+CALLED = {"lenet5": "LeNet-5", "resnet50": "ResNet-50, narrow"}
+"""What the networks that are measured are called; the second has 16 channels in its first stage."""
 
 
 def section(rows: Rows) -> str:
@@ -21,13 +24,13 @@ def section(rows: Rows) -> str:
         "processes x devices",
         "ms a step",
         "images/s",
-        "memory, GiB",
+        "memory, GiB a process",
     )
     return f"{table(heads, [_line(row) for row in found])}\n\n{_in_words(found)}" if found else ""
 
 
 def drawn_data(rows: Rows) -> dict[str, Any]:
-    """All that the picture shows: series by network and what grows, and images/s of each spread.
+    """All that the picture shows: series by what grows and network, and images/s of each spread.
 
     A point is (batch or pixels a side, ms a step, GiB).
     """
@@ -56,7 +59,7 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
     for column, (what, _, label) in enumerate(SERIES):
         for network, points in data["series"][what].items():
             places, times, memory = zip(*points, strict=True)
-            axes[0, column].plot(places, times, "o-", label=network)
+            axes[0, column].plot(places, times, "o-", label=_called(network))
             axes[1, column].plot(places, memory, "o-", label=network)
         for one in axes[:, column]:
             one.set_xscale("log", base=2)
@@ -93,8 +96,8 @@ def _in_words(rows: Rows) -> str:
         if one is not None and not _is_alone(row):
             share = row["ours"] / one["ours"]
             told.append(
-                f"{_spread(row)} processes x devices on the same cores give {share:.2f} of the "
-                "images/s of one."
+                f"{_called(row['point']['network'])}: {_spread(row)} processes x devices on the same cores "
+                f"give {share:.2f} of the images/s of one."
             )
     return "\n".join(f"- {sentence}" for sentence in told)
 
@@ -107,12 +110,18 @@ def _of_network(rows: Rows, network: str) -> Rows:
     return [row for row in rows if row["point"]["network"] == network]
 
 
+def _called(network: str) -> str:
+    return CALLED.get(network, network)
+
+
 def _spread(row: Mapping[str, Any]) -> str:
     return "{processes} x {devices}".format(**row["point"])
 
 
 def _memory(row: Mapping[str, Any]) -> float:
-    return row["peak_memory"]["ours"] / GIB
+    """NaN where the machine does not tell."""
+    peak = row["peak_memory"]["ours"]
+    return math.nan if peak is None else peak / GIB
 
 
 def _is_alone(row: Mapping[str, Any]) -> bool:
@@ -139,14 +148,16 @@ def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str,
     memory = _memory(least), _memory(most)
     grown = "a batch of {} to {}" if what == "batch_size" else "{} to {} px a side"
     return (
-        f"{network}: from {grown.format(first, last)}, {more:,.0f} times the pixels, a step takes "
+        f"{_called(network)}: from {grown.format(first, last)}, {more:,.0f} times the pixels, a step takes "
         f"{longer:.1f} times as long and memory goes from {memory[0]:.2f} to {memory[1]:.2f} GiB."
     )
 
 
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        f"{row['title']}, {row['lowering']}",
+        "{}, {image_size} px, batch {batch_size}, {lowering}".format(
+            _called(row["point"]["network"]), **row["point"], lowering=row["lowering"]
+        ),
         _spread(row),
         milliseconds(row["seconds_a_step"]),
         f"{row['ours']:,.0f}",

@@ -3,11 +3,12 @@
 import datetime
 import json
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnets.bench.circumstances import CODE
+from jaxnets.bench.circumstances import CODE, LIBRARY
 from jaxnets.bench.measure import Entry
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.files import write_whole
@@ -61,10 +62,22 @@ def add_rows(
     write(path, {**content, "rows": list(kept.values())})
 
 
-def measured(path: Path) -> dict[str, str | None]:
-    """What a file has rows of, and of which code; nothing where there is no file."""
+def measured(path: Path) -> dict[str, Entry]:
+    """What a file has rows of, and with which code and kernels; nothing where there is no file."""
     rows = read(path)["rows"] if path.is_file() else ()
-    return {_measured(row): row.get(CODE) for row in rows}
+    return {_measured(row): {name: row.get(name) for name in (CODE, LIBRARY)} for row in rows}
+
+
+def require_usable(path: Path, machine: str, versions: dict[str, str]) -> None:
+    """Raises what `add_row` would, before anything is measured."""
+    if path.is_file():
+        _check_same_conditions(path, read(path), machine, versions)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
 
 
 def _measured(row: Mapping[str, Any]) -> str:
@@ -77,17 +90,20 @@ def write(path: Path, content: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        raise MachineError(
-            f"{path} cannot be written ({error.strerror}): choose another --output"
-        ) from error
+        raise _cannot_be_written(path, error) from error
+
+
+def _cannot_be_written(path: Path, error: OSError) -> MachineError:
+    return MachineError(f"{path} cannot be written ({error.strerror}): choose another --output")
 
 
 def read(path: Path) -> dict[str, Any]:
     """A bench file; raises ConfigError where it is none."""
     try:
         content = json.loads(path.read_text())
-        if not isinstance(content["rows"], list):
-            raise TypeError("rows")
+        if not isinstance(content["rows"], list) or not isinstance(content["versions"], dict):
+            raise TypeError("rows or versions")
+        content["machine"]
         return content
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no bench file: choose another --output") from error

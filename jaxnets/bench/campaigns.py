@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from jaxnets.app import environment
 from jaxnets.app.compare import FAILED
 from jaxnets.app.environment import cpu_threads
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, gpu, growth, layer_forms, ops_forms, step_profile
-from jaxnets.bench.circumstances import circumstances
+from jaxnets.bench.circumstances import circumstances, code_of
 from jaxnets.bench.failures import Failures
 from jaxnets.bench.measure import Entry, measure_row
+from jaxnets.config import nearest
 from jaxnets.errors import ConfigError, MachineError
 
 OPS, GROWTH, PROFILE, GPU = "ops", "growth", "profile", "gpu"
@@ -82,7 +82,10 @@ def choose(rows: Rows, names: tuple[str, ...], suite: str) -> Rows:
     """All rows, or those that are named; raises ConfigError for others."""
     for name in names:
         if name not in rows:
-            raise ConfigError(f"no row {name!r} in --suite={suite}; there are {', '.join(rows)}")
+            hint = nearest(name, rows)
+            raise ConfigError(
+                f"no row {name!r} in --suite={suite}{hint}; there are {', '.join(rows)}"
+            )
     return {name: rows[name] for name in names or rows}
 
 
@@ -94,32 +97,36 @@ def measure_all(
     screen: Screen,
     *,
     told: Callable[[Entry], str],
+    kernels: Path | None = None,
     budget: float | None = None,
 ) -> None:
     """Measures rows, writing each when it is done.
 
-    With a `budget`, in minutes, those that the file has already of the same code are left alone, and so is
-    one that would not be done in time, judged by the longest so far; what is left is said. A row that fails
-    is noted in the file and does not keep the others from being measured; CheckFailedError at the end.
+    With a `budget`, in minutes, those that the file has already with the same code and kernels are left
+    alone, and so is one that would not be done in time, judged by the longest so far; what is left is said.
+    A row that fails is noted in the file and does not keep the others from being measured; CheckFailedError
+    at the end.
     """
     begin, longest, failures = time.monotonic(), 0.0, Failures(screen)
-    code = environment.code_version()
+    code = code_of(kernels)
     there = bench_file.measured(path) if budget is not None else {}
     left = [name for name in rows if name not in there or there[name] != code]
     older = [name for name in left if name in there]
     if older:
-        screen.line("older", f"{len(older)} rows of the file are of other code: measured again")
+        screen.line("older", f"other code or kernels gave {', '.join(older)}: measured again")
     while left:
         spent = time.monotonic() - begin
         if budget is not None and spent + longest > 60 * budget:
             screen.line("budget", f"{len(left)} rows are left; the same command goes on with them")
             break
-        name, conditions = left.pop(0), circumstances(screen)
+        name, conditions = left.pop(0), circumstances(screen, kernels)
+        entries: list[Entry] = []
         with failures.caught(name):
             entries = [{**entry, **conditions} for entry in rows[name]()]
+        if entries:
             bench_file.add_rows(path, machine, versions, name, entries)
-            for entry in entries:
-                screen.line("measure", told(entry))
+        for entry in entries:
+            screen.line("measure", told(entry))
         # Noted, or the same command would begin with it again; what was measured before stays.
         if name in failures and name not in bench_file.measured(path):
             failed = {"name": name, FAILED: failures.reason(name), **conditions}

@@ -1,4 +1,4 @@
-"""What a row was measured under: the code, and how busy the machine was before."""
+"""What a row was measured under: the code, the kernels, and how busy the machine was before."""
 
 import time
 from pathlib import Path
@@ -7,20 +7,22 @@ from jaxnets.app import environment
 from jaxnets.app.screen import Screen
 from jaxnets.bench.measure import Entry
 
-CODE, BUSY_BEFORE = "code", "busy_before"
+CODE, LIBRARY, BUSY_BEFORE = "code", "kernels_library", "busy_before"
 BUSY = 0.1
 """A share of the cores in others' use from which speeds cannot be trusted."""
 
 
-def circumstances(screen: Screen) -> Entry:
-    """`code`, the package's version (`environment.code_version`), and `busy_before`, as rows have them.
+def code_of(kernels: Path | None) -> Entry:
+    """`code`, the package's version (`environment.code_version`), and `kernels_library`, by file name."""
+    return {CODE: environment.code_version(), LIBRARY: kernels.name if kernels else None}
 
-    Warns where other processes use the cores.
-    """
+
+def circumstances(screen: Screen, kernels: Path | None) -> Entry:
+    """What `code_of` gives, and `busy_before`, as rows have them; warns where others use the cores."""
     busy = busy_share()
     if busy is not None and busy > BUSY:
         screen.line("warning", f"other processes use {busy:.0%} of the cores: wait for them")
-    return {CODE: environment.code_version(), BUSY_BEFORE: busy}
+    return {**code_of(kernels), BUSY_BEFORE: busy}
 
 
 def busy_share(seconds: float = 1.0) -> float | None:

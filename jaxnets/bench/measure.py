@@ -121,13 +121,13 @@ def check_same(row: str, opponent: str, ours: np.ndarray, theirs: np.ndarray) ->
     """Raises CheckFailedError unless two answers agree to 1e-4 of the largest value."""
     if ours.shape != theirs.shape:
         raise CheckFailedError(
-            f"{row} is not measured: we give {ours.shape}, PyTorch ({opponent}) {theirs.shape}"
+            f"{row} is not measured: we give {ours.shape}, {opponent} {theirs.shape}"
         )
     difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
     if not difference <= TOLERANCE:
         raise CheckFailedError(
-            f"{row} is not measured: from the same weights ours and PyTorch's ({opponent}) "
-            f"answers differ by {difference:.1e} of the largest value, {TOLERANCE:g} is allowed"
+            f"{row} is not measured: our answer and that of {opponent} "
+            f"differ by {difference:.1e} of the largest value, {TOLERANCE:g} is allowed"
         )
 
 

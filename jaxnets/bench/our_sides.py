@@ -1,4 +1,4 @@
-"""Our sides of the rows: the training step, the pipeline on JPEGs, the pipeline on the cache."""
+"""Our sides of the rows: training step, inference, the pipelines on JPEGs and on the cache."""
 
 import functools
 import math
@@ -105,15 +105,16 @@ class NetworkSide:
             return np.asarray(jax.jit(apply)(self._variables, self.inputs()))
 
     def particulars(self) -> dict[str, float]:
-        """Operations an image, and those that the device does a second in a product of large matrices.
-
-        A training step counts as three times the forward pass, as is usual.
-        """
-        passes = 3 if isinstance(self, TrainingSide) else 1
+        """Operations an image, and those that the device does a second in a product of large matrices."""
         return {
-            "operations_per_image": passes * forward_operations(self.exact, self.inputs()),
+            "operations_per_image": self.operations_per_image(),
             "operations_per_second_of_a_product": product_rate(self.config.model.compute_dtype),
         }
+
+    def operations_per_image(self) -> float:
+        """Those of products and convolutions; a training step counts as three times the forward pass."""
+        passes = 3 if isinstance(self, TrainingSide) else 1
+        return passes * forward_operations(self.exact, self.inputs())
 
     def inputs(self) -> jax.Array:
         """The batch as the network takes it, [B, H, W, C]."""

@@ -107,7 +107,7 @@ class ProfiledSide:
 
     def speeds(self) -> dict[str, float]:
         """Operations a step of convolutions and products, and a second in a product of large matrices."""
-        operations = self._batch_size * self._side.particulars()["operations_per_image"]
+        operations = self._batch_size * self._side.operations_per_image()
         return {"operations": operations, "of_a_product": product_rate("float32")}
 
 

@@ -32,8 +32,8 @@ SUITES = (*rows.ROWS, *campaigns.SUITES, DRIFT)
 class Options:
     """What a person may choose: rows (none: all), rounds, seconds a turn, a folder of JPEGs, the file.
 
-    And `kernels`, a library of the C++ kernels, None for the forms in JAX alone. Of the suite "gpu": the
-    minutes that it may take, and whether it is only tried, on any device.
+    And `kernels`, a library of the C++ kernels, None for the forms in JAX alone. Of campaigns the
+    minutes that they may take (`budget`); of the suite "gpu" whether it is only tried, on any device.
     """
 
     rows: tuple[str, ...] = ()
@@ -65,10 +65,12 @@ def run(suite: str, options: Options) -> Path:
     screen.line("machine", machine)
     root, failures = recipes.data_root(recipes.recipe()), Failures(screen)
     library = options.kernels
-    screen.line("kernels", "C++" if library else "none: scripts/build_kernels.py builds them")
+    bench_file.require_usable(path, machine, versions)
+    screen.line("kernels", _told_kernels(library))
     with rows.setting(suite, options.images, cpu_threads(), screen, root, library) as setting:
         for name, make in chosen.items():
-            row, conditions = make(name, setting), circumstances(screen)
+            row, conditions = make(name, setting), circumstances(screen, library)
+            entry: Entry | None = None
             with failures.caught(name), screen.phase("measure") as phase:
                 entry = measure_row(
                     row,
@@ -77,11 +79,21 @@ def run(suite: str, options: Options) -> Path:
                     with_theirs=has_torch() or not row.needs_torch,
                     kernels=options.kernels,
                 )
-                bench_file.add_row(path, machine, versions, {**entry, **conditions})
                 phase.text = in_words(entry)
-    screen.line("saved", str(path))
+            if entry is not None:
+                bench_file.add_row(path, machine, versions, {**entry, **conditions})
+    _say_saved(path, screen)
     failures.tell(len(chosen))
     return path
+
+
+def _told_kernels(library: Path | None) -> str:
+    return "C++" if library else "none: scripts/build_kernels.py builds them"
+
+
+def _say_saved(path: Path, screen: Screen) -> None:
+    if path.is_file():
+        screen.line("saved", str(path))
 
 
 def _require_meaning(suite: str, options: Options) -> None:
@@ -115,6 +127,8 @@ def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
         )
     else:
         found = ON_CPUS[suite](options.rounds, options.seconds, options.kernels)
+        screen.line("kernels", _told_kernels(options.kernels))
+    bench_file.require_usable(path, machine, versions)
     campaigns.measure_all(
         campaigns.choose(found, options.rows, suite),
         path,
@@ -122,9 +136,10 @@ def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
         versions,
         screen,
         told=in_words,
+        kernels=options.kernels,
         budget=options.budget,
     )
-    screen.line("saved", str(path))
+    _say_saved(path, screen)
     return path
 
 
@@ -152,7 +167,7 @@ def in_words(entry: Entry) -> str:
     beside = f", {tuned:.2f} of PyTorch with our allocator setting" if tuned is not None else ""
     return (
         f"{ours}, {entry['opponent']} {rate_in_words(entry['theirs'], unit)}: "
-        f"ratio {entry['ratio']:.2f} [{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside};"
+        f"ratio {entry['ratio']:.2f} [{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside}"
     )
 
 

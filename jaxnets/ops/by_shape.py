@@ -1,8 +1,9 @@
 """A convolution for CPUs in JAX alone: each pass picks its form by shape.
 
 A matrix product for 1x1 kernels, XLA's own convolution where the output is large, and im2col (or its
-transpose, col2im) where it is small or strided: with AVX-512 XLA's gradients run at 2 to 60 GFLOP/s there,
-products at 150 to 300. A kernel's gradient goes by im2col at any size, unless its channels are few.
+transpose, col2im) where it is small, and for gradients where it is strided: with AVX-512 XLA's gradients
+run at 2 to 60 GFLOP/s there, products at 150 to 300. A kernel's gradient goes by im2col at any size, unless
+its channels are few.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Max pooling for CPUs in JAX alone: the forward pass notes which tap was largest.
 
-XLA's own gradient, select-and-scatter, is 30 times slower than reading that note.
+XLA's own gradient, select-and-scatter, is up to 30 times slower than reading that note.
 """
 
 import functools

@@ -43,7 +43,7 @@ ROWS = [
 
 def test_a_row_is_in_its_section_alone() -> None:
     found = performance_page.sections({"2 cores": [GROWTH], "another": []})
-    line = "| lenet5, 28 px, batch 64, C++ kernels | 1 x 2 | 2.5 | 25,600 | 1.50 |"
+    line = "| LeNet-5, 28 px, batch 64, C++ kernels | 1 x 2 | 2.5 | 25,600 | 1.50 |"
     assert line in found.pop("growth")
     assert set(found.values()) == {performance_page.NOT_MEASURED}
 
@@ -53,7 +53,10 @@ def test_growth_is_told_in_sentences() -> None:
     assert "from a batch of 64 to 256, 4 times the pixels, a step takes 8.0 times as long" in told
     assert "memory goes from 1.00 to 3.00 GiB" in told
     assert "from 28 to 56 px a side, 4 times the pixels, a step takes 2.5 times" in told
-    assert "1 x 2 processes x devices on the same cores give 0.50 of the images/s of one" in told
+    assert (
+        "LeNet-5: 1 x 2 processes x devices on the same cores give 0.50 of the images/s of one"
+        in told
+    )
 
 
 def test_the_picture_shows_the_same_numbers(tmp_path: Path) -> None:

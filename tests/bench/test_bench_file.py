@@ -47,7 +47,7 @@ def test_rows_of_one_thing_take_the_place_of_its_failure(tmp_path: Path) -> None
     bench_file.add_rows(path, "2 cores", VERSIONS, "a", [row("a/forward"), row("a/backward")])
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["a/other", "a/forward", "a/backward"]
-    assert bench_file.measured(path) == {"a": None, "a/other": None}
+    assert bench_file.measured(path).keys() == {"a", "a/other"}
 
 
 @pytest.mark.parametrize(("machine", "jax"), [("4 cores", "0.10.2"), ("2 cores", "0.11.0")])
@@ -60,13 +60,25 @@ def test_other_conditions_are_not_mixed_in(tmp_path: Path, machine: str, jax: st
     assert path.read_text() == before
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"rows": 1}', '{"machine": "x"}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": 1}', '{"machine": "x"}', '{"rows": []}'])
 def test_another_file_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match="no bench file"):
         bench_file.add_row(path, "2 cores", VERSIONS, row("train/a"))
     assert path.read_text() == text
+
+
+def test_a_file_that_cannot_be_used_is_seen_before_anything_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bench.json"
+    bench_file.require_usable(path, "2 cores", VERSIONS)
+    assert not list(path.parent.iterdir())
+    bench_file.add_row(path, "2 cores", VERSIONS, row("train/a"))
+    bench_file.require_usable(path, "2 cores", VERSIONS)
+    with pytest.raises(ConfigError, match="choose another --output"):
+        bench_file.require_usable(path, "4 cores", VERSIONS)
+    with pytest.raises(MachineError, match="cannot be written"):
+        bench_file.require_usable(path / "below.json", "2 cores", VERSIONS)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnets import models
-from jaxnets.app import growth_page, performance_page
+from jaxnets.app import environment, growth_page, performance_page
 from jaxnets.app.compare import TOLD_ELSEWHERE
 from jaxnets.app.screen import Screen
 from jaxnets.bench import campaigns, gpu, growth, layer_forms, ops_forms, step_profile, suite
@@ -173,7 +173,7 @@ def test_a_campaign_has_every_network_and_goes_on(tmp_path: Path) -> None:
     assert done == ["a", "b", "c"]
     found = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in found] == ["a", "b/forward", "b/backward", "c"]
-    assert all(row["code"] == campaigns.environment.code_version() for row in found)
+    assert all(row["code"] == environment.code_version() for row in found)
 
 
 def test_rows_of_other_code_are_measured_again(
@@ -186,12 +186,15 @@ def test_rows_of_other_code_are_measured_again(
         return [{**summary("a", {"ours": [1.0]}), "title": "a", "unit": "images"}]
 
     for version in ("one", "one", "other"):
-        monkeypatch.setattr(campaigns.environment, "code_version", lambda version=version: version)
+        monkeypatch.setattr(environment, "code_version", lambda version=version: version)
         campaigns.measure_all(
             {"a": measured}, tmp_path / "b.json", "m", {}, Screen(), told=suite.in_words, budget=9.0
         )
     assert done == ["a", "a"]
-    assert "1 rows of the file are of other code" in capsys.readouterr().out
+    options = {"told": suite.in_words, "budget": 9.0, "kernels": tmp_path / "kernels.so"}
+    campaigns.measure_all({"a": measured}, tmp_path / "b.json", "m", {}, Screen(), **options)
+    assert done == ["a", "a", "a"]
+    assert "other code or kernels gave a: measured again" in capsys.readouterr().out
 
 
 def test_docs_have_the_rows_of_campaigns_and_readme_those_of_a_suite() -> None:
