@@ -1,5 +1,6 @@
 """The main job end to end, on a network that compiles in a second."""
 
+import importlib
 import json
 import os
 import re
@@ -54,6 +55,40 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     manifest = json.loads((trained / "manifest.json").read_text())
     assert manifest["split_sha256"] == result["split_sha256"]
     assert {line["split"] for line in _lines(trained)} == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "jaxnets.data.pipeline.TrainBatches.take",
+        "jaxnets.data.order.IndexBatches.take",
+        "jaxnets.training.run.Run.place",
+    ],
+)
+def test_the_wait_for_data_is_measured(
+    waits: str,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow reader, and slow sending."""
+    module, name, method = waits.rsplit(".", 2)
+    owner = getattr(importlib.import_module(module), name)
+    usual = getattr(owner, method)
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return usual(*arguments)
+
+    monkeypatch.setattr(owner, method, slow)
+    on_device = "yes" if name == "IndexBatches" else "no"
+    overrides = {**smoke_overrides, "train.epochs": 1, "data.on_device": on_device}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    waited = [line["data_wait"] for line in lines if line["split"] == "train"]
+    assert waited
+    assert all(0.5 < share <= 1 for share in waited)
 
 
 def test_further_tests_stand_beside_the_clean_one(
