@@ -56,7 +56,6 @@ def load(path: Path) -> tuple[Kernels, ...]:
     try:
         library = ctypes.CDLL(str(path))
         built_for = library.jaxnets_jaxlib
-        supports = library.jaxnets_supports
         functions = {name: getattr(library, f"jaxnets_{name}") for name in FUNCTIONS}
     except (OSError, AttributeError) as error:
         raise MachineError(f"{path} cannot be loaded ({error}): {MEND}") from error
@@ -73,7 +72,7 @@ def load(path: Path) -> tuple[Kernels, ...]:
     return tuple(
         Kernels(digest, instructions)
         for number, instructions in enumerate(INSTRUCTIONS)
-        if supports(number)
+        if library.jaxnets_supports(number)
     )
 
 
