@@ -5,8 +5,20 @@ import hashlib
 import os
 from pathlib import Path
 
+from jaxnets.errors import MachineError
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+
+
+def require_folder(path: Path) -> None:
+    """Makes a folder and those above it; raises MachineError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"{path} cannot be made ({error.strerror}): choose another place"
+        ) from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

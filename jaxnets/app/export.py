@@ -59,6 +59,8 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
         phase.text = f"any number of images, for {' and '.join(PLATFORMS)}"
     write_weights(out, weights)
     write_whole(out / PROGRAM, bytes(compiled.serialize()))
+    for name in WRITTEN:  # of an export before, maybe of another network
+        (out / f"{name}.safetensors").unlink(missing_ok=True)
     if of_library is not None:
         save_safetensors(out / f"{layout}.safetensors", of_library)
     result = results.read(directory) if (directory / workdir.CONFIG).is_file() else None

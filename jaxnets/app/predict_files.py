@@ -17,7 +17,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.data.folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
-from jaxnets.files import write_whole
+from jaxnets.files import require_folder, write_whole
 
 GRADCAM = "gradcam"
 """The folder of a run directory where overlays go, unless another is named."""
@@ -58,6 +58,8 @@ def predict_files(
     predictor, warnings = open_network(Path(directory))
     for told in warnings:
         print(f"warning: {told}", file=sys.stderr)
+    if csv_path == json_path == "-":
+        raise ConfigError("--csv=- and --json=- would both go to standard output: name a file")
     if isinstance(predictor, Regressor):
         raise ConfigError(
             f"the network of {directory} takes vectors, not images: in Python, "
@@ -66,23 +68,29 @@ def predict_files(
     files = [file for path in paths for file in _images_of(path)]
     if all(file.error for file in files):
         raise DataError("; ".join(str(file.error) for file in files))
+    for table in (csv_path, json_path):
+        _require_place(table, files)
+    if gradcam_folder is not None:
+        require_folder(gradcam_folder)
     screen = Screen(quiet="-" in (csv_path, json_path))
     rows: list[dict[str, Any]] = []
-    with screen.counter("predict") as progress:
-        for row in _rows(predictor, files, gradcam_folder, progress):
-            rows.append(row)
-            _tell(row, screen)
-    if csv_path:
-        _write(csv_path, _as_csv(rows, predictor.classes, with_gradcam=gradcam_folder is not None))
-    if json_path:
-        _write(json_path, json.dumps(rows, indent=1) + "\n")
+    try:
+        with screen.counter("predict") as progress:
+            for row in _rows(predictor, files, gradcam_folder, progress):
+                rows.append(row)
+                _tell(row, screen)
+    finally:  # what was answered before Ctrl-C is kept
+        if csv_path:
+            with_gradcam = gradcam_folder is not None
+            _write(csv_path, _as_csv(rows, predictor.classes, with_gradcam=with_gradcam))
+        if json_path:
+            _write(json_path, json.dumps(rows, indent=1) + "\n")
     if gradcam_folder is not None:
         screen.line("gradcam", f"overlays are in {gradcam_folder}")
     bad = [row for row in rows if row["error"] is not None]
     if bad:
-        raise DataError(
-            f"{len(bad)} of {len(rows)} files could not be read; the others are answered"
-        )
+        others = "; the others are answered" if len(bad) < len(rows) else ""
+        raise DataError(f"{len(bad)} of {len(rows)} files could not be read{others}")
 
 
 def _tell(row: dict[str, Any], screen: Screen) -> None:
@@ -215,9 +223,17 @@ def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_grad
     return text.getvalue()
 
 
+def _require_place(path: str | None, files: Sequence[File]) -> None:
+    """Raises ConfigError where a table would take the place of an image, MachineError without a folder."""
+    if path in (None, "-"):
+        return
+    if is_image_name(path) or Path(path).resolve() in {Path(file.path).resolve() for file in files}:
+        raise ConfigError(f"{path} is an image: name another file for the table")
+    require_folder(Path(path).parent)
+
+
 def _write(path: str, text: str) -> None:
     if path == "-":
         print(text, end="")
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(Path(path), text)

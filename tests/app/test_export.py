@@ -85,6 +85,13 @@ def test_another_library_s_names_are_beside_it(exported: Path) -> None:
     assert "fc3.weight" in safetensors.numpy.load_file(exported / "torch.safetensors")
 
 
+def test_another_export_leaves_no_weights_of_the_one_before(trained: Path, tmp_path: Path) -> None:
+    exporting.export(trained, tmp_path / "out", layout="torch")
+    exporting.export(trained, tmp_path / "out")
+    assert not (tmp_path / "out" / "torch.safetensors").exists()
+    assert (tmp_path / "out" / "weights.safetensors").is_file()
+
+
 def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="no export and not empty"):

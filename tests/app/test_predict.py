@@ -16,7 +16,7 @@ from jaxnets.app import export as exporting
 from jaxnets.app import predict_files
 from jaxnets.app.evaluate import evaluate
 from jaxnets.data.synthetic_tissue import SyntheticTissue
-from jaxnets.errors import CheckpointError, ConfigError, DataError
+from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,39 @@ def test_bad_files_are_named_and_the_rest_answered(
     assert [bool(row["error"]) for row in rows] == [True, True, False]
     answers = json.loads((tmp_path / "out.json").read_text())
     assert answers[2]["class"] == rows[2]["class"]
+
+
+def test_what_was_answered_before_an_interruption_is_kept(
+    trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = sorted(map(str, images.iterdir()))
+    tell, told = predict_files._tell, []
+
+    def interrupted(row: dict, screen: object) -> None:
+        tell(row, screen)
+        told.append(row)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_files, "_tell", interrupted)
+    table = tmp_path / "new" / "table.csv"
+    with pytest.raises(KeyboardInterrupt):
+        predict_files.predict_files(str(trained), paths, csv_path=str(table))
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert [row["file"] for row in rows] == paths[:3]
+
+
+def test_a_table_takes_no_image_s_place(trained: Path, images: Path, tmp_path: Path) -> None:
+    path = images / "tile0.png"
+    before = path.read_bytes()
+    for table in (path, tmp_path / "other.jpg"):
+        with pytest.raises(ConfigError, match="is an image"):
+            predict_files.predict_files(str(trained), [str(path)], csv_path=str(table))
+    assert path.read_bytes() == before
+    with pytest.raises(MachineError, match="cannot be made"):
+        predict_files.predict_files(str(trained), [str(path)], json_path=str(path / "x" / "t.json"))
+    with pytest.raises(ConfigError, match="both go to standard output"):
+        predict_files.predict_files(str(trained), [str(path)], csv_path="-", json_path="-")
 
 
 def test_a_folder_without_images_does_not_stop_the_others(
