@@ -2,9 +2,9 @@
 
     python scripts/train.py --config=configs/resnet_cifar10.py
 
-`:pretraining` (the default) is three epochs of images enlarged to 64 px, which two cores hold in about an
-hour: at 32 px the last stage would see one pixel, and a body trained so is of no use (docs/transfer.md).
-`:smoke` is a tiny network for a few steps on drawn tissue.
+`:pretraining` (the default) is three epochs of images enlarged to 64 px, as an estimate an hour on
+two cores: at 32 px the last stage would see one pixel, and a body trained so was of no use
+(docs/transfer.md). `:smoke` is a tiny network for a few steps on drawn tissue.
 """
 
 from ml_collections import config_dict
@@ -16,9 +16,7 @@ def get_config(variant: str = "pretraining") -> config_dict.ConfigDict:
     """The recipe of a variant: pretraining or smoke."""
     config = recipe()
     config.model.name = "resnet50"
-    config.data.image_size = 32
     config.augment.flip_horizontal = True
-    config.augment.crop_padding = 4
     config.train.drop_last = True  # batch statistics of a short batch are poor
     config.optimizer.nesterov = True
     config.optimizer.weight_decay = 5e-4
@@ -43,6 +41,8 @@ def _pretraining(config: config_dict.ConfigDict) -> None:
 def _smoke(config: config_dict.ConfigDict) -> None:
     config.data.name = "synthetic_tissue"
     config.data.num_examples = 90
+    config.data.image_size = 32
+    config.augment.crop_padding = 4
     config.model.stage_sizes = (1, 1, 1, 1)
     config.model.width = 8
     config.train.batch_size = 16

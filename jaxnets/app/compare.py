@@ -52,10 +52,10 @@ def compare(
 
     Those of `performance` and `lc25000`, pages of their own, stand between their marks. `lung` is a table of
     rows: those without a result are named below the splits. Beside them go the table as results/table.csv,
-    and a picture of the curves of each entry that has some, results/curves/ENTRY.png; beside `lc25000` lies
-    that of the splits, beside `performance` that of growth. With `check` nothing is written: CheckFailedError
-    where any of them shows anything else. Raises ConfigError where a page has no such marks or a file under
-    results/ cannot be read.
+    and a picture of the curves of each entry that has some, results/curves/ENTRY.png; beside `lc25000` lie
+    those of the splits and of other colours, beside `performance` that of growth. With `check` nothing is
+    written: CheckFailedError where any of them shows anything else. Raises ConfigError where a page has no
+    such marks or a file under results/ cannot be read.
     """
     if not readme.is_file():
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
@@ -160,7 +160,7 @@ def _last_with_growth(folder: Path) -> list[Mapping[str, Any]]:
     machines = [
         content["machine"]
         for content in _bench_files(folder)
-        if growth_page.section(content["rows"])
+        if any(row["name"].startswith("growth/") for row in content["rows"])
     ]
     newest = _newest(folder, elsewhere=True)[machines[-1]] if machines else {}
     return [row for _, row in newest.values()]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxnets import models
 from jaxnets.app import curves
 from jaxnets.app.markdown import milliseconds, table
 
@@ -12,8 +13,8 @@ Rows = Sequence[Mapping[str, Any]]
 SERIES = (("batch_size", "image_size", "batch"), ("image_size", "batch_size", "pixels a side"))
 """What grows, what stays as it is meanwhile, and what an axis calls the first."""
 GIB = 2**30
-CALLED = {"lenet5": "LeNet-5", "resnet50": "ResNet-50, narrow"}
-"""What the networks that are measured are called; the second has 16 channels in its first stage."""
+NARROWED = "resnet50"
+"""The network that is measured with fewer channels than the published one."""
 
 
 def section(rows: Rows) -> str:
@@ -111,7 +112,8 @@ def _of_network(rows: Rows, network: str) -> Rows:
 
 
 def _called(network: str) -> str:
-    return CALLED.get(network, network)
+    title = models.entry(network).title
+    return f"{title}, narrow" if network == NARROWED else title
 
 
 def _spread(row: Mapping[str, Any]) -> str:

@@ -106,7 +106,6 @@ def measure(
         memory = max(side.call(PEAK_MEMORY) for side in sides)
     return {
         "name": point.name,
-        "title": f"{point.network}, {point.image_size} px, batch {point.batch_size}",
         "point": dataclasses.asdict(point),
         "lowering": IN_JAX_ALONE if kernels is None else WITH_KERNELS,
         **without_opponent(speeds, point.batch_size),

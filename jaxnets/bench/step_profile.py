@@ -77,7 +77,6 @@ class ProfiledSide:
             image_size=step.image_size,
             batch_size=step.batch_size,
         )
-        self._batch_size = step.batch_size
 
     def measure(self, seconds: float) -> float:
         """Images per second, outside the profiler."""
@@ -107,7 +106,7 @@ class ProfiledSide:
 
     def speeds(self) -> dict[str, float]:
         """Operations a step of convolutions and products, and a second in a product of large matrices."""
-        operations = self._batch_size * self._side.operations_per_image()
+        operations = self._side.config.train.batch_size * self._side.operations_per_image()
         return {"operations": operations, "of_a_product": product_rate("float32")}
 
 

@@ -77,7 +77,7 @@ def run(suite: str, options: Options) -> Path:
                     rounds=options.rounds,
                     seconds=options.seconds,
                     with_theirs=has_torch() or not row.needs_torch,
-                    kernels=options.kernels,
+                    kernels=library,
                 )
                 phase.text = in_words(entry)
             if entry is not None:

@@ -7,7 +7,6 @@ from jaxnets.app import curves, growth_page, performance_page
 
 GROWTH = {
     "name": "growth/lenet5/28/64",
-    "title": "lenet5, 28 px, batch 64",
     "point": {
         "network": "lenet5",
         "image_size": 28,

@@ -1,6 +1,5 @@
 """The main job end to end, on a network that compiles in a second."""
 
-import importlib
 import json
 import os
 import re
@@ -18,6 +17,8 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.app import workdir
+from jaxnets.data.order import IndexBatches
+from jaxnets.data.pipeline import TrainBatches
 from jaxnets.errors import (
     CheckpointError,
     ConfigError,
@@ -27,6 +28,7 @@ from jaxnets.errors import (
     MachineError,
 )
 from jaxnets.training.hooks import Hook
+from jaxnets.training.run import Run
 
 RESULT_FIELDS = {
     *("name", "entry", "model", "parameters", "auxiliary_parameters", "data", "split"),
@@ -58,23 +60,19 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "waits",
-    [
-        "jaxnets.data.pipeline.TrainBatches.take",
-        "jaxnets.data.order.IndexBatches.take",
-        "jaxnets.training.run.Run.place",
-    ],
+    ("owner", "method", "on_device"),
+    [(TrainBatches, "take", "no"), (IndexBatches, "take", "yes"), (Run, "place", "no")],
 )
 def test_the_wait_for_data_is_measured(
-    waits: str,
+    owner: type,
+    method: str,
+    on_device: str,
     smoke_config: str,
     smoke_overrides: dict,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A slow reader, and slow sending."""
-    module, name, method = waits.rsplit(".", 2)
-    owner = getattr(importlib.import_module(module), name)
     usual = getattr(owner, method)
 
     def slow(*arguments: Any) -> Any:
@@ -82,7 +80,6 @@ def test_the_wait_for_data_is_measured(
         return usual(*arguments)
 
     monkeypatch.setattr(owner, method, slow)
-    on_device = "yes" if name == "IndexBatches" else "no"
     overrides = {**smoke_overrides, "train.epochs": 1, "data.on_device": on_device}
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
