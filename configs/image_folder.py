@@ -4,15 +4,20 @@
 
 The classes follow the folders. `:resnet50` (the default) is for a GPU: 224 px, 30 epochs. `:quick` is for
 a laptop: 64 px, 10 epochs. `:smoke` is a tiny network for a few steps.
+
+`:transfer` trains a new head on a frozen body, `:finetune` the head first and then all, the body at a
+tenth of the rate; both at 224 px, with --config.transfer.weights=FOLDER and, where the body is not
+ResNet-50's, --config.model.name (docs/transfer.md).
 """
 
 from ml_collections import config_dict
 
 from jaxnets.config import choose, recipe
+from jaxnets.config.transfer import freeze_body, head_first
 
 
 def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
-    """The recipe of a variant: resnet50, quick or smoke."""
+    """The recipe of a variant: resnet50, quick, transfer, finetune or smoke."""
     config = recipe()
     config.model.name = "resnet50"
     config.data.name = "image_folder"
@@ -22,20 +27,36 @@ def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
     config.optimizer.learning_rate = 0.02
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "cosine"
-    config.schedule.warmup_epochs = 1
-    return choose(
-        config, "image_folder", variant, {"resnet50": _resnet50, "quick": _quick, "smoke": _smoke}
-    )
+    variants = {
+        "resnet50": _resnet50,
+        "quick": _quick,
+        "transfer": _transfer,
+        "finetune": _finetune,
+        "smoke": _smoke,
+    }
+    return choose(config, "image_folder", variant, variants)
 
 
 def _resnet50(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 224
     config.train.epochs = 30
+    config.schedule.warmup_epochs = 1
 
 
 def _quick(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 64
     config.train.epochs = 10
+    config.schedule.warmup_epochs = 1
+
+
+def _transfer(config: config_dict.ConfigDict) -> None:
+    config.data.image_size = 224
+    freeze_body(config)
+
+
+def _finetune(config: config_dict.ConfigDict) -> None:
+    config.data.image_size = 224
+    head_first(config)
 
 
 def _smoke(config: config_dict.ConfigDict) -> None:
@@ -43,4 +64,5 @@ def _smoke(config: config_dict.ConfigDict) -> None:
     config.model.width = 8
     config.data.image_size = 32
     config.train.batch_size = 8
+    config.schedule.warmup_epochs = 1
     config.train.epochs = 1

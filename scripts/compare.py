@@ -15,8 +15,8 @@ PERFORMANCE = flags.DEFINE_string(
 LC25000 = flags.DEFINE_string(
     "lc25000", str(compare.LC25000), "The page on LC25000's splits; empty for none."
 )
-LUNG = flags.DEFINE_string(
-    "lung", str(compare.LUNG), "The table whose missing rows are named; empty for none."
+TABLES = flags.DEFINE_list(
+    "tables", list(map(str, compare.TABLES)), "The tables whose missing rows are named."
 )
 RESULTS = flags.DEFINE_string("results", "results", "Where results are kept.")
 CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit 7 where the page shows others.")
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
         Path(RESULTS.value),
         performance=Path(PERFORMANCE.value) if PERFORMANCE.value else None,
         lc25000=Path(LC25000.value) if LC25000.value else None,
-        lung=Path(LUNG.value) if LUNG.value else None,
+        tables=[Path(table) for table in TABLES.value],
         check=CHECK.value,
     )
 

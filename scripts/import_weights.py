@@ -12,8 +12,12 @@ MODEL = flags.DEFINE_string("model", None, "The network; without, the file's nam
 LAYOUT = flags.DEFINE_string("layout", None, "Whose names: torch, keras or inception_2015.")
 VARIANT = flags.DEFINE_string("variant", None, "Of the network: alexnet has pool3 and pool2.")
 CLASSES = flags.DEFINE_string("classes", None, "File of class names: one a line, or a JSON list.")
-NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "Where the file has no classifier.")
-IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels a side; without, the network's own.")
+NUM_CLASSES = flags.DEFINE_integer(
+    "num_classes", None, "Where the file has no classifier.", lower_bound=1
+)
+IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Pixels a side; without, the network's own.", lower_bound=1
+)
 PREPROCESSING = flags.DEFINE_string(
     "preprocessing", None, "imagenet, half ([-1, 1]), caffe, inception_2015 or unknown."
 )

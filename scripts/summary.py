@@ -8,7 +8,9 @@ from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "3 without; 10 for LeNet-5.", lower_bound=1)
-IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels a side; without, the network's own.")
+IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Pixels a side; without, the network's own.", lower_bound=1
+)
 VARIANT = flags.DEFINE_string("variant", None, "Whose form, where the network has several.")
 
 

@@ -25,7 +25,10 @@ from jaxnets.files import write_whole
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
 PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
-LUNG = Path("configs") / "tables" / "lung.py"
+TABLES = tuple(
+    Path("configs") / "tables" / f"{name}.py" for name in ("lung", "lung_resnet", "lung_transfer")
+)
+"""Those of runs on LC25000 whose rows are named where they are not run."""
 CSV, CURVES, SPLITS, STAIN = "table.csv", "curves", "lc25000_splits.png", "lc25000_stain.png"
 GROWTH = Path("performance") / "growth.png"
 Draw = Callable[[Path, Mapping[str, Any]], None]
@@ -45,23 +48,23 @@ def compare(
     *,
     performance: Path | None = None,
     lc25000: Path | None = None,
-    lung: Path | None = None,
+    tables: Sequence[Path] = (),
     check: bool = False,
 ) -> None:
     """Puts the tables between the marks of a page: `<!-- results -->`, `<!-- splits -->`, `<!-- bench -->`.
 
-    Those of `performance` and `lc25000`, pages of their own, stand between their marks. `lung` is a table of
-    rows: those without a result are named below the splits. Beside them go the table as results/table.csv,
-    and a picture of the curves of each entry that has some, results/curves/ENTRY.png; beside `lc25000` lie
-    those of the splits and of other colours, beside `performance` that of growth. With `check` nothing is
-    written: CheckFailedError where any of them shows anything else. Raises ConfigError where a page has no
-    such marks or a file under results/ cannot be read.
+    Those of `performance` and `lc25000`, pages of their own, stand between their marks. `tables` have rows
+    that are runs: those without a result are named below the splits. Beside them go the table as
+    results/table.csv, and a picture of the curves of each entry that has some, results/curves/ENTRY.png;
+    beside `lc25000` lie those of the splits and of other colours, beside `performance` that of growth. With
+    `check` nothing is written: CheckFailedError where any of them shows anything else. Raises ConfigError
+    where a page has no such marks or a file under results/ cannot be read.
     """
     if not readme.is_file():
         raise ConfigError(f"no {readme} here: run it in the repository, or give --readme=PAGE")
     found = table_of_results.rows(folder)
     made = _put(readme.read_text(), "results", results_table(found), readme)
-    made = _put(made, "splits", splits_table(folder, lung), readme)
+    made = _put(made, "splits", splits_table(folder, tables), readme)
     made = _put(made, "bench", bench_tables(folder / BENCH), readme)
     texts = {readme: made, folder / CSV: _csv_text(found)}
     if performance is not None:
@@ -98,15 +101,15 @@ def results_table(found: Sequence[Mapping[str, Any]]) -> str:
     return table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
 
 
-def splits_table(folder: Path, lung: Path | None = None) -> str:
+def splits_table(folder: Path, tables: Sequence[Path] = ()) -> str:
     """A line a recipe that ran under a random or a grouped split: both accuracies and the drop.
 
-    Below it the rows of the table `lung` that are not run.
+    Below it the rows of `tables` that are not run.
     """
     lines = leak_table.rows(folder)
     made = table(leak_table.HEADS, lines) if lines else ""
-    missing = leak_table.missing(folder, lung) if lung is not None else ""
-    return "\n\n".join(part for part in (made, missing) if part)
+    missing = [leak_table.missing(folder, path) for path in tables]
+    return "\n\n".join(part for part in (made, *missing) if part)
 
 
 def _lc25000_text(page: Path, folder: Path) -> str:

@@ -17,7 +17,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
-from jaxnets.interop.convert import to_layout
+from jaxnets.interop.convert import require_published_form, to_layout
 from jaxnets.interop.layouts import WRITTEN
 from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import (
@@ -53,7 +53,7 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     if weights.missing or weights.preprocessing is None:
         lack = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {lack}: it cannot be exported")
-    of_library = to_layout(layout, weights) if layout else None
+    of_library = _of_library(layout, weights) if layout else None
     with screen.phase("export") as phase:
         compiled = program(weights, weights.preprocessing)
         phase.text = f"any number of images, for {' and '.join(PLATFORMS)}"
@@ -67,6 +67,11 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     write_whole(out / CARD, model_card.write(weights, result))
     screen.line("saved", str(out))
     return out
+
+
+def _of_library(layout: str, weights: Weights) -> dict[str, np.ndarray]:
+    require_published_form(layout, weights.model)
+    return to_layout(layout, weights)
 
 
 def program(weights: Weights, preprocessing: Preprocessing) -> jax_export.Exported:

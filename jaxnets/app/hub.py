@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ def download(source: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         raise ConfigError(f"{source} needs huggingface_hub: pip install 'jaxnets[hub]'")
     import huggingface_hub
 
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # of retries, the end is told below
     name, _, revision = source.removeprefix(PREFIX).partition("@")
     try:
         there = huggingface_hub.list_repo_files(name, revision=revision or None)

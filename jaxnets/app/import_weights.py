@@ -19,7 +19,15 @@ from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.files import file_sha256
 from jaxnets.interop import convert, layouts, weight_files, weights
-from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES, SCHEMES, Scheme, recognise, scheme_of
+from jaxnets.interop.recognise import (
+    CHANNELS,
+    KNOWN,
+    NATIVE_SIZES,
+    SCHEMES,
+    Scheme,
+    recognise,
+    scheme_of,
+)
 
 ReadTorch = Callable[[Path], dict[str, np.ndarray]]
 SHOWN = 12
@@ -65,9 +73,8 @@ def import_weights(
     with screen.phase("read") as phase:
         opened = _open(source, read_torch)
         phase.text = f"{len(opened.arrays)} arrays of {source}"
-    named = options.model or opened.described.get("architecture")
+    named = options.model or _known(opened.described.get("architecture"))
     network, layout = recognise(layouts.modern(opened.arrays), named, options.layout)
-    models.entry(network)
     arrays, notes = _without_other_heads(opened.arrays, network, layout)
     model, shape = _describe(arrays, network, layout, options, opened.described)
     converted = convert.from_layout(layout, arrays, model, shape)
@@ -156,6 +163,11 @@ def _open(source: str, read_torch: ReadTorch) -> Opened:
     return Opened(arrays, {**origin, "sha256": file_sha256(path)}, described)
 
 
+def _known(architecture: Any) -> str | None:
+    """A hub's own name of a network where it is ours too; else the arrays' names must tell."""
+    return architecture if architecture in KNOWN else None
+
+
 def _describe(
     arrays: dict[str, np.ndarray],
     network: str,
@@ -177,7 +189,7 @@ def _describe(
     shape = described.get(hub.PRETRAINED, {}).get("input_size")
     native = shape[-1] if shape else NATIVE_SIZES.get(network, 224)
     size = options.image_size or native
-    models.check_image_size(network, size)
+    models.check_image_size(network, size, flag="--image_size")
     return model, (size, size, CHANNELS.get(network, 3))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxnets import models
 from jaxnets.evaluation import result as results
-from jaxnets.interop.weights import Preprocessing, Weights, flatten
+from jaxnets.interop.weights import Preprocessing, Weights
 
 LOADING = """\
 ```python
@@ -30,20 +30,17 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
     """The card in Markdown; `result` is the run's result.json, None where there is none."""
     entry = models.entry(weights.model.name)
     classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
-    count = models.count_parameters(
-        {
-            path: leaf
-            for path, leaf in flatten(weights.variables).items()
-            if path.startswith("params/")
-        }
-    )
+    params = weights.variables["params"]
+    in_heads = models.count_parameters(models.auxiliary_part(params))
+    count = f"{models.count_parameters(params) - in_heads:,} parameters"
+    heads = f" and {in_heads:,} in auxiliary heads, which only training runs" if in_heads else ""
     shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+    cut = f" up to {weights.model.cut}" if weights.model.cut else ""
     title = entry.title if result is None else f"{entry.title}: {result['name']}"
     limits = (*weights.source.get("warnings", ()), *_own_limits(result), *LIMITS)
     sections = [
         f"# {title}",
-        f"{entry.title}, {count:,} parameters (auxiliary heads among them). "
-        f"{len(classes)} classes, in this order: {shown}.",
+        f"{entry.title}{cut}, {count}{heads}. {len(classes)} classes, in this order: {shown}.",
         "## Loading",
         LOADING.format(
             images=", ".join(map(str, (8, *weights.input_shape))),
@@ -72,7 +69,10 @@ def _told_preprocessing(given: Preprocessing | None) -> str:
 
 
 def _results(result: Mapping[str, Any]) -> Sequence[str]:
+    title = models.entry(result["model"]).title
     rows = [
+        ("network", results.told_network(result, title)),
+        *([("trained", _trained(result))] if result.get("frozen") else []),
         ("data", result["data"]),
         ("split", results.told_split(result)),
         *((f"leak, {part}", _share(share)) for part, share in (result.get("leak") or {}).items()),
@@ -88,6 +88,11 @@ def _results(result: Mapping[str, Any]) -> Sequence[str]:
     ]
     table = ["| | |", "| --- | --- |", *(f"| {name} | {told} |" for name, told in rows)]
     return ["\n".join(table)]
+
+
+def _trained(result: Mapping[str, Any]) -> str:
+    whole = result["parameters"] + result["auxiliary_parameters"]
+    return f"{result['trained_parameters']:,} of {whole:,} parameters; the body is as it was given"
 
 
 def _accuracy(result: Mapping[str, Any]) -> str:

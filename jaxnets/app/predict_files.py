@@ -23,6 +23,8 @@ GRADCAM = "gradcam"
 """The folder of a run directory where overlays go, unless another is named."""
 VIEW = (224, 512)
 """An overlay's least and largest side in pixels; between them, it is the image's shorter side."""
+SHOWN = 3
+"""Names of files passed over; of more, how many there are."""
 MARK = "jaxnets-gradcam-of"
 """The PNG text that names an overlay's image: what has none is not ours, and is never overwritten."""
 
@@ -66,6 +68,7 @@ def predict_files(
             f"jaxnets.load({directory!r}).predict(array)"
         )
     files = [file for path in paths for file in _images_of(path)]
+    passed_over = [name for path in paths for name in _passed_over(path)]
     if all(file.error for file in files):
         raise DataError("; ".join(str(file.error) for file in files))
     for table in (csv_path, json_path):
@@ -73,6 +76,11 @@ def predict_files(
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
     screen = Screen(quiet="-" in (csv_path, json_path))
+    if passed_over:
+        told = ", ".join(passed_over[:SHOWN]) + (", ..." if len(passed_over) > SHOWN else "")
+        screen.line(
+            "skipped", f"{len(passed_over)} files that are no images by their names: {told}"
+        )
     rows: list[dict[str, Any]] = []
     try:
         with screen.counter("predict") as progress:
@@ -208,6 +216,15 @@ def _images_of(path: str) -> list[File]:
         reason = f"{path} holds no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
         return [File(path, Path(path).name, reason)]
     return [File(str(Path(path) / name), name) for name in sorted(found, key=natural_order)]
+
+
+def _passed_over(path: str) -> list[str]:
+    """The files of a folder that are not looked at; of one that cannot be listed, `_images_of` tells."""
+    try:
+        names = visible_files(Path(path)) if Path(path).is_dir() else []
+    except DataError:
+        return []
+    return [str(Path(path) / name) for name in names if not is_image_name(name)]
 
 
 def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_gradcam: bool) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError
-from jaxnets.interop.weights import is_weights_folder, read_weights
+from jaxnets.interop.weights import is_weights_folder, read_weights, structure, unflatten
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.parts import NetworkParts
 
@@ -160,6 +160,15 @@ def _told(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
+def require_body(config: config_dict.ConfigDict, shape: tuple[int, ...], found: Pretrained) -> None:
+    """Raises CheckpointError where `found` is not the body of the recipe's network for inputs [H, W, C].
+
+    From shapes alone: nothing is decoded or computed before.
+    """
+    parts = NetworkParts.of(models.create(config.model), (1, *shape))
+    with_body(unflatten(structure(config.model, shape)), found, parts)
+
+
 def with_body(
     variables: Mapping[str, Any], found: Pretrained, parts: NetworkParts
 ) -> dict[str, Any]:
@@ -182,7 +191,7 @@ def _body(
     if absent:
         raise CheckpointError(
             f"{found.where} lacks {collection}/{absent[0]} and {len(absent) - 1} more arrays of the body: "
-            "take other weights, or end the body before them with --config.model.cut"
+            f"take other weights{_or_cut(found.model.name, absent)}"
         )
     for path, leaf in body.items():
         if np.shape(there[path]) != leaf.shape:
@@ -192,6 +201,13 @@ def _body(
             )
     taken = {path: jnp.asarray(there[path], leaf.dtype) for path, leaf in body.items()}
     return traverse_util.unflatten_dict(taken, sep="/")
+
+
+def _or_cut(network: str, absent: Sequence[str]) -> str:
+    """The other mend, where what is absent are whole blocks at the body's end."""
+    blocks, cuts = {path.partition("/")[0] for path in absent}, models.cuts(network)
+    fitting = [cut for place, cut in enumerate(cuts) if blocks <= set(cuts[place + 1 :])]
+    return f", or end the body before them: --config.model.cut={fitting[-1]}" if fitting else ""
 
 
 def body_sha256(variables: Mapping[str, Any], parts: NetworkParts) -> str:

@@ -231,7 +231,8 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
     network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
     split = results.split_in_short(run)
-    speed = f"{row['images_per_second']:,.0f} a second, {row['hardware']}"
+    of_head = " by the head, of kept features" if results.on_kept_features(run) else ""
+    speed = f"{row['images_per_second']:,.0f} a second{of_head}, {row['hardware']}"
     names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
 

@@ -21,7 +21,7 @@ from jaxnets.app.features import can_keep, with_features
 from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
 from jaxnets.app.network import Network, make_network
 from jaxnets.app.pace import median_speed
-from jaxnets.app.pretrained import open_pretrained, settle_as_begun
+from jaxnets.app.pretrained import open_pretrained, require_body, settle_as_begun
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
 from jaxnets.data.catalog import TITLES
@@ -85,6 +85,8 @@ def train(
             data = open_source(config, screen)
             require_examples(data.split)
             check_divisible(config, len(data.split.train), devices)
+            if pretrained is not None:
+                require_body(config, data.shape, pretrained)
             data = with_cache(data, screen)
             leak = measure_leak(data)
             tell_leak(data, leak, screen)
@@ -214,6 +216,7 @@ def _finish(
         "frozen": config.transfer.frozen,
         "parameters": models.count_parameters(run.state.params) - in_heads,
         "auxiliary_parameters": in_heads,
+        "on_kept_features": data.features is not None,
         "trained_parameters": _trained(run, data) - (0 if config.transfer.frozen else in_heads),
         "data": config.data.name,
         "split": data.split.name,

@@ -46,10 +46,11 @@ def summarize(
     model.name, model.variant = name, variant
     model.num_classes = num_classes or (3 if CHANNELS.get(name, 3) == 3 else 10)
     entry = models.entry(name)
+    models.check_variant(name, variant, flag="--variant")
     size = image_size or NATIVE_SIZES.get(name, 224)
     shape: tuple[int, ...] = (model.layer_sizes[0],)
     if entry.kind == "image":
-        models.check_image_size(name, size)
+        models.check_image_size(name, size, flag="--image_size")
         shape = (size, size, CHANNELS.get(name, 3))
     layers = layers_of(model, shape)
     screen = Screen()

@@ -2,22 +2,24 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections.config_dict import ConfigDict
 
 from jaxnets.app import environment, workdir
 from jaxnets.app.restore import restore_state
-from jaxnets.errors import CheckpointError
+from jaxnets.errors import ConfigError
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 
 
 def read(folder: str | os.PathLike[str]) -> Weights:
     """What a weights folder holds, or the tested checkpoint of a run directory as the same.
 
-    A run's `source` has the step under "step", and what must be known of it under "warnings".
+    A run's `source` has the step under "step", what must be known of it under "warnings", and, where it
+    began with a body that was trained before, whose under "body".
     JAX's double precision is on from here where they have it.
-    Raises CheckpointError where it is neither or is damaged.
+    Raises ConfigError where it is neither, CheckpointError where it is damaged.
     """
     directory = Path(folder)
     if is_weights_folder(directory):
@@ -25,7 +27,7 @@ def read(folder: str | os.PathLike[str]) -> Weights:
         environment.enable_precision(ConfigDict({"model": found.model}))
         return found
     if not (directory / workdir.CONFIG).is_file():
-        raise CheckpointError(
+        raise ConfigError(
             f"{directory} is neither a weights folder nor a run directory: "
             "scripts/import_weights.py makes the one, scripts/train.py the other"
         )
@@ -50,5 +52,18 @@ def read(folder: str | os.PathLike[str]) -> Weights:
         )
         if of_images
         else None,
-        source={"run": directory.name, "step": restored.step, "warnings": restored.warnings},
+        source={
+            "run": directory.name,
+            "step": restored.step,
+            "warnings": restored.warnings,
+            **_body(config),
+        },
     )
+
+
+def _body(config: ConfigDict) -> dict[str, Any]:
+    """Whose body a transferred network has, and whether training left it as it was."""
+    if config.transfer.weights is None:
+        return {}
+    fields = ("weights", "pretrained_on", "frozen")
+    return {"body": {name: config.transfer[name] for name in fields}}

@@ -38,7 +38,9 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
                 "save model.state_dict() alone"
             ) from error
         raise CheckpointError(f"{path} is no whole PyTorch file") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (KeyError, AttributeError) as error:  # their texts are of a pickle's inside
+        raise CheckpointError(f"{path} is no whole PyTorch file") from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
         told = " ".join(str(error).split("\n")[0].split())[:200]
         raise CheckpointError(f"{path} is no whole PyTorch file: {told}") from error
     return _arrays(path, loaded)

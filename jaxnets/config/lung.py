@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets.config import choose, recipe
+from jaxnets.config.transfer import freeze_body, head_first
 
 SCRATCH = "report A gives 10 epochs and 768 px originals; the rest of the recipe is ours"
 TRANSFER = "report B gives 100 epochs and the batch; the rest of the recipe is ours"
@@ -83,28 +84,15 @@ class LungNetwork:
 
     def _transfer(self, config: config_dict.ConfigDict) -> None:
         _real(config)
-        _unaugmented(config)
+        freeze_body(config)
         config.entry = self.transfer_entry
         config.note = UNTRAINED if self.transfer_entry is None else TRANSFER
-        config.model.dropout = 0.0
-        config.model.auxiliary_heads = False
-        config.transfer.frozen = True
         config.train.batch_size = self.transfer_batch
-        config.train.epochs = 100
-        config.train.drop_last = False
-        config.optimizer.name = "adam"
-        config.optimizer.learning_rate = 1e-3
-        config.optimizer.weight_decay = 0.0
-        config.checkpoint.every_epochs = 25  # each holds the body
 
     def _finetune(self, config: config_dict.ConfigDict) -> None:
         _real(config)
+        head_first(config)
         config.note = "no report fine-tunes a whole network: the recipe is ours"
-        config.model.auxiliary_heads = False
-        config.transfer.head_first_epochs = 1
-        config.transfer.body_share = 0.1
-        config.train.epochs = 6
-        config.schedule.warmup_steps = 100
 
     def _demo(self, config: config_dict.ConfigDict) -> None:
         config.data.name = "synthetic_tissue"
@@ -150,10 +138,3 @@ def _real(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 224
     config.train.batch_size = 32
     config.optimizer.learning_rate = 0.02
-
-
-def _unaugmented(config: config_dict.ConfigDict) -> None:
-    """What a frozen body gives is then the same in every epoch, and computed once."""
-    config.augment.flip_horizontal = False
-    config.augment.flip_vertical = False
-    config.augment.right_angles = False

@@ -76,7 +76,8 @@ def closing_block(
     rows = [
         (
             label,
-            f"{told_network(result, title)}, {result['parameters']:,} parameters{heads}, {data_title}, "
+            f"{told_network(result, title)}, {result['parameters']:,} parameters{heads}{_trained(result)}, "
+            f"{data_title}, "
             f"{size}{_epochs(result['epochs'])}, seed {result['seed']}",
         ),
         ("", "ours".ljust(24) + ("published" if published else "")),
@@ -92,6 +93,10 @@ def closing_block(
         ("next", f"python scripts/evaluate.py --workdir {workdir}"),
     ]
     return "\n".join(f"{name.ljust(indent)}{text}".rstrip() for name, text in rows)
+
+
+def _trained(result: Mapping[str, Any]) -> str:
+    return f", {result['trained_parameters']:,} of them trained" if result.get("frozen") else ""
 
 
 def _accuracy(
@@ -119,7 +124,13 @@ def _loss(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> tup
 
 
 def _speed(result: Mapping[str, Any], classes: bool) -> str:
-    return f"{result['images_per_second']:,.0f} {'images' if classes else 'examples'}/s"
+    of_head = " by the head, of kept features" if on_kept_features(result) else ""
+    return f"{result['images_per_second']:,.0f} {'images' if classes else 'examples'}/s{of_head}"
+
+
+def on_kept_features(result: Mapping[str, Any]) -> bool:
+    """Whether training read what a frozen body gives, so that its speed is that of the head alone."""
+    return bool(result.get("on_kept_features", result.get("frozen")))
 
 
 def _epochs(count: float) -> str:

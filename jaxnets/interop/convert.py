@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
+from jaxnets.config import FIELDS
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
 from jaxnets.interop.layouts import LAYOUTS, WRITTEN, Layout, modern
@@ -15,6 +17,15 @@ from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]
 INCEPTIONS_EPSILON = 1e-3
+OWN_FORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "lenet5": ("activation", "pooling"),
+        "alexnet": ("activation", "pooling"),
+        "resnet50": ("stage_sizes", "width"),
+        "inception_v3": ("cut",),
+    }
+)
+"""Fields of config.model by network whose defaults alone other libraries have."""
 
 
 class Converted(NamedTuple):
@@ -107,6 +118,16 @@ def require_same_network(layout: str, model: config_dict.ConfigDict) -> None:
             f"{form.title} computes {network} otherwise: it has the variant {_listed(variants)}, "
             f"and these weights are of {models.variant_of(model)!r}"
         )
+
+
+def require_published_form(layout: str, model: config_dict.ConfigDict) -> None:
+    """Raises CheckpointError where the network is cut, narrower or changed: no library builds such a one."""
+    for name in OWN_FORMS.get(model.name, ()):
+        if model[name] != FIELDS[f"model.{name}"].default:
+            raise CheckpointError(
+                f"{LAYOUTS[layout].title} has {model.name} whole and as published, and these weights are of "
+                f"one with {name} {model[name]}: leave --layout={layout} out"
+            )
 
 
 def epsilon(model: config_dict.ConfigDict) -> float:

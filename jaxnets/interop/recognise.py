@@ -28,6 +28,9 @@ MARKS: Mapping[tuple[str, str], str] = MappingProxyType(
 )
 """An array that a file of the network in the layout has; the first that fits counts."""
 
+KNOWN = tuple(dict.fromkeys(network for network, _ in MARKS))
+"""The networks that other libraries have."""
+
 NATIVE_SIZES: Mapping[str, int] = MappingProxyType(
     {
         "lenet5": 28,
@@ -72,17 +75,29 @@ def recognise(
 ) -> tuple[str, str]:
     """(network, layout) of a file's arrays, those that are given taken as they are.
 
-    Raises ConfigError for an unknown layout, CheckpointError where no known network has such names.
+    Raises ConfigError for an unknown network or layout, CheckpointError where the names are of another
+    network, or of none that is known.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(
             f"--layout={layout}: it is one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}"
         )
-    for (name, form), mark in MARKS.items():
-        if network in (None, name) and layout in (None, form) and mark in arrays:
+    if network is not None and network not in KNOWN:
+        raise ConfigError(
+            f"--model={network}: it is one of {', '.join(KNOWN)}{nearest(network, KNOWN)}"
+        )
+    marked = [place for place, mark in MARKS.items() if mark in arrays]
+    for name, form in marked:
+        if network in (None, name) and layout in (None, form):
             return name, form
     if network is not None and layout is not None:
         return network, layout
+    if marked:
+        name, form = marked[0]
+        given = f"--model={network}" if network is not None else f"--layout={layout}"
+        raise CheckpointError(
+            f"the file is of {name} in the layout {form} by its names, not {given}: leave that out"
+        )
     shown = ", ".join(list(arrays)[:3])
     raise CheckpointError(
         f"the file has no network that is known here (its arrays are {shown}, ...): "

@@ -24,7 +24,7 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.errors import CheckpointError, JaxnetsError
-from jaxnets.files import file_sha256, write_whole
+from jaxnets.files import file_sha256, require_folder, write_whole
 
 ARRAYS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = "jaxnets weights, 1"
@@ -85,11 +85,12 @@ def unflatten(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def write_weights(folder: Path, weights: Weights) -> None:
     """Writes a weights folder; its directory is made.
 
-    Raises CheckpointError where `variables` and `missing` together are not the network's arrays.
+    Raises CheckpointError where `variables` and `missing` together are not the network's arrays,
+    MachineError where the folder cannot be made.
     """
     arrays = {path: np.asarray(leaf) for path, leaf in flatten(weights.variables).items()}
     _check(str(folder), arrays, weights)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_folder(folder)
     write_whole(folder / ARRAYS, safetensors.numpy.save(arrays))
     described = {
         "format": FORMAT,

@@ -167,7 +167,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
             f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
             "only those of 'mlp'"
         )
-    _check_variant(config)
+    check_variant(config.name, config.variant)
     _check_cut(config)
     _check_changes(config)
     shared = {
@@ -196,24 +196,27 @@ def variant_of(config: config_dict.ConfigDict) -> str | None:
     return config.variant or next(iter(entry(config.name).variants), None)
 
 
-def _check_variant(config: config_dict.ConfigDict) -> None:
-    variants = entry(config.name).variants
-    if config.variant is None or config.variant in variants:
+def cuts(name: str) -> tuple[str, ...]:
+    """The blocks that config.model.cut may name, nearest the input first; () where there are none."""
+    return inception_v3.LAST_BLOCKS if name == "inception_v3" else ()
+
+
+def check_variant(name: str, variant: str | None, *, flag: str = "--config.model.variant") -> None:
+    """Raises ConfigError, naming the `flag` that said it, for a variant that the network has not."""
+    variants = entry(name).variants
+    if variant is None or variant in variants:
         return
     listed = f"has the variants {', '.join(variants)}" if variants else "has no variants"
-    raise ConfigError(
-        f"--config.model.variant={config.variant!r}: {entry(config.name).title} {listed}"
-        f"{nearest(config.variant, variants)}"
-    )
+    raise ConfigError(f"{flag}={variant}: {entry(name).title} {listed}{nearest(variant, variants)}")
 
 
 def _check_cut(config: config_dict.ConfigDict) -> None:
-    cuts = inception_v3.LAST_BLOCKS if config.name == "inception_v3" else ()
-    if config.cut is not None and config.cut not in cuts:
-        listed = f"may be cut after {', '.join(cuts)}" if cuts else "cannot be cut"
+    allowed = cuts(config.name)
+    if config.cut is not None and config.cut not in allowed:
+        listed = f"may be cut after {', '.join(allowed)}" if allowed else "cannot be cut"
         raise ConfigError(
-            f"--config.model.cut={config.cut!r}: {entry(config.name).title} {listed}"
-            f"{nearest(config.cut, cuts)}"
+            f"--config.model.cut={config.cut}: {entry(config.name).title} {listed}"
+            f"{nearest(config.cut, allowed)}"
         )
 
 
@@ -251,13 +254,13 @@ def check_lengths(config: config_dict.ConfigDict, inputs: int, outputs: int) -> 
             )
 
 
-def check_image_size(name: str, image_size: int) -> None:
-    """Raises ConfigError where images of `image_size` pixels a side are too small for the network."""
+def check_image_size(name: str, image_size: int, *, flag: str = "--config.data.image_size") -> None:
+    """Raises ConfigError where images of `image_size` pixels a side are too small; `flag` said it."""
     smallest = entry(name).smallest
     if image_size < smallest:
         raise ConfigError(
             f"{entry(name).title} takes images of {smallest} pixels or more; "
-            f"--config.data.image_size={image_size} is too small"
+            f"{flag}={image_size} is too small"
         )
 
 

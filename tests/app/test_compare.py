@@ -165,12 +165,12 @@ def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
     table.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
     keep(tmp_path / "results", "a-random-s0")
     keep(tmp_path / "results", "b-s0", complete=False)
-    compare.compare(page, tmp_path / "results", lung=table)
+    compare.compare(page, tmp_path / "results", tables=[table])
     told = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
     assert told in page.read_text().splitlines()
     for name in names:
         keep(tmp_path / "all", name)
-    compare.compare(page, tmp_path / "all", lung=table)
+    compare.compare(page, tmp_path / "all", tables=[table])
     assert "Not run yet" not in page.read_text()
 
 
@@ -267,7 +267,7 @@ def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
         repository / "results",
         performance=repository / compare.PERFORMANCE,
         lc25000=repository / compare.LC25000,
-        lung=repository / compare.LUNG,
+        tables=[repository / path for path in compare.TABLES],
         check=True,
     )
 

@@ -36,6 +36,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_a_body_is_kept_and_a_head_made_for_its_classes(
+    folder: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(repository / "configs" / "image_folder.py")
+    own = {**OVERRIDES, "data.path": str(folder), "data.root": str(tmp_path)}
+    jaxnets.train(f"{config}:smoke", own, workdir=tmp_path / "body")
+    of_body = {**own, "transfer.weights": str(tmp_path / "body")}
+    result = jaxnets.train(
+        f"{config}:transfer", {**of_body, "train.epochs": 2}, workdir=tmp_path / "head"
+    )
+    assert (result["frozen"], result["on_kept_features"]) == (True, True)
+    assert result["trained_parameters"] < result["parameters"]
+    assert "of them trained" in capsys.readouterr().out
+    result = jaxnets.train(
+        f"{config}:finetune", {**of_body, "train.epochs": 2}, workdir=tmp_path / "both"
+    )
+    assert result["trained_parameters"] == result["parameters"]
+
+
 @pytest.fixture(scope="module")
 def config(repository: Path) -> str:
     return str(repository / "configs" / "image_folder.py") + ":smoke"

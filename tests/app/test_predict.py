@@ -135,6 +135,7 @@ def test_a_folder_without_images_does_not_stop_the_others(
     for folder in folders:
         folder.mkdir()
         (folder / "._tile.png").write_bytes(b"what macOS leaves beside a file")
+        (folder / "notes.txt").write_text("no image")
         (folder / ".thumbnails").mkdir()
         shutil.copy(images / "tile0.png", folder / ".thumbnails" / "small.png")
     shutil.copy(images / "tile1.png", folders[1] / "tile.png")
@@ -144,7 +145,9 @@ def test_a_folder_without_images_does_not_stop_the_others(
     rows = json.loads(path.read_text())
     assert [row["file"] for row in rows] == [str(folders[0]), str(folders[1] / "tile.png")]
     assert [row["class"] is None for row in rows] == [True, False]
-    assert f"{folders[0]}  not read  holds no image" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert f"{folders[0]}  not read  holds no image" in told.err
+    assert f"2 files that are no images by their names: {folders[0] / 'notes.txt'}, " in told.out
 
 
 def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:

@@ -81,5 +81,7 @@ def test_the_mlp_has_41_parameters() -> None:
 def test_an_unknown_network_and_too_small_images_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean resnet50"):
         summary.summarize("resnet5", num_classes=None, image_size=None)
-    with pytest.raises(ConfigError, match="75 pixels or more"):
+    with pytest.raises(ConfigError, match="75 pixels or more; --image_size=74"):
         summary.summarize("inception_v3", num_classes=None, image_size=74)
+    with pytest.raises(ConfigError, match=r"--variant=kers: .* \(did you mean keras"):
+        summary.summarize("resnet50", num_classes=None, image_size=None, variant="kers")

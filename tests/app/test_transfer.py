@@ -14,11 +14,13 @@ import pytest
 import jaxnets
 from jaxnets import config as recipes
 from jaxnets import models
+from jaxnets.app import export as exporting
 from jaxnets.app import features, pretrained, workdir
 from jaxnets.app.pretrained import Pretrained
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
+from jaxnets.evaluation import result as results
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.training.hooks import Hook
 
@@ -99,6 +101,18 @@ def test_without_kept_features_the_head_is_the_same(
     assert ours.keys() == theirs.keys()
     for path, array in ours.items():
         np.testing.assert_allclose(array, theirs[path], rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+def test_an_export_says_whose_body_it_is(kept: Path, tmp_path: Path) -> None:
+    exporting.export(kept, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    described = json.loads((tmp_path / "out" / "weights.json").read_text())
+    result = results.read(kept)
+    assert result is not None
+    assert f"| trained | {result['trained_parameters']:,} of {result['parameters']:,} para" in card
+    assert "frozen) |" in card
+    assert described["source"]["body"]["frozen"] is True
+    assert described["source"]["body"]["weights"] == result["weights"]
 
 
 def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
@@ -215,7 +229,11 @@ def test_weights_bring_their_preprocessing(
 
 
 def test_what_is_no_body_is_refused(
-    kept: Path, smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
+    kept: Path,
+    smoke_config: str,
+    from_trained: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     narrower = {
         "transfer.weights": str(kept),
@@ -236,6 +254,17 @@ def test_what_is_no_body_is_refused(
         with pytest.raises(CheckpointError, match=told):
             jaxnets.train(smoke_config, {**from_trained, **changes}, workdir=tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
+    assert "cache " not in capsys.readouterr().out, (
+        "nothing is decoded for a body that does not fit"
+    )
+
+
+def test_the_cut_that_would_fit_is_named() -> None:
+    mend = pretrained._or_cut("inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"])
+    assert mend.endswith("--config.model.cut=mixed7a")
+    assert pretrained._or_cut("inception_v3", ["mixed7c/a"]).endswith("=mixed7b")
+    assert pretrained._or_cut("inception_v3", ["mixed6e/a", "mixed7c/a"]) == ""
+    assert pretrained._or_cut("resnet50", ["stage4_block3/conv1/kernel"]) == ""
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,15 @@ def test_the_published_number_stands_beside_ours() -> None:
     assert "LEAKY" in block
 
 
+def test_a_frozen_run_says_what_it_trained_and_what_its_speed_is_of() -> None:
+    frozen = {"frozen": True, "weights": "random", "trained_parameters": 6147}
+    block = _block(_result(**frozen))
+    assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
+    assert "2,310 images/s by the head, of kept features" in block
+    assert "by the head" not in _block(_result(**frozen, on_kept_features=False))
+    assert "trained" not in _block(_result()).splitlines()[0]
+
+
 def test_the_leak_is_told_by_its_share() -> None:
     leaky = _block(_result(leak={"test": 0.998, "validation": 1.0}))
     assert (

@@ -230,6 +230,34 @@ def test_another_library_s_network_is_refused() -> None:
         convert.to_layout("keras", lenet)
 
 
+@pytest.mark.parametrize(
+    ("network", "field", "value"),
+    [
+        ("inception_v3", "cut", "mixed7a"),
+        ("resnet50", "stage_sizes", (1, 1, 1, 1)),
+        ("resnet50", "width", 8),
+        ("lenet5", "activation", "sigmoid"),
+    ],
+)
+def test_a_network_that_no_library_builds_is_refused(network: str, field: str, value) -> None:
+    model = _model(network)
+    convert.require_published_form("torch", model)
+    model[field] = value
+    with pytest.raises(CheckpointError, match=f"one with {field} .*leave --layout=torch out"):
+        convert.require_published_form("torch", model)
+
+
+def test_a_network_that_is_not_the_file_s_is_named_with_what_it_is() -> None:
+    arrays = {"fc3.weight": np.zeros(1)}
+    with pytest.raises(ConfigError, match=r"--model=lenet: .* \(did you mean lenet5"):
+        recognise(arrays, "lenet", None)
+    with pytest.raises(CheckpointError, match="is of lenet5 in the layout torch.*--model=alexnet"):
+        recognise(arrays, "alexnet", None)
+    with pytest.raises(CheckpointError, match="not --layout=keras: leave that out"):
+        recognise(arrays, None, "keras")
+    assert recognise(arrays, "lenet5", "torch") == ("lenet5", "torch")
+
+
 def test_every_variant_of_a_layout_is_one_of_ours() -> None:
     for form in LAYOUTS.values():
         for network, variants in form.variants.items():

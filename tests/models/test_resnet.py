@@ -45,7 +45,5 @@ def test_every_convolution_has_a_bias_and_begins_as_in_keras() -> None:
 
 
 def test_an_unknown_variant_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"--config.model.variant='kera': .* \(did you mean keras"
-    ):
+    with pytest.raises(ConfigError, match=r"--config.model.variant=kera: .* \(did you mean keras"):
         keras_resnet(variant="kera")
