@@ -1,4 +1,8 @@
-"""Finds near-duplicate images: python scripts/find_duplicates.py DIR [--out=groups.csv] [--workdir=DIR]."""
+"""Finds near-duplicate images: python scripts/find_duplicates.py DIR [--out=groups.csv] [--workdir=DIR].
+
+An original is one photograph with its copies, turned, mirrored, zoomed or compressed about one centre; a
+crop from elsewhere in it is an original of its own. A group joins all that overlap: split by groups.
+"""
 
 from collections.abc import Sequence
 

@@ -17,7 +17,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.files import write_whole
+from jaxnets.files import require_folder, write_whole
 
 LEVELS = 8
 """Of each channel; 8 x 8 x 8 colours."""
@@ -30,6 +30,8 @@ def colour_baseline(
     spec: str, overrides: Mapping[str, Any], splits: Sequence[str], out: Path
 ) -> dict[str, Any]:
     """Fits and tests the regression on a recipe's images under each of `splits`; writes `out` as JSON.
+
+    Answers to test examples that have siblings go beside it, as `answers_path` says.
 
     Raises ConfigError where the images have no colour, and what opening and dividing the data raises.
     """
@@ -50,20 +52,27 @@ def colour_baseline(
         if histograms is None:
             histograms = colour_histograms(data)
         with screen.phase("fit") as phase:
-            entry = _fit_and_test(data, histograms)
+            entry, answers = _fit_and_test(data, histograms)
             low, high = entry["interval"]
             phase.text = (
                 f"{name} split, accuracy {100 * entry['accuracy']:.1f} % "
                 f"[{100 * low:.1f}, {100 * high:.1f}], {entry['interval_method']}"
             )
+        if answers.has_siblings:  # so that networks are compared with it, by groups
+            answers.save(answers_path(out, name))
         told |= {"data": config.data.name, "image_size": config.data.image_size}
         digest = sha256(data.split.to_csv(data.source))
         told["splits"][name] = {"split_sha256": digest, "leak": leak.as_result(), **entry}
     told["versions"] = environment.versions()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    require_folder(out.parent)
     write_whole(out, json.dumps(told, indent=1) + "\n")
     screen.line("saved", str(out))
     return told
+
+
+def answers_path(out: Path, split: str) -> Path:
+    """Where the answers to the test examples of a split go, beside `out`."""
+    return out.with_name(f"{out.stem}-{split}.npz")
 
 
 def colour_histograms(data: Data) -> np.ndarray:
@@ -80,7 +89,7 @@ def colour_histograms(data: Data) -> np.ndarray:
     return rows
 
 
-def _fit_and_test(data: Data, histograms: np.ndarray) -> dict[str, Any]:
+def _fit_and_test(data: Data, histograms: np.ndarray) -> tuple[dict[str, Any], Predictions]:
     from sklearn.linear_model import LogisticRegression  # a second to import
     from sklearn.metrics import confusion_matrix, log_loss
     from sklearn.pipeline import make_pipeline
@@ -106,8 +115,5 @@ def _fit_and_test(data: Data, histograms: np.ndarray) -> dict[str, Any]:
         correct=int(predictions.correct.sum()),
         confusion=confusion_matrix(known, predictions.predicted, labels=classes),
     )
-    return {
-        "C": strength,
-        "validation_accuracy": chosen,
-        **results.test_entry(scores, predictions),
-    }
+    tested = results.test_entry(scores, predictions)
+    return {"C": strength, "validation_accuracy": chosen, **tested}, predictions

@@ -45,10 +45,10 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
     """
     logging.set_verbosity(logging.ERROR)
     signal.signal(signal.SIGTERM, _raise_interrupted)
-    if HELP & set(sys.argv[1:]):
-        print(_help())
-        sys.exit(0)
     try:
+        if HELP & set(sys.argv[1:]):
+            print(_help(), flush=True)
+            sys.exit(0)
         arguments = _parse(sys.argv)
         if KEEP_MEMORY.value:
             keep_freed_memory()

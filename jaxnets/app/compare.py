@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxnets import published
 from jaxnets.app import (
+    colour_table,
     curves,
     groupings_table,
     growth_page,
@@ -70,7 +71,7 @@ def compare(
     if performance is not None:
         texts[performance] = _performance_text(performance, folder / BENCH)
     if lc25000 is not None:
-        texts[lc25000] = _lc25000_text(lc25000, folder)
+        texts[lc25000] = _lc25000_text(lc25000, folder, tables)
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
     pictures = _pictures(folder, lc25000, performance)
     faded = [path for path, (data, _) in pictures.items() if not curves.is_current(path, data)]
@@ -112,11 +113,14 @@ def splits_table(folder: Path, tables: Sequence[Path] = ()) -> str:
     return "\n\n".join(part for part in (made, *missing) if part)
 
 
-def _lc25000_text(page: Path, folder: Path) -> str:
+def _lc25000_text(page: Path, folder: Path, tables: Sequence[Path]) -> str:
     text = page.read_text() if page.is_file() else ""
+    text = _put(text, "splits", splits_table(folder, tables), page)
     text = _put(text, "groupings", table(groupings_table.HEADS, groupings_table.rows(folder)), page)
-    shifted = stain_page.rows(folder)
-    return _put(text, "stain", table(stain_page.HEADS, shifted) if shifted else "", page)
+    for mark, made in (("colour", colour_table), ("stain", stain_page)):
+        lines = made.rows(folder)
+        text = _put(text, mark, table(made.HEADS, lines) if lines else "", page)
+    return text
 
 
 def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:

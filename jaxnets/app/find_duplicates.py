@@ -178,8 +178,9 @@ def _write(
         "versions": {"opencv": opencv().__version__, "numpy": np.__version__},
         "python": platform.python_version(),
     }
+    montages = []
     for name, rows in (
-        ("largest", report.largest(images, found)),
+        ("largest", report.largest(images, found, settings)),
         ("doubtful", report.doubtful(images, found, settings)),
     ):
         path = target.with_name(f"{target.stem}-{name}.jpg")
@@ -188,6 +189,7 @@ def _write(
             temporary = path.with_name(f".{path.name}.tmp")
             picture.save(temporary, "JPEG", quality=85)
             temporary.replace(path)
+            montages.append(path)
     write_whole(target.with_suffix(".json"), json.dumps(told, indent=1) + "\n")
     labels = zip(found.originals, found.groups, strict=True)
     members = {
@@ -195,4 +197,4 @@ def _write(
         for file, (original, group) in zip(images.files, labels, strict=True)
     }
     Groups(str(target), members).write(target)
-    report.say(run.screen, target, told)
+    report.say(run.screen, target, told, montages)

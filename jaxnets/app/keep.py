@@ -9,6 +9,7 @@ from jaxnets.app import workdir
 from jaxnets.app.tables import Row
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
 from jaxnets.evaluation.result import Result
 from jaxnets.files import write_whole
 from jaxnets.training.hooks.writers import METRICS
@@ -33,7 +34,8 @@ def finished(folder: Path, recipe: config_dict.ConfigDict) -> Result | None:
 def keep(row: Row, run: Path, target: Path) -> Result | None:
     """Copies config.json, metrics.jsonl and result.json of a finished run; None where it is not finished.
 
-    The copies do not say where data lay on this machine, and their command is the row's own.
+    Where test examples have siblings, the answers to them too: two runs are compared by groups of them. The
+    copies do not say where data lay on this machine, and their command is the row's own.
     result.json is written last: a folder without it is not complete. Raises what `finished` raises, and
     MachineError where a file cannot be written.
     """
@@ -53,6 +55,8 @@ def keep(row: Row, run: Path, target: Path) -> Result | None:
         target.mkdir(parents=True, exist_ok=True)
         write_whole(target / workdir.CONFIG, recipes.to_json(config))
         write_whole(target / METRICS, (run / METRICS).read_text())
+        if (run_answers := _answers_in_groups(run)) is not None:
+            run_answers.save(predictions_path(target))
         write_whole(target / results.RESULT, results.to_json(kept))
     except OSError as error:
         raise MachineError(
@@ -60,6 +64,13 @@ def keep(row: Row, run: Path, target: Path) -> Result | None:
             "mend that, and the same command copies its result"
         ) from error
     return kept
+
+
+def _answers_in_groups(run: Path) -> Predictions | None:
+    """What a run said of its test examples, where some of these are siblings."""
+    path = predictions_path(run)
+    answers = load_predictions(path) if path.is_file() else None
+    return answers if answers is not None and answers.has_siblings else None
 
 
 def _require_same(folder: Path, recipe: config_dict.ConfigDict) -> None:

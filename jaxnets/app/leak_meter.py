@@ -38,14 +38,13 @@ def tell_leak(data: Data, leak: Leak, screen: Screen) -> None:
     """Says it in one line.
 
     Raises DataError for exact copies across the parts of a split that is not known to leak, unless the
-    recipe allows them. A random split of images whose siblings are known says itself that it leaks, and
-    a publisher's split is the publisher's: both go on.
+    recipe allows them. A random split of a data set that is known to hold copies repeats the papers and says
+    itself that it leaks, and a publisher's split is the publisher's: both go on.
     """
     if data.source.kind != "image":
         return
     copies = leak.twins is not None and leak.twins.any
-    known = data.siblings is not None or data.source.name in COPIES
-    admitted = data.split.name == "random" and known
+    admitted = data.split.name == "random" and data.source.name in COPIES
     if copies and not (admitted or data.split.name == "official" or _allowed(data)):
         raise DataError(_told_refusal(data, leak))
     screen.line("leak", _told_shares(data, leak) + (_told_copies(leak.twins) if copies else ""))

@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxnets import models, published
 from jaxnets.app.results_table import NOT_RUN, Group, groups, shortened
@@ -51,6 +52,19 @@ class Pair:
         result: Mapping[str, float] = published.entry(self.some.entry).get("result") or {}
         return result.get("accuracy_percent")
 
+    @property
+    def published(self) -> str:
+        """The same in words; of a network that no report trained so, what one prints of its transfer."""
+        if self.published_percent is not None:
+            return f"{self.published_percent:g} % (report {str(self.some.entry)[0]})"
+        run = self.some.first
+        for name in published.names():
+            entry = published.entry(name)
+            if (entry["model"], entry["data"]) == (run["model"], run["data"]):
+                percent = entry["result"]["accuracy_percent"]
+                return f"{percent:g} % (report {entry['report']}, {_way(entry)})"
+        return ""
+
 
 def pairs(folder: Path) -> list[Pair]:
     """The recipes with finished runs in `folder` on data that hold copies, or under both splits."""
@@ -80,6 +94,10 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
     return [_told(pair) for pair in pairs(folder)]
 
 
+def _way(entry: Mapping[str, Any]) -> str:
+    return "transfer" if entry["recipe"].get("pretrained") else "from scratch"
+
+
 def missing(folder: Path, table: Path) -> str:
     """One line that names the rows of a table that have no result in `folder`; "" where all have."""
     stems: dict[str, list[str]] = {}
@@ -107,13 +125,12 @@ def _told(pair: Pair) -> tuple[str, ...]:
         )
         low, high = difference_interval(leaky, leaky_interval, clean, clean_interval)
         drop = f"{leaky - clean:.1f} [{low:.1f}, {high:.1f}]"
-    percent = pair.published_percent
     seeds = [len(group.runs) for group in both if group]
     return (
         pair.title,
         TITLES[pair.some.first["data"]],
-        "" if percent is None else f"{percent:g} % (report {str(pair.some.entry)[0]})",
-        *(_accuracy(*measured(group)) if group else NOT_RUN for group in both),
+        pair.published,
+        *(NOT_RUN if group is None else _accuracy(group) for group in both),
         drop,
         str(seeds[0]) if len(set(seeds)) == 1 else " and ".join(map(str, seeds)),
     )
@@ -124,5 +141,8 @@ def measured(group: Group) -> tuple[float, Interval]:
     return statistics.fmean(group.accuracies(CLEAN)), group.interval(CLEAN)
 
 
-def _accuracy(percent: float, interval: Interval) -> str:
-    return f"{percent:.1f} % [{interval[0]:.1f}, {interval[1]:.1f}]"
+def _accuracy(group: Group) -> str:
+    """What was measured; a split by groups that leaks all the same is marked, as the heading marks random."""
+    percent, (low, high) = measured(group)
+    leaks = group.first["split"] != "random" and results.is_leaky(group.first)
+    return f"{percent:.1f} % [{low:.1f}, {high:.1f}]" + (", LEAKY" if leaks else "")

@@ -17,16 +17,24 @@ def compare_runs(first: Path, second: Path, *, part: str = "test") -> Comparison
     examples, CheckpointError where answers are missing or damaged.
     """
     ours, theirs = (load_predictions(_file(path, part)) for path in (first, second))
-    if not _same_examples(ours, theirs):
+    found = compared(ours, theirs)
+    if found is None:
         raise ConfigError(
             f"{first} and {second} were not tested on the same {part} examples: "
             "compare runs of one split (data.split, data.split_seed, data.groups, data.fold)"
         )
+    siblings = ours.groups_known or theirs.groups_known
+    Screen().say(_told(found, ours, theirs, siblings=siblings))
+    return found
+
+
+def compared(ours: Predictions, theirs: Predictions) -> Comparison | None:
+    """By groups where either knows them, else by examples; None of answers to other examples."""
+    if not _same_examples(ours, theirs):
+        return None
     known = next((one for one in (ours, theirs) if one.groups_known), None)
     units = np.arange(len(ours.label)) if known is None else known.group
-    found = compare_paired(ours.correct, theirs.correct, units)
-    Screen().say(_told(found, ours, theirs, siblings=known is not None))
-    return found
+    return compare_paired(ours.correct, theirs.correct, units)
 
 
 def _file(path: Path, part: str) -> Path:
@@ -46,6 +54,7 @@ def _told(found: Comparison, ours: Predictions, theirs: Predictions, *, siblings
     return (
         f"difference  {100 * found.difference:+.2f} points [{100 * low:.2f}, {100 * high:.2f}], "
         f"{100 * ours.correct.mean():.2f} % less {100 * theirs.correct.mean():.2f} %; "
-        f"p = {found.permutation_p:.2g} by permutation, {found.mcnemar_p:.2g} by McNemar's test, "
+        f"p = {found.permutation_p:.2g} by permutation, which decides, "
+        f"{found.mcnemar_p:.2g} by McNemar's test, "
         f"of {found.groups:,} {units}"
     )

@@ -74,7 +74,8 @@ def _content(
         subtitle=f"{config.name}, {directory.resolve().name}: the {part} examples at step "
         f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
         part=part,
-        warnings=_warnings(result, part),
+        warnings=[*_warnings(result, part), *_of_leak(data, measured)],
+        leak_mark=_leak_mark(data, measured),
         metrics=measured,
         facts=_facts(data, result),
         split=_told_split(data, measured.get("leak", {})),
@@ -98,6 +99,28 @@ def _warnings(result: results.Result | None, part: str) -> list[str]:
     if part == "validation":
         warnings.append("Validation examples may have chosen checkpoint and settings.")
     return warnings
+
+
+def _leak_mark(data: Data, measured: Mapping[str, Any]) -> str:
+    """What stands beside the accuracy: LEAKY, that nobody knows, or nothing."""
+    share = measured.get("leak", {}).get(measured["split"])
+    if share or (share is None and data.config.data.name in results.COPIES):
+        return "LEAKY"
+    unknown = data.source.kind == "image" and measured["split"] != "train" and share is None
+    return "leak not known" if unknown else ""
+
+
+def _of_leak(data: Data, measured: Mapping[str, Any]) -> list[str]:
+    """The same in a sentence, for the head of the page."""
+    mark, part = _leak_mark(data, measured), measured["split"]
+    if mark != "LEAKY":
+        return []
+    share = measured["leak"].get(part)
+    told = "Images here" if share is None else f"{percent(share)} of the {part} images"
+    return [
+        f"LEAKY: {told} have a sibling in training. The accuracy is that of knowing pictures again, "
+        "turned, zoomed or overlapping; what the network makes of new ones is not measured here."
+    ]
 
 
 def _facts(data: Data, result: results.Result | None) -> dict[str, str]:

@@ -210,7 +210,7 @@ def _row(group: Group) -> dict[str, Any]:
 
 def _leaky(run: Mapping[str, Any]) -> str:
     """LEAKY, clean, or "" where nobody knows."""
-    if "LEAKY" in results.split_in_short(run):
+    if results.is_leaky(run):
         return "LEAKY"
     return "" if (run.get("leak") or {}).get("test") is None else "clean"
 

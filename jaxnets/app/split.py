@@ -11,7 +11,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
 from jaxnets.data.splits import Split
 from jaxnets.errors import ConfigError
-from jaxnets.files import write_whole
+from jaxnets.files import require_folder, write_whole
 
 
 def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
@@ -33,10 +33,7 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     text = split.to_csv(source)
     if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):
         raise ConfigError(f"--out={out} is there and holds something else: name another file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(f"--out={out}: {error.filename} is no folder; name another") from error
+    require_folder(out.parent)
     write_whole(out, text)
     screen.line("saved", str(out))
     return split

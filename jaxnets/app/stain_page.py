@@ -13,6 +13,7 @@ from jaxnets.evaluation import stain_shift as shifts
 
 NUMBERS = "stain_shift.json"
 """Beside a kept run's result.json."""
+LEAKY = "LEAKY"
 HEADS = ("network", "split", "clean", *shifts.SHIFTS, "run")
 SMALL: Mapping[str, tuple[float, float]] = {
     "hue": (-0.02, 0.02),
@@ -33,7 +34,7 @@ def drawn_data(folder: Path) -> dict[str, Any]:
     return {
         name: {
             "title": _title(result),
-            "split": result["split"],
+            "split": _told_split(result),
             "curves": {
                 kind: [[row["strength"], 100 * row["accuracy"]] for row in shifts.curve(told, kind)]
                 for kind in shifts.SHIFTS
@@ -51,7 +52,7 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
     for panel, kind in zip(panels, shifts.SHIFTS, strict=True):
         for run in data.values():
             style = {"color": f"C{titles.index(run['title'])}", "marker": "o", "markersize": 3}
-            line = "-" if run["split"] == "grouped" else ":"
+            line = ":" if LEAKY in run["split"] else "-"
             label = f"{run['title']}, {run['split']}"
             panel.plot(*zip(*run["curves"][kind], strict=True), line, label=label, **style)
         panel.axvline(shifts.NEUTRAL[kind], color="grey", linewidth=0.8)
@@ -90,11 +91,14 @@ def _title(result: Mapping[str, Any]) -> str:
 
 
 def _told(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
-    split = result["split"] + results.told_grouping(result)
-    leaky = ", LEAKY" if any((result.get("leak") or {}).values()) else ""
     lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
     clean = f"{100 * measured['clean']['accuracy']:.1f} %"
-    return _title(result), split + leaky, clean, *lowest, f"`{name}`"
+    return _title(result), _told_split(result), clean, *lowest, f"`{name}`"
+
+
+def _told_split(result: results.Result) -> str:
+    leaky = f", {LEAKY}" if results.is_leaky(result) else ""
+    return result["split"] + results.told_grouping(result) + leaky
 
 
 def _lowest(measured: Mapping[str, Any], kind: str) -> str:

@@ -13,6 +13,8 @@ from jaxnets.evaluation.statistics import group_interval, wilson_interval
 
 RESULT = "result.json"
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
+WILSON_OF_GROUPS = "wilson, a group for an example"
+"""Where all answers are right, or all wrong: resamples of groups would show no spread."""
 COPIES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources that are known to hold copies: under a random split their tests leak."""
 
@@ -30,7 +32,8 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
     if predictions is not None and predictions.has_siblings:
         interval = group_interval(predictions.correct, predictions.group)
-        method = GROUP_BOOTSTRAP
+        alike = scores.correct in (0, scores.examples)
+        method = WILSON_OF_GROUPS if alike else GROUP_BOOTSTRAP
     return {
         "accuracy": scores.accuracy,
         "interval": list(interval),
@@ -193,6 +196,11 @@ def told_grouping(result: Mapping[str, Any]) -> str:
     if given.get("data.group_level") == "'original'":
         told.append("original")
     return f" by {', '.join(told)}" if told else ""
+
+
+def is_leaky(result: Mapping[str, Any]) -> bool:
+    """Whether test images are known to have copies in training, measured or not."""
+    return "LEAKY" in split_in_short(result)
 
 
 def split_in_short(result: Mapping[str, Any]) -> str:

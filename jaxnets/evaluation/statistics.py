@@ -40,7 +40,8 @@ def group_interval(
 
     scipy's bias-corrected and accelerated bootstrap (Efron 1987) of sums over sizes. Where all values are
     0 or all are 1 a bootstrap sees no spread, and Wilson's interval with a group for an example stands in.
-    (nan, nan) of one group, which says nothing of others.
+    (nan, nan) of one group, which says nothing of others, and of groups that are all alike, where no
+    resample shows a spread.
     """
     sums, sizes = group_sums(values, groups)
     if len(sums) < 2:
@@ -49,7 +50,7 @@ def group_interval(
     if share in (0.0, 1.0) and (values == share).all():
         return wilson_interval(int(share) * len(sums), len(sums), confidence)
     if np.ptp(sums / sizes) == 0:
-        return share, share
+        return float("nan"), float("nan")
     low, high = bootstrap_ratio(sums, sizes, confidence=confidence, resamples=resamples, seed=seed)
     return float(low), float(high)
 

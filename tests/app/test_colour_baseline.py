@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets.app.colour_baseline import LEVELS, colour_baseline, colour_histograms
+from jaxnets.app.colour_baseline import (
+    LEVELS,
+    answers_path,
+    colour_baseline,
+    colour_histograms,
+)
 from jaxnets.app.data import Data
 from jaxnets.config import recipe
 from jaxnets.data.cache import CachedSource
 from jaxnets.data.splits import random_split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
+from jaxnets.evaluation.predictions import load_predictions
 
 
 def _write(folder: Path, *, apart: int) -> None:
@@ -47,7 +53,11 @@ def test_it_goes_as_far_as_colour_does(
     for entry in told["splits"].values():
         assert least <= entry["accuracy"] <= most
         assert np.trace(entry["confusion"]) == round(entry["accuracy"] * entry["examples"])
-    assert told["splits"]["grouped"]["interval_method"] == "group bootstrap"
+    method = told["splits"]["grouped"]["interval_method"]
+    assert method == ("wilson, a group for an example" if least == 1 else "group bootstrap")
+    for name, entry in told["splits"].items():
+        answers = load_predictions(answers_path(out, name))
+        assert answers.correct.mean() == pytest.approx(entry["accuracy"])
 
 
 def test_histograms_count_colours() -> None:

@@ -15,7 +15,7 @@ from jaxnets.app.data import Data, open_data
 from jaxnets.app.leak_meter import measure_leak, tell_leak
 from jaxnets.app.screen import Screen
 from jaxnets.app.split import write_split
-from jaxnets.errors import ConfigError, DataError
+from jaxnets.errors import ConfigError, DataError, MachineError
 
 COPIES = 4
 
@@ -128,7 +128,7 @@ def test_copies_across_parts_stop_the_run_unless_they_are_allowed(
     assert "copy for copy" in _told(opened(path=str(copied), allow_duplicates=True), capsys)
 
 
-def test_copies_that_groups_know_of_are_told_and_go_on(
+def test_copies_that_groups_know_of_stop_a_random_split_too(
     opened: Callable[..., Data], copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = sorted(path.relative_to(copied).as_posix() for path in copied.glob("*/*.png"))
@@ -136,7 +136,9 @@ def test_copies_that_groups_know_of_are_told_and_go_on(
     names = [file.replace("again", "") for file in files]
     lines = [f"{file},{name},{name}" for file, name in zip(files, names, strict=True)]
     table.write_text("\n".join(["file,original,group", *lines]))
-    told = _told(opened(path=str(copied), groups=str(table)), capsys)
+    with pytest.raises(DataError, match="the random split leaks"):
+        _told(opened(path=str(copied), groups=str(table)), capsys)
+    told = _told(opened(path=str(copied), groups=str(table), allow_duplicates=True), capsys)
     assert "LEAKY" in told
     assert "copy for copy" in told
     assert "copy for copy" not in _told(
@@ -186,8 +188,8 @@ def test_a_split_is_written_for_others(
     with pytest.raises(ConfigError, match="holds something else"):
         write_split(spec, {**overrides, "data.split": "random"}, out)
     out.write_bytes(b"\xff\xfe\x00 no text")
-    for wrong, told in ((out, "holds something else"), (out / "split.csv", "is no folder")):
-        with pytest.raises(ConfigError, match=told):
+    for wrong, told in ((out, "holds something else"), (out / "split.csv", "cannot be made")):
+        with pytest.raises((ConfigError, MachineError), match=told):
             write_split(spec, {**overrides, "data.split": "grouped"}, wrong)
     assert out.read_bytes() == b"\xff\xfe\x00 no text"
 

@@ -46,6 +46,20 @@ def test_a_leak_is_said_on_the_screen(
     assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("share", "marks"), [(0.25, True), (0.0, False)])
+def test_a_leak_is_said_at_the_head_of_the_page(
+    share: float, marks: bool, reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(reported, copy)
+    leaks = {"validation": 0.5, "test": share}
+    monkeypatch.setattr("jaxnets.app.evaluate.sibling_shares", lambda split, siblings: leaks)
+    evaluate.evaluate(copy)
+    head, _, _ = (copy / "report" / "index.html").read_text().partition("<h2>")
+    assert ("LEAKY: 25.0 % of the test images have a sibling in training" in head) is marks
+    assert ('accuracy, <strong class="leak">LEAKY</strong>' in head) is marks
+
+
 def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None:
     metrics = json.loads((reported / "report" / "metrics.json").read_text())
     html = (reported / "report" / "index.html").read_text()

@@ -46,6 +46,12 @@ def test_a_run_has_a_line_with_its_lowest_accuracies(tmp_path: Path) -> None:
     four = ("90.0 / 50.0",) * 4
     assert first == ("ResNet-50, 64 px, 3 epochs", "grouped", "95.0 %", *four, "`a`")
     assert second[1] == "random, LEAKY"
+    by_original = ["data.group_level='original'"]
+    keep(tmp_path, "c", overrides=by_original, leak={"test": 0.06, "validation": 0.0})
+    *_, third = stain_page.rows(tmp_path)
+    assert third[1] == "grouped by original, LEAKY"
+    drawn = stain_page.drawn_data(tmp_path)
+    assert [drawn[name]["split"] for name in "abc"] == ["grouped", second[1], third[1]]
     assert len(first) == len(stain_page.HEADS)
 
 

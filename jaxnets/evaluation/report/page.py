@@ -31,14 +31,15 @@ class Content:
     """What a page shows; None, or empty, where there is no such thing.
 
     `metrics` is what metrics.json says, `facts` and `manifest` are names with their values, `parts` the
-    number of examples of each class by part of the split, `curves` lines of metrics.jsonl, `commands`
-    what a person types with what it does.
+    number of examples of each class by part of the split, `leak_mark` what stands beside the
+    accuracy, `curves` lines of metrics.jsonl, `commands` what a person types with what it does.
     """
 
     title: str
     subtitle: str
     part: str
     warnings: Sequence[str]
+    leak_mark: str
     metrics: Mapping[str, Any]
     facts: Mapping[str, str]
     split: str

@@ -62,6 +62,7 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
         subtitle="where and when",
         part="test",
         warnings=[],
+        leak_mark="leak not known",
         metrics=metrics,
         facts={"note": "<script>alert(1)</script>"},
         split="random",
