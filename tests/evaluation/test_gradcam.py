@@ -14,6 +14,7 @@ from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.gradcam import make_gradcam, overlay, stretch
 from jaxnets.models.lenet import LeNet5
+from jaxnets.models.resnet import ResNet
 
 SIZE, PATCH = 40, 10
 RED, GREEN = (6, 6), (22, 24)
@@ -101,6 +102,57 @@ def test_randomised_weights_change_it(
     theirs = gradcam({"params": other, "batch_stats": {}}, image, 0)
     norms = np.linalg.norm(ours) * np.linalg.norm(theirs)
     assert (ours * theirs).sum() < 0.5 * norms or norms == 0  # zero: nothing speaks for it any more
+
+
+CELL, CELLS, PLACE = 32, 5, (3, 1)
+"""Pixels that a cell of a ResNet's last map stands for, cells a side, and the cell that a patch fills."""
+
+
+@pytest.fixture(scope="module")
+def residual() -> tuple[ResNet, dict, np.ndarray]:
+    """A narrow ResNet at random weights, and a bright patch [1, H, W, 3] on black, which gives nothing."""
+    model = ResNet(num_classes=2, stage_sizes=(1, 1, 1, 1), width=4)
+    shape = (1, CELL * CELLS, CELL * CELLS, 3)
+    row, column = (CELL * cell for cell in PLACE)
+    pixels = np.zeros(shape, np.float32)
+    pixels[0, row : row + CELL, column : column + CELL] = 1
+    return model, models.initialize(model, jax.random.key(0), shape), pixels
+
+
+def test_through_residual_blocks_it_agrees_with_occlusion(residual) -> None:
+    model, variables, pixels = residual
+    cells = [(row, column) for row in range(CELLS) for column in range(CELLS)]
+    copies = np.repeat(pixels, len(cells) + 1, axis=0)
+    for copy, (row, column) in zip(copies[1:], cells, strict=True):
+        copy[CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)] = 0
+    logits = np.asarray(jax.jit(model.apply)(variables, copies))
+    label = int(logits[0].argmax())  # what the patch speaks for: black gives zero for both
+    assert logits[0, label] > 0
+    falls = logits[0, label] - logits[1:, label]
+    heat = np.asarray(jax.jit(make_gradcam(model))(variables, pixels, jnp.array([label])))[0]
+    assert heat.shape == (CELLS, CELLS)
+    assert cells[int(falls.argmax())] == PLACE
+    # A place of the map sees the image around its cell's upper left corner: the patch lies half a cell on.
+    centre = (
+        np.array([axis.ravel() @ heat.ravel() for axis in np.mgrid[:CELLS, :CELLS]]) / heat.sum()
+    )
+    np.testing.assert_allclose(centre, np.array(PLACE) + 0.5, atol=0.25)
+
+
+def test_through_residual_blocks_other_weights_change_it(residual) -> None:
+    model, variables, pixels = residual
+    gradcam = jax.jit(make_gradcam(model))
+    other = models.initialize(model, jax.random.key(1), pixels.shape)
+    last_changed = {**variables["params"], "classifier": other["params"]["classifier"]}
+    squares = np.random.default_rng(0).random((1, CELLS, CELLS, 3)).astype(np.float32)
+    picture = squares.repeat(CELL, axis=1).repeat(CELL, axis=2)
+    for weights in (other, {**variables, "params": last_changed}):
+        for label in range(2):
+            ours, theirs = (
+                np.asarray(gradcam(each, picture, jnp.array([label])))[0].ravel()
+                for each in (variables, weights)
+            )
+            assert np.corrcoef(ours, theirs)[0, 1] < 0.7
 
 
 class _Linear(nn.Module):
