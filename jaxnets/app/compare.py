@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import published
-from jaxnets.app import (
+from jaxnets.app.comparison import (
     colour_table,
     curves,
     groupings_table,
@@ -19,8 +19,8 @@ from jaxnets.app import (
     splits_picture,
     stain_page,
 )
-from jaxnets.app import results_table as table_of_results
-from jaxnets.app.markdown import table
+from jaxnets.app.comparison import results_table as table_of_results
+from jaxnets.app.comparison.markdown import table
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.files import write_whole
 

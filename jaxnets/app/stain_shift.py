@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import make_evaluator
+from jaxnets.app.comparison.stain_page import NUMBERS
 from jaxnets.app.data import open_data
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
-from jaxnets.app.stain_page import NUMBERS
 from jaxnets.data.leak import sibling_shares
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results

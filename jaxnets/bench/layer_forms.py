@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.app.performance_page import KERNELS
+from jaxnets.app.comparison.performance_page import KERNELS
 from jaxnets.bench.clock import Clock
 from jaxnets.bench.measure import Entry, check_same
 from jaxnets.bench.ops_forms import LAX, measure_forms

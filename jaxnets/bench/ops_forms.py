@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.app.performance_page import KERNELS, PRODUCT
+from jaxnets.app.comparison.performance_page import KERNELS, PRODUCT
 from jaxnets.bench.clock import Clock
 from jaxnets.bench.measure import Entry, check_same
 from jaxnets.bench.worker import PEAK_MEMORY, Worker

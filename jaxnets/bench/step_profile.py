@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxnets.app.performance_page import PARTS
+from jaxnets.app.comparison.performance_page import PARTS
 from jaxnets.bench.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, without_opponent
 from jaxnets.bench.our_sides import InferenceSide, TrainingSide, product_rate
 from jaxnets.bench.worker import PEAK_MEMORY, Worker

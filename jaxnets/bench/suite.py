@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jaxnets import config as recipes
 from jaxnets.app.compare import rate_in_words
+from jaxnets.app.comparison.markdown import milliseconds
 from jaxnets.app.environment import cpu_threads
-from jaxnets.app.markdown import milliseconds
 from jaxnets.app.screen import Screen
 from jaxnets.bench import bench_file, campaigns, drift, rows
 from jaxnets.bench.circumstances import circumstances

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from jaxnets.app import compare, curves, groupings_table, splits_picture
+from jaxnets.app import compare
+from jaxnets.app.comparison import curves, groupings_table, splits_picture
 from jaxnets.app.tables import row_names
 from jaxnets.errors import CheckFailedError, ConfigError
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxnets import models
-from jaxnets.app import environment, growth_page, performance_page
+from jaxnets.app import environment
 from jaxnets.app.compare import TOLD_ELSEWHERE
+from jaxnets.app.comparison import growth_page, performance_page
 from jaxnets.app.screen import Screen
 from jaxnets.bench import campaigns, gpu, growth, layer_forms, ops_forms, step_profile, suite
 from jaxnets.bench.measure import Row, summary

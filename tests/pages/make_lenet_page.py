@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from jaxnets import models, published
-from jaxnets.app import results_table
-from jaxnets.app.curves import read_lines
+from jaxnets.app.comparison import results_table
+from jaxnets.app.comparison.curves import read_lines
 from jaxnets.app.summary import layers_of
 from jaxnets.app.tables import Row, read_table
 from jaxnets.data.catalog import TITLES

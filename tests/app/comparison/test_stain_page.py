@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jaxnets.app import curves, stain_page
+from jaxnets.app.comparison import curves, stain_page
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import stain_shift as shifts
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from jaxnets import published
-from jaxnets.app import results_table, tables
+from jaxnets.app import tables
+from jaxnets.app.comparison import results_table
 from jaxnets.evaluation.statistics import wilson_interval
 
 EXAMPLES = 10_000

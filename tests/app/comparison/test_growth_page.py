@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jaxnets.app import curves, growth_page, performance_page
+from jaxnets.app.comparison import curves, growth_page, performance_page
 
 GROWTH = {
     "name": "growth/lenet5/28/64",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.app import colour_table
 from jaxnets.app.colour_baseline import answers_path
+from jaxnets.app.comparison import colour_table
 from jaxnets.evaluation.predictions import Predictions, predictions_path
 from jaxnets.evaluation.statistics import compare_paired
 

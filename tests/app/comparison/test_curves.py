@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxnets.app import curves
+from jaxnets.app.comparison import curves
 from jaxnets.errors import ConfigError
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxnets.app import curves
-from jaxnets.app.leak_table import measured, pairs
+from jaxnets.app.comparison import curves
+from jaxnets.app.comparison.leak_table import measured, pairs
 from jaxnets.evaluation import result as results
 
 SERIES = {

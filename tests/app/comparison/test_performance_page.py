@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxnets.app import performance_page
+from jaxnets.app.comparison import performance_page
 
 OPS = {
     "name": "ops/16px/64-64/3x3/1/16/forward",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models, published
-from jaxnets.app.results_table import NOT_RUN, Group, groups, shortened
+from jaxnets.app.comparison.results_table import NOT_RUN, Group, groups, shortened
 from jaxnets.app.tables import row_names
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results

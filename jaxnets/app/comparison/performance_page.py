@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxnets.app import growth_page
-from jaxnets.app.markdown import milliseconds, table
+from jaxnets.app.comparison import growth_page
+from jaxnets.app.comparison.markdown import milliseconds, table
 
 Rows = Sequence[Mapping[str, Any]]
 KERNELS, PRODUCT = "C++ kernels", "product"

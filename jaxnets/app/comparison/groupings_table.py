@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxnets.app.results_table import NOT_RUN
+from jaxnets.app.comparison.results_table import NOT_RUN
 from jaxnets.evaluation import result as results
 
 HEADS = ("what stays on one side", "test accuracy [95 %]", "leak by our groups", "run")

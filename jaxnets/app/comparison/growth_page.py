@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models
-from jaxnets.app import curves
-from jaxnets.app.markdown import milliseconds, table
+from jaxnets.app.comparison import curves
+from jaxnets.app.comparison.markdown import milliseconds, table
 
 Rows = Sequence[Mapping[str, Any]]
 SERIES = (("batch_size", "image_size", "batch"), ("image_size", "batch_size", "pixels a side"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models
-from jaxnets.app import curves
+from jaxnets.app.comparison import curves
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation import stain_shift as shifts
