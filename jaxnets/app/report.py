@@ -118,8 +118,8 @@ def _of_leak(data: Data, measured: Mapping[str, Any]) -> list[str]:
     share = measured["leak"].get(part)
     told = "Images here" if share is None else f"{percent(share)} of the {part} images"
     return [
-        f"LEAKY: {told} have a sibling in training. The accuracy is that of knowing pictures again, "
-        "turned, zoomed or overlapping; what the network makes of new ones is not measured here."
+        f"LEAKY: {told} have a sibling in training. Being right on them is knowing a picture again, turned, "
+        "zoomed or overlapping, and says nothing of new ones."
     ]
 
 
