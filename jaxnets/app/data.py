@@ -50,6 +50,7 @@ class Data:
     siblings: np.ndarray | None = None
     """int64[N] over the source, the same for siblings, overlapping photographs included; None: not known."""
     features: FeatureSource | None = None
+    features_seconds: float | None = None
 
     @property
     def threads(self) -> int:

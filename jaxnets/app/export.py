@@ -17,6 +17,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
+from jaxnets.interop import preprocessing
 from jaxnets.interop.convert import require_published_form, to_layout
 from jaxnets.interop.layouts import WRITTEN
 from jaxnets.interop.weight_files import save_safetensors
@@ -24,7 +25,6 @@ from jaxnets.interop.weights import (
     Preprocessing,
     Weights,
     flatten,
-    is_weights_folder,
     unflatten,
     write_weights,
 )
@@ -45,7 +45,7 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     out = out or directory / EXPORT
     if layout is not None and layout not in WRITTEN:
         raise ConfigError(f"--layout={layout}: it is one of {', '.join(WRITTEN)}")
-    if out.exists() and not is_weights_folder(out) and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is no export and not empty: choose another --out")
     weights = folders.read(directory)
     for told in weights.source.get("warnings", ()):
@@ -62,19 +62,23 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     for name in WRITTEN:  # of an export before, maybe of another network
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if of_library is not None:
-        save_safetensors(out / f"{layout}.safetensors", of_library)
+        arrays, remarks = of_library
+        save_safetensors(out / f"{layout}.safetensors", arrays, remarks)
     result = results.read(directory) if (directory / workdir.CONFIG).is_file() else None
     write_whole(out / CARD, model_card.write(weights, result))
     screen.line("saved", str(out))
     return out
 
 
-def _of_library(layout: str, weights: Weights) -> dict[str, np.ndarray]:
+def _of_library(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays as the library has them, for pixels as it gives them, and the file's remarks."""
     require_published_form(layout, weights.model)
-    return to_layout(layout, weights)
+    bgr = preprocessing.is_bgr(layout, weights)
+    turned = preprocessing.with_channels_reversed(weights) if bgr else weights
+    return to_layout(layout, turned), preprocessing.as_remarks(weights.preprocessing, bgr=bgr)
 
 
-def program(weights: Weights, preprocessing: Preprocessing) -> jax_export.Exported:
+def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
     """(arrays by path, images uint8[B, H, W, C]) -> logits [B, K], scaling and normalisation inside.
 
     The arrays are those of weights.safetensors. B is any number. Its operations are XLA's own, whatever this
@@ -86,12 +90,12 @@ def program(weights: Weights, preprocessing: Preprocessing) -> jax_export.Export
         path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
         for path, leaf in flatten(weights.variables).items()
     }
-    function = jax.jit(_logits(weights, preprocessing))
+    function = jax.jit(_logits(weights, given))
     return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
 
 
 def _logits(
-    weights: Weights, preprocessing: Preprocessing
+    weights: Weights, given: Preprocessing
 ) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     # The program must run where nothing of this package is, in the one form that XLA itself has.
     model = config_dict.ConfigDict({**weights.model, "lowering": "reference"})
@@ -99,7 +103,7 @@ def _logits(
     dtype = jnp.dtype(weights.model.dtype)
 
     def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:
-        inputs = normalize(scale(images, dtype), preprocessing.mean, preprocessing.std)
+        inputs = normalize(scale(images, dtype), given.mean, given.std)
         return network.apply(unflatten(arrays), inputs, train=False)  # type: ignore[return-value]
 
     return logits

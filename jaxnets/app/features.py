@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import time
 from typing import Any
 
 import jax
@@ -63,6 +64,7 @@ def with_features(
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     root = cache_root(config)
+    begin = time.perf_counter()
     with screen.phase("features") as phase, screen.counter("features") as progress:
 
         def fill(features: np.ndarray) -> None:
@@ -81,7 +83,10 @@ def with_features(
         )
         each = " x ".join(map(str, shape))
         phase.text = f"{len(features):,} images as {each} numbers, by the frozen body, in {root}"
-    return dataclasses.replace(data, features=FeatureSource(data.source, features))
+    seconds = time.perf_counter() - begin
+    return dataclasses.replace(
+        data, features=FeatureSource(data.source, features), features_seconds=seconds
+    )
 
 
 def computed_by(model: config_dict.ConfigDict) -> dict[str, Any]:

@@ -24,9 +24,8 @@ def download(source: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         raise ConfigError(f"{source} needs huggingface_hub: pip install 'jaxnets[hub]'")
     import huggingface_hub
 
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # of retries, the end is told below
+    # Of retries the end is told below. The package sets its own root's level when it is first used.
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     name, _, revision = source.removeprefix(PREFIX).partition("@")
     try:
         there = huggingface_hub.list_repo_files(name, revision=revision or None)

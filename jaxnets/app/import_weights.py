@@ -19,6 +19,7 @@ from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.files import file_sha256
 from jaxnets.interop import convert, layouts, weight_files, weights
+from jaxnets.interop.preprocessing import first_kernel, of_remarks
 from jaxnets.interop.recognise import (
     CHANNELS,
     KNOWN,
@@ -81,10 +82,11 @@ def import_weights(
     notes += _dropped(opened.described)
     _tell(screen, converted, network, layout, notes)
     _require_whole(converted, source, partial=options.partial)
-    scheme, preprocessing = _preprocessing(network, layout, shape[0], options, opened.described)
+    _require_same_place(destination, network)
+    scheme, preprocessing = _preprocessing(network, layout, shape[0], options, opened)
     found = dict(converted.arrays)
     if scheme is not None and scheme.bgr:
-        first = _first_kernel(found)
+        first = first_kernel(found)
         found[first] = np.ascontiguousarray(found[first][:, :, ::-1])
         notes.append(f"{first}: input channels reversed, since the file takes BGR")
     kept = weights.Weights(
@@ -146,6 +148,8 @@ def _open(source: str, read_torch: ReadTorch) -> Opened:
     origin: dict[str, Any] = {"file": path.name}
     if source.startswith(hub.PREFIX):
         path, described, origin = hub.download(source)
+    if path.is_dir():
+        raise CheckpointError(f"{source} is a folder: give the file of weights in it")
     if not path.is_file():
         raise CheckpointError(
             f"{source} is not there: give a file, or {hub.PREFIX}OWNER/NAME for a hub's"
@@ -227,11 +231,14 @@ def _without_other_heads(
 
 
 def _preprocessing(
-    network: str, layout: str, size: int, options: Options, described: dict[str, Any]
+    network: str, layout: str, size: int, options: Options, opened: Opened
 ) -> tuple[Scheme | None, weights.Preprocessing | None]:
-    given = described.get(hub.PRETRAINED, {})
+    given = opened.described.get(hub.PRETRAINED, {})
+    remarked = of_remarks(opened.source.get("remarks", {}))
     name = options.preprocessing or (None if given else scheme_of(network, layout))
-    if name is None and "mean" in given and "std" in given:
+    if remarked is not None and options.preprocessing is None:
+        scheme = remarked
+    elif name is None and "mean" in given and "std" in given:
         scheme = Scheme(tuple(given["mean"]), tuple(given["std"]))
     elif name is None or name == "unknown":
         return None, None
@@ -281,11 +288,6 @@ def _classes(
     return tuple(names) if names is not None and len(names) == num_classes else None
 
 
-def _first_kernel(arrays: dict[str, np.ndarray]) -> str:
-    """The one convolution that sees the image: its kernel takes 3 channels."""
-    return next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
-
-
 def _tell(
     screen: Screen, converted: convert.Converted, network: str, layout: str, notes: Sequence[str]
 ) -> None:
@@ -319,3 +321,12 @@ def _require_free(destination: Path) -> None:
         return
     if not destination.is_dir() or any(destination.iterdir()):
         raise ConfigError(f"{destination} is no weights folder and not empty: choose another")
+
+
+def _require_same_place(destination: Path, network: str) -> None:
+    """Raises ConfigError where another network's weights would be lost; the same one's are written anew."""
+    if not weights.is_weights_folder(destination):
+        return
+    there = weights.read_weights(destination).model.name
+    if there != network:
+        raise ConfigError(f"{destination} has weights of {there}: choose another, or remove it")

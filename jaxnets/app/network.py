@@ -79,7 +79,9 @@ def _measured(
         )
         return updates["batch_stats"]
 
-    shown = np.random.default_rng(config.seed).permutation(data.split.train)[:SHOWN]
+    generator, train = np.random.default_rng(config.seed), data.split.train
+    rounds = [generator.permutation(train) for _ in range(-(-SHOWN // len(train)))]
+    shown = np.concatenate(rounds)[:SHOWN]  # where there are fewer, each is shown again
     statistics = variables["batch_stats"]
     for batch in eval_batches(data.source, shown, batch_size=BATCH_SIZE, threads=data.threads):
         statistics = show(statistics, batch)

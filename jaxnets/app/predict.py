@@ -105,6 +105,17 @@ class Predictor:
         return self._in_batches(self._gradcam, images, np.asarray(labels))
 
     @functools.cached_property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the network's last map of features, which `gradcam` is as coarse as."""
+        side, channels = self.preprocess.image_size, self.preprocess.channels
+        image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.dtype(self._config.model.dtype))
+        apply = functools.partial(
+            models.create(self._config.model).apply, train=False, method="features"
+        )
+        height, width = jax.eval_shape(apply, self._variables, image).shape[1:3]
+        return height, width
+
+    @functools.cached_property
     def _gradcam(self) -> Callable[..., jax.Array]:
         gradcam = make_gradcam(models.create(self._config.model))
         inputs = _inputs(self._config, self.preprocess)

@@ -25,6 +25,8 @@ VIEW = (224, 512)
 """An overlay's least and largest side in pixels; between them, it is the image's shorter side."""
 SHOWN = 3
 """Names of files passed over; of more, how many there are."""
+COARSE = 3
+"""Places a side of a map below which an overlay says little."""
 MARK = "jaxnets-gradcam-of"
 """The PNG text that names an overlay's image: what has none is not ours, and is never overwritten."""
 
@@ -94,7 +96,7 @@ def predict_files(
         if json_path:
             _write(json_path, json.dumps(rows, indent=1) + "\n")
     if gradcam_folder is not None:
-        screen.line("gradcam", f"overlays are in {gradcam_folder}")
+        screen.line("gradcam", f"overlays are in {gradcam_folder}{_told_coarseness(predictor)}")
     bad = [row for row in rows if row["error"] is not None]
     if bad:
         others = "; the others are answered" if len(bad) < len(rows) else ""
@@ -169,6 +171,14 @@ def _add_overlays(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _as_png(overlay(view, heat), source))
         row["gradcam"] = str(path)
+
+
+def _told_coarseness(predictor: Predictor) -> str:
+    """Says where a network's last map has too few places to show where in the image something is."""
+    height, width = predictor.map_size
+    if min(height, width) >= COARSE:
+        return ""
+    return f"; the network's last map is {height}x{width}: they say little or nothing of where"
 
 
 def _view(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
@@ -246,6 +256,8 @@ def _require_place(path: str | None, files: Sequence[File]) -> None:
         return
     if is_image_name(path) or Path(path).resolve() in {Path(file.path).resolve() for file in files}:
         raise ConfigError(f"{path} is an image: name another file for the table")
+    if Path(path).is_dir():
+        raise ConfigError(f"{path} is a folder: name a file for the table")
     require_folder(Path(path).parent)
 
 

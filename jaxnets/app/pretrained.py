@@ -57,6 +57,10 @@ def open_pretrained(
     place = next((place for place in places if _is_readable(place)), None)
     if place is None:
         own = _own(config, screen, directory)
+        if own is None and places[0].is_file():
+            raise CheckpointError(
+                f"--config.transfer.weights={name} is a file: scripts/import_weights.py {name} FOLDER first"
+            )
         if own is None:
             raise CheckpointError(
                 f"--config.transfer.weights={name}: neither {places[0]} nor {places[1]} is a weights folder "

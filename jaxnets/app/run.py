@@ -217,6 +217,7 @@ def _finish(
         "parameters": models.count_parameters(run.state.params) - in_heads,
         "auxiliary_parameters": in_heads,
         "on_kept_features": data.features is not None,
+        "features_seconds": data.features_seconds,
         "trained_parameters": _trained(run, data) - (0 if config.transfer.frozen else in_heads),
         "data": config.data.name,
         "split": data.split.name,

@@ -16,6 +16,7 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets import models, published
 from jaxnets.app.screen import Screen
+from jaxnets.errors import ConfigError
 from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES
 
 WIDE = 100
@@ -46,6 +47,8 @@ def summarize(
     model.name, model.variant = name, variant
     model.num_classes = num_classes or (3 if CHANNELS.get(name, 3) == 3 else 10)
     entry = models.entry(name)
+    if entry.kind != "image" and (num_classes or image_size):
+        raise ConfigError(f"{entry.title} takes no images and has no classes: give neither number")
     models.check_variant(name, variant, flag="--variant")
     size = image_size or NATIVE_SIZES.get(name, 224)
     shape: tuple[int, ...] = (model.layer_sizes[0],)
@@ -164,7 +167,9 @@ def _beside_the_report(layers: Sequence[Layer], name: str) -> list[str]:
         blocks[block] = blocks.get(block, 0) + layer.parameters
     lines += [f"{'sum':<26}{formulas['sum_of_totals_computed']:>13,}", "", "and ours by block:"]
     lines += [f"{block:<26}{count:>13,}" for block, count in blocks.items()]
-    return [*lines, f"{'sum':<26}{sum(blocks.values()):>13,}"]
+    heads = sum(models.auxiliary_part(blocks).values())
+    lines += [f"{'sum':<26}{sum(blocks.values()) - heads:>13,}"]
+    return lines + ([f"{'and in auxiliary heads':<26}{heads:>13,}"] if heads else [])
 
 
 def _count(leaves: dict[str, Any]) -> int:

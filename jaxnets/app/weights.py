@@ -65,5 +65,6 @@ def _body(config: ConfigDict) -> dict[str, Any]:
     """Whose body a transferred network has, and whether training left it as it was."""
     if config.transfer.weights is None:
         return {}
-    fields = ("weights", "pretrained_on", "frozen")
-    return {"body": {name: config.transfer[name] for name in fields}}
+    given = config.transfer  # of a path, the name: the rest is of this machine
+    told = {"weights": Path(given.weights).name, "pretrained_on": given.pretrained_on}
+    return {"body": {**told, "frozen": given.frozen}}

@@ -64,11 +64,11 @@ def from_layout(
             used.add(name)
     folded = [
         norm
-        for norm in _norms(expected)
+        for norm in norms(expected)
         if _fill_folded(norm, found, used, form, network, arrays, expected, epsilon(model))
     ]
     if network in form.without_scale:
-        for norm in _norms(expected):
+        for norm in norms(expected):
             scale = f"params/{norm}/scale"
             if scale not in found and f"params/{norm}/bias" in found:
                 found[scale] = np.ones(expected[scale].shape, expected[scale].dtype)
@@ -150,7 +150,7 @@ def _name(form: Layout, network: str, path: str) -> str | None:
         return None
 
 
-def _norms(expected: Mapping[str, Any]) -> list[str]:
+def norms(expected: Mapping[str, Any]) -> list[str]:
     """Paths of the batch normalisations."""
     return [_inside(path).removesuffix("/mean") for path in expected if path.endswith("/mean")]
 
@@ -166,24 +166,24 @@ def _fill_folded(
     epsilon: float,
 ) -> bool:
     """Fills in the norm at that path if its convolution holds it; says whether."""
-    convolution = _convolution_of(norm)
+    convolution = convolution_of(norm)
     bias = convolution and _name(form, network, f"params/{convolution}/bias")
     paths = [f"params/{norm}/{leaf}" for leaf in ("scale", "bias")]
     paths += [f"batch_stats/{norm}/{leaf}" for leaf in ("mean", "var")]
     if bias is None or bias not in arrays or any(path in found for path in paths):
         return False
-    if f"params/{convolution}/bias" in expected:
-        return False
     shape, dtype = expected[paths[0]].shape, expected[paths[0]].dtype
     values = _numbers(bias, arrays[bias])
     _check_shape(bias, values, paths[1], shape)
+    if f"params/{convolution}/bias" in expected:  # it stays there, as it is in the file
+        values = np.zeros(shape)
     filling = (np.ones(shape), values, np.zeros(shape), np.full(shape, 1 - epsilon))
     found |= {path: value.astype(dtype) for path, value in zip(paths, filling, strict=True)}
     used.add(bias)
     return True
 
 
-def _convolution_of(norm: str) -> str | None:
+def convolution_of(norm: str) -> str | None:
     """The convolution right before a norm; None where something else is (DenseNet's layers begin so)."""
     place, _, name = norm.rpartition("/")
     in_dense_block = place.startswith("dense_block")

@@ -100,8 +100,8 @@ def recognise(
         )
     shown = ", ".join(list(arrays)[:3])
     raise CheckpointError(
-        f"the file has no network that is known here (its arrays are {shown}, ...): "
-        "give --model and --layout"
+        f"the file has no network that is known here (its arrays are {shown}, ...): known are "
+        f"{', '.join(KNOWN)}; one of those under names of its own needs --model and --layout"
     )
 
 

@@ -37,9 +37,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         raise CheckpointError(f"{path} is no whole safetensors file: {_line(error)}") from error
 
 
-def save_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes the arrays by name, whole."""
-    write_whole(path, safetensors.numpy.save(arrays))
+def save_safetensors(
+    path: Path, arrays: dict[str, np.ndarray], remarks: dict[str, str] | None = None
+) -> None:
+    """Writes the arrays by name, whole, with remarks of the file's own."""
+    write_whole(path, safetensors.numpy.save(arrays, remarks))
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:

@@ -129,9 +129,12 @@ def read_weights(folder: Path) -> Weights:
             missing=tuple(described["missing"]),
             source=described["source"],
         )
+        _check_description(weights)
+        _check(str(folder), flatten(weights.variables), weights)
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError, JaxnetsError) as error:
         raise CheckpointError(f"{folder} is damaged or of another version: {error}") from error
-    _check(str(folder), flatten(weights.variables), weights)
     return weights
 
 
@@ -179,6 +182,22 @@ def _check(where: str, arrays: Arrays, weights: Weights) -> None:
         raise CheckpointError(f"{where} lacks {absent[0]} and {len(absent) - 1} more arrays")
 
 
+def _check_description(weights: Weights) -> None:
+    """Raises ValueError where classes or preprocessing do not fit the network."""
+    classes, given = weights.classes, weights.preprocessing
+    if classes is not None and len(classes) != weights.model.num_classes:
+        raise ValueError(
+            f"{DESCRIPTION} names {len(classes)} classes, and the network has {weights.model.num_classes}"
+        )
+    if given is None:
+        return
+    if type(given.image_size) is not int or given.image_size < 1:
+        raise ValueError(f"{DESCRIPTION}: image_size is {given.image_size!r}, no number of pixels")
+    for name, values in (("mean", given.mean), ("std", given.std)):
+        if len(values) != weights.input_shape[-1]:
+            raise ValueError(f"{DESCRIPTION}: {name} has not one number a channel")
+
+
 def _collection(path: str) -> bool:
     return path.partition("/")[0] in COLLECTIONS
 
@@ -190,5 +209,5 @@ def _tuple_or_none(values: Any) -> tuple[Any, ...] | None:
 def _preprocessing(fields: dict[str, Any] | None) -> Preprocessing | None:
     if fields is None:
         return None
-    mean, std = tuple(fields["mean"]), tuple(fields["std"])
+    mean, std = (tuple(map(float, fields[name])) for name in ("mean", "std"))
     return Preprocessing(fields["image_size"], mean, std, fields["resize"])

@@ -11,6 +11,7 @@ from jaxnets import config as recipes
 from jaxnets.app.diagnose import diagnose, outputs
 from jaxnets.bench.oracles import load
 from jaxnets.errors import CheckFailedError, CheckpointError
+from jaxnets.interop import convert
 from jaxnets.interop.convert import to_layout
 from jaxnets.interop.weights import (
     Weights,
@@ -111,3 +112,33 @@ def test_a_pytorch_network_recorded_by_hooks(lenet, tmp_path: Path) -> None:
     recorded = load("activations").record(theirs, images)
     safetensors.numpy.save_file(recorded, path)
     assert [each.layer for each in diagnose(lenet[0], path)] == ORDER
+
+
+def test_folded_weights_are_the_same_function(tmp_path: Path) -> None:
+    model = recipes.recipe().model
+    model.name, model.num_classes, model.stage_sizes, model.width = "resnet50", 3, (1, 1, 1, 1), 4
+    shape = (32, 32, 3)
+    generator = np.random.default_rng(0)
+    plain = {
+        path: generator.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        * (generator.choice([-1, 1], leaf.shape) if path.endswith("kernel") else 1)
+        / (np.prod(leaf.shape[:-1]) ** 0.5 if path.endswith("kernel") else 1)
+        for path, leaf in structure(model, shape).items()
+    }
+    folded = {path: np.array(array, np.float32) for path, array in plain.items()}
+    epsilon = convert.epsilon(model)
+    for norm in convert.norms(plain):
+        kernel = f"params/{convert.convolution_of(norm)}/kernel"
+        scale, bias = (f"params/{norm}/{leaf}" for leaf in ("scale", "bias"))
+        mean, var = (f"batch_stats/{norm}/{leaf}" for leaf in ("mean", "var"))
+        factor = plain[scale] / np.sqrt(plain[var] + epsilon)
+        folded[kernel] = (plain[kernel] * factor).astype(np.float32)
+        folded[bias] = (plain[bias] - plain[mean] * factor).astype(np.float32)
+        folded[scale], folded[mean] = np.ones_like(factor), np.zeros_like(factor)
+        folded[var] = np.full_like(factor, 1 - epsilon)
+    for name, arrays, source in (("plain", plain, {}), ("folded", folded, {"folded": 17})):
+        given = Weights(unflatten(arrays), model, shape, source=source)
+        write_weights(tmp_path / name, given)
+    found = diagnose(tmp_path / "plain", tmp_path / "folded")
+    assert len(found) == len(convert.norms(plain)) + 1  # and the classifier
+    assert max(each.error for each in found) < 1e-4

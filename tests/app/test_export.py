@@ -1,5 +1,6 @@
 """What is exported runs where there is nothing of this package, and says what it is."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,9 +17,18 @@ import jaxnets
 from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.app import export as exporting
+from jaxnets.app import import_weights
 from jaxnets.app import weights as folders
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop.weights import Preprocessing, Weights, flatten, structure, unflatten
+from jaxnets.interop.recognise import SCHEMES
+from jaxnets.interop.weights import (
+    Preprocessing,
+    Weights,
+    flatten,
+    structure,
+    unflatten,
+    write_weights,
+)
 
 LOAD = """
 import sys
@@ -105,6 +115,32 @@ def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a weights folder nor a run"):
         exporting.export(tmp_path, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_network_comes_back_from_its_export_for_keras(own: bool, tmp_path: Path) -> None:
+    """Keras's ResNet-50 takes BGR, and a file of ours says whether its network does."""
+    caffe = SCHEMES["caffe"]
+    mean, std = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)) if own else (caffe.mean, caffe.std)
+    drawn = _drawn("resnet50", (32, 32, 3), variant="keras")
+    given = dataclasses.replace(drawn, preprocessing=Preprocessing(32, mean, std))
+    write_weights(tmp_path / "given", given)
+    exporting.export(tmp_path / "given", tmp_path / "out", layout="keras")
+    file = tmp_path / "out" / "keras.safetensors"
+    first = safetensors.numpy.load_file(file)["conv1_conv/kernel"]
+    ours = flatten(given.variables)["params/conv1/kernel"]
+    np.testing.assert_array_equal(first, ours if own else ours[:, :, ::-1])
+    options = import_weights.Options(image_size=32)
+    back = import_weights.import_weights(str(file), tmp_path / "back", options, lambda path: {})
+    assert back.preprocessing == given.preprocessing
+    for path, array in flatten(back.variables).items():
+        np.testing.assert_array_equal(array, flatten(given.variables)[path], err_msg=path)
+
+
+def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
+    write_weights(tmp_path / "mine", _drawn("lenet5", (28, 28, 1)))
+    with pytest.raises(ConfigError, match="is no export and not empty"):
+        exporting.export(trained, tmp_path / "mine")
 
 
 def _drawn(name: str, shape: tuple[int, ...], **fields: Any) -> Weights:

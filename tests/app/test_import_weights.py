@@ -142,6 +142,40 @@ def test_a_variant_is_named(given: str | None, meant: str | None) -> None:
         import_weights._describe({}, "alexnet", "torch", Options(variant="pool"), {})
 
 
+def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path) -> None:
+    _import(lenet_file, tmp_path / "new")
+    _import(lenet_file, tmp_path / "new")
+    described = json.loads((tmp_path / "new" / "weights.json").read_text())
+    assert described["model"]["name"] == "lenet5"
+    with pytest.raises(ConfigError, match="has weights of lenet5: choose another"):
+        import_weights._require_same_place(tmp_path / "new", "alexnet")
+    with pytest.raises(CheckpointError, match="is a folder: give the file"):
+        _import(tmp_path / "new", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"classes": ["a", "b"]}, "names 2 classes, and the network has 10"),
+        ({"preprocessing": {"image_size": "big"}}, "image_size is 'big'"),
+        ({"preprocessing": {"mean": [0.5, 0.5]}}, "mean has not one number a channel"),
+        ({"preprocessing": {"std": ["wide"]}}, "could not convert"),
+        ({"model": {"name": "resnet50"}}, "is of another network|damaged or of another"),
+    ],
+)
+def test_a_description_that_was_edited_wrongly(
+    change: dict[str, Any], told: str, lenet_file: Path, tmp_path: Path
+) -> None:
+    _import(lenet_file, tmp_path / "new", preprocessing="half")
+    path = tmp_path / "new" / "weights.json"
+    described = json.loads(path.read_text())
+    for name, value in change.items():
+        described[name] = described[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match=told):
+        read_weights(tmp_path / "new")
+
+
 class TestKerasFiles:
     def test_keras_3_and_legacy_name_the_same_arrays(self, tmp_path: Path) -> None:
         kernel, gamma = np.ones((3, 3, 1, 2), np.float32), np.arange(2, dtype=np.float32)

@@ -192,6 +192,24 @@ def test_no_other_picture_is_overwritten(trained: Path, images: Path, tmp_path: 
     }
 
 
+def test_a_map_of_few_places_is_said(
+    trained: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert jaxnets.load(trained).map_size == (2, 2)
+    given = [str(images / "tile0.png")]
+    predict_files.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
+    assert "; the network's last map is 2x2: they say little" in capsys.readouterr().out
+    monkeypatch.setattr(predict_files, "COARSE", 2)
+    predict_files.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
+    assert "last map" not in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="is a folder: name a file"):
+        predict_files.predict_files(str(trained), [str(images)], csv_path=str(tmp_path))
+
+
 def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name images"):
         predict_files.predict_files(str(trained), [], csv_path=None, json_path=None)

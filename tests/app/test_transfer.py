@@ -259,6 +259,20 @@ def test_what_is_no_body_is_refused(
     )
 
 
+def test_a_random_body_is_measured_on_few_images_too(
+    smoke_config: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its statistics come from as many batches as on many images: of one batch nine tenths were still 1."""
+    few = {**plain, **FROZEN, "data.num_examples": 30, "train.epochs": 1}
+    jaxnets.train(smoke_config, few, workdir=tmp_path / "few")
+    variances = [
+        np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(_variables(tmp_path / "few"))
+        if path[-1].key == "var"
+    ]
+    assert min(variance.min() for variance in variances) < 0.5
+
+
 def test_the_cut_that_would_fit_is_named() -> None:
     mend = pretrained._or_cut("inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"])
     assert mend.endswith("--config.model.cut=mixed7a")

@@ -176,11 +176,11 @@ def test_the_variance_of_a_folded_norm_and_epsilon_are_1(epsilon: float) -> None
 
 
 def test_a_norm_before_its_convolution_is_never_folded_into_it() -> None:
-    assert convert._convolution_of("dense_block1/layer1/norm1") is None
-    assert convert._convolution_of("transition1/norm") is None
-    assert convert._convolution_of("norm5") is None
-    assert convert._convolution_of("dense_block1/layer1/norm2") == "dense_block1/layer1/conv1"
-    assert convert._convolution_of("norm0") == "conv0"
+    assert convert.convolution_of("dense_block1/layer1/norm1") is None
+    assert convert.convolution_of("transition1/norm") is None
+    assert convert.convolution_of("norm5") is None
+    assert convert.convolution_of("dense_block1/layer1/norm2") == "dense_block1/layer1/conv1"
+    assert convert.convolution_of("norm0") == "conv0"
 
 
 def test_old_names_and_prefixes_are_read() -> None:
@@ -269,3 +269,15 @@ def test_a_gamma_is_not_lost_in_keras() -> None:
     variables = {"params": {"conv1a": {"norm": {"scale": np.full(32, 2.0)}}}, "batch_stats": {}}
     with pytest.raises(CheckpointError, match="no gamma in inception_v3, and conv1a/norm/scale"):
         convert.to_layout("keras", Weights(variables, model, (299, 299, 3)))
+
+
+def test_folded_batch_norm_beside_a_bias_that_stays() -> None:
+    """Keras's ResNet-50 has biases: folded, they hold the shift too, and stay where they are."""
+    model, arrays = _small_resnet("keras")
+    whole = convert.to_layout("keras", Weights(unflatten(arrays), model, SHAPE))
+    bare = {name: array for name, array in whole.items() if "_bn/" not in name}
+    back = convert.from_layout("keras", bare, model, SHAPE)
+    assert back.missing == back.left_over == ()
+    assert set(back.folded) == set(convert.norms(arrays))
+    np.testing.assert_array_equal(back.arrays["params/conv1/bias"], bare["conv1_conv/bias"])
+    assert not back.arrays["params/norm1/bias"].any()

@@ -1,0 +1,54 @@
+"""What a library does to pixels beside what its files say: Keras turns the channels of some networks."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxnets.errors import CheckpointError
+from jaxnets.interop.recognise import SCHEMES, Scheme, scheme_of
+from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten
+
+REMARK = "jaxnets preprocessing"
+"""Of a safetensors file that we wrote in a library's names."""
+
+
+def is_bgr(layout: str, weights: Weights) -> bool:
+    """Whether the library's network with these weights and this preprocessing takes BGR."""
+    name, given = scheme_of(weights.model.name, layout), weights.preprocessing
+    if name is None or given is None or not SCHEMES[name].bgr:
+        return False
+    return (given.mean, given.std) == (SCHEMES[name].mean, SCHEMES[name].std)
+
+
+def with_channels_reversed(weights: Weights) -> Weights:
+    """The same network for pixels in the other order, RGB or BGR."""
+    arrays = flatten(weights.variables)
+    first = first_kernel(arrays)
+    arrays[first] = np.ascontiguousarray(arrays[first][:, :, ::-1])
+    return dataclasses.replace(weights, variables=unflatten(arrays))
+
+
+def first_kernel(arrays: Mapping[str, np.ndarray]) -> str:
+    """The path of the one convolution that sees the image: its kernel takes 3 channels."""
+    return next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
+
+
+def as_remarks(given: Preprocessing | None, *, bgr: bool) -> dict[str, str]:
+    """What stands in a file's remarks, so that whoever imports it needs not guess."""
+    if given is None:
+        return {}
+    return {REMARK: json.dumps({"mean": given.mean, "std": given.std, "bgr": bgr})}
+
+
+def of_remarks(remarks: Mapping[str, str]) -> Scheme | None:
+    """What `as_remarks` wrote; None without, CheckpointError where it is damaged."""
+    if REMARK not in remarks:
+        return None
+    try:
+        told = json.loads(remarks[REMARK])
+        mean, std = (tuple(map(float, told[name])) for name in ("mean", "std"))
+        return Scheme(mean, std, bool(told["bgr"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the file's remark {REMARK!r} is damaged: {error}") from error
