@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jaxnets.bench.oracles import load
 from jaxnets.ops import convolution
+from jaxnets.ops.kernels.convolution import WIDEST
 from jaxnets.ops.kernels.load import Kernels
 from jaxnets.ops.lowering import Lowering
 
@@ -107,6 +108,29 @@ def test_every_form_is_right_in_every_precision(
             assert ours.dtype == dtype
             error = np.abs(np.asarray(ours, np.float64) - expected).max()
             assert error <= bound * np.abs(expected).max(), (form, name)
+
+
+@pytest.mark.parametrize(
+    ("columns", "stride", "in_cpp"),
+    [(WIDEST - 1, 1, True), (WIDEST, 1, True), (WIDEST, 2, True), (WIDEST + 1, 1, False)],
+)
+def test_the_widest_windows_of_the_kernels_are_right_and_wider_ones_are_left_to_jax(
+    kernels: tuple[Kernels, ...], columns: int, stride: int, in_cpp: bool
+) -> None:
+    options = {"strides": (1, stride), "padding": ((0, 0), (3, 7))}
+    x_shape, kernel_shape = (2, 8, WIDEST + 10, 3), (1, columns, 3, 5)
+    y_shape = oracle.output_shape(x_shape, (1, columns), 5, **options)
+    arrays = _draw(x_shape, kernel_shape, y_shape)
+    exact = oracle.convolution(*arrays, **options)
+    for form in kernels:
+        apply = jax.jit(functools.partial(_with_gradients, lowering=form, **options))
+        program = apply.lower(*arrays)
+        assert (form.library in program.as_text()) == in_cpp
+        for name, ours, expected in zip(
+            ("y", "by x", "by kernel"), program.compile()(*arrays), exact, strict=True
+        ):
+            error = np.abs(ours - expected).max()
+            assert error <= 1e-5 * np.abs(expected).max(), (form, name)
 
 
 def test_values_by_hand() -> None:
