@@ -261,8 +261,9 @@ def _check(forms, precision, shape, offset, seed, compiler_options=None) -> None
 
 
 SHAPES = st.tuples(
-    st.integers(2, 5), st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 3, 16, 21, 65])
+    st.integers(2, 5), st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 3, 16, 21, 48, 65])
 )
+WIDE = st.tuples(st.just(2), st.integers(30, 34), st.integers(30, 34), st.integers(17, 63))
 OFFSETS = st.sampled_from([0.0, 3.0])
 
 
@@ -276,7 +277,7 @@ def test_every_form_is_right(kernels, shape, offset, seed) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
-@given(shape=SHAPES, offset=OFFSETS, seed=st.integers(0, 1000))
+@given(shape=st.one_of(SHAPES, WIDE), offset=OFFSETS, seed=st.integers(0, 1000))
 def test_every_form_is_right_in_every_precision(
     kernels, precision, optimized, shape, offset, seed
 ) -> None:
