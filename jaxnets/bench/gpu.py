@@ -17,6 +17,9 @@ SIZES: Mapping[str, int] = {
 """Pixels a side by network; others have `USUAL_SIZE`."""
 USUAL_SIZE = 224
 DRY_BATCH = 2
+LOSS_TOLERANCE = 0.05
+"""bfloat16 knows a deep network's loss to a few hundredths, so that a step's effect does not stand out: what
+the step does to the loss is checked by the same network's row on a CPU."""
 OPPONENT = "torch.compile, channels_last, bfloat16 autocast"
 
 
@@ -70,4 +73,5 @@ def _row(
         functools.partial(ours, **shape, compute_dtype="bfloat16"),
         {OPPONENT: opponent},
         on_gpu=True,
+        loss_tolerance=LOSS_TOLERANCE if trains else None,
     )
