@@ -20,6 +20,7 @@ from jaxnets.app.data import open_data
 from jaxnets.app.screen import Screen
 from jaxnets.bench.clock import Clock
 from jaxnets.bench.ours import build, random_batch, recipe
+from jaxnets.bench.worker import process_peak_memory
 from jaxnets.data.cache import CachedSource, gather
 from jaxnets.data.folder import ImageFolder
 from jaxnets.errors import CheckFailedError, DataError
@@ -74,6 +75,12 @@ def product_rate(dtype: str | None, *, side: int | None = None, seconds: float =
     return 2 * side**3 * rate
 
 
+def peak_memory(device: jax.Device) -> int | None:
+    """The most that arrays on a device took so far, or on a CPU this process, in bytes; None if not known."""
+    statistics = device.memory_stats()
+    return statistics["peak_bytes_in_use"] if statistics else process_peak_memory()
+
+
 class NetworkSide:
     """A network of ours with its initial weights, and one batch that stays on the device."""
 
@@ -108,6 +115,10 @@ class NetworkSide:
         apply = functools.partial(self.exact.apply, train=False)
         with jax.default_matmul_precision("highest"):
             return np.asarray(jax.jit(apply)(self._variables, self.inputs()))
+
+    def peak_memory(self) -> int | None:
+        """The most that it held, in bytes, of the card or of the process."""
+        return peak_memory(jax.local_devices()[0])
 
     def particulars(self) -> dict[str, float]:
         """Operations an image, and those that the device does a second in a product of large matrices."""

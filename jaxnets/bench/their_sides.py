@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxnets.bench.clock import Clock
 from jaxnets.bench.oracles import load
+from jaxnets.bench.worker import process_peak_memory
 from jaxnets.errors import CheckFailedError
 
 ANSWERED, UNTIMED_BATCHES = 8, 8
@@ -56,6 +57,12 @@ class NetworkSide:
             logits = self.network.eval()(self.images)
         self.network.train(training)
         return logits.cpu().numpy()
+
+    def peak_memory(self) -> int | None:
+        """The most that it held, in bytes, of the card (tensors alone) or of the process."""
+        if self.images.is_cuda:
+            return self.torch.cuda.max_memory_allocated()
+        return process_peak_memory()
 
     def autocast(self) -> Any:
         """The context in which it computes."""
