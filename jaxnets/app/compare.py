@@ -20,7 +20,7 @@ from jaxnets.app.comparison import (
     stain_page,
 )
 from jaxnets.app.comparison import results_table as table_of_results
-from jaxnets.app.comparison.markdown import table
+from jaxnets.app.comparison.markdown import peaks_in_words, table
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.files import write_whole
 
@@ -245,17 +245,9 @@ def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         low, high = row["range"]
         ratio += f" [{low:.2f}, {high:.2f}]"
     if row.get("lowering") == IN_JAX_ALONE:
-        return title, ours, "", "", ratio, told("ratio_tuned"), _memory_in_words(row)
+        return title, ours, "", "", ratio, told("ratio_tuned"), peaks_in_words(row)
     pure = ("ratio_in_jax", "ratio_tuned_in_jax")
-    return title, ours, ratio, told("ratio_tuned"), *map(told, pure), _memory_in_words(row)
-
-
-def _memory_in_words(row: Mapping[str, Any]) -> str:
-    """The peak of our process and of the opponent's, GiB; nothing where they were not measured."""
-    memory = row.get("peak_memory") or {}
-    sides = [memory.get("ours"), memory.get(row.get("opponent"))]
-    told = [f"{side / 2**30:.2f}" for side in sides if side is not None]
-    return " / ".join(told) if len(told) == len(sides) else ""
+    return title, ours, ratio, told("ratio_tuned"), *map(told, pure), peaks_in_words(row)
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

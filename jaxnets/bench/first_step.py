@@ -7,21 +7,19 @@ or "none", and KERNELS, a library of the C++ kernels or nothing.
 """
 
 import pickle
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import CheckFailedError
+from jaxnets.bench.starter import Starter
 
 OURS, NONE = "ours", "none"
 
 
-class Start:
+class Start(Starter):
     """Starts processes of one side, which keep compiled programs where there is to be a `cache`."""
 
     def __init__(
@@ -40,18 +38,10 @@ class Start:
         """The number of parameters and statistics, which both sides have to make."""
         return np.array([self._parameters], np.float64)
 
-    def peak_memory(self) -> None:
-        """Not known: that of this process says nothing of theirs."""
-
     def measure(self, seconds: float) -> float:
         """Starts per second, of one start."""
         del seconds
-        begin = time.perf_counter()
-        done = subprocess.run(self._command, capture_output=True, text=True)
-        elapsed = time.perf_counter() - begin
-        if done.returncode:
-            raise CheckFailedError(f"a start failed: {done.stderr.strip().splitlines()[-1:]}")
-        return 1 / elapsed
+        return 1 / self.run(self._command, "a start").seconds
 
 
 class OurStart(Start):

@@ -121,8 +121,9 @@ LAYERS: tuple[Layer, ...] = (
     MaxPool(32, 64, 3, batch=64),
     MaxPool(24, 6, 2, batch=64),
     *(BatchNorm(size, channels) for size, channels in ((56, 64), (16, 256), (4, 1024))),
+    BatchNorm(61, 32),
 )
-"""ResNet-50's at 224 and 64 px, AlexNet's and LeNet-5's."""
+"""ResNet-50's at 224 and 64 px, AlexNet's, LeNet-5's, and Inception v3's at 128 px."""
 
 
 class LayerForms:

@@ -30,21 +30,45 @@ The last is no form of the convolution, but one product of matrices of its sizes
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A convolution: input pixels a side, channels, the window's side, stride, padding, batch."""
+    """A convolution: input pixels a side, channels, window, stride, padding, batch.
+
+    Of window and padding one number is for both directions, two are down and across.
+    """
 
     size: int
     channels_in: int
     channels_out: int
-    window: int
+    window: int | Pair
     stride: int = 1
-    padding: int = 0
+    padding: int | Pair = 0
     batch: int = 16
 
     @property
     def name(self) -> str:
         """As in a row's name."""
         channels = f"{self.channels_in}-{self.channels_out}"
-        return f"{self.size}px/{channels}/{self.window}x{self.window}/{self.stride}/{self.batch}"
+        height, width = self.sides
+        return f"{self.size}px/{channels}/{height}x{width}/{self.stride}/{self.batch}"
+
+    @property
+    def sides(self) -> Pair:
+        """The window's height and width."""
+        return _pair(self.window)
+
+    @property
+    def strides(self) -> Pair:
+        """Down and across."""
+        return _pair(self.stride)
+
+    @property
+    def edges(self) -> Padding:
+        """The padding, the same on opposite sides."""
+        down, across = _pair(self.padding)
+        return (down, down), (across, across)
+
+
+def _pair(each: int | Pair) -> Pair:
+    return (each, each) if isinstance(each, int) else each
 
 
 SHAPES = (
@@ -58,8 +82,21 @@ SHAPES = (
     *(Shape(size, wide, narrow, 1) for size, wide, narrow in ((16, 256, 64), (4, 1024, 256))),
     Shape(28, 1, 6, 5, batch=64),
     Shape(12, 6, 16, 5, batch=64),
+    # Just below and above LEAST_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT: 784 and 1,024 pixels.
+    Shape(7, 2048, 512, 1),
+    Shape(8, 512, 128, 1),
+    Shape(32, 128, 32, 3, 1, 1),
+    Shape(13, 32, 48, 3, 1, 1),
+    Shape(13, 48, 64, 5, 1, 2),
+    Shape(6, 192, 192, (1, 7), 1, (0, 3)),
+    Shape(6, 192, 192, (7, 1), 1, (3, 0)),
+    Shape(17, 128, 160, (1, 7), 1, (0, 3)),
+    Shape(17, 160, 192, (7, 1), 1, (3, 0)),
 )
-"""ResNet-50's at 224 and 64 px, and LeNet-5's."""
+"""ResNet-50's at 224 and 64 px and LeNet-5's; from 32 px on DenseNet-121's and the Inceptions' at 128 px.
+
+Those of 17 px are Inception-ResNet v2's at 299 px.
+"""
 
 
 class Forms:
@@ -68,19 +105,19 @@ class Forms:
     def __init__(self, shared: None, *, shape: Shape):
         del shared
         self._shape = shape
-        strides, edge = (shape.stride, shape.stride), (shape.padding, shape.padding)
-        arrays = _arrays(shape, strides, (edge, edge))
+        strides, edges = shape.strides, shape.edges
+        arrays = _arrays(shape)
         self._forms: dict[str, dict[str, Any]] = {name: {} for name in PASSES}
         self._clocks: dict[tuple[str, str], Clock] = {}
-        for (name, form), (function, inputs) in _functions(*arrays, strides, (edge, edge)).items():
+        for (name, form), (function, inputs) in _functions(*arrays, strides, edges).items():
             compiled = jax.jit(function).lower(*inputs).compile()
             self._forms[name][form] = functools.partial(compiled, *inputs)
         for name, factors in _factors(shape, *arrays).items():
             compiled = jax.jit(jnp.matmul).lower(*factors).compile()
             self._forms[name][PRODUCT] = functools.partial(compiled, *factors)
-        self._chosen = _chosen(*arrays, strides, (edge, edge))
-        pixels = arrays[2].size // shape.channels_out
-        self._operations = 2 * pixels * shape.channels_out * shape.channels_in * shape.window**2
+        self._chosen = _chosen(*arrays, strides, edges)
+        _, kernel, gradient = arrays
+        self._operations = 2 * gradient.size * kernel.size // shape.channels_out
 
     def forms(self) -> dict[str, list[str]]:
         """The forms by pass, after a check that those of a pass agree."""
@@ -103,16 +140,14 @@ class Forms:
         return self._operations * self._clocks[name, form].rate(seconds)
 
 
-def _arrays(
-    shape: Shape, strides: Pair, padding: Padding
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _arrays(shape: Shape) -> tuple[jax.Array, jax.Array, jax.Array]:
     generator = np.random.default_rng(0)
 
     def noise(*size: int) -> jax.Array:
         return jax.device_put(generator.standard_normal(size, np.float32))
 
-    window = (shape.window, shape.window)
-    out = output_size((shape.size, shape.size), window, strides, padding)
+    window = shape.sides
+    out = output_size((shape.size, shape.size), window, shape.strides, shape.edges)
     return (
         noise(shape.batch, shape.size, shape.size, shape.channels_in),
         noise(*window, shape.channels_in, shape.channels_out),

@@ -13,7 +13,7 @@ from jaxnets import models
 from jaxnets.app.compare import IN_JAX_ALONE
 from jaxnets.app.screen import Screen
 from jaxnets.bench import first_step, mlp_sides, our_sides, their_sides, whole_runs
-from jaxnets.bench.measure import WITH_KERNELS, Row
+from jaxnets.bench.measure import LOSS_TOLERANCE, WITH_KERNELS, Row
 from jaxnets.config import nearest
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
@@ -69,7 +69,14 @@ def network_row(
     }
     what = "training step" if trains else "inference"
     title = f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}"
-    return Row(name, title, functools.partial(ours, **shape), opponents, has_kernels=True)
+    return Row(
+        name,
+        title,
+        functools.partial(ours, **shape),
+        opponents,
+        has_kernels=True,
+        loss_tolerance=LOSS_TOLERANCE if trains else None,
+    )
 
 
 def startup_row(name: str, setting: Setting, *, network: str, warm: bool) -> Row:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxnets.bench.clock import Clock
 from jaxnets.bench.oracles import load
+from jaxnets.bench.worker import process_peak_memory
 from jaxnets.errors import CheckFailedError
 
 ANSWERED, UNTIMED_BATCHES = 8, 8
@@ -57,6 +58,12 @@ class NetworkSide:
         self.network.train(training)
         return logits.cpu().numpy()
 
+    def peak_memory(self) -> int | None:
+        """The most that it held, in bytes, of the card (tensors alone) or of the process."""
+        if self.images.is_cuda:
+            return self.torch.cuda.max_memory_allocated()
+        return process_peak_memory()
+
     def autocast(self) -> Any:
         """The context in which it computes."""
         return self.torch.autocast(self._device, self.torch.bfloat16, enabled=self._half)
@@ -88,6 +95,30 @@ class TrainingSide(NetworkSide):
         if not np.isfinite(self._loss.item()):
             raise CheckFailedError("PyTorch's loss is not finite")
         return speed
+
+    def losses(self, share: float) -> tuple[np.ndarray, float]:
+        """The loss in training before and after an update by a `share` of the learning rate, [2]; the share.
+
+        Nothing is dropped meanwhile.
+        """
+        dropping = [each for each in self.network.modules() if self._drops(each)]
+        for module in dropping:
+            module.eval()
+        before = self._loss_of_step(0.0)
+        self._loss_of_step(share)
+        after = self._loss_of_step(1.0)
+        for module in dropping:
+            module.train()
+        return np.array([before, after]), share
+
+    def _drops(self, module: Any) -> bool:
+        return isinstance(module, self.torch.nn.Dropout) and module.p > 0
+
+    def _loss_of_step(self, share: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = share * self.config.optimizer.learning_rate
+        self.take_step()
+        return self._loss.item()
 
     def take_step(self) -> None:
         """One step; it may still be under way."""

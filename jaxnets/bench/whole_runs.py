@@ -2,18 +2,16 @@
 
 import gzip
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxnets.bench import oracles
+from jaxnets.bench.starter import Starter
 from jaxnets.data.mnist import FILES, find_files
 from jaxnets.errors import CheckFailedError
 
@@ -24,14 +22,7 @@ LEAST_ACCURACY = 0.98
 """Of either side, or it did not do the work."""
 
 
-class WholeRun:
-    """A side whose work is done by processes that it starts."""
-
-    def peak_memory(self) -> None:
-        """Not known: that of this process says nothing of theirs."""
-
-
-class OurRun(WholeRun):
+class OurRun(Starter):
     """scripts/train.py in a run directory of its own; every program is compiled anew."""
 
     def __init__(self, shared: None, *, epochs: int, data_root: Path, kernels: Path | None):
@@ -60,13 +51,14 @@ class OurRun(WholeRun):
                 "--compilation_cache=none",
                 self._lowering,
             ]
-            seconds = _timed([sys.executable, "scripts/train.py", *flags])
+            command = [sys.executable, "scripts/train.py", *flags]
+            seconds = self.run(command, "scripts/train.py", cwd=REPOSITORY).seconds
             result = json.loads(Path(scratch, "run", "result.json").read_text())
         _require(result["test_accuracy"], "our run", self._epochs)
         return self._epochs * TRAINING_IMAGES / seconds
 
 
-class TheirRun(WholeRun):
+class TheirRun(Starter):
     """Report C's script in a process of its own, on the same files, uncompressed."""
 
     def __init__(self, shared: dict[str, Any], *, threads: int):
@@ -88,24 +80,10 @@ class TheirRun(WholeRun):
         del seconds
         script = oracles.FOLDER / f"{SCRIPT}.py"
         words = [self._folder.name, str(self._epochs), str(self._threads)]
-        told: list[str] = []
-        seconds = _timed([sys.executable, str(script), *words], told)
-        _require(float(told[-1].split()[-1]), "PyTorch's run", self._epochs)
-        return self._epochs * TRAINING_IMAGES / seconds
-
-
-def _timed(command: list[str], told: list[str] | None = None) -> float:
-    """Seconds that a command takes; its lines of output go into `told`."""
-    start = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True
-    )
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise CheckFailedError(f"{command[1]} failed: {done.stderr.strip().splitlines()[-1:]}")
-    if told is not None:
-        told += done.stdout.splitlines()
-    return seconds
+        command = [sys.executable, str(script), *words]
+        done = self.run(command, script.name, cwd=REPOSITORY)
+        _require(float(done.lines[-1].split()[-1]), "PyTorch's run", self._epochs)
+        return self._epochs * TRAINING_IMAGES / done.seconds
 
 
 def _work(epochs: int) -> np.ndarray:

@@ -22,7 +22,8 @@ SECONDS_TO_END = 20.0
 PEAK_MEMORY = "peak_memory"
 """A method that every side has: the most memory that it held so far, in bytes; None where that is not known.
 
-A side that has no such method of its own is asked for the largest resident size of its process.
+A side that has no such method of its own is asked for the largest resident size of its process. That of a
+network on a card is the card's, in arrays: what a library keeps there in reserve does not count.
 """
 STATUS = Path("/proc/self/status")
 

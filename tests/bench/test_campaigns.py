@@ -50,6 +50,17 @@ def test_every_pass_has_a_row_with_what_was_taken() -> None:
     assert performance_page.sections({"here": rows})["ops"].count("\n") == 6
 
 
+def test_a_window_that_is_no_square_has_its_own_row() -> None:
+    shape = ops_forms.Shape(10, 2, 3, (1, 7), padding=(0, 3), batch=2)
+    assert shape.name == "10px/2-3/1x7/1/2"
+    assert ops_forms.Shape(10, 2, 3, 7).name == "10px/2-3/7x7/1/16"
+    side = ops_forms.Forms(None, shape=shape)
+    assert side.forms().keys() == set(ops_forms.PASSES)  # they agree
+    assert side._operations == 2 * 7 * 2 * 3 * 2 * 10 * 10
+    names = [each.name for each in ops_forms.SHAPES]
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize(
     "layer",
     [layer_forms.MaxPool(9, 2, 3, padding=1, batch=2), layer_forms.BatchNorm(4, 3, batch=2)],

@@ -17,14 +17,18 @@ from jaxnets.errors import CheckFailedError
 class Side:
     """Gives its speeds one after another."""
 
-    def __init__(self, speeds: list[float], answer: float = 1.0):
-        self._speeds, self._answer = iter(speeds), answer
+    def __init__(self, speeds: list[float], answer: float = 1.0, fall: float = 0.02):
+        self._speeds, self._answer, self._fall = iter(speeds), answer, fall
 
     def share(self) -> str:
         return "weights"
 
     def answer(self) -> np.ndarray:
         return np.full(3, self._answer)
+
+    def losses(self, share: float | None = None) -> tuple[np.ndarray, float]:
+        share = 0.5 if share is None else share
+        return np.array([3.0, 3.0 * (1 - self._fall * share)]), share
 
     def measure(self, seconds: float) -> float:
         assert seconds == 2.0
@@ -171,6 +175,27 @@ def test_a_row_is_refused_where_answers_differ(answer: float, start: Any, turns:
     with pytest.raises(CheckFailedError, match="train/fake is not measured"):
         measure_row(make_row(answer=answer), rounds=3, seconds=2.0, pause=0.0, start=start)
     assert not turns
+
+
+@pytest.mark.parametrize(
+    ("fall", "tolerance", "refused"),
+    [(0.02, 1e-4, False), (0.03, 1e-4, True), (0.03, 1e-2, False), (np.nan, 1e-2, True)],
+)
+def test_a_training_row_is_refused_where_a_step_does_something_else(
+    fall: float, tolerance: float, refused: bool, start: Any, turns: list
+) -> None:
+    ours = lambda shared: ("ours", {True: Side([1.0, 30.0])})  # noqa: E731
+    theirs = lambda shared: ("x", {k: Side([1.0, 10.0], fall=fall) for k in (False, True)})  # noqa: E731
+    row = Row("train/fake", "fake", ours, {"form": theirs}, loss_tolerance=tolerance)
+    options = {"rounds": 1, "seconds": 2.0, "pause": 0.0, "start": start}
+    if not refused:
+        assert measure_row(row, **options)["ratio"] == 3.0
+        return
+    with pytest.raises(CheckFailedError, match="train/fake, its training step, is not measured"):
+        measure_row(row, **options)
+    assert not turns
+    other = dataclasses.replace(row, loss_tolerance=None)  # no step is taken: answers alone count
+    assert measure_row(other, **options)["ratio"] == 3.0
 
 
 def test_answers_are_held_to_the_tolerance() -> None:

@@ -1,5 +1,6 @@
 """The bench with PyTorch itself: a narrow row of each kind, and the drift."""
 
+import copy
 import functools
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from jaxnets.bench import drift, mlp_sides, our_sides, rows, their_sides
-from jaxnets.bench.measure import Row, check_same, measure_row
+from jaxnets.bench.measure import LOSS_TOLERANCE, Row, check_same, measure_row
 from jaxnets.errors import CheckFailedError
 
 pytestmark = pytest.mark.oracle
@@ -38,6 +39,39 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(CheckFailedError, match=r"differ by 1\.0e-03"):
         measure_row(lenet_row(jaxnets_test_other.Other), rounds=1, seconds=0.05, pause=0.0)
+
+
+def test_another_step_of_the_same_network_is_refused() -> None:
+    ours = our_sides.TrainingSide(None, network="lenet5", image_size=28, batch_size=4)
+    shared = ours.share()
+    losses, share = ours.losses()
+    assert 0.02 < 1 - losses[1] / losses[0] < 0.05  # a step that shows
+
+    def theirs(name: str, value: float) -> np.ndarray:
+        config = copy.deepcopy(shared["config"])
+        config.optimizer[name] = value
+        how = {"channels_last": False, "threads": 1}
+        side = their_sides.TrainingSide({**shared, "config": config}, **how)
+        return side.losses(share)[0]
+
+    rate = shared["config"].optimizer.learning_rate
+    arguments = "train/lenet5", "contiguous", losses
+    check_same(*arguments, theirs("learning_rate", rate), LOSS_TOLERANCE)
+    for other in (theirs("learning_rate", 1.1 * rate), theirs("momentum", 0.8)):
+        with pytest.raises(CheckFailedError, match="is not measured"):
+            check_same(*arguments, other, LOSS_TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_network_that_drops_units_is_compared_without() -> None:
+    ours = our_sides.TrainingSide(None, network="inception_v1", image_size=32, batch_size=8)
+    how = {"channels_last": True, "threads": 1}
+    side = their_sides.TrainingSide(ours.share(), **how)
+    losses, share = ours.losses()
+    check_same("train/inception_v1", "channels_last", losses, side.losses(share)[0], LOSS_TOLERANCE)
+    side.take_step()
+    ours.take_step()
+    assert any(module.training for module in side.network.modules() if side._drops(module))
 
 
 def test_the_mlp_s_row() -> None:

@@ -1,5 +1,6 @@
 """The rows: their names, what they read, and our sides of the pipelines."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.bench import rows
 from jaxnets.bench.measure import check_same
 from jaxnets.bench.mlp_sides import ScalarSide, ScannedSide
-from jaxnets.bench.our_sides import PipelineSide
+from jaxnets.bench.our_sides import PipelineSide, TrainingSide
 from jaxnets.errors import DataError
 
 SETTING = rows.Setting(threads=2, images=Path("images"), data_root=Path("data"))
@@ -37,6 +38,8 @@ def test_every_row_knows_its_name_and_its_opponents(suite: str, name: str) -> No
         "startup": {"channels_last"},
         "end_to_end": {"the report's script"},
     }
+    is_network = isinstance(row.ours, functools.partial) and row.ours.func is TrainingSide
+    assert (row.loss_tolerance is not None) == is_network
     if row.needs_torch:
         kind, network = name.split("/")[:2]
         assert set(row.theirs) == expected.get(f"{kind}/{network}", expected[kind])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jaxnets.bench.oracles import load
 from jaxnets.ops import convolution
+from jaxnets.ops.kernels.convolution import WIDEST
 from jaxnets.ops.kernels.load import Kernels
 from jaxnets.ops.lowering import Lowering
 
@@ -25,13 +26,32 @@ oracle = load("windows")
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple]:
     """Shapes of x and of a kernel, strides and padding."""
-    window = (draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 3, 7])))
+    window = draw(st.sampled_from([1, 2, 3, 5, 7])), draw(st.sampled_from([1, 3, 7]))
     padding = (draw(PADS), draw(PADS))
     # Sides on both sides of the thresholds at which the form changes.
     height = draw(st.integers(max(1, window[0] - sum(padding[0])), 20))
     width = draw(st.integers(max(1, window[1] - sum(padding[1])), 20))
-    channels = draw(st.sampled_from([1, 3, 6, 17, 64])), draw(st.sampled_from([1, 6, 16, 33, 65]))
+    channels = (
+        draw(st.sampled_from([1, 3, 6, 17, 40, 64])),
+        draw(st.sampled_from([1, 6, 16, 33, 48, 65])),
+    )
     return (2, height, width, channels[0]), (*window, *channels), draw(STRIDES), padding
+
+
+@st.composite
+def wide_shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple]:
+    """As `shapes`, of about 1,000 pixels a map or in all, windows of the Inceptions, 17 to 63 channels."""
+    window = draw(st.sampled_from([(1, 7), (7, 1), (1, 1), (3, 3)]))
+    padding = draw(st.sampled_from([((0, 0), (0, 0)), tuple((n // 2, n // 2) for n in window)]))
+    batch, height, width = draw(
+        st.one_of(
+            st.tuples(st.just(2), st.integers(30, 34), st.integers(30, 34)),
+            st.sampled_from([(3, 9, 37), (4, 10, 25), (7, 11, 13)]),  # 999, 1,000 and 1,001 pixels
+        )
+    )
+    channels = draw(st.integers(17, 63)), draw(st.integers(17, 63))
+    strides = draw(st.sampled_from([(1, 1), (1, 1), (2, 2)]))
+    return (batch, height, width, channels[0]), (*window, *channels), strides, padding
 
 
 def _draw(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[np.ndarray]:
@@ -54,6 +74,8 @@ def _with_gradients(
 @example(((5, 17, 17, 1), (5, 5, 1, 6), (1, 1), ((0, 0), (0, 0))))  # LeNet-5's first layer
 @example(((8, 12, 12, 64), (1, 1, 64, 64), (1, 1), ((0, 0), (0, 0))))  # a product of many pixels
 @example(((2, 17, 19, 6), (3, 5, 6, 65), (2, 1), ((1, 0), (2, 1))))  # many channels
+@example(((4, 10, 25, 24), (1, 1, 24, 40), (1, 1), ((0, 0), (0, 0))))  # 1,000 pixels
+@example(((2, 6, 9, 20), (7, 1, 20, 48), (1, 1), ((3, 3), (0, 0))))  # the Inceptions' windows
 def test_every_form_is_right(
     kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple]
 ) -> None:
@@ -83,7 +105,7 @@ def test_every_form_is_right(
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
-@given(case=shapes())
+@given(case=st.one_of(shapes(), wide_shapes()))
 def test_every_form_is_right_in_every_precision(
     kernels: tuple[Kernels, ...],
     precision: tuple[Any, float],
@@ -107,6 +129,29 @@ def test_every_form_is_right_in_every_precision(
             assert ours.dtype == dtype
             error = np.abs(np.asarray(ours, np.float64) - expected).max()
             assert error <= bound * np.abs(expected).max(), (form, name)
+
+
+@pytest.mark.parametrize(
+    ("columns", "stride", "in_cpp"),
+    [(WIDEST - 1, 1, True), (WIDEST, 1, True), (WIDEST, 2, True), (WIDEST + 1, 1, False)],
+)
+def test_the_widest_windows_of_the_kernels_are_right_and_wider_ones_are_left_to_jax(
+    kernels: tuple[Kernels, ...], columns: int, stride: int, in_cpp: bool
+) -> None:
+    options = {"strides": (1, stride), "padding": ((0, 0), (3, 7))}
+    x_shape, kernel_shape = (2, 8, WIDEST + 10, 3), (1, columns, 3, 5)
+    y_shape = oracle.output_shape(x_shape, (1, columns), 5, **options)
+    arrays = _draw(x_shape, kernel_shape, y_shape)
+    exact = oracle.convolution(*arrays, **options)
+    for form in kernels:
+        apply = jax.jit(functools.partial(_with_gradients, lowering=form, **options))
+        program = apply.lower(*arrays)
+        assert (form.library in program.as_text()) == in_cpp
+        for name, ours, expected in zip(
+            ("y", "by x", "by kernel"), program.compile()(*arrays), exact, strict=True
+        ):
+            error = np.abs(ours - expected).max()
+            assert error <= 1e-5 * np.abs(expected).max(), (form, name)
 
 
 def test_values_by_hand() -> None:

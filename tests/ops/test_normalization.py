@@ -217,6 +217,22 @@ def _exact(x, scale, bias, cotangent):
     return normalized * scale + bias, by_x, products, sums, *statistics
 
 
+def _apply(form, x, scale, bias):
+    """A layer's output in a form, and its statistics from 0 and 1 on."""
+    layer = BatchNorm(dtype=scale.dtype, compute_dtype=x.dtype, lowering=form)
+    before = {"mean": jnp.zeros_like(scale), "var": jnp.ones_like(scale)}
+    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": before}
+    return layer.apply(variables, x, train=True, mutable=["batch_stats"])
+
+
+def _results(form, x, scale, bias, cotangent, transform=lambda function: function):
+    """The output, the gradients, and the statistics."""
+    apply = transform(functools.partial(_apply, form))
+    y, pull, updates = jax.vjp(apply, x, scale, bias, has_aux=True)
+    statistics = updates["batch_stats"]
+    return y, *pull(cotangent), statistics["mean"], statistics["var"]
+
+
 def _check(forms, precision, shape, offset, seed, compiler_options=None) -> None:
     dtype, bound = precision
     kept = jnp.promote_types(dtype, jnp.float32)  # what parameters and statistics are kept in
@@ -224,23 +240,12 @@ def _check(forms, precision, shape, offset, seed, compiler_options=None) -> None
     x = (offset + generator.normal(size=shape)).astype(dtype)
     cotangent = generator.normal(size=shape).astype(dtype)
     scale, bias = generator.normal(1, 0.3, size=(2, shape[-1])).astype(kept)
-    before = {"mean": np.zeros(shape[-1], kept), "var": np.ones(shape[-1], kept)}
-
-    def results(x, scale, bias, cotangent, form):
-        layer = BatchNorm(dtype=kept, compute_dtype=dtype, lowering=form)
-
-        def apply(x, scale, bias):
-            variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": before}
-            return layer.apply(variables, x, train=True, mutable=["batch_stats"])
-
-        y, pull, updates = jax.vjp(apply, x, scale, bias, has_aux=True)
-        assert y.dtype == dtype
-        statistics = updates["batch_stats"]
-        return y, *pull(cotangent), statistics["mean"], statistics["var"]
 
     @functools.partial(jax.jit, compiler_options=compiler_options)
     def all_forms(*arrays):
-        return [results(*arrays, form) for form in forms]
+        found = [_results(form, *arrays) for form in forms]
+        assert all(y.dtype == dtype for y, *_ in found)
+        return found
 
     exact = _exact(x, scale, bias, cotangent)
     names = ("y", "by x", "by scale", "by bias", "mean", "var")
@@ -256,8 +261,9 @@ def _check(forms, precision, shape, offset, seed, compiler_options=None) -> None
 
 
 SHAPES = st.tuples(
-    st.integers(2, 5), st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 3, 16, 21, 65])
+    st.integers(2, 5), st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 3, 16, 21, 48, 65])
 )
+WIDE = st.tuples(st.just(2), st.integers(30, 34), st.integers(30, 34), st.integers(17, 63))
 OFFSETS = st.sampled_from([0.0, 3.0])
 
 
@@ -271,7 +277,7 @@ def test_every_form_is_right(kernels, shape, offset, seed) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
-@given(shape=SHAPES, offset=OFFSETS, seed=st.integers(0, 1000))
+@given(shape=st.one_of(SHAPES, WIDE), offset=OFFSETS, seed=st.integers(0, 1000))
 def test_every_form_is_right_in_every_precision(
     kernels, precision, optimized, shape, offset, seed
 ) -> None:
@@ -299,3 +305,40 @@ def test_the_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> No
 
     for mine, other in zip(curvatures(kernels[-1]), curvatures("by_shape"), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [3, 21])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_kernels_map_and_rematerialise(
+    kernels: tuple[Kernels, ...], channels: int, shared: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    xs, cotangents = generator.normal(1.0, 2.0, (2, 3, 2, 5, 4, channels)).astype(np.float32)
+    scales, biases = generator.normal(1.0, 0.3, (2, 3, channels)).astype(np.float32)
+    if shared:  # one layer over all; else each has its own
+        scales[:], biases[:] = scales[0], biases[0]
+    given = (scales[0], biases[0]) if shared else (scales, biases)
+    axes = (0, None, None, 0) if shared else (0, 0, 0, 0)
+    results = functools.partial(_results, kernels[-1], transform=jax.checkpoint)
+    program = jax.jit(jax.vmap(results, axes)).lower(xs, *given, cotangents)
+    assert kernels[-1].library in program.as_text()
+    ours = program.compile()(xs, *given, cotangents)
+    exact = zip(*map(_exact, xs, scales, biases, cotangents), strict=True)
+    for mine, expected in zip(ours, exact, strict=True):
+        assert np.abs(mine - np.array(expected)).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_the_kernels_refuse_forward_mode_and_the_reference_form_has_it(
+    kernels: tuple[Kernels, ...],
+) -> None:
+    x, scale, bias, direction = _arguments(np.float32)
+
+    def output(form, x):
+        return _apply(form, x, scale, bias)[0]
+
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(functools.partial(output, kernels[-1]), (x,), (direction,))
+    tangent = jax.jvp(functools.partial(output, "reference"), (x,), (direction,))[1]
+    # The output's change along a direction, seen from a cotangent, is the gradient's part along it.
+    by_x = _results(kernels[-1], x, scale, bias, direction)[1]
+    np.testing.assert_allclose(np.vdot(tangent, direction), np.vdot(by_x, direction), rtol=1e-5)

@@ -26,14 +26,20 @@ STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
 SIZES = st.tuples(st.integers(4, 11), st.integers(4, 11))
 
 
+LONG = st.sampled_from([(1, 7), (7, 1), (3, 3)])
+WIDE = st.tuples(st.integers(30, 34), st.integers(30, 34))
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Any, Any, dict[str, Any]]:
+def cases(
+    draw: st.DrawFn, windows: Any = SIDES, sizes: Any = SIZES
+) -> tuple[Any, Any, dict[str, Any]]:
     """An image's size, a window, and strides and padding, of which every window sees a pixel."""
-    window = draw(SIDES)
+    window = draw(windows)
     padding = tuple(
         (draw(st.integers(0, side - 1)), draw(st.integers(0, side - 1))) for side in window
     )
-    return draw(SIZES), window, {"strides": draw(STRIDES), "padding": padding}
+    return draw(sizes), window, {"strides": draw(STRIDES), "padding": padding}
 
 
 def _with_gradient(
@@ -49,7 +55,7 @@ def _with_gradient(
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     pad=st.integers(0, 1),
     size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
-    channels=st.sampled_from([1, 3, 16, 21]),
+    channels=st.sampled_from([1, 3, 16, 21, 48]),
     seed=st.integers(0, 1000),
 )
 def test_every_form_is_right_on_values_full_of_ties_and_nan(
@@ -79,7 +85,11 @@ def test_every_form_is_right_on_values_full_of_ties_and_nan(
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
-@given(case=cases(), channels=st.sampled_from([1, 3, 16, 21]), seed=st.integers(0, 1000))
+@given(
+    case=st.one_of(cases(), cases(LONG, WIDE)),
+    channels=st.sampled_from([1, 3, 16, 21, 33, 48, 63]),
+    seed=st.integers(0, 1000),
+)
 def test_every_form_is_right_in_every_precision(
     kernels: tuple[Kernels, ...],
     precision: tuple[Any, float],
@@ -148,7 +158,11 @@ def test_averages_are_right(case: Any, counted: bool, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
-@given(case=cases(), counted=st.booleans(), seed=st.integers(0, 1000))
+@given(
+    case=st.one_of(cases(), cases(LONG, WIDE)),
+    counted=st.booleans(),
+    seed=st.integers(0, 1000),
+)
 def test_averages_are_right_in_every_precision(
     precision: tuple[Any, float], optimized: dict[str, int], case: Any, counted: bool, seed: int
 ) -> None:

@@ -1,6 +1,7 @@
-"""What the pages made of results share: a table, and times in words."""
+"""What the pages made of results share: a table, times and memory in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -12,3 +13,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def milliseconds(seconds: float) -> str:
     """Three digits, without an exponent."""
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
+
+
+def peaks_in_words(row: Mapping[str, Any]) -> str:
+    """A row's peaks of memory, GiB, ours and the opponent's; nothing where they were not measured.
+
+    Of the processes, or on a card of what it holds.
+    """
+    memory = row.get("peak_memory") or {}
+    sides = [memory.get("ours"), memory.get(row.get("opponent"))]
+    told = [f"{side / 2**30:.2f}" for side in sides if side is not None]
+    return " / ".join(told) if len(told) == len(sides) else ""

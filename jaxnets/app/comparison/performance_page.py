@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxnets.app.comparison import growth_page
-from jaxnets.app.comparison.markdown import milliseconds, table
+from jaxnets.app.comparison.markdown import milliseconds, peaks_in_words, table
 
 Rows = Sequence[Mapping[str, Any]]
 KERNELS, PRODUCT = "C++ kernels", "product"
@@ -112,7 +112,13 @@ def _profile_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _gpu(rows: Rows) -> str:
     found = [row for row in rows if "mfu" in row]
-    heads = ("row", "ours", "ratio [range]", "share of a product's speed")
+    heads = (
+        "row",
+        "ours",
+        "ratio [range]",
+        "share of a product's speed",
+        "card's memory, GiB: ours / PyTorch's",
+    )
     return table(heads, [_gpu_row(row) for row in found]) if found else ""
 
 
@@ -121,4 +127,5 @@ def _gpu_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     if row["ratio"] is not None:
         low, high = row["range"]
         ratio = f"{row['ratio']:.2f} [{low:.2f}, {high:.2f}]"
-    return row["title"], f"{row['ours']:,.0f} images/s", ratio, f"{row['mfu']:.0%}"
+    speed, share = f"{row['ours']:,.0f} images/s", f"{row['mfu']:.0%}"
+    return row["title"], speed, ratio, share, peaks_in_words(row)
