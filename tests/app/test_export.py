@@ -20,6 +20,7 @@ from jaxnets.app import export as exporting
 from jaxnets.app import import_weights
 from jaxnets.app import weights as folders
 from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.interop import preprocessing
 from jaxnets.interop.recognise import SCHEMES
 from jaxnets.interop.weights import (
     Preprocessing,
@@ -117,24 +118,37 @@ def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_a_network_comes_back_from_its_export_for_keras(own: bool, tmp_path: Path) -> None:
-    """Keras's ResNet-50 takes BGR, and a file of ours says whether its network does."""
-    caffe = SCHEMES["caffe"]
-    mean, std = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)) if own else (caffe.mean, caffe.std)
+def test_a_network_comes_back_from_its_export_for_keras(tmp_path: Path) -> None:
+    """Keras's ResNet-50 takes BGR."""
+    caffe = Preprocessing(32, SCHEMES["caffe"].mean, SCHEMES["caffe"].std)
     drawn = _drawn("resnet50", (32, 32, 3), variant="keras")
-    given = dataclasses.replace(drawn, preprocessing=Preprocessing(32, mean, std))
+    given = dataclasses.replace(drawn, preprocessing=caffe)
     write_weights(tmp_path / "given", given)
     exporting.export(tmp_path / "given", tmp_path / "out", layout="keras")
     file = tmp_path / "out" / "keras.safetensors"
+    ours = flatten(given.variables)
     first = safetensors.numpy.load_file(file)["conv1_conv/kernel"]
-    ours = flatten(given.variables)["params/conv1/kernel"]
-    np.testing.assert_array_equal(first, ours if own else ours[:, :, ::-1])
+    np.testing.assert_array_equal(first, ours["params/conv1/kernel"][:, :, ::-1])
     options = import_weights.Options(image_size=32)
     back = import_weights.import_weights(str(file), tmp_path / "back", options, lambda path: {})
     assert back.preprocessing == given.preprocessing
     for path, array in flatten(back.variables).items():
-        np.testing.assert_array_equal(array, flatten(given.variables)[path], err_msg=path)
+        np.testing.assert_array_equal(array, ours[path], err_msg=path)
+
+
+def test_a_file_says_what_pixels_its_network_takes() -> None:
+    model = recipes.recipe().model
+    model.name, model.variant = "resnet50", "keras"
+    for mean, bgr in ((SCHEMES["caffe"].mean, True), ((0.5, 0.4, 0.3), False)):
+        given = Preprocessing(32, mean, SCHEMES["caffe"].std)
+        weights = Weights({}, model, (32, 32, 3), preprocessing=given)
+        assert preprocessing.is_bgr("keras", weights) is bgr
+        assert not preprocessing.is_bgr("torch", weights)
+        remarks = preprocessing.as_remarks(given, bgr=bgr)
+        assert preprocessing.of_remarks(remarks) == (given.mean, given.std, bgr)
+    assert preprocessing.of_remarks({}) is None
+    with pytest.raises(CheckpointError, match="is damaged"):
+        preprocessing.of_remarks({preprocessing.REMARK: "{}"})
 
 
 def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
