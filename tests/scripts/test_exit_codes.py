@@ -106,4 +106,4 @@ def test_print_config_is_the_whole_recipe(repository: Path) -> None:
     assert code == 0, errors
     recipe = json.loads(told)
     assert recipe["train"] | {"steps": 7, "epochs": None} == recipe["train"]
-    assert recipe["optimizer"]["learning_rate"] == 0.02
+    assert recipe["optimizer"]["learning_rate"] == 0.005
