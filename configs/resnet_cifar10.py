@@ -2,9 +2,9 @@
 
     python scripts/train.py --config=configs/resnet_cifar10.py
 
-`:pretraining` (the default) is three epochs of images enlarged to 64 px, as an estimate an hour on
-two cores: at 32 px the last stage would see one pixel, and a body trained so was of no use
-(docs/transfer.md). `:smoke` is a tiny network for a few steps on drawn tissue.
+`:pretraining` (the default) is three epochs of images enlarged to 64 px, 55 minutes on two cores
+beside other work: at 32 px the last stage would see one pixel (docs/transfer.md). `:smoke` is a tiny
+network for a few steps on drawn tissue.
 """
 
 from ml_collections import config_dict

@@ -73,17 +73,19 @@ def largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> li
     joined = [overlap for overlap in found.overlaps if overlap.joined]
     joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
     rows = [_row(images, overlap) for overlap in joined[:MONTAGE_ROWS]]
-    return rows + _copies(images, found, settings)[: MONTAGE_ROWS - len(rows)]
+    return rows + _copies(images, found, settings, MONTAGE_ROWS - len(rows))
 
 
-def _copies(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
-    """The strongest pair of each of the largest originals."""
+def _copies(
+    images: ImageFiles, found: grouping.Found, settings: Settings, most: int
+) -> list[montage.Row]:
+    """The strongest pair of each of the `most` largest originals."""
     pairs = found.pairs[grouping.is_same_original(found.pairs, settings)]
     sizes = np.bincount(found.originals)
     of = found.originals[pairs["first"]]
     order = np.lexsort((-pairs["inliers"], of, -sizes[of]))
     _, first = np.unique(of[order], return_index=True)
-    chosen = pairs[order[np.sort(first)[:MONTAGE_ROWS]]]
+    chosen = pairs[order[np.sort(first)[:most]]]
     return [_pictured(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
 
 

@@ -1,5 +1,6 @@
 """A trained network in a folder that others can load without this package."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from jaxnets.app import weights as folders
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.files import write_whole
+from jaxnets.files import require_folder, write_whole
 from jaxnets.interop import preprocessing
 from jaxnets.interop.convert import require_published_form, to_layout
 from jaxnets.interop.layouts import WRITTEN
@@ -57,8 +58,9 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     with screen.phase("export") as phase:
         compiled = program(weights, weights.preprocessing)
         phase.text = f"any number of images, for {' and '.join(PLATFORMS)}"
+    require_folder(out)
+    write_whole(out / PROGRAM, bytes(compiled.serialize()))  # first: with it a folder is an export
     write_weights(out, weights)
-    write_whole(out / PROGRAM, bytes(compiled.serialize()))
     for name in WRITTEN:  # of an export before, maybe of another network
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if of_library is not None:
@@ -74,8 +76,10 @@ def _of_library(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], d
     """The arrays as the library has them, for pixels as it gives them, and the file's remarks."""
     require_published_form(layout, weights.model)
     bgr = preprocessing.is_bgr(layout, weights)
-    turned = preprocessing.with_channels_reversed(weights) if bgr else weights
-    return to_layout(layout, turned), preprocessing.as_remarks(weights.preprocessing, bgr=bgr)
+    if bgr:
+        arrays, _ = preprocessing.channels_reversed(flatten(weights.variables))
+        weights = dataclasses.replace(weights, variables=unflatten(arrays))
+    return to_layout(layout, weights), preprocessing.as_remarks(weights.preprocessing, bgr=bgr)
 
 
 def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:

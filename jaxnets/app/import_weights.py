@@ -19,7 +19,7 @@ from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.files import file_sha256
 from jaxnets.interop import convert, layouts, weight_files, weights
-from jaxnets.interop.preprocessing import first_kernel, of_remarks
+from jaxnets.interop.preprocessing import channels_reversed, of_remarks
 from jaxnets.interop.recognise import (
     CHANNELS,
     KNOWN,
@@ -86,8 +86,7 @@ def import_weights(
     scheme, preprocessing = _preprocessing(network, layout, shape[0], options, opened)
     found = dict(converted.arrays)
     if scheme is not None and scheme.bgr:
-        first = first_kernel(found)
-        found[first] = np.ascontiguousarray(found[first][:, :, ::-1])
+        found, first = channels_reversed(found)
         notes.append(f"{first}: input channels reversed, since the file takes BGR")
     kept = weights.Weights(
         variables=weights.unflatten(found),

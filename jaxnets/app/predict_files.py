@@ -69,8 +69,12 @@ def predict_files(
             f"the network of {directory} takes vectors, not images: in Python, "
             f"jaxnets.load({directory!r}).predict(array)"
         )
-    files = [file for path in paths for file in _images_of(path)]
-    passed_over = [name for path in paths for name in _passed_over(path)]
+    files: list[File] = []
+    passed_over: list[str] = []
+    for path in paths:
+        images, others = _images_of(path)
+        files += images
+        passed_over += others
     if all(file.error for file in files):
         raise DataError("; ".join(str(file.error) for file in files))
     for table in (csv_path, json_path):
@@ -215,26 +219,20 @@ def _as_png(pixels: np.ndarray, source: str) -> bytes:
     return data.getvalue()
 
 
-def _images_of(path: str) -> list[File]:
+def _images_of(path: str) -> tuple[list[File], list[str]]:
+    """The images of a folder, or the one named; and the folder's files that are none by their names."""
     if not Path(path).is_dir():
-        return [File(path, Path(path).name)]
+        return [File(path, Path(path).name)], []
     try:
-        found = [name for name in visible_files(Path(path)) if is_image_name(name)]
+        names = list(visible_files(Path(path)))
     except DataError as error:
-        return [File(path, Path(path).name, str(error))]
+        return [File(path, Path(path).name, str(error))], []
+    found = sorted(filter(is_image_name, names), key=natural_order)
+    others = [str(Path(path) / name) for name in names if not is_image_name(name)]
     if not found:
         reason = f"{path} holds no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
-        return [File(path, Path(path).name, reason)]
-    return [File(str(Path(path) / name), name) for name in sorted(found, key=natural_order)]
-
-
-def _passed_over(path: str) -> list[str]:
-    """The files of a folder that are not looked at; of one that cannot be listed, `_images_of` tells."""
-    try:
-        names = visible_files(Path(path)) if Path(path).is_dir() else []
-    except DataError:
-        return []
-    return [str(Path(path) / name) for name in names if not is_image_name(name)]
+        return [File(path, Path(path).name, reason)], others
+    return [File(str(Path(path) / name), name) for name in found], others
 
 
 def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_gradcam: bool) -> str:

@@ -103,11 +103,12 @@ def _warnings(result: results.Result | None, part: str) -> list[str]:
 
 def _leak_mark(data: Data, measured: Mapping[str, Any]) -> str:
     """What stands beside the accuracy: LEAKY, that nobody knows, or nothing."""
+    if measured["split"] == "train":
+        return ""
     share = measured.get("leak", {}).get(measured["split"])
     if share or (share is None and data.config.data.name in results.COPIES):
         return "LEAKY"
-    unknown = data.source.kind == "image" and measured["split"] != "train" and share is None
-    return "leak not known" if unknown else ""
+    return "leak not known" if data.source.kind == "image" and share is None else ""
 
 
 def _of_leak(data: Data, measured: Mapping[str, Any]) -> list[str]:

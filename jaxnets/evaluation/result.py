@@ -127,13 +127,14 @@ def _loss(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> tup
 
 
 def _speed(result: Mapping[str, Any], classes: bool) -> str:
-    of_head = " by the head, of kept features" if on_kept_features(result) else ""
-    return f"{result['images_per_second']:,.0f} {'images' if classes else 'examples'}/s{of_head}"
+    unit = "images" if classes else "examples"
+    return f"{result['images_per_second']:,.0f} {unit}/s{told_head(result)}"
 
 
-def on_kept_features(result: Mapping[str, Any]) -> bool:
-    """Whether training read what a frozen body gives, so that its speed is that of the head alone."""
-    return bool(result.get("on_kept_features", result.get("frozen")))
+def told_head(result: Mapping[str, Any]) -> str:
+    """What a speed is of, where training read what a frozen body gives, computed before; else ""."""
+    kept = result.get("on_kept_features", result.get("frozen"))
+    return " by the head, of kept features" if kept else ""
 
 
 def _epochs(count: float) -> str:

@@ -1,6 +1,5 @@
 """What a library does to pixels beside what its files say: Keras turns the channels of some networks."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.recognise import SCHEMES, Scheme, scheme_of
-from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten
+from jaxnets.interop.weights import Preprocessing, Weights
 
 REMARK = "jaxnets preprocessing"
 """Of a safetensors file that we wrote in a library's names."""
@@ -22,17 +21,13 @@ def is_bgr(layout: str, weights: Weights) -> bool:
     return (given.mean, given.std) == (SCHEMES[name].mean, SCHEMES[name].std)
 
 
-def with_channels_reversed(weights: Weights) -> Weights:
-    """The same network for pixels in the other order, RGB or BGR."""
-    arrays = flatten(weights.variables)
-    first = first_kernel(arrays)
-    arrays[first] = np.ascontiguousarray(arrays[first][:, :, ::-1])
-    return dataclasses.replace(weights, variables=unflatten(arrays))
+def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of the same network for pixels in the other order, RGB or BGR, and the path that changed.
 
-
-def first_kernel(arrays: Mapping[str, np.ndarray]) -> str:
-    """The path of the one convolution that sees the image: its kernel takes 3 channels."""
-    return next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
+    It is that of the one convolution that sees the image: its kernel takes 3 channels.
+    """
+    first = next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
+    return {**arrays, first: np.ascontiguousarray(arrays[first][:, :, ::-1])}, first
 
 
 def as_remarks(given: Preprocessing | None, *, bgr: bool) -> dict[str, str]:

@@ -231,8 +231,7 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
     network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
     split = results.split_in_short(run)
-    of_head = " by the head, of kept features" if results.on_kept_features(run) else ""
-    speed = f"{row['images_per_second']:,.0f} a second{of_head}, {row['hardware']}"
+    speed = f"{row['images_per_second']:,.0f} a second{results.told_head(run)}, {row['hardware']}"
     names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
 
