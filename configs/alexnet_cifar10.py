@@ -5,8 +5,8 @@
 
 `:adam` (the default) is report C's recipe and network, `:sgd` report E's. Both augment their test images as
 well, and report E tests with dropout on: of the tests in result.json "augmented" and "augmented_dropout" are
-theirs, "clean" is ours. Report C looks at the test set after every epoch, and so does `:adam`, for the curve.
-`:smoke` is a few steps.
+theirs, "clean" is ours. Report C looks at its augmented test set after every epoch, and so does `:adam`, for
+the curve. `:smoke` is a few steps.
 
 `:best` is ours: report E's network, flips, crops and colours, mixup, a moving average of the weights and 200
 epochs of a cosine, meant for at least 91 % on clean test images. It has not been run to its end. It costs ten

@@ -88,6 +88,12 @@ def assemble(
     examples = resident(data, devices) if placement.on_device else None
     steps_per_call = placement.steps_per_call
     evaluator = make_evaluator(config, network.model, data, devices, examples)
+    evaluators = {"validation": evaluator, "test": evaluator}
+    if "test" in followed and config.eval.augment:  # as reports tested that draw the curve
+        preprocess = make_preprocess(config, train=False, augment=True)
+        evaluators["test"] = make_evaluator(
+            config, network.model, data, devices, examples, preprocess=preprocess
+        )
     run = Run(
         config=config,
         workdir=directory,
@@ -96,7 +102,7 @@ def assemble(
         state=devices.replicate(state),
         train_step=_compilable(train_step, devices, examples, steps_per_call),
         evaluate=lambda state: {
-            split: evaluator.means(state, indices) for split, indices in followed.items()
+            split: evaluators[split].means(state, indices) for split, indices in followed.items()
         },
         batches=data.train_batches(devices)
         if examples is None

@@ -283,7 +283,9 @@ FIELDS: Mapping[str, Field] = {
     **_period("eval.every_", "time between two evaluations"),
     "eval.ema": _switch(True, "evaluate the moving average where there is one"),
     "eval.follow_test": _switch(
-        False, "score the test set at every evaluation too, for its curve; nothing is chosen by it"
+        False,
+        "score the test set at every evaluation too, for its curve: augmented where eval.augment is; "
+        "nothing is chosen by it",
     ),
     "eval.augment": _switch(
         False, "test on augmented images too, beside the clean test; a draw of the seed"

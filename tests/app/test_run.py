@@ -104,7 +104,7 @@ def test_further_tests_stand_beside_the_clean_one(
     assert result["test_accuracy"] == tests["clean"]["accuracy"]
     followed = [line for line in _lines(tmp_path / "run") if line["split"] == "test"]
     assert [line["epoch"] for line in followed] == [1.0]
-    assert followed[0]["values"]["loss"] == pytest.approx(tests["clean"]["loss"], rel=1e-6)
+    assert followed[0]["values"]["loss"] == pytest.approx(tests["augmented"]["loss"], rel=1e-6)
     assert re.search(r"other tests +augmented [\d.]+ %, dropout [\d.]+ %", capsys.readouterr().out)
 
 
