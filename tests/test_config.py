@@ -60,6 +60,9 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
         ({"checkpoint.every_epochs": 0}, "at least 1"),
         ({"log.histograms_every_examples": 0}, "at least 1"),
         ({"schedule.decay_every_epochs": 0}, "at least 1"),
+        ({"train.steps": 0}, "at least 1"),
+        ({"optimizer.beta2": 1.0}, "must be below 1"),
+        ({"train.ema_decay": 1.0}, "must be below 1"),
     ],
 )
 def test_a_wrong_override_names_the_field_and_the_mend(overrides: dict, told: str) -> None:
@@ -98,6 +101,16 @@ def test_durations_agree_between_units(epochs: int, batch_size: int, per_epoch: 
     assert set(by_unit.values()) == {epochs * per_epoch}
 
 
+@given(examples=st.integers(1, 200_000), batch_size=st.integers(1, 1024))
+def test_examples_are_rounded_up_to_steps(examples: int, batch_size: int) -> None:
+    config = recipes.recipe()
+    recipes.set_field(config, "train.examples", examples)
+    size = {"batch_size": batch_size, "steps_per_epoch": 1}
+    taken = recipes.steps(config, "train.", **size)
+    assert taken is not None
+    assert (taken - 1) * batch_size < examples <= taken * batch_size
+
+
 def test_json_gives_the_same_recipe_back() -> None:
     config = recipes.load(LUNG, {"data.fractions": (0.6, 0.2, 0.2), "seed": 3})
     assert recipes.differences(recipes.from_json(recipes.to_json(config)), config) == {}
@@ -127,6 +140,11 @@ def test_every_config_is_valid_and_says_what_it_is(path: Path) -> None:
     config = recipes.load(str(path))
     assert config.name.split(":")[0] == path.stem
     assert path.read_text().startswith('"""')
+    with pytest.raises(ConfigError) as refused:
+        recipes.load(f"{path}:none of them")
+    for variant in str(refused.value).partition("it has ")[2].split(", "):
+        begun = {"transfer.weights": "random"} if variant in ("transfer", "finetune") else {}
+        assert recipes.load(f"{path}:{variant}", begun).name == f"{path.stem}:{variant}"
 
 
 def test_the_data_root_is_the_config_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

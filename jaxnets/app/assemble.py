@@ -14,7 +14,7 @@ from jaxnets.app import environment, workdir
 from jaxnets.app.data import Data
 from jaxnets.app.network import Network
 from jaxnets.app.placement import place, resident
-from jaxnets.app.rule import make_rule
+from jaxnets.app.rule import Rule, make_rule
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
@@ -48,6 +48,7 @@ def assemble(
         total_steps=plan.total_steps,
         steps_per_epoch=plan.steps_per_epoch,
     )
+    _tell_phases_too_long(config, plan, rule, screen)
     loss = make_loss(config.train, models.entry(config.model.name).auxiliary_weight)
     train_step = make_train_step(
         network.model,
@@ -117,6 +118,29 @@ def assemble(
     return run, evaluator
 
 
+def _tell_phases_too_long(
+    config: config_dict.ConfigDict, plan: Plan, rule: Rule, screen: Screen
+) -> None:
+    """Says where a run ends before a part of its recipe begins."""
+    total, lengths = plan.total_steps, _lengths(config, plan.steps_per_epoch)
+    warmup = recipes.steps(config, "schedule.warmup_", **lengths) or 0
+    if warmup > total:
+        screen.line(
+            "warning",
+            f"the warm-up's {warmup} steps outlast the run's {total}: the rate never peaks",
+        )
+    if rule.head_steps is not None and rule.head_steps >= total:
+        screen.line(
+            "warning",
+            f"the head alone is trained for {rule.head_steps} steps, the run has {total}: "
+            "the body stays as it is",
+        )
+
+
+def _lengths(config: config_dict.ConfigDict, steps_per_epoch: int) -> dict[str, int]:
+    return {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
+
+
 def _require_names(hooks: Sequence[Hook]) -> None:
     names = [hook.name for hook in hooks]
     if len(set(names)) < len(names):
@@ -138,8 +162,7 @@ def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
     """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing."""
 
     def duration(prefix: str) -> int | None:
-        size = {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
-        return recipes.steps(config, prefix, **size)
+        return recipes.steps(config, prefix, **_lengths(config, steps_per_epoch))
 
     return Plan(
         total_steps=duration("train.") or 0,

@@ -36,7 +36,6 @@ from jaxnets.training.parallel import Devices
 if TYPE_CHECKING:
     from jaxnets.data.pipeline import TrainBatches
 
-GROUPING = ("data.groups", "data.group_level")
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
 
@@ -88,11 +87,14 @@ class Data:
 
     def told_split(self, leak: Mapping[str, float | None]) -> str:
         """How the examples were divided, in words, with the shares of held-out images that leak."""
-        given = (f"{path}={recipes.get_field(self.config, path)!r}" for path in GROUPING)
-        name, split = self.config.data.name, self.split.name
-        return results.told_split(
-            {"data": name, "split": split, "leak": leak, "overrides": tuple(given)}
-        )
+        told = {"data": self.config.data.name, "split": self.split.name, "leak": leak}
+        return results.told_split(told | self.grouping)
+
+    @property
+    def grouping(self) -> dict[str, Any]:
+        """The table and the level that a grouped split goes by, as in result.json."""
+        given = self.config.data
+        return {"groups": given.groups, "group_level": given.group_level}
 
     def examples(self) -> dict[str, np.ndarray]:
         """Every example by its place: inputs, or what a frozen body gives for them, and labels."""
@@ -257,7 +259,7 @@ def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.nd
         groups = originals if config.data.group_level == "original" else overlapping
         siblings = overlapping if shipped is None else shipped.match(source.files)[1]
     elif isinstance(source, SyntheticTissue):
-        siblings = np.arange(len(source))  # every picture is drawn by itself
+        groups = siblings = np.arange(len(source))  # every picture is drawn by itself
     split = make_split(
         source,
         config.data.split,

@@ -24,7 +24,9 @@ from jaxnets.training.parallel import Devices
 def evaluate(
     directory: Path, *, part: str = "test", data_root: str | None = None
 ) -> dict[str, Any]:
-    """Scores one part of a run's split with its newest checkpoint; prints, and writes what came of it.
+    """Scores one part of a run's split; prints, and writes what came of it.
+
+    The checkpoint is the one that was tested for result.json, of an unfinished run the newest.
 
     That is report/index.html, report/metrics.json (of other parts than test, index-PART.html and
     metrics-PART.json), and predictions/PART.npz.

@@ -21,7 +21,7 @@ def download(source: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     Raises ConfigError without huggingface_hub, CheckpointError where there is no such file or no network.
     """
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise ConfigError(f"{source} needs huggingface_hub: pip install 'jaxnets[hub]'")
+        raise ConfigError(f"{source} needs huggingface_hub: pip install -e '.[hub]'")
     import huggingface_hub
 
     # Of retries the end is told below. The package sets its own root's level when it is first used.

@@ -7,7 +7,7 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets.app import workdir
 from jaxnets.app.tables import Row
-from jaxnets.errors import ConfigError, DataError, MachineError
+from jaxnets.errors import ConfigError, MachineError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
 from jaxnets.evaluation.result import Result
@@ -18,14 +18,9 @@ from jaxnets.training.hooks.writers import METRICS
 def finished(folder: Path, recipe: config_dict.ConfigDict) -> Result | None:
     """The complete result of a run directory or of a folder under results/; None where there is none.
 
-    Raises ConfigError where it is of another recipe, DataError where it cannot be read.
+    Raises ConfigError where it is of another recipe, CheckpointError where it cannot be read.
     """
-    try:
-        result = results.read(folder)
-    except ValueError as error:
-        raise DataError(
-            f"{folder / results.RESULT} is damaged ({error}): move it away and run again"
-        ) from error
+    result = results.read(folder)
     if result is not None:
         _require_same(folder, recipe)
     return result

@@ -44,7 +44,7 @@ def make_network(
     """
     shape = (1, *data.shape)
     model = models.create(config.model, axis_name=axis_name)
-    # The second half of the seed's key: the first one belongs to the training steps.
+    # Dropout's draws begin at this key too, and fold in steps, where these fold in modules' names.
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     variables = models.initialize(model, key, shape)
     if config.transfer.weights is None:

@@ -6,6 +6,7 @@ import datetime
 import math
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,13 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None
 
 @contextlib.contextmanager
 def _interruptible(run: Run) -> Iterator[None]:
-    """The first signal ends the run after a save; a second one takes the process down at once."""
+    """The first signal ends the run after a save; a second one takes the process down at once.
+
+    Signals reach a process's main thread alone: in another one they stay as they were.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def interrupt(number: int, frame: Any) -> None:
@@ -222,6 +229,7 @@ def _finish(
         "data": config.data.name,
         "split": data.split.name,
         "split_sha256": sha256(data.split_csv),
+        **data.grouping,
         "leak": leak.as_result(),
         "fold": [config.data.fold, config.data.folds] if config.data.folds else None,
         "image_size": config.data.image_size if data.source.kind == "image" else None,

@@ -36,7 +36,7 @@ def stain_shift(
     if kept is not None:
         _require_result_of(directory, kept)
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("the picture needs matplotlib: pip install 'jaxnets[plots]'")
+        raise ConfigError("the picture needs matplotlib: pip install -e '.[plots]'")
     config = workdir.read_config(directory)
     if data_root is not None:
         config.data.root = data_root

@@ -6,7 +6,6 @@ steps, class counts and paths are worked out when a run starts, from the resolve
 
 import importlib.util
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -267,11 +266,12 @@ def steps(
     config: config_dict.ConfigDict, prefix: str, *, batch_size: int, steps_per_epoch: int
 ) -> int | None:
     """A duration in steps, rounded up; None where the recipe does not give it."""
-    for unit, size in zip(UNITS, (1, steps_per_epoch, 1 / batch_size), strict=True):
-        amount = get_field(config, f"{prefix}{unit}")
-        if amount is not None:
-            return math.ceil(amount * size)
-    return None
+    given, epochs, examples = (get_field(config, f"{prefix}{unit}") for unit in UNITS)
+    if given is not None:
+        return given
+    if epochs is not None:
+        return epochs * steps_per_epoch
+    return None if examples is None else -(-examples // batch_size)
 
 
 def data_root(config: config_dict.ConfigDict) -> Path:

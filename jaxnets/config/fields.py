@@ -24,6 +24,7 @@ class Field:
     least: float | None = None
     most: float | None = None
     above: float | None = None
+    below: float | None = None
 
     def problem(self, value: Any) -> str | None:
         """Says what is wrong with `value`, or None."""
@@ -62,6 +63,8 @@ class Field:
             return f"it must be at most {self.most:g}"
         if self.above is not None and value <= self.above:
             return f"it must be above {self.above:g}"
+        if self.below is not None and value >= self.below:
+            return f"it must be below {self.below:g}"
         return None
 
 
@@ -117,7 +120,8 @@ FIELDS: Mapping[str, Field] = {
     ),
     "model.variant": _text(
         None,
-        "whose form, torchvision's where None; inception_v1: or paper, with its 5x5 branch; "
+        "whose form, None: the network's first; alexnet: pool3 or pool2, of report C and E; "
+        "others: torchvision's; inception_v1: or paper, with its 5x5 branch; "
         "resnet50: or keras, with biases and strides on the first 1x1; inception_v3: or keras, whose "
         "average pooling leaves padding out; densenet121: or keras, of another epsilon",
     ),
@@ -158,7 +162,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     "model.sync_batch_norm": _switch(True, "batch statistics over all devices, not per device"),
     # The data.
-    "data.name": _text("auto", "a source (docs: README, Data), or auto where a config has a :demo"),
+    "data.name": _text(
+        "auto", "a source, as README's recipes name them, or auto where a config has a :demo"
+    ),
     "data.root": _text(None, "data folder; None takes $JAXNETS_DATA, else ./data"),
     "data.cache_root": _text(None, "decoded images; None: ROOT/cache, or the user's cache folder"),
     "data.path": _text(None, "image_folder: the folder; tfds: the builder's folder"),
@@ -231,7 +237,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     # Training.
     "train.batch_size": _integer(32, "images a step, all devices and processes together", least=1),
-    **_duration("train.", "how long to train"),
+    **_duration("train.", "how long to train", least=1),
     "train.drop_last": _switch(False, "leave out an epoch's last short batch"),
     "train.loss": _choice(
         "cross_entropy",
@@ -249,14 +255,14 @@ FIELDS: Mapping[str, Field] = {
     ),
     "train.clip_norm": _number(None, "largest global gradient norm; None for no limit", above=0.0),
     "train.ema_decay": _number(
-        None, "moving average of weights; None for none", above=0.0, most=1.0
+        None, "moving average of weights; None for none", above=0.0, below=1.0
     ),
     "optimizer.name": _choice("sgd", ("sgd", "adam"), "which rule"),
     "optimizer.learning_rate": _number(0.1, "the peak rate", above=0.0),
     "optimizer.momentum": _number(0.9, "sgd", least=0.0, most=1.0),
     "optimizer.nesterov": _switch(False, "sgd"),
-    "optimizer.beta1": _number(0.9, "adam", least=0.0, most=1.0),
-    "optimizer.beta2": _number(0.999, "adam", least=0.0, most=1.0),
+    "optimizer.beta1": _number(0.9, "adam", least=0.0, below=1.0),
+    "optimizer.beta2": _number(0.999, "adam", least=0.0, below=1.0),
     "optimizer.epsilon": _number(1e-8, "adam, outside the root", above=0.0),
     "optimizer.weight_decay": _number(0.0, "on every parameter, as PyTorch does", least=0.0),
     "optimizer.decoupled": _switch(False, "weight decay beside the gradient (AdamW), not in it"),

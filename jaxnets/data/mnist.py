@@ -55,7 +55,7 @@ FILES = MappingProxyType(
         ),
     }
 )
-"""By split and part; the md5 of the compressed files are the published ones."""
+"""By split and part: its name, and the sha256 of the compressed and the plain file."""
 
 _SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
 _UNSIGNED_BYTES = 8  # the idx format's code for uint8

@@ -161,7 +161,7 @@ class TFDSSource:
             [record["label"] for part in self._label_parts for record in part], np.int32
         )
 
-    @property
+    @cached_property
     def files(self) -> tuple[str, ...]:
         return tuple(
             f"{split}/{place:05d}"

@@ -1,10 +1,12 @@
 """result.json: what a run came to, and the block that tells it."""
 
-import ast
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import ClassScores, Scores
@@ -14,9 +16,11 @@ from jaxnets.evaluation.statistics import group_interval, wilson_interval
 RESULT = "result.json"
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_OF_GROUPS = "wilson, a group for an example"
-"""Where all answers are right, or all wrong: resamples of groups would show no spread."""
+"""Where resamples of groups would show no spread: one group, or all of one share of right answers."""
 COPIES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources that are known to hold copies: under a random split their tests leak."""
+WHOLE_GROUPS = "group"
+"""The level of a table of groups by which a grouped split goes, where it says no other."""
 
 Result = dict[str, Any]
 
@@ -32,8 +36,13 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
     if predictions is not None and predictions.has_siblings:
         interval = group_interval(predictions.correct, predictions.group)
-        alike = scores.correct in (0, scores.examples)
-        method = WILSON_OF_GROUPS if alike else GROUP_BOOTSTRAP
+        method = GROUP_BOOTSTRAP
+        count = len(np.unique(predictions.group))
+        if scores.correct in (0, scores.examples):
+            method = WILSON_OF_GROUPS
+        elif math.isnan(interval[0]):
+            interval = wilson_interval(round(scores.accuracy * count), count)
+            method = WILSON_OF_GROUPS
     return {
         "accuracy": scores.accuracy,
         "interval": list(interval),
@@ -174,39 +183,37 @@ def told_network(result: Mapping[str, Any], title: str) -> str:
 
 def told_split(result: Mapping[str, Any]) -> str:
     """How the examples were divided, and whether that lets copies of the test into training."""
-    split, copies = str(result["split"]), COPIES.get(result["data"])
-    grouped = split == "grouped"
-    if grouped:
-        split += told_grouping(result)
-    shares = result.get("leak") or {}
-    if any(shares.values()):
-        mend = "" if grouped else " (--config.data.split=grouped)"
-        share = f"{100 * (shares['test'] or 0):.1f} % of test images"
-        return f"{split}, LEAKY: {share} have a sibling in training{mend}"
-    if split == "random" and copies and shares.get("test") is None:
-        return f"random, LEAKY: {copies} (share not measured)"
-    return split
-
-
-def told_grouping(result: Mapping[str, Any]) -> str:
-    """What was kept together, where its overrides say another thing than the recipe: " by ..."."""
-    given = dict(one.partition("=")[::2] for one in result.get("overrides", ()))
-    told = []
-    if given.get("data.groups", "None") != "None":
-        told.append(ast.literal_eval(given["data.groups"]))
-    if given.get("data.group_level") == "'original'":
-        told.append("original")
-    return f" by {', '.join(told)}" if told else ""
-
-
-def is_leaky(result: Mapping[str, Any]) -> bool:
-    """Whether test images are known to have copies in training, measured or not."""
-    return "LEAKY" in split_in_short(result)
+    split, shares = split_in_short(result), result.get("leak") or {}
+    if not is_leaky(result):
+        return split
+    mend = "" if result["split"] == "grouped" else " (--config.data.split=grouped)"
+    for part in ("test", "validation"):
+        if shares.get(part):
+            share = f"{100 * shares[part]:.1f} % of {part} images"
+            return f"{split}: {share} have a sibling in training{mend}"
+    return f"{split}: {COPIES[result['data']]} (share not measured)"
 
 
 def split_in_short(result: Mapping[str, Any]) -> str:
     """The same without the share and the mend: "random, LEAKY"."""
-    return told_split(result).partition(":")[0]
+    return f"{result['split']}{told_grouping(result)}{', LEAKY' * is_leaky(result)}"
+
+
+def told_grouping(result: Mapping[str, Any]) -> str:
+    """What a grouped split kept together, where it is not the source's own groups: " by ..."."""
+    if result["split"] != "grouped":
+        return ""
+    level = result.get("group_level", WHOLE_GROUPS)
+    given = (result.get("groups"), None if level == WHOLE_GROUPS else level)
+    told = ", ".join(name for name in given if name)
+    return f" by {told}" if told else ""
+
+
+def is_leaky(result: Mapping[str, Any]) -> bool:
+    """Whether held-out images are known to have copies in training, measured or not."""
+    shares = result.get("leak") or {}
+    known_to_hold_copies = result["split"] == "random" and result["data"] in COPIES
+    return any(shares.values()) or (known_to_hold_copies and shares.get("test") is None)
 
 
 def epochs_of(total_steps: int, steps_per_epoch: int) -> float:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnets.errors import ConfigError
 from jaxnets.ops.kernels import normalization as in_cpp
 from jaxnets.ops.lowering import Lowering, kernels_of
 
@@ -23,7 +24,7 @@ class BatchNorm(nn.Module):
     `momentum` is PyTorch's: running = (1 - momentum) * running + momentum * batch. The running variance
     takes the unbiased batch variance, the output the biased one. With `axis_name` the batch is that of
     all devices on the axis (torch.nn.SyncBatchNorm). Variables: params/scale, params/bias [C];
-    batch_stats/mean, batch_stats/var [C]. Raises ValueError where training sees one value a channel.
+    batch_stats/mean, batch_stats/var [C]. Raises ConfigError where training sees one value a channel.
     The C++ kernels take its sums where the batch is one device's.
     Training has gradients of any order, forward over reverse among them; forward mode of the layer itself
     (`jvp`) is refused by JAX and needs `lowering="reference"`, the plain formula.
@@ -49,7 +50,11 @@ class BatchNorm(nn.Module):
             return ((x.astype(self.dtype) - running_mean.value) * factor + bias).astype(out)
         count = _count(x, self.axis_name)
         if count < 2:
-            raise ValueError("batch normalisation needs more than one value a channel to train on")
+            raise ConfigError(
+                "batch normalisation needs more than one value a channel to train on, and a batch has one: "
+                "--config.train.drop_last=True leaves out an epoch's short batch, or change "
+                "--config.train.batch_size"
+            )
         y, mean, var = self._by_batch(x, scale, bias)
         unbiased = var * (count / (count - 1))
         running_mean.value += self.momentum * (mean - running_mean.value)

@@ -14,7 +14,8 @@ from ml_collections import config_dict
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, image [H, W, C]) -> image [H, W, C]."""
 
-# Optical densities of haematoxylin, eosin and a residual (Ruifrok and Johnston 2001), unit rows.
+# Optical densities of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001), unit rows: as H&E holds no
+# DAB, its row takes up what the other two leave.
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 GREY = (0.299, 0.587, 0.114)
 

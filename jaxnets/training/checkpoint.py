@@ -56,7 +56,8 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
             raise _disk_error(error, target) from error
-        for old in self.steps()[: -self._keep]:
+        older = [one for one in self.steps() if one <= step]  # later ones are of before a fall-back
+        for old in older[: -self._keep]:
             if old != protect:
                 self._remove(old)
 

@@ -19,6 +19,8 @@ def train(run: Run) -> None:
             if run.evaluation_due():
                 _evaluate(run)
             ending = run.ending  # read once: a signal may come at any moment
+            if run.stop_reason is not None and run.has_untold_steps:
+                _end_interval(run)
             if run.save_due(ending=ending):
                 run.save()
             if ending:
@@ -57,8 +59,20 @@ def _log(run: Run, start: float) -> None:
         run.collect()
     run.spend(time.perf_counter() - start)
     if due:
-        line = run.training_line()
-        line["values"]["learning_rate"] = run.current_learning_rate()
-        for hook in run.hooks:
-            hook.log(run, line)
+        _write_line(run)
         run.agree_to_end()
+
+
+def _end_interval(run: Run) -> None:
+    """The line of a run that is stopped for good between two lines: a short one may have no other."""
+    start = time.perf_counter()
+    run.collect()
+    run.spend(time.perf_counter() - start)
+    _write_line(run)
+
+
+def _write_line(run: Run) -> None:
+    line = run.training_line()
+    line["values"]["learning_rate"] = run.current_learning_rate()
+    for hook in run.hooks:
+        hook.log(run, line)

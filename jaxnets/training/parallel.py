@@ -109,23 +109,17 @@ class Devices:
 
         Raises MachineError in the others, which would wait for the failed one for ever.
         """
-        failure: JaxnetsError | None = None
+        failure: Exception | None = None
         try:
             yield
-        except JaxnetsError as error:
+        except Exception as error:
             failure = error
-        failed = self.any(None if failure is None else failure.exit_code)
+        code = None if failure is None else getattr(failure, "exit_code", JaxnetsError.exit_code)
+        failed = self.any(code)
         if failure is not None:
             raise failure
         if failed is not None:
             raise MachineError("another process stopped, and said why: mend that, start all again")
-
-    def barrier(self, name: str) -> None:
-        """Waits for all processes."""
-        if self.process_count > 1:
-            from jax.experimental import multihost_utils
-
-            multihost_utils.sync_global_devices(name)
 
 
 class CompiledStep:

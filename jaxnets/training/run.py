@@ -193,6 +193,11 @@ class Run:
             "data_wait": min(waited / max(seconds, 1e-9), 1.0),
         }
 
+    @property
+    def has_untold_steps(self) -> bool:
+        """True where steps were taken since the last training line."""
+        return bool(self._pending) or self._interval is not None
+
     def agree_to_end(self) -> None:
         """Lets an interruption of one process reach all: they must leave the loop at the same step."""
         self.interrupted = self.devices.any(self._signal)
@@ -216,26 +221,31 @@ class Run:
         self.collect()
         require_finite(averages(self._interval) if self._interval else {}, "train", self.step)
         self._save_wanted = False
-        if self.devices.is_first:
-            position = {
-                "step": self.step,
-                "data": self.batches.state(),
-                "hooks": {hook.name: hook.state() for hook in self.hooks},
-                "seconds": self.seconds,
-                "stop_reason": self.stop_reason,
-                "best_step": self.best_step,
-                "evaluated": self._evaluated,
-                "interval": self._interval,
-                "epoch_sums": self._epoch,
-                "last_epoch": self.last_epoch,
-                "interval_seconds": self._interval_seconds,
-                "waited": self._waited,
-                "bits": self.bits,
-                "different_bits": self.different_bits,
-            }
-            self.checkpoints.save(self.step, self.state, position, protect=self.best_step)
+        with self.devices.together():  # and so no process goes on before it is written
+            if self.devices.is_first:
+                self.checkpoints.save(
+                    self.step, self.state, self._position(), protect=self.best_step
+                )
         self.saved_step = self.step
-        self.devices.barrier(f"saved {self.step}")
+
+    def _position(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the state."""
+        return {
+            "step": self.step,
+            "data": self.batches.state(),
+            "hooks": {hook.name: hook.state() for hook in self.hooks},
+            "seconds": self.seconds,
+            "stop_reason": self.stop_reason,
+            "best_step": self.best_step,
+            "evaluated": self._evaluated,
+            "interval": self._interval,
+            "epoch_sums": self._epoch,
+            "last_epoch": self.last_epoch,
+            "interval_seconds": self._interval_seconds,
+            "waited": self._waited,
+            "bits": self.bits,
+            "different_bits": self.different_bits,
+        }
 
     def resume(self, step: int, *, allow_different_bits: bool = False) -> None:
         """Goes on from a checkpoint of this run.

@@ -1,5 +1,6 @@
 """The main job end to end, on a network that compiles in a second."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.app import workdir
+from jaxnets.app.run import SIGNALS
 from jaxnets.data.order import IndexBatches
 from jaxnets.data.pipeline import TrainBatches
 from jaxnets.errors import (
@@ -318,6 +320,40 @@ def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_
     assert result["stopped_early"] == "enough"
     assert result["complete"]
     assert result["epochs"] == 1
+
+
+def test_a_run_that_is_stopped_before_its_first_line_has_one(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    overrides = {**smoke_overrides, "log.every_steps": 50}
+    hooks = [_StopAt(2)]
+    result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
+    told = [line for line in _lines(tmp_path / "run") if line["split"] == "train"]
+    assert [line["step"] for line in told] == [2]
+    assert result["images_per_second"] > 0
+    (tmp_path / "run" / "result.json").unlink()
+    again = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
+    assert again["images_per_second"] == result["images_per_second"]
+    assert [line for line in _lines(tmp_path / "run") if line["split"] == "train"] == told
+
+
+def test_a_run_in_another_thread_leaves_signals_as_they_are(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        overrides = {**smoke_overrides, "train.epochs": 1}
+        done = pool.submit(jaxnets.train, smoke_config, overrides, workdir=tmp_path / "run")
+    assert done.result()["complete"]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_phase_that_outlasts_the_run_is_told(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {**smoke_overrides, "train.steps": 1, "schedule.warmup_steps": 2}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    assert "warm-up's 2 steps outlast the run's 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_splits_and_names(folder):
     read = TFDSSource(folder)
     assert read.official_split["train"].tolist() == list(range(12))
     assert read.official_split["test"].tolist() == list(range(12, 17))
+    assert read.files is read.files  # asked for row by row: made once
     assert (read.files[11], read.files[12], len(read.files)) == ("train/00011", "test/00000", 17)
     for index in (-1, 17):
         with pytest.raises(IndexError):

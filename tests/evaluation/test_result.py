@@ -107,6 +107,34 @@ def test_siblings_widen_the_interval() -> None:
     assert by_images == entry(np.full(120, -1)) == results.test_entry(scores, None)
     widths = [each["interval"][1] - each["interval"][0] for each in (by_groups, by_images)]  # type: ignore[index]
     assert widths[0] > 2 * widths[1]
+    for alike in (
+        np.zeros(120, np.int64),
+        np.arange(120) % 3,
+    ):  # one group, or 90 right of each 120
+        known = entry(alike)
+        assert known["interval_method"] == results.WILSON_OF_GROUPS
+        low, high = known["interval"]  # type: ignore[misc]
+        assert 0 <= low < 0.75 < high <= 1
+        assert high - low > 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "short", "whole"),
+    [
+        ({"leak": {"test": 0.0, "validation": 0.0}}, "grouped", ""),
+        ({"leak": {"test": 0.02, "validation": 0.1}}, "grouped, LEAKY", ": 2.0 % of test images"),
+        ({"leak": {"test": 0.0, "validation": 0.1}}, "grouped, LEAKY", ": 10.0 % of validation im"),
+        ({"groups": "a:b.csv", "leak": {}}, "grouped by a:b.csv", ""),
+        ({"groups": "b.csv", "group_level": "original"}, "grouped by b.csv, original", ""),
+        ({"split": "random"}, "random, LEAKY", ": its 15,000 images are augmented"),
+        ({"split": "random", "data": "cifar10"}, "random", ""),
+    ],
+)
+def test_a_split_says_which_part_leaks(fields: dict[str, object], short: str, whole: str) -> None:
+    result = {"split": "grouped", "data": "lc25000_lung", **fields}
+    assert results.split_in_short(result) == short
+    assert results.told_split(result).startswith(short + whole)
+    assert results.is_leaky(result) is ("LEAKY" in short)
 
 
 def test_other_epochs_are_said() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jaxnets.errors import ConfigError
 from jaxnets.ops import BatchNorm
 from jaxnets.ops.kernels.load import Kernels
 from jaxnets.ops.normalization import batch_norm, plain_batch_norm
@@ -51,7 +52,7 @@ def test_one_value_a_channel_is_refused() -> None:
     x = jnp.ones((1, 1, 1, 3))
     layer = BatchNorm()
     variables = layer.init(jax.random.key(0), x, train=False)
-    with pytest.raises(ValueError, match="more than one value"):
+    with pytest.raises(ConfigError, match="more than one value"):
         layer.apply(variables, x, train=True, mutable=["batch_stats"])
 
 

@@ -48,6 +48,17 @@ def test_the_newest_and_the_protected_stay(checkpoints: Checkpoints) -> None:
     assert checkpoints.steps() == [2, 4, 5]
 
 
+def test_damaged_ones_of_later_steps_do_not_push_a_new_one_out(checkpoints: Checkpoints) -> None:
+    for step in (100, 200, 300):
+        checkpoints.save(step, _state(step), POSITION, protect=100)
+    for step in (200, 300):
+        (checkpoints.folder / f"{step:010d}" / "position.json").write_text("{")
+    assert checkpoints.newest_whole()[0] == 100
+    checkpoints.save(150, _state(150), POSITION)
+    assert checkpoints.steps() == [100, 150, 200, 300]
+    assert checkpoints.newest_whole()[0] == 150
+
+
 def test_a_flipped_bit_is_found_in_any_file_200_times_of_200(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, _state(), POSITION)
     assert checkpoints.damage(1) is None

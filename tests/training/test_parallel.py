@@ -131,6 +131,12 @@ def test_where_a_part_fails_in_one_process_it_fails_in_all(
     monkeypatch.setattr(Devices, "any", lambda self, number: number or elsewhere)
     with pytest.raises(ConfigError, match="mine"), devices.together():
         raise ConfigError("mine")
+    told: list[int | None] = []
+    monkeypatch.setattr(Devices, "any", lambda self, number: told.append(number) or elsewhere)
+    with pytest.raises(OSError, match="no room"), devices.together():
+        raise OSError("no room")
+    assert told == [1]  # any fault is told to the others, not ours alone
+    monkeypatch.setattr(Devices, "any", lambda self, number: number or elsewhere)
     if elsewhere is not None:
         with pytest.raises(MachineError, match="another process stopped"), devices.together():
             done.append("all of it, and then it is told")

@@ -119,7 +119,7 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
 def new_figure(size: tuple[float, float]) -> Any:
     """An empty figure, inches wide and high; raises ConfigError where matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("pictures of results need matplotlib: pip install 'jaxnets[plots]'")
+        raise ConfigError("pictures of results need matplotlib: pip install -e '.[plots]'")
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained")

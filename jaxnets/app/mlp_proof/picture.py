@@ -31,7 +31,7 @@ MINUS = "\N{MINUS SIGN}"
 def prepare(folder: Path) -> None:
     """Makes the folder; raises ConfigError where it cannot, or where matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install 'jaxnets[plots]'")
+        raise ConfigError("--plot needs matplotlib: pip install -e '.[plots]'")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:

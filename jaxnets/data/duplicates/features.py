@@ -23,7 +23,7 @@ def opencv() -> ModuleType:
         import cv2
     except ImportError as error:
         raise ConfigError(
-            "finding duplicates needs OpenCV: pip install 'jaxnets[duplicates]' "
+            "finding duplicates needs OpenCV: pip install -e '.[duplicates]' "
             "(or: pip install opencv-python-headless threadpoolctl)"
         ) from error
     return cv2

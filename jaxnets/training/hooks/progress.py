@@ -57,7 +57,8 @@ class ShowProgress(Hook):
                     highlight=False,
                 )
         else:
-            self._console.print(f"evaluate  {_place(run)}  {measured}", highlight=False)
+            told = "evaluate" if line["split"] == "validation" else line["split"]
+            self._console.print(f"{told:9} {_place(run)}  {measured}", highlight=False)
 
     def end(self, run: Run) -> None:
         if self._bar is not None:

@@ -81,6 +81,7 @@ class TensorBoard(Hook):
             return
         weights = traverse_util.flatten_dict(jax.device_get(run.state.params), sep="/")
         for name, values in weights.items():
+            self._require_writing(run)
             self._writer.add_histogram(f"weights/{name}", np.asarray(values, np.float64), run.step)
 
     def end(self, run: Run) -> None:
