@@ -44,7 +44,7 @@ def _adam(config: config_dict.ConfigDict) -> None:
 def _sgd(config: config_dict.ConfigDict) -> None:
     config.entry = "E/lenet5"
     config.optimizer.learning_rate = 0.01
-    config.log.every_steps = 100  # as the report's
+    config.log.every_steps = 100  # as the report's, whose windows begin anew with every epoch
 
 
 def _best(config: config_dict.ConfigDict) -> None:

@@ -1,4 +1,7 @@
-"""Puts the tables of results/ into README and pages of docs/: python scripts/compare.py [--check]."""
+"""Puts the tables of results/ into README and pages of docs/: python scripts/compare.py [--check].
+
+With run directories it prints their table alone, and writes nothing: python scripts/compare.py RUN [RUN ...].
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +9,6 @@ from pathlib import Path
 from absl import flags
 
 from jaxnets.app import command, compare
-from jaxnets.errors import ConfigError
 
 README = flags.DEFINE_string("readme", "README.md", "The page that holds the tables.")
 PERFORMANCE = flags.DEFINE_string(
@@ -23,9 +25,9 @@ CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit 7 where the page 
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses nothing itself: flags in, one call."""
+    """Run directories are told alone; else flags in, one call."""
     if arguments:
-        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+        return compare.tell_runs([Path(argument) for argument in arguments])
     compare.compare(
         Path(README.value),
         Path(RESULTS.value),

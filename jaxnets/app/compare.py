@@ -21,7 +21,9 @@ from jaxnets.app.comparison import (
 )
 from jaxnets.app.comparison import results_table as table_of_results
 from jaxnets.app.comparison.markdown import peaks_in_words, table
+from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckFailedError, ConfigError
+from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
@@ -86,6 +88,17 @@ def compare(
     for path in faded:
         data, draw = pictures[path]
         draw(path, data)
+
+
+def tell_runs(directories: Sequence[Path]) -> None:
+    """Prints the table of finished runs, wherever they lie: ours beside the reports', seeds together.
+
+    Raises ConfigError where a directory holds no finished run.
+    """
+    for directory in directories:
+        if results.read(directory) is None:
+            raise ConfigError(f"{directory} holds no finished run: it has no whole result.json")
+    Screen().say(results_table(table_of_results.rows_of(table_of_results.grouped(directories))))
 
 
 def _performance_text(page: Path, folder: Path) -> str:

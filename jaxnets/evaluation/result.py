@@ -12,6 +12,7 @@ from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
+from jaxnets.published import tested_as
 
 RESULT = "result.json"
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
@@ -21,6 +22,14 @@ COPIES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photogr
 """Sources that are known to hold copies: under a random split their tests leak."""
 WHOLE_GROUPS = "group"
 """The level of a table of groups by which a grouped split goes, where it says no other."""
+
+TESTED_ON = {
+    "clean": "clean images",
+    "augmented": "augmented images",
+    "dropout": "clean images, dropout on",
+    "augmented_dropout": "augmented images, dropout on",
+}
+"""The names of `tests`, in words."""
 
 Result = dict[str, Any]
 
@@ -156,6 +165,8 @@ def _published(entry: Mapping[str, Any] | None, result: Mapping[str, Any], title
     recipe = entry["recipe"]
     known = any(recipe.get(name) is not None for name in ("optimizer", "learning_rate"))
     words = [f"report {entry['report']}", title]
+    tested = tested_as(result["entry"])
+    words += [] if tested == "clean" else [f"on {TESTED_ON[tested]}"]
     words += ["random split"] if entry["report"] == "A" else []
     words += ["body trained before"] if recipe.get("pretrained") else []
     words += [] if entry["epochs"] == result["epochs"] else [_epochs(entry["epochs"])]

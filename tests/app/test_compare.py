@@ -135,17 +135,35 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
     )
 
 
+def test_run_directories_are_told_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(tmp_path / "runs", "mine-s0")
+    keep(tmp_path / "elsewhere", "mine-s1", seed=1, hardware="a card", images_per_second=500.0)
+    keep(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a card", images_per_second=700.0)
+    before = sorted(tmp_path.rglob("*"))
+    compare.tell_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 3
+    assert "3 seeds ± 0.00" in told[2]
+    assert "600 a second, a card" in told[2]  # of the runs on what most ran on
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(ConfigError, match="holds no finished run"):
+        compare.tell_runs([tmp_path])
+
+
 def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     divided = ["data.split='grouped'"]
     keep(results, "random-s0", overrides=["data.split='random'"])
     for name, more in (
-        ("ours", []),
-        ("original", ["data.group_level='original'"]),
-        ("theirs", ["data.groups='data/clusters'"]),
+        ("ours", {}),
+        ("original", {"group_level": "original"}),
+        ("theirs", {"groups": "data/clusters"}),
     ):
+        overrides = [*divided, *(f"data.{field}={value!r}" for field, value in more.items())]
         leaks = {"test": 0.06 if name == "original" else 0.0}
-        keep(results, name, split="grouped", overrides=[*divided, *more], leak=leaks)
+        keep(results, name, split="grouped", overrides=overrides, leak=leaks, **more)
     compare.compare(page, results)
     lines = page.read_text().splitlines()
     splits = [line for line in lines if line.endswith(" | 0.0 [-0.9, 0.9] | 1 |")]

@@ -127,7 +127,7 @@ def test_without_opencv_the_command_that_installs_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ConfigError, match=r"pip install 'jaxnets\[duplicates\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[duplicates\]'"):
         find_duplicates(["anywhere"], out="groups.csv")
 
 

@@ -300,7 +300,7 @@ class TestHub:
 
     def test_without_the_package_it_is_named(self, tmp_path: Path, monkeypatch) -> None:
         monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ConfigError, match=r"pip install 'jaxnets\[hub\]'"):
+        with pytest.raises(ConfigError, match=r"pip install -e '\.\[hub\]'"):
             _import("hub:timm/lenet", tmp_path / "new")
 
     def test_the_hub_describes_its_preprocessing(

@@ -196,7 +196,7 @@ class TestThePictures:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(picture.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ConfigError, match=r"pip install 'jaxnets\[plots\]'"):
+        with pytest.raises(ConfigError, match=r"pip install -e '\.\[plots\]'"):
             verify(Options(plot=tmp_path), None)
 
     def test_a_file_is_no_folder(self, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from jaxnets import published
 from jaxnets.errors import ConfigError
+from jaxnets.evaluation.result import TESTED_ON
 from jaxnets.files import write_whole
 from jaxnets.training.hooks.writers import METRICS
 
@@ -148,8 +149,14 @@ def _legend(axes: Any, data: Mapping[str, Any]) -> None:
     shown = {name.split()[0] for curves in drawn for name in curves}
     for split, line in STYLES.items():
         if split in shown:
-            axes.plot([], [], line, color="0.4", label=split)
+            axes.plot([], [], line, color="0.4", label=_told(split, data["entry"]))
     axes.legend(fontsize=7)
+
+
+def _told(split: str, entry: str) -> str:
+    """A split as the legend names it: a test followed for its curve is measured as the report's was."""
+    tested = published.tested_as(entry)
+    return split if split != "test" or tested == "clean" else f"test, {TESTED_ON[tested]}"
 
 
 def _small(drawing: io.BytesIO, digest: str) -> bytes:

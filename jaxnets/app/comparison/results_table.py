@@ -1,5 +1,6 @@
 """The table of results: each published number beside our runs of its recipe, and a verdict in words."""
 
+import collections
 import dataclasses
 import re
 import statistics
@@ -74,9 +75,12 @@ class Group:
         low, high = (100 * statistics.fmean(end) for end in zip(*ends, strict=True))
         return low, high
 
-    def speed(self) -> float:
-        """Images a second in training, the median of the runs."""
-        return statistics.median(run["images_per_second"] for run in self.runs.values())
+    def speed(self) -> tuple[float, str]:
+        """Images a second in training, and where: the median of the runs on what most of them ran on."""
+        hardware = collections.Counter(run["hardware"] for run in self.runs.values())
+        where = hardware.most_common(1)[0][0]
+        there = [run for run in self.runs.values() if run["hardware"] == where]
+        return statistics.median(run["images_per_second"] for run in there), where
 
 
 def groups(folder: Path, *, unpublished: bool = False) -> list[Group]:
@@ -84,12 +88,20 @@ def groups(folder: Path, *, unpublished: bool = False) -> list[Group]:
 
     Those of an entry and of recipes of ours that end in `OURS`, or, with `unpublished`, all.
     """
+    made = grouped(sorted(path.parent for path in folder.glob(f"*/{results.RESULT}")))
+    return [group for group in made if group.entry or unpublished or _is_ours(group.first)]
+
+
+def _is_ours(run: Mapping[str, Any]) -> bool:
+    return run["name"].endswith(OURS) and not _changes(run)
+
+
+def grouped(directories: Sequence[Path]) -> list[Group]:
+    """The finished runs among these by published entry, split and recipe, in that order."""
     found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
-    for path in sorted(folder.glob(f"*/{results.RESULT}")):
-        run = results.read(path.parent)
-        ours = run and run["name"].endswith(OURS) and not _changes(run)
-        if run and (run["entry"] or ours or unpublished):
-            found.setdefault(_recipe_of(run), {})[path.parent.name] = run
+    for directory in directories:
+        if run := results.read(directory):
+            found.setdefault(_recipe_of(run), {})[directory.name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
     made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
     return sorted(made, key=lambda group: group.entry or "~")  # ours alone come last
@@ -124,7 +136,7 @@ def verdict(group: Group) -> str:
         word = "above" if percent < low else "within"
     if not told and group.tested_as != "clean":
         clean = statistics.fmean(group.accuracies("clean"))
-        word += f", tested as there ({_accident(group.tested_as)}); clean {clean:.2f} %"
+        word += f", tested as there ({results.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
     return "; ".join([word, *_caveats(group.entry)])
 
 
@@ -143,7 +155,7 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
         reasons += _other_body(run)
     wanted = published.tested_as(group.entry or "")
     if wanted != group.tested_as:
-        reasons.append(f"the report's test is {_accident(wanted)}")
+        reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
     return "; ".join(reasons)
 
 
@@ -166,11 +178,6 @@ def _caveats(name: str) -> list[str]:
     return [*told, f"the report contradicts itself: {contradiction}"] if contradiction else told
 
 
-def _accident(test: str) -> str:
-    words = {"augmented": "on augmented images", "dropout": "with dropout on"}
-    return " ".join(words[part] for part in test.split("_"))
-
-
 def rows(folder: Path) -> list[dict[str, Any]]:
     """A row a group, and one for each published accuracy that no run is of; values by CSV_HEADS."""
     made = groups(folder)
@@ -180,8 +187,13 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         for name in untried
         if _of_entry(name)["published_percent"] is not None
     ]
-    found = [*map(_row, made), *missing]
+    found = [*rows_of(made), *missing]
     return sorted(found, key=lambda row: row["entry"] or "~")
+
+
+def rows_of(made: Sequence[Group]) -> list[dict[str, Any]]:
+    """A row a group."""
+    return [_row(group) for group in made]
 
 
 def _of_entry(name: str) -> dict[str, Any]:
@@ -204,8 +216,9 @@ def _row(group: Group) -> dict[str, Any]:
         row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
     if len(accuracies) > 1:
         row["spread_percent"] = spread(accuracies).deviation
-    row |= {"verdict": verdict(group), "images_per_second": group.speed()}
-    return row | {"hardware": run["hardware"], "runs": " ".join(group.runs), "result": run}
+    speed, hardware = group.speed()
+    row |= {"verdict": verdict(group), "images_per_second": speed, "hardware": hardware}
+    return row | {"runs": " ".join(group.runs), "result": run}
 
 
 def _leaky(run: Mapping[str, Any]) -> str:

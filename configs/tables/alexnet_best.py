@@ -1,0 +1,8 @@
+"""Our own AlexNet recipe, an hour on a GPU: python scripts/reproduce.py alexnet_best."""
+
+from typing import Any
+
+
+def get_rows() -> list[dict[str, Any]]:
+    """One seed."""
+    return [{"config": "configs/alexnet_cifar10.py:best", "seed": 0}]
