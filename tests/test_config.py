@@ -173,3 +173,44 @@ def test_a_note_names_a_report_only_where_it_trained_the_network_so(
         entry = published.entry(config.entry)
         assert entry["epochs"] == config.train.epochs
         assert entry["recipe"]["batch_size"] in (None, config.train.batch_size)
+
+
+@pytest.mark.parametrize(
+    ("file", "variant", "entry"),
+    [
+        ("lenet_mnist", "adam", "C/lenet5"),
+        ("lenet_mnist", "sgd", "E/lenet5"),
+        ("alexnet_cifar10", "adam", "C/alexnet"),
+        ("alexnet_cifar10", "sgd", "E/alexnet"),
+    ],
+)
+def test_a_report_s_recipe_is_the_published_one(file: str, variant: str, entry: str) -> None:
+    config = recipes.load(LUNG.replace("lung_resnet", file) + f":{variant}")
+    printed = published.entry(entry)
+    theirs = printed["recipe"]
+    assert (config.entry, config.model.name) == (entry, printed["model"])
+    assert config.model.variant == printed["variant"]
+    assert (config.model.init, config.train.loss) == ("torch", "cross_entropy")
+    rule = config.optimizer
+    assert (rule.name, rule.learning_rate) == (theirs["optimizer"], theirs["learning_rate"])
+    assert rule.weight_decay == (theirs["weight_decay"] or 0)
+    if rule.name == "sgd":
+        assert (rule.momentum, rule.nesterov) == (theirs["momentum"], theirs["nesterov"])
+    else:
+        assert (rule.beta1, rule.beta2) == (0.9, 0.999)
+    assert (config.schedule.name, theirs["learning_rate_schedule"]) == ("constant", None)
+    assert (config.train.batch_size, config.train.epochs) == (
+        theirs["batch_size"],
+        theirs["epochs"],
+    )
+    assert config.train.drop_last is theirs["drop_last"]
+    assert list(config.data.mean) == theirs["normalisation"]["mean"]
+    assert list(config.data.std) == theirs["normalisation"]["std"]
+    augmentation = {one["name"]: one for one in theirs["augmentation"] or ()}
+    augmented = {name: value for name, value in config.augment.items() if value}
+    assert augmented.pop("flip_horizontal", False) is ("random_horizontal_flip" in augmentation)
+    assert augmented.pop("crop_padding", 0) == augmentation.get("random_crop", {}).get("padding", 0)
+    assert not augmented
+    assert config.model.dropout == (0.5 if "dropout" in theirs else 0.0)
+    assert config.eval.augment is theirs["test_set_augmented"]
+    assert config.eval.dropout is ("dropout" in theirs and not theirs["eval_mode_at_test"])

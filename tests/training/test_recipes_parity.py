@@ -1,8 +1,9 @@
 """The reports' recipes, step by step: the recipe files' networks and optimizers are PyTorch's.
 
 The weights, the batches (noise) and, in double precision, the state before every step are the same on both
-sides; dropout and augmentation, which draw other numbers there, are off. AlexNet's batches are of 8 instead
-of 64: the step's arithmetic is the same, and most of its time goes into 57 million parameters.
+sides; dropout and augmentation, which draw other numbers there, are off. Where it does not matter AlexNet's
+batches are of 8 instead of 64: the step's arithmetic is the same, and most of its time goes into 57 million
+parameters.
 """
 
 from pathlib import Path
@@ -33,9 +34,11 @@ PLAIN = {
 SLOW = pytest.mark.slow
 
 
-def recipe(repository: Path, file: str, variant: str, dtype: str) -> config_dict.ConfigDict:
-    """A recipe of the repository, plain, and for AlexNet with batches of 8."""
-    small = {"train.batch_size": 8} if file == ALEXNET else {}
+def recipe(
+    repository: Path, file: str, variant: str, dtype: str, *, whole: bool = False
+) -> config_dict.ConfigDict:
+    """A recipe of the repository, plain, and for AlexNet with batches of 8 or `whole`."""
+    small = {"train.batch_size": 8} if file == ALEXNET and not whole else {}
     spec = f"{repository / 'configs' / file}.py:{variant}"
     config = recipes.load(spec, {**PLAIN, **small, "model.dtype": dtype})
     config.train.steps = 1  # which the schedule would need; it is constant
@@ -68,7 +71,7 @@ def test_each_step_from_the_same_state(
 
 
 BOUND = 1e-4
-MISSED = 1e-2
+MISSED = 2e-3
 """AlexNet under Adam, 2e-5 to 2e-4 apart at the second step, by how programs round: see docs/parity.md."""
 
 
@@ -87,7 +90,7 @@ def test_losses_running_free_in_single_precision(
     repository: Path, file: str, variant: str, steps: int, bound: float
 ) -> None:
     """From the recipe's own first weights: from others rounding grows faster (docs/parity.md)."""
-    config = recipe(repository, file, variant, "float32")
+    config = recipe(repository, file, variant, "float32", whole=steps == 10)
     losses = [s[drift.LOSS] for s in drift.compare_steps(config, steps=steps, restart=False)]
     print(f"{file}:{variant}, {steps} free steps: losses within {max(losses):.1e}")
     assert len(losses) == steps

@@ -34,7 +34,7 @@ def drawn_data(folder: Path) -> dict[str, Any]:
     return {
         name: {
             "title": _title(result),
-            "split": _told_split(result),
+            "split": results.split_in_short(result),
             "curves": {
                 kind: [[row["strength"], 100 * row["accuracy"]] for row in shifts.curve(told, kind)]
                 for kind in shifts.SHIFTS
@@ -93,12 +93,7 @@ def _title(result: Mapping[str, Any]) -> str:
 def _told(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
     lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
     clean = f"{100 * measured['clean']['accuracy']:.1f} %"
-    return _title(result), _told_split(result), clean, *lowest, f"`{name}`"
-
-
-def _told_split(result: results.Result) -> str:
-    leaky = f", {LEAKY}" if results.is_leaky(result) else ""
-    return result["split"] + results.told_grouping(result) + leaky
+    return _title(result), results.split_in_short(result), clean, *lowest, f"`{name}`"
 
 
 def _lowest(measured: Mapping[str, Any], kind: str) -> str:
