@@ -70,8 +70,9 @@ class Group:
         return [100 * value for value in found if value is not None]
 
     def interval(self, test: str) -> tuple[float, float]:
-        """In per cent: the mean of the runs' own, since their seeds share the test images."""
-        ends = [run["tests"][test]["interval"] for run in self.runs.values()]
+        """In per cent: the mean of those of the runs that have the test; their seeds share its images."""
+        found = [run["tests"].get(test) for run in self.runs.values()]
+        ends = [entry["interval"] for entry in found if entry]
         low, high = (100 * statistics.fmean(end) for end in zip(*ends, strict=True))
         return low, high
 
