@@ -176,9 +176,12 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
         return _keep_entry_if_comparable(config)
     path = spec.partition(":")[0]
     demo = recipes.load(f"{path}:{DEMO}", overrides)
+    root = recipes.data_root(config)
+    wrong = prepare.what_is_wrong(AUTO_SOURCE, root)
+    reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
     screen.line(
         "demo",
-        f"LC25000 is not at {recipes.data_root(config)}/, so this is {demo.name}, on drawn tissue; "
+        f"{reason}, so this is {demo.name}, on drawn tissue; "
         "the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
     )
     return demo

@@ -1,8 +1,10 @@
 """Score a finished or running run again, from its directory alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxnets.app import environment, workdir
 from jaxnets.app.assemble import make_evaluator
@@ -17,6 +19,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.evaluation.report.measure import measure
+from jaxnets.evaluation.report.page import WHOLE_MATRIX
 from jaxnets.models import create
 from jaxnets.training.parallel import Devices
 
@@ -95,6 +98,8 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
         "",
     ]
     width = max(len(name) for name in classes) + 2
+    if len(classes) > WHOLE_MATRIX:
+        return "\n".join([*lines, *_worst(scores, classes, width)])
     columns = [max(len(name), 6) for name in classes]
     header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
     lines.append(f"{'true, told as':<{width}}{header}  recall")
@@ -103,3 +108,17 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
         recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
         lines.append(f"{name:<{width}}{counts}  {recall}")
     return "\n".join(lines)
+
+
+def _worst(scores: ClassScores, classes: Sequence[str], width: int) -> Iterator[str]:
+    """Of more classes than a table can show, those of the lowest recall, and what they were told as."""
+    sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
+    recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
+    wrong = scores.confusion - np.diag(hits)
+    yield f"{f'lowest of {len(classes)}':<{width}}images  recall  most often told as"
+    for number in np.argsort(recall, kind="stable")[:WHOLE_MATRIX]:
+        if sizes[number]:
+            other = wrong[number].argmax()
+            told = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            share = f"{100 * recall[number]:.1f} %"
+            yield f"{classes[number]:<{width}}{sizes[number]:>6,} {share:>7}{told}"

@@ -26,6 +26,11 @@ DEPENDS_ON = ("name", "variant", "cut", "stage_sizes", "width", "dtype", "comput
 
 
 def can_keep(config: config_dict.ConfigDict, data: Data) -> bool:
+    """True where a recipe's features can be kept and its images lie in the cache."""
+    return keeps_features(config) and isinstance(data.source, CachedSource)
+
+
+def keeps_features(config: config_dict.ConfigDict) -> bool:
     """True where an image gives the same features in every epoch, and float32 holds them."""
     augmented = any(
         recipes.get_field(config, path) != field.default
@@ -37,7 +42,7 @@ def can_keep(config: config_dict.ConfigDict, data: Data) -> bool:
         and config.transfer.cache_features
         and not augmented
         and config.model.dtype == "float32"
-        and isinstance(data.source, CachedSource)
+        and config.data.cache
     )
 
 

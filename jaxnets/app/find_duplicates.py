@@ -31,6 +31,9 @@ from jaxnets.files import write_whole
 ALGORITHM_VERSION = 1
 """Raised whenever finished pieces of older versions must not be used."""
 
+LARGEST, DOUBTFUL = "largest", "doubtful"
+"""The montages."""
+
 
 def find_duplicates(
     arguments: Sequence[str],
@@ -53,9 +56,14 @@ def find_duplicates(
     target, settings = Path(out), settings or Settings()
     if target.suffix != ".csv":
         raise ConfigError(f"--out={out}: give a name that ends in .csv")
-    place = Path(work) if work else target.with_suffix(".work")
+    place = Path(work) if work else target.with_name(f".{target.stem}.work")
+    folder_of_images = Path(arguments[0])
+    if target.resolve().is_relative_to(folder_of_images.resolve()):
+        raise ConfigError(
+            f"--out={out} lies in {folder_of_images}, whose images it is about: give a place outside"
+        )
     screen = Screen()
-    listing = list_images(Path(arguments[0]), max_pixels=max_pixels)
+    listing = list_images(folder_of_images, max_pixels=max_pixels)
     images = listing.images
     others = f", {listing.others:,} other files left out" if listing.others else ""
     if listing.beside:
@@ -67,14 +75,29 @@ def find_duplicates(
         with screen.phase("hash") as phase:
             folder = place / _identity(images, settings)
             phase.text = f"work files in {folder}"
-        if target.exists() and not folder.exists():
-            raise ConfigError(f"{target} is there already: name another --out, or remove it")
+        there = [path for path in _written(target) if path.exists()]
+        if there and not folder.exists():
+            raise ConfigError(f"{there[0]} is there already: name another --out, or remove it")
         folder.mkdir(exist_ok=True)
         processes = workers or os.cpu_count() or 1
         with crew(processes, _be_single) as pool:
             run = Run(screen, pool)
             found = search(images, folder, settings, run)
         _write(target, images, found, settings, run)
+
+
+def _montage(target: Path, name: str) -> Path:
+    return target.with_name(f"{target.stem}-{name}.jpg")
+
+
+def _written(target: Path) -> tuple[Path, ...]:
+    """All that is written at the end."""
+    return (
+        target,
+        target.with_suffix(".json"),
+        _montage(target, LARGEST),
+        _montage(target, DOUBTFUL),
+    )
 
 
 class Run:
@@ -180,10 +203,10 @@ def _write(
     }
     montages = []
     for name, rows in (
-        ("largest", report.largest(images, found, settings)),
-        ("doubtful", report.doubtful(images, found, settings)),
+        (LARGEST, report.largest(images, found, settings)),
+        (DOUBTFUL, report.doubtful(images, found, settings)),
     ):
-        path = target.with_name(f"{target.stem}-{name}.jpg")
+        path = _montage(target, name)
         if rows:
             picture = Image.fromarray(montage.montage(rows, settings))
             temporary = path.with_name(f".{path.name}.tmp")

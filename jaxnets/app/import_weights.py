@@ -1,5 +1,6 @@
 """Weights of other libraries, checked and kept as a weights folder."""
 
+import collections
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -268,15 +269,20 @@ def _dropped(described: dict[str, Any]) -> list[str]:
 def _classes(
     options: Options, described: dict[str, Any], num_classes: int
 ) -> tuple[str, ...] | None:
-    """Names from --classes, a file with one a line or a JSON list, or from the hub."""
+    """Names from --classes, a file with one a line or a JSON list, or from the hub.
+
+    What stands there twice, as two names of ImageNet's usual list do, has its place from 0 behind it.
+    """
     names: Sequence[str] | None = described.get("label_names")
     if options.classes is not None:
         path = Path(options.classes)
         if not path.is_file():
             raise ConfigError(f"--classes={path} is no file: one name a line, or a JSON list")
-        text = path.read_text()
         try:
+            text = path.read_text("utf-8-sig")
             names = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"--classes={path} is no UTF-8 text ({error})") from error
         except ValueError as error:
             raise ConfigError(f"--classes={path} is no JSON list ({error})") from error
         names = [str(name).strip() for name in names if str(name).strip()]
@@ -284,7 +290,12 @@ def _classes(
             raise ConfigError(
                 f"--classes={path} has {len(names)} names, and the network {num_classes} classes"
             )
-    return tuple(names) if names is not None and len(names) == num_classes else None
+    if names is None or len(names) != num_classes:
+        return None
+    times = collections.Counter(names)
+    return tuple(
+        name if times[name] == 1 else f"{name} ({place})" for place, name in enumerate(names)
+    )
 
 
 def _tell(

@@ -50,6 +50,7 @@ def keep(row: Row, run: Path, target: Path) -> Result | None:
         target.mkdir(parents=True, exist_ok=True)
         write_whole(target / workdir.CONFIG, recipes.to_json(config))
         write_whole(target / METRICS, (run / METRICS).read_text())
+        predictions_path(target).unlink(missing_ok=True)  # an earlier result's
         if (run_answers := _answers_in_groups(run)) is not None:
             run_answers.save(predictions_path(target))
         write_whole(target / results.RESULT, results.to_json(kept))

@@ -18,6 +18,7 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets.app import workdir
 from jaxnets.app.data import divide
+from jaxnets.app.features import keeps_features
 from jaxnets.data import catalog
 from jaxnets.errors import JaxnetsError
 from jaxnets.evaluation import result as results
@@ -41,6 +42,8 @@ class Measurement:
     hardware: str
     images_per_second: float
     time: float
+    features_seconds: float = 0.0
+    """What a frozen body took, once, for the features that were trained on; 0 where none were kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,8 @@ def estimate(
     """What the run in `folder` still needs; None where nothing is known of its speed or its data.
 
     The newest measurement of this network at this size on this hardware counts, or else the newest at
-    another size, by its number of pixels.
+    another size, by its number of pixels. Of kept features the head's speed does not follow the pixels, and
+    the body's one pass is added to a run that has not begun.
     """
     size = config.data.image_size
     same = [m for m in known if m.hardware == hardware and m.network == _network(config)]
@@ -73,14 +77,18 @@ def estimate(
     if not same:
         return None
     newest = max(exact or same, key=lambda m: m.time)
-    speed = newest.images_per_second * (newest.image_size / size) ** 2
+    pixels = (size / newest.image_size) ** 2
+    kept = keeps_features(config)
+    speed = newest.images_per_second / (1 if kept else pixels)
     sizes = _part_sizes(config, folder)
     if sizes is None:
         return None
-    passes = images_left(config, sizes, saved_step(folder) or 0)
+    done = saved_step(folder)
+    passes = images_left(config, sizes, done or 0)
+    before = newest.features_seconds * pixels if kept and done is None else 0.0
     guess = "" if exact else f", guessed from {newest.image_size} px"
     rounded = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
-    return Estimate(START_SECONDS + passes / speed, f"{rounded} images/s{guess}")
+    return Estimate(START_SECONDS + before + passes / speed, f"{rounded} images/s{guess}")
 
 
 def images_left(config: config_dict.ConfigDict, sizes: Mapping[str, int], step: int) -> float:
@@ -144,20 +152,23 @@ def _measurement(folder: Path) -> Measurement | None:
         result = results.read(folder)
         if result is not None:
             hardware, speed = result["hardware"], float(result["images_per_second"])
+            before = result.get("features_seconds") or 0.0
             # Not the file's own time: a clone's files are all of the day it was made.
             time = datetime.datetime.fromisoformat(result["finished"]).timestamp()
         else:
             path = folder / METRICS
-            hardware = workdir.read_manifest(folder)["hardware"]
+            hardware, before = workdir.read_manifest(folder)["hardware"], 0.0
             speed = median_speed(path, last=RECENT_LINES)
             time = path.stat().st_mtime
         if not speed > 0:
             return None
-        return Measurement(_network(config), config.data.image_size, hardware, speed, time)
+        return Measurement(_network(config), config.data.image_size, hardware, speed, time, before)
     except (JaxnetsError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _network(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """What decides how long a step takes for an image of one size."""
     fields = [path for path in recipes.FIELDS if path.startswith("model.")]
-    return {path: recipes.get_field(config, path) for path in fields if path not in SPEED_NEUTRAL}
+    told = {path: recipes.get_field(config, path) for path in fields if path not in SPEED_NEUTRAL}
+    return told | {"frozen": config.transfer.frozen, "kept features": keeps_features(config)}

@@ -64,6 +64,8 @@ def predict_files(
         print(f"warning: {told}", file=sys.stderr)
     if csv_path == json_path == "-":
         raise ConfigError("--csv=- and --json=- would both go to standard output: name a file")
+    if csv_path and json_path and Path(csv_path).resolve() == Path(json_path).resolve():
+        raise ConfigError(f"--csv and --json would both write {csv_path}: name two files")
     if isinstance(predictor, Regressor):
         raise ConfigError(
             f"the network of {directory} takes vectors, not images: in Python, "

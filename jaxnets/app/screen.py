@@ -55,6 +55,7 @@ class Screen:
         def tell(done: int, total: int | None) -> None:
             nonlocal told
             tenth = 10 * done // total if total else 0
+            told = min(told, tenth)  # it may begin again: a file after another
             if tenth > told and done != total:
                 told = tenth
                 self.line(name, f"{done:,} of {total:,}")

@@ -109,7 +109,7 @@ def _show(proof: Proof, options: Options, screen: Screen) -> None:
     )
     _section(
         screen,
-        "Largest difference of any float64 column to the report's tables, 149 values",
+        "Largest difference of any float64 column to the report's tables",
         layout.differences(proof.agreement),
     )
     _section(

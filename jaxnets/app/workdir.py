@@ -41,14 +41,8 @@ def hold(workdir: Path) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / LOCK).open("a")
-        probe = workdir / ".probe"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
     except OSError as error:
-        mend = "make room, or " if error.errno in DISK_FULL else ""
-        raise MachineError(
-            f"{workdir} cannot be written ({error.strerror}): {mend}choose another --workdir"
-        ) from error
+        raise _not_written(workdir, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +50,20 @@ def hold(workdir: Path) -> Iterator[None]:
             raise MachineError(
                 f"{workdir} is in use by another process: wait for it, or choose another --workdir"
             ) from error
+        try:
+            probe = workdir / ".probe"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+        except OSError as error:
+            raise _not_written(workdir, error) from error
         yield
+
+
+def _not_written(workdir: Path, error: OSError) -> MachineError:
+    mend = "make room, or " if error.errno in DISK_FULL else ""
+    return MachineError(
+        f"{workdir} cannot be written ({error.strerror}): {mend}choose another --workdir"
+    )
 
 
 def keep_config(workdir: Path, config: config_dict.ConfigDict) -> None:

@@ -44,6 +44,7 @@ class ImageFiles:
         self.name = name
         self.root = root
         self.files = tuple(files)
+        _require_utf8(root, self.files)
         self.labels = np.asarray(labels, np.int32)
         self.classes = tuple(classes)
         self.max_pixels = max_pixels
@@ -97,6 +98,17 @@ class ImageFiles:
                 "it was there when the folder was listed, so start again"
             ) from error
         return f"{len(data)}\0{hashlib.sha256(data).hexdigest()}"
+
+
+def _require_utf8(root: Path, files: Sequence[str]) -> None:
+    for file in files:
+        try:
+            file.encode()
+        except UnicodeEncodeError as error:
+            shown = file.encode("utf-8", "backslashreplace").decode()
+            raise DataError(
+                f"{root}/{shown}: its name is not UTF-8, which tables of files are written in; rename it"
+            ) from error
 
 
 class ImageFolder(ImageFiles):

@@ -78,10 +78,14 @@ def read_groups(path: Path) -> Groups:
     """
     if not path.is_dir():
         return _parsed(str(path), [(str(path), _text(path))])
-    parts = [part for part in sorted(path.iterdir()) if part.name.endswith((".csv", ".csv.gz"))]
+    parts = [part for part in sorted(path.iterdir()) if _is_table(part.name)]
     if not parts:
         raise DataError(f"{path}: no csv file in this folder; give a table of groups")
     return _parsed(str(path), [(str(part), _text(part)) for part in parts])
+
+
+def _is_table(name: str) -> bool:
+    return name.endswith((".csv", ".csv.gz")) and not name.startswith(".")
 
 
 def shipped_groups(source_name: str) -> Groups | None:

@@ -163,6 +163,8 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
             f"{name}: {width:,} x {height:,} pixels are more than {max_pixels:,}; "
             "make it smaller, or allow more"
         )
+    if image.mode == "LAB":
+        raise DataError(f"{name}: CIELAB, whose white is not known; save it as RGB")
     if image.mode in ("I", "F"):
         raise DataError(
             f"{name}: signed or 32-bit numbers, whose scale is not known; "

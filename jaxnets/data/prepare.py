@@ -109,6 +109,18 @@ def is_prepared(name: str, root: str | os.PathLike[str]) -> bool:
     return _find(name, Path(root)) is not None
 
 
+def what_is_wrong(name: str, root: str | os.PathLike[str]) -> str | None:
+    """Why ROOT/NAME is not the data set although it is there; None where it is, or where nothing is."""
+    folder = Path(root) / name
+    if is_prepared(name, root) or not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    try:
+        _layout(name).find(folder)
+    except DataError as error:
+        return str(error)
+    return None
+
+
 def open_prepared(name: str, root: str | os.PathLike[str]) -> Source:
     """Opens the data set in ROOT/NAME or, complete but never marked, anywhere it is known in ROOT.
 

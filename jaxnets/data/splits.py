@@ -88,8 +88,11 @@ def official_split(source: Source, validation_fraction: float, seed: int) -> Spl
     Raises DataError where the source has no split of its own.
     """
     official = source.official_split
-    if official is None:
-        raise DataError(f"{source.name} has no official split: use --config.data.split=random")
+    if official is None or not {"train", "test"} <= official.keys():
+        there = f", it has {', '.join(official)} alone" if official else ""
+        raise DataError(
+            f"{source.name} has no official train and test{there}: use --config.data.split=random"
+        )
     train = official["train"]
     fractions = (1 - validation_fraction, validation_fraction, 0.0)
     cut = random_split(source.labels[train], fractions, seed)

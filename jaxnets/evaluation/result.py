@@ -46,11 +46,11 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any
     if predictions is not None and predictions.has_siblings:
         interval = group_interval(predictions.correct, predictions.group)
         method = GROUP_BOOTSTRAP
-        count = len(np.unique(predictions.group))
-        if scores.correct in (0, scores.examples):
-            method = WILSON_OF_GROUPS
-        elif math.isnan(interval[0]):
+        if math.isnan(interval[0]):
+            count = len(np.unique(predictions.group))
             interval = wilson_interval(round(scores.accuracy * count), count)
+            method = WILSON_OF_GROUPS
+        elif scores.correct in (0, scores.examples):
             method = WILSON_OF_GROUPS
     return {
         "accuracy": scores.accuracy,

@@ -13,6 +13,8 @@ import numpy as np
 import scipy  # its parts are imported when they are first used
 
 RESAMPLES = 4999
+_AT_A_TIME = 4_000_000
+"""Weights in memory at a time: more examples, fewer resamples."""
 Interval = tuple[float, float]
 
 
@@ -113,7 +115,8 @@ def metric_intervals(
     count = int(number.max()) + 1
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    values = metrics(drawn[:, number].astype(float))
+    blocks = np.array_split(drawn, max(1, resamples * len(number) // _AT_A_TIME))
+    values = np.concatenate([metrics(block[:, number].astype(float)) for block in blocks])
     never = ~np.isfinite(values).any(axis=0)
     values = np.where(np.isfinite(values) | never, values, np.nan)
     values = np.where(never, 0, values)

@@ -148,6 +148,13 @@ def test_run_directories_are_told_and_nothing_is_written(
     assert "3 seeds ± 0.00" in told[2]
     assert "600 a second, a card" in told[2]  # of the runs on what most ran on
     assert sorted(tmp_path.rglob("*")) == before
+    keep(tmp_path / "third", "mine-s0", split_sha256="another folder's")
+    keep(tmp_path / "fourth", "mine-s0", seed=3)
+    compare.tell_runs([tmp_path / name / "mine-s0" for name in ("runs", "third", "fourth")])
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) == 4  # two of one data set, of one name; one of another
+    assert "2 seeds" in told
+    assert str(tmp_path / "fourth" / "mine-s0") in told
     with pytest.raises(ConfigError, match="holds no finished run"):
         compare.tell_runs([tmp_path])
 

@@ -95,6 +95,20 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(ConfigError, match="is there already"):
         search()
     assert out.read_bytes() == text
+    out.rename(tmp_path / "mine.csv")
+    with pytest.raises(ConfigError, match=r"groups-largest.jpg is there|groups.json is there"):
+        search()
+
+
+def test_nothing_is_written_among_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plant(tmp_path / "images", 10)
+    monkeypatch.chdir(tmp_path / "images")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="give a place outside"):
+        find_duplicates(["."], out="groups.csv", workers=1, settings=SETTINGS)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:

@@ -75,6 +75,16 @@ def test_a_file_becomes_a_weights_folder_that_predicts(
     assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_names_that_stand_there_twice_stay_apart(lenet_file: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\ufeffcrane\n" + "\n".join("bcdefghi") + "\ncrane\n")
+    kept = _import(lenet_file, tmp_path / "lenet", preprocessing="half", classes=str(names))
+    assert kept.classes == ("crane (0)", *"bcdefghi", "crane (9)")
+    names.write_bytes(b"caf\xe9\n" * 10)
+    with pytest.raises(ConfigError, match="is no UTF-8 text"):
+        _import(lenet_file, tmp_path / "other", preprocessing="half", classes=str(names))
+
+
 def test_weights_of_unknown_preprocessing_do_not_predict(lenet_file: Path, tmp_path: Path) -> None:
     _import(lenet_file, tmp_path / "lenet")
     with pytest.raises(CheckpointError, match="--preprocessing"):

@@ -126,6 +126,9 @@ def test_a_table_takes_no_image_s_place(trained: Path, images: Path, tmp_path: P
         predict_files.predict_files(str(trained), [str(path)], json_path=str(path / "x" / "t.json"))
     with pytest.raises(ConfigError, match="both go to standard output"):
         predict_files.predict_files(str(trained), [str(path)], csv_path="-", json_path="-")
+    both = str(tmp_path / "answers")
+    with pytest.raises(ConfigError, match="would both write"):
+        predict_files.predict_files(str(trained), [str(path)], csv_path=both, json_path=both)
 
 
 def test_a_folder_without_images_does_not_stop_the_others(

@@ -459,6 +459,31 @@ def test_the_estimate_before_the_data_was_opened(place: Place) -> None:
     assert pace.estimate(config, place.folder / "none", known, HARDWARE) is None
 
 
+def test_the_speed_of_a_head_is_not_that_of_a_network(place: Place) -> None:
+    place.rows({"name": "known"})
+    place.make()
+    path = place.runs / "known"
+    frozen = {"transfer.weights": "random", "transfer.frozen": True, "data.num_examples": 100}
+    plain = dict.fromkeys(("flip_horizontal", "flip_vertical", "right_angles"), False)
+    frozen |= {f"augment.{name}": value for name, value in plain.items()}
+    config = recipes.load(place.spec, frozen)
+    none = place.folder / "none"
+    assert pace.estimate(config, none, pace.measurements([place.runs]), HARDWARE) is None
+    (path / "config.json").write_text(recipes.to_json(config))
+    result = json.loads((path / "result.json").read_text())
+    result |= {"on_kept_features": True, "features_seconds": 7.0, "images_per_second": 100.0}
+    (path / "result.json").write_text(json.dumps(result))
+    known = pace.measurements([place.runs])
+    seconds = (2 * 64 + 60 / 3) / 100
+    for size, of_body in ((32, 7.0), (64, 28.0)):  # the head's steps see no pixels
+        config.data.image_size = size
+        estimate = pace.estimate(config, none, known, HARDWARE)
+        assert estimate is not None
+        assert estimate.seconds == pytest.approx(pace.START_SECONDS + seconds + of_body)
+    open_body = recipes.load(place.spec, {**frozen, "transfer.frozen": False})
+    assert pace.estimate(open_body, none, known, HARDWARE) is None
+
+
 def test_the_newest_measurement_is_told_by_the_result_and_not_by_the_file(place: Place) -> None:
     place.rows({"name": "old"}, {"name": "new"})
     place.make()

@@ -18,7 +18,9 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.app import workdir
+from jaxnets.app.data import resolve
 from jaxnets.app.run import SIGNALS
+from jaxnets.app.screen import Screen
 from jaxnets.data.order import IndexBatches
 from jaxnets.data.pipeline import TrainBatches
 from jaxnets.errors import (
@@ -456,6 +458,19 @@ def test_a_diverged_state_is_never_saved(
     # The second step's loss is NaN; between two lines of the log, only the save itself can see it.
     saved = [path.parent.name for path in (tmp_path / "wild").glob("checkpoints/*/manifest.json")]
     assert saved == ["0000000001"]
+
+
+def test_images_that_are_not_whole_are_told_before_the_demo(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lc25000_lung" / "lung_aca").mkdir(parents=True)
+    spec = str(repository / "configs" / "lung_resnet.py")
+    resolve(spec, {"data.root": str(tmp_path)}, Screen())
+    told = capsys.readouterr().out
+    assert "LC25000 is not whole (" in told
+    assert "so this is lung_resnet:demo" in told
+    resolve(spec, {"data.root": str(tmp_path / "none")}, Screen())
+    assert "LC25000 is not at " in capsys.readouterr().out
 
 
 @pytest.mark.slow

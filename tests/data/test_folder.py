@@ -124,6 +124,14 @@ def test_a_bad_file_is_named(folder):
         source[source.files.index("cat/a10.png")]
 
 
+def test_a_name_that_no_table_can_hold_is_told(folder):
+    (folder / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"cat/caf\\udce9.png: its name is not UTF-8, .*; rename it"
+    ):
+        ImageFolder(folder)
+
+
 def test_pixel_limit_is_handed_down(folder):
     source = ImageFolder(folder, max_pixels=9 * 6)
     assert source[source.files.index("cat/a10.png")]["image"].shape == (9, 5, 3)

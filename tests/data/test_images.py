@@ -204,6 +204,11 @@ def test_32_bits_are_refused(mode):
         decode_image(encoded(Image.new(mode, (4, 4)), "TIFF"), "cells.tif")
 
 
+def test_cielab_is_refused():
+    with pytest.raises(DataError, match=r"^cells\.tif: CIELAB, whose white is not known; save it"):
+        decode_image(encoded(Image.new("LAB", (4, 4)), "TIFF"), "cells.tif")
+
+
 ORIENTED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

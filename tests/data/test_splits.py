@@ -65,11 +65,14 @@ def test_the_official_test_set_stays_whole() -> None:
     assert set(split.train) | set(split.validation) == set(range(30))
 
 
-def test_no_official_split_is_said() -> None:
-    with pytest.raises(DataError, match="has no official split"):
-        make_split(
-            SyntheticTissue(30, 8), "official", fractions=FRACTIONS, validation_fraction=0, seed=0
-        )
+def test_no_official_split_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, cut = SyntheticTissue(30, 8), _Official(60, 8)
+    whole = {"fractions": FRACTIONS, "validation_fraction": 0, "seed": 0}
+    with pytest.raises(DataError, match="no official train and test: use"):
+        make_split(drawn, "official", **whole)
+    monkeypatch.setattr(_Official, "official_split", {"train": np.arange(60)})
+    with pytest.raises(DataError, match="test, it has train alone: use"):
+        make_split(cut, "official", **whole)
 
 
 def _grouped(sizes: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:

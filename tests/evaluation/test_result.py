@@ -1,5 +1,6 @@
 """The closing block: at most 12 lines, honest about what it compares."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,7 @@ def test_siblings_widen_the_interval() -> None:
     def entry(group: np.ndarray) -> dict[str, object]:
         return results.test_entry(scores, Predictions(**fields, files=np.arange(120), group=group))
 
+    right = fields | {"probabilities": np.eye(2, dtype=np.float32)[np.zeros(120, int)]}
     by_groups, by_images = entry(np.arange(120) // 10), entry(np.arange(120))
     assert by_groups["interval_method"] == "group bootstrap"
     assert by_images["interval_method"] == "wilson"
@@ -116,6 +118,10 @@ def test_siblings_widen_the_interval() -> None:
         low, high = known["interval"]  # type: ignore[misc]
         assert 0 <= low < 0.75 < high <= 1
         assert high - low > 0.5
+    all_right = dataclasses.replace(scores, accuracy=1.0, correct=120)
+    alone = Predictions(**right, files=np.arange(120), group=np.zeros(120, np.int64))
+    known = results.test_entry(all_right, alone)
+    assert known["interval"][0] == pytest.approx(0.2065, abs=1e-4)  # Wilson's, 1 of 1
 
 
 @pytest.mark.parametrize(

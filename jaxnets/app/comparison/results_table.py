@@ -98,11 +98,14 @@ def _is_ours(run: Mapping[str, Any]) -> bool:
 
 
 def grouped(directories: Sequence[Path]) -> list[Group]:
-    """The finished runs among these by published entry, split and recipe, in that order."""
+    """The finished runs among these by published entry, split, recipe and data, in that order."""
     found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    names = collections.Counter(directory.name for directory in directories)
     for directory in directories:
         if run := results.read(directory):
-            found.setdefault(_recipe_of(run), {})[directory.name] = run
+            name = directory.name if names[directory.name] == 1 else str(directory)
+            alike = (*_recipe_of(run), run["data"], run.get("split_sha256"))
+            found.setdefault(alike, {})[name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
     made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
     return sorted(made, key=lambda group: group.entry or "~")  # ours alone come last
