@@ -34,6 +34,8 @@ from jaxnets.interop.recognise import (
 ReadTorch = Callable[[Path], dict[str, np.ndarray]]
 SHOWN = 12
 """Names that are listed; of more, how many there are."""
+HEADS = ("AuxLogits.", "aux1.", "aux2.")
+"""What the names of auxiliary heads begin with."""
 OWN_SQUARE = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
 """How an image becomes the network's square here, in timm's words."""
 
@@ -79,6 +81,10 @@ def import_weights(
     network, layout = recognise(layouts.modern(opened.arrays), named, options.layout)
     arrays, notes = _without_other_heads(opened.arrays, network, layout)
     model, shape = _describe(arrays, network, layout, options, opened.described)
+    least = models.entry(network).auxiliary_size
+    if model.auxiliary_heads and min(shape[:2]) < least:
+        arrays, model.auxiliary_heads = _without_heads(arrays), False
+        notes.append(f"auxiliary heads left out: they need {least} px")
     converted = convert.from_layout(layout, arrays, model, shape)
     notes += _dropped(opened.described)
     _tell(screen, converted, network, layout, notes)
@@ -209,7 +215,11 @@ def _variant(network: str, layout: str, given: str | None) -> str | None:
 
 
 def _has_heads(arrays: dict[str, np.ndarray]) -> bool:
-    return any(name.startswith(("AuxLogits.", "aux1.")) for name in arrays)
+    return any(name.startswith(HEADS) for name in arrays)
+
+
+def _without_heads(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
 
 
 def _without_other_heads(
@@ -226,8 +236,7 @@ def _without_other_heads(
     if main is None or all(size == main.size for size in heads.values()):
         return arrays, []
     note = f"auxiliary heads left out: {max(heads.values())} classes beside {main.size}"
-    prefixes = ("AuxLogits.", "aux1.", "aux2.")
-    return {name: a for name, a in arrays.items() if not name.startswith(prefixes)}, [note]
+    return _without_heads(arrays), [note]
 
 
 def _preprocessing(

@@ -110,5 +110,5 @@ def in_words(found: dict[str, Any]) -> str:
     last = found[FREE][-1]
     return (
         f"from the same state at most {restarted:.1e} in any tensor; "
-        f"running free {last['parameters']:.1e} of all parameters after {last['step']} steps;"
+        f"running free {last['parameters']:.1e} of all parameters after {last['step']} steps"
     )

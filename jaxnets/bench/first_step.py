@@ -67,11 +67,11 @@ class TheirStart(Start):
 
 def _take_our_step(shared: dict[str, Any], cache: str, kernels: str) -> None:
     from jaxnets.app import compilation_cache
-    from jaxnets.ops.kernels.load import enable
+    from jaxnets.ops.kernels.load import require
 
     compilation_cache.enable(cache)
     if kernels:
-        enable(Path(kernels))
+        require(Path(kernels))
     from jaxnets.bench.our_sides import TrainingSide
 
     config = shared["config"]

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from jaxnets.training.preprocess import make_preprocess
 
 ANSWERED = 8
 """How many images both sides of a pipeline row must read alike."""
-UNTIMED_BATCHES = 8
+UNTIMED_BATCHES = 2 * (os.cpu_count() or 1) + 4
 """More than readers hold ready, on either side."""
 FALL = 0.02
 """The share of the loss by which a step along its gradient is to lower it; momentum doubles that."""

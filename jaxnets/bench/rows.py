@@ -112,7 +112,9 @@ def mlp_row(name: str, setting: Setting) -> Row:
         words: functools.partial(their_sides.MlpSide, fused=fused, threads=setting.threads)
         for words, fused in (("eager", False), ("eager, fused SGD", True))
     }
-    title = "training step, report A's MLP, its 4 points"
+    title = (
+        "training step, report A's MLP, its 4 points, 1,000 steps a call, against steps one by one"
+    )
     return Row(name, title, mlp_sides.ScannedSide, theirs, unit="points")
 
 
@@ -132,7 +134,7 @@ def pipeline_row(name: str, setting: Setting, *, cache: bool) -> Row:
         )
         for workers in (0, setting.threads)
     }
-    what = "cache against a DataLoader on the same memory map" if cache else JPEG_TITLE
+    what = "cache against a DataLoader on the same memory map, by batches" if cache else JPEG_TITLE
     return Row(name, f"pipeline: {what}", _our_pipeline(setting, cache=cache), theirs)
 
 

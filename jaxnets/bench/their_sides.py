@@ -1,5 +1,6 @@
 """PyTorch's sides of the rows; nothing here imports JAX, whose threads a DataLoader's fork would break."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxnets.bench.oracles import load
 from jaxnets.bench.worker import process_peak_memory
 from jaxnets.errors import CheckFailedError
 
-ANSWERED, UNTIMED_BATCHES = 8, 8
+ANSWERED, UNTIMED_BATCHES = 8, 2 * (os.cpu_count() or 1) + 4
 """As in our_sides.py, which this process cannot import."""
 
 
@@ -33,6 +34,7 @@ class NetworkSide:
         import torch
 
         torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = True  # XLA tries its forms too
         self.torch, self.config, batch = torch, shared["config"], shared["batch"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -53,7 +55,7 @@ class NetworkSide:
     def answer(self) -> np.ndarray:
         """The initial network's logits of the batch, in full single precision."""
         torch, training = self.torch, self.network.training
-        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             logits = self.network.eval()(self.images)
         self.network.train(training)
         return logits.cpu().numpy()
@@ -223,6 +225,7 @@ class LoaderSide:
             drop_last=True,
             num_workers=workers,
             persistent_workers=workers > 0,
+            collate_fn=None if "files" in shared else _as_it_is,
         )
         batches = _for_ever(loader)
         self._clock = Clock(lambda: next(batches), untimed=UNTIMED_BATCHES)
@@ -255,19 +258,30 @@ class JpegFiles:
 
 
 class MemoryMap:
-    """A map-style dataset over rows of a .npy file: (uint8 tensor [H, W, C], label)."""
+    """A map-style dataset over rows of a .npy file, which a DataLoader asks for a batch at a time.
+
+    A batch is (uint8 tensor [B, H, W, C], int tensor [B]), and needs no collating.
+    """
 
     def __init__(self, path: str, labels: np.ndarray):
         import torch
 
-        self._from_numpy, self._labels = torch.from_numpy, labels
+        self._from_numpy, self._labels = torch.from_numpy, np.asarray(labels)
         self._images = np.load(path, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self._from_numpy(np.array(self._images[index])), int(self._labels[index])
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Any, Any]:
+        return self._from_numpy(self._images[indices]), self._from_numpy(self._labels[indices])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _for_ever(loader: Any) -> Iterator[Any]:

@@ -94,9 +94,8 @@ class Worker:
             value, error = self._connection.recv()
         except (EOFError, ConnectionError) as problem:
             code = self._process.wait()
-            raise MachineError(
-                f"a worker process died (exit code {code}): out of memory? Try fewer rows at a time"
-            ) from problem
+            why = ": out of memory? Try fewer rows at a time" if code == -signal.SIGKILL else ""
+            raise MachineError(f"a worker process died (exit code {code}){why}") from problem
         if isinstance(error, JaxnetsError):
             raise error
         if error is not None:
@@ -118,17 +117,15 @@ class Worker:
         self._end()
 
 
-def serve(connection: Connection) -> None:
-    """Makes a side and answers calls, until the parent hangs up."""
+def serve(connection: Connection, kernels: str) -> None:
+    """Makes a side and answers calls, until the parent hangs up; `kernels` is a library or ""."""
     # Ctrl-C goes to the whole group of processes; the parent hangs up, and that is the end here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        side = _reply(connection, lambda: (_make(*connection.recv()), None))
+        side = _reply(connection, lambda: (_make(*connection.recv(), kernels), None))
         while side is not None:
             method, arguments = connection.recv()
-            own = () if method != PEAK_MEMORY else (process_peak_memory,)
-            asked = getattr(side, method, *own)
-            _reply(connection, lambda f=asked, a=arguments: (None, f(*a)))
+            _reply(connection, lambda s=side, m=method, a=arguments: (None, _ask(s, m, a)))
     except (EOFError, ConnectionError):
         return
 
@@ -144,8 +141,17 @@ def process_peak_memory() -> int | None:
     return 1024 * int(line.split()[1])
 
 
-def _make(make: Make, shared: Any) -> Side:
+def _make(make: Make, shared: Any, kernels: str) -> Side:
+    if kernels:
+        from jaxnets.ops.kernels.load import require
+
+        require(Path(kernels))
     return make(shared)
+
+
+def _ask(side: Side, method: str, arguments: tuple[Any, ...]) -> Any:
+    own = () if method != PEAK_MEMORY else (process_peak_memory,)
+    return getattr(side, method, *own)(*arguments)
 
 
 def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
@@ -165,8 +171,4 @@ def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[2]:
-        from jaxnets.ops.kernels.load import enable
-
-        enable(Path(sys.argv[2]))
-    serve(Connection(int(sys.argv[1])))
+    serve(Connection(int(sys.argv[1])), sys.argv[2])

@@ -125,14 +125,17 @@ WRITTEN = tuple(name for name, form in LAYOUTS.items() if form.written)
 """Those that --layout of an export takes."""
 
 
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+
+
 def modern(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays under today's names: without DataParallel's prefix and DenseNet's old dots."""
-    prefix = "module."
-    wrapped = bool(arrays) and all(name.startswith(prefix) for name in arrays)
-    return {
-        OLD_DENSENET.sub(r"\1\2.", name.removeprefix(prefix) if wrapped else name): array
-        for name, array in arrays.items()
-    }
+    """The arrays under today's names: without a wrapper's prefixes and DenseNet's old dots."""
+    named = dict(arrays)
+    for prefix in WRAPPERS * 2:  # either may be around the other
+        if named and all(name.startswith(prefix) for name in named):
+            named = {name.removeprefix(prefix): array for name, array in named.items()}
+    return {OLD_DENSENET.sub(r"\1\2.", name): array for name, array in named.items()}
 
 
 def _is_norm(module: str) -> bool:

@@ -91,8 +91,16 @@ def _legacy(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
         layer, _, rest = place.partition("/")
         if layer in NO_LAYERS or not rest:
             continue
-        weight = rest.rpartition("/")[2].partition(":")[0]
-        named[f"{layer}/{weight}"] = dataset[()]
+        within, _, weight = rest.rpartition("/")
+        layer = (
+            within.rpartition("/")[2] or layer
+        )  # in a model within a model the outer name is its own
+        name = f"{layer}/{weight.partition(':')[0]}"
+        if name in named:
+            raise CheckpointError(
+                f"{path} has {name} twice: save the networks in files of their own"
+            )
+        named[name] = dataset[()]
     return named
 
 

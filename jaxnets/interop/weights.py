@@ -117,7 +117,7 @@ def read_weights(folder: Path) -> Weights:
     """
     described = _read_description(folder)
     path = folder / ARRAYS
-    if not path.is_file() or file_sha256(path) != described["sha256"]:
+    if not path.is_file() or file_sha256(path) != described.get("sha256"):
         raise CheckpointError(f"{path} is not the file that {DESCRIPTION} tells of: restore it")
     try:
         weights = Weights(

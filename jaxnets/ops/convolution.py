@@ -25,7 +25,10 @@ def convolution(
     H' = (H + top + bottom - kh) // stride + 1, as torch.nn.functional.conv2d. Forms for CPUs have gradients
     of any order, forward over reverse among them; forward mode of the convolution itself (`jvp`) is refused
     by JAX and needs `lowering="reference"`. bfloat16 takes the reference everywhere. Negative padding cuts.
+    Raises ValueError where the channels of `x` and `kernel` differ.
     """
+    if x.shape[3] != kernel.shape[2]:
+        raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {kernel.shape[2]}")
     x, padding = lay_out_cuts(x, padding, 0)
     reference = functools.partial(by_shape.reference, strides=strides, padding=padding)
     size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)

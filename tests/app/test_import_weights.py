@@ -215,6 +215,20 @@ class TestKerasFiles:
         assert set(found) == {"conv2d/kernel", "conv2d_1/kernel"}
         np.testing.assert_array_equal(found["conv2d_1/kernel"], kernel + 1)
 
+    def test_layers_of_a_model_within_a_model_stay_apart(self, tmp_path: Path) -> None:
+        kernel, path = np.ones((3, 3, 1, 2), np.float32), tmp_path / "nested.h5"
+        with h5py.File(path, "w") as file:
+            for number in (1, 2):
+                file[f"resnet50/conv2d_{number}/kernel:0"] = kernel * number
+            file["dense/dense/kernel:0"] = kernel[0, 0]
+        found = weight_files.read_keras(path)
+        assert set(found) == {"conv2d/kernel", "conv2d_1/kernel", "dense/kernel"}
+        np.testing.assert_array_equal(found["conv2d_1/kernel"], 2 * kernel)
+        with h5py.File(path, "a") as file:
+            file["other/conv2d_1/kernel:0"] = kernel
+        with pytest.raises(CheckpointError, match="conv2d_1/kernel twice"):
+            weight_files.read_keras(path)
+
     @pytest.mark.parametrize(
         ("make", "told"),
         [

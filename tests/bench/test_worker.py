@@ -81,6 +81,11 @@ def test_a_side_that_cannot_be_imported_is_told(side: type, tmp_path: Path) -> N
         Worker(side, None, keep_memory=False)
 
 
+def test_kernels_that_are_not_there_are_told(side: type, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"none\.so is not there"):
+        Worker(side, None, keep_memory=False, kernels=tmp_path / "none.so")
+
+
 def test_a_death_is_told(side: type) -> None:
     with (
         Worker(side, None, keep_memory=False) as worker,

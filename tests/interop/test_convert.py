@@ -183,11 +183,12 @@ def test_a_norm_before_its_convolution_is_never_folded_into_it() -> None:
     assert convert.convolution_of("norm0") == "conv0"
 
 
-def test_old_names_and_prefixes_are_read() -> None:
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_old_names_and_prefixes_are_read(prefix: str) -> None:
     model, arrays = _small_resnet()
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
-    wrapped = {f"module.{name}": array for name, array in theirs.items()}
-    wrapped["module.bn1.num_batches_tracked"] = np.zeros((), np.int64)
+    wrapped = {f"{prefix}{name}": array for name, array in theirs.items()}
+    wrapped[f"{prefix}bn1.num_batches_tracked"] = np.zeros((), np.int64)
     back = convert.from_layout("torch", wrapped, model, SHAPE)
     assert back.missing == back.left_over == ()
     old = {"features.denseblock1.denselayer2.norm.1.weight": np.zeros(1)}
@@ -237,6 +238,7 @@ def test_another_library_s_network_is_refused() -> None:
         ("resnet50", "stage_sizes", (1, 1, 1, 1)),
         ("resnet50", "width", 8),
         ("lenet5", "activation", "sigmoid"),
+        ("lenet5", "kernel_size", 7),
     ],
 )
 def test_a_network_that_no_library_builds_is_refused(network: str, field: str, value) -> None:

@@ -154,6 +154,12 @@ def test_the_widest_windows_of_the_kernels_are_right_and_wider_ones_are_left_to_
             assert error <= 1e-5 * np.abs(expected).max(), (form, name)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_channels_that_do_not_fit_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="1 channels do not fit a kernel for 3"):
+        convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((size, size, 3, 2)))
+
+
 def test_values_by_hand() -> None:
     x = np.arange(9.0).reshape(1, 3, 3, 1)
     kernel = np.array([[1.0, 0.0], [0.0, -1.0]]).reshape(2, 2, 1, 1)

@@ -133,7 +133,12 @@ def link(compiler: str, objects: Sequence[Path], path: Path) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise MachineError(
+            f"{command[0]} cannot be run ({error.strerror}): choose another --compiler"
+        ) from error
     if done.returncode == 0:
         return
     lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]

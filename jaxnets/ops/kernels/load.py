@@ -95,6 +95,14 @@ def enable(path: Path) -> Kernels | None:
     return _in_use
 
 
+def require(path: Path) -> Kernels:
+    """Has this process use a library that must be there; raises MachineError where it is not."""
+    kernels = enable(path)
+    if kernels is None:
+        raise MachineError(f"{path} is not there: {MEND}")
+    return kernels
+
+
 def in_use() -> Kernels | None:
     """The kernels that `enable` chose; None where it was not called or found none."""
     return _in_use
