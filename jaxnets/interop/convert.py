@@ -19,7 +19,7 @@ Arrays = Mapping[str, np.ndarray]
 INCEPTIONS_EPSILON = 1e-3
 OWN_FORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "lenet5": ("activation", "pooling", "kernel_size"),
+        "lenet5": ("activation", "pooling"),
         "alexnet": ("activation", "pooling"),
         "resnet50": ("stage_sizes", "width"),
         "inception_v3": ("cut",),

@@ -238,7 +238,6 @@ def test_another_library_s_network_is_refused() -> None:
         ("resnet50", "stage_sizes", (1, 1, 1, 1)),
         ("resnet50", "width", 8),
         ("lenet5", "activation", "sigmoid"),
-        ("lenet5", "kernel_size", 7),
     ],
 )
 def test_a_network_that_no_library_builds_is_refused(network: str, field: str, value) -> None:
