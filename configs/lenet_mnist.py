@@ -4,8 +4,8 @@
     python scripts/train.py --config=configs/lenet_mnist.py:adam
 
 `:adam` (the default) is report C's recipe, `:sgd` report E's, `:smoke` a few steps. Neither report has a
-validation set, and neither has this: nothing is chosen. Report C looks at the test set after every epoch, and
-so does `:adam`, for the curve.
+validation set; nothing is chosen here, so neither have these two recipes. Report C looks at the test set
+after every epoch, and so does `:adam`, for the curve.
 
 `:best` is ours: turns of up to 10 degrees, crops, 60 epochs of a cosine, a moving average of the weights. Its
 learning rate was chosen by the accuracy on a twelfth of train (`scripts/reproduce.py lenet_search`); what it

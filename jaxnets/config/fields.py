@@ -163,7 +163,7 @@ FIELDS: Mapping[str, Field] = {
     "model.sync_batch_norm": _switch(True, "batch statistics over all devices, not per device"),
     # The data.
     "data.name": _text(
-        "auto", "a source, as README's recipes name them, or auto where a config has a :demo"
+        "auto", "a source of jaxnets.data.catalog, or auto where a config has a :demo"
     ),
     "data.root": _text(None, "data folder; None takes $JAXNETS_DATA, else ./data"),
     "data.cache_root": _text(None, "decoded images; None: ROOT/cache, or the user's cache folder"),
