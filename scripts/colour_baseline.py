@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from jaxnets.app import colour_baseline, command
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe whose images are taken.")
@@ -19,6 +19,8 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
     spec, overrides = command.recipe(CONFIG)
+    from jaxnets.app import colour_baseline  # a wrong flag need not wait for JAX
+
     colour_baseline.colour_baseline(spec, overrides, SPLITS.value, Path(OUT.value))
 
 

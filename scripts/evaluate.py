@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, evaluate, paired
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
@@ -20,6 +20,8 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/evaluate.py --workdir=RUN [--split=test]")
+    from jaxnets.app import evaluate, paired  # a wrong flag need not wait for JAX
+
     if AGAINST.value:
         paired.compare_runs(Path(WORKDIR.value), Path(AGAINST.value), part=SPLIT.value)
     else:

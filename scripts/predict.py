@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, predict_files
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str]) -> None:
     """Images and folders are the arguments."""
     if not WORKDIR.value:
         raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
+    from jaxnets.app import predict_files  # a wrong flag need not wait for JAX
+
     folder = GRADCAM_FOLDER.value or (
         Path(WORKDIR.value) / predict_files.GRADCAM if GRADCAM.value else None
     )

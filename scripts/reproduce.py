@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, reproduce
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 BUDGET = flags.DEFINE_float("budget", None, "Minutes; then the run is saved and cut.", 0.0)
@@ -22,6 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     """The table's name or path is the one argument."""
     if len(arguments) != 1:
         raise ConfigError("name one table: python scripts/reproduce.py TABLE; see configs/tables/")
+    from jaxnets.app import reproduce  # a wrong flag need not wait for JAX
+
     train_flags = ["--allow_different_bits"] if ALLOW_DIFFERENT_BITS.value else []
     if not command.KEEP_MEMORY.value:
         train_flags.append("--nokeep_memory")

@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from jaxnets.app import command, split
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
@@ -18,6 +18,8 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
     spec, overrides = command.recipe(CONFIG)
+    from jaxnets.app import split  # a wrong flag need not wait for JAX
+
     split.write_split(spec, overrides, Path(OUT.value))
 
 

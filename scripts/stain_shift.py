@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, stain_shift
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
@@ -21,6 +21,8 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/stain_shift.py --workdir=RUN")
+    from jaxnets.app import stain_shift  # a wrong flag need not wait for JAX
+
     kept = Path(KEEP.value) if KEEP.value else None
     stain_shift.stain_shift(Path(WORKDIR.value), data_root=DATA_ROOT.value, kept=kept)
 

@@ -6,9 +6,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxnets import config as recipes
-from jaxnets.app import command, environment, run
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
-from jaxnets.training import parallel
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory (runs/CONFIG-VARIANT-sSEED).")
@@ -30,6 +29,9 @@ def main(arguments: Sequence[str]) -> None:
     if PRINT_CONFIG.value:
         print(recipes.to_json(recipes.load(spec, overrides)), end="")
         return
+    from jaxnets.app import environment, run  # a wrong flag need not wait for JAX
+    from jaxnets.training import parallel
+
     if DISTRIBUTED.value:
         parallel.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     options = run.Options(

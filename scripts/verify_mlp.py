@@ -5,8 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, verify_mlp
-from jaxnets.bench import mlp_torch
+from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 ALL = flags.DEFINE_bool("all", False, "Show all 41 updated parameters, not one a tensor.")
@@ -19,6 +18,9 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    from jaxnets.app import verify_mlp  # a wrong flag need not wait for JAX
+    from jaxnets.bench import mlp_torch
+
     options = verify_mlp.Options(
         as_json=JSON.value,
         every_value=ALL.value,

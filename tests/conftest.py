@@ -10,6 +10,11 @@ os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('
 
 import jax
 import pytest
+from hypothesis import settings
+
+# Two workers share the cores, so an example may take long; the same ones every time.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = {

@@ -31,7 +31,8 @@ COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "auto", "Folder of compiled programs; auto, or none."
 )
 HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
-CONFIG_PREFIX = "--config."
+CONFIG = "config"
+CONFIG_PREFIX = f"--{CONFIG}."
 FAULT = 1
 INTERRUPTED = 128
 """What the exit codes of signals begin at."""
@@ -50,6 +51,7 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
             print(_help(), flush=True)
             sys.exit(0)
         arguments = _parse(sys.argv)
+        _check_recipe()
         if KEEP_MEMORY.value:
             keep_freed_memory()
         _keep_compiled()
@@ -84,7 +86,7 @@ def kernels_folder() -> Path:
     return Path(KERNELS_FOLDER.value or Path.home() / ".cache" / "jaxnets" / "kernels")
 
 
-def recipe(holder: flags.FlagHolder[Any]) -> tuple[str, dict[str, Any]]:
+def recipe(holder: flags.FlagHolder[Any] | flags.Flag[Any]) -> tuple[str, dict[str, Any]]:
     """The config file, `PATH` or `PATH:VARIANT`, that --config names, and the --config.FIELD values.
 
     Raises ConfigError where there is no --config.
@@ -93,6 +95,12 @@ def recipe(holder: flags.FlagHolder[Any]) -> tuple[str, dict[str, Any]]:
         raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
     flag = flags.FLAGS[holder.name]
     return config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
+
+
+def _check_recipe() -> None:
+    """Loads what --config names, where there is one: a wrong recipe need not wait for JAX."""
+    if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:
+        recipes.load(*recipe(flags.FLAGS[CONFIG]))
 
 
 def _keep_compiled() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+import jaxnets
 from jaxnets.training.checkpoint import MANIFEST
 
 LENET = {
@@ -158,8 +159,44 @@ def _check(
         assert _equal(mine, expected)
 
 
-def test_a_kill_inside_a_save(repository: Path, tmp_path: Path) -> None:
-    _check(repository, tmp_path, {**LENET, "train.epochs": 6}, kills=1, inside=1)
+STUCK_IN_A_SAVE = """
+import json, sys, time
+import jaxnets
+from jaxnets.training import checkpoint
+
+write, manifests = checkpoint.write_whole, []
+
+def stuck(path, text):
+    if path.name == checkpoint.MANIFEST:
+        manifests.append(path)
+    if len(manifests) == 2:
+        print("in a save", flush=True)
+        time.sleep(600)
+    write(path, text)
+
+checkpoint.write_whole = stuck
+spec, overrides, workdir = json.loads(sys.argv[1])
+jaxnets.train(spec, overrides, workdir=workdir)
+"""
+
+
+def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Path) -> None:
+    overrides = {**LENET, "train.epochs": 2, "data.root": str(tmp_path / "data")}
+    straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data")
+    killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
+    told = json.dumps([smoke_config, overrides, str(killed.workdir)])
+    command = [sys.executable, "-c", STUCK_IN_A_SAVE, told]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("in a save") for line in process.stdout)
+        process.kill()
+    assert killed.saving()
+    assert killed.newest() == LENET["checkpoint.every_steps"]
+    for trial in (killed, straight):
+        jaxnets.train(smoke_config, overrides, workdir=trial.workdir)
+    assert killed.newest() > 2 * LENET["checkpoint.every_steps"]
+    for mine, expected in zip(killed.bits(), straight.bits(), strict=True):
+        assert _equal(mine, expected)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,8 +16,12 @@ import jaxnets
 from jaxnets.app import export as exporting
 from jaxnets.app import predict_files
 from jaxnets.app.evaluate import evaluate
+from jaxnets.app.predict import Preprocess
+from jaxnets.app.restore import restore_state
+from jaxnets.app.workdir import read_config
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
+from jaxnets.evaluation.predictions import load_predictions, predictions_path
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,33 @@ def test_predictions_on_the_test_set_make_the_result_s_accuracy(
     right = sum(p.label == row["label"] for p, row in zip(told, tests, strict=True))
     result = json.loads((trained / "result.json").read_text())
     assert right / len(tests) == result["test_accuracy"]
+
+
+def test_grey_pictures_and_colour_ones_go_to_either_kind_of_network(trained: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (20, 16, 1), dtype=np.uint8)
+    network = jaxnets.load(trained)
+    (as_grey,), (as_colour,) = network.predict(grey), network.predict(np.repeat(grey, 3, axis=2))
+    assert as_grey.probabilities == as_colour.probabilities
+    seen = Preprocess(16, "crop", 1, (0.5,), (0.5,), 10**6).read(np.repeat(grey, 3, axis=2))
+    np.testing.assert_array_equal(seen, grey[2:18])
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_the_weights_that_were_tested_are_those_that_predict(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, ema: bool
+) -> None:
+    averaged = {**smoke_overrides, "train.ema_decay": 0.9, "eval.ema": ema}
+    jaxnets.train(smoke_config, averaged, workdir=tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
+    tested = load_predictions(predictions_path(tmp_path / "run"))
+    pixels = [source[int(index)]["image"] for index in tested.index]
+    shares = [
+        list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)
+    ]
+    np.testing.assert_allclose(shares, tested.probabilities, atol=1e-6)
+    state = restore_state(tmp_path / "run", read_config(tmp_path / "run"), (16, 16, 3)).state
+    assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state.ema, state.params)))
 
 
 def test_wrong_pixels_are_named(trained: Path) -> None:

@@ -1,15 +1,18 @@
 """The report of a run directory: what is written where, and what it says."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxnets.app import evaluate
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import statistics
 from jaxnets.evaluation.class_metrics import NAMES
+from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
 from jaxnets.evaluation.report.page import RESEARCH, value_of
 
@@ -95,8 +98,8 @@ def test_pictures_are_those_of_the_predictions(reported: Path, read_page) -> Non
     page = read_page((reported / "report" / "index.html").read_text())
     assert page.tags.count("img") == 2 * (min(wrong, 12) + min(len(predictions.label), 12))
     surest = predictions.probabilities.max(1)[~predictions.correct]
-    if wrong:
-        assert f"({100 * surest.max():.1f} %)" in page.words
+    assert wrong  # as few steps leave it
+    assert f"({100 * surest.max():.1f} %)" in page.words
 
 
 def test_other_parts_have_pages_of_their_own(reported: Path) -> None:
@@ -124,3 +127,17 @@ def test_a_run_that_is_not_finished_is_marked(reported: Path, tmp_path: Path) ->
     shutil.rmtree(cut / "checkpoints")
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         evaluate.evaluate(cut)
+
+
+def test_of_many_classes_the_worst_are_printed() -> None:
+    count = 30
+    confusion = np.eye(count, dtype=int) * 4
+    confusion[7, 7], confusion[7, 3] = 1, 3
+    confusion[9] = 0  # no example is of it
+    scores = ClassScores(0.1, int(confusion.sum()), 0.9, 1, confusion)
+    measured = {"interval": [0.8, 0.95], "interval_method": "wilson"}
+    told = evaluate._told(scores, [f"class {k}" for k in range(count)], measured).splitlines()
+    assert told[2].startswith("lowest of 30")
+    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", told[3])
+    assert len(told) == 3 + 20
+    assert not [line for line in told if line.startswith("class 9 ")]

@@ -18,11 +18,15 @@ from jaxnets.app import export as exporting
 from jaxnets.app import features, pretrained, workdir
 from jaxnets.app.pretrained import Pretrained
 from jaxnets.app.restore import restore_state
+from jaxnets.app.rule import make_rule
 from jaxnets.app.screen import Screen
+from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.predictions import load_predictions, predictions_path
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.training.hooks import Hook
+from jaxnets.training.parts import NetworkParts
 
 PLAIN = {
     "augment.flip_horizontal": False,
@@ -116,9 +120,40 @@ def test_an_export_says_whose_body_it_is(kept: Path, tmp_path: Path) -> None:
 
 
 def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    shares = [answer.probabilities for answer in jaxnets.load(kept).predict(list(pixels))]
-    assert len(shares) == 2
+    tested = load_predictions(predictions_path(kept))  # by the head, of kept features
+    settings = workdir.read_config(kept).data
+    source = SyntheticTissue(settings.num_examples, settings.image_size, settings.synthetic_seed)
+    pixels = [source[int(index)]["image"] for index in tested.index]
+    shares = [list(each.probabilities.values()) for each in jaxnets.load(kept).predict(pixels)]
+    np.testing.assert_allclose(shares, tested.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: float) -> None:
+    plain = {"optimizer.momentum": 0.0, "optimizer.nesterov": False, "optimizer.weight_decay": 0.0}
+    constant = {"schedule.name": "constant", "schedule.warmup_steps": 0}
+    begun = {"transfer.weights": "random", "transfer.body_share": share}
+    config = recipes.load(smoke_config, {**plain, **constant, **begun, "model.num_classes": 3})
+    model = models.create(config.model)
+    params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
+    parts = NetworkParts.of(model, (1, 32, 32, 3))
+    rule = make_rule(config, parts, total_steps=9, steps_per_epoch=3)
+    ones = jax.tree.map(np.ones_like, params)
+    updates, _ = rule.optimizer.update(ones, rule.optimizer.init(params), params)
+    rate = config.optimizer.learning_rate
+    for name, module in updates.items():
+        wanted = -rate * (1.0 if name in parts.head else share)
+        for leaf in jax.tree.leaves(module):
+            np.testing.assert_allclose(leaf, wanted, rtol=1e-6, err_msg=name)
+
+
+def test_another_body_than_a_run_began_with_is_refused(tmp_path: Path) -> None:
+    workdir.require_weights(tmp_path, "any")  # nothing has begun here
+    (tmp_path / workdir.MANIFEST).write_text(json.dumps({"body_sha256": "mine"}))
+    workdir.require_weights(tmp_path, "mine")
+    for other in ("yours", None):
+        with pytest.raises(CheckpointError, match="are not those that .* began with"):
+            workdir.require_weights(tmp_path, other)
 
 
 class _SignalAt(Hook):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from jaxnets import config as recipes
 from jaxnets.training import augment
@@ -41,6 +42,35 @@ def test_rotation_by_nothing_is_nothing_and_the_centre_stays() -> None:
     odd = jnp.zeros((9, 9, 1)).at[4, 4].set(1.0)
     turned = augment.rotate(KEYS[1], odd, degrees=180.0)
     assert np.unravel_index(np.argmax(turned), turned.shape) == (4, 4, 0)
+
+
+@pytest.fixture
+def most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every draw is the largest number that it may be."""
+    monkeypatch.setattr(
+        jax.random, "uniform", lambda key, shape, dtype, low, high: jnp.full(shape, high, dtype)
+    )
+
+
+@pytest.mark.usefixtures("most")
+def test_a_rotation_is_scipy_s() -> None:
+    quarter = augment.rotate(KEYS[0], IMAGE, degrees=90.0)
+    np.testing.assert_allclose(quarter, np.rot90(IMAGE, -1), atol=1e-5)
+    turned = ndimage.rotate(np.asarray(IMAGE), -30, (1, 0), reshape=False, order=1, mode="mirror")
+    np.testing.assert_allclose(augment.rotate(KEYS[0], IMAGE, degrees=30.0), turned, atol=1e-4)
+
+
+@pytest.mark.usefixtures("most")
+def test_brightness_contrast_and_saturation_are_their_formulas() -> None:
+    image = np.asarray(IMAGE) * 0.5
+    grey = (image @ np.array(augment.GREY))[..., None]
+    for name, wanted in (
+        ("brightness", image * 1.4),
+        ("contrast", grey.mean() + (image - grey.mean()) * 1.4),
+        ("saturation", grey + (image - grey) * 1.4),
+    ):
+        found = getattr(augment, name)(KEYS[0], jnp.asarray(image), amount=0.4)
+        np.testing.assert_allclose(found, np.clip(wanted, 0, 1), atol=1e-5, err_msg=name)
 
 
 def test_a_padded_crop_is_a_shift() -> None:

@@ -1,5 +1,6 @@
 """Hooks: what each does, and that what it remembers survives."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -11,14 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jaxnets.errors import DivergedError
+from jaxnets.errors import DivergedError, MachineError
 from jaxnets.training.hooks import (
     EarlyStopping,
     KeepBest,
     MetricsLog,
     ReduceOnPlateau,
+    ShowProgress,
     StopOnNonFinite,
     TensorBoard,
 )
@@ -160,6 +163,45 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
     histogram = reader.Histograms("weights/dense/kernel")[-1].histogram_value
     assert (histogram.min, histogram.max, histogram.num) == (0.0, 5.0, 6.0)
     assert "train/images_per_second" in reader.Tags()["scalars"]
+
+
+def test_a_dead_writer_of_tensorboard_is_told_and_hangs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, hook = _Run(tmp_path, step=2), TensorBoard()
+    hook.start(run)
+    assert hook._writer is not None
+    events: Any = hook._writer.file_writer.event_writer
+    monkeypatch.setattr(events._worker, "is_alive", lambda: False)  # as after a full disk
+    line = {"step": 2, "split": "train", "values": {"loss": 1.0}}
+    for write in (lambda: hook.log(run, line), lambda: hook.step(run, {})):
+        with pytest.raises(MachineError, match=r"tensorboard cannot be written: make room"):
+            write()
+    hook.end(run)
+    monkeypatch.undo()
+    events._worker.stop()
+
+
+@pytest.mark.parametrize("width", [80, 132])
+def test_the_moving_line_fits_a_terminal(width: int) -> None:
+    screen = io.StringIO()
+    hook = ShowProgress(Console(file=screen, force_terminal=True, width=width))
+    run = _Run(step=0)
+    run.plan = SimpleNamespace(total_steps=7820, steps_per_epoch=782)
+    run.epoch, run.seconds = 0.0, 0.0
+    hook.start(run)
+    run.step, run.epoch, run.seconds = 3910, 5.0, 100.0
+    values = {"loss": 1.2345, "accuracy": 0.5678}
+    hook.log(
+        run,
+        {"split": "train", "values": values, "images_per_second": 12_345.0, "data_wait": 0.001},
+    )
+    hook.step(run, {})
+    (task,) = hook._bar.tasks  # type: ignore[union-attr]
+    assert len(task.description) <= width
+    for told in ("5.00/10", "3910/7820", "1.2345", "56.8 %", "12,345 images/s", "0:01:40"):
+        assert told in task.description
+    hook.end(run)
 
 
 def test_states_hold_no_arrays() -> None:

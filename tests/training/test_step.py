@@ -1,5 +1,6 @@
 """The step: sums that add up, accumulation, padding, the moving average, double counting nowhere."""
 
+import dataclasses
 from typing import Any
 
 import chex
@@ -13,6 +14,7 @@ import pytest
 from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.models.logits import Logits
+from jaxnets.ops import BatchNorm
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
@@ -238,3 +240,44 @@ def test_an_auxiliary_head_is_trained_with_its_weight_and_not_evaluated() -> Non
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(without["auxiliary"]))
     doubled = jax.tree.map(lambda leaf: 2 * leaf, moved["auxiliary"])
     chex.assert_trees_all_close(twice["auxiliary"], doubled, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_an_evaluation_takes_the_moving_average_where_it_is_asked_to(ema: bool) -> None:
+    config = _config(train__ema_decay=0.9, model__dtype="float32")
+    state, _, _ = _setup(config)
+    nothing = jax.tree.map(jnp.zeros_like, state.params)
+    state = dataclasses.replace(state, ema=nothing)
+    preprocess = make_preprocess(config, train=False)
+    model = models.create(config.model)
+    sums = make_eval_step(model, make_loss(config.train), preprocess=preprocess, ema=ema)(
+        state, _batch(8)
+    )
+    says_nothing = np.isclose(sums["loss"] / 8, np.log(3), atol=1e-6)
+    assert bool(says_nothing) is ema
+    assert state.variables(ema=ema)["params"] is (nothing if ema else state.params)
+
+
+class _Normed(nn.Module):
+    """A classifier behind a batch norm."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        x = BatchNorm(name="norm")(x, train=train)
+        return nn.Dense(3, name="classifier")(x.reshape(len(x), -1))
+
+
+def test_batch_statistics_follow_each_part_of_a_batch() -> None:
+    config, model, batch = _config(model__dtype="float32"), _Normed(), _batch(8)
+    optimizer = make_optimizer(config, optax.constant_schedule(0.05))
+    variables = model.init(jax.random.key(1), jnp.zeros((1, 16, 16, 3)))
+    preprocess = make_preprocess(config, train=True)
+    step = make_train_step(
+        model, make_loss(config.train), optimizer, preprocess=preprocess, accumulate=2
+    )
+    state, _ = step(TrainState.create(variables, optimizer, seed=0), batch)
+    inputs, _ = preprocess(batch, jax.random.key(0))
+    for part in (inputs[:4], inputs[4:]):
+        _, changed = model.apply(variables, part, train=True, mutable=["batch_stats"])
+        variables = {**variables, **changed}
+    chex.assert_trees_all_close(state.batch_stats, variables["batch_stats"], rtol=1e-6)
