@@ -122,7 +122,7 @@ def serve(connection: Connection, kernels: str) -> None:
     # Ctrl-C goes to the whole group of processes; the parent hangs up, and that is the end here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        side = _reply(connection, lambda: (_make(*connection.recv(), kernels), None))
+        side = _reply(connection, lambda: (_receive(connection, kernels), None))
         while side is not None:
             method, arguments = connection.recv()
             _reply(connection, lambda s=side, m=method, a=arguments: (None, _ask(s, m, a)))
@@ -141,7 +141,8 @@ def process_peak_memory() -> int | None:
     return 1024 * int(line.split()[1])
 
 
-def _make(make: Make, shared: Any, kernels: str) -> Side:
+def _receive(connection: Connection, kernels: str) -> Side:
+    make, shared = connection.recv()
     if kernels:
         from jaxnets.ops.kernels.load import require
 

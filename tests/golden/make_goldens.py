@@ -1,9 +1,9 @@
 """Writes tests/golden/*.json: python tests/golden/make_goldens.py.
 
-A golden is a network's logits, loss and per-tensor gradient norms in double precision, from weights and
-batches that numpy draws from a seed, so that they depend on no library's random numbers. Made once from
-code that was shown equal to PyTorch (tests/models/*_parity.py); to be made again only for a reason that
-the commit names.
+A golden is a network's logits, loss and, of each tensor's gradient, the norm and the product with a drawn
+direction (which a flipped or permuted gradient changes), in double precision, from weights and batches that
+numpy draws from a seed, so that they depend on no library's random numbers. Made from code that was shown
+equal to PyTorch (tests/models/*_parity.py); to be made again only for a reason that the commit names.
 """
 
 import json
@@ -22,6 +22,10 @@ from jaxnets.training.loss import cross_entropy
 CASES = {
     "lenet5": {"model": {"name": "lenet5", "num_classes": 10}, "shape": (4, 28, 28, 1)},
     "resnet50": {"model": {"name": "resnet50", "num_classes": 3}, "shape": (4, 48, 48, 3)},
+    "resnet_short": {
+        "model": {"name": "resnet50", "num_classes": 3, "stage_sizes": (1, 2, 1, 1)},
+        "shape": (4, 48, 48, 3),
+    },
 }
 
 
@@ -57,6 +61,7 @@ def compute(case: dict[str, Any]) -> dict[str, Any]:
         "training_logits": np.asarray(trained).tolist(),
         "loss": float(value),
         "gradient_norms": _norms(gradient),
+        "gradient_products": _products(gradient),
         "statistics_norms": _norms(updates),
     }
 
@@ -75,6 +80,16 @@ def _norms(tree: Any) -> dict[str, float]:
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): float(jnp.linalg.norm(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _products(tree: Any) -> dict[str, float]:
+    """Of each tensor with a direction of its shape, drawn from its path's place in the tree."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): float(
+            np.sum(np.random.default_rng(place).normal(size=leaf.shape) * np.asarray(leaf))
+        )
+        for place, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree))
     }
 
 
