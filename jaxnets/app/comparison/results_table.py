@@ -125,7 +125,8 @@ def _changes(run: Mapping[str, Any]) -> list[str]:
 def verdict(group: Group) -> str:
     """Ours beside the published number in words: within, above, below, or not comparable, and why."""
     if group.entry is None:
-        return "ours, beyond the reports"
+        ours = group.first["name"].endswith(OURS)
+        return "ours, beyond the reports" if ours else "no report has a number for it"
     entry = published.entry(group.entry)
     percent = (entry.get("result") or {}).get("accuracy_percent")
     if percent is None or not group.accuracies("clean"):
