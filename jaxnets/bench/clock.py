@@ -1,8 +1,11 @@
 """How fast a step repeats."""
 
+import os
 import time
 from collections.abc import Callable
 
+UNTIMED_BATCHES = 2 * (os.cpu_count() or 1) + 4
+"""More than the readers of a pipeline hold ready, on either side."""
 SHARE_TO_TRUST = 0.25
 """The share of the wanted time that a trial must last before its rate says how many steps to take."""
 

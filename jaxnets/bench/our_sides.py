@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import functools
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from jaxnets import models
 from jaxnets.app import environment
 from jaxnets.app.data import open_data
 from jaxnets.app.screen import Screen
-from jaxnets.bench.clock import Clock
+from jaxnets.bench.clock import UNTIMED_BATCHES, Clock
 from jaxnets.bench.ours import build, random_batch, recipe
 from jaxnets.bench.worker import process_peak_memory
 from jaxnets.data.cache import CachedSource, gather
@@ -32,8 +31,6 @@ from jaxnets.training.preprocess import make_preprocess
 
 ANSWERED = 8
 """How many images both sides of a pipeline row must read alike."""
-UNTIMED_BATCHES = 2 * (os.cpu_count() or 1) + 4
-"""More than readers hold ready, on either side."""
 FALL = 0.02
 """The share of the loss by which a step along its gradient is to lower it; momentum doubles that."""
 

@@ -1,18 +1,17 @@
 """PyTorch's sides of the rows; nothing here imports JAX, whose threads a DataLoader's fork would break."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from jaxnets.bench.clock import Clock
+from jaxnets.bench.clock import UNTIMED_BATCHES, Clock
 from jaxnets.bench.oracles import load
 from jaxnets.bench.worker import process_peak_memory
 from jaxnets.errors import CheckFailedError
 
-ANSWERED, UNTIMED_BATCHES = 8, 2 * (os.cpu_count() or 1) + 4
+ANSWERED = 8
 """As in our_sides.py, which this process cannot import."""
 
 

@@ -45,13 +45,11 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
     if predictions is not None and predictions.has_siblings:
         interval = group_interval(predictions.correct, predictions.group)
-        method = GROUP_BOOTSTRAP
-        if math.isnan(interval[0]):
+        alike = scores.correct in (0, scores.examples) or math.isnan(interval[0])
+        method = WILSON_OF_GROUPS if alike else GROUP_BOOTSTRAP
+        if alike:
             count = len(np.unique(predictions.group))
             interval = wilson_interval(round(scores.accuracy * count), count)
-            method = WILSON_OF_GROUPS
-        elif scores.correct in (0, scores.examples):
-            method = WILSON_OF_GROUPS
     return {
         "accuracy": scores.accuracy,
         "interval": list(interval),
