@@ -90,23 +90,23 @@ def test_an_override_replaces_the_unit_of_a_duration() -> None:
 
 @given(epochs=st.integers(1, 50), batch_size=st.integers(1, 64), per_epoch=st.integers(1, 1000))
 def test_durations_agree_between_units(epochs: int, batch_size: int, per_epoch: int) -> None:
-    size = {"batch_size": batch_size, "steps_per_epoch": per_epoch}
     by_unit = {}
     for unit, amount in zip(
         recipes.UNITS, (epochs * per_epoch, epochs, epochs * per_epoch * batch_size), strict=True
     ):
         config = recipes.recipe()
+        recipes.set_field(config, "train.batch_size", batch_size)
         recipes.set_field(config, f"train.{unit}", amount)
-        by_unit[unit] = recipes.steps(config, "train.", **size)
+        by_unit[unit] = recipes.steps(config, "train.", per_epoch)
     assert set(by_unit.values()) == {epochs * per_epoch}
 
 
 @given(examples=st.integers(1, 200_000), batch_size=st.integers(1, 1024))
 def test_examples_are_rounded_up_to_steps(examples: int, batch_size: int) -> None:
     config = recipes.recipe()
+    recipes.set_field(config, "train.batch_size", batch_size)
     recipes.set_field(config, "train.examples", examples)
-    size = {"batch_size": batch_size, "steps_per_epoch": 1}
-    taken = recipes.steps(config, "train.", **size)
+    taken = recipes.steps(config, "train.", steps_per_epoch=1)
     assert taken is not None
     assert (taken - 1) * batch_size < examples <= taken * batch_size
 

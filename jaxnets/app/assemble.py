@@ -122,8 +122,8 @@ def _tell_phases_too_long(
     config: config_dict.ConfigDict, plan: Plan, rule: Rule, screen: Screen
 ) -> None:
     """Says where a run ends before a part of its recipe begins."""
-    total, lengths = plan.total_steps, _lengths(config, plan.steps_per_epoch)
-    warmup = recipes.steps(config, "schedule.warmup_", **lengths) or 0
+    total = plan.total_steps
+    warmup = recipes.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
     if warmup > total:
         screen.line(
             "warning",
@@ -135,10 +135,6 @@ def _tell_phases_too_long(
             f"the head alone is trained for {rule.head_steps} steps, the run has {total}: "
             "the body stays as it is",
         )
-
-
-def _lengths(config: config_dict.ConfigDict, steps_per_epoch: int) -> dict[str, int]:
-    return {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
 
 
 def _require_names(hooks: Sequence[Hook]) -> None:
@@ -162,7 +158,7 @@ def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
     """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing."""
 
     def duration(prefix: str) -> int | None:
-        return recipes.steps(config, prefix, **_lengths(config, steps_per_epoch))
+        return recipes.steps(config, prefix, steps_per_epoch)
 
     return Plan(
         total_steps=duration("train.") or 0,
@@ -281,19 +277,24 @@ def _check_dropout_test(config: config_dict.ConfigDict, variables: Any) -> None:
 def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
     """Raises ConfigError where the devices or the parts of a step do not divide a batch."""
     size, parts = config.train.batch_size, config.train.accumulate
-    mend = "change --config.train.batch_size"
-    devices.check_batch_size(size, "a batch", mend)
+    change = "change --config.train.batch_size"
+    batches = {size: ("a batch", change)}
     last = examples % size
     if last and not config.train.drop_last:
-        mend = "set --config.train.drop_last=True, or change --config.train.batch_size"
-        devices.check_batch_size(last, "an epoch's last batch", mend)
-    for batch in (size, 0 if config.train.drop_last else last):
-        if (batch // devices.count) % parts:
+        batches[last] = (
+            "an epoch's last batch",
+            f"set --config.train.drop_last=True, or {change}",
+        )
+    for batch, (what, mend) in batches.items():
+        devices.check_batch_size(batch, what, mend)
+        share = batch // devices.count
+        if share % parts:
             raise ConfigError(
-                f"a batch of {batch} on {devices.count} devices is not divided by "
-                f"--config.train.accumulate={parts}: {mend}"
+                f"{what} of {batch} gives each device {share}, which "
+                f"--config.train.accumulate={parts} does not divide: {mend}"
             )
     if examples < size and config.train.drop_last:
         raise ConfigError(
-            f"{examples} training examples make no batch of {size}: {mend}, or keep the short one"
+            f"{examples} training examples make no batch of {size}: {change}, "
+            "or keep the short one with --config.train.drop_last=False"
         )

@@ -99,9 +99,8 @@ def images_left(config: config_dict.ConfigDict, sizes: Mapping[str, int], step: 
     size = config.train.batch_size
     rounded = math.floor if config.train.drop_last else math.ceil
     per_epoch = rounded(sizes["train"] / size)
-    units = {"batch_size": size, "steps_per_epoch": per_epoch}
-    total = recipes.steps(config, "train.", **units) or 0
-    every = recipes.steps(config, "eval.every_", **units) or per_epoch
+    total = recipes.steps(config, "train.", per_epoch) or 0
+    every = recipes.steps(config, "eval.every_", per_epoch) or per_epoch
     evaluations = (total - step) // every if every else 0
     evaluated = (evaluations + 1) * sizes["validation"] + sizes["test"]
     if config.eval.follow_test:

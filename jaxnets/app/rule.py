@@ -32,8 +32,7 @@ def make_rule(
 ) -> Rule:
     """The rule of a recipe; the shapes of its state do not depend on the numbers of steps."""
     transfer = config.transfer
-    lengths = {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
-    head_steps = recipes.steps(config, "transfer.head_first_", **lengths) or 0
+    head_steps = recipes.steps(config, "transfer.head_first_", steps_per_epoch) or 0
     schedule = make_schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     if transfer.frozen:
         optimizer = make_optimizer(config, schedule, network_parts=parts)

@@ -262,16 +262,14 @@ def _validate_tests(config: config_dict.ConfigDict) -> None:
         )
 
 
-def steps(
-    config: config_dict.ConfigDict, prefix: str, *, batch_size: int, steps_per_epoch: int
-) -> int | None:
+def steps(config: config_dict.ConfigDict, prefix: str, steps_per_epoch: int) -> int | None:
     """A duration in steps, rounded up; None where the recipe does not give it."""
     given, epochs, examples = (get_field(config, f"{prefix}{unit}") for unit in UNITS)
     if given is not None:
         return given
     if epochs is not None:
         return epochs * steps_per_epoch
-    return None if examples is None else -(-examples // batch_size)
+    return None if examples is None else -(-examples // config.train.batch_size)
 
 
 def data_root(config: config_dict.ConfigDict) -> Path:

@@ -20,8 +20,7 @@ def make_schedule(
     """
 
     def duration(prefix: str) -> int:
-        size = {"batch_size": config.train.batch_size, "steps_per_epoch": steps_per_epoch}
-        return steps(config, prefix, **size) or 0
+        return steps(config, prefix, steps_per_epoch) or 0
 
     peak = share * config.optimizer.learning_rate
     warmup = duration("schedule.warmup_")

@@ -1,5 +1,6 @@
 """Where examples lie and how many steps a call takes: what is chosen, what a run makes of it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 import jaxnets
 from jaxnets import config as recipes
 from jaxnets.app import placement
+from jaxnets.app.assemble import check_divisible
 from jaxnets.app.data import open_data
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError, InterruptedRunError
@@ -100,6 +102,51 @@ def test_what_cannot_be_is_refused(
     config, data = _data(smoke_config, {**smoke_overrides, **overrides})
     with pytest.raises(ConfigError, match=told):
         _place(config, data, hooks=hooks)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"batch_size": 10}, "a batch of 10 is not divided by 4 devices: change --config.train.b"),
+        (
+            {"batch_size": 8},
+            "last batch of 2 is not divided by 4 devices: set --config.train.drop_",
+        ),
+        ({"batch_size": 8, "drop_last": True, "accumulate": 4}, "each device 2, which .*=4 does"),
+        ({"batch_size": 16, "accumulate": 2}, "last batch of 10 is not divided by 4 devices: set"),
+        ({"batch_size": 64, "drop_last": True}, "42 training examples make no batch of 64"),
+        ({"batch_size": 8, "drop_last": True, "accumulate": 2}, None),
+    ],
+)
+def test_every_batch_of_an_epoch_is_divided_by_devices_and_parts(
+    smoke_config: str, overrides: dict, told: str | None
+) -> None:
+    given = {"train.drop_last": False, **{f"train.{name}": v for name, v in overrides.items()}}
+    config = recipes.load(smoke_config, given)
+    four = Devices(count=4, local_count=4, process_index=0, process_count=1)
+    refused = pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext()
+    with refused:
+        check_divisible(config, 42, four)
+
+
+def test_the_last_batchs_parts_are_told_with_its_own_mend(smoke_config: str) -> None:
+    recipe = {"train.batch_size": 8, "train.drop_last": False, "train.accumulate": 4}
+    one = Devices(count=1, local_count=1, process_index=0, process_count=1)
+    with pytest.raises(ConfigError, match=r"last batch of 2 .* --config\.train\.drop_last=True"):
+        check_divisible(recipes.load(smoke_config, recipe), 42, one)
+
+
+@pytest.mark.parametrize(
+    ("limit", "share"), [("1000000\n", 1_000_000), ("max\n", None), (None, None)]
+)
+def test_a_containers_limit_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, share: int | None
+) -> None:
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(placement, "CGROUP_LIMIT", tmp_path / "memory.max")
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert placement._host_memory() == (share or whole)
 
 
 def _lines(directory: Path) -> list[dict[str, Any]]:

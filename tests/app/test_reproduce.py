@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -25,6 +26,7 @@ from jaxnets.app import pace, reproduce, tables, workdir
 from jaxnets.app.keep import finished
 from jaxnets.app.reproduce import State
 from jaxnets.errors import CheckFailedError, ConfigError
+from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
 
 HARDWARE = "a test machine"
 STEPS, IMAGES_PER_SECOND = 6, 100.0
@@ -297,6 +299,30 @@ def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
     assert kept["pretrained_on"] == "ImageNet"
     assert "private" in (place.runs / name / workdir.CONFIG).read_text()
     assert "private" not in (place.results / name / workdir.CONFIG).read_text()
+
+
+@pytest.mark.parametrize(("group", "are_kept"), [([5, 5, 8], True), ([5, 6, 8], False)])
+def test_answers_are_kept_where_test_examples_have_siblings(
+    place: Place, group: list[int], are_kept: bool
+) -> None:
+    place.rows({})
+    ((name, _),) = place.make()
+    answers = Predictions(
+        index=np.arange(3),
+        label=np.array([0, 1, 2], np.int32),
+        probabilities=np.eye(3, dtype=np.float32),
+        files=np.array(["a", "b", "c"]),
+        group=np.array(group),
+    )
+    answers.save(predictions_path(place.runs / name))
+    kept = predictions_path(place.results / name)
+    kept.parent.mkdir()
+    kept.write_text("of an earlier result")
+    (place.results / name / "result.json").unlink()
+    assert place.make() == [(name, State.WAS_COMPLETE)]
+    assert kept.is_file() == are_kept
+    if are_kept:
+        np.testing.assert_array_equal(load_predictions(kept).group, group)
 
 
 def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) -> None:
