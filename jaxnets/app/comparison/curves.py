@@ -107,9 +107,10 @@ def is_current(path: Path, data: Mapping[str, Any]) -> bool:
 def draw(path: Path, data: Mapping[str, Any]) -> None:
     """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
     figure = new_figure(SIZE)
+    width, alpha = (1.6, 1.0) if len(data["runs"]) == 1 else (0.8, 0.6)
     for axes, kind in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for run in data["runs"].values():
-            _plot(axes, run, kind, color=OURS, linewidth=0.8, alpha=0.6)
+            _plot(axes, run, kind, color=OURS, linewidth=width, alpha=alpha)
         _plot(axes, data["published"], kind, color=THEIRS, linewidth=1.6)
         axes.set(xlabel="epoch", ylabel=kind)
         axes.grid(alpha=0.3)
