@@ -9,6 +9,8 @@ print(network.predict("slide.png")[0].label)
 import os
 from typing import TYPE_CHECKING, Any
 
+from jaxnets.runtime import xla
+
 if TYPE_CHECKING:
     from jaxnets.app.predict import Predictor, Regressor
 
@@ -20,6 +22,7 @@ def load(run_dir: str | os.PathLike[str]) -> "Predictor | Regressor":
 
     Raises ConfigError where it is no run directory, CheckpointError where no checkpoint is whole.
     """
+    xla.warn_of_unsafe_default()
     from jaxnets.app import predict  # what uses one part of the package need not load all of it
 
     return predict.load(run_dir)
@@ -31,6 +34,7 @@ def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) 
     `overrides` are fields by dotted path; options are those of `jaxnets.app.run.Options`: `workdir`,
     `hooks` (more of `jaxnets.training.hooks.Hook`) and `allow_different_bits`.
     """
+    xla.warn_of_unsafe_default()
     from jaxnets.app import run
 
     return run.train(config, overrides, run.Options(**options))

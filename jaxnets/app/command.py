@@ -16,6 +16,7 @@ from jaxnets import config as recipes
 from jaxnets.app.allocator import keep_freed_memory
 from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
 from jaxnets.files import DISK_FULL, NOT_WRITABLE
+from jaxnets.runtime import xla
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 KEEP_MEMORY = flags.DEFINE_bool(
@@ -52,6 +53,7 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
             sys.exit(0)
         arguments = _parse(sys.argv)
         _check_recipe()
+        xla.set_safe_flags(os.environ)
         if KEEP_MEMORY.value:
             keep_freed_memory()
         _keep_compiled()

@@ -17,6 +17,8 @@ from jaxnets.interop import weight_files
 from jaxnets.interop.convert import convolution_of, norms
 from jaxnets.interop.torch_names import BY_NETWORK
 from jaxnets.interop.weights import Weights, flatten
+from jaxnets.runtime import xla
+from jaxnets.runtime.precision import precision_of
 
 LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
 INPUTS = "inputs"
@@ -109,7 +111,8 @@ def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
         return values
 
     try:
-        values = jax.device_get(jax.jit(forward)(given.variables, inputs))
+        with precision_of(given.model):
+            values = jax.device_get(xla.jit(forward)(given.variables, inputs))
     except (ValueError, TypeError, flax.errors.FlaxError) as error:  # shapes of some layer
         shown = " ".join(str(error).split())[:120]
         raise CheckpointError(

@@ -1,6 +1,5 @@
 """What a result depends on beside its recipe: versions, hardware, the state of the code."""
 
-import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -8,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax
 from ml_collections import config_dict
 
 from jaxnets.ops.kernels.load import Kernels, in_use
+from jaxnets.runtime import xla
 
 BITS_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
@@ -30,19 +30,6 @@ def versions() -> dict[str, str]:
     for package in ("jaxnets", *PACKAGES):
         found[package] = importlib.metadata.version(package)
     return found
-
-
-def enable_precision(config: config_dict.ConfigDict) -> None:
-    """Turns JAX's double precision on, for the whole process, where the recipe computes in it."""
-    if config.model.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-
-
-@contextlib.contextmanager
-def precision_of(model: config_dict.ConfigDict) -> Iterator[None]:
-    """Within it JAX's double precision is on where that network has it, and off elsewhere."""
-    with jax.enable_x64(model.dtype == "float64"):
-        yield
 
 
 def cpu_threads() -> int:
@@ -86,6 +73,9 @@ def bits(*, config: config_dict.ConfigDict, placement: Mapping[str, Any]) -> dic
         "processes": jax.process_count(),
         "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
         "lowering": lowering(config),
+        "x64": jax.config.jax_enable_x64,
+        "xla_fusions": xla.fusions() if jax.default_backend() == "cpu" else None,
+        "xla_flags": xla.other_flags(),
         **({} if kernels is None else {"kernels": kernels.library}),
         **placement,
         "processor": _processor()

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections.config_dict import ConfigDict
 
-from jaxnets.app import environment, workdir
+from jaxnets.app import workdir
 from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.data import open_data
 from jaxnets.app.report import write_report
@@ -21,6 +22,7 @@ from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import WHOLE_MATRIX
 from jaxnets.models import create
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.parallel import Devices
 
 
@@ -42,7 +44,12 @@ def evaluate(
     config = workdir.read_config(directory)
     if data_root is not None:
         config.data.root = data_root
-    environment.enable_precision(config)
+    with precision_of(config.model):
+        return _evaluate(directory, config, part)
+
+
+def _evaluate(directory: Path, config: ConfigDict, part: str) -> dict[str, Any]:
+    """The same for a run's recipe, in its precision."""
     screen = Screen()
     data = open_data(config, screen)
     workdir.require_data(directory, data.source.fingerprint)

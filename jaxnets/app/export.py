@@ -29,6 +29,7 @@ from jaxnets.interop.weights import (
     unflatten,
     write_weights,
 )
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"
@@ -94,8 +95,9 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
         path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
         for path, leaf in flatten(weights.variables).items()
     }
-    function = jax.jit(_logits(weights, given))
-    return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
+    function = jax.jit(_logits(weights, given))  # compiled where it is loaded, not here
+    with precision_of(weights.model):
+        return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
 
 
 def _logits(

@@ -18,6 +18,7 @@ from jaxnets.app.network import Network
 from jaxnets.app.screen import Screen
 from jaxnets.data.cache import CachedSource, FeatureSource
 from jaxnets.data.kept_array import kept_array
+from jaxnets.runtime import xla
 from jaxnets.training.preprocess import make_preprocess
 
 BATCH_SIZE = 32
@@ -53,7 +54,7 @@ def with_features(
 
     Raises MachineError where the disk is full.
     """
-    compute = jax.jit(_make_body(config, network.model))
+    compute = xla.jit(_make_body(config, network.model))
     first = next(_batches(data, 1))
     shape = jax.eval_shape(compute, network.variables, first).shape[1:]
     about = {

@@ -30,6 +30,8 @@ from jaxnets.interop.recognise import (
     recognise,
     scheme_of,
 )
+from jaxnets.runtime import xla
+from jaxnets.runtime.precision import precision_of
 
 ReadTorch = Callable[[Path], dict[str, np.ndarray]]
 SHOWN = 12
@@ -137,7 +139,8 @@ def forward_pass(given: weights.Weights) -> str:
         logits: Any = network.apply(variables, features, train=False, method="head")
         return features, logits
 
-    features, logits = jax.device_get(jax.jit(apply)(weights.unflatten(whole), jnp.asarray(x)))
+    with precision_of(given.model):
+        features, logits = jax.device_get(xla.jit(apply)(weights.unflatten(whole), jnp.asarray(x)))
     if not (np.isfinite(features).all() and np.isfinite(logits).all()):
         raise CheckpointError("a forward pass gives values that are not finite: weights are broken")
     words = (

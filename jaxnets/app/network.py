@@ -12,6 +12,7 @@ from jaxnets import models
 from jaxnets.app import pretrained
 from jaxnets.app.data import Data
 from jaxnets.app.pretrained import RANDOM, Pretrained
+from jaxnets.runtime import xla
 from jaxnets.training.parts import NetworkParts
 from jaxnets.training.preprocess import Batch, make_preprocess
 
@@ -70,7 +71,7 @@ def _measured(
     model = models.create(config.model)
     preprocess = make_preprocess(config, train=False)
 
-    @jax.jit
+    @xla.jit
     def show(batch_stats: Any, batch: Batch) -> Any:
         inputs, _ = preprocess(batch, jax.random.key(0))
         seen = {"params": variables["params"], "batch_stats": batch_stats}

@@ -15,12 +15,14 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.app import environment, workdir
+from jaxnets.app import workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.data.images import read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.interop.weights import is_weights_folder, read_weights
+from jaxnets.runtime import xla
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 Image = str | os.PathLike[str] | np.ndarray
@@ -92,7 +94,7 @@ class Predictor:
             max_pixels=config.data.max_pixels,
         )
         self._config, self._variables = config, variables
-        self._apply = jax.jit(_probabilities(config, self.preprocess))
+        self._apply = xla.jit(_probabilities(config, self.preprocess))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Shares [B, K] of images uint8[B, image_size, image_size, channels] that are as `read` gives."""
@@ -112,26 +114,28 @@ class Predictor:
         apply = functools.partial(
             models.create(self._config.model).apply, train=False, method="features"
         )
-        height, width = jax.eval_shape(apply, self._variables, image).shape[1:3]
+        with precision_of(self._config.model):
+            height, width = jax.eval_shape(apply, self._variables, image).shape[1:3]
         return height, width
 
     @functools.cached_property
     def _gradcam(self) -> Callable[..., jax.Array]:
         gradcam = make_gradcam(models.create(self._config.model))
         inputs = _inputs(self._config, self.preprocess)
-        return jax.jit(lambda variables, images, labels: gradcam(variables, inputs(images), labels))
+        return xla.jit(lambda variables, images, labels: gradcam(variables, inputs(images), labels))
 
     def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         """Every call has the same shapes, so that there is one program to compile."""
         count = len(arrays[0])
         padding = -count % BATCH_SIZE
         padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
-        parts = [
-            jax.device_get(
-                apply(self._variables, *(array[start : start + BATCH_SIZE] for array in padded))
-            )
-            for start in range(0, count, BATCH_SIZE)
-        ]
+        with precision_of(self._config.model):
+            parts = [
+                jax.device_get(
+                    apply(self._variables, *(array[start : start + BATCH_SIZE] for array in padded))
+                )
+                for start in range(0, count, BATCH_SIZE)
+            ]
         return np.concatenate(parts)[:count]
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
@@ -164,8 +168,8 @@ class Regressor:
         self.classes: tuple[str, ...] = ()
         self._inputs, self._dtype = inputs, np.dtype(config.model.dtype)
         model = models.create(config.model)
-        self._apply = jax.jit(functools.partial(model.apply, train=False))
-        self._variables = variables
+        self._apply = xla.jit(functools.partial(model.apply, train=False))
+        self._model, self._variables = config.model, variables
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Values [B, K] of inputs [B, D], or [K] of one [D]; raises DataError for another length."""
@@ -174,7 +178,8 @@ class Regressor:
             raise DataError(
                 f"inputs are {list(given.shape)}: give [B, {self._inputs}] or [{self._inputs}]"
             )
-        values = self._apply(self._variables, np.atleast_2d(given))
+        with precision_of(self._model):
+            values = self._apply(self._variables, np.atleast_2d(given))
         return np.asarray(values).reshape(*given.shape[:-1], -1)
 
 
@@ -197,8 +202,8 @@ def open_network(directory: Path) -> tuple[Predictor | Regressor, tuple[str, ...
         return _of_weights(directory), ()
     config = workdir.read_config(directory)
     manifest = workdir.read_manifest(directory)
-    environment.enable_precision(config)
-    restored = restore_state(directory, config, tuple(manifest["input_shape"]))
+    with precision_of(config.model):
+        restored = restore_state(directory, config, tuple(manifest["input_shape"]))
     variables = restored.state.variables(ema=config.eval.ema)
     if models.entry(config.model.name).kind == "vector":
         return Regressor(config, manifest["input_shape"][0], variables), restored.warnings
@@ -220,7 +225,6 @@ def _of_weights(folder: Path) -> Predictor:
     config.model.update(weights.model.to_dict())
     config.data.image_size, config.data.resize = given.image_size, given.resize
     config.data.mean, config.data.std = given.mean, given.std
-    environment.enable_precision(config)
     classes = weights.classes or tuple(str(number) for number in range(config.model.num_classes))
     return Predictor(config, classes, weights.input_shape[-1], weights.variables)
 

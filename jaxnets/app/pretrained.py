@@ -14,11 +14,12 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.app import environment, workdir
+from jaxnets.app import workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.weights import is_weights_folder, read_weights, structure, unflatten
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.parts import NetworkParts
 
@@ -117,7 +118,7 @@ def _read(folder: Path, screen: Screen) -> Pretrained:
         )
     config = workdir.read_config(folder)
     shape = tuple(workdir.read_manifest(folder)["input_shape"])
-    with environment.precision_of(config.model):  # which need not be that of the new run
+    with precision_of(config.model):  # which need not be that of the new run
         restored = restore_state(folder, config, shape)
         variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     for told in restored.warnings:

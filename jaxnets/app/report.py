@@ -25,6 +25,7 @@ from jaxnets.evaluation.report.pictures import (
     most_uncertain,
 )
 from jaxnets.files import write_whole
+from jaxnets.runtime import xla
 from jaxnets.training.hooks.writers import METRICS
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
@@ -212,7 +213,7 @@ def _maps(data: Data, state: TrainState, pixels: np.ndarray, labels: np.ndarray)
         inputs, _ = preprocess({"image": images, "label": labels}, jax.random.key(0))
         return gradcam(variables, inputs, labels)
 
-    return jax.device_get(jax.jit(apply)(state.variables(ema=config.eval.ema), pixels, labels))
+    return jax.device_get(xla.jit(apply)(state.variables(ema=config.eval.ema), pixels, labels))
 
 
 def _commands(

@@ -32,6 +32,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.files import write_whole
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.hooks import Hook
 from jaxnets.training.hooks.writers import METRICS
 from jaxnets.training.loop import train as run_loop
@@ -68,7 +69,18 @@ def train(
     left_out = models.left_out(config.model, config.data.image_size)
     if left_out:
         screen.line("note", left_out)
-    environment.enable_precision(config)
+    with precision_of(config.model):
+        return _train(config, overrides, options, devices, screen)
+
+
+def _train(
+    config: config_dict.ConfigDict,
+    overrides: Mapping[str, Any],
+    options: Options,
+    devices: Devices,
+    screen: Screen,
+) -> results.Result:
+    """The same for a resolved recipe, in its precision."""
     directory = Path(options.workdir or workdir.default_workdir(config))
     with contextlib.ExitStack() as stack:
         with devices.together():

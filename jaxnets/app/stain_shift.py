@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections.config_dict import ConfigDict
 
-from jaxnets.app import environment, workdir
+from jaxnets.app import workdir
 from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.comparison.stain_page import NUMBERS
 from jaxnets.app.data import open_data
@@ -19,6 +20,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation import stain_shift as shifts
 from jaxnets.files import write_whole
 from jaxnets.models import create
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.parallel import Devices
 
 FOLDER, PICTURE = "report", "stain_shift.png"
@@ -40,7 +42,12 @@ def stain_shift(
     config = workdir.read_config(directory)
     if data_root is not None:
         config.data.root = data_root
-    environment.enable_precision(config)
+    with precision_of(config.model):
+        return _stain_shift(directory, config, kept)
+
+
+def _stain_shift(directory: Path, config: ConfigDict, kept: Path | None) -> dict[str, Any]:
+    """The same for a run's recipe, in its precision."""
     screen = Screen()
     data = open_data(config, screen)
     if data.source.kind != "image" or data.shape[-1] != 3:

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 from ml_collections.config_dict import ConfigDict
 
-from jaxnets.app import environment, workdir
+from jaxnets.app import workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.errors import ConfigError
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
+from jaxnets.runtime.precision import precision_of
 
 
 def read(folder: str | os.PathLike[str]) -> Weights:
@@ -18,24 +19,21 @@ def read(folder: str | os.PathLike[str]) -> Weights:
 
     A run's `source` has the step under "step", what must be known of it under "warnings", and, where it
     began with a body that was trained before, whose under "body".
-    JAX's double precision is on from here where they have it.
+    They are arrays on the host, in the network's own precision.
     Raises ConfigError where it is neither, CheckpointError where it is damaged.
     """
     directory = Path(folder)
     if is_weights_folder(directory):
-        found = read_weights(directory)
-        environment.enable_precision(ConfigDict({"model": found.model}))
-        return found
+        return read_weights(directory)
     if not (directory / workdir.CONFIG).is_file():
         raise ConfigError(
             f"{directory} is neither a weights folder nor a run directory: "
             "scripts/import_weights.py makes the one, scripts/train.py the other"
         )
     config = workdir.read_config(directory)
-    environment.enable_precision(config)
     manifest = workdir.read_manifest(directory)
     shape = tuple(manifest["input_shape"])
-    with environment.precision_of(config.model):  # diagnose reads two, which may differ
+    with precision_of(config.model):
         restored = restore_state(directory, config, shape)
         variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     of_images = len(shape) == 3

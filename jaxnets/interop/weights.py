@@ -25,6 +25,7 @@ from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.errors import CheckpointError, JaxnetsError
 from jaxnets.files import file_sha256, require_folder, write_whole
+from jaxnets.runtime.precision import precision_of
 
 ARRAYS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = "jaxnets weights, 1"
@@ -140,9 +141,11 @@ def read_weights(folder: Path) -> Weights:
 
 @functools.lru_cache(maxsize=4)  # seconds for the deep networks
 def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
-    network = models.create(_model(json.loads(model)))
+    fields = _model(json.loads(model))
+    network = models.create(fields)
     x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
-    variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
+    with precision_of(fields):
+        variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
     return {path: leaf for path, leaf in flatten(variables).items() if _collection(path)}
 
 

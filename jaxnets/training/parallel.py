@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxnets.errors import ConfigError, JaxnetsError, MachineError
+from jaxnets.runtime import xla
 from jaxnets.training.preprocess import Batch
 
 AXIS = "data"
@@ -70,7 +71,13 @@ class Devices:
             out_axes=None,
             donate_argnums=donated,
         )
-        # A program over several processes is not lowered from one process's shapes: it compiles when called.
+        # A program over several processes cannot be lowered from the shapes of one: it compiles when called,
+        # and then takes no options.
+        if self.process_count > 1 and xla.compiler_options():
+            raise MachineError(
+                f'several processes need XLA_FLAGS="{xla.safe_flag()}" to be set before JAX starts: '
+                "without it this version of jaxlib computes wrong numbers in some programs"
+            )
         return CompiledStep(mapped, shared, ahead_of_time=self.process_count == 1)
 
     def replicate(self, state: Any) -> Any:
@@ -134,7 +141,9 @@ class CompiledStep:
         """Compiles for batches of this shape."""
         if self._ahead_of_time:
             lowered = self._function.lower(state, batch, *self._shared)
-            self._compiled[_shapes(batch)] = lowered.compile()
+            self._compiled[_shapes(batch)] = lowered.compile(
+                compiler_options=xla.compiler_options()
+            )
 
     def programs(self) -> tuple[str, ...]:
         """The text of each program that was compiled ahead of time, as XLA has it after its passes."""

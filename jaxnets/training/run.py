@@ -254,9 +254,9 @@ class Run:
         """
         state, position = self.checkpoints.restore(step, self.state)
         changed = {
-            name: (value, self.bits.get(name))
-            for name, value in position["bits"].items()
-            if self.bits.get(name) != value
+            name: (position["bits"].get(name), self.bits.get(name))
+            for name in sorted(position["bits"].keys() | self.bits.keys())
+            if position["bits"].get(name) != self.bits.get(name)
         }
         if changed and not allow_different_bits:
             told = ", ".join(

@@ -1,7 +1,9 @@
 """A run in double precision is exported, diagnosed and begun from like any other."""
 
 import functools
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,16 +12,16 @@ from ml_collections import config_dict
 
 import jaxnets
 from jaxnets import config as recipes
-from jaxnets.app import environment, restore, workdir
 from jaxnets.app import export as exporting
+from jaxnets.app import restore, workdir
 from jaxnets.app import weights as folders
 from jaxnets.app.diagnose import diagnose
 from jaxnets.app.pretrained import open_pretrained
 from jaxnets.app.screen import Screen
 from jaxnets.interop.weights import flatten, read_weights
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.usefixtures("x64")  # which is off again after the test
 SHAPE = (16, 16, 3)
 
 
@@ -37,7 +39,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for dtype in ("float32", "float64"):
         made[dtype] = tmp_path_factory.mktemp("runs") / dtype
         config = _recipe(smoke_config, dtype)
-        with environment.precision_of(config.model):
+        with precision_of(config.model):
             shapes = jax.eval_shape(functools.partial(restore._initial_state, config, SHAPE))
             generator = np.random.default_rng(0)
             state = jax.tree.map(
@@ -54,28 +56,23 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return made
 
 
-def _as_in_a_new_process() -> None:
-    jax.config.update("jax_enable_x64", False)
-
-
 def test_it_is_exported(runs: dict[str, Path], tmp_path: Path) -> None:
-    _as_in_a_new_process()
     out = exporting.export(runs["float64"], tmp_path / "out")
     arrays = flatten(read_weights(out).variables)
     assert {array.dtype.name for array in arrays.values()} == {"float64"}
     images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
     program = jax.export.deserialize((out / exporting.PROGRAM).read_bytes())
-    logits = program.call(arrays, images)
-    expected = jaxnets.load(runs["float64"]).probabilities(images)
-    np.testing.assert_allclose(jax.nn.softmax(logits), expected, rtol=1e-12)
+    with jax.enable_x64(True):
+        expected = jax.nn.softmax(program.call(arrays, images))
+    probabilities = jaxnets.load(runs["float64"]).probabilities(images)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-12)
     assert "jax_enable_x64" in (out / exporting.CARD).read_text()
-    _as_in_a_new_process()
     assert len(diagnose(out, runs["float64"])) == 5
 
 
 def test_each_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> None:
     for order in (("float64", "float32"), ("float32", "float64")):
-        _as_in_a_new_process()
         for dtype in order:
             leaves = jax.tree.leaves(folders.read(runs[dtype]).variables)
             assert {leaf.dtype.name for leaf in leaves} == {dtype}
@@ -87,11 +84,46 @@ def test_each_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> No
 def test_a_body_of_the_other_precision_is_taken(
     dtype: str, other: str, runs: dict[str, Path], smoke_config: str, tmp_path: Path
 ) -> None:
-    _as_in_a_new_process()
     config = _recipe(smoke_config, dtype)
     config.transfer.weights = str(runs[other])
-    environment.enable_precision(config)
-    found = open_pretrained(config, Screen(), tmp_path)
+    with precision_of(config.model):
+        found = open_pretrained(config, Screen(), tmp_path)
+        assert jax.config.jax_enable_x64 is (dtype == "float64")  # the new run's is as it was
     assert found is not None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(found.variables)} == {other}
-    assert jax.config.jax_enable_x64 is (dtype == "float64")  # the new run's is as it was
+
+
+def test_a_run_has_the_bits_that_it_has_alone(
+    smoke_config: str, smoke_overrides: dict[str, Any], tmp_path: Path
+) -> None:
+    """Augmentation draws other numbers in double precision, so that a setting left on would show."""
+    overrides = {**smoke_overrides, "augment.rotation_degrees": 10.0, "augment.brightness": 0.2}
+    metrics = {}
+    for name, changes in {
+        "alone": {},
+        "double": {"model.dtype": "float64"},
+        "after": {},
+    }.items():
+        before = jax.config.jax_enable_x64
+        jaxnets.train(smoke_config, {**overrides, **changes}, workdir=tmp_path / name)
+        assert jax.config.jax_enable_x64 is before
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        metrics[name] = [json.loads(line)["values"] for line in lines]
+    with jax.enable_x64(True):  # nor does a user's own setting reach a run
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "within")
+    lines = (tmp_path / "within" / "metrics.jsonl").read_text().splitlines()
+    metrics["within"] = [json.loads(line)["values"] for line in lines]
+    assert metrics["alone"] == metrics["after"] == metrics["within"]
+    assert metrics["alone"] != metrics["double"]
+
+
+def test_prediction_leaves_the_process_as_it_was(runs: dict[str, Path]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
+    alone = jaxnets.load(runs["float32"]).probabilities(images)
+    double = jaxnets.load(runs["float64"])
+    first = double.probabilities(images)
+    assert not jax.config.jax_enable_x64
+    assert double.gradcam(images, np.zeros(3, int)).dtype == np.float64
+    after = jaxnets.load(runs["float32"])
+    assert after.probabilities(images).tobytes() == alone.tobytes()
+    assert double.probabilities(images).tobytes() == first.tobytes()

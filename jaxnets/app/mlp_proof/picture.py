@@ -16,6 +16,7 @@ from jaxnets.app.mlp_proof.case import MEAN, SUM, Case
 from jaxnets.app.mlp_proof.ways import by_hand_step
 from jaxnets.by_hand import column_biases, mlp
 from jaxnets.errors import ConfigError
+from jaxnets.runtime import xla
 
 NETWORK, LOSS = "mlp_network.png", "mlp_loss.png"
 STEPS = 50
@@ -61,7 +62,7 @@ def first_losses(case: Case, steps: int = STEPS) -> dict[str, list[float]]:
     }
     losses: dict[str, list[float]] = {}
     for name, (step, loss, parameters) in readings.items():
-        jitted = jax.jit(lambda p, step=step, loss=loss: step(p, **case.step, loss=loss))
+        jitted = xla.jit(lambda p, step=step, loss=loss: step(p, **case.step, loss=loss))
         losses[name] = []
         for _ in range(steps + 1):
             trace = jitted(parameters)

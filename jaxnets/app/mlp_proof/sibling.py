@@ -15,6 +15,7 @@ from jaxnets.app.mlp_proof.check import Check, fact
 from jaxnets.app.mlp_proof.ways import as_params
 from jaxnets.by_hand import mlp, scalar_network
 from jaxnets.models.mlp import MLP
+from jaxnets.runtime import xla
 from jaxnets.training.loss import SQUARED_ERRORS
 
 ACTIVATIONS = ("relu", "relu", "tanh")
@@ -119,7 +120,7 @@ def draw(case: Case, count: int, ranges: Sequence[float], seed: int = 0) -> Draw
     """Draws networks from the report's ranges, by layer, and takes their gradients three ways."""
     networks = _networks(case, count, ranges, seed)
     step: dict[str, Any] = {**case.step, "activations": ACTIVATIONS, "loss": HALF}
-    both = jax.jit(
+    both = xla.jit(
         jax.vmap(lambda network: (mlp.gradient_step(network, **step), _gradient(case)(network)))
     )
     by_hand, grad = jax.device_get(both(networks))

@@ -15,6 +15,7 @@ from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.app.mlp_proof.case import SUM, Case, flat
 from jaxnets.by_hand import column_biases, mlp, scalar_network
+from jaxnets.runtime import xla
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
@@ -24,9 +25,9 @@ from jaxnets.training.step import make_train_step
 BY_HAND, SCALAR, GRAD64, GRAD32 = "by hand", "scalar engine", "jax.grad float64", "jax.grad float32"
 PYTORCH = "PyTorch"
 
-by_hand_step = jax.jit(mlp.gradient_step, static_argnames=("activations", "loss"))
+by_hand_step = xla.jit(mlp.gradient_step, static_argnames=("activations", "loss"))
 """Compiled: a step of one shape is compiled once, not each of its operations."""
-column_biases_step = jax.jit(column_biases.gradient_step, static_argnames=("activations", "loss"))
+column_biases_step = xla.jit(column_biases.gradient_step, static_argnames=("activations", "loss"))
 
 
 class TorchStep(Protocol):
@@ -115,8 +116,8 @@ def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Way:
         "weight": np.ones(samples, np.float32),
     }
     with jax.default_matmul_precision("highest"):  # or accelerators round float32 to 10 bits
-        predictions = jax.jit(model.apply)(state.variables(), jnp.asarray(case.inputs, dtype))
-        state, metrics = jax.jit(step)(state, batch)
+        predictions = xla.jit(model.apply)(state.variables(), jnp.asarray(case.inputs, dtype))
+        state, metrics = xla.jit(step)(state, batch)
     updated = tuple(
         mlp.Layer(np.asarray(layer["kernel"]).T, np.asarray(layer["bias"]))
         for _, layer in sorted(state.params.items())

@@ -13,6 +13,7 @@ from jaxnets.by_hand.blocks.adam import LEARNING_RATE, AdamState, adam, start
 from jaxnets.by_hand.blocks.dense import Layer, dense, dense_backward
 from jaxnets.by_hand.blocks.shapes import require
 from jaxnets.by_hand.blocks.softmax import cross_entropy, cross_entropy_backward
+from jaxnets.runtime import xla
 
 HIDDEN, BATCH_SIZE, EPOCHS = (64, 64), 32, 10
 """The example's."""
@@ -96,7 +97,7 @@ def fit(
     learning_rate: float = LEARNING_RATE,
 ) -> tuple[Parameters, list[float]]:
     """Trains on x [N, n] and targets [N, K], shuffled every epoch: the parameters, and each epoch's loss."""
-    step = jax.jit(functools.partial(train_step, learning_rate=learning_rate))
+    step = xla.jit(functools.partial(train_step, learning_rate=learning_rate))
     x, targets = np.asarray(x), np.asarray(targets)  # whose batches need no compiling
     require(len(x) == len(targets), f"{len(x)} examples and {len(targets)} targets")
     state, losses = start(parameters), []
