@@ -73,7 +73,7 @@ def bits(*, config: config_dict.ConfigDict, placement: Mapping[str, Any]) -> dic
         "processes": jax.process_count(),
         "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
         "lowering": lowering(config),
-        "x64": jax.config.jax_enable_x64,
+        "x64": jax.dtypes.canonicalize_dtype(float) == "float64",
         "xla_fusions": xla.fusions() if jax.default_backend() == "cpu" else None,
         "xla_flags": xla.other_flags(),
         **({} if kernels is None else {"kernels": kernels.library}),

@@ -6,6 +6,7 @@ from typing import Any
 from jaxnets import models
 from jaxnets.evaluation import result as results
 from jaxnets.interop.weights import Preprocessing, Weights
+from jaxnets.runtime import xla
 
 LOADING = """\
 ```python
@@ -46,6 +47,8 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
             images=", ".join(map(str, (8, *weights.input_shape))),
             precision=DOUBLE if weights.model.dtype == "float64" else "",
         ),
+        f"On CPUs set `XLA_FLAGS={xla.safe_flag()}` before JAX starts: from jaxlib 0.10.2 on, XLA's default "
+        "computes wrong numbers in some programs. This one is not known to be among them.",
         _told_preprocessing(weights.preprocessing),
         "`weights.json` has the classes, the preprocessing and the network's fields; "
         "`jaxnets.load(FOLDER)` reads the folder as it is.",

@@ -9,7 +9,7 @@ from ml_collections import config_dict
 
 @contextlib.contextmanager
 def precision_of(model: config_dict.ConfigDict) -> Iterator[None]:
-    """Within it JAX's double precision is on where `model`, a section config.model, has it, and off elsewhere.
+    """Turns JAX's double precision on where `model`, a section config.model, has it, and off elsewhere.
 
     In this thread alone, and afterwards it is as before: a run does not change what others compute.
     """
