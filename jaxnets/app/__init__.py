@@ -1,1 +1,1 @@
-"""Whole jobs, a file each, behind the scripts."""
+"""What stands behind the scripts: whole jobs, and the parts that they share."""

@@ -152,16 +152,20 @@ def _pictures(
     splits are worth and what other colours do; beside the page on speed how steps grow, on the machine
     measured last.
     """
-    runs: dict[str, list[Path]] = {}
+    runs: dict[str, list[list[Path]]] = {}
     for group in table_of_results.groups(folder):
         if group.entry and published.entry(group.entry).get("log"):
-            runs.setdefault(group.entry, []).extend(folder / name for name in group.runs)
+            runs.setdefault(group.entry, []).append([folder / name for name in group.runs])
     made: dict[Path, tuple[dict[str, Any], Draw]] = {
         folder / CURVES / f"{name.replace('/', '-')}.png": (
-            curves.drawn_data(name, folders),
+            curves.drawn_data(
+                name,
+                [folder for folders in by_config for folder in folders],
+                configs=len(by_config),
+            ),
             curves.draw,
         )
-        for name, folders in runs.items()
+        for name, by_config in runs.items()
     }
     splits = splits_picture.drawn_data(folder)
     if lc25000 is not None and splits["rows"]:

@@ -110,6 +110,7 @@ def _logits(
 
     def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:
         inputs = normalize(scale(images, dtype), given.mean, given.std)
-        return network.apply(unflatten(arrays), inputs, train=False)  # type: ignore[return-value]
+        outputs: Any = network.apply(unflatten(arrays), inputs, train=False)
+        return outputs
 
     return logits

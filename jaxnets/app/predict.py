@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class Preprocess:
     """What is done to pixels before the network sees them."""
 
     image_size: int
-    resize: str
+    resize: Literal["crop", "stretch"]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -71,7 +71,7 @@ class Preprocess:
 
     def view(self, pixels: np.ndarray, size: int) -> np.ndarray:
         """The part of an image that the network sees, uint8[size, size, C]."""
-        return resize_image(pixels, size, self.resize)  # type: ignore[arg-type]
+        return resize_image(pixels, size, self.resize)
 
 
 class Predictor:

@@ -51,7 +51,10 @@ class MaxPool:
         window, strides = (self.window, self.window), (self.stride, self.stride)
         padding = ((self.padding, self.padding),) * 2
         size = (self.size, self.size)
-        taps: Apply = lambda x: by_taps.max_pool(x, size, window, strides, padding)  # noqa: E731
+
+        def taps(x: Any) -> Any:
+            return by_taps.max_pool(x, size, window, strides, padding)
+
         found: dict[str, Apply] = {
             LAX: functools.partial(
                 max_pool, window=window, strides=strides, padding=padding, lowering="reference"

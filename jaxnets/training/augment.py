@@ -4,6 +4,7 @@ An image is float[H, W, C] in [0, 1]. The key is folded from (seed, epoch, index
 looks the same in the same epoch whatever the batch, the readers or the number of devices.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -48,8 +49,8 @@ def rotate(key: jax.Array, image: jax.Array, *, degrees: float) -> jax.Array:
         cosine * rows - sine * columns + (height - 1) / 2,
         sine * rows + cosine * columns + (width - 1) / 2,
     )
-    channel = lambda plane: ndimage.map_coordinates(plane, where, order=1, mode="mirror")  # noqa: E731
-    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+    sample = functools.partial(ndimage.map_coordinates, coordinates=where, order=1, mode="mirror")
+    return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
 
 
 def padded_crop(key: jax.Array, image: jax.Array, *, padding: int) -> jax.Array:

@@ -26,7 +26,7 @@ STYLES = {"train": "-", "validation": "--", "test": ":"}
 OURS, THEIRS = "#1f5fa8", "#b8480b"
 DIGEST = "Data"
 """The text of a picture's file that names what was drawn: two drawings of it differ in bytes."""
-SIZE, DPI, COLORS = (7.2, 2.7), 80, 32
+SIZE, DPI, COLORS = (7.2, 2.7), 80, 64
 
 
 def published_curves(name: str) -> dict[str, Curve]:
@@ -88,12 +88,15 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{path} is damaged ({error}): restore it") from error
 
 
-def drawn_data(name: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """All that a picture of an entry shows: the report's curves, and those of each run by its name."""
+def drawn_data(name: str, folders: Sequence[Path], *, configs: int = 1) -> dict[str, Any]:
+    """All that a picture of an entry shows: the report's curves, and those of each run by its name.
+
+    `configs` is the number of configs that the runs are of: runs of one config differ in their seed alone.
+    """
     theirs = published_curves(name)
     by_epoch = not any("batches" in line for line in published.entry(name).get("log") or ())
     runs = {path.name: run_curves(read_lines(path), by_epoch=by_epoch) for path in folders}
-    return {"entry": name, "published": theirs, "runs": runs}
+    return {"entry": name, "published": theirs, "runs": runs, "configs": configs}
 
 
 def is_current(path: Path, data: Mapping[str, Any]) -> bool:
@@ -113,6 +116,9 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
             _plot(axes, run, kind, color=OURS, linewidth=width, alpha=alpha)
         _plot(axes, data["published"], kind, color=THEIRS, linewidth=1.6)
         axes.set(xlabel="epoch", ylabel=kind)
+        if not any(kind in curve for curve in data["published"]):
+            note = f"report {data['entry'][0]} prints no {kind} by epoch"
+            axes.set_title(note, fontsize=7, color="0.4")
         axes.grid(alpha=0.3)
     _legend(figure.axes[0], data)
     save(path, figure, data)
@@ -143,8 +149,7 @@ def _plot(axes: Any, curves: Mapping[str, Curve], kind: str, **style: Any) -> No
 
 
 def _legend(axes: Any, data: Mapping[str, Any]) -> None:
-    count = len(data["runs"])
-    axes.plot([], [], color=OURS, label=f"ours, {count} seed{'s' if count > 1 else ''}")
+    axes.plot([], [], color=OURS, label=f"ours, {_count(len(data['runs']), data['configs'])}")
     axes.plot([], [], color=THEIRS, label=f"report {data['entry'][0]}")
     drawn = (data["published"], *data["runs"].values())
     shown = {name.split()[0] for curves in drawn for name in curves}
@@ -152,6 +157,12 @@ def _legend(axes: Any, data: Mapping[str, Any]) -> None:
         if split in shown:
             axes.plot([], [], line, color="0.4", label=_told(split, data["entry"]))
     axes.legend(fontsize=7)
+
+
+def _count(runs: int, configs: int) -> str:
+    if configs > 1:
+        return f"{runs} runs of {configs} configs"
+    return f"{runs} seed{'s' if runs > 1 else ''}"
 
 
 def _told(split: str, entry: str) -> str:

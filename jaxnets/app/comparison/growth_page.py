@@ -56,25 +56,29 @@ def drawn_data(rows: Rows) -> dict[str, Any]:
 def draw(path: Path, data: Mapping[str, Any]) -> None:
     """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
     figure = curves.new_figure((9.6, 5.6))
-    axes = figure.subplots(2, 3)
+    axes = figure.subplot_mosaic(
+        [["time 0", "time 1", "spreads"], ["memory 0", "memory 1", "spreads"]]
+    )
     for column, (what, _, label) in enumerate(SERIES):
         for network, points in data["series"][what].items():
             places, times, memory = zip(*points, strict=True)
-            axes[0, column].plot(places, times, "o-", label=_called(network))
-            axes[1, column].plot(places, memory, "o-", label=network)
-        for one in axes[:, column]:
+            axes[f"time {column}"].plot(places, times, "o-", label=_called(network))
+            axes[f"memory {column}"].plot(places, memory, "o-")
+        time, peak = axes[f"time {column}"], axes[f"memory {column}"]
+        for one in (time, peak):
             one.set_xscale("log", base=2)
             one.xaxis.set_major_formatter("{x:g}")
-        axes[0, column].set_yscale("log")
-        axes[0, column].yaxis.set_major_formatter("{x:g}")
-        axes[0, column].set(ylabel="ms a step")
-        axes[1, column].set(ylabel="peak memory, GiB", xlabel=label)
-        axes[0, column].legend(loc="lower right")
-    axes[0, 2].bar([name for name, _ in data["spreads"]], [rate for _, rate in data["spreads"]])
-    axes[0, 2].set(ylabel="images/s", xlabel="processes x devices, the same cores")
-    axes[1, 2].axis("off")
-    for one in axes.flat[:-1]:
+        time.set_yscale("log")
+        time.yaxis.set_major_formatter("{x:g}")
+        time.set(ylabel="ms per step")
+        peak.set(ylabel="peak memory, GiB", xlabel=label)
+    spreads = axes["spreads"]
+    spreads.bar([name for name, _ in data["spreads"]], [rate for _, rate in data["spreads"]])
+    spreads.set(ylabel="images/s", xlabel="processes x devices\non the same cores")
+    for one in axes.values():
         one.grid(alpha=0.3)
+    handles, labels = axes["time 0"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     curves.save(path, figure, data)
 
 

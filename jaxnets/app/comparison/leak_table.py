@@ -45,25 +45,26 @@ class Pair:
         return f"{told}, {run['image_size']} px, {run['epochs']:g} epochs{groups_told}"
 
     @property
+    def _entry(self) -> Mapping[str, Any] | None:
+        """The entry of the run's own, else one of the same network and data, trained in another way."""
+        if self.some.entry is not None:
+            return published.entry(self.some.entry)
+        wanted = tuple(self.some.first[field] for field in ("model", "data"))
+        entries = (published.entry(name) for name in published.names())
+        return next((e for e in entries if (e["model"], e["data"]) == wanted), None)
+
+    @property
     def published_percent(self) -> float | None:
         """What the report prints, None where no report does."""
-        if self.some.entry is None:
-            return None
-        result: Mapping[str, float] = published.entry(self.some.entry).get("result") or {}
-        return result.get("accuracy_percent")
+        return ((self._entry or {}).get("result") or {}).get("accuracy_percent")
 
     @property
     def published(self) -> str:
-        """The same in words; of a network that no report trained so, what one prints of its transfer."""
-        if self.published_percent is not None:
-            return f"{self.published_percent:g} % (report {str(self.some.entry)[0]})"
-        run = self.some.first
-        for name in published.names():
-            entry = published.entry(name)
-            if (entry["model"], entry["data"]) == (run["model"], run["data"]):
-                percent = entry["result"]["accuracy_percent"]
-                return f"{percent:g} % (report {entry['report']}, {_way(entry)})"
-        return ""
+        """The same in words, with how the report trained, where that is not how the run was trained."""
+        if self._entry is None or self.published_percent is None:
+            return ""
+        way = "" if self.some.entry is not None else f", {_way(self._entry)}"
+        return f"{self.published_percent:g} % (report {self._entry['report']}{way})"
 
 
 def pairs(folder: Path) -> list[Pair]:

@@ -142,7 +142,7 @@ def verdict(group: Group) -> str:
     if not told and group.tested_as != "clean":
         clean = statistics.fmean(group.accuracies("clean"))
         word += f", tested as there ({results.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
-    return "; ".join([word, *_caveats(group.entry)])
+    return "; ".join([word, *_contradiction(group.entry)])
 
 
 def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
@@ -161,6 +161,9 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
     wanted = published.tested_as(group.entry or "")
     if wanted != group.tested_as:
         reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
+    reasons += _unknown_recipe(
+        group.entry or ""
+    )  # its image size, optimizer and rate may differ from ours
     return "; ".join(reasons)
 
 
@@ -175,12 +178,15 @@ def _other_body(run: Mapping[str, Any]) -> list[str]:
     return [f"body from {told}, the report's from {PRETRAINED_ON}"]
 
 
-def _caveats(name: str) -> list[str]:
+def _unknown_recipe(name: str) -> list[str]:
     recipe = published.entry(name)["recipe"]
     unknown = all(recipe.get(field) is None for field in ("optimizer", "learning_rate"))
-    told = ["the report's recipe is not known"] if unknown else []
+    return ["the report's recipe is not known"] if unknown else []
+
+
+def _contradiction(name: str) -> list[str]:
     contradiction = published.contradiction(name)
-    return [*told, f"the report contradicts itself: {contradiction}"] if contradiction else told
+    return [f"the report contradicts itself: {contradiction}"] if contradiction else []
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -188,7 +194,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     made = groups(folder)
     untried = set(published.names()) - {group.entry for group in made}
     missing = [
-        {"entry": name, **_of_entry(name), "verdict": "; ".join([NOT_RUN, *_caveats(name)])}
+        {
+            "entry": name,
+            **_of_entry(name),
+            "verdict": _not_run(name),
+        }
         for name in untried
         if _of_entry(name)["published_percent"] is not None
     ]
@@ -199,6 +209,10 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def rows_of(made: Sequence[Group]) -> list[dict[str, Any]]:
     """A row a group."""
     return [_row(group) for group in made]
+
+
+def _not_run(name: str) -> str:
+    return "; ".join([NOT_RUN, *_unknown_recipe(name), *_contradiction(name)])
 
 
 def _of_entry(name: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ def layer_name(path: str) -> str:
         return "predictions"
     place, _, kind = path.rpartition("/")
     if kind == "projection":
-        kind, number = re.fullmatch(r"inception_resnet_([abc])(\d+)", place).groups()  # type: ignore[union-attr]
-        return f"{RESIDUAL[kind]}_{number}_conv"
+        block = re.fullmatch(r"inception_resnet_([abc])(\d+)", place)
+        assert block is not None
+        return f"{RESIDUAL[block[1]]}_{block[2]}_conv"
     if place == "conv7b":
         return "conv_7b_bn" if kind == "norm" else "conv_7b"
     return numbered("batch_normalization" if kind == "norm" else "conv2d", _order().index(place))
