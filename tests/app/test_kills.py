@@ -1,5 +1,6 @@
 """Killed at any moment, the same command ends in the bits of the run that was never stopped."""
 
+import collections
 import json
 import random
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import jaxnets
 from jaxnets.training.checkpoint import MANIFEST
@@ -86,6 +88,23 @@ class _Trial:
         return max(
             (int(p.parent.name) for p in self.workdir.glob(f"checkpoints/*/{MANIFEST}")), default=0
         )
+
+    def events(self) -> tuple[int, int, int]:
+        """Numbers in metrics.jsonl, how many of them TensorBoard lacks, and how many it has twice."""
+        reader = EventAccumulator(str(self.workdir / "tensorboard"), size_guidance={"scalars": 0})
+        reader.Reload()
+        shown = collections.Counter(
+            (tag, event.step, event.value)
+            for tag in reader.Tags()["scalars"]
+            for event in reader.Scalars(tag)
+        )
+        lines = map(json.loads, (self.workdir / "metrics.jsonl").read_text().splitlines())
+        logged = {
+            (f"{line['split']}/{name}", line["step"], float(np.float32(value)))
+            for line in lines
+            for name, value in line["values"].items()
+        }
+        return len(logged), len(logged - shown.keys()), sum(count > 1 for count in shown.values())
 
     def bits(self) -> tuple[Any, ...]:
         """The last state, position, metrics and result, without timings."""
@@ -181,7 +200,11 @@ jaxnets.train(spec, overrides, workdir=workdir)
 
 
 def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Path) -> None:
-    overrides = {**LENET, "train.epochs": 2, "data.root": str(tmp_path / "data")}
+    overrides = {
+        **LENET,
+        **{"train.epochs": 2, "log.every_steps": 1, "log.tensorboard": True},
+        "data.root": str(tmp_path / "data"),
+    }
     straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data")
     killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
     told = json.dumps([smoke_config, overrides, str(killed.workdir)])
@@ -195,6 +218,9 @@ def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     for trial in (killed, straight):
         jaxnets.train(smoke_config, overrides, workdir=trial.workdir)
     assert killed.newest() > 2 * LENET["checkpoint.every_steps"]
+    logged, lost, doubled = killed.events()
+    assert logged > 0
+    assert (lost, doubled) == (0, 0)
     for mine, expected in zip(killed.bits(), straight.bits(), strict=True):
         assert _equal(mine, expected)
 
@@ -210,3 +236,19 @@ def test_twenty_kills_five_inside_a_save(
     repository: Path, tmp_path: Path, overrides: dict[str, Any]
 ) -> None:
     _check(repository, tmp_path, overrides, kills=20, inside=6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_thirty_kills_lose_no_event_of_tensorboard(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {**LENET, "train.epochs": 100, "log.tensorboard": True}
+    trial = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
+    done, in_save = _kill_often(trial, kills=30, inside=6, seed=1)
+    trial.finish()
+    logged, lost, doubled = trial.events()
+    with capsys.disabled():
+        print(f"\n{done} kills, {in_save} in a save: {logged} numbers, {lost} lost, {doubled} twice")
+    assert done == 30
+    assert (lost, doubled) == (0, 0)
