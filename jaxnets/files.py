@@ -33,7 +33,9 @@ def replacing(path: Path) -> Iterator[Path]:
     The name is used by no other process, so that several may write the same file at once: each version is
     whole, and the last to finish stays.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: `path` may have the longest name
+    temporary = path.with_name(
+        f".{secrets.token_hex(8)}.tmp"
+    )  # short: `path` may have the longest name
     try:
         yield temporary
         temporary.replace(path)

@@ -81,6 +81,12 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
     sys.exit(0)
 
 
+def shared_flags() -> list[str]:
+    """The flags of every script that this command was given, for another script that it starts."""
+    of_every_script = flags.FLAGS.flags_by_module_dict()[__name__]
+    return [flag.serialize() for flag in of_every_script if flag.present]
+
+
 def kernels_folder() -> Path:
     """--kernels_folder, else the one in the user's cache folder."""
     return Path(KERNELS_FOLDER.value or Path.home() / ".cache" / "jaxnets" / "kernels")

@@ -249,6 +249,8 @@ def test_thirty_kills_lose_no_event_of_tensorboard(
     trial.finish()
     logged, lost, doubled = trial.events()
     with capsys.disabled():
-        print(f"\n{done} kills, {in_save} in a save: {logged} numbers, {lost} lost, {doubled} twice")
+        print(
+            f"\n{done} kills, {in_save} in a save: {logged} numbers, {lost} lost, {doubled} twice"
+        )
     assert done == 30
     assert (lost, doubled) == (0, 0)
