@@ -30,6 +30,9 @@ from jaxnets.errors import DataError
 MAX_PIXELS = 100_000_000
 """The most pixels an image may have; its header is asked before anything is decoded."""
 
+PIXELS = 1
+"""Part of every cache's key: add one when `decode_image` or `resize_image` give other pixels than before."""
+
 ALSO_NAMED = 9
 """How many images an error names beside the first."""
 
