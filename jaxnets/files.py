@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from jaxnets.errors import MachineError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """EFBIG is a limit on the size of one file (`ulimit -f`, or the file system's own)."""
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 
@@ -71,6 +78,18 @@ def try_file_lock(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file. A FIFO, socket or device is not opened, which could wait for ever.
+
+    Raises OSError, for those too.
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):  # of a folder the system itself says what it is
+        what = _KINDS.get(kind, "no regular file")
+        raise OSError(errno.EINVAL, f"it is {what}", str(path))
+    return path.read_bytes()
 
 
 def file_sha256(path: Path) -> str:

@@ -225,8 +225,8 @@ def open_source(config: config_dict.ConfigDict, screen: Screen) -> Data:
         title = catalog.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
-        if isinstance(source, ImageFolder) and source.ignored:
-            phase.text += f", {source.ignored:,} files of other kinds left out"
+        if isinstance(source, ImageFolder) and source.left_out:
+            phase.text += f", {source.describe_left_out()}"
     _fit(config, source)
     if source.kind == "image":
         _check_channels(config, source[0]["image"].shape[-1])

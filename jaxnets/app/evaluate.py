@@ -21,6 +21,7 @@ from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import WHOLE_MATRIX
 from jaxnets.models import create
+from jaxnets.text import printable
 from jaxnets.training.parallel import Devices
 
 
@@ -86,7 +87,7 @@ def evaluate(
 
 def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
     if isinstance(scores, ClassScores):
-        return _table(scores, classes, measured)
+        return _table(scores, [printable(name) for name in classes], measured)
     return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
 
 

@@ -15,8 +15,8 @@ import pytest
 import jaxnets
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.app import export as exporting
 from jaxnets.app import environment, features, pretrained, workdir
+from jaxnets.app import export as exporting
 from jaxnets.app.pretrained import Pretrained
 from jaxnets.app.restore import restore_state
 from jaxnets.app.rule import make_rule
