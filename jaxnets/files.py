@@ -7,8 +7,10 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from jaxnets.errors import MachineError
 
@@ -21,6 +23,14 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+
+
+def user_cache_folder() -> Path:
+    """~/.cache/jaxnets; of a user without a home folder, one of its own among the temporary files."""
+    try:
+        return Path.home() / ".cache" / "jaxnets"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"jaxnets-{os.getuid()}"
 
 
 def require_folder(path: Path) -> None:
@@ -78,6 +88,31 @@ def try_file_lock(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+@contextlib.contextmanager
+def passing_lock(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
+    """The exclusive lock of `file_lock`, on a file that is removed at the end."""
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                before_waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_still(path, file):  # else the process that was waited for has removed it
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+
+def _is_still(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def read_regular(path: Path) -> bytes:

@@ -24,7 +24,7 @@ def printable_lines(text: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A value for a table that people open: text that a spreadsheet would compute gets an apostrophe before it.
+    """A value for a table that people open: an apostrophe before text that a spreadsheet would compute.
 
     Numbers stay numbers. `from_csv_cell` gives the text back.
     """

@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from jaxnets import config as recipes
 from jaxnets.app.allocator import keep_freed_memory
 from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
-from jaxnets.files import DISK_FULL, NOT_WRITABLE
+from jaxnets.files import DISK_FULL, NOT_WRITABLE, user_cache_folder
 from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
@@ -101,7 +101,7 @@ def shared_flags() -> list[str]:
 
 def kernels_folder() -> Path:
     """--kernels_folder, else the one in the user's cache folder."""
-    return Path(KERNELS_FOLDER.value or Path.home() / ".cache" / "jaxnets" / "kernels")
+    return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
 
 
 def recipe(holder: flags.FlagHolder[Any] | flags.Flag[Any]) -> tuple[str, dict[str, Any]]:

@@ -34,6 +34,10 @@ class Screen:
         """A line of the flow: its name in the first column."""
         self.say(_line(name, text))
 
+    def report_progress(self, name: str, text: str) -> None:
+        """A line that is no result: of what is being waited for."""
+        self.progress.print(_line(name, text), markup=False)
+
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator["Phase"]:
         """Times a phase and prints its line when it ends well."""
@@ -70,7 +74,7 @@ class Screen:
             told = min(told, tenth)  # it may begin again: a file after another
             if tenth > told and done != total:
                 told = tenth
-                self.progress.print(_line(name, f"{done:,} of {total:,}"), markup=False)
+                self.report_progress(name, f"{done:,} of {total:,}")
 
         yield tell
 

@@ -33,7 +33,7 @@ class EventFile:
     def __init__(self, folder: Path, *, first_step: int):
         """Makes the file. TensorBoard drops what older files have of `first_step` and later."""
         folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads a folder's files in the order of their names: ours must be the last, whatever the clock.
+        # TensorBoard reads files in the order of their names: ours must be the last, whatever the clock.
         others = [int(found[1]) for path in folder.iterdir() if (found := _NAME.match(path.name))]
         seconds = max([int(time.time()), *(1 + other for other in others)])
         name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.from{first_step - 1}"

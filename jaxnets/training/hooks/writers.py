@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import jax
+import numpy as np
 from flax import traverse_util
 
 from jaxnets.errors import MachineError
@@ -52,7 +53,7 @@ class MetricsLog(Hook):
 class TensorBoard(Hook):
     """Scalars of every line and, every so many steps, histograms of the weights, under tensorboard/.
 
-    What was logged is in the file before the next checkpoint is written, so that a killed run loses none of it.
+    What was logged is in the file before the next checkpoint is written: a killed run loses none of it.
     """
 
     every_step = False
@@ -80,7 +81,7 @@ class TensorBoard(Hook):
         weights = traverse_util.flatten_dict(jax.device_get(run.state.params), sep="/")
         with self._writing(run):
             for name, values in weights.items():
-                self._events.histogram(run.step, f"weights/{name}", values)
+                self._events.histogram(run.step, f"weights/{name}", np.asarray(values))
 
     def end(self, run: Run) -> None:
         if self._events is not None:
