@@ -66,8 +66,9 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with h5py.File(path, "r") as file:
-            root = file.get("model_weights", file)
-            named = _keras_3(root, path) if LAYERS in root else _legacy(root, path)
+            root = _group(file, "model_weights", path) or file
+            layers = _group(root, LAYERS, path)
+            named = _legacy(root, path) if layers is None else _keras_3(layers, path)
     except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no whole HDF5 file: {_line(error)}") from error
     if not named:
@@ -75,10 +76,26 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     return _numbered_from_0(named)
 
 
-def _keras_3(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+def _group(parent: h5py.Group, name: str, path: Path) -> h5py.Group | None:
+    """The group of that name, None if there is none; raises CheckpointError for a link or a data set."""
+    if name not in parent and parent.get(name, getlink=True) is None:
+        return None
+    _refuse_link(parent, name, path, name)
+    found = parent[name]
+    if not isinstance(found, h5py.Group):
+        raise CheckpointError(f"{path} is no file of Keras's: {name} is no group")
+    return found
+
+
+def _refuse_link(parent: h5py.Group, name: str, path: Path, where: str) -> None:
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        raise CheckpointError(f"{path} has a link at {where}: only data sets are read")
+
+
+def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
     """layers/CLASS_N/vars/0, 1, ...; the layer's own name is an attribute of vars."""
     layers: dict[str, dict[int, np.ndarray]] = {}
-    for place, dataset in _datasets(root[LAYERS], path):
+    for place, dataset in _datasets(layers_group, path):
         *groups, last = place.split("/")
         if not groups or groups[-1] != VARIABLES or not last.isdecimal():
             continue
@@ -138,8 +155,7 @@ def _datasets(group: h5py.Group, path: Path, place: str = "") -> Iterator[tuple[
     """The data sets below a group, none of them reached by a link."""
     for name in group:
         where = f"{place}{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise CheckpointError(f"{path} has a link at {where}: only data sets are read")
+        _refuse_link(group, name, path, where)
         found: Any = group[name]
         if isinstance(found, h5py.Group):
             if where.count("/") >= DEEPEST:
