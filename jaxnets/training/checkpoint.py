@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,13 @@ class Checkpoints:
             raise MachineError(
                 f"the disk is too full for {self._path(step)}: {needed / 1e6:,.1f} MB are needed, "
                 f"{free / 1e6:,.1f} MB free; make room and run again"
+            )
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY and limit < needed:
+            raise MachineError(
+                f"{self._path(step)} needs {needed / 1e6:,.1f} MB, and files may have {limit / 1e6:,.1f} MB "
+                "here: raise the limit (ulimit -f) and run again"
             )
 
     def _remove(self, step: int) -> None:
