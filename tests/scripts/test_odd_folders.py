@@ -262,7 +262,7 @@ def test_predict_answers_what_it_can_and_prints_no_control_character(
 def _run(repository: Path, *words: str) -> tuple[int | None, str, str]:
     try:
         done = subprocess.run(
-            [sys.executable, *words], cwd=repository, capture_output=True, timeout=150
+            [sys.executable, *words], cwd=repository, capture_output=True, timeout=900
         )
     except subprocess.TimeoutExpired:
         return None, "", ""
@@ -270,51 +270,52 @@ def _run(repository: Path, *words: str) -> tuple[int | None, str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(4000)
+@pytest.mark.parametrize("script", ["train", "predict"])
 def test_the_scripts_on_every_odd_folder(
-    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: str,
+    repository: Path,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def train(number: int, root: Path) -> tuple[int | None, str, str]:
-        return _run(
-            repository,
-            *("scripts/train.py", "--config=configs/image_folder.py:smoke"),
-            *(f"--workdir={tmp_path / 'runs' / str(number)}", f"--config.data.path={root}"),
-            *(
-                f"--config.data.root={tmp_path / 'root' / str(number)}",
-                "--config.model.name=lenet5",
-            ),
-            *("--config.model.kernel_size=3", "--config.data.image_size=16"),
-        )
+    def words(number: int, root: Path) -> list[str]:
+        if script == "train":
+            return [
+                *(
+                    "--config=configs/image_folder.py:smoke",
+                    f"--workdir={tmp_path / f'run{number}'}",
+                ),
+                *(f"--config.data.path={root}", f"--config.data.root={tmp_path / f'data{number}'}"),
+                *("--config.model.name=lenet5", "--config.model.kernel_size=3"),
+                *("--config.data.image_size=16", "--config.log.tensorboard=False"),
+            ]
+        return [
+            *(f"--workdir={trained}", str(root), f"--csv={tmp_path / f'{number}.csv'}"),
+            *("--gradcam", f"--gradcam_folder={tmp_path / f'overlays{number}'}"),
+        ]
 
-    def predict(number: int, root: Path) -> tuple[int | None, str, str]:
-        return _run(
-            repository,
-            *("scripts/predict.py", f"--workdir={tmp_path / 'runs' / '0'}", str(root)),
-            *(f"--csv={tmp_path / f'{number}.csv'}", "--gradcam"),
-            f"--gradcam_folder={tmp_path / 'overlays' / str(number)}",
-        )
+    def run(number: int) -> tuple[int | None, str, str]:
+        return _run(repository, f"scripts/{script}.py", *words(number, roots[number]))
 
     roots = [_make(tmp_path / f"set{n}", case) for n, case in enumerate(CASES.values())]
-    numbers = list(range(len(roots)))
     with ThreadPoolExecutor(2) as pool:
-        trained = list(pool.map(train, numbers, roots))
-        predicted = list(pool.map(predict, numbers, roots))
-    counts: dict[str, list[str]] = {"tracebacks": [], "hangs": [], "codes": [], "lines": []}
-    for name, case, *both in zip(CASES, CASES.values(), trained, predicted, strict=True):
-        for script, expected, (code, out, errors) in zip(
-            ("train", "predict"), case[1:], both, strict=True
-        ):
-            what = f"{script} on {name}"
-            own = [line for line in errors.split("\n") if line.startswith(f"{script}.py: ")]
-            if code is None:
-                counts["hangs"].append(what)
-            elif code != expected:
-                counts["codes"].append(f"{what}: {code}, {errors[-300:]}")
-            if "Traceback" in errors:
-                counts["tracebacks"].append(what)
-            if len(own) != (expected != DONE) or set(UNSAFE) & set(out + errors):
-                counts["lines"].append(f"{what}: {errors[-300:]!r}")
+        ended = list(pool.map(run, range(len(roots))))
+    wrong: dict[str, list[str]] = {"tracebacks": [], "hangs": [], "codes": [], "lines": []}
+    for (name, case), (code, out, errors) in zip(CASES.items(), ended, strict=True):
+        expected = case.train if script == "train" else case.predict
+        own = [line for line in errors.split("\n") if line.startswith(f"{script}.py: ")]
+        if code is None:
+            wrong["hangs"].append(name)
+        elif code != expected:
+            wrong["codes"].append(f"{name}: {code}, not {expected}: {errors[-300:]}")
+        if "Traceback" in errors:
+            wrong["tracebacks"].append(name)
+        if code is not None and (len(own) != (code != DONE) or set(UNSAFE) & set(out + errors)):
+            wrong["lines"].append(f"{name}: {errors[-300:]!r}")
     with capsys.disabled():
-        told = ", ".join(f"{len(found)} {kind}" for kind, found in counts.items())
-        print(f"\n{len(CASES)} folders, train and predict: wrong are {told}")
-    assert not any(counts.values()), counts
+        told = ", ".join(f"{len(found)} {kind}" for kind, found in wrong.items())
+        print(f"\n{script} on {len(CASES)} folders; wrong: {told}")
+        for found in (*wrong["codes"], *wrong["lines"]):
+            print(found)
+    assert not any(wrong.values())
