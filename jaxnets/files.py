@@ -1,14 +1,36 @@
-"""Files that are whole or not there, and what their bytes are."""
+"""Files that are whole or not there, locks between processes, and what a file's bytes are."""
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from jaxnets.errors import MachineError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""EFBIG is a limit on the size of one file (`ulimit -f`, or the file system's own)."""
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+
+
+def user_cache_folder() -> Path:
+    """~/.cache/jaxnets; of a user without a home folder, one of its own among the temporary files."""
+    try:
+        return Path.home() / ".cache" / "jaxnets"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"jaxnets-{os.getuid()}"
 
 
 def require_folder(path: Path) -> None:
@@ -21,14 +43,88 @@ def require_folder(path: Path) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new name beside `path` to write to; renamed to `path` at the end, removed after an error.
+
+    The name is used by no other process, so that several may write the same file at once: each version is
+    whole, and the last to finish stays.
+    """
+    temporary = path.with_name(
+        f".{secrets.token_hex(8)}.tmp"
+    )  # short: `path` may have the longest name
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file of text or bytes under a temporary name beside it, to the disk, then renames it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("xb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Waits for an advisory lock on the file `path`, which is made; the system releases it after a kill."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def try_file_lock(path: Path) -> Iterator[bool]:
+    """The exclusive lock of `file_lock` if it is free now; False if another process has it."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextlib.contextmanager
+def passing_lock(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
+    """The exclusive lock of `file_lock`, on a file that is removed at the end."""
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                before_waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_still(path, file):  # else the process that was waited for has removed it
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+
+def _is_still(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file. A FIFO, socket or device is not opened, which could wait for ever.
+
+    Raises OSError, for those too.
+    """
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):  # of a folder the system itself says what it is
+        what = _KINDS.get(kind, "no regular file")
+        raise OSError(errno.EINVAL, f"it is {what}", str(path))
+    return path.read_bytes()
 
 
 def file_sha256(path: Path) -> str:

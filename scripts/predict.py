@@ -9,7 +9,9 @@ from jaxnets.app import command
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
-CSV = flags.DEFINE_string("csv", None, "Also write a table here; - is standard output.")
+CSV = flags.DEFINE_string(
+    "csv", None, "Also write a table here (- is standard output), safe to open in a spreadsheet."
+)
 JSON = flags.DEFINE_string("json", None, "Also write JSON here; - is standard output.")
 GRADCAM = flags.DEFINE_bool(
     "gradcam",

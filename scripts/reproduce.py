@@ -24,13 +24,9 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError("name one table: python scripts/reproduce.py TABLE; see configs/tables/")
     from jaxnets.app import reproduce  # a wrong flag need not wait for JAX
 
-    train_flags = ["--allow_different_bits"] if ALLOW_DIFFERENT_BITS.value else []
-    if not command.KEEP_MEMORY.value:
-        train_flags.append("--nokeep_memory")
-    if not command.KERNELS.value:
-        train_flags.append("--nokernels")
-    if command.KERNELS_FOLDER.value:
-        train_flags.append(f"--kernels_folder={command.KERNELS_FOLDER.value}")
+    train_flags = command.shared_flags()
+    if ALLOW_DIFFERENT_BITS.value:
+        train_flags.append(ALLOW_DIFFERENT_BITS.serialize())
     options = reproduce.Options(
         runs=Path(RUNS.value),
         results=Path(RESULTS.value),

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -15,8 +16,9 @@ from ml_collections import config_flags
 from jaxnets import config as recipes
 from jaxnets.app.allocator import keep_freed_memory
 from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
-from jaxnets.files import DISK_FULL, NOT_WRITABLE
+from jaxnets.files import DISK_FULL, NOT_WRITABLE, user_cache_folder
 from jaxnets.runtime import xla
+from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
 KEEP_MEMORY = flags.DEFINE_bool(
@@ -46,6 +48,7 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
     a fault of the program: a traceback and 1.
     """
     logging.set_verbosity(logging.ERROR)
+    hide_warnings_of_others()
     signal.signal(signal.SIGTERM, _raise_interrupted)
     try:
         if HELP & set(sys.argv[1:]):
@@ -83,9 +86,24 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
     sys.exit(0)
 
 
+def hide_warnings_of_others() -> None:
+    """Hides Pillow's warnings of odd metadata, and JAX's of a cache of programs that it cannot write.
+
+    For a process that is a script of ours: the images are read, the programs compiled all the same.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def shared_flags() -> list[str]:
+    """The flags of every script that this command was given, for another script that it starts."""
+    of_every_script = flags.FLAGS.flags_by_module_dict()[__name__]
+    return [flag.serialize() for flag in of_every_script if flag.present]
+
+
 def kernels_folder() -> Path:
     """--kernels_folder, else the one in the user's cache folder."""
-    return Path(KERNELS_FOLDER.value or Path.home() / ".cache" / "jaxnets" / "kernels")
+    return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
 
 
 def recipe(holder: flags.FlagHolder[Any] | flags.Flag[Any]) -> tuple[str, dict[str, Any]]:
@@ -150,15 +168,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _report_fault() -> NoReturn:
-    traceback.print_exc()
+    print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print("a fault of the program: please report it with these lines", file=sys.stderr)
     sys.exit(FAULT)
 
 
 def _leave(message: str, code: int) -> NoReturn:
     if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # the flags themselves may be what is wrong
-        traceback.print_exc()
-    print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {message}", file=sys.stderr)
+        print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
+    print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}", file=sys.stderr)
     if code >= INTERRUPTED:
         # XLA may be compiling in threads of its own, which the interpreter's end would crash.
         sys.stdout.flush()

@@ -25,6 +25,7 @@ from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.files import write_whole
+from jaxnets.text import csv_cell
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
 PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
@@ -139,7 +140,8 @@ def _lc25000_text(page: Path, folder: Path, tables: Sequence[Path]) -> str:
 def _csv_text(found: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([table_of_results.CSV_HEADS, *table_of_results.as_csv(found)])
+    writer.writerow(table_of_results.CSV_HEADS)
+    writer.writerows(map(csv_cell, row) for row in table_of_results.as_csv(found))
     return text.getvalue()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from jaxnets.app.environment import cpu_threads
+from jaxnets.files import user_cache_folder
 
 AUTO, NONE = "auto", "none"
 CPUINFO = Path("/proc/cpuinfo")
@@ -30,7 +31,7 @@ def enable(place: str) -> Path | None:
     chosen: str | None = getattr(jax.config, "jax_compilation_cache_dir", None)
     if place == AUTO and chosen:
         return Path(chosen)
-    root = Path.home() / ".cache" / "jaxnets" / "compiled" if place == AUTO else Path(place)
+    root = user_cache_folder() / "compiled" if place == AUTO else Path(place)
     folder = root / conditions()
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from jaxnets.data.splits import Split, make_split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
+from jaxnets.files import user_cache_folder
 from jaxnets.training.parallel import Devices
 
 if TYPE_CHECKING:
@@ -225,8 +225,8 @@ def open_source(config: config_dict.ConfigDict, screen: Screen) -> Data:
         title = catalog.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
-        if isinstance(source, ImageFolder) and source.ignored:
-            phase.text += f", {source.ignored:,} files of other kinds left out"
+        if isinstance(source, ImageFolder) and source.left_out:
+            phase.text += f", {source.describe_left_out()}"
     _fit(config, source)
     if source.kind == "image":
         _check_channels(config, source[0]["image"].shape[-1])
@@ -345,8 +345,7 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
 def cache_root(config: config_dict.ConfigDict) -> Path:
     """The folder of decoded images and features; raises MachineError where none can be written."""
     root = recipes.data_root(config) / "cache"
-    home = Path(os.path.expanduser("~")) / ".cache" / "jaxnets"
-    return writable_cache_root(Path(config.data.cache_root or root), home)
+    return writable_cache_root(Path(config.data.cache_root or root), user_cache_folder())
 
 
 def _cached(

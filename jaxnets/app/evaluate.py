@@ -23,6 +23,7 @@ from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import WHOLE_MATRIX
 from jaxnets.models import create
 from jaxnets.runtime.precision import precision_of
+from jaxnets.text import printable
 from jaxnets.training.parallel import Devices
 
 
@@ -93,7 +94,7 @@ def _evaluate(directory: Path, config: ConfigDict, part: str) -> dict[str, Any]:
 
 def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
     if isinstance(scores, ClassScores):
-        return _table(scores, classes, measured)
+        return _table(scores, [printable(name) for name in classes], measured)
     return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
 
 

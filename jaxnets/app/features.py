@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import time
+import os
 from typing import Any
 
 import jax
@@ -17,12 +17,14 @@ from jaxnets.app.data import Data, cache_root
 from jaxnets.app.network import Network
 from jaxnets.app.screen import Screen
 from jaxnets.data.cache import CachedSource, FeatureSource
+from jaxnets.data.images import PIXELS
 from jaxnets.data.kept_array import kept_array
 from jaxnets.runtime import xla
 from jaxnets.training.preprocess import make_preprocess
 
 BATCH_SIZE = 32
 """Of the pass over all images, whatever the recipe's: the bits of the features may depend on it."""
+NUMBER_OF_DEVICES = ("devices", "processes")
 DEPENDS_ON = ("name", "variant", "cut", "stage_sizes", "width", "dtype", "compute_dtype")
 
 
@@ -50,27 +52,18 @@ def keeps_features(config: config_dict.ConfigDict) -> bool:
 def with_features(
     config: config_dict.ConfigDict, data: Data, network: Network, screen: Screen
 ) -> Data:
-    """The data, read as what the body gives; computed where they are not kept yet.
+    """The data, read as what the body gives; computed unless the cache has them.
+
+    They are computed again wherever another machine, version or setting could give other bits.
 
     Raises MachineError where the disk is full.
     """
     compute = xla.jit(_make_body(config, network.model))
     first = next(_batches(data, 1))
     shape = jax.eval_shape(compute, network.variables, first).shape[1:]
-    about = {
-        "source": data.source.name,
-        "fingerprint": data.source.fingerprint,
-        "body": network.body_sha256,
-        "model": computed_by(config.model),
-        "image_size": config.data.image_size,
-        "resize": config.data.resize,
-        "mean": list(config.data.mean),
-        "std": list(config.data.std),
-        "lowering": environment.lowering(config),
-    }
+    about = depends_on(config, data, network.body_sha256)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     root = cache_root(config)
-    begin = time.perf_counter()
     with screen.phase("features") as phase, screen.counter("features") as progress:
 
         def fill(features: np.ndarray) -> None:
@@ -79,7 +72,7 @@ def with_features(
                 features[rows] = np.asarray(compute(network.variables, batch))[: len(rows)]
                 progress(int(rows[-1]) + 1, len(features))
 
-        features = kept_array(
+        features, seconds = kept_array(
             root / f"{data.source.name}-features-{digest[:16]}",
             "features",
             fill,
@@ -89,10 +82,30 @@ def with_features(
         )
         each = " x ".join(map(str, shape))
         phase.text = f"{len(features):,} images as {each} numbers, by the frozen body, in {root}"
-    seconds = time.perf_counter() - begin
     return dataclasses.replace(
         data, features=FeatureSource(data.source, features), features_seconds=seconds
     )
+
+
+def depends_on(
+    config: config_dict.ConfigDict, data: Data, body_sha256: str | None
+) -> dict[str, Any]:
+    """All that the features' bits depend on: the images, the backbone, and what computes."""
+    conditions = environment.bits(config=config, placement={})
+    return {
+        "source": data.source.name,
+        "fingerprint": data.source.fingerprint,
+        "body": body_sha256,
+        "model": computed_by(config.model),
+        "image_size": config.data.image_size,
+        "resize": config.data.resize,
+        "mean": list(config.data.mean),
+        "std": list(config.data.std),
+        # One program on one device computes them, however many there are.
+        **{name: value for name, value in conditions.items() if name not in NUMBER_OF_DEVICES},
+        "xla_flags": sorted(os.environ.get("XLA_FLAGS", "").split()),
+        "pixels": PIXELS,
+    }
 
 
 def computed_by(model: config_dict.ConfigDict) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from jaxnets.data.folder import ImageFiles
 from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS, all_unreadable
 from jaxnets.errors import ConfigError
-from jaxnets.files import write_whole
+from jaxnets.files import replacing, write_whole
 
 ALGORITHM_VERSION = 1
 """Raised whenever finished pieces of older versions must not be used."""
@@ -209,9 +209,8 @@ def _write(
         path = _montage(target, name)
         if rows:
             picture = Image.fromarray(montage.montage(rows, settings))
-            temporary = path.with_name(f".{path.name}.tmp")
-            picture.save(temporary, "JPEG", quality=85)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                picture.save(temporary, "JPEG", quality=85)
             montages.append(path)
     write_whole(target.with_suffix(".json"), json.dumps(told, indent=1) + "\n")
     labels = zip(found.originals, found.groups, strict=True)

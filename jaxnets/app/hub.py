@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import logging
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,12 @@ PRETRAINED = "pretrained_cfg"
 """Of config.json: what timm says of pixels."""
 
 
-def download(source: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def download(
+    source: str, say: Callable[[str], None] = lambda text: None
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """The file of hub:OWNER/NAME[@REVISION], the hub's config.json or {}, and whence it is.
+
+    `say` is given a line for a person before the hub is asked.
 
     Raises ConfigError without huggingface_hub, CheckpointError where there is no such file or no network.
     """
@@ -27,6 +33,9 @@ def download(source: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     # Of retries the end is told below. The package sets its own root's level when it is first used.
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     name, _, revision = source.removeprefix(PREFIX).partition("@")
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    timeout = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+    say(f"{endpoint}/{name} (given up after {timeout} s of silence)")
     try:
         there = huggingface_hub.list_repo_files(name, revision=revision or None)
         file = next((file for file in FILES if file in there), None)

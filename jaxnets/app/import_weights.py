@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ def import_weights(
     screen = Screen()
     _require_free(destination)
     with screen.phase("read") as phase:
-        opened = _open(source, read_torch)
+        opened = _open(source, read_torch, functools.partial(screen.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
     named = options.model or _known(opened.described.get("architecture"))
     network, layout = recognise(layouts.modern(opened.arrays), named, options.layout)
@@ -151,14 +152,16 @@ def forward_pass(given: weights.Weights) -> str:
     return f"{words}; logits {list(logits.shape)}, {logits.min():.4g} to {logits.max():.4g}"
 
 
-def _open(source: str, read_torch: ReadTorch) -> Opened:
+def _open(source: str, read_torch: ReadTorch, say: Callable[[str], None]) -> Opened:
     described: dict[str, Any] = {}
     path = Path(source)
     origin: dict[str, Any] = {"file": path.name}
     if source.startswith(hub.PREFIX):
-        path, described, origin = hub.download(source)
+        path, described, origin = hub.download(source, say)
     if path.is_dir():
         raise CheckpointError(f"{source} is a folder: give the file of weights in it")
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{source} is no regular file: give a file of weights")
     if not path.is_file():
         raise CheckpointError(
             f"{source} is not there: give a file, or {hub.PREFIX}OWNER/NAME for a hub's"

@@ -7,7 +7,15 @@ from jaxnets.app.data import Data
 from jaxnets.app.screen import Screen
 from jaxnets.data.cache import CachedSource, ResizedSource
 from jaxnets.data.folder import ImageFiles
-from jaxnets.data.leak import HELD_OUT, Twins, contents_of, find_twins, sibling_shares
+from jaxnets.data.leak import (
+    HELD_OUT,
+    LabelConflicts,
+    Twins,
+    contents_of,
+    find_label_conflicts,
+    find_twins,
+    sibling_shares,
+)
 from jaxnets.data.splits import Split
 from jaxnets.errors import DataError
 from jaxnets.evaluation.result import COPIES
@@ -15,10 +23,14 @@ from jaxnets.evaluation.result import COPIES
 
 @dataclasses.dataclass(frozen=True)
 class Leak:
-    """Shares of held-out images with a sibling in training, None where not known, and exact copies."""
+    """Shares of held-out images with a sibling in training, None where not known, and exact copies.
+
+    `conflicts` are copies with different labels, wherever in the data.
+    """
 
     shares: dict[str, float | None]
     twins: Twins | None
+    conflicts: LabelConflicts | None = None
 
     def as_result(self) -> dict[str, Any]:
         """The field `leak` of result.json."""
@@ -30,8 +42,11 @@ def measure_leak(data: Data) -> Leak:
     if data.source.kind != "image":
         return Leak(dict.fromkeys(HELD_OUT), None)
     contents = contents_of(data.source)
-    twins = None if contents is None else find_twins(data.split, contents)
-    return Leak(sibling_shares(data.split, data.siblings), twins)
+    shares = sibling_shares(data.split, data.siblings)
+    if contents is None:
+        return Leak(shares, None)
+    conflicts = find_label_conflicts(data.source.labels, contents)
+    return Leak(shares, find_twins(data.split, contents), conflicts)
 
 
 def tell_leak(data: Data, leak: Leak, screen: Screen) -> None:
@@ -43,6 +58,8 @@ def tell_leak(data: Data, leak: Leak, screen: Screen) -> None:
     """
     if data.source.kind != "image":
         return
+    if leak.conflicts is not None:
+        screen.line("warning", _describe_conflicts(data, leak.conflicts))
     copies = leak.twins is not None and leak.twins.any
     admitted = data.split.name == "random" and data.source.name in COPIES
     if copies and not (admitted or data.split.name == "official" or _allowed(data)):
@@ -77,6 +94,14 @@ def _how_to_find(data: Data) -> str:
     return (
         f"; python scripts/find_duplicates.py {original.root} finds them, "
         "--config.data.groups=FILE uses them"
+    )
+
+
+def _describe_conflicts(data: Data, conflicts: LabelConflicts) -> str:
+    first, other = (data.source.files[index] for index in conflicts.pair)
+    return (
+        f"{conflicts.count:,} images are in more than one class, copy for copy ({first} is {other}): "
+        "at most one label of each is right; remove the wrong ones"
     )
 
 

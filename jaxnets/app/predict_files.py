@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from jaxnets.data.folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.files import require_folder, write_whole
+from jaxnets.text import csv_cell, printable
 
 GRADCAM = "gradcam"
 """The folder of a run directory where overlays go, unless another is named."""
@@ -61,10 +63,10 @@ def predict_files(
         raise ConfigError("name images or folders to predict, after --workdir=RUN")
     predictor, warnings = open_network(Path(directory))
     for told in warnings:
-        print(f"warning: {told}", file=sys.stderr)
+        print(f"warning: {printable(told)}", file=sys.stderr)
     if csv_path == json_path == "-":
         raise ConfigError("--csv=- and --json=- would both go to standard output: name a file")
-    if csv_path and json_path and Path(csv_path).resolve() == Path(json_path).resolve():
+    if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):
         raise ConfigError(f"--csv and --json would both write {csv_path}: name two files")
     if isinstance(predictor, Regressor):
         raise ConfigError(
@@ -111,10 +113,11 @@ def predict_files(
 
 def _tell(row: dict[str, Any], screen: Screen) -> None:
     if row["error"] is None:
-        screen.say(f"{row['file']}  {row['class']}  {100 * row['confidence']:6.2f} %")
+        share = f"{100 * row['confidence']:6.2f} %"
+        screen.say(f"{printable(row['file'])}  {printable(row['class'])}  {share}")
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
-        print(f"{row['file']}  not read  {reason}", file=sys.stderr)
+        print(printable(f"{row['file']}  not read  {reason}"), file=sys.stderr)
 
 
 def _rows(
@@ -172,7 +175,7 @@ def _add_overlays(
     labels = np.array([predictor.classes.index(row["class"]) for _, row in answered])
     maps = predictor.gradcam(np.stack(inputs), labels)
     for (file, row), view, heat in zip(answered, views, maps, strict=True):
-        source = str(Path(file.path).resolve()).encode("utf-8", "backslashreplace").decode()
+        source = os.path.realpath(file.path).encode("utf-8", "backslashreplace").decode()
         path = _free_path(folder / file.name, source)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _as_png(overlay(view, heat), source))
@@ -241,12 +244,11 @@ def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_grad
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = ["file", "class", "confidence", "error", *(["gradcam"] if with_gradcam else [])]
-    writer.writerow([*columns, *classes])
+    writer.writerow(map(csv_cell, [*columns, *classes]))
     for row in rows:
         shares = row.get("probabilities", {})
-        writer.writerow(
-            [row.get(name) for name in [*columns]] + [shares.get(name) for name in classes]
-        )
+        cells = [row.get(name) for name in columns] + [shares.get(name) for name in classes]
+        writer.writerow(map(csv_cell, cells))
     return text.getvalue()
 
 
@@ -254,7 +256,9 @@ def _require_place(path: str | None, files: Sequence[File]) -> None:
     """Raises ConfigError where a table would take the place of an image, MachineError without a folder."""
     if path in (None, "-"):
         return
-    if is_image_name(path) or Path(path).resolve() in {Path(file.path).resolve() for file in files}:
+    # Not Path.resolve, which raises an error at a link to itself.
+    taken = {os.path.realpath(file.path) for file in files}
+    if is_image_name(path) or os.path.realpath(path) in taken:
         raise ConfigError(f"{path} is an image: name another file for the table")
     if Path(path).is_dir():
         raise ConfigError(f"{path} is a folder: name a file for the table")

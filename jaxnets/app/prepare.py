@@ -1,5 +1,6 @@
 """The job of getting a data set ready."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def prepare(
             from_path=Path(from_path) if from_path else None,
             kaggle=kaggle,
             progress=progress,
+            say=functools.partial(screen.report_progress, "download"),
         )
         was = "was ready" if done.already else "is ready"
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import fcntl
 import math
 import signal
 import sys
@@ -216,7 +215,7 @@ def _standing(row: Row, options: Options) -> Outcome:
         return Outcome(row, State.WAS_COMPLETE, result=result)
     saved = pace.saved_step(directory)
     detail = "" if saved is None else f"saved at step {saved}"
-    if not _is_free(directory):
+    if workdir.is_in_use(directory):
         return Outcome(row, State.IN_USE, detail)
     return Outcome(row, State.NEW if saved is None else State.BEGUN, detail)
 
@@ -224,26 +223,15 @@ def _standing(row: Row, options: Options) -> Outcome:
 def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None]) -> None:
     """Waits for an earlier start's process that is still saving; MachineError after `patience` seconds."""
     limit = time.monotonic() + patience
-    if _is_free(directory):
+    if not workdir.is_in_use(directory):
         return
     say(f"is in use by another process: waiting up to {patience:.0f} s")
-    while not _is_free(directory):
+    while workdir.is_in_use(directory):
         if time.monotonic() >= limit:
             raise MachineError(
                 f"{directory} is in use by another process: let it end, then run again"
             )
         time.sleep(child.POLL_SECONDS)
-
-
-def _is_free(directory: Path) -> bool:
-    try:
-        with (directory / workdir.LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # none has it yet; what else is wrong, the run itself will say
-    return True
 
 
 def _reason(ending: child.Ending, trainer: Path) -> str:

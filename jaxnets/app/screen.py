@@ -7,20 +7,36 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxnets.text import printable, printable_lines
+
 
 class Screen:
-    """Lines and bars on standard output; a screen that is `quiet` shows nothing (all processes but one)."""
+    """Lines and bars on standard output; a screen that is `quiet` shows nothing (all processes but one).
+
+    Progress is on standard error unless standard output is a terminal, so that a pipe carries results alone.
+    Control characters, which names of files may have, are shown as escapes.
+    """
 
     def __init__(self, *, quiet: bool = False):
         self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
+        to_terminal = self.console.is_terminal
+        self.progress = (
+            self.console
+            if to_terminal
+            else Console(quiet=quiet, soft_wrap=True, highlight=False, stderr=True)
+        )
 
     def say(self, text: str) -> None:
-        """Prints as it is: no markup, no wrapping."""
-        self.console.print(text, markup=False)
+        """Prints lines as they are: no markup, no wrapping."""
+        self.console.print(printable_lines(text), markup=False)
 
     def line(self, name: str, text: str) -> None:
         """A line of the flow: its name in the first column."""
-        self.say(f"{name:<10}{text}")
+        self.say(_line(name, text))
+
+    def report_progress(self, name: str, text: str) -> None:
+        """A line that is no result: of what is being waited for."""
+        self.progress.print(_line(name, text), markup=False)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator["Phase"]:
@@ -32,21 +48,21 @@ class Screen:
         self.line(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
 
     def _status(self, name: str) -> contextlib.AbstractContextManager[object]:
-        if self.console.is_terminal:
-            return self.console.status(name)
+        if self.progress.is_terminal:
+            return self.progress.status(name)
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def counter(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
-        """A bar for (done, total) on a terminal; elsewhere a line at every tenth."""
-        if self.console.is_terminal:
+        """A bar for (done, total) on a terminal; elsewhere a line at every tenth, on standard error."""
+        if self.progress.is_terminal:
             columns = (
                 TextColumn("{task.description:<9}"),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
             )
-            with Progress(*columns, console=self.console, transient=True) as bar:
+            with Progress(*columns, console=self.progress, transient=True) as bar:
                 task = bar.add_task(name, total=None)
                 yield lambda done, total: bar.update(task, completed=done, total=total)
             return
@@ -58,9 +74,13 @@ class Screen:
             told = min(told, tenth)  # it may begin again: a file after another
             if tenth > told and done != total:
                 told = tenth
-                self.line(name, f"{done:,} of {total:,}")
+                self.report_progress(name, f"{done:,} of {total:,}")
 
         yield tell
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<10}{printable(text)}"
 
 
 class Phase:

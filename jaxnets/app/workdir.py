@@ -3,9 +3,10 @@
 import contextlib
 import fcntl
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_collections import config_dict
 
@@ -20,6 +21,8 @@ CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     "checkpoints",
     ".lock",
 )
+RECORD_LOCK = "hhqqi4x"
+"""Linux's struct flock: type, whence, start, length (0: all of the file), process."""
 FREE_FIELDS = (
     *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
     *("train.steps_per_call", "transfer.pretrained_on", "note"),
@@ -50,6 +53,7 @@ def hold(workdir: Path) -> Iterator[None]:
             raise MachineError(
                 f"{workdir} is in use by another process: wait for it, or choose another --workdir"
             ) from error
+        _mark_in_use(lock)
         try:
             probe = workdir / ".probe"
             probe.write_bytes(b"\0" * 4096)
@@ -57,6 +61,32 @@ def hold(workdir: Path) -> Iterator[None]:
         except OSError as error:
             raise _not_written(workdir, error) from error
         yield
+
+
+def is_in_use(workdir: Path) -> bool:
+    """Whether a process holds the directory. Asking never stops one that is about to begin."""
+    try:
+        with (workdir / LOCK).open() as lock:
+            if hasattr(fcntl, "F_OFD_GETLK"):
+                found = fcntl.fcntl(lock, fcntl.F_OFD_GETLK, _record_lock(fcntl.F_RDLCK))
+                return struct.unpack(RECORD_LOCK, found)[0] != fcntl.F_UNLCK
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # elsewhere there is no way but to try
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # none has it yet; what else is wrong, the run itself will report
+    return False
+
+
+def _mark_in_use(lock: IO[str]) -> None:
+    """Sets, beside flock's lock, one of a kind that other processes can ask for without taking it."""
+    if hasattr(fcntl, "F_OFD_SETLK"):
+        with contextlib.suppress(OSError):  # a file system without: the directory then looks free
+            fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _record_lock(fcntl.F_WRLCK))
+
+
+def _record_lock(kind: int) -> bytes:
+    return struct.pack(RECORD_LOCK, kind, 0, 0, 0, 0)
 
 
 def _not_written(workdir: Path, error: OSError) -> MachineError:

@@ -9,6 +9,7 @@ from ml_collections import config_dict
 
 from jaxnets.bench.oracles import load
 from jaxnets.bench.ours import build, random_batch, recipe
+from jaxnets.files import replacing
 
 LOSS, PARAMETERS = "loss", "all parameters"
 """What `compare_steps` names beside the tensors."""
@@ -99,9 +100,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format=path.suffix[1:], dpi=110)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=110)
 
 
 def in_words(found: dict[str, Any]) -> str:

@@ -56,7 +56,21 @@ def _arrays(path: Path, loaded: Any) -> dict[str, np.ndarray]:
         isinstance(value, torch.Tensor) for value in loaded.values()
     ):
         raise CheckpointError(f"{path} is no state dict: it holds other things than tensors")
-    return {
-        str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        for name, tensor in loaded.items()
-    }
+    return {str(name): _array(path, str(name), tensor) for name, tensor in loaded.items()}
+
+
+def _array(path: Path, name: str, tensor: Any) -> np.ndarray:
+    import torch
+
+    try:
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+    except (
+        TypeError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # float8, quantized, sparse, meta
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{path}: {name} is a tensor that is not read ({tensor.layout}, {kind}): "
+            "save the weights again as dense float32"
+        ) from error

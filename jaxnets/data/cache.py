@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import PIL
 
 from jaxnets.data.folder import Progress
-from jaxnets.data.images import all_unreadable, resize_image
+from jaxnets.data.images import PIXELS, all_unreadable, resize_image
 from jaxnets.data.kept_array import kept_array
 from jaxnets.data.source import FEATURES, Example, Source
 from jaxnets.errors import DataError, MachineError
@@ -132,7 +133,8 @@ def open_cache(
     """The cache of a source of images at `size` pixels a side, made where it is not there yet.
 
     A second process waits for the first; a process that is killed leaves nothing that counts. A cache
-    whose bytes have changed since is made anew. Raises DataError for images that cannot be read, and
+    whose bytes have changed since, or that another version of Pillow or of `jaxnets.data.images` made, is
+    made again. Raises DataError for images that cannot be read, and
     MachineError where the disk is full.
     """
     folder = cache_folder(root, source, size, resize)
@@ -142,7 +144,7 @@ def open_cache(
         if unreadable:
             raise all_unreadable(unreadable)
 
-    images = kept_array(
+    images, _ = kept_array(
         folder,
         "images",
         fill,
@@ -153,6 +155,8 @@ def open_cache(
             "fingerprint": source.fingerprint,
             "size": size,
             "resize": resize,
+            "pixels": PIXELS,
+            "pillow": PIL.__version__,  # which decodes and resizes
         },
     )
     return CachedSource(source, images)

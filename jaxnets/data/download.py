@@ -47,8 +47,11 @@ def download(
     backoff: float = 1.0,
     timeout: float = 30.0,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Downloads the first of `urls` that can be had to `target`; `progress` counts bytes.
+
+    `say` is given a line for a person: each address before it is asked, and each failure.
 
     What has come so far lies in TARGET.part and is gone on with by HTTP Range, after a cut
     connection and, where a digest is given to judge the whole by, after a kill. After a failure
@@ -64,6 +67,7 @@ def download(
         for url in urls:
             if sha256 is None and md5 is None:
                 part.unlink(missing_ok=True)
+            say(f"{url} (given up after {timeout:g} s of silence, {retries} retries)")
             most = 0
             attempt = 0
             while True:
@@ -81,7 +85,9 @@ def download(
                     if error.final or attempt > retries:
                         failures.append(f"{url}: {error}")
                         break
-                time.sleep(backoff * 2 ** (attempt - 1))
+                    wait = backoff * 2 ** (attempt - 1)
+                    say(f"{error}; again in {wait:g} s ({attempt} of {retries})")
+                time.sleep(wait)
     except OSError as error:
         raise MachineError(
             f"{error.filename or part}: cannot be written ({error.strerror}); "

@@ -1,9 +1,11 @@
 """Sources that decode one file an example, and the user's own: a folder of images a class."""
 
 import hashlib
+import itertools
 import operator
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -14,11 +16,14 @@ import numpy as np
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
 from jaxnets.data.source import Example
 from jaxnets.errors import DataError
+from jaxnets.files import read_regular
 
 Progress = Callable[[int, int | None], None]
 """Called with what is done and what there is in all, None where that is not known."""
 
 _HASHING_THREADS = 4
+SHOWN_CLASSES = 3
+"""Classes that are named with what was left out of them; of more, how many there are."""
 
 
 class ImageFiles:
@@ -91,11 +96,10 @@ class ImageFiles:
 
     def _size_and_digest(self, file: str) -> str:
         try:
-            data = (self.root / file).read_bytes()
+            data = read_regular(self.root / file)
         except OSError as error:
             raise DataError(
-                f"{self.root / file}: cannot be read ({error.strerror}); "
-                "it was there when the folder was listed, so start again"
+                f"{self.root / file}: cannot be read ({error.strerror}); mend or remove it"
             ) from error
         return f"{len(data)}\0{hashlib.sha256(data).hexdigest()}"
 
@@ -115,8 +119,8 @@ class ImageFolder(ImageFiles):
     """A folder a class: JPEG, PNG, TIFF and WebP files, also in folders within a class's own.
 
     Classes are the folders' names, sorted. Files follow class by class, numbers in their names
-    counted as numbers (tissue2 before tissue10). What begins with a dot is not seen; other
-    files that are no images are left out and counted in `ignored`. Links to folders are
+    counted as numbers (tissue2 before tissue10). What begins with a dot is not seen; files of
+    other kinds are left out, and counted by class and kind in `left_out`. Links to folders are
     followed at the first level only. Raises DataError when there is nothing to train on.
     """
 
@@ -131,7 +135,7 @@ class ImageFolder(ImageFiles):
         folders = _class_folders(root)
         files: list[str] = []
         labels: list[int] = []
-        self.ignored = 0
+        self.left_out: dict[str, Counter[str]] = {}
         for label, folder in enumerate(folders):
             found = list(visible_files(root / folder))
             images = sorted((file for file in found if is_image_name(file)), key=natural_order)
@@ -140,10 +144,26 @@ class ImageFolder(ImageFiles):
                     f"{root / folder}: no image in this class's folder, {len(found)} other "
                     f"files; add {_KINDS} files, or remove the folder"
                 )
-            self.ignored += len(found) - len(images)
+            others = Counter(kind_of(file) for file in found if not is_image_name(file))
+            if others:
+                self.left_out[folder] = others
             files += [f"{folder}/{image}" for image in images]
             labels += [label] * len(images)
         super().__init__(name, root, files, labels, folders, max_pixels=max_pixels)
+
+    def describe_left_out(self) -> str:
+        """What was left out, such as "2 files left out: 1 BMP, 1 GIF in class a"; "" if nothing was."""
+        if not self.left_out:
+            return ""
+        total = sum(map(Counter.total, self.left_out.values()))
+        named = [
+            ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+            + f" in class {name}"
+            for name, kinds in itertools.islice(self.left_out.items(), SHOWN_CLASSES)
+        ]
+        more = len(self.left_out) - len(named)
+        named += [f"and more in {more:,} other classes"] if more else []
+        return f"{total:,} file{'s' * (total != 1)} left out: {'; '.join(named)}"
 
 
 def checked_index(index: int, length: int) -> int:
@@ -159,6 +179,11 @@ def natural_order(name: str) -> tuple[list[str | int], str]:
     # Splitting on a group gives text and digits in turn, so that like is compared with like.
     parts = re.split(r"([0-9]+)", name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+
+def kind_of(name: str) -> str:
+    """The kind of a file by its name: "GIF", or "without extension"."""
+    return Path(name).suffix[1:].upper() or "without extension"
 
 
 def is_image_name(name: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxnets.data.folder import natural_order
 from jaxnets.errors import DataError
 from jaxnets.files import write_whole
+from jaxnets.text import csv_cell, from_csv_cell
 
 COLUMNS = ("file", "original", "group")
 CLEAN_COLUMNS = ("cluster_label", "img_path")
@@ -58,7 +59,7 @@ class Groups:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         for file in sorted(self.members, key=natural_order):
-            writer.writerow((file, *self.members[file]))
+            writer.writerow(map(csv_cell, (file, *self.members[file])))
         return text.getvalue()
 
     def write(self, path: Path) -> None:
@@ -134,7 +135,7 @@ def _rows(place: str, text: str) -> Iterator[tuple[int, str, str, str]]:
                     f"{place}, line {reader.line_num}: a value is missing or too many are there; "
                     f"its columns are {','.join(reader.fieldnames or ())}"
                 )
-            file, original, group = values if ours else _from_clean(*values)
+            file, original, group = map(from_csv_cell, values) if ours else _from_clean(*values)
             yield reader.line_num, file, original, group
     except csv.Error as error:
         raise DataError(f"{place}, line {reader.line_num}: no csv ({error})") from error

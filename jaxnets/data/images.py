@@ -16,26 +16,44 @@
 
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import (
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from jaxnets.errors import DataError
+from jaxnets.files import read_regular
 
 MAX_PIXELS = 100_000_000
 """The most pixels an image may have; its header is asked before anything is decoded."""
+
+PIXELS = 1
+"""Part of every cache's key: add one when `decode_image` or `resize_image` give other pixels than before."""
 
 ALSO_NAMED = 9
 """How many images an error names beside the first."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
+_CLASSES = (
+    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    *(
+        (prefix, TiffImagePlugin.TiffImageFile)
+        for prefix in (b"II*\0", b"MM\0*", b"MM*\0", b"II\0*")
+    ),
+    *((prefix, TiffImagePlugin.TiffImageFile) for prefix in (b"MM\0+", b"II+\0")),  # BigTIFF
+)
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -70,12 +88,11 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
     """Decodes an image file's bytes to uint8[H, W, 3], as the table above says.
 
     `name` is what errors call the file. Raises DataError for anything that is not a whole,
-    ordinary image of at most `max_pixels` pixels (Pillow itself refuses 179 million).
+    ordinary image of at most `max_pixels` pixels.
 
-    Safe in several threads. Pillow's globals are left alone; its warnings (odd metadata) are
-    filtered out for the process, since `warnings.catch_warnings` is not safe in threads.
+    Safe in several threads, and nothing of the process is changed: neither Pillow's globals nor the
+    filters of warnings. So Pillow's warnings of odd metadata are shown or not as the program wants it.
     """
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     image = _open(data, name, max_pixels)
     # Pillow's plugins raise nearly any exception on a damaged file, so none is let through
     # but the want of memory, which is not the file's fault.
@@ -94,7 +111,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image file to uint8[H, W, 3]; raises DataError as `decode_image` does."""
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(Path(path))
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
@@ -146,12 +163,16 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes); copy it again, or remove it")
     try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
+        # Not Image.open, whose own limit of pixels is a warning, and a global that is not ours.
+        image = _class_of(data)(BytesIO(data))
         width, height = image.size
     except MemoryError:
         raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: far more pixels than {max_pixels:,}; make it smaller") from error
+    except Warning as warning:
+        raise DataError(
+            f"{name}: Pillow warns of it ({warning}), and this program makes warnings errors; "
+            "save it again, or let Pillow's warnings pass"
+        ) from warning
     except Exception as error:
         what = _what_it_is(data)
         raise DataError(
@@ -171,6 +192,16 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
             "save it with 8 or 16 bits a channel"
         )
     return image
+
+
+def _class_of(data: bytes) -> type[ImageFile.ImageFile]:
+    """Pillow's class of files that begin like this one; raises ValueError for other formats than ours."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    for start, file in _CLASSES:
+        if data.startswith(start):
+            return file
+    raise ValueError("of no format that is read")
 
 
 def _what_it_is(data: bytes) -> str:

@@ -53,6 +53,31 @@ def find_twins(split: Split, contents: np.ndarray) -> Twins:
     return Twins(len(validation), len(test), pairs[0] if pairs else None)
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelConflicts:
+    """Examples that are the same as one of another class: how many, and the first pair."""
+
+    count: int
+    pair: tuple[int, int]
+
+
+def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConflicts | None:
+    """Same examples under several labels, on whatever sides of a split; None if there are none.
+
+    `labels` and `contents` are [N]; contents are equal if examples are.
+    """
+    _, inverse = np.unique(contents, return_inverse=True)
+    order = np.lexsort((labels, inverse))
+    same = np.diff(inverse[order]) == 0
+    differ = np.flatnonzero(same & (np.diff(labels[order]) != 0))
+    if not len(differ):
+        return None
+    members = np.isin(inverse, inverse[order[differ]])
+    first = np.flatnonzero(inverse == inverse[np.flatnonzero(members)[0]])
+    other = first[labels[first] != labels[first[0]]][0]
+    return LabelConflicts(int(members.sum()), (int(first[0]), int(other)))
+
+
 def _copies(contents: np.ndarray, held: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
     """Pairs (held, seen) with equal contents, one for each held index; none of an index with itself."""
     first = {contents[index]: int(index) for index in reversed(seen.tolist())}

@@ -1,5 +1,6 @@
 """Laying out a data set once, under ROOT/NAME, and opening it ever after."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -20,7 +21,7 @@ from jaxnets.data.lc25000 import LC25000Lung
 from jaxnets.data.mnist import MNIST
 from jaxnets.data.source import Source
 from jaxnets.errors import ConfigError, DataError, MachineError
-from jaxnets.files import write_whole
+from jaxnets.files import passing_lock, write_whole
 
 MARKER = "prepared.json"
 """Written last into ROOT/NAME; what is beside it has been checked."""
@@ -57,8 +58,10 @@ class Layout:
     """The set's files at or below a folder, each with its place below ROOT/NAME; DataError."""
     is_member: Callable[[str], bool]
     """Whether a file of that name in an archive belongs to the set."""
-    fetch: Callable[[Path, Progress | None], tuple[Path, str]]
-    """Downloads into a folder; gives the folder or archive that holds the set, and its origin."""
+    fetch: Callable[[Path, Progress | None, Callable[[str], None]], tuple[Path, str]]
+    """Downloads into a folder, naming each address; gives the folder or archive that holds the set,
+    and its origin.
+    """
 
 
 def prepare(
@@ -68,40 +71,70 @@ def prepare(
     from_path: str | os.PathLike[str] | None = None,
     kaggle: bool = False,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
     """Lays out "lc25000_lung", "mnist" or "cifar10" in ROOT/NAME, checks it and marks it.
 
     The files come from `from_path`, a folder or an archive (zip, tar), or from Kaggle, or else
     from their usual host. They are hard-linked, or copied where that cannot be, into a folder
-    beside ROOT/NAME that is renamed when it is complete; a second run says `already`.
-    `progress` counts the bytes of a download, then files. Raises DataError where the files are
+    beside ROOT/NAME that is renamed when it is complete; a second run says `already`. Of two at
+    the same time the second waits for the first; what a killed one left is removed.
+    `progress` counts the bytes of a download, then files; `say` is given a line for a person
+    before each wait. Raises DataError where the files are
     missing, damaged or not to be had, MachineError where they cannot be written.
     """
     layout = _layout(name)
     root = Path(root).absolute()
     folder = root / name
-    downloads = root / f".{name}.download"
     try:
         if (folder / MARKER).is_file():
             layout.find(folder)
             return _read_marker(folder)
-        if from_path is None and not kaggle and (found := _find(name, root)):
-            return _adopt(name, found, mark=found == folder)
-        if folder.is_dir() and any(folder.iterdir()):
-            return _adopt(name, folder, mark=True)
-        if from_path is not None:
-            place = Path(from_path).absolute()
-            return _lay_out(name, folder, place, str(place), progress)
-        if kaggle:
-            return _lay_out(name, folder, *_from_kaggle(name), progress)
-        prepared = _lay_out(name, folder, *layout.fetch(downloads, progress), progress)
-        shutil.rmtree(downloads)
-        return prepared
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root, name, say):
+            return _prepare(name, root, from_path, kaggle=kaggle, progress=progress, say=say)
     except OSError as error:
         raise MachineError(
             f"{error.filename or folder}: {error.strerror}; free space, mend the permissions or "
             "give another data folder"
         ) from error
+
+
+def _alone(
+    root: Path, name: str, say: Callable[[str], None]
+) -> contextlib.AbstractContextManager[None]:
+    """Waits until no other process prepares the same data set; a killed one is no hindrance."""
+    if not os.access(root, os.W_OK):  # nothing will be laid out there, but what is there may do
+        return contextlib.nullcontext()
+    waits = f"another process is preparing {name} in {root}: waiting for it"
+    return passing_lock(root / f".{name}.lock", before_waiting=lambda: say(waits))
+
+
+def _prepare(
+    name: str,
+    root: Path,
+    from_path: str | os.PathLike[str] | None,
+    *,
+    kaggle: bool,
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> Prepared:
+    """What `prepare` does once it is alone."""
+    layout, folder, downloads = _layout(name), root / name, root / f".{name}.download"
+    if (folder / MARKER).is_file():  # by the process that was waited for
+        return _read_marker(folder)
+    if from_path is None and not kaggle and (found := _find(name, root)):
+        return _adopt(name, found, mark=found == folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        return _adopt(name, folder, mark=True)
+    if from_path is not None:
+        place = Path(from_path).absolute()
+        return _lay_out(name, folder, place, str(place), progress)
+    if kaggle:
+        return _lay_out(name, folder, *_from_kaggle(name), progress)
+    prepared = _lay_out(name, folder, *layout.fetch(downloads, progress, say), progress)
+    shutil.rmtree(downloads)
+    return prepared
 
 
 def is_prepared(name: str, root: str | os.PathLike[str]) -> bool:
@@ -180,13 +213,9 @@ def _lay_out(
         raise DataError(f"{origin}: {what}; give the folder or archive that holds {name}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{name}.partial")
-    try:
-        staging.mkdir()
-    except FileExistsError as error:
-        raise MachineError(
-            f"{staging}: another run is preparing {name}, or one was killed; "
-            "if none is running, remove this folder and start again"
-        ) from error
+    if staging.exists():  # a killed process's: we hold the lock that it held
+        shutil.rmtree(staging)
+    staging.mkdir()
     try:
         if origin.is_file():
             extract(origin, staging / "unpacked", wanted=layout.is_member, progress=progress)
@@ -264,7 +293,9 @@ def _is_lc25000(name: str) -> bool:
     return stem is not None and path.name.startswith(stem) and is_image_name(path.name)
 
 
-def _fetch_lc25000(downloads: Path, progress: Progress | None) -> tuple[Path, str]:
+def _fetch_lc25000(
+    downloads: Path, progress: Progress | None, say: Callable[[str], None]
+) -> tuple[Path, str]:
     raise DataError(
         "lc25000_lung: its authors give no address that a program can download; either get "
         f"LC25000.zip by hand ({LC25000_PAGE}) and add --from PATH, the zip or its unpacked "
@@ -297,11 +328,13 @@ def _is_mnist(name: str) -> bool:
     return mnist.official_name(PurePosixPath(name).name) is not None
 
 
-def _fetch_mnist(downloads: Path, progress: Progress | None) -> tuple[Path, str]:
+def _fetch_mnist(
+    downloads: Path, progress: Progress | None, say: Callable[[str], None]
+) -> tuple[Path, str]:
     for file in mnist.FILES.values():
         name = f"{file.name}.gz"
         urls = [host + name for host in MNIST_HOSTS]
-        download(urls, downloads / name, sha256=file.gzip_sha256, progress=progress)
+        download(urls, downloads / name, sha256=file.gzip_sha256, progress=progress, say=say)
     return downloads, MNIST_HOSTS[0]
 
 
@@ -316,9 +349,12 @@ def _is_cifar10(name: str) -> bool:
     return PurePosixPath(name).name.removesuffix(".bin") in cifar10.BATCHES
 
 
-def _fetch_cifar10(downloads: Path, progress: Progress | None) -> tuple[Path, str]:
+def _fetch_cifar10(
+    downloads: Path, progress: Progress | None, say: Callable[[str], None]
+) -> tuple[Path, str]:
     archive = downloads / CIFAR10_URL.rpartition("/")[2]
-    return download([CIFAR10_URL], archive, md5=CIFAR10_MD5, progress=progress), CIFAR10_URL
+    found = download([CIFAR10_URL], archive, md5=CIFAR10_MD5, progress=progress, say=say)
+    return found, CIFAR10_URL
 
 
 LAYOUTS = MappingProxyType(

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnets.data.source import Source
 from jaxnets.errors import ConfigError, DataError
+from jaxnets.text import csv_cell
 
 PARTS = ("train", "validation", "test")
 ORDERS = 64
@@ -43,7 +44,8 @@ class Split:
         for index, part in sorted(rows):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
             group = "" if self.groups is None else self.groups[index]
-            writer.writerow((index, source.files[index], label, part, group))
+            row = (index, source.files[index], label, part, group)
+            writer.writerow(map(csv_cell, row))
         return text.getvalue()
 
 

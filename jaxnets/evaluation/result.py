@@ -13,6 +13,7 @@ from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
 from jaxnets.published import tested_as
+from jaxnets.text import printable
 
 RESULT = "result.json"
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
@@ -111,7 +112,7 @@ def closing_block(
         ("saved", str(workdir / RESULT)),
         ("next", f"python scripts/evaluate.py --workdir {workdir}"),
     ]
-    return "\n".join(f"{name.ljust(indent)}{text}".rstrip() for name, text in rows)
+    return "\n".join(printable(f"{name.ljust(indent)}{text}").rstrip() for name, text in rows)
 
 
 def _trained(result: Mapping[str, Any]) -> str:

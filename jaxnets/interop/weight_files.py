@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxnets.errors import CheckpointError
+from jaxnets.errors import CheckpointError, MachineError
 from jaxnets.files import write_whole
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
@@ -21,6 +21,10 @@ BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (1, 1, 1): ("beta", "moving_mean", "moving_variance"),
 }
 """What Keras 3 numbers 0, 1, ...: a layer's weights, by how many axes they have."""
+DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+"""The types of safetensors that numpy has, by their names there."""
+MAX_COMPRESSION = 1100
+"""More than deflate, HDF5's usual filter, can compress anything."""
 LAYERS, VARIABLES = "layers", "vars"
 NO_LAYERS = ("optimizer", "optimizer_weights", "top_level_model_weights")
 DEEPEST = 16
@@ -32,9 +36,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             remarks = file.metadata() or {}
+            for name in file.keys():  # noqa: SIM118 (a safe_open is no mapping)
+                _check_dtype(path, name, file.get_slice(name).get_dtype())
         return safetensors.numpy.load_file(path), remarks
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is no whole safetensors file: {_line(error)}") from error
+
+
+def _check_dtype(path: Path, name: str, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise CheckpointError(
+            f"{path}: {name} is {dtype}, and only {', '.join(DTYPES[:4])} and whole numbers are read: "
+            "save the weights again as float32 or bfloat16"
+        )
 
 
 def save_safetensors(
@@ -52,8 +66,9 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with h5py.File(path, "r") as file:
-            root = file.get("model_weights", file)
-            named = _keras_3(root, path) if LAYERS in root else _legacy(root, path)
+            root = _group(file, "model_weights", path) or file
+            layers = _group(root, LAYERS, path)
+            named = _legacy(root, path) if layers is None else _keras_3(layers, path)
     except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no whole HDF5 file: {_line(error)}") from error
     if not named:
@@ -61,10 +76,26 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     return _numbered_from_0(named)
 
 
-def _keras_3(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+def _group(parent: h5py.Group, name: str, path: Path) -> h5py.Group | None:
+    """The group of that name, None if there is none; raises CheckpointError for a link or a data set."""
+    if name not in parent and parent.get(name, getlink=True) is None:
+        return None
+    _refuse_link(parent, name, path, name)
+    found = parent[name]
+    if not isinstance(found, h5py.Group):
+        raise CheckpointError(f"{path} is no file of Keras's: {name} is no group")
+    return found
+
+
+def _refuse_link(parent: h5py.Group, name: str, path: Path, where: str) -> None:
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        raise CheckpointError(f"{path} has a link at {where}: only data sets are read")
+
+
+def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
     """layers/CLASS_N/vars/0, 1, ...; the layer's own name is an attribute of vars."""
     layers: dict[str, dict[int, np.ndarray]] = {}
-    for place, dataset in _datasets(root[LAYERS], path):
+    for place, dataset in _datasets(layers_group, path):
         *groups, last = place.split("/")
         if not groups or groups[-1] != VARIABLES or not last.isdecimal():
             continue
@@ -73,7 +104,7 @@ def _keras_3(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
             raise CheckpointError(
                 f"{path} does not name its layers: save it with Keras 3.8 or later, or as model.h5"
             )
-        layers.setdefault(str(name), {})[int(last)] = dataset[()]
+        layers.setdefault(str(name), {})[int(last)] = _values(dataset, path)
     named = {}
     for layer, weights in layers.items():
         arrays = [weights[number] for number in sorted(weights)]
@@ -100,16 +131,31 @@ def _legacy(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
             raise CheckpointError(
                 f"{path} has {name} twice: save the networks in files of their own"
             )
-        named[name] = dataset[()]
+        named[name] = _values(dataset, path)
     return named
+
+
+def _values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
+    """A data set's array; raises CheckpointError if the file is too small to hold what it declares."""
+    stored = dataset.id.get_storage_size()
+    if dataset.nbytes > stored * (MAX_COMPRESSION if dataset.compression else 1):
+        raise CheckpointError(
+            f"{path}: {dataset.name} declares {dataset.nbytes:,} bytes, and the file of "
+            f"{path.stat().st_size:,} has {stored:,} of them: it is damaged, save it again"
+        )
+    try:
+        return dataset[()]
+    except MemoryError as error:
+        raise MachineError(
+            f"{path}: {dataset.name} needs {dataset.nbytes:,} bytes of memory, more than are free"
+        ) from error
 
 
 def _datasets(group: h5py.Group, path: Path, place: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
     """The data sets below a group, none of them reached by a link."""
     for name in group:
         where = f"{place}{name}"
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise CheckpointError(f"{path} has a link at {where}: only data sets are read")
+        _refuse_link(group, name, path, where)
         found: Any = group[name]
         if isinstance(found, h5py.Group):
             if where.count("/") >= DEEPEST:

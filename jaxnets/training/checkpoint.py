@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import orbax.checkpoint as ocp
 from jaxnets.errors import CheckpointError, MachineError
 from jaxnets.files import DISK_FULL, file_sha256, write_whole
 
+FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
+"""How orbax, whose errors have no number, says that the disk is full."""
 MANIFEST, POSITION, SHAPES, STATE = "manifest.json", "position.json", "shapes.json", "state"
 
 
@@ -126,6 +129,13 @@ class Checkpoints:
                 f"{free / 1e6:,.1f} MB free; make room and run again"
             )
 
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY and limit < needed:
+            raise MachineError(
+                f"{self._path(step)} needs {needed / 1e6:,.1f} MB, and files may have {limit / 1e6:,.1f} MB "
+                "here: raise the limit (ulimit -f) and run again"
+            )
+
     def _remove(self, step: int) -> None:
         # The manifest first: what is half removed is no checkpoint.
         (self._path(step) / MANIFEST).unlink()
@@ -187,8 +197,8 @@ def _with_digest(files: dict[str, str]) -> str:
 
 
 def _disk_error(error: Exception, target: Path) -> Exception:
-    full = getattr(error, "errno", None) in DISK_FULL or "RESOURCE_EXHAUSTED" in str(error)
-    if full or "No space left" in str(error):
+    full = getattr(error, "errno", None) in DISK_FULL
+    if full or any(words in str(error) for words in FULL_IN_ORBAX):
         return MachineError(f"the disk is full: {target} was not saved; make room and run again")
     if isinstance(error, OSError):
         return MachineError(f"{target} cannot be written: {error.strerror or error}")

@@ -101,7 +101,7 @@ class Devices:
 
         return jax.tree.map(divided, batch)
 
-    def any(self, number: int | None) -> int | None:
+    def all_reduce_max(self, number: int | None) -> int | None:
         """The largest number that any process has, above 0, or None; all call it at the same place."""
         if self.process_count == 1:
             return number
@@ -122,7 +122,7 @@ class Devices:
         except Exception as error:
             failure = error
         code = None if failure is None else getattr(failure, "exit_code", JaxnetsError.exit_code)
-        failed = self.any(code)
+        failed = self.all_reduce_max(code)
         if failure is not None:
             raise failure
         if failed is not None:

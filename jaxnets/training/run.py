@@ -200,7 +200,7 @@ class Run:
 
     def agree_to_end(self) -> None:
         """Lets an interruption of one process reach all: they must leave the loop at the same step."""
-        self.interrupted = self.devices.any(self._signal)
+        self.interrupted = self.devices.all_reduce_max(self._signal)
 
     def line(self, split: str, values: dict[str, float]) -> Line:
         """A line of metrics.jsonl at this step."""

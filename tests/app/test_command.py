@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -23,7 +24,8 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", leave)
-    yield
+    with warnings.catch_warnings():  # a script hides some of those of others
+        yield
     signal.signal(signal.SIGTERM, handler)
 
 
@@ -38,6 +40,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (MemoryError(), 6, "out of memory: try a smaller"),
         (RuntimeError("RESOURCE_EXHAUSTED: 9 GB"), 6, "out of memory: try a smaller"),
         (OSError(errno.ENOSPC, "full", "/x"), 6, "the disk is full (/x): make room"),
+        (OSError(errno.EFBIG, "large", "/x"), 6, "the disk is full (/x): make room"),
         (OSError(errno.EROFS, "Read-only file system", "/x"), 6, "Read-only file system (/x)"),
     ],
 )
@@ -53,6 +56,21 @@ def test_a_known_cause_is_one_line(
     printed = capsys.readouterr().err
     assert told in printed
     assert printed.count("\n") == 1
+
+
+@pytest.mark.usefixtures("ends")
+@pytest.mark.parametrize("error", [DataError("\x1b[2Ja\nb\x07"), ValueError("\x1b[2Ja\nb\x07")])
+def test_no_message_writes_on_the_terminal(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(arguments: Sequence[str]) -> None:
+        raise error
+
+    with pytest.raises(SystemExit):
+        command.execute(main, with_kernels=False)
+    printed = capsys.readouterr().err
+    assert r"\x1b[2Ja" in printed
+    assert not {"\x1b", "\x07"} & set(printed)
 
 
 @pytest.mark.usefixtures("ends")

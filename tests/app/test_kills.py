@@ -3,6 +3,7 @@
 The programs are those that ship: these processes compile with all optimizations, the suite itself does not.
 """
 
+import collections
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxnets.training.checkpoint import MANIFEST
 
@@ -99,6 +101,23 @@ class _Trial:
         return max(
             (int(p.parent.name) for p in self.workdir.glob(f"checkpoints/*/{MANIFEST}")), default=0
         )
+
+    def events(self) -> tuple[int, int, int]:
+        """Numbers in metrics.jsonl, how many of them TensorBoard lacks, and how many it has twice."""
+        reader = EventAccumulator(str(self.workdir / "tensorboard"), size_guidance={"scalars": 0})
+        reader.Reload()
+        shown = collections.Counter(
+            (tag, event.step, event.value)
+            for tag in reader.Tags()["scalars"]
+            for event in reader.Scalars(tag)
+        )
+        lines = map(json.loads, (self.workdir / "metrics.jsonl").read_text().splitlines())
+        logged = {
+            (f"{line['split']}/{name}", line["step"], float(np.float32(value)))
+            for line in lines
+            for name, value in line["values"].items()
+        }
+        return len(logged), len(logged - shown.keys()), sum(count > 1 for count in shown.values())
 
     def bits(self) -> tuple[Any, ...]:
         """The last state, position, metrics and result, without timings."""
@@ -199,7 +218,11 @@ jaxnets.train(spec, overrides, workdir=workdir)
 
 def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Path) -> None:
     """The first process calls the library, the second is the script: a run may go from one to the other."""
-    overrides = {**LENET, "train.epochs": 2, "data.root": str(tmp_path / "data")}
+    overrides = {
+        **LENET,
+        **{"train.epochs": 2, "log.every_steps": 1, "log.tensorboard": True},
+        "data.root": str(tmp_path / "data"),
+    }
     straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data")
     killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
     told = json.dumps([smoke_config, overrides, str(killed.workdir)])
@@ -215,6 +238,9 @@ def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     for trial in (killed, straight):
         trial.finish()
     assert killed.newest() > 2 * LENET["checkpoint.every_steps"]
+    logged, lost, doubled = killed.events()
+    assert logged > 0
+    assert (lost, doubled) == (0, 0)
     for mine, expected in zip(killed.bits(), straight.bits(), strict=True):
         assert _equal(mine, expected)
 
@@ -230,3 +256,21 @@ def test_twenty_kills_five_inside_a_save(
     repository: Path, tmp_path: Path, overrides: dict[str, Any]
 ) -> None:
     _check(repository, tmp_path, overrides, kills=20, inside=6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_thirty_kills_lose_no_event_of_tensorboard(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {**LENET, "train.epochs": 100, "log.tensorboard": True}
+    trial = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
+    done, in_save = _kill_often(trial, kills=30, inside=6, seed=1)
+    trial.finish()
+    logged, lost, doubled = trial.events()
+    with capsys.disabled():
+        print(
+            f"\n{done} kills, {in_save} in a save: {logged} numbers, {lost} lost, {doubled} twice"
+        )
+    assert done == 30
+    assert (lost, doubled) == (0, 0)

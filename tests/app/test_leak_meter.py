@@ -1,6 +1,7 @@
 """What a run says of its split before it begins, and what stops it."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,28 @@ def opened(folder: Path, tmp_path: Path) -> Callable[..., Data]:
         return open_data(config, Screen(quiet=True))
 
     return opened
+
+
+@pytest.mark.parametrize("conflict", [False, True])
+def test_one_image_in_two_classes_is_a_warning(
+    folder: Path,
+    opened: Callable[..., Data],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    conflict: bool,
+) -> None:
+    shutil.copytree(folder / "set", tmp_path / "set")
+    copy = tmp_path / "set" / "a" / "copy.png"  # of its own class, or of the other
+    shutil.copy(tmp_path / "set" / ("b" if conflict else "a") / "3.png", copy)
+    data = opened(path=str(tmp_path / "set"), allow_duplicates=True)
+    capsys.readouterr()
+    tell_leak(data, measure_leak(data), Screen())
+    lines = capsys.readouterr().out.splitlines()
+    warned = [line for line in lines if line.startswith("warning")]
+    assert len(warned) == conflict
+    if conflict:
+        assert "2 images are in more than one class" in warned[0]
+        assert "(a/copy.png is b/3.png)" in warned[0]
 
 
 def _told(data: Data, capsys: pytest.CaptureFixture[str]) -> str:

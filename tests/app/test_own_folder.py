@@ -1,6 +1,7 @@
 """A user's own folder, from pictures to predictions: five classes, mixed formats and sizes."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ def test_a_body_is_kept_and_a_head_made_for_its_classes(
     own |= {"transfer.weights": "random", "train.epochs": 2}
     result = jaxnets.train(f"{config}:transfer", own, workdir=tmp_path / "head")
     assert (result["frozen"], result["on_kept_features"]) == (True, True)
-    assert result["features_seconds"] > 0
+    (cache,) = (tmp_path / "cache").glob("*-features-*/cache.json")
+    assert result["features_seconds"] == json.loads(cache.read_text())["seconds"] > 0
     assert result["trained_parameters"] < result["parameters"]
     assert "of them trained" in capsys.readouterr().out
     finetuned = recipes.load(f"{config}:finetune", own)

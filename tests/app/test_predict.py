@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -282,3 +285,35 @@ def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
     exporting.export(run, tmp_path / "out")
     assert re.search(told, capsys.readouterr().out)
     assert re.search(told, (tmp_path / "out" / exporting.CARD).read_text())
+
+
+def test_tables_have_no_formulas_and_numbers_stay_numbers(trained: Path, tmp_path: Path) -> None:
+    names = ["=cmd|' C'!A0.png", "+1.png", "-1.png", "@a.png"]
+    for name in names:
+        Image.new("RGB", (16, 16)).save(tmp_path / name)
+    rows = predict_files._as_csv(
+        [{"file": name, "class": "=a", "confidence": -0.5} for name in names],
+        ["=a", "b"],
+        with_gradcam=False,
+    ).splitlines()
+    assert rows[0] == "file,class,confidence,error,'=a,b"
+    assert rows[1:] == [f"'{name},'=a,-0.5,,," for name in names]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's")
+def test_a_home_that_cannot_be_written_says_nothing(
+    trained: Path, images: Path, repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("no folder")
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "scripts/predict.py", f"--workdir={trained}", str(images)],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("predict ") for line in done.stderr.splitlines()), done.stderr

@@ -5,7 +5,6 @@ instead of training. One, slow, runs the real thing.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -22,7 +21,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxnets import config as recipes
-from jaxnets.app import pace, reproduce, tables, workdir
+from jaxnets.app import command, pace, reproduce, tables, workdir
 from jaxnets.app.keep import finished
 from jaxnets.app.reproduce import State
 from jaxnets.errors import CheckFailedError, ConfigError
@@ -31,8 +30,9 @@ from jaxnets.evaluation.predictions import Predictions, load_predictions, predic
 HARDWARE = "a test machine"
 STEPS, IMAGES_PER_SECOND = 6, 100.0
 STUB = """
-import ast, fcntl, json, os, pathlib, signal, sys, time
+import ast, contextlib, json, os, pathlib, signal, sys, time
 from jaxnets import config as recipes
+from jaxnets.app import workdir
 
 STEPS, SPEED, HARDWARE = {steps}, {speed}, {hardware!r}
 flags = dict(flag.removeprefix("--").split("=", 1) for flag in sys.argv[1:] if "=" in flag)
@@ -48,8 +48,8 @@ def value(path, text):
 fields = [(name.removeprefix("config."), text) for name, text in flags.items() if "config." in name]
 config = recipes.load(flags["config"], {{path: value(path, text) for path, text in fields}})
 folder.mkdir(parents=True, exist_ok=True)
-lock = (folder / ".lock").open("a")
-fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+stack = contextlib.ExitStack()
+stack.enter_context(workdir.hold(folder))
 if plan.get("says"):
     print(plan["says"], file=sys.stderr)
 if plan.get("dies"):
@@ -637,23 +637,72 @@ def test_a_run_in_use_is_waited_for_and_then_failed(place: Place) -> None:
 
 def test_an_earlier_process_that_is_still_saving_is_waited_for(place: Place) -> None:
     place.rows({"name": "busy"})
-    path = place.runs / "busy" / workdir.LOCK
-    path.parent.mkdir(parents=True)
-    holder = subprocess.Popen(["flock", str(path), "sleep", "0.5"])
-    _await(lambda: _locked(path))
-    assert place.make(patience=30) == [("busy", State.COMPLETE)]
-    assert holder.wait() == 0
+    program = (
+        "import sys, time; from pathlib import Path; from jaxnets.app import workdir\n"
+        "with workdir.hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(0.5)"
+    )
+    words = [sys.executable, "-c", program, str(place.runs / "busy")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert place.make(patience=30) == [("busy", State.COMPLETE)]
+        assert holder.wait() == 0
 
 
-def _locked(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open() as file:
+ASKS = """
+import sys
+from pathlib import Path
+from jaxnets.app import workdir
+print("asks", flush=True)
+while True:
+    workdir.is_in_use(Path(sys.argv[1]))
+"""
+
+
+def test_listing_never_stops_a_run_that_begins(place: Place) -> None:
+    folder = place.runs / "starting"
+    with workdir.hold(folder):
+        pass
+    with subprocess.Popen(
+        [sys.executable, "-c", ASKS, str(folder)], stdout=subprocess.PIPE
+    ) as lister:
+        assert lister.stdout is not None
+        assert lister.stdout.readline() == b"asks\n"
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+            for _ in range(3000):
+                with workdir.hold(folder):
+                    pass
+        finally:
+            lister.kill()
+
+
+def test_flags_of_every_script_reach_the_runs(place: Place, repository: Path) -> None:
+    given = {
+        "traceback": "--traceback",
+        "keep_memory": "--nokeep_memory",
+        "kernels": "--nokernels",
+        "kernels_folder": "--kernels_folder=k",
+        "compilation_cache": "--compilation_cache=none",
+    }
+    of_every_script = {flag.name for flag in flags.FLAGS.flags_by_module_dict()[command.__name__]}
+    assert of_every_script >= given.keys()
+    place.rows({"name": "a"})
+    program = (
+        "import runpy, sys; from jaxnets.app import reproduce\n"
+        "reproduce.reproduce = lambda table, options: print(*options.train_flags)\n"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", program, "scripts/reproduce.py", str(place.table)),
+            *(*given.values(), "--allow_different_bits"),
+        ],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted([*given.values(), "--allow_different_bits"])
 
 
 # The real thing.

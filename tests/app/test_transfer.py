@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ import pytest
 import jaxnets
 from jaxnets import config as recipes
 from jaxnets import models
+from jaxnets.app import environment, features, pretrained, workdir
 from jaxnets.app import export as exporting
-from jaxnets.app import features, pretrained, workdir
 from jaxnets.app.pretrained import Pretrained
 from jaxnets.app.restore import restore_state
 from jaxnets.app.rule import make_rule
@@ -367,3 +368,54 @@ def test_the_first_variant_is_what_none_means() -> None:
 def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         recipes.load(smoke_config, changes)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "body",
+        "mean",
+        "fingerprint",
+        "jaxlib",
+        "pillow",
+        "kernels",
+        "lowering",
+        "processor",
+        "flags",
+    ],
+)
+def test_features_are_computed_again_where_their_bits_may_differ(
+    changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipes.recipe()
+    config.model.name = "lenet5"
+    source = SimpleNamespace(name="own", fingerprint="f")
+    data: Any = SimpleNamespace(source=source)
+    before = features.depends_on(config, data, "body")
+    assert features.depends_on(config, data, "body") == before
+    body = "body"
+    if changed == "body":
+        body = "other"
+    elif changed == "mean":
+        config.data.mean = (0.1,)
+    elif changed == "fingerprint":
+        source.fingerprint = "g"
+    elif changed == "flags":
+        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    else:
+        bits = environment.bits(config=config, placement={})
+        monkeypatch.setattr(environment, "bits", lambda **_: bits | {changed: "another"})
+    assert features.depends_on(config, data, body) != before
+
+
+def test_features_do_not_depend_on_how_many_devices_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, data = (
+        recipes.recipe(),
+        SimpleNamespace(source=SimpleNamespace(name="", fingerprint="")),
+    )
+    config.model.name = "lenet5"
+    bits = environment.bits(config=config, placement={})
+    monkeypatch.setattr(environment, "bits", lambda **_: bits | {"devices": 8})
+    eight: Any = features.depends_on(config, data, None)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    assert features.depends_on(config, data, None) == eight  # type: ignore[arg-type]

@@ -5,6 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from jaxnets.data import cache, kept_array
 from jaxnets.data.cache import open_cache, writable_cache_root
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError, MachineError
+from jaxnets.files import file_lock
 
 
 @pytest.fixture
@@ -50,6 +54,89 @@ def test_a_changed_byte_makes_it_anew(source: SyntheticTissue, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("changed", ["PIL.__version__", "jaxnets.data.cache.PIXELS"])
+def test_another_decoder_makes_it_again(
+    source: SyntheticTissue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    seen: list[int] = []
+
+    def decoded() -> int:
+        seen.clear()
+        open_cache(source, tmp_path, 16, progress=lambda done, total: seen.append(done))
+        return len(seen)
+
+    assert (decoded(), decoded()) == (12, 0)
+    monkeypatch.setattr(changed, "another")
+    assert (decoded(), decoded()) == (12, 0)
+
+
+def test_a_cache_of_an_older_format_is_made_again(source: SyntheticTissue, tmp_path: Path) -> None:
+    open_cache(source, tmp_path, 16)
+    folder = cache.cache_folder(tmp_path, source, 16, "crop")
+    old = {
+        "format": 1,
+        **{"source": source.name, "fingerprint": source.fingerprint, "size": 16, "resize": "crop"},
+        "sha256": json.loads((folder / kept_array.DESCRIPTION).read_text())["sha256"],
+    }
+    (folder / kept_array.DESCRIPTION).write_text(json.dumps(old))
+    seen: list[int] = []
+    open_cache(source, tmp_path, 16, progress=lambda done, total: seen.append(done))
+    assert len(seen) == 12
+
+
+def _fill_slowly(array: np.ndarray) -> None:
+    time.sleep(0.05)
+    array[:] = 1
+
+
+def _kept(folder: Path, fill: Callable[[np.ndarray], None]) -> kept_array.KeptArray:
+    return kept_array.kept_array(
+        folder / "one", "values", fill, shape=(3,), dtype=np.uint8, about={"body": "x"}
+    )
+
+
+def test_a_cache_knows_the_seconds_that_filling_it_took(tmp_path: Path) -> None:
+    first, second = _kept(tmp_path, _fill_slowly), _kept(tmp_path, _fill_slowly)
+    assert first.seconds == second.seconds >= 0.05
+
+
+def test_processes_check_a_cache_at_the_same_time(tmp_path: Path) -> None:
+    _kept(tmp_path, _fill_slowly)
+    with file_lock(tmp_path / ".one.lock", shared=True), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_kept, tmp_path, _fill_slowly).result(timeout=20).array.sum() == 3
+
+
+FILL = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from jaxnets.data.kept_array import kept_array
+
+def fill(array):
+    with open(sys.argv[1] + "/fills", "a") as fills:
+        fills.write("x")
+    time.sleep(0.3)
+    array[:] = np.arange(len(array))
+
+kept = kept_array(Path(sys.argv[1], "one"), "v", fill, shape=(1000,), dtype=np.int64, about={})
+assert kept.array.sum() == 499500 and kept.seconds >= 0.3
+"""
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_of_many_processes_one_fills(tmp_path: Path, damaged: bool) -> None:
+    command = [sys.executable, "-c", FILL, str(tmp_path)]
+    if damaged:
+        subprocess.run(command, check=True)
+        with (tmp_path / "one" / "v.npy").open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"x")
+        (tmp_path / "fills").unlink()
+    processes = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert (tmp_path / "fills").read_text() == "x"
+
+
 def test_what_a_killed_process_left_does_not_count(source: SyntheticTissue, tmp_path: Path) -> None:
     folder = cache.cache_folder(tmp_path, source, 16, "crop")
     unfinished = folder.with_name(folder.name + kept_array.UNFINISHED)
@@ -77,7 +164,7 @@ def test_two_processes_at_once_make_one_whole_cache(
     description = json.loads(
         (cache.cache_folder(tmp_path, source, 16, "crop") / kept_array.DESCRIPTION).read_text()
     )
-    assert description["fingerprint"] == source.fingerprint
+    assert description["about"]["fingerprint"] == source.fingerprint
 
 
 class _Broken(SyntheticTissue):

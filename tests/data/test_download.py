@@ -99,6 +99,16 @@ def part(target):
     return target.with_name(target.name + ".part")
 
 
+def test_addresses_and_timeouts_and_failures_are_said(host, target):
+    said = []
+    host.cuts = [100]
+    get([host], target, say=said.append)
+    assert said[0] == f"{host.url} (given up after 5 s of silence, 5 retries)"
+    assert "after 100 " in said[1]
+    assert said[1].endswith("; again in 0.001 s (1 of 5)")
+    assert len(said) == 2
+
+
 def test_plain(host, target):
     seen = []
     got = get([host], target, progress=lambda done, total: seen.append((done, total)))

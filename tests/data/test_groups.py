@@ -123,3 +123,12 @@ def test_any_file_name_survives(
     path = tmp_path_factory.mktemp("any") / "groups.csv"
     Groups("any", members).write(path)
     assert read_groups(path).members == members
+
+
+def test_names_that_look_like_formulas_come_back(tmp_path: Path) -> None:
+    files = ["=a/1.png", "-b/2.png", "'=c/3.png", "@d/4.png", "e/5.png"]
+    table = Groups("own", {file: (f"+{number}", "g") for number, file in enumerate(files)})
+    table.write(tmp_path / "groups.csv")
+    lines = (tmp_path / "groups.csv").read_text().splitlines()
+    assert not any(line.startswith(("=", "+", "-", "@")) or ",+" in line for line in lines)
+    assert read_groups(tmp_path / "groups.csv").members == table.members

@@ -1,4 +1,6 @@
 import io
+import os
+import socket
 import struct
 import warnings
 import zlib
@@ -246,18 +248,41 @@ def test_orientation_of_16_bit_grey_and_of_jpeg():
     np.testing.assert_array_equal(turned, np.rot90(upright, -1))
 
 
-def test_damaged_exif_counts_as_none_and_warns_of_nothing():
+def test_damaged_exif_counts_as_none_and_no_filter_changes():
     image = Image.fromarray(picture())
     plain = decode_image(encoded(image, "JPEG"), "a")
     exif = Image.Exif()
     exif[0x0112] = 6
     block = exif.tobytes()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = list(warnings.filters)
         for damaged in (block[:12], block[:17], b"Exif\0\0garbage", block[:8] + b"\xff" * 40):
             decoded = decode_image(encoded(image, "JPEG", exif=damaged), "a")
             np.testing.assert_array_equal(decoded, plain)
-    assert caught == []
+        assert warnings.filters == before
+
+
+def test_a_warning_that_is_an_error_is_said_in_one_line():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(picture()), "JPEG", exif=exif.tobytes()[:17])
+    with pytest.raises(DataError, match="^a: Pillow warns of it .* warnings errors; save it again"):
+        decode_image(data, "a")  # all warnings are errors in tests
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
+def test_what_is_no_regular_file_is_never_opened(tmp_path, kind):
+    path = tmp_path / "x.png"
+    with socket.socket(socket.AF_UNIX) as server:
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "socket":
+            server.bind(str(path))
+        else:
+            path.symlink_to("/dev/zero")
+        with pytest.raises(DataError, match=f"(?i)x.png: cannot be read .it is a {kind}."):
+            read_image(path)
 
 
 def test_icc_profile_changes_nothing():

@@ -8,7 +8,13 @@ from PIL import Image
 
 from jaxnets.data.cache import open_cache
 from jaxnets.data.folder import ImageFolder
-from jaxnets.data.leak import contents_of, find_twins, sibling_shares
+from jaxnets.data.leak import (
+    LabelConflicts,
+    contents_of,
+    find_label_conflicts,
+    find_twins,
+    sibling_shares,
+)
 from jaxnets.data.splits import Split
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 
@@ -33,6 +39,14 @@ def test_copies_are_counted_once_each_and_named() -> None:
     assert (twins.validation, twins.test) == (1, 3)  # 6 = a; 8, 9 = b, and 11 is 7's
     assert twins.pair == (8, 1)
     assert not find_twins(SPLIT, np.arange(12)).any
+
+
+def test_copies_with_different_labels_are_conflicts() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1, 2])
+    assert find_label_conflicts(labels, np.array(list("abacada"))) == LabelConflicts(4, (0, 4))
+    assert find_label_conflicts(labels, np.array(list("cabcxxy"))) == LabelConflicts(2, (0, 3))
+    assert find_label_conflicts(labels, np.array(list("aabccdx"))) is None
+    assert find_label_conflicts(labels, np.arange(7)) is None
 
 
 def test_an_example_that_is_in_two_parts_is_no_copy_of_itself() -> None:

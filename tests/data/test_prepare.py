@@ -2,10 +2,13 @@ import dataclasses
 import gzip
 import json
 import os
+import subprocess
 import sys
 import tarfile
+import threading
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -310,10 +313,48 @@ def test_interrupted_while_linking_leaves_nothing(name, origin, root):
     assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
 
 
-def test_second_process_is_kept_out(name, origin, root):
-    (root / f".{name}.partial").mkdir(parents=True)
-    with pytest.raises(MachineError, match=r"partial: another run is preparing .*; if none"):
-        prepare(name, root, from_path=origin)
+def test_what_a_killed_process_left_is_no_hindrance(name, origin, root):
+    (root / f".{name}.partial" / "ready").mkdir(parents=True)
+    (root / f".{name}.partial" / "ready" / "half").write_text("half")
+    (root / f".{name}.lock").write_text("")
+    assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
+    assert os.listdir(root) == [name]
+
+
+def test_the_second_of_two_at_once_waits_and_finds_it_ready(name, origin, root):
+    reached, go_on, said = threading.Event(), threading.Event(), []
+
+    def hold(done, total):
+        reached.set()
+        assert go_on.wait(30)
+
+    def say(text):
+        said.append(text)
+        go_on.set()  # the first ends only when the second waits
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(prepare, name, root, from_path=origin, progress=hold)
+        assert reached.wait(30)
+        second = threads.submit(prepare, name, root, from_path=origin, say=say)
+        assert [first.result(30).already, second.result(30).already] == [False, True]
+    assert said == [f"another process is preparing {name} in {root}: waiting for it"]
+    assert os.listdir(root) == [name]
+
+
+KILLED = """
+import os, sys
+from jaxnets.data.prepare import prepare
+prepare("mnist", sys.argv[2], from_path=sys.argv[1], progress=lambda done, total: os.kill(os.getpid(), 9))
+"""
+
+
+@pytest.mark.parametrize("name", ["mnist"], indirect=True)
+def test_a_killed_prepare_does_not_block_the_next(name, origin, root):
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(origin), str(root)])
+    assert killed.returncode == -9
+    assert f".{name}.partial" in os.listdir(root)
+    assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
+    assert os.listdir(root) == [name]
 
 
 def test_damaged_marker(name, origin, root):
@@ -348,7 +389,7 @@ def test_downloads_are_laid_out_and_cleared_away(tmp_path, root, monkeypatch):
     pack(tmp_path / "origin/cifar-10-batches-bin", tmp_path / "host/cifar-10-binary.tar.gz")
     asked = []
 
-    def from_host(urls, target, *, sha256=None, md5=None, progress=None):
+    def from_host(urls, target, *, sha256=None, md5=None, progress=None, say=None):
         asked.append((urls, sha256, md5))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((tmp_path / "host" / urls[0].rpartition("/")[2]).read_bytes())

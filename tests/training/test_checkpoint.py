@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there; every changed bit is found."""
 
 import errno
+import resource
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,6 +180,18 @@ def test_a_full_disk_is_seen_before_orbax_begins(
     usage.free += 1
     checkpoints.save(2, _state(2), POSITION)
     assert checkpoints.newest_whole() == (2, [])
+
+
+def test_a_limit_on_the_size_of_files_is_seen_before_orbax_begins(checkpoints: Checkpoints) -> None:
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_state()))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (needed - 1, before[1]))
+    try:
+        with pytest.raises(MachineError, match=r"files may have .*: raise the limit \(ulimit -f\)"):
+            checkpoints.save(1, _state(), POSITION)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoints.steps() == []
 
 
 def test_the_manifest_is_written_last(

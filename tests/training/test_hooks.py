@@ -1,8 +1,10 @@
 """Hooks: what each does, and that what it remembers survives."""
 
+import errno
 import io
 import json
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from jaxnets.training.hooks import (
     ShowProgress,
     StopOnNonFinite,
     TensorBoard,
+    event_file,
 )
 
 
@@ -165,21 +168,76 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
     assert "train/images_per_second" in reader.Tags()["scalars"]
 
 
-def test_a_dead_writer_of_tensorboard_is_told_and_hangs_nothing(
+def test_a_clock_that_was_set_back_changes_no_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds, value, first in ((2e9, 1.0, 1), (1e9, 2.0, 2), (1e9, 3.0, 3)):
+        monkeypatch.setattr(event_file.time, "time", lambda seconds=seconds: seconds)
+        events = event_file.EventFile(tmp_path, first_step=first)
+        for step in range(first, 5):
+            events.scalars(step, {"loss": value})
+        events.close()
+    reader = EventAccumulator(str(tmp_path))
+    reader.Reload()
+    found = [(event.step, event.value) for event in reader.Scalars("loss")]
+    assert found == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 3.0)]
+
+
+def test_what_was_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
+    run, hook = _Run(tmp_path, step=0), TensorBoard()
+    hook.start(run)
+    hook.log(run, {"step": 1, "split": "train", "values": {"loss": 0.5}})
+    reader = EventAccumulator(str(tmp_path / "tensorboard"))
+    reader.Reload()
+    assert [(event.step, event.value) for event in reader.Scalars("train/loss")] == [(1, 0.5)]
+    hook.end(run)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_reported_by_tensorboard_s_writer_and_hangs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     run, hook = _Run(tmp_path, step=2), TensorBoard()
     hook.start(run)
-    assert hook._writer is not None
-    events: Any = hook._writer.file_writer.event_writer
-    monkeypatch.setattr(events._worker, "is_alive", lambda: False)  # as after a full disk
+
+    def full(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(event_file.EventFile, "_add", full)
     line = {"step": 2, "split": "train", "values": {"loss": 1.0}}
     for write in (lambda: hook.log(run, line), lambda: hook.step(run, {})):
-        with pytest.raises(MachineError, match=r"tensorboard cannot be written: make room"):
+        with pytest.raises(MachineError, match=r"tensorboard cannot be written \(.*: make room"):
             write()
     hook.end(run)
-    monkeypatch.undo()
-    events._worker.stop()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_file_on_a_full_device_is_closed_without_a_word(tmp_path: Path) -> None:
+    run, hook = _Run(tmp_path, step=2), TensorBoard()
+    hook.start(run)
+    assert hook._events is not None
+    hook._events._file.close()
+    hook._events._file = Path("/dev/full").open("wb")  # noqa: SIM115 (the hook closes it)
+    with pytest.raises(MachineError, match="No space left"):
+        hook.log(run, {"step": 2, "split": "train", "values": {"loss": 1.0}})
+    hook.end(run)
+
+
+def test_histograms_are_numpy_s_and_skip_what_is_not_finite(tmp_path: Path) -> None:
+    values = np.array([*np.linspace(-1, 1, 100), np.nan, np.inf])
+    events = event_file.EventFile(tmp_path, first_step=1)
+    events.histogram(300, "w", values)
+    events.histogram(301, "nothing", values[-2:])
+    events.close()
+    reader = EventAccumulator(str(tmp_path))
+    reader.Reload()
+    (found,) = reader.Histograms("w")
+    counts, edges = np.histogram(values[:100], event_file.BINS)
+    assert found.step == 300
+    np.testing.assert_array_equal(found.histogram_value.bucket, counts)
+    np.testing.assert_array_equal(found.histogram_value.bucket_limit, edges[1:])
+    assert found.histogram_value.sum_squares == pytest.approx(np.square(values[:100]).sum())
+    assert reader.Tags()["histograms"] == ["w"]
 
 
 @pytest.mark.parametrize("width", [80, 132])

@@ -128,15 +128,17 @@ def test_where_a_part_fails_in_one_process_it_fails_in_all(
     elsewhere: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices, done = Devices(2, 1, 1, 2), []
-    monkeypatch.setattr(Devices, "any", lambda self, number: number or elsewhere)
+    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
     with pytest.raises(ConfigError, match="mine"), devices.together():
         raise ConfigError("mine")
     told: list[int | None] = []
-    monkeypatch.setattr(Devices, "any", lambda self, number: told.append(number) or elsewhere)
+    monkeypatch.setattr(
+        Devices, "all_reduce_max", lambda self, number: told.append(number) or elsewhere
+    )
     with pytest.raises(OSError, match="no room"), devices.together():
         raise OSError("no room")
     assert told == [1]  # any fault is told to the others, not ours alone
-    monkeypatch.setattr(Devices, "any", lambda self, number: number or elsewhere)
+    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
     if elsewhere is not None:
         with pytest.raises(MachineError, match="another process stopped"), devices.together():
             done.append("all of it, and then it is told")

@@ -16,6 +16,7 @@ from jaxnets.app.mlp_proof.case import MEAN, SUM, Case
 from jaxnets.app.mlp_proof.ways import by_hand_step
 from jaxnets.by_hand import column_biases, mlp
 from jaxnets.errors import ConfigError
+from jaxnets.files import replacing
 from jaxnets.runtime import xla
 
 NETWORK, LOSS = "mlp_network.png", "mlp_loss.png"
@@ -169,7 +170,6 @@ def save(figure: Any, path: Path, digest: str) -> None:
     noted.add_text(DIGEST, digest)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with Image.open(drawn) as image:  # with a palette it is a third as large
-        image.convert("RGB").quantize(COLORS).save(temporary, "PNG", optimize=True, pnginfo=noted)
-    temporary.replace(path)
+    with Image.open(drawn) as image, replacing(path) as temporary:
+        small = image.convert("RGB").quantize(COLORS)  # with a palette it is a third as large
+        small.save(temporary, "PNG", optimize=True, pnginfo=noted)

@@ -1,20 +1,22 @@
 """Hooks that write what was measured: metrics.jsonl and TensorBoard's event files."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import IO, Any
 
 import jax
 import numpy as np
 from flax import traverse_util
-from tensorboardX import SummaryWriter
 
 from jaxnets.errors import MachineError
 from jaxnets.training.hooks.base import Hook
+from jaxnets.training.hooks.event_file import EventFile
 from jaxnets.training.run import Line, Run
 from jaxnets.training.step import Metrics
 
-METRICS = "metrics.jsonl"
+METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
 
 class MetricsLog(Hook):
@@ -49,55 +51,50 @@ class MetricsLog(Hook):
 
 
 class TensorBoard(Hook):
-    """Scalars of every line and, every so many steps, histograms of the weights, under tensorboard/."""
+    """Scalars of every line and, every so many steps, histograms of the weights, under tensorboard/.
+
+    What was logged is in the file before the next checkpoint is written: a killed run loses none of it.
+    """
 
     every_step = False
 
     def __init__(self) -> None:
-        self._writer: SummaryWriter | None = None
+        self._events: EventFile | None = None
 
     def start(self, run: Run) -> None:
-        # What a killed process wrote after the checkpoint is purged by TensorBoard itself.
-        self._writer = SummaryWriter(
-            str(run.workdir / "tensorboard"),
-            purge_step=run.step + 1,
-            filename_suffix=f".from{run.step}",  # names hold whole seconds alone: two could be one file
-        )
+        with self._writing(run):
+            self._events = EventFile(run.workdir / TENSORBOARD, first_step=run.step + 1)
 
     def log(self, run: Run, line: Line) -> None:
-        if self._writer is None:
+        if self._events is None:
             return
-        self._require_writing(run)
-        for name, value in line["values"].items():
-            self._writer.add_scalar(f"{line['split']}/{name}", value, line["step"])
+        values = {f"{line['split']}/{name}": value for name, value in line["values"].items()}
         if "images_per_second" in line:
-            self._writer.add_scalar(
-                "train/images_per_second", line["images_per_second"], line["step"]
-            )
+            values["train/images_per_second"] = line["images_per_second"]
+        with self._writing(run):
+            self._events.scalars(line["step"], values)
 
     def step(self, run: Run, metrics: Metrics) -> None:
         every = run.plan.histograms_every
-        if self._writer is None or not every or run.step % every:
+        if self._events is None or not every or run.step % every:
             return
         weights = traverse_util.flatten_dict(jax.device_get(run.state.params), sep="/")
-        for name, values in weights.items():
-            self._require_writing(run)
-            self._writer.add_histogram(f"weights/{name}", np.asarray(values, np.float64), run.step)
+        with self._writing(run):
+            for name, values in weights.items():
+                self._events.histogram(run.step, f"weights/{name}", np.asarray(values))
 
     def end(self, run: Run) -> None:
-        if self._writer is not None and self._is_writing():
-            self._writer.close()
-        self._writer = None
+        if self._events is not None:
+            with contextlib.suppress(OSError):  # after a full disk, which has been reported
+                self._events.close()
+        self._events = None
 
-    def _require_writing(self, run: Run) -> None:
-        if not self._is_writing():
+    @contextlib.contextmanager
+    def _writing(self, run: Run) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
             raise MachineError(
-                f"{run.workdir / 'tensorboard'} cannot be written: make room and run the same command "
-                "again, or set --config.log.tensorboard=False"
-            )
-
-    def _is_writing(self) -> bool:
-        """False once tensorboardX's thread has died of a full disk: its queue would block for ever."""
-        writer: Any = self._writer
-        events = writer.file_writer.event_writer
-        return events._worker.is_alive()
+                f"{run.workdir / TENSORBOARD} cannot be written ({error.strerror}): make room and run the "
+                "same command again, or set --config.log.tensorboard=False"
+            ) from error
