@@ -77,9 +77,10 @@ class FieldIs:
 
 @dataclasses.dataclass(frozen=True)
 class AllOf:
-    """Holds where every one of `parts` does."""
+    """Holds where every one of `parts` does; `words` names the whole."""
 
     parts: tuple[Condition, ...]
+    words: str = ""
 
     def lack(self, values: Values) -> Lack | None:
         """That of the first part that does not hold."""
@@ -87,7 +88,7 @@ class AllOf:
         return next((lack for lack in found if lack is not None), None)
 
     def __str__(self) -> str:
-        return " and ".join(
+        return self.words or " and ".join(
             f"({part})" if isinstance(part, AnyOf) and not part.words else str(part)
             for part in self.parts
         )
@@ -112,18 +113,14 @@ class AnyOf:
 
 def one_of(path: str, *choices: Any) -> FieldIs:
     """Holds where the field has one of `choices`."""
-    listed = _either(choices)
-    return FieldIs(path, lambda value: value in choices, f"{path} is {listed}", _set(path, listed))
+    words = f"{path} is {_one_of(choices)}"
+    return FieldIs(path, lambda value: value in choices, words, _set(path, _either(choices)))
 
 
-def none_of(path: str, *choices: Any, instead: str) -> FieldIs:
-    """Holds where the field has any value but `choices`; `instead` is one of them."""
-    return FieldIs(
-        path,
-        lambda value: value not in choices,
-        f"{path} is not {_either(choices)}",
-        _set(path, instead),
-    )
+def none_of(path: str, *choices: Any, remedy: str) -> FieldIs:
+    """Holds where the field has any value but `choices`."""
+    words = f"{path} is not {_one_of(choices)}"
+    return FieldIs(path, lambda value: value not in choices, words, remedy)
 
 
 def given(path: str, example: Any) -> FieldIs:
@@ -142,9 +139,9 @@ def off(path: str) -> FieldIs:
     return FieldIs(path, lambda value: not value, f"not {path}", _set(path, False), if_unused=True)
 
 
-def all_of(*parts: Condition) -> AllOf:
+def all_of(*parts: Condition, words: str = "") -> AllOf:
     """Holds where all of these do."""
-    return AllOf(parts)
+    return AllOf(parts, words)
 
 
 def any_of(*parts: Condition, otherwise: Lack | None = None, words: str = "") -> AnyOf:
@@ -154,6 +151,11 @@ def any_of(*parts: Condition, otherwise: Lack | None = None, words: str = "") ->
 
 def _set(path: str, value: Any) -> str:
     return f"set --config.{path}={value}"
+
+
+def _one_of(choices: tuple[Any, ...]) -> str:
+    listed = ", ".join(map(str, choices))
+    return f"one of {listed}" if len(choices) > 1 else listed
 
 
 def _either(choices: tuple[Any, ...]) -> str:

@@ -22,6 +22,7 @@ from jaxnets.config.uses import (
     BATCH_NORM,
     COSINE,
     CROSS_ENTROPY,
+    DECAY_HAS_TWO_PLACES,
     DIVIDED_AT_RANDOM,
     FEATURES_STAY,
     IMAGES,
@@ -312,7 +313,7 @@ FIELDS: Mapping[str, Field] = {
     "optimizer.decoupled": switch(
         False,
         "weight decay beside the gradient (AdamW), not in it",
-        used=positive("optimizer.weight_decay", 0.01),
+        used=DECAY_HAS_TWO_PLACES,
     ),
     "schedule.name": choice("constant", ("constant", "step", "cosine"), "after the warm-up"),
     **duration("schedule.warmup_", "linear rise from 0"),

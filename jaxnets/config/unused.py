@@ -64,26 +64,15 @@ def used_fields(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     return copy
 
 
-def refusals(
-    columns: Mapping[str, config_dict.ConfigDict],
-) -> dict[str, tuple[str, dict[str, bool]]]:
-    """By field that not every recipe uses: when it is used, in words, and which of `columns` refuse it."""
-    found = {name: unused(config) for name, config in columns.items()}
-    return {
-        path: (str(field.used), {name: path in lacks for name, lacks in found.items()})
-        for path, field in FIELDS.items()
-        if str(field.used) != "always"
-    }
-
-
 def refusal_table(columns: Mapping[str, config_dict.ConfigDict]) -> str:
-    """`refusals` as a table in Markdown; a refused field has an x."""
-    rows = refusals(columns)
+    """Which of some recipes refuse which fields, x, in Markdown; without fields that all treat alike."""
+    found = {name: unused(config) for name, config in columns.items()}
     lines = [_row(["field", "used where", *columns]), _row(["---"] * (2 + len(columns)))]
-    lines += [
-        _row([f"`{path}`", words, *("x" if refused[name] else "" for name in columns)])
-        for path, (words, refused) in rows.items()
-    ]
+    for path, field in FIELDS.items():
+        refused = [path in lacks for lacks in found.values()]
+        if any(refused) and not all(refused):
+            marks = ("x" if each else "" for each in refused)
+            lines.append(_row([f"`{path}`", str(field.used), *marks]))
     return "\n".join(lines) + "\n"
 
 

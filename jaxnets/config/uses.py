@@ -37,13 +37,21 @@ AUTO = {"auto": ("lc25000_lung", "synthetic_tissue")}
 """What data.name may become when a run begins."""
 
 IMAGES = all_of(
-    none_of("data.name", "points", instead="image_folder"),
-    none_of("model.name", "mlp", instead="resnet50"),
+    none_of("data.name", "points", remedy="choose data of images"),
+    none_of("model.name", "mlp", remedy="choose a network of images"),
+    words="the examples are images",
 )
-BATCH_NORM = none_of("model.name", "lenet5", "alexnet", "mlp", instead="resnet50")
+BATCH_NORM = none_of(
+    "model.name", "lenet5", "alexnet", "mlp", remedy="choose a network with batch normalisation"
+)
 MLP = one_of("model.name", "mlp")
 RESNET = one_of("model.name", "resnet50")
 SGD, ADAM = one_of("optimizer.name", "sgd"), one_of("optimizer.name", "adam")
+DECAY_HAS_TWO_PLACES = (
+    all_of(  # the gradient and the update, which plain gradient descent treats alike
+        positive("optimizer.weight_decay", 0.01), any_of(positive("optimizer.momentum", 0.9), ADAM)
+    )
+)
 STEP, COSINE = one_of("schedule.name", "step"), one_of("schedule.name", "cosine")
 CROSS_ENTROPY = one_of("train.loss", "cross_entropy")
 WEIGHTS = given("transfer.weights", "FOLDER")
