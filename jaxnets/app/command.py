@@ -136,8 +136,8 @@ def _help() -> str:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     for argument in argv[1:]:
-        if argument.startswith(CONFIG_PREFIX):
-            recipes.require_field(_field_of(argument))
+        if (field := _field_of(argument)) is not None:
+            recipes.require_field(field)
     unset = _unset(argv)
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) not in unset])
