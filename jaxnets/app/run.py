@@ -83,7 +83,7 @@ def train(
             screen.say(_closing_block(done, directory))
             return done
         with devices.together():
-            pretrained = open_pretrained(config, screen, directory)
+            pretrained = open_pretrained(config, screen, directory, recipes.user_set(overrides))
             data = open_source(config, screen)
             require_examples(data.split)
             check_divisible(config, len(data.split.train), devices)

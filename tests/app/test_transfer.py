@@ -342,6 +342,17 @@ def test_another_variant_is_refused() -> None:
         pretrained._settle(config, found, Screen())
 
 
+def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
+    config, theirs = recipes.recipe(), recipes.recipe().model
+    config.model.name = theirs.name = "resnet50"
+    half = (0.5, 0.5, 0.5)
+    found = Pretrained(Path("weights"), {}, theirs, mean=(0.4, 0.4, 0.4), std=half)
+    with pytest.raises(ConfigError, match=r"data.mean=\(0.5, .* weights expects 0.4, 0.4, 0.4"):
+        pretrained._settle(config, found, Screen(quiet=True), {"data.mean"})
+    pretrained._settle(config, found, Screen(quiet=True), {"data.std"})  # which is theirs
+    assert tuple(config.data.mean) == (0.4, 0.4, 0.4)
+
+
 @pytest.mark.parametrize(
     "change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}]
 )
