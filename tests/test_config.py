@@ -37,20 +37,31 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
         ({"model.layer_sizes": (3, 4.5, 1)}, "whole numbers"),
         ({"model.layer_sizes": ("tanh",)}, "numbers alone"),
         ({"model.init": "publishd"}, "did you mean published"),
-        ({"optimizer.momentum": 0.0}, "nesterov=True needs a momentum"),  # the file's Nesterov
+        ({"optimizer.name": "adamw"}, "AdamW is adam with --config.optimizer.decoupled=True"),
+        ({"train.batch_size": None}, "may not be None, it must be a whole number"),
+        (
+            {"train.epochs": "ten"},
+            "epochs='ten' cannot be used: it must be a whole number, or None",
+        ),
+        ({"train": 3}, "train is a group of fields: set one"),
+        (
+            {"optimizer.momentum": 0.0, "optimizer.nesterov": True},
+            "nesterov=True is not used, as --config.optimizer.momentum=0.0",
+        ),
         (
             {"train.loss": "sum_squared_error", "train.class_weights": (1.0, 2.0, 1.0)},
-            "class_weights needs --config.train.loss=cross_entropy",
+            "class_weights=.* is not used.* set --config.train.loss=cross_entropy",
         ),
         (
             {"train.loss": "mean_squared_error", "train.label_smoothing": 0.1},
-            "label_smoothing needs --config.train.loss=cross_entropy",
+            "label_smoothing=.* is not used.* set --config.train.loss=cross_entropy",
         ),
         (
             {"train.loss": "half_squared_error", "augment.mixup": 0.2},
-            "mixup needs --config.train.loss=cross_entropy",
+            "mixup=.* is not used.* set --config.train.loss=cross_entropy",
         ),
-        ({"eval.dropout": True}, "set --config.model.dropout"),
+        ({"eval.dropout": True}, "set --config.model.name=lenet5 or alexnet"),
+        ({"eval.dropout": True, "model.name": "lenet5"}, "set --config.model.dropout=0.5"),
         (
             {"eval.augment": True, "augment.flip_horizontal": False, "augment.flip_vertical": False}
             | {"augment.right_angles": False, "augment.mixup": 0.2},
@@ -75,12 +86,21 @@ def test_a_wrong_override_names_the_field_and_the_mend(overrides: dict, told: st
     [
         (LUNG + ":skratch", "did you mean scratch"),
         (LUNG.replace("resnet", "resent"), "did you mean .*lung_resnet.py"),
+        (LUNG.replace("lung_resnet", "nothing"), "/ has alexnet_cifar10.py, .*, lung_resnet.py"),
+        ("nowhere/lung_resnet.py", "nowhere/ has none"),
         (__file__, "no get_config"),
     ],
 )
 def test_a_wrong_config_names_the_nearest(spec: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         recipes.load(spec)
+
+
+def test_none_unsets_an_optional_field() -> None:
+    config = recipes.load(LUNG, {"train.steps": 7, "transfer.pretrained_on": None, "entry": None})
+    assert (config.train.steps, config.entry, config.transfer.pretrained_on) == (7, None, None)
+    with pytest.raises(ConfigError, match="how long to train is not given"):
+        recipes.load(LUNG, {"train.epochs": None})
 
 
 def test_an_override_replaces_the_unit_of_a_duration() -> None:
@@ -116,12 +136,9 @@ def test_json_gives_the_same_recipe_back() -> None:
     assert recipes.differences(recipes.from_json(recipes.to_json(config)), config) == {}
 
 
-def test_adam_has_no_nesterov_to_refuse() -> None:
-    assert recipes.load(LUNG, {"optimizer.name": "adam", "optimizer.momentum": 0.0})
-
-
 def test_words_survive_json() -> None:
-    config = recipes.load(LUNG, {"model.activations": ("relu", "identity")})
+    config = recipes.load(LUNG.replace("lung_resnet", "mlp_tanh"))
+    config.model.activations = ("relu", "identity")
     assert recipes.from_json(recipes.to_json(config)).model.activations == ("relu", "identity")
 
 

@@ -1,19 +1,24 @@
 """What README and the pages of docs/ tell a reader to type is what the program understands."""
 
 import ast
+import functools
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
 from jaxnets import config as recipes
+from jaxnets.app import command
+from jaxnets.app.data import load_recipe
 from jaxnets.app.tables import row_names
 from jaxnets.bench import suite
 from jaxnets.training.hooks import Hook
@@ -34,14 +39,44 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         for block in blocks(page, "") + blocks(page, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
-                for command in re.findall(r"\bpython (scripts/\w+\.py[^#&|]*)", line):
-                    yield page.name, shlex.split(command)
+                for found in re.findall(r"\bpython (scripts/\w+\.py[^#&|]*)", line):
+                    yield page.name, shlex.split(found)
 
 
-def flags_of(script: Path) -> set[str]:
-    """The names of a script's flags, those of every script included."""
-    both = script.read_text() + (REPOSITORY / "jaxnets" / "app" / "command.py").read_text()
-    return set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', both))
+@functools.cache
+def flags_of(script: Path) -> flags.FlagValues:
+    """The flags that a script defines when it is imported, those of every script included."""
+    before = set(flags.FLAGS)
+    runpy.run_path(str(script))
+    shared = {flag.name for flag in flags.FLAGS.flags_by_module_dict()[command.__name__]}
+    own = set(flags.FLAGS) - before
+    values = flags.FlagValues()
+    for name in own | shared:
+        values[name] = flags.FLAGS[name]
+    for name in own:
+        delattr(flags.FLAGS, name)  # the next script may define one of the same name
+    return values
+
+
+def understood(words: Sequence[str]) -> tuple[str | None, dict[str, object]]:
+    """Parses a command as its script does: the config, and the fields that are set.
+
+    Raises the errors of absl for a flag or a value that the script does not take.
+    """
+    script = REPOSITORY / words[0]
+    assert script.is_file()
+    config = [word for word in words if re.match(r"--config[.=]", word)]
+    flags_of(script)([words[0], *(word for word in words[1:] if word not in config)])
+    assert not config or "config" in flags_of(script)
+    fields, spec = {}, None
+    for word in config:
+        name, _, text = word.partition("=")
+        path = name.removeprefix("--config").removeprefix(".")
+        if path:
+            fields[path] = value(path, text)
+        else:
+            spec = text
+    return spec, fields
 
 
 def value(path: str, text: str) -> object:
@@ -51,31 +86,33 @@ def value(path: str, text: str) -> object:
 @pytest.mark.parametrize(("page", "words"), list(commands()), ids=lambda part: str(part)[:60])
 def test_a_command_is_understood(page: str, words: list[str]) -> None:
     del page
-    script = REPOSITORY / words[0]
-    assert script.is_file()
-    known = flags_of(script)
-    given = [re.fullmatch(r"--([\w.]+)(?:=(.*))?", word) for word in words if word[:2] == "--"]
-    fields = {}
-    for match in given:
-        assert match
-        name, text = match.groups()
-        if name.startswith("config."):
-            path = name.removeprefix("config.")
-            fields[path] = value(path, text)
-        else:
-            assert name.removeprefix("no") in known or name in known
-            assert name != "suite" or text in suite.SUITES
-    spec = next((match[2] for match in given if match and match[1] == "config"), None)
+    spec, fields = understood(words)
     if spec is not None:
-        recipes.load(str(REPOSITORY / spec), fields)
+        load_recipe(str(REPOSITORY / spec), fields)
+    suites = [word.partition("=")[2] for word in words if word.startswith("--suite=")]
+    assert set(suites) <= set(suite.SUITES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["scripts/train.py", "--noworkdir"],
+        ["scripts/train.py", "--budget=3"],
+        ["scripts/reproduce.py", "lung", "--budget=soon"],
+        ["scripts/predict.py", "--config=configs/lung_resnet.py"],
+    ],
+)
+def test_a_flag_that_a_script_does_not_define_is_noticed(words: list[str]) -> None:
+    with pytest.raises((flags.Error, AssertionError)):
+        understood(words)
 
 
 def test_rows_that_pages_ask_for_are_in_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     asked = [words for _, words in commands() if words[0].endswith("/reproduce.py")]
     chosen = 0
-    for _, table, *flags in asked:
-        only = [flag.partition("=")[2] for flag in flags if flag.startswith("--only=")]
+    for _, table, *given in asked:
+        only = [flag.partition("=")[2] for flag in given if flag.startswith("--only=")]
         names = row_names(Path("configs/tables") / f"{table}.py")
         for text in (text for texts in only for text in texts.split(",")):
             chosen += 1

@@ -66,7 +66,6 @@ def assemble(
         "test": data.split.test if config.eval.follow_test else np.empty(0, np.int64),
     }
     followed = {split: indices for split, indices in followed.items() if len(indices)}
-    _check_dropout_test(config, network.variables)
     state = TrainState.create(
         network.variables,
         rule.optimizer,
@@ -264,37 +263,3 @@ class Evaluator:
         scores = self(state, indices)
         accuracy = {"accuracy": scores.accuracy} if isinstance(scores, ClassScores) else {}
         return {"loss": scores.loss, **accuracy}
-
-
-def _check_dropout_test(config: config_dict.ConfigDict, variables: Any) -> None:
-    if config.eval.dropout and variables["batch_stats"]:
-        raise ConfigError(
-            f"--config.eval.dropout=True: {models.entry(config.model.name).title} would be tested with the "
-            "statistics of a batch too; it is for networks without batch normalisation"
-        )
-
-
-def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
-    """Raises ConfigError where the devices or the parts of a step do not divide a batch."""
-    size, parts = config.train.batch_size, config.train.accumulate
-    change = "change --config.train.batch_size"
-    batches = {size: ("a batch", change)}
-    last = examples % size
-    if last and not config.train.drop_last:
-        batches[last] = (
-            "an epoch's last batch",
-            f"set --config.train.drop_last=True, or {change}",
-        )
-    for batch, (what, mend) in batches.items():
-        devices.check_batch_size(batch, what, mend)
-        share = batch // devices.count
-        if share % parts:
-            raise ConfigError(
-                f"{what} of {batch} gives each device {share}, which "
-                f"--config.train.accumulate={parts} does not divide: {mend}"
-            )
-    if examples < size and config.train.drop_last:
-        raise ConfigError(
-            f"{examples} training examples make no batch of {size}: {change}, "
-            "or keep the short one with --config.train.drop_last=False"
-        )

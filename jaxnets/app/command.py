@@ -1,6 +1,7 @@
 """How a script runs: flags in, one line for what went wrong, an exit code."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -109,12 +110,13 @@ def kernels_folder() -> Path:
 def recipe(holder: flags.FlagHolder[Any] | flags.Flag[Any]) -> tuple[str, dict[str, Any]]:
     """The config file, `PATH` or `PATH:VARIANT`, that --config names, and the --config.FIELD values.
 
-    Raises ConfigError where there is no --config.
+    None for the fields that --config.FIELD=None unsets. Raises ConfigError where there is no --config.
     """
     if holder.value is None:
         raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
     flag = flags.FLAGS[holder.name]
-    return config_flags.get_config_filename(flag), dict(config_flags.get_override_values(flag))
+    overrides = dict(config_flags.get_override_values(flag))
+    return config_flags.get_config_filename(flag), overrides | dict.fromkeys(_unset(sys.argv))
 
 
 def _check_recipe() -> None:
@@ -154,17 +156,43 @@ def _help() -> str:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     for argument in argv[1:]:
-        if argument.startswith(CONFIG_PREFIX):
-            recipes.require_field(argument.removeprefix(CONFIG_PREFIX).split("=", 1)[0])
+        if (field := _field_of(argument)) is not None:
+            recipes.require_field(field)
+    unset = _unset(argv)
     try:
-        return flags.FLAGS(list(argv))
+        return flags.FLAGS([argument for argument in argv if _field_of(argument) not in unset])
     except (flags.Error, TypeError, ValueError, AttributeError, KeyError, OSError) as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             raise ConfigError(
                 f"unknown flag --{error.flagname}{recipes.nearest(error.flagname, list(flags.FLAGS))}; "
                 "--help lists all"
             ) from error
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(_value_problem(str(error)) or " ".join(str(error).split())) from error
+
+
+def _field_of(argument: str) -> str | None:
+    """The field that an argument --config.FIELD=VALUE sets; None of another argument."""
+    if not argument.startswith(CONFIG_PREFIX):
+        return None
+    return argument.removeprefix(CONFIG_PREFIX).split("=", 1)[0]
+
+
+def _unset(argv: Sequence[str]) -> set[str]:
+    """The fields that --config.FIELD=None unsets, where that is the last that is said of them.
+
+    The flags of ml_collections read None as text, or not at all.
+    """
+    last = {_field_of(argument): argument for argument in argv[1:]}
+    return {field for field, argument in last.items() if field and argument.endswith("=None")}
+
+
+def _value_problem(told: str) -> str | None:
+    """What is wrong with the value of a field that flags could not read; None of other errors."""
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", told, re.DOTALL)
+    if found is None or found[1] not in recipes.FIELDS:
+        return None
+    wanted = recipes.FIELDS[found[1]].wanted
+    return f"--config.{found[1]}={found[2]} cannot be used: it must be {wanted}"
 
 
 def _report_fault() -> NoReturn:

@@ -169,16 +169,20 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
 
     A name that was given never falls back.
     """
-    config = recipes.load(spec, overrides)
+    config = load_recipe(spec, overrides)
     if config.data.name == AUTO and prepare.is_prepared(AUTO_SOURCE, recipes.data_root(config)):
         config.data.name = AUTO_SOURCE
+        _leave_out_unused(config, overrides)
     if config.data.name != AUTO:
-        return _keep_entry_if_comparable(config)
+        return config
     path = spec.partition(":")[0]
-    demo = recipes.load(f"{path}:{DEMO}", overrides)
     root = recipes.data_root(config)
     wrong = prepare.what_is_wrong(AUTO_SOURCE, root)
     reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
+    try:
+        demo = load_recipe(f"{path}:{DEMO}", overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{reason}, so this is {path}:{DEMO}: {error}") from error
     screen.line(
         "demo",
         f"{reason}, so this is {demo.name}, on drawn tissue; "
@@ -187,21 +191,50 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
     return demo
 
 
-def _keep_entry_if_comparable(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """Drops the published entry where network or data are not the entry's.
+def load_recipe(spec: str, overrides: Mapping[str, Any]) -> config_dict.ConfigDict:
+    """The recipe of a config file without what only other networks and data have.
 
-    A body that ends early or was trained on something else keeps it: the verdict names both.
+    Raises ConfigError where the user asks for that, and what `jaxnets.config.load` raises.
     """
-    if config.entry is not None:
-        entry = published.entry(config.entry)
-        same_network = entry["model"] == config.model.name and all(
-            config.model[name] == entry.get(name, recipes.FIELDS[f"model.{name}"].default)
-            for name in (*models.CHANGES, "stage_sizes", "width", "layer_sizes", "activations")
-        )
-        same_network = same_network and entry["variant"] in (None, config.model.variant)
-        if not same_network or published.data_of(config.entry) != config.data.name:
-            config.entry = None
+    config = recipes.load(spec, overrides)
+    _leave_out_unused(config, overrides)
     return config
+
+
+def _leave_out_unused(config: config_dict.ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Leaves out the fields that the run does not use, and values that its network does not have.
+
+    The published entry is left out where network or data are not the entry's. A body that ends early or was
+    trained on something else has it all the same: the verdict names both.
+    """
+    user_set = recipes.user_set(overrides)
+    recipes.leave_out_unused(config, user_set)
+    problems = models.foreign_values(config.model)
+    if config.data.name != AUTO and (differs := _differs_from_entry(config)):
+        problems["entry"] = (
+            f"--config.entry={config.entry} is not comparable with this run, as {differs}: leave it out"
+        )
+    for path, problem in problems.items():
+        if path in user_set:
+            raise ConfigError(problem)
+        recipes.set_field(config, path, recipes.FIELDS[path].default)
+
+
+def _differs_from_entry(config: config_dict.ConfigDict) -> str:
+    """What of the network or the data is not the published entry's, in words; "" where all is alike."""
+    if config.entry is None:
+        return ""
+    entry = published.entry(config.entry)
+    theirs = {"model.name": entry["model"], "data.name": published.data_of(config.entry)}
+    if entry["variant"] is not None:
+        theirs["model.variant"] = entry["variant"]
+    for name in (*models.CHANGES, "stage_sizes", "width", "layer_sizes", "activations"):
+        theirs[f"model.{name}"] = entry.get(name, recipes.FIELDS[f"model.{name}"].default)
+    ours = {path: recipes.get_field(config, path) for path in theirs}
+    different = next((path for path in theirs if ours[path] != theirs[path]), None)
+    if different is None:
+        return ""
+    return f"--config.{different}={ours[different]} and the entry's is {theirs[different]}"
 
 
 def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
@@ -320,12 +353,6 @@ def _require_no_classes(config: config_dict.ConfigDict, source: Source) -> None:
             f"--config.monitor.metric={config.monitor.metric} needs classes, and {source.name} has "
             "values: set it to validation_loss"
         )
-    for field, description in recipes.FIELDS.items():
-        value = recipes.get_field(config, field)
-        if field.startswith("augment.") and value != description.default:
-            raise ConfigError(
-                f"--config.{field}={value} is for images, and {source.name} has none: leave it out"
-            )
 
 
 def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:

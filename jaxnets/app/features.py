@@ -110,7 +110,7 @@ def depends_on(
 
 def computed_by(model: config_dict.ConfigDict) -> dict[str, Any]:
     """The fields of `config.model` that, beside the weights, decide what a body gives."""
-    names = (*DEPENDS_ON, *models.entry(model.name).changes)
+    names = (*DEPENDS_ON, *models.changes(model.name))
     return {name: model[name] for name in names}
 
 

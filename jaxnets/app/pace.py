@@ -169,5 +169,6 @@ def _measurement(folder: Path) -> Measurement | None:
 def _network(config: config_dict.ConfigDict) -> dict[str, Any]:
     """What decides how long a step takes for an image of one size."""
     fields = [path for path in recipes.FIELDS if path.startswith("model.")]
-    told = {path: recipes.get_field(config, path) for path in fields if path not in SPEED_NEUTRAL}
+    used = recipes.used_fields(config)
+    told = {path: recipes.get_field(used, path) for path in fields if path not in SPEED_NEUTRAL}
     return told | {"frozen": config.transfer.frozen, "kept features": keeps_features(config)}

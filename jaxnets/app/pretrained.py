@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from jaxnets import models
 from jaxnets.app import workdir
 from jaxnets.app.restore import restore_state
 from jaxnets.app.screen import Screen
-from jaxnets.errors import CheckpointError
+from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop.weights import is_weights_folder, read_weights, structure, unflatten
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.checkpoint import Checkpoints
@@ -43,13 +43,17 @@ class Pretrained:
 
 
 def open_pretrained(
-    config: config_dict.ConfigDict, screen: Screen, directory: Path
+    config: config_dict.ConfigDict,
+    screen: Screen,
+    directory: Path,
+    user_set: Collection[str] = (),
 ) -> Pretrained | None:
     """The weights that a recipe begins with, or None; what follows from them is set in the recipe.
 
     That is the form of the network and the preprocessing. Where they are gone, a run that goes on in
     `directory` has them in its checkpoint. Raises CheckpointError where there are none, and where they are
-    of another network.
+    of another network, ConfigError where they expect other pixels than the user asks for; `user_set` are the
+    fields that the user set.
     """
     name = config.transfer.weights
     if name in (None, RANDOM):
@@ -69,7 +73,7 @@ def open_pretrained(
             )
         return own
     found = _read(place, screen)
-    _settle(config, found, screen)
+    _settle(config, found, screen, user_set)
     return found
 
 
@@ -132,7 +136,12 @@ def _read(folder: Path, screen: Screen) -> Pretrained:
     )
 
 
-def _settle(config: config_dict.ConfigDict, found: Pretrained, screen: Screen) -> None:
+def _settle(
+    config: config_dict.ConfigDict,
+    found: Pretrained,
+    screen: Screen,
+    user_set: Collection[str] = (),
+) -> None:
     """Sets what follows from the weights, and says what differs from the recipe."""
     if found.model.name != config.model.name:
         raise CheckpointError(
@@ -155,6 +164,12 @@ def _settle(config: config_dict.ConfigDict, found: Pretrained, screen: Screen) -
     if found.mean is None or found.std is None:
         screen.line("note", f"{found.where} does not say what pixels it expects: the recipe's stay")
         return
+    for name, theirs in (("mean", found.mean), ("std", found.std)):
+        if f"data.{name}" in user_set and theirs != tuple(config.data[name]):
+            raise ConfigError(
+                f"--config.data.{name}={tuple(config.data[name])} is not used, as {found.where} expects "
+                f"{_told(theirs)}: leave it out"
+            )
     if (found.mean, found.std) != (tuple(config.data.mean), tuple(config.data.std)):
         config.data.mean, config.data.std = found.mean, found.std
         told = f"pixels in [0, 1] minus {_told(found.mean)}, over {_told(found.std)}"

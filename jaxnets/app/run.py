@@ -16,7 +16,8 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets import models, published
 from jaxnets.app import allocator, environment, workdir
-from jaxnets.app.assemble import Evaluator, assemble, check_divisible, other_tests
+from jaxnets.app.assemble import Evaluator, assemble, other_tests
+from jaxnets.app.batch_sizes import check_batch_norm, check_divisible
 from jaxnets.app.data import Data, open_source, require_examples, resolve, with_cache
 from jaxnets.app.features import can_keep, with_features
 from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
@@ -94,10 +95,11 @@ def _train(
             screen.say(_closing_block(done, directory))
             return done
         with devices.together():
-            pretrained = open_pretrained(config, screen, directory)
+            pretrained = open_pretrained(config, screen, directory, recipes.user_set(overrides))
             data = open_source(config, screen)
             require_examples(data.split)
             check_divisible(config, len(data.split.train), devices)
+            check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
             if pretrained is not None:
                 require_body(config, data.shape, pretrained)
             data = with_cache(data, screen)

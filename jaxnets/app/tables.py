@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
-from jaxnets.app.data import AUTO
+from jaxnets.app.data import AUTO, load_recipe
 from jaxnets.app.workdir import FREE_FIELDS
 from jaxnets.errors import ConfigError
 
@@ -102,7 +102,7 @@ def _row(entry: Any, where: str) -> Row:
     overrides, seed = _check(entry, where)
     settings = {**overrides, "seed": seed}
     try:
-        recipe = recipes.load(entry["config"], settings)
+        recipe = load_recipe(entry["config"], settings)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     if recipe.data.name == AUTO:
@@ -139,13 +139,9 @@ def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
     overrides = entry.get("overrides", {})
     if not isinstance(overrides, Mapping):
         raise ConfigError(f"{where}: 'overrides' must be a dict of dotted path: value")
-    for path, value in overrides.items():
+    for path in overrides:
         if path == "seed":
             raise ConfigError(f"{where}: give the seed as 'seed', not among the overrides")
-        if value is None:
-            raise ConfigError(
-                f"{where}: {path} is None, which no flag can say: make it a variant of {entry['config']}"
-            )
     return {path: _tuple(value) for path, value in overrides.items()}, seed
 
 

@@ -126,8 +126,10 @@ def take_what_weights_set(config: config_dict.ConfigDict, there: config_dict.Con
 def told_differences(there: config_dict.ConfigDict, now: config_dict.ConfigDict) -> str:
     """In what two recipes differ that counts, in words; "" where they are the same.
 
-    A number of classes that still follows the data differs from none.
+    A number of classes that still follows the data differs from none, and fields that neither run uses
+    differ from nothing.
     """
+    there, now = recipes.used_fields(there), recipes.used_fields(now)
     return ", ".join(
         f"{path}: {old!r} there, {new!r} now"
         for path, (old, new) in recipes.differences(there, now).items()

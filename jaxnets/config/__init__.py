@@ -13,12 +13,21 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from jaxnets.config.fields import DURATIONS, FIELDS, SQUARED_ERRORS, UNITS, Field, nearest
+from jaxnets.config.access import get_field, set_field
+from jaxnets.config.field import UNITS, Field, nearest
+from jaxnets.config.fields import DURATIONS, FIELDS
+from jaxnets.config.transfer import require_weights
+from jaxnets.config.unused import leave_out_unused, unused, used_fields
+from jaxnets.config.uses import AUTO, NETWORKS, SOURCES, SQUARED_ERRORS
+from jaxnets.config.validation import require_agreement, require_ranges, validate
 from jaxnets.errors import ConfigError
 
 __all__ = [
+    "AUTO",
     "DURATIONS",
     "FIELDS",
+    "NETWORKS",
+    "SOURCES",
     "SQUARED_ERRORS",
     "UNITS",
     "Field",
@@ -27,6 +36,8 @@ __all__ = [
     "differences",
     "from_json",
     "get_field",
+    "import_config",
+    "leave_out_unused",
     "load",
     "nearest",
     "recipe",
@@ -34,6 +45,9 @@ __all__ = [
     "set_field",
     "steps",
     "to_json",
+    "unused",
+    "used_fields",
+    "user_set",
     "validate",
 ]
 
@@ -76,8 +90,11 @@ def choose(
 
 def require_field(path: str) -> None:
     """Raises ConfigError, naming the nearest, where no field has this path."""
-    if path in FIELDS or any(field.startswith(path + ".") for field in FIELDS):
+    if path in FIELDS:
         return
+    inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
+    if inside is not None:
+        raise ConfigError(f"--config.{path} is a group of fields: set one, such as {inside}")
     twins = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
     hint = nearest(path, FIELDS if "." in path else twins) or nearest(path, FIELDS)
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
@@ -86,27 +103,43 @@ def require_field(path: str) -> None:
 def load(spec: str, overrides: Mapping[str, Any] | None = None) -> config_dict.ConfigDict:
     """The validated recipe of a config file, `PATH` or `PATH:VARIANT`, with overrides by dotted path.
 
-    An override of a duration in one unit takes the place of the file's in another.
-    Raises ConfigError where the file, the variant, a field or a value is wrong.
+    An override of a duration in one unit takes the place of the file's in another; None unsets an optional
+    field. What the file sets and a run of the recipe does not use is left out.
+    Raises ConfigError where the file, the variant, a field or a value is wrong, and for an override that the
+    run does not use.
     """
     overrides = dict(overrides or {})
-    path, _, variant = spec.partition(":")
-    config = _import_config(path, variant)
+    config = import_config(spec)
     for field in overrides:
         require_field(field)
     _replace_units(config, overrides)
-    try:
-        config.update_from_flattened_dict(overrides)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ConfigError(f"{spec}: {' '.join(str(error).split())}") from error
-    validate(config)
+    for path, value in overrides.items():
+        try:
+            config.update_from_flattened_dict({path: value})
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{spec}: --config.{path}={value!r} cannot be used: it must be {FIELDS[path].wanted}"
+            ) from error
+    require_ranges(config)
+    require_weights(config, overrides)
+    leave_out_unused(config, user_set(overrides))
+    require_agreement(config)
     return config
 
 
-def _import_config(path: str, variant: str) -> config_dict.ConfigDict:
+def user_set(overrides: Mapping[str, Any]) -> set[str]:
+    """The fields that overrides set; None unsets."""
+    return {path for path, value in overrides.items() if value is not None}
+
+
+def import_config(spec: str) -> config_dict.ConfigDict:
+    """The recipe as a config file, `PATH` or `PATH:VARIANT`, returns it.
+
+    Raises ConfigError where there is no such file or variant, and where the file is not a config file.
+    """
+    path, _, variant = spec.partition(":")
     if not Path(path).is_file():
-        beside = [str(p) for p in sorted(Path(path).parent.glob("*.py"))] if path else []
-        raise ConfigError(f"no config file {path!r}{nearest(path, beside)}; see configs/")
+        raise ConfigError(f"no config file {path!r}{_config_files(path)}")
     module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert module_spec is not None
     assert module_spec.loader is not None
@@ -122,144 +155,24 @@ def _import_config(path: str, variant: str) -> config_dict.ConfigDict:
     return module.get_config(variant) if variant else module.get_config()
 
 
+def _config_files(path: str) -> str:
+    """What to say where there is no config file `path`: the nearest name, or all that are there."""
+    folder = Path(path).parent if path else Path("configs")
+    there = {file.stem: file for file in sorted(folder.glob("*.py"))}
+    if not there:
+        return f"; {folder}/ has none: give the path of one, such as configs/lung_resnet.py"
+    if hint := nearest(Path(path).stem, there):
+        near = next(file for stem, file in there.items() if f"mean {stem}?" in hint)
+        return f" (did you mean {near}?)"
+    return f"; {folder}/ has {', '.join(file.name for file in there.values())}"
+
+
 def _replace_units(config: config_dict.ConfigDict, overrides: Mapping[str, Any]) -> None:
     for prefix in DURATIONS:
         given = [unit for unit in UNITS if overrides.get(f"{prefix}{unit}") is not None]
         if len(given) == 1:
             for unit in UNITS:
                 set_field(config, f"{prefix}{unit}", None)
-
-
-def get_field(config: config_dict.ConfigDict, path: str) -> Any:
-    """The value at a dotted path."""
-    value: Any = config
-    for name in path.split("."):
-        value = value[name]
-    return value
-
-
-def set_field(config: config_dict.ConfigDict, path: str, value: Any) -> None:
-    """Sets the value at a dotted path."""
-    *sections, name = path.split(".")
-    for section in sections:
-        config = config[section]
-    config[name] = value
-
-
-def validate(config: config_dict.ConfigDict) -> None:
-    """Raises ConfigError for the first value that is out of range or contradicts another."""
-    for path, field in FIELDS.items():
-        value = get_field(config, path)
-        problem = field.problem(value)
-        if problem:
-            raise ConfigError(f"--config.{path}={value!r} is out of range: {problem}")
-    for prefix in DURATIONS:
-        given = [f"{prefix}{u}" for u in UNITS if get_field(config, f"{prefix}{u}") is not None]
-        if len(given) > 1:
-            raise ConfigError(
-                f"--config.{given[0]} and --config.{given[1]} give one duration twice: keep one"
-            )
-    _validate_together(config)
-
-
-def _validate_together(config: config_dict.ConfigDict) -> None:
-    if all(config.train[unit] is None for unit in UNITS):
-        raise ConfigError("how long to train is not given: set --config.train.epochs, for example")
-    if config.model.compute_dtype not in (None, "float32", "float64", "bfloat16"):
-        raise ConfigError(
-            f"--config.model.compute_dtype={config.model.compute_dtype!r} is out of range: "
-            "it must be None, float32, float64 or bfloat16"
-        )
-    if len(config.data.fractions) != 3 or abs(sum(config.data.fractions) - 1) > 1e-6:
-        raise ConfigError(
-            f"--config.data.fractions={config.data.fractions} must be three shares that add up to 1"
-        )
-    if config.data.fractions[0] <= 0:
-        raise ConfigError("--config.data.fractions leaves nothing to train on")
-    _validate_folds(config.data)
-    if config.train.batch_size % config.train.accumulate:
-        raise ConfigError(
-            f"--config.train.batch_size={config.train.batch_size} is no multiple of "
-            f"--config.train.accumulate={config.train.accumulate}"
-        )
-    if config.schedule.name == "step" and all(
-        config.schedule[f"decay_every_{unit}"] is None for unit in UNITS
-    ):
-        raise ConfigError("--config.schedule.name=step needs --config.schedule.decay_every_epochs")
-    if (
-        config.optimizer.name == "sgd"
-        and config.optimizer.nesterov
-        and not config.optimizer.momentum
-    ):
-        raise ConfigError(
-            "--config.optimizer.nesterov=True needs a momentum: set --config.optimizer.momentum, "
-            "or --config.optimizer.nesterov=False"
-        )
-    _validate_loss(config)
-    _validate_tests(config)
-    _validate_transfer(config)
-
-
-def _validate_transfer(config: config_dict.ConfigDict) -> None:
-    """Refuses what only a body that was trained before can have, and what a frozen one cannot."""
-    transfer = config.transfer
-    head_first = [unit for unit in UNITS if transfer[f"head_first_{unit}"] is not None]
-    wants = ["frozen"] if transfer.frozen else []
-    wants += [f"head_first_{unit}" for unit in head_first]
-    wants += ["body_share"] if transfer.body_share != 1 else []
-    if wants and transfer.weights is None:
-        raise ConfigError(
-            f"--config.transfer.{wants[0]} needs --config.transfer.weights: a folder that "
-            "scripts/import_weights.py made, a run directory, or random"
-        )
-    if transfer.frozen and len(wants) > 1:
-        raise ConfigError(
-            f"--config.transfer.{wants[1]} has no meaning where the body is frozen: "
-            "set --config.transfer.frozen=False, or leave it out"
-        )
-
-
-def _validate_folds(data: config_dict.ConfigDict) -> None:
-    if data.folds and data.split != "grouped":
-        raise ConfigError(
-            f"--config.data.folds needs --config.data.split=grouped, not {data.split}"
-        )
-    if data.folds in (1, 2):
-        raise ConfigError(
-            f"--config.data.folds={data.folds} is out of range: one fold tests, one validates, "
-            "so it must be 3 or more, or 0"
-        )
-    if data.fold >= max(data.folds, 1):
-        raise ConfigError(
-            f"--config.data.fold={data.fold} is out of range: it must be below "
-            f"--config.data.folds={data.folds}"
-        )
-
-
-def _validate_loss(config: config_dict.ConfigDict) -> None:
-    """Refuses what only cross entropy knows, beside a squared error that would leave it out."""
-    if config.train.loss not in SQUARED_ERRORS:
-        return
-    for field in ("train.class_weights", "train.label_smoothing", "augment.mixup"):
-        if get_field(config, field):
-            raise ConfigError(
-                f"--config.{field} needs --config.train.loss=cross_entropy, not {config.train.loss}"
-            )
-
-
-def _validate_tests(config: config_dict.ConfigDict) -> None:
-    """Refuses a further test that would be the clean one under another name."""
-    augments = any(value for name, value in config.augment.items() if name != "mixup")
-    if config.eval.augment and not augments:
-        raise ConfigError(
-            "--config.eval.augment=True, but no image is augmented: "
-            "set --config.augment.flip_horizontal, for example, or leave it out"
-        )
-    if config.eval.dropout and not config.model.dropout:
-        raise ConfigError(
-            "--config.eval.dropout=True, but nothing is dropped: set --config.model.dropout, "
-            "or leave it out"
-        )
 
 
 def steps(config: config_dict.ConfigDict, prefix: str, steps_per_epoch: int) -> int | None:

@@ -1,6 +1,7 @@
 """The networks by name, and the one door to them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from jaxnets.config import FIELDS, nearest
+from jaxnets.config import FIELDS, nearest, recipe, unused
 from jaxnets.errors import ConfigError
 from jaxnets.models import alexnet, densenet, inception_v1, inception_v3, resnet
 from jaxnets.models.alexnet import AlexNet
@@ -31,10 +32,10 @@ class Entry:
     """A network of the registry: its title, its constructor and what it takes.
 
     That is images of `smallest` pixels a side or more, or vectors (`kind` as in Source). Its variants are
-    what --config.model.variant may be, the first what None means; its `changes` which of CHANGES it takes.
-    Where it has auxiliary heads, `auxiliary_weight` is the published weight of each in the loss, and
-    `auxiliary_size` the least pixels a side that they are trained on. `averages` says that its head begins
-    with the mean over all pixels, and may be given the mean instead.
+    what --config.model.variant may be, the first what None means. Where it has auxiliary heads,
+    `auxiliary_weight` is the published weight of each in the loss, and `auxiliary_size` the least pixels a
+    side that they are trained on. `averages` says that its head begins with the mean over all pixels, and may
+    be given the mean instead. Which fields of config.model it uses is said in jaxnets.config.fields.
     """
 
     title: str
@@ -42,7 +43,6 @@ class Entry:
     smallest: int = 1
     kind: str = "image"
     variants: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
     auxiliary_weight: float = 0.0
     auxiliary_size: int = 1
     averages: bool = False
@@ -115,13 +115,12 @@ def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
 
 
 REGISTRY = {
-    "lenet5": Entry("LeNet-5", _lenet5, smallest=16, changes=CHANGES),
+    "lenet5": Entry("LeNet-5", _lenet5, smallest=16),
     "alexnet": Entry(
         "AlexNet",
         _alexnet,
         smallest=15,
         variants=tuple(alexnet.VARIANTS),
-        changes=("activation", "pooling"),
     ),
     "resnet50": Entry(
         "ResNet-50", _resnet50, smallest=32, variants=tuple(resnet.VARIANTS), averages=True
@@ -162,13 +161,8 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
 
     Raises ConfigError for a name that is not in the registry and for what the network does not have.
     """
-    if config.init == PUBLISHED and config.name != "mlp":
-        raise ConfigError(
-            f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
-            "only those of 'mlp'"
-        )
-    check_variant(config.name, config.variant)
-    _check_cut(config)
+    for problem in foreign_values(config).values():
+        raise ConfigError(problem)
     _check_changes(config)
     shared = {
         "num_classes": config.num_classes,
@@ -203,30 +197,61 @@ def cuts(name: str) -> tuple[str, ...]:
 
 def check_variant(name: str, variant: str | None, *, flag: str = "--config.model.variant") -> None:
     """Raises ConfigError, naming the `flag` that said it, for a variant that the network has not."""
+    if problem := _variant_problem(name, variant, flag):
+        raise ConfigError(problem)
+
+
+def _variant_problem(name: str, variant: str | None, flag: str) -> str | None:
     variants = entry(name).variants
     if variant is None or variant in variants:
-        return
+        return None
     listed = f"has the variants {', '.join(variants)}" if variants else "has no variants"
-    raise ConfigError(f"{flag}={variant}: {entry(name).title} {listed}{nearest(variant, variants)}")
+    return f"{flag}={variant}: {entry(name).title} {listed}{nearest(variant, variants)}"
 
 
-def _check_cut(config: config_dict.ConfigDict) -> None:
+def foreign_values(config: config_dict.ConfigDict) -> dict[str, str]:
+    """The fields of `config.model` whose values only other networks have, by path, and why, in words."""
+    found = {
+        "model.init": _init_problem(config),
+        "model.variant": _variant_problem(config.name, config.variant, "--config.model.variant"),
+        "model.cut": _cut_problem(config),
+    }
+    return {path: problem for path, problem in found.items() if problem is not None}
+
+
+def _init_problem(config: config_dict.ConfigDict) -> str | None:
+    if config.init != PUBLISHED or config.name == "mlp":
+        return None
+    return (
+        f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
+        "only those of 'mlp'"
+    )
+
+
+def _cut_problem(config: config_dict.ConfigDict) -> str | None:
     allowed = cuts(config.name)
-    if config.cut is not None and config.cut not in allowed:
-        listed = f"may be cut after {', '.join(allowed)}" if allowed else "cannot be cut"
-        raise ConfigError(
-            f"--config.model.cut={config.cut}: {entry(config.name).title} {listed}"
-            f"{nearest(config.cut, allowed)}"
-        )
+    if config.cut is None or config.cut in allowed:
+        return None
+    listed = f"may be cut after {', '.join(allowed)}" if allowed else "cannot be cut"
+    return (
+        f"--config.model.cut={config.cut}: {entry(config.name).title} {listed}"
+        f"{nearest(config.cut, allowed)}"
+    )
+
+
+@functools.cache
+def changes(name: str) -> tuple[str, ...]:
+    """Which of CHANGES the network takes."""
+    config = recipe()
+    config.model.name = name
+    left_out = unused(config)
+    return tuple(change for change in CHANGES if f"model.{change}" not in left_out)
 
 
 def _check_changes(config: config_dict.ConfigDict) -> None:
     for name in CHANGES:
-        if (
-            name not in entry(config.name).changes
-            and config[name] != FIELDS[f"model.{name}"].default
-        ):
-            takers = ", ".join(other for other, one in REGISTRY.items() if name in one.changes)
+        if name not in changes(config.name) and config[name] != FIELDS[f"model.{name}"].default:
+            takers = ", ".join(other for other in REGISTRY if name in changes(other))
             raise ConfigError(
                 f"--config.model.{name}={config[name]}: {entry(config.name).title} has it as published; "
                 f"it can be changed in {takers}"

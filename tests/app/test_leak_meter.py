@@ -178,7 +178,6 @@ def test_copies_that_groups_know_of_stop_a_random_split_too(
     [
         ({"folds": 2}, "must be 3 or more"),
         ({"folds": 4, "fold": 4}, "must be below"),
-        ({"folds": 4, "split": "random"}, "needs --config.data.split=grouped"),
         ({"fold": 1}, "must be below"),
     ],
 )

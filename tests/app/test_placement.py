@@ -17,7 +17,7 @@ import pytest
 import jaxnets
 from jaxnets import config as recipes
 from jaxnets.app import placement
-from jaxnets.app.assemble import check_divisible
+from jaxnets.app.batch_sizes import check_divisible
 from jaxnets.app.data import open_data
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError, InterruptedRunError

@@ -169,9 +169,9 @@ def test_evaluation_and_prediction_repeat_the_result(
         ({"model.name": "lenet5"}, "LeNet-5 takes no examples of kind 'vector'"),
         ({"data.name": "synthetic_tissue", "data.split": "random"}, "MLP takes no .*'image'"),
         ({"train.loss": "cross_entropy"}, "needs classes, and points has values"),
-        ({"monitor.metric": "validation_accuracy"}, "set it to validation_loss"),
-        ({"augment.flip_horizontal": True}, "is for images, and points has none"),
-        ({"model.num_classes": 2}, "points has 0 classes"),
+        ({"monitor.metric": "validation_accuracy"}, "no part of the data validates"),
+        ({"augment.flip_horizontal": True}, "data.name=points: choose data of images"),
+        ({"model.num_classes": 2}, "data.name=points: choose data of images"),
         ({"data.fractions": (1.0, 0.0, 0.0), "data.split": "random"}, "no test examples"),
     ],
 )

@@ -140,9 +140,9 @@ def place(tmp_path: Path, smoke_config: str) -> Place:
         ({"model.name": "lenet5"}, 0, "lung_resnet-smoke-model.name_lenet5-s0"),
         ({"model.stage_sizes": [1, 2, 1, 1]}, 0, "lung_resnet-smoke-stage_sizes_1x2x1x1-s0"),
         (
-            {"model.activations": ("tanh", "relu", "tanh")},
+            {"model.name": "mlp", "model.activations": ("tanh", "relu", "tanh")},
             0,
-            "lung_resnet-smoke-activations_tanhxreluxtanh-s0",
+            "lung_resnet-smoke-model.name_mlp-activations_tanhxreluxtanh-s0",
         ),
         ({"optimizer.learning_rate": 1e-3}, 0, "lung_resnet-smoke-learning_rate0.001-s0"),
         ({"optimizer.nesterov": False}, 0, "lung_resnet-smoke-nesterov_False-s0"),
@@ -175,7 +175,7 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
         ([{"overrides": [1]}], "'overrides' must be a dict"),
         ([{"overrides": {"data.image_sise": 96}}], "unknown config field 'data.image_sise'"),
         ([{"overrides": {"data.image_size": "big"}}], "row 1"),
-        ([{"overrides": {"train.ema_decay": None}}], "which no flag can say"),
+        ([{"overrides": {"train.batch_size": None}}], "may not be None"),
         ([{"overrides": {"seed": 3}}], "give the seed as 'seed'"),
         ([{"overrides": {"data.name": "auto"}}], "may fall back on drawn tissue"),
         ([{"name": "../up"}], "cannot be a folder's name"),
@@ -292,7 +292,11 @@ def test_kept_results_are_enough_and_so_are_finished_runs(place: Place) -> None:
 
 
 def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
-    free = {"data.cache_root": "/somewhere/private", "transfer.pretrained_on": "ImageNet"}
+    free = {
+        "data.cache_root": "/somewhere/private",
+        "transfer.weights": "random",
+        "transfer.pretrained_on": "ImageNet",
+    }
     place.rows({"overrides": {"train.epochs": 1, **free}})
     ((name, _),) = place.make()
     kept = json.loads((place.results / name / "result.json").read_text())

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
+from jaxnets import config as recipes
 from jaxnets.app import workdir
 from jaxnets.app.data import resolve
 from jaxnets.app.run import SIGNALS
@@ -367,16 +368,12 @@ def test_a_phase_that_outlasts_the_run_is_told(
         ({"model.num_classes": 4}, "has 3 classes"),
         ({"train.class_weights": (1.0, 2.0)}, "2 values"),
         ({"data.mean": (0.5, 0.5)}, "3 channels"),
-        ({"data.name": "image_folder"}, "needs --config.data.path"),
+        ({"data.name": "image_folder"}, "num_examples=60 is not used"),
         ({"train.batch_size": 64}, "make no batch of 64"),
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
-        (
-            {"model.name": "resnet50", "model.kernel_size": 5, "model.stage_sizes": (1,)}
-            | {"model.width": 4, "data.image_size": 32}
-            | {"eval.dropout": True, "model.dropout": 0.5},
-            "without batch normalisation",
-        ),
+        ({"model.name": "resnet50"}, "kernel_size=3 is not used, as --config.model.name=resnet50"),
+        ({"entry": "A/resnet50"}, "not comparable with this run, as --config.model.name=lenet5"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -384,6 +381,15 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
+
+
+def test_a_folder_of_images_needs_its_path(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    overrides = {**smoke_overrides, "data.name": "image_folder"}
+    del overrides["data.num_examples"]
+    with pytest.raises(ConfigError, match=r"needs --config.data.path"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
 
 
 def test_a_recipe_that_was_refused_leaves_the_directory_to_the_mended_one(
@@ -399,10 +405,10 @@ def test_a_recipe_that_was_refused_leaves_the_directory_to_the_mended_one(
 def test_a_data_set_that_was_named_never_falls_back(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
+    overrides = {**smoke_overrides, "data.name": "lc25000_lung"}
+    del overrides["data.num_examples"]
     with pytest.raises(DataError, match="prepare_data.py lc25000_lung"):
-        jaxnets.train(
-            smoke_config, {**smoke_overrides, "data.name": "lc25000_lung"}, workdir=tmp_path / "run"
-        )
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
 
 
 def test_contents_that_changed_since_are_refused(
@@ -427,11 +433,13 @@ def test_without_a_cache_images_have_the_recipe_s_size_and_the_run_the_same_bits
     assert manifest["input_shape"] == [16, 16, 3]
 
 
-def test_a_published_entry_is_dropped_where_it_does_not_compare(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+def test_a_file_s_published_entry_is_dropped_where_it_does_not_compare(
+    smoke_config: str, smoke_overrides: dict
 ) -> None:
-    with_entry = {**smoke_overrides, "entry": "A/resnet50"}
-    assert jaxnets.train(smoke_config, with_entry, workdir=tmp_path / "run")["entry"] is None
+    begun = {**smoke_overrides, "data.name": "synthetic_tissue"}
+    scratch = smoke_config.replace(":smoke", ":scratch")
+    assert recipes.load(scratch, begun).entry == "A/resnet50"
+    assert resolve(scratch, begun, Screen(quiet=True)).entry is None
 
 
 def test_hooks_of_one_name_are_refused(

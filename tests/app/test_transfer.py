@@ -131,7 +131,7 @@ def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
 
 @pytest.mark.parametrize("share", [1.0, 0.1])
 def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: float) -> None:
-    plain = {"optimizer.momentum": 0.0, "optimizer.nesterov": False, "optimizer.weight_decay": 0.0}
+    plain = {"optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
     constant = {"schedule.name": "constant", "schedule.warmup_steps": 0}
     begun = {"transfer.weights": "random", "transfer.body_share": share}
     config = recipes.load(smoke_config, {**plain, **constant, **begun, "model.num_classes": 3})
@@ -274,9 +274,9 @@ def test_what_is_no_body_is_refused(
     narrower = {
         "transfer.weights": str(kept),
         "model.name": "resnet50",
-        "model.kernel_size": 5,
         "model.width": 4,
     }
+    of_lenet = ("model.kernel_size",)
     for changes, told in (
         ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
         ({"model.name": "alexnet"}, "has weights of lenet5"),
@@ -287,8 +287,13 @@ def test_what_is_no_body_is_refused(
         ({"model.pooling": "average"}, "with pooling max, .*: give max"),
         ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
     ):
+        begun = {
+            path: value
+            for path, value in from_trained.items()
+            if "model.name" not in changes or path not in of_lenet
+        }
         with pytest.raises(CheckpointError, match=told):
-            jaxnets.train(smoke_config, {**from_trained, **changes}, workdir=tmp_path / "refused")
+            jaxnets.train(smoke_config, {**begun, **changes}, workdir=tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
     assert "cache " not in capsys.readouterr().out, (
         "nothing is decoded for a body that does not fit"
@@ -338,6 +343,17 @@ def test_another_variant_is_refused() -> None:
         pretrained._settle(config, found, Screen())
 
 
+def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
+    config, theirs = recipes.recipe(), recipes.recipe().model
+    config.model.name = theirs.name = "resnet50"
+    half = (0.5, 0.5, 0.5)
+    found = Pretrained(Path("weights"), {}, theirs, mean=(0.4, 0.4, 0.4), std=half)
+    with pytest.raises(ConfigError, match=r"data.mean=\(0.5, .* weights expects 0.4, 0.4, 0.4"):
+        pretrained._settle(config, found, Screen(quiet=True), {"data.mean"})
+    pretrained._settle(config, found, Screen(quiet=True), {"data.std"})  # which is theirs
+    assert tuple(config.data.mean) == (0.4, 0.4, 0.4)
+
+
 @pytest.mark.parametrize(
     "change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}]
 )
@@ -360,9 +376,18 @@ def test_the_first_variant_is_what_none_means() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"transfer.frozen": True}, "transfer.frozen needs --config.transfer.weights"),
-        ({"transfer.body_share": 0.5}, "transfer.body_share needs --config.transfer.weights"),
-        ({**FROZEN, "transfer.head_first_steps": 5}, "head_first_steps has no meaning"),
+        (
+            {"transfer.frozen": True},
+            "transfer.frozen=True is not used.* set --config.transfer.weights=FOLDER",
+        ),
+        (
+            {"transfer.body_share": 0.5},
+            "transfer.body_share=0.5 is not used.* set --config.transfer.weights=FOLDER",
+        ),
+        (
+            {**FROZEN, "transfer.head_first_steps": 5},
+            "head_first_steps=5 is not used.* set --config.transfer.frozen=False",
+        ),
     ],
 )
 def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], told: str) -> None:

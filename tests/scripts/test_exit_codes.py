@@ -28,7 +28,11 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         ([TRAIN, "--config=configs/lung_resnt.py"], 2, "did you mean configs/lung_resnet.py"),
         ([TRAIN, f"{CONFIG}:dmo"], 2, "did you mean demo"),
         ([TRAIN, CONFIG, "--config.optimiser.learning_rate=1"], 2, "optimizer.learning_rate"),
-        ([TRAIN, CONFIG, "--config.train.batch_size=many"], 2, "batch_size"),
+        ([TRAIN, CONFIG, "--config.train.epochs=ten"], 2, "it must be a whole number, or None"),
+        ([TRAIN, CONFIG, "--config.optimizer.beta1=0.9"], 2, "set --config.optimizer.name=adam"),
+        pytest.param([TRAIN, f"{CONFIG}:transfer"], 2, "import_weights.py hub:", marks=slow),
+        pytest.param([TRAIN, "--config=configs/no.py"], 2, "has alexnet_cifar10.py", marks=slow),
+        pytest.param([TRAIN, CONFIG, "--config.data.cache=None"], 2, "True or False", marks=slow),
         ([TRAIN, CONFIG, "--config.train.batch_size=0"], 2, "at least 1"),
         pytest.param(
             [TRAIN, MLP, "--config.model.activations=tanh,tanh,relu"],
@@ -61,6 +65,15 @@ def test_one_line_and_the_code(
     assert told in errors
     assert len(errors.strip().splitlines()) == 1, errors
     assert "Traceback" not in errors
+
+
+def test_none_at_the_command_line_unsets_a_field(repository: Path) -> None:
+    unset = ("--config.entry=None", "--config.schedule.warmup_epochs=None")
+    code, printed, errors = _run(repository, TRAIN, CONFIG, *unset, "--print_config")
+    assert code == 0, errors
+    config = json.loads(printed)
+    assert (config["entry"], config["schedule"]["warmup_epochs"]) == (None, None)
+    assert json.loads(_run(repository, TRAIN, CONFIG, "--print_config")[1])["entry"] == "A/resnet50"
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
