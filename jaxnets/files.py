@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from jaxnets.errors import MachineError
 
@@ -33,5 +35,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file for reading; OSError for others, of which FIFOs and devices might never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; OSError for what is not one."""
+    with open_regular(path) as file:
+        return file.read()

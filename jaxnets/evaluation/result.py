@@ -1,6 +1,5 @@
 """result.json: what a run came to, and the block that tells it."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,13 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.result_schema import RESULT, Result, read, stored_confusion, to_json
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
 from jaxnets.published import tested_as
 
-RESULT = "result.json"
+__all__ = [
+    "COPIES",
+    "RESULT",
+    "TESTED_ON",
+    "Result",
+    "closing_block",
+    "epochs_of",
+    "is_leaky",
+    "read",
+    "split_in_short",
+    "test_entry",
+    "to_json",
+    "told_grouping",
+    "told_head",
+    "told_network",
+    "told_split",
+]
+
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_OF_GROUPS = "wilson, a group for an example"
 """Where resamples of groups would show no spread: one group, or all of one share of right answers."""
@@ -30,9 +46,6 @@ TESTED_ON = {
     "augmented_dropout": "augmented images, dropout on",
 }
 """The names of `tests`, in words."""
-
-Result = dict[str, Any]
-
 
 def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any]:
     """One entry of `tests`: accuracy with its interval, loss, count and confusion by (label, prediction).
@@ -56,25 +69,8 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any
         "interval_method": method,
         "loss": scores.loss,
         "examples": scores.examples,
-        "confusion": scores.confusion.tolist(),
+        "confusion": stored_confusion(scores.confusion),
     }
-
-
-def read(workdir: Path) -> Result | None:
-    """The result of a finished run, or None."""
-    path = workdir / RESULT
-    if not path.is_file():
-        return None
-    try:
-        result: Result = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): restore or remove it") from error
-    return result if result.get("complete") else None
-
-
-def to_json(result: Mapping[str, Any]) -> str:
-    """The text of result.json."""
-    return json.dumps(result, indent=1) + "\n"
 
 
 def closing_block(
@@ -144,12 +140,14 @@ def _loss(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> tup
 
 def _speed(result: Mapping[str, Any], classes: bool) -> str:
     unit = "images" if classes else "examples"
-    return f"{result['images_per_second']:,.0f} {unit}/s{told_head(result)}"
+    speed = result["images_per_second"]
+    return "not known" if speed is None else f"{speed:,.0f} {unit}/s{told_head(result)}"
 
 
 def told_head(result: Mapping[str, Any]) -> str:
     """What a speed is of, where training read what a frozen body gives, computed before; else ""."""
-    kept = result.get("on_kept_features", result.get("frozen"))
+    kept = result.get("on_kept_features")
+    kept = result.get("frozen") if kept is None else kept  # results of version 1 do not say it
     return " by the head, of kept features" if kept else ""
 
 
@@ -212,7 +210,7 @@ def told_grouping(result: Mapping[str, Any]) -> str:
     """What a grouped split kept together, where it is not the source's own groups: " by ..."."""
     if result["split"] != "grouped":
         return ""
-    level = result.get("group_level", WHOLE_GROUPS)
+    level = result.get("group_level") or WHOLE_GROUPS
     given = (result.get("groups"), None if level == WHOLE_GROUPS else level)
     told = ", ".join(name for name in given if name)
     return f" by {told}" if told else ""
