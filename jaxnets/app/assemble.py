@@ -249,7 +249,7 @@ class Evaluator:
 
     def entry(
         self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> results.Test:
         """One entry of result.json's `tests`."""
         scores = self(state, indices, more)
         return results.test_entry(scores, self.predictions(scores, indices))

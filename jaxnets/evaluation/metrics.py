@@ -39,8 +39,8 @@ def evaluate(
 ) -> Scores:
     """Runs an evaluation step over all batches and divides once, or not at all where the loss is a sum.
 
-    Gives ClassScores where the examples have classes, of which there are `classes`. Raises AssertionError unless exactly `expected`
-    examples were counted.
+    Gives ClassScores where the examples have classes, of which there are `classes`. Raises AssertionError
+    unless exactly `expected` examples were counted.
     """
     sums: dict[str, Any] = {}
     shares: list[np.ndarray] = []

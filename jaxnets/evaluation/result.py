@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.result_schema import RESULT, Result, read, stored_confusion, to_json
+from jaxnets.evaluation.result_schema import RESULT, Result, Test, read, stored_confusion, to_json
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
 from jaxnets.published import tested_as
 
@@ -18,6 +18,7 @@ __all__ = [
     "RESULT",
     "TESTED_ON",
     "Result",
+    "Test",
     "closing_block",
     "epochs_of",
     "is_leaky",
@@ -29,6 +30,7 @@ __all__ = [
     "told_head",
     "told_network",
     "told_split",
+    "told_test",
 ]
 
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
@@ -47,7 +49,8 @@ TESTED_ON = {
 }
 """The names of `tests`, in words."""
 
-def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any]:
+
+def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     """One entry of `tests`: accuracy with its interval, loss, count and confusion by (label, prediction).
 
     Of a regression loss and count alone. The interval resamples groups where `predictions`, of the same
@@ -221,6 +224,15 @@ def is_leaky(result: Mapping[str, Any]) -> bool:
     shares = result.get("leak") or {}
     known_to_hold_copies = result["split"] == "random" and result["data"] in COPIES
     return any(shares.values()) or (known_to_hold_copies and shares.get("test") is None)
+
+
+def told_test(result: Mapping[str, Any]) -> str:
+    """What the clean test came to: accuracy with its interval, or the loss where there are no classes."""
+    clean = result["tests"]["clean"]
+    if "accuracy" not in clean:
+        return f"loss {clean['loss']:.4g}"
+    low, high = clean["interval"]
+    return f"{100 * clean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def epochs_of(total_steps: int, steps_per_epoch: int) -> float:

@@ -73,7 +73,8 @@ class Checkpoints:
     ) -> None:
         """Writes one checkpoint and waits for it; then lets go of old ones, but never of `protect`.
 
-        `position` is what is not an array: JSON. `run_files` are recorded in the manifest. Raises MachineError where the disk is full or read-only.
+        `position` is what is not an array: JSON. `run_files` are recorded in the manifest. Raises
+        MachineError where the disk is full or read-only.
         """
         target = self._path(step)
         if step in self.steps():
@@ -146,7 +147,7 @@ class Checkpoints:
         """What the newest checkpoint says its bits depend on; {} where there is none that can be read."""
         for step in reversed(self.steps()):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                return dict(parse(read_regular(self._path(step) / POSITION))["bits"])
+                return dict(json.loads(read_regular(self._path(step) / POSITION))["bits"])
         return {}
 
     def damage(self, step: int) -> str | None:

@@ -176,8 +176,8 @@ def make_eval_step(
     Where there are classes it also gives what is not a sum, of the whole batch in its order on every device,
     padding included: ANSWERS int32[B, 2], label and prediction (a confusion matrix [K, K] of each batch
     would be far larger than the batch where there are thousands of classes), and `with_probabilities`
-    PROBABILITIES [B, K]. With `dropout` the network is in its training mode, which is for networks without batch statistics; what is dropped follows from the
-    run's key and the batch's first example.
+    PROBABILITIES [B, K]. With `dropout` the network is in its training mode, which is for networks without
+    batch statistics; what is dropped follows from the run's key and the batch's first example.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:

@@ -205,9 +205,3 @@ def test_a_miscount_stops_the_evaluation() -> None:
 def test_a_loss_that_is_a_sum_is_not_divided() -> None:
     sums = {"loss": np.float32(3.0), "examples": np.float32(3.0)}
     assert evaluate(lambda state, batch: sums, None, [None] * 2, expected=6) == Scores(6.0, 6)
-
-
-def test_an_unfinished_result_is_none(tmp_path: Path) -> None:
-    assert results.read(tmp_path) is None
-    (tmp_path / "result.json").write_text('{"complete": false}')
-    assert results.read(tmp_path) is None
