@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxnets.app.predict import Predictor, Regressor
+    from jaxnets.evaluation.result_schema import Result
 
 
 def load(
@@ -28,7 +29,7 @@ def load(
     return predict.load(run_dir, ignore_damage=ignore_damage)
 
 
-def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) -> "Result":
     """Trains the recipe `PATH` or `PATH:VARIANT`; the result, as in result.json.
 
     `overrides` are fields by dotted path; options are those of `jaxnets.app.run.Options`: `workdir`,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,6 @@ def _require_result_of(run: RunDirectory, kept: Path) -> None:
         )
 
 
-def _told(entry: dict[str, Any]) -> str:
+def _told(entry: Mapping[str, Any]) -> str:
     low, high = entry["interval"]
     return f"{100 * entry['accuracy']:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
