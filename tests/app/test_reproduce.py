@@ -329,11 +329,17 @@ def test_answers_are_kept_where_test_examples_have_siblings(
     kept = predictions_path(place.results / name)
     kept.parent.mkdir()
     kept.write_text("of an earlier result")
-    (place.results / name / "result.json").unlink()
+    _remove_result(place.results / name)
     assert place.make() == [(name, State.WAS_COMPLETE)]
     assert kept.is_file() == are_kept
     if are_kept:
         np.testing.assert_array_equal(load_predictions(kept).group, group)
+
+
+def _remove_result(folder: Path) -> None:
+    """As somebody does who wants it copied again."""
+    for name in ("checksums.json", "result.json"):
+        (folder / name).unlink()
 
 
 def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) -> None:
@@ -356,11 +362,14 @@ def test_what_weights_bring_is_no_other_recipe(place: Place) -> None:
     config["data"]["mean"] = [0.485, 0.456, 0.406]
     config["model"]["variant"] = "keras"
     path.write_text(json.dumps(config))
-    (place.results / "from-weights" / "result.json").unlink()
+    _remove_result(place.results / "from-weights")
     assert place.make() == [("from-weights", State.WAS_COMPLETE)]
     assert place.make() == [("from-weights", State.WAS_COMPLETE)]
     config["optimizer"]["learning_rate"] = 5.0
     (place.results / "from-weights" / workdir.CONFIG).write_text(json.dumps(config))
+    (outcome,) = reproduce.list_rows(str(place.table), place.options())
+    assert "config.json has changed since it was written" in outcome.detail
+    (place.results / "from-weights" / "checksums.json").unlink()
     with pytest.raises(CheckFailedError):
         place.make()
 
