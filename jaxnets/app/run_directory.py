@@ -164,12 +164,13 @@ def open_run(directory: Path, *, ignore_damage: bool = False) -> RunDirectory:
     """
     for _ in range(ATTEMPTS - 1):
         before = _checksums_now(directory)
-        with contextlib.suppress(CheckpointError):
+        try:
             run = _open(directory, ignore_damage=ignore_damage)
             if not run.warnings or before == _checksums_now(directory):
                 return run
-        if before == _checksums_now(directory):
-            break  # nobody wrote in the meantime: it is as it is
+        except CheckpointError:
+            if before == _checksums_now(directory):
+                raise  # nobody wrote in the meantime: it is as it is
     return _open(directory, ignore_damage=ignore_damage)
 
 
@@ -275,7 +276,7 @@ def _read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
         models.create(config.model)
         if models.entry(config.model.name).kind == "image":
             models.check_image_size(config.model.name, config.data.image_size)
-    except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path} is damaged ({reason}): {UNUSABLE}") from error
     return config

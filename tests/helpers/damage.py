@@ -185,12 +185,12 @@ def _dumped(content: Any) -> bytes:
 
 def observed(run: Path, *, ignore_damage: bool = False) -> tuple[Any, list[str]]:
     """All that is read of a run directory before a network computes, and the warnings."""
-    step, damaged = Checkpoints(run / "checkpoints", keep=1).newest_whole()
-    if damaged or step is None:
-        return None, damaged or ["no checkpoint"]
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         opened = open_run(run, ignore_damage=ignore_damage)
+        step, damaged = opened.checkpoints().newest_whole()
+        if damaged or step is None:
+            return None, damaged or ["no checkpoint"]
         metrics = opened.metrics(step)
     folder = run / "checkpoints" / f"{step:010d}"
     read = (
@@ -205,10 +205,12 @@ def observed(run: Path, *, ignore_damage: bool = False) -> tuple[Any, list[str]]
     return read, [*opened.warnings, *said.getvalue().splitlines()]
 
 
-def outcome(run: Path, expected: Any, *, ignore_damage: bool = False) -> str:
-    """What opening a run directory that may be damaged comes to, one of OUTCOMES."""
+def outcome(run: Path, path: Path, expected: Any, *, ignore_damage: bool = False) -> str:
+    """What opening a run directory comes to whose file `path` may be damaged, one of OUTCOMES."""
     try:
         with _limited():
+            if "checkpoints" in path.parts and _newest_is_damaged(run):
+                return "warned"  # which every command says, or refuses
             read, warnings = observed(run, ignore_damage=ignore_damage)
     except JaxnetsError as error:
         return "refused" if len(str(error).splitlines()) == 1 else "tracebacks"
@@ -219,6 +221,11 @@ def outcome(run: Path, expected: Any, *, ignore_damage: bool = False) -> str:
     if warnings:
         return "warned"
     return "harmless" if read == expected else "silent"
+
+
+def _newest_is_damaged(run: Path) -> bool:
+    step, damaged = Checkpoints(run / "checkpoints", keep=1).newest_whole()
+    return step is None or bool(damaged)
 
 
 @contextlib.contextmanager
@@ -288,7 +295,7 @@ def try_all(
             number += 1
             if number % every == 0 and content != whole:
                 apply(path, content)
-                found = outcome(run, expected, ignore_damage=ignore_damage)
+                found = outcome(run, path, expected, ignore_damage=ignore_damage)
                 count.add(name, told, found)
         path.write_bytes(whole)
     assert observed(run) == (expected, [])

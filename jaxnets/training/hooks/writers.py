@@ -38,7 +38,8 @@ def _line(text: bytes) -> Line | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether arithmetic can be done with it: an integer may be too large."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 class MetricsLog(Hook):
