@@ -84,7 +84,10 @@ def problem(value: Any, expected: Any, name: str = "") -> str | None:
         return found or next((f"{where} {text}" for text in broken), None)
     if origin in (Union, types.UnionType):
         found = [problem(value, option, name) for option in arguments]
-        return None if None in found else found[0]
+        if None in found:
+            return None
+        deeper = (text for text in found if text and not text.startswith(f"{where} is "))
+        return next(deeper, found[0])
     if origin is Literal:
         alike = any(value == each and type(value) is type(each) for each in arguments)
         return None if alike else f"{where} is {_shown(value)}"

@@ -229,7 +229,8 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     manifest = _of(files[MANIFEST], lambda data: _read_manifest(directory, data, config))
     split = _of(files[SPLIT], lambda data: _read_split(directory / SPLIT, data))
     result = _of(files[RESULT], lambda data: _read_result(directory / RESULT, data, config))
-    if manifest and split is not None and sha256(split) != manifest["split_sha256"]:
+    known = listing is not None and SPLIT in listing
+    if manifest and split is not None and not known and sha256(split) != manifest["split_sha256"]:
         found.append(f"{directory / SPLIT} is not the file that {MANIFEST} records")
         if not ignore_damage:
             raise CheckpointError(f"{found[-1]}: {MEND}")
@@ -253,13 +254,15 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
 def _found_damage(
     directory: Path, files: Mapping[str, bytes | None], listing: Listing | None
 ) -> list[str]:
-    """What differs from checksums.json, from the newest checkpoint's record and from manifest.json."""
-    found = [checksums.damage(listing, directory, name, data) for name, data in files.items()]
+    """The files that differ from checksums.json, or from what the newest checkpoint recorded of them."""
     recorded = Checkpoints(directory / CHECKPOINTS, keep=1).newest_run_files()
+    found = []
     for name, data in files.items():
-        if name in recorded and data is not None and _record(data) != recorded[name]:
+        if text := checksums.damage(listing, directory, name, data):
+            found.append(text)
+        elif name in recorded and data is not None and _record(data) != recorded[name]:
             found.append(f"{directory / name} is not the file that the newest checkpoint recorded")
-    return list(dict.fromkeys(text for text in found if text))
+    return found
 
 
 def _read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
