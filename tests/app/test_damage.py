@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import damage
+import numpy as np
 import pytest
+from PIL import Image
 
 import jaxnets
 from jaxnets.errors import InterruptedRunError
@@ -94,3 +96,70 @@ def test_every_structural_change(
 ) -> None:
     run = request.getfixturevalue(kind)
     _check(damage.try_all(run, damage.mutations, ignore_damage=ignore_damage))
+
+
+def _commands(repository: Path, config: str, overrides: dict[str, Any], run: Path) -> dict:
+    """The real commands by name: script, arguments, and the files that show what was computed."""
+    image, out = run.parent / "image.png", run.parent / "out"
+    Image.new("RGB", (20, 16), (200, 90, 120)).save(image)
+    given = [f"--config.{name}={value}" for name, value in overrides.items()]
+    at, here = f"--workdir={run}", ["--compilation_cache=none"]
+    commands = {
+        "train": ("train", [f"--config={config}", *given, at], [run / "result.json"]),
+        "evaluate": ("evaluate", [at], [run / "report" / "metrics.json"]),
+        "against": ("evaluate", [at, f"--against={run}"], []),
+        "predict": ("predict", [at, str(image), "--json=-"], []),
+        "export": ("export", [at, f"--out={out}"], [out / "weights.json", out / "README.md"]),
+        "compare": ("compare", [str(run)], []),
+        "diagnose": ("import_weights", [str(run), str(run), "--diagnose"], []),
+    }
+    return {
+        name: damage.Command(repository, script, [*arguments, *here], results)
+        for name, (script, arguments, results) in commands.items()
+    }
+
+
+def _try_commands(
+    repository: Path, config: str, overrides: dict[str, Any], whole: Path, tmp_path: Path, each: int
+) -> damage.Count:
+    """Flips `each` random bits in every JSON and CSV file and runs every command on each."""
+    generator, run, count = np.random.default_rng(0), tmp_path / "run", damage.Count()
+    commands = _commands(repository, config, overrides, run)
+    expected = {}
+    for name, command in commands.items():
+        damage.copied(whole, run)
+        expected[name] = command.run()
+        finished = (whole / "result.json").is_file()
+        assert expected[name][0] == 0 or (not finished and name in ("against", "compare"))
+    for file in damage.files_of(whole):
+        data, relative = file.read_bytes(), file.relative_to(whole)
+        for _ in range(each):
+            place, bit = int(generator.integers(len(data))), int(generator.integers(8))
+            for name, command in commands.items():
+                shutil.rmtree(tmp_path / "out", ignore_errors=True)
+                damaged = damage.copied(whole, run) / relative
+                damaged.write_bytes(damage.flipped(data, place, bit))
+                outcome = damage.of_command(command.run(), expected[name])
+                count.add(f"{name} {relative.name}", f"bit {bit} of byte {place}", outcome)
+    for command in commands.values():
+        command.close()
+    return count
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", ["finished", "interrupted"])
+def test_the_real_commands_on_thirty_flips_a_file(
+    kind: str,
+    request: pytest.FixtureRequest,
+    repository: Path,
+    smoke_config: str,
+    smoke_overrides: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    whole = request.getfixturevalue(kind)
+    overrides = {**smoke_overrides, **ONE_CHECKPOINT}
+    if kind == "interrupted":
+        overrides["log.every_steps"] = 1
+    each = int(os.environ.get("JAXNETS_FLIPS", "30"))
+    _check(_try_commands(repository, smoke_config, overrides, whole, tmp_path, each))

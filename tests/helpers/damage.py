@@ -6,8 +6,11 @@ import copy
 import csv
 import io
 import json
+import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -307,3 +310,65 @@ def copied(run: Path, target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run, target)
     return target
+
+
+class Command:
+    """A script in a process of its own, which is started once."""
+
+    def __init__(self, repository: Path, script: str, arguments: list[str], results: list[Path]):
+        worker = Path(__file__).with_name("command_worker.py")
+        self.arguments, self._results = arguments, results
+        self._process = subprocess.Popen(
+            [sys.executable, str(worker), str(repository / "scripts" / f"{script}.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=repository,
+        )
+
+    def run(self) -> tuple[Any, str, str, list[str]]:
+        """The exit code, what was said and what was written, without times."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(self.arguments), file=self._process.stdin, flush=True)
+        code, out, err = json.loads(self._process.stdout.readline())
+        written = [_without_times(path.read_text()) for path in self._results if path.is_file()]
+        return code, _without_times(out), err, written
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+TIMES = (
+    r"[\d,.]+ s\b",
+    r"[\d,]+ images/s",
+    r"waiting [\d.]+ %",
+    r"\d+:\d\d:\d\d left",
+    r'"(images_per_second|data_wait|seconds|finished)": \S+',
+)
+"""What differs between two runs of one command."""
+
+
+def _without_times(text: str) -> str:
+    for pattern in TIMES:
+        text = re.sub(pattern, "TIME", text)
+    return text
+
+
+def of_command(
+    answer: tuple[Any, str, str, list[str]], expected: tuple[Any, str, str, list[str]]
+) -> str:
+    """What a command on a damaged directory comes to, one of OUTCOMES."""
+    code, out, err, written = answer
+    if code == "hang":
+        return "hangs"
+    if "Traceback" in err or code == 1:
+        return "tracebacks"
+    if code != 0:
+        return "refused"
+    if "warning" in err or "warning" in out:
+        return "warned"
+    return "harmless" if (out, written) == (expected[1], expected[3]) else "silent"
