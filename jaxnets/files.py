@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import secrets
 import stat
@@ -115,19 +116,36 @@ def _is_still(path: Path, file: IO[str]) -> bool:
         return False
 
 
-def read_regular(path: Path) -> bytes:
-    """The bytes of a regular file. A FIFO, socket or device is not opened, which could wait for ever.
+def open_regular(path: Path) -> io.BufferedReader:
+    """Opens a regular file for reading. A FIFO, socket or device is not opened, which could wait for ever.
 
     Raises OSError, for those too.
     """
-    kind = stat.S_IFMT(path.stat().st_mode)
-    if kind not in (stat.S_IFREG, stat.S_IFDIR):  # of a folder the system itself says what it is
-        what = _KINDS.get(kind, "no regular file")
-        raise OSError(errno.EINVAL, f"it is {what}", str(path))
-    return path.read_bytes()
+    _check_regular(path, path.stat().st_mode)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)  # it may have been replaced in between
+        return io.BufferedReader(io.FileIO(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    kind = stat.S_IFMT(mode)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'not a regular file')}", str(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    """The sha256 of a regular file's bytes, in hex; raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,12 +22,17 @@ TABLES = flags.DEFINE_list(
 )
 RESULTS = flags.DEFINE_string("results", "results", "Where results are kept.")
 CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit 7 where the page shows others.")
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run directories are told alone; else flags in, one call."""
     if arguments:
-        return compare.tell_runs([Path(argument) for argument in arguments])
+        return compare.tell_runs(
+            [Path(argument) for argument in arguments], ignore_damage=IGNORE_DAMAGE.value
+        )
     compare.compare(
         Path(README.value),
         Path(RESULTS.value),

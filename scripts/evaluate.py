@@ -14,6 +14,9 @@ DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, where it is not
 AGAINST = flags.DEFINE_string(
     "against", None, "Another run, or predictions/PART.npz: compares kept answers, scores nothing."
 )
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,9 +26,19 @@ def main(arguments: Sequence[str]) -> None:
     from jaxnets.app import evaluate, paired  # a wrong flag need not wait for JAX
 
     if AGAINST.value:
-        paired.compare_runs(Path(WORKDIR.value), Path(AGAINST.value), part=SPLIT.value)
+        paired.compare_runs(
+            Path(WORKDIR.value),
+            Path(AGAINST.value),
+            part=SPLIT.value,
+            ignore_damage=IGNORE_DAMAGE.value,
+        )
     else:
-        evaluate.evaluate(Path(WORKDIR.value), part=SPLIT.value, data_root=DATA_ROOT.value)
+        evaluate.evaluate(
+            Path(WORKDIR.value),
+            part=SPLIT.value,
+            data_root=DATA_ROOT.value,
+            ignore_damage=IGNORE_DAMAGE.value,
+        )
 
 
 if __name__ == "__main__":

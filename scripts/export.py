@@ -11,6 +11,9 @@ from jaxnets.errors import ConfigError
 WORKDIR = flags.DEFINE_string("workdir", None, "A run directory, or a weights folder.")
 OUT = flags.DEFINE_string("out", None, "The new folder; without, WORKDIR/export.")
 LAYOUT = flags.DEFINE_string("layout", None, "Also LAYOUT.safetensors: torch or keras.")
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -19,7 +22,12 @@ def main(arguments: Sequence[str]) -> None:
 
     if not WORKDIR.value or arguments:
         raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
-    export.export(Path(WORKDIR.value), Path(OUT.value) if OUT.value else None, layout=LAYOUT.value)
+    export.export(
+        Path(WORKDIR.value),
+        Path(OUT.value) if OUT.value else None,
+        layout=LAYOUT.value,
+        ignore_damage=IGNORE_DAMAGE.value,
+    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ PARTIAL = flags.DEFINE_bool("partial", False, "Import although arrays are missin
 DIAGNOSE = flags.DEFINE_bool(
     "diagnose", False, "Say in which layer A differs from B: weights folders, runs, or activations."
 )
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "With --diagnose: use a run although files differ from its checksums."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,7 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2:
         raise ConfigError("name two things: SOURCE DEST, or A B --diagnose")
     if DIAGNOSE.value:
-        diagnose.diagnose(Path(arguments[0]), Path(arguments[1]))
+        first, second = map(Path, arguments)
+        diagnose.diagnose(first, second, ignore_damage=IGNORE_DAMAGE.value)
         return
     options = import_weights.Options(
         model=MODEL.value,

@@ -21,6 +21,9 @@ GRADCAM = flags.DEFINE_bool(
 GRADCAM_FOLDER = flags.DEFINE_string(
     "gradcam_folder", None, "Where those go (RUN/gradcam); no other file there is overwritten."
 )
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,6 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         csv_path=CSV.value,
         json_path=JSON.value,
         gradcam_folder=Path(folder) if folder else None,
+        ignore_damage=IGNORE_DAMAGE.value,
     )
 
 

@@ -16,6 +16,9 @@ RESULTS = flags.DEFINE_string("results", "results", "Where finished results are 
 ALLOW_DIFFERENT_BITS = flags.DEFINE_bool(
     "allow_different_bits", False, "Resume although the machine or versions have changed."
 )
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -25,14 +28,16 @@ def main(arguments: Sequence[str]) -> None:
     from jaxnets.app import reproduce  # a wrong flag need not wait for JAX
 
     train_flags = command.shared_flags()
-    if ALLOW_DIFFERENT_BITS.value:
-        train_flags.append(ALLOW_DIFFERENT_BITS.serialize())
+    for flag in (ALLOW_DIFFERENT_BITS, IGNORE_DAMAGE):
+        if flag.value:
+            train_flags.append(flag.serialize())
     options = reproduce.Options(
         runs=Path(RUNS.value),
         results=Path(RESULTS.value),
         only=ONLY.value,
         budget=None if BUDGET.value is None else 60 * BUDGET.value,
         train_flags=train_flags,
+        ignore_damage=IGNORE_DAMAGE.value,
     )
     do = reproduce.list_rows if LIST.value else reproduce.reproduce
     do(arguments[0], options)

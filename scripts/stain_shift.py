@@ -15,6 +15,9 @@ KEEP = flags.DEFINE_string(
     None,
     "Folder of the run's kept result (results/NAME), for the numbers to stand there too.",
 )
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,7 +27,12 @@ def main(arguments: Sequence[str]) -> None:
     from jaxnets.app import stain_shift  # a wrong flag need not wait for JAX
 
     kept = Path(KEEP.value) if KEEP.value else None
-    stain_shift.stain_shift(Path(WORKDIR.value), data_root=DATA_ROOT.value, kept=kept)
+    stain_shift.stain_shift(
+        Path(WORKDIR.value),
+        data_root=DATA_ROOT.value,
+        kept=kept,
+        ignore_damage=IGNORE_DAMAGE.value,
+    )
 
 
 if __name__ == "__main__":

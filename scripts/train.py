@@ -15,6 +15,9 @@ PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the whole recipe 
 ALLOW_DIFFERENT_BITS = flags.DEFINE_bool(
     "allow_different_bits", False, "Resume although the machine or versions have changed."
 )
+IGNORE_DAMAGE = flags.DEFINE_bool(
+    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+)
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with other processes (docs/scale.md).")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; None detects it.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many; None detects it.")
@@ -37,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     options = run.Options(
         workdir=WORKDIR.value,
         allow_different_bits=ALLOW_DIFFERENT_BITS.value,
+        ignore_damage=IGNORE_DAMAGE.value,
         command=environment.command(),
     )
     run.train(spec, overrides, options)

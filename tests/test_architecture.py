@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 LINES = (
-    {"errors", "files", "text", "config", "published", "runtime"},
+    {"errors", "files", "text", "schema", "config", "published", "runtime"},
     {"ops", "by_hand"},
     {"models", "data"},
     {"interop"},

@@ -237,7 +237,8 @@ class Evaluator:
     ) -> Scores:
         """`more` is what the preprocessing wants beside every example, the same for all."""
         batches = self.data.eval_batches(indices, self.devices, more, on_device=self.on_device)
-        return evaluate(self.step, state, batches, expected=len(indices))
+        classes = len(self.data.source.classes)
+        return evaluate(self.step, state, batches, expected=len(indices), classes=classes)
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
         """What the network said of each of `indices`, from their scores; None where they have no classes."""
@@ -247,7 +248,7 @@ class Evaluator:
 
     def entry(
         self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> results.Test:
         """One entry of result.json's `tests`."""
         scores = self(state, indices, more)
         return results.test_entry(scores, self.predictions(scores, indices))

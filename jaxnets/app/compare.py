@@ -21,6 +21,7 @@ from jaxnets.app.comparison import (
 )
 from jaxnets.app.comparison import results_table as table_of_results
 from jaxnets.app.comparison.markdown import peaks_in_words, table
+from jaxnets.app.run_directory import open_run, print_warnings
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation import result as results
@@ -91,15 +92,20 @@ def compare(
         draw(path, data)
 
 
-def tell_runs(directories: Sequence[Path]) -> None:
+def tell_runs(directories: Sequence[Path], *, ignore_damage: bool = False) -> None:
     """Prints the table of finished runs, wherever they lie: ours beside the reports', seeds together.
 
-    Raises ConfigError where a directory holds no finished run.
+    Raises ConfigError where a directory holds no finished run, CheckpointError where one is damaged; with
+    `ignore_damage` what differs from its checksum is a warning.
     """
+    found = {}
     for directory in directories:
-        if results.read(directory) is None:
-            raise ConfigError(f"{directory} holds no finished run: it has no whole result.json")
-    Screen().say(results_table(table_of_results.rows_of(table_of_results.grouped(directories))))
+        run = open_run(directory, ignore_damage=ignore_damage)
+        print_warnings(run.warnings)
+        if run.result is None:
+            raise ConfigError(f"{directory} holds no finished run: it has no {results.RESULT}")
+        found[directory] = run.result
+    Screen().say(results_table(table_of_results.rows_of(table_of_results.grouped(found))))
 
 
 def _performance_text(page: Path, folder: Path) -> str:

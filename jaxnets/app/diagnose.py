@@ -34,7 +34,7 @@ class Difference(NamedTuple):
     error: float
 
 
-def diagnose(first: Path, second: Path) -> list[Difference]:
+def diagnose(first: Path, second: Path, *, ignore_damage: bool = False) -> list[Difference]:
     """Compares the layers of `first`, weights or a run, with those of `second`, in order, and says it.
 
     `second` is the same or a .safetensors of recorded activations: "inputs" and the layers' outputs, under
@@ -43,13 +43,13 @@ def diagnose(first: Path, second: Path) -> list[Difference]:
     or the recorded inputs are not what `first` takes.
     """
     screen = Screen()
-    given = folders.read(first)
+    given = folders.read(first, ignore_damage=ignore_damage)
     if second.suffix == ".safetensors":
         recorded, inputs = _recorded(second, given)
         ours = outputs(given, inputs)
         theirs = {layer: recorded[layer] for layer in ours if layer in recorded}
     else:
-        other = folders.read(second)
+        other = folders.read(second, ignore_damage=ignore_damage)
         _require_comparable(first, given, second, other)
         shape = (BATCH, *given.input_shape)
         inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections.config_dict import ConfigDict
 
-from jaxnets.app import workdir
+from jaxnets.app import checksums
 from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.data import open_data
 from jaxnets.app.report import write_report
 from jaxnets.app.restore import restore_state
+from jaxnets.app.run_directory import RunDirectory, open_run, print_warnings
 from jaxnets.app.screen import Screen
 from jaxnets.data.leak import sibling_shares
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
-from jaxnets.evaluation.predictions import predictions_path
+from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import WHOLE_MATRIX
 from jaxnets.models import create
@@ -28,7 +28,11 @@ from jaxnets.training.parallel import Devices
 
 
 def evaluate(
-    directory: Path, *, part: str = "test", data_root: str | None = None
+    directory: Path,
+    *,
+    part: str = "test",
+    data_root: str | None = None,
+    ignore_damage: bool = False,
 ) -> dict[str, Any]:
     """Scores one part of a run's split; prints, and writes what came of it.
 
@@ -38,38 +42,43 @@ def evaluate(
     metrics-PART.json), and predictions/PART.npz.
 
     Raises ConfigError for another part's name or another directory, DataError where the data have changed
-    since, CheckpointError where no checkpoint is whole.
+    since, CheckpointError where no checkpoint is whole or the directory is damaged; with `ignore_damage` what
+    differs from its checksum is a warning.
     """
     if part not in PARTS:
         raise ConfigError(f"--split={part!r}: it is one of {', '.join(PARTS)}")
-    config = workdir.read_config(directory)
+    run = open_run(directory, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    config = run.config
     if data_root is not None:
         config.data.root = data_root
     with precision_of(config.model):
-        return _evaluate(directory, config, part)
+        return _evaluate(run, part)
 
 
-def _evaluate(directory: Path, config: ConfigDict, part: str) -> dict[str, Any]:
-    """The same for a run's recipe, in its precision."""
+def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
+    """The same for a run that is open, in its precision."""
+    config = run.config
     screen = Screen()
     data = open_data(config, screen)
-    workdir.require_data(directory, data.source.fingerprint)
-    workdir.require_split(directory, data.split_csv)
+    run.require_data(data.source.fingerprint)
+    run.require_split(data.split_csv)
     indices = data.split.parts()[part]
     if len(indices) == 0:
         raise ConfigError(f"--split={part}: this run has no such examples")
     devices = Devices.all()
-    restored = restore_state(directory, config, data.shape)
+    restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
     for told in restored.warnings:
         screen.line("warning", told)
+    metrics = run.metrics(step)
     evaluator = make_evaluator(config, create(config.model), data, devices)
     with screen.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
     predictions = evaluator.predictions(scores, indices)
     if predictions is not None:
-        predictions.save(predictions_path(directory, part))
+        checksums.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
     measured: dict[str, Any] = {
         "split": part,
         "step": step,
@@ -88,7 +97,7 @@ def _evaluate(directory: Path, config: ConfigDict, part: str) -> dict[str, Any]:
     screen.say(_told(scores, data.source.classes, measured))
     screen.say(f"split  {data.told_split(leak)}")
     with screen.phase("report") as phase:
-        phase.text = str(write_report(directory, data, state, measured, predictions))
+        phase.text = str(write_report(run, data, state, measured, predictions, metrics))
     return measured
 
 

@@ -14,9 +14,9 @@ from ml_collections import config_dict
 from jaxnets import models
 from jaxnets.app import model_card, workdir
 from jaxnets.app import weights as folders
+from jaxnets.app.run_directory import read_result
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation import result as results
 from jaxnets.files import require_folder, write_whole
 from jaxnets.interop import preprocessing
 from jaxnets.interop.convert import require_published_form, to_layout
@@ -37,7 +37,9 @@ PLATFORMS = ("cpu", "cuda")
 EXPORT = "export"
 
 
-def export(directory: Path, out: Path | None, *, layout: str | None = None) -> Path:
+def export(
+    directory: Path, out: Path | None, *, layout: str | None = None, ignore_damage: bool = False
+) -> Path:
     """Writes weights, program and model card of a run or weights folder; the folder they are in.
 
     With `layout`, LAYOUT.safetensors too, in another library's names. Raises ConfigError where `out` holds
@@ -49,12 +51,15 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
         raise ConfigError(f"--layout={layout}: it is one of {', '.join(WRITTEN)}")
     if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is no export and not empty: choose another --out")
-    weights = folders.read(directory)
+    weights = folders.read(directory, ignore_damage=ignore_damage)
     for told in weights.source.get("warnings", ()):
         screen.line("warning", told)
     if weights.missing or weights.preprocessing is None:
         lack = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {lack}: it cannot be exported")
+    result = None
+    if (directory / workdir.CONFIG).is_file():
+        result = read_result(directory, ignore_damage=ignore_damage)
     of_library = _of_library(layout, weights) if layout else None
     with screen.phase("export") as phase:
         compiled = program(weights, weights.preprocessing)
@@ -67,7 +72,6 @@ def export(directory: Path, out: Path | None, *, layout: str | None = None) -> P
     if of_library is not None:
         arrays, remarks = of_library
         save_safetensors(out / f"{layout}.safetensors", arrays, remarks)
-    result = results.read(directory) if (directory / workdir.CONFIG).is_file() else None
     write_whole(out / CARD, model_card.write(weights, result))
     screen.line("saved", str(out))
     return out

@@ -4,7 +4,6 @@ import collections
 import csv
 import dataclasses
 import datetime
-import json
 import math
 import statistics
 import subprocess
@@ -19,11 +18,11 @@ from jaxnets import config as recipes
 from jaxnets.app import workdir
 from jaxnets.app.data import divide
 from jaxnets.app.features import keeps_features
+from jaxnets.app.run_directory import open_run
 from jaxnets.data import catalog
 from jaxnets.errors import JaxnetsError
-from jaxnets.evaluation import result as results
 from jaxnets.training.checkpoint import Checkpoints
-from jaxnets.training.hooks.writers import METRICS
+from jaxnets.training.hooks.writers import METRICS, read_lines
 
 RECENT_LINES = 10
 SPEED_NEUTRAL = ("model.num_classes", "model.init")
@@ -131,38 +130,39 @@ def _part_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, in
         source = catalog.open_source(config.data, recipes.data_root(config))
         made, _ = divide(config, source)
         return {name: len(part) for name, part in made.parts().items()}
-    except (JaxnetsError, OSError, KeyError, csv.Error):
+    except (JaxnetsError, OSError, ValueError, KeyError, csv.Error):
         return None
 
 
-def median_speed(path: Path, *, last: int = 0) -> float:
+def median_speed(metrics: bytes, *, last: int = 0) -> float | None:
     """Images per second in training by a metrics.jsonl: the median of its `last` lines, of all with 0.
+
+    None where no line of training can be used.
 
     Not the run's mean: of hours in which the machine did other work it would say nothing.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    speeds = [line["images_per_second"] for line in lines if line["split"] == "train"]
-    return statistics.median(speeds[-last:])
+    lines = [line for line in read_lines(metrics) if line["split"] == "train"]
+    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    return statistics.median(speeds[-last:]) if speeds else None
 
 
 def _measurement(folder: Path) -> Measurement | None:
     try:
-        config = workdir.read_config(folder)
-        result = results.read(folder)
+        run = open_run(folder)
+        config, result = run.config, run.result
         if result is not None:
-            hardware, speed = result["hardware"], float(result["images_per_second"])
+            hardware, speed = result["hardware"], result["images_per_second"]
             before = result.get("features_seconds") or 0.0
             # Not the file's own time: a clone's files are all of the day it was made.
             time = datetime.datetime.fromisoformat(result["finished"]).timestamp()
         else:
-            path = folder / METRICS
-            hardware, before = workdir.read_manifest(folder)["hardware"], 0.0
-            speed = median_speed(path, last=RECENT_LINES)
-            time = path.stat().st_mtime
-        if not speed > 0:
+            hardware, before = run.manifest["hardware"], 0.0
+            speed = median_speed(run.metrics(), last=RECENT_LINES)
+            time = (folder / METRICS).stat().st_mtime
+        if speed is None or not speed > 0:
             return None
         return Measurement(_network(config), config.data.image_size, hardware, speed, time, before)
-    except (JaxnetsError, OSError, ValueError, KeyError, TypeError):
+    except (JaxnetsError, OSError, ValueError):
         return None
 
 

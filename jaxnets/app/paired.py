@@ -4,19 +4,23 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnets.app.run_directory import open_run, print_warnings
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
 from jaxnets.evaluation.statistics import Comparison, compare_paired
 
 
-def compare_runs(first: Path, second: Path, *, part: str = "test") -> Comparison:
+def compare_runs(
+    first: Path, second: Path, *, part: str = "test", ignore_damage: bool = False
+) -> Comparison:
     """Compares the kept answers of two runs on a part of their split; says so in one line.
 
     Each is a run directory or a file of predictions. Raises ConfigError where they are not of the same
-    examples, CheckpointError where answers are missing or damaged.
+    examples, CheckpointError where answers are missing or damaged; with `ignore_damage` what differs from its
+    checksum is a warning.
     """
-    ours, theirs = (load_predictions(_file(path, part)) for path in (first, second))
+    ours, theirs = (_answers(path, part, ignore_damage) for path in (first, second))
     found = compared(ours, theirs)
     if found is None:
         raise ConfigError(
@@ -37,8 +41,12 @@ def compared(ours: Predictions, theirs: Predictions) -> Comparison | None:
     return compare_paired(ours.correct, theirs.correct, units)
 
 
-def _file(path: Path, part: str) -> Path:
-    return path if path.suffix == ".npz" else predictions_path(path, part)
+def _answers(path: Path, part: str, ignore_damage: bool) -> Predictions:
+    if path.suffix == ".npz":
+        return load_predictions(path)
+    run = open_run(path, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    return run.predictions(part) or load_predictions(predictions_path(path, part))
 
 
 def _same_examples(ours: Predictions, theirs: Predictions) -> bool:

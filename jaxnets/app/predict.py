@@ -15,8 +15,8 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.app import workdir
 from jaxnets.app.restore import restore_state
+from jaxnets.app.run_directory import open_run
 from jaxnets.data.images import read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
@@ -183,32 +183,35 @@ class Regressor:
         return np.asarray(values).reshape(*given.shape[:-1], -1)
 
 
-def load(run_dir: str | os.PathLike[str]) -> Predictor | Regressor:
+def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> Predictor | Regressor:
     """The trained network of a run directory or weights folder; a Regressor where it takes vectors.
 
-    Warns where it is not the state that the run was tested with. Raises ConfigError where it is neither,
-    CheckpointError where no checkpoint is whole, or where weights lack arrays or do not say what is to be
-    done to pixels.
+    Warns where it is not the state that the run was tested with, and of a directory that was made without
+    checksums. Raises CheckpointError where it is neither, where a file is damaged (with `ignore_damage` one
+    that differs from its checksum is a warning), where no checkpoint is whole, or where weights lack arrays
+    or do not say what is to be done to pixels.
     """
-    network, told = open_network(Path(run_dir))
+    network, told = open_network(Path(run_dir), ignore_damage=ignore_damage)
     for line in told:
         warnings.warn(line, stacklevel=2)
     return network
 
 
-def open_network(directory: Path) -> tuple[Predictor | Regressor, tuple[str, ...]]:
+def open_network(
+    directory: Path, *, ignore_damage: bool = False
+) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """What `load` gives, and its warnings, for those who show them in another way."""
     if is_weights_folder(directory):
         return _of_weights(directory), ()
-    config = workdir.read_config(directory)
-    manifest = workdir.read_manifest(directory)
+    run = open_run(directory, ignore_damage=ignore_damage)
+    config, shape = run.config, run.input_shape
     with precision_of(config.model):
-        restored = restore_state(directory, config, tuple(manifest["input_shape"]))
+        restored = restore_state(run)
+    told = (*run.warnings, *restored.warnings)
     variables = restored.state.variables(ema=config.eval.ema)
     if models.entry(config.model.name).kind == "vector":
-        return Regressor(config, manifest["input_shape"][0], variables), restored.warnings
-    channels = manifest["input_shape"][-1]
-    return Predictor(config, manifest["classes"], channels, variables), restored.warnings
+        return Regressor(config, shape[0], variables), told
+    return Predictor(config, run.manifest["classes"], shape[-1], variables), told
 
 
 def _of_weights(folder: Path) -> Predictor:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from jaxnets.app.predict import BATCH_SIZE, Predictor, Regressor, open_network
+from jaxnets.app.run_directory import print_warnings
 from jaxnets.app.screen import Screen
 from jaxnets.data.folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
@@ -52,6 +53,7 @@ def predict_files(
     csv_path: str | None = None,
     json_path: str | None = None,
     gradcam_folder: Path | None = None,
+    ignore_damage: bool = False,
 ) -> None:
     """Predicts files and folders of images: a line each, and CSV, JSON or Grad-CAM overlays where asked for.
 
@@ -61,9 +63,8 @@ def predict_files(
     """
     if not paths:
         raise ConfigError("name images or folders to predict, after --workdir=RUN")
-    predictor, warnings = open_network(Path(directory))
-    for told in warnings:
-        print(f"warning: {printable(told)}", file=sys.stderr)
+    predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage)
+    print_warnings(warnings)
     if csv_path == json_path == "-":
         raise ConfigError("--csv=- and --json=- would both go to standard output: name a file")
     if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):

@@ -16,11 +16,11 @@ from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.app import workdir
 from jaxnets.app.restore import restore_state
+from jaxnets.app.run_directory import RunDirectory, open_run, print_warnings
 from jaxnets.app.screen import Screen
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop.weights import is_weights_folder, read_weights, structure, unflatten
 from jaxnets.runtime.precision import precision_of
-from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.parts import NetworkParts
 
 RANDOM, WEIGHTS = "random", "weights"
@@ -45,15 +45,17 @@ class Pretrained:
 def open_pretrained(
     config: config_dict.ConfigDict,
     screen: Screen,
-    directory: Path,
+    begun: RunDirectory | None,
     user_set: Collection[str] = (),
+    *,
+    ignore_damage: bool = False,
 ) -> Pretrained | None:
     """The weights that a recipe begins with, or None; what follows from them is set in the recipe.
 
-    That is the form of the network and the preprocessing. Where they are gone, a run that goes on in
-    `directory` has them in its checkpoint. Raises CheckpointError where there are none, and where they are
-    of another network, ConfigError where they expect other pixels than the user asks for; `user_set` are the
-    fields that the user set.
+    That is the form of the network and the preprocessing. Where they are gone, a run that has `begun` has
+    them in its checkpoint. Raises CheckpointError where there are none, or where they are of another network,
+    ConfigError where they expect other pixels than the user asks for; `user_set` are the fields that the
+    user set.
     """
     name = config.transfer.weights
     if name in (None, RANDOM):
@@ -61,7 +63,7 @@ def open_pretrained(
     places = (Path(name), recipes.data_root(config) / WEIGHTS / name)
     place = next((place for place in places if _is_readable(place)), None)
     if place is None:
-        own = _own(config, screen, directory)
+        own = _own(config, screen, begun)
         if own is None and places[0].is_file():
             raise CheckpointError(
                 f"--config.transfer.weights={name} is a file: scripts/import_weights.py {name} FOLDER first"
@@ -72,20 +74,19 @@ def open_pretrained(
                 "or a run directory; scripts/import_weights.py makes the one, scripts/train.py the other"
             )
         return own
-    found = _read(place, screen)
+    found = _read(place, screen, ignore_damage=ignore_damage)
     _settle(config, found, screen, user_set)
     return found
 
 
-def settle_as_begun(config: config_dict.ConfigDict, directory: Path) -> bool:
-    """Sets what followed from the weights when the run in `directory` began; they are not looked at.
+def settle_as_begun(config: config_dict.ConfigDict, begun: RunDirectory) -> bool:
+    """Sets what followed from the weights when a run began; they are not looked at.
 
-    False, and nothing is set, where it began with others, or there is no run.
+    False, and nothing is set, where it began with others.
     """
-    name = config.transfer.weights
-    if name in (None, RANDOM) or not (directory / workdir.CONFIG).is_file():
+    name, there = config.transfer.weights, begun.config
+    if name in (None, RANDOM):
         return False
-    there = workdir.read_config(directory)
     if there.transfer.weights != name:
         return False
     workdir.take_what_weights_set(config, there)
@@ -96,20 +97,22 @@ def _is_readable(place: Path) -> bool:
     return is_weights_folder(place) or (place / workdir.CONFIG).is_file()
 
 
-def _own(config: config_dict.ConfigDict, screen: Screen, directory: Path) -> Pretrained | None:
+def _own(
+    config: config_dict.ConfigDict, screen: Screen, begun: RunDirectory | None
+) -> Pretrained | None:
     """The body in the newest checkpoint of a run that began with the same weights; None without one."""
-    there = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
-    if there.newest_whole()[0] is None or not settle_as_begun(config, directory):
+    if begun is None or begun.checkpoints().newest_whole()[0] is None:
         return None
-    found = _read(directory, screen)
+    if not settle_as_begun(config, begun):
+        return None
+    found = _of_run(begun, screen)
     screen.line(
-        "note", f"{config.transfer.weights} is gone: its body is in {directory}'s checkpoint"
+        "note", f"{config.transfer.weights} is gone: its body is in {begun.path}'s checkpoint"
     )
-    begun_with = workdir.read_manifest(directory)["body_sha256"]
-    return dataclasses.replace(found, body_sha256=begun_with)
+    return dataclasses.replace(found, body_sha256=begun.manifest.get("body_sha256"))
 
 
-def _read(folder: Path, screen: Screen) -> Pretrained:
+def _read(folder: Path, screen: Screen, *, ignore_damage: bool) -> Pretrained:
     if is_weights_folder(folder):
         weights = read_weights(folder)
         expected = weights.preprocessing
@@ -120,15 +123,20 @@ def _read(folder: Path, screen: Screen) -> Pretrained:
             mean=None if expected is None else expected.mean,
             std=None if expected is None else expected.std,
         )
-    config = workdir.read_config(folder)
-    shape = tuple(workdir.read_manifest(folder)["input_shape"])
+    run = open_run(folder, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    return _of_run(run, screen)
+
+
+def _of_run(run: RunDirectory, screen: Screen) -> Pretrained:
+    config = run.config
     with precision_of(config.model):  # which need not be that of the new run
-        restored = restore_state(folder, config, shape)
+        restored = restore_state(run)
         variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     for told in restored.warnings:
         screen.line("warning", told)
     return Pretrained(
-        folder,
+        run.path,
         variables,
         config.model,
         mean=tuple(config.data.mean),

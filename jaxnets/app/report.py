@@ -13,6 +13,7 @@ import numpy as np
 from jaxnets import models
 from jaxnets.app import workdir
 from jaxnets.app.data import Data
+from jaxnets.app.run_directory import RunDirectory
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.gradcam import make_gradcam
@@ -26,7 +27,7 @@ from jaxnets.evaluation.report.pictures import (
 )
 from jaxnets.files import write_whole
 from jaxnets.runtime import xla
-from jaxnets.training.hooks.writers import METRICS
+from jaxnets.training.hooks.writers import read_lines
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
 
@@ -43,15 +44,19 @@ def report_paths(directory: Path, part: str) -> tuple[Path, Path]:
 
 
 def write_report(
-    directory: Path,
+    run: RunDirectory,
     data: Data,
     state: TrainState,
     measured: Mapping[str, Any],
     predictions: Predictions | None,
+    metrics: bytes,
 ) -> Path:
-    """Writes the page of what was `measured`; its path. Without classes there are no `predictions`."""
-    page, figures = report_paths(directory, measured["split"])
-    html = render(_content(directory, data, state, measured, predictions))
+    """Writes the page of what was `measured`; its path. Without classes there are no `predictions`.
+
+    `metrics` is metrics.jsonl.
+    """
+    page, figures = report_paths(run.path, measured["split"])
+    html = render(_content(run, data, state, measured, predictions, metrics))
     page.parent.mkdir(exist_ok=True)
     write_whole(figures, json.dumps(measured, indent=1) + "\n")
     write_whole(page, html)
@@ -59,14 +64,15 @@ def write_report(
 
 
 def _content(
-    directory: Path,
+    run: RunDirectory,
     data: Data,
     state: TrainState,
     measured: Mapping[str, Any],
     predictions: Predictions | None,
+    metrics: bytes,
 ) -> Content:
     config, part = data.config, measured["split"]
-    result, manifest = results.read(directory), workdir.read_manifest(directory)
+    directory, result, manifest = run.path, run.result, run.manifest
     network = models.entry(config.model.name).title
     now = datetime.datetime.now(datetime.UTC)
     mistakes, uncertain = _cards(data, state, predictions) if predictions else ([], [])
@@ -81,7 +87,7 @@ def _content(
         facts=_facts(data, result),
         split=_told_split(data, measured.get("leak", {})),
         parts=_parts(data),
-        curves=_curves(directory),
+        curves=read_lines(metrics),
         mistakes=mistakes,
         uncertain=uncertain,
         manifest={name: _told(value) for name, value in manifest.items() if name != "classes"},
@@ -171,18 +177,6 @@ def _parts(data: Data) -> dict[str, list[int]]:
         part: np.bincount(data.source.labels[indices], minlength=len(data.source.classes)).tolist()
         for part, indices in data.split.parts().items()
     }
-
-
-def _curves(directory: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; of a run that is being written or was cut, those that are whole."""
-    path = directory / METRICS
-    lines = []
-    for text in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
 
 
 def _cards(

@@ -14,7 +14,7 @@ from jaxnets.app.keep import finished, keep
 from jaxnets.app.screen import Screen
 from jaxnets.app.tables import RUNS, TRAINER, Row, read_table
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
-from jaxnets.evaluation.result import Result, split_in_short
+from jaxnets.evaluation.result import Result, split_in_short, told_test
 
 RESULTS = Path("results")
 STOPPED_BY_US = (128 + signal.SIGTERM, -signal.SIGTERM)
@@ -57,6 +57,7 @@ class Options:
     only: Sequence[str] = ()
     budget: float | None = None
     train_flags: Sequence[str] = ()
+    ignore_damage: bool = False
     trainer: Path = TRAINER
     patience: float = 60.0  # for the process of an earlier start that is still saving
     hardware: Callable[[], str | None] = pace.hardware_here
@@ -113,13 +114,9 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
     if outcome.result is None:
         return outcome.row.name, state, "", "", ""
     result = outcome.result
-    if result["test_accuracy"] is None:
-        tested = f"loss {result['tests']['clean']['loss']:.4g}"
-    else:
-        low, high = result["test_interval"]
-        tested = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    split, speed = split_in_short(result), f"{result['images_per_second']:,.0f}"
-    return outcome.row.name, state, tested, split, speed
+    speed = result["images_per_second"]
+    told_speed = "not known" if speed is None else f"{speed:,.0f}"
+    return outcome.row.name, state, told_test(result), split_in_short(result), told_speed
 
 
 class _Job:
@@ -138,7 +135,7 @@ class _Job:
 
         directory, kept = self.options.runs / row.name, self.options.results / row.name
         try:
-            result = finished(kept, row.recipe) or keep(row, directory, kept)
+            result = self._finished(row, directory, kept)
             if result is not None:
                 say("is complete")
                 return Outcome(row, State.WAS_COMPLETE, result=result)
@@ -158,6 +155,11 @@ class _Job:
         except JaxnetsError as error:
             say(f"failed: {error}")
             return Outcome(row, State.FAILED, str(error))
+
+    def _finished(self, row: Row, directory: Path, kept: Path) -> Result | None:
+        ignore = self.options.ignore_damage
+        result = finished(kept, row.recipe, ignore_damage=ignore)
+        return result or keep(row, directory, kept, ignore_damage=ignore)
 
     def _judge(self, row: Row, directory: Path, *, begun: bool) -> tuple[str, str]:
         """What a row will need, in words, and why it is not to run now, or nothing.
@@ -188,7 +190,7 @@ class _Job:
         command = [sys.executable, str(self.options.trainer), *flags]
         ending = child.run(command, deadline=self._deadline)
         try:
-            result = keep(row, directory, kept)
+            result = keep(row, directory, kept, ignore_damage=self.options.ignore_damage)
         finally:  # who was told to stop does not go on with the next row, whatever went wrong here
             if ending.signal_number is not None:
                 raise InterruptedRunError(
@@ -207,8 +209,9 @@ class _Job:
 def _standing(row: Row, options: Options) -> Outcome:
     directory = options.runs / row.name
     try:
-        kept = finished(options.results / row.name, row.recipe)
-        result = kept or finished(directory, row.recipe)
+        ignore = options.ignore_damage
+        kept = finished(options.results / row.name, row.recipe, ignore_damage=ignore)
+        result = kept or finished(directory, row.recipe, ignore_damage=ignore)
     except JaxnetsError as error:
         return Outcome(row, State.FAILED, str(error))
     if result is not None:

@@ -2,18 +2,16 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.app import workdir
 from jaxnets.app.rule import make_rule
+from jaxnets.app.run_directory import RunDirectory
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
-from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.parts import NetworkParts
 from jaxnets.training.state import TrainState
 
@@ -27,24 +25,20 @@ class Restored:
     warnings: tuple[str, ...]
 
 
-def restore_state(
-    directory: Path, config: config_dict.ConfigDict, shape: tuple[int, ...]
-) -> Restored:
-    """The state that a run was tested with, for inputs of `shape`.
+def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Restored:
+    """The state that a run was tested with, for inputs of `shape`; without, of those that it was trained on.
 
     That is the checkpoint that result.json names; before there is one, or where it is damaged, the newest
     whole one. Raises CheckpointError where no checkpoint is whole or the network is another.
     """
-    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
+    shape = shape or run.input_shape
+    checkpoints = run.checkpoints()
     step, damaged = checkpoints.newest_whole()
     if step is None:
         reason = f": {damaged[0]}" if damaged else f" in {checkpoints.folder}"
-        raise CheckpointError(
-            f"no whole checkpoint{reason}; train with --workdir={directory} first"
-        )
+        raise CheckpointError(f"no whole checkpoint{reason}; train with --workdir={run.path} first")
     warnings = list(damaged)
-    result = results.read(directory)
-    tested = None if result is None else result["step"]
+    tested = None if run.result is None else run.result["step"]
     if tested is not None and tested != step:
         damage = checkpoints.damage(tested)
         if damage is None:
@@ -54,7 +48,7 @@ def restore_state(
                 f"the step {tested} that {results.RESULT} was measured with is not whole ({damage}): "
                 f"this is step {step}"
             )
-    template = jax.eval_shape(functools.partial(_initial_state, config, shape))
+    template = jax.eval_shape(functools.partial(_initial_state, run.config, shape))
     return Restored(checkpoints.restore(step, template)[0], step, tuple(warnings))
 
 

@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import datetime
-import math
+import functools
+import json
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets import models, published
-from jaxnets.app import allocator, environment, workdir
+from jaxnets.app import allocator, checksums, environment, workdir
 from jaxnets.app.assemble import Evaluator, assemble, other_tests
 from jaxnets.app.batch_sizes import check_batch_norm, check_divisible
 from jaxnets.app.data import Data, open_source, require_examples, resolve, with_cache
@@ -24,6 +25,7 @@ from jaxnets.app.leak_meter import Leak, measure_leak, tell_leak
 from jaxnets.app.network import Network, make_network
 from jaxnets.app.pace import median_speed
 from jaxnets.app.pretrained import open_pretrained, require_body, settle_as_begun
+from jaxnets.app.run_directory import RunDirectory, open_begun, print_warnings
 from jaxnets.app.screen import Screen
 from jaxnets.data import catalog
 from jaxnets.data.catalog import TITLES
@@ -31,9 +33,11 @@ from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
-from jaxnets.evaluation.predictions import predictions_path
-from jaxnets.files import write_whole
+from jaxnets.evaluation.predictions import predictions_name
+from jaxnets.evaluation.result_schema import SCHEMA_VERSION
+from jaxnets.files import read_regular
 from jaxnets.runtime.precision import precision_of
+from jaxnets.training.checkpoint import FileRecord, file_record
 from jaxnets.training.hooks import Hook
 from jaxnets.training.hooks.writers import METRICS
 from jaxnets.training.loop import train as run_loop
@@ -50,6 +54,8 @@ class Options:
 
     workdir: str | os.PathLike[str] | None = None
     allow_different_bits: bool = False
+    ignore_damage: bool = False
+    """Use a run directory, this one or that of transfer.weights, although files differ from checksums."""
     hooks: Sequence[Hook] = ()
     command: str = ""
 
@@ -85,17 +91,28 @@ def _train(
     directory = Path(options.workdir or workdir.default_workdir(config))
     with contextlib.ExitStack() as stack:
         with devices.together():
-            if devices.is_first:
-                stack.enter_context(workdir.hold(directory))
-            done = results.read(directory)
-            if done is not None:
-                settle_as_begun(config, directory)
-                _require_same_run(directory, config)
+            begun = open_begun(directory, ignore_damage=options.ignore_damage)
+            if begun is None or begun.result is None:  # reading alone needs no lock
+                if devices.is_first:
+                    stack.enter_context(workdir.hold(directory))
+                begun = open_begun(directory, ignore_damage=options.ignore_damage)
+            if begun is not None and devices.is_first:
+                print_warnings(begun.warnings)
+            done = None if begun is None else begun.result
+            if begun is not None and done is not None:
+                settle_as_begun(config, begun)
+                _require_same_run(begun, config)
         if done is not None:
             screen.say(_closing_block(done, directory))
             return done
         with devices.together():
-            pretrained = open_pretrained(config, screen, directory, recipes.user_set(overrides))
+            pretrained = open_pretrained(
+                config,
+                screen,
+                begun,
+                recipes.user_set(overrides),
+                ignore_damage=options.ignore_damage,
+            )
             data = open_source(config, screen)
             require_examples(data.split)
             check_divisible(config, len(data.split.train), devices)
@@ -112,10 +129,11 @@ def _train(
             run, evaluator = assemble(
                 config, data, devices, network, directory, screen, options.hooks
             )
+            run.run_files = functools.partial(_recorded_files, directory)
             if devices.is_first:  # only now: a recipe that was refused leaves the directory free
-                _keep_particulars(directory, config, data, network, options.command)
+                _keep_particulars(directory, begun, config, data, network, options.command)
         with devices.together():
-            _resume(run, screen, options)
+            _resume(run, begun, screen, options)
         _compile(run, evaluator, data, screen)
         with _interruptible(run):
             run_loop(run)
@@ -128,27 +146,50 @@ def _train(
         return result
 
 
-def _require_same_run(directory: Path, config: config_dict.ConfigDict) -> None:
+def _require_same_run(begun: RunDirectory, config: config_dict.ConfigDict) -> None:
     """Raises ConfigError or DataError unless a finished run is of this recipe, and of the data it names."""
-    there = workdir.read_config(directory)
-    workdir.keep_config(directory, config)
-    if config.data.path != there.data.path:  # elsewhere; the same data or others
+    begun.require_same_config(config)
+    if config.data.path != begun.config.data.path:  # elsewhere; the same data or others
         source = catalog.open_source(config.data, recipes.data_root(config))
-        workdir.require_data(directory, source.fingerprint)
+        begun.require_data(source.fingerprint)
 
 
 def _keep_particulars(
-    directory: Path, config: config_dict.ConfigDict, data: Data, network: Network, command: str
+    directory: Path,
+    begun: RunDirectory | None,
+    config: config_dict.ConfigDict,
+    data: Data,
+    network: Network,
+    command: str,
 ) -> None:
     """Writes what the run is, or refuses a directory that holds another one."""
-    workdir.keep_config(directory, config)
-    workdir.require_data(directory, data.source.fingerprint)
-    workdir.require_weights(directory, network.body_sha256)
-    workdir.keep_split(directory, data.split_csv)
-    workdir.keep_manifest(directory, _manifest(data, network, command))
+    contents = {
+        workdir.CONFIG: recipes.to_json(config),
+        workdir.SPLIT: data.split_csv,
+        workdir.MANIFEST: json.dumps(_manifest(data, network, command), indent=1) + "\n",
+    }
+    if begun is not None:
+        begun.require_same_config(config)
+        begun.require_data(data.source.fingerprint)
+        begun.require_weights(network.body_sha256)
+        del contents[workdir.CONFIG]
+        if begun.split is not None:
+            begun.require_split(data.split_csv)
+            del contents[workdir.SPLIT]
+        if begun.opened_manifest is not None:
+            del contents[workdir.MANIFEST]
+    if contents:
+        checksums.write_files(directory, contents)
 
 
-def _resume(run: Run, screen: Screen, options: Options) -> None:
+def _recorded_files(directory: Path) -> dict[str, FileRecord]:
+    """What a checkpoint records of the files beside it."""
+    names = (workdir.CONFIG, workdir.MANIFEST, workdir.SPLIT, METRICS)
+    paths = {name: directory / name for name in names}
+    return {name: file_record(path) for name, path in paths.items() if path.is_file()}
+
+
+def _resume(run: Run, begun: RunDirectory | None, screen: Screen, options: Options) -> None:
     step, damaged = run.checkpoints.newest_whole()
     for told in damaged:
         screen.line("warning", told)
@@ -159,6 +200,8 @@ def _resume(run: Run, screen: Screen, options: Options) -> None:
                 "or begin again in another --workdir"
             )
         return
+    if begun is not None and run.devices.is_first:
+        begun.metrics(step)  # which refuses one that is not as it was at that step
     run.resume(step, allow_different_bits=options.allow_different_bits)
     screen.line("resume", f"from step {run.step} of {run.plan.total_steps}")
 
@@ -227,7 +270,8 @@ def _finish(
     predictions = evaluator.predictions(test, data.split.test)
     clean = results.test_entry(test, predictions)
     in_heads = models.count_parameters(models.auxiliary_part(run.state.params))
-    result = {
+    result: results.Result = {
+        "schema_version": SCHEMA_VERSION,
         "name": config.name,
         "entry": config.entry,
         "model": config.model.name,
@@ -243,7 +287,8 @@ def _finish(
         "data": config.data.name,
         "split": data.split.name,
         "split_sha256": sha256(data.split_csv),
-        **data.grouping,
+        "groups": config.data.groups,
+        "group_level": config.data.group_level,
         "leak": leak.as_result(),
         "fold": [config.data.fold, config.data.folds] if config.data.folds else None,
         "image_size": config.data.image_size if data.source.kind == "image" else None,
@@ -273,15 +318,17 @@ def _finish(
         "note": config.note,
     }
     if run.devices.is_first:
+        contents: dict[str, str | bytes] = {}
         if predictions is not None:
-            predictions.save(predictions_path(run.workdir))
-        write_whole(run.workdir / results.RESULT, results.to_json(result))
+            contents[predictions_name()] = predictions.to_bytes()
+        contents[results.RESULT] = results.to_json(result)  # last: with it the run is finished
+        checksums.write_files(run.workdir, contents, final=(METRICS,))
     return result
 
 
-def _speed(run: Run) -> float:
-    """Images per second; not a number in processes that write no lines, whose result is not kept."""
-    return median_speed(run.workdir / METRICS) if run.devices.is_first else math.nan
+def _speed(run: Run) -> float | None:
+    """Images per second; None in processes that write no lines, whose result is not stored."""
+    return median_speed(read_regular(run.workdir / METRICS)) if run.devices.is_first else None
 
 
 def _trained(run: Run, data: Data) -> int:

@@ -2,21 +2,20 @@
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections.config_dict import ConfigDict
 
-from jaxnets.app import workdir
 from jaxnets.app.assemble import make_evaluator
 from jaxnets.app.comparison.stain_page import NUMBERS
 from jaxnets.app.data import open_data
 from jaxnets.app.restore import restore_state
+from jaxnets.app.run_directory import RunDirectory, open_run, print_warnings, read_result
 from jaxnets.app.screen import Screen
 from jaxnets.data.leak import sibling_shares
 from jaxnets.errors import ConfigError
-from jaxnets.evaluation import result as results
 from jaxnets.evaluation import stain_shift as shifts
 from jaxnets.files import write_whole
 from jaxnets.models import create
@@ -27,35 +26,43 @@ FOLDER, PICTURE = "report", "stain_shift.png"
 
 
 def stain_shift(
-    directory: Path, *, data_root: str | None = None, kept: Path | None = None
+    directory: Path,
+    *,
+    data_root: str | None = None,
+    kept: Path | None = None,
+    ignore_damage: bool = False,
 ) -> dict[str, Any]:
     """Scores a run's test images under every step of `SHIFTS`; writes report/stain_shift.json and .png.
 
     The numbers go into `kept` too, where scripts/reproduce.py keeps the run's result. Raises ConfigError
     where the images have no colour, matplotlib is missing or `kept` is of another run, DataError where
-    the data have changed, CheckpointError where no checkpoint is whole.
+    the data have changed, CheckpointError where no checkpoint is whole or the directory is damaged; with
+    `ignore_damage` what differs from its checksum is a warning.
     """
+    run = open_run(directory, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
     if kept is not None:
-        _require_result_of(directory, kept)
+        _require_result_of(run, kept)
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("the picture needs matplotlib: pip install -e '.[plots]'")
-    config = workdir.read_config(directory)
+    config = run.config
     if data_root is not None:
         config.data.root = data_root
     with precision_of(config.model):
-        return _stain_shift(directory, config, kept)
+        return _stain_shift(run, kept)
 
 
-def _stain_shift(directory: Path, config: ConfigDict, kept: Path | None) -> dict[str, Any]:
-    """The same for a run's recipe, in its precision."""
+def _stain_shift(run: RunDirectory, kept: Path | None) -> dict[str, Any]:
+    """The same for a run that is open, in its precision."""
+    config = run.config
     screen = Screen()
     data = open_data(config, screen)
     if data.source.kind != "image" or data.shape[-1] != 3:
         raise ConfigError(f"the examples of {data.source.name} have no colour to shift")
-    workdir.require_data(directory, data.source.fingerprint)
-    workdir.require_split(directory, data.split.to_csv(data.source))
+    run.require_data(data.source.fingerprint)
+    run.require_split(data.split.to_csv(data.source))
     devices, model = Devices.all(), create(config.model)
-    restored = restore_state(directory, config, data.shape)
+    restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
     for told in restored.warnings:
         screen.line("warning", told)
@@ -76,7 +83,7 @@ def _stain_shift(directory: Path, config: ConfigDict, kept: Path | None) -> dict
             entry = shifted.entry(state, data.split.test, more)
             measured["shifts"][kind].append({"strength": strength, **entry})
             screen.line(kind, f"{strength:+.2f}  {_told(entry)}")
-    folder = directory / FOLDER
+    folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
     write_whole(folder / PICTURE, shifts.draw(measured))
     for target in (folder, kept) if kept is not None else (folder,):
@@ -85,14 +92,14 @@ def _stain_shift(directory: Path, config: ConfigDict, kept: Path | None) -> dict
     return measured
 
 
-def _require_result_of(directory: Path, kept: Path) -> None:
-    finished = [(results.read(folder) or {}).get("finished") for folder in (directory, kept)]
-    if None in finished or finished[0] != finished[1]:
+def _require_result_of(run: RunDirectory, kept: Path) -> None:
+    there = read_result(kept)
+    if run.result is None or there is None or there["finished"] != run.result["finished"]:
         raise ConfigError(
-            f"{kept} holds no result of {directory}: scripts/reproduce.py keeps one when a row is done"
+            f"{kept} holds no result of {run.path}: scripts/reproduce.py keeps one when a row is done"
         )
 
 
-def _told(entry: dict[str, Any]) -> str:
+def _told(entry: Mapping[str, Any]) -> str:
     low, high = entry["interval"]
     return f"{100 * entry['accuracy']:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

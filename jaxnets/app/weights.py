@@ -9,32 +9,34 @@ from ml_collections.config_dict import ConfigDict
 
 from jaxnets.app import workdir
 from jaxnets.app.restore import restore_state
-from jaxnets.errors import ConfigError
+from jaxnets.app.run_directory import open_run, print_warnings
+from jaxnets.errors import CheckpointError
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.runtime.precision import precision_of
 
 
-def read(folder: str | os.PathLike[str]) -> Weights:
+def read(folder: str | os.PathLike[str], *, ignore_damage: bool = False) -> Weights:
     """What a weights folder holds, or the tested checkpoint of a run directory as the same.
 
     A run's `source` has the step under "step", what must be known of it under "warnings", and, where it
     began with a body that was trained before, whose under "body".
     They are arrays on the host, in the network's own precision.
-    Raises ConfigError where it is neither, CheckpointError where it is damaged.
+    Raises CheckpointError where it is neither, or damaged; with `ignore_damage` a file of a run that differs
+    from its checksum is a warning on standard error.
     """
     directory = Path(folder)
     if is_weights_folder(directory):
         return read_weights(directory)
     if not (directory / workdir.CONFIG).is_file():
-        raise ConfigError(
+        raise CheckpointError(
             f"{directory} is neither a weights folder nor a run directory: "
             "scripts/import_weights.py makes the one, scripts/train.py the other"
         )
-    config = workdir.read_config(directory)
-    manifest = workdir.read_manifest(directory)
-    shape = tuple(manifest["input_shape"])
+    run = open_run(directory, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    config, manifest, shape = run.config, run.manifest, run.input_shape
     with precision_of(config.model):
-        restored = restore_state(directory, config, shape)
+        restored = restore_state(run)
         variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     of_images = len(shape) == 3
     return Weights(

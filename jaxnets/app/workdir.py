@@ -1,18 +1,17 @@
-"""A run directory: whose it is, and whether it can be used."""
+"""What a run directory is called, who may write it, and in what two runs differ."""
 
 import contextlib
 import fcntl
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
-from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
-from jaxnets.files import DISK_FULL, write_whole
+from jaxnets.errors import MachineError
+from jaxnets.files import DISK_FULL
 
 CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     "config.json",
@@ -96,23 +95,6 @@ def _not_written(workdir: Path, error: OSError) -> MachineError:
     )
 
 
-def keep_config(workdir: Path, config: config_dict.ConfigDict) -> None:
-    """Writes config.json; where there is one already, it must be the same recipe.
-
-    Raises ConfigError, naming the fields that differ.
-    """
-    path = workdir / CONFIG
-    if not path.is_file():
-        write_whole(path, recipes.to_json(config))
-        return
-    changed = told_differences(read_config(workdir), config)
-    if changed:
-        raise ConfigError(
-            f"{workdir} holds a run of another recipe ({changed}): "
-            "choose another --workdir, or give the old values"
-        )
-
-
 def take_what_weights_set(config: config_dict.ConfigDict, there: config_dict.ConfigDict) -> None:
     """Sets what a run took from the weights it began with, as its recipe `there` has it.
 
@@ -135,79 +117,3 @@ def told_differences(there: config_dict.ConfigDict, now: config_dict.ConfigDict)
         for path, (old, new) in recipes.differences(there, now).items()
         if path not in FREE_FIELDS and (path, new) != ("model.num_classes", 0)
     )
-
-
-def read_config(workdir: Path) -> config_dict.ConfigDict:
-    """The resolved recipe of a run directory; raises ConfigError where there is none."""
-    path = workdir / CONFIG
-    if not path.is_file():
-        raise ConfigError(f"{workdir} is no run directory: it has no {CONFIG}")
-    return recipes.from_json(json.dumps(_read_json(path)))
-
-
-def require_data(workdir: Path, fingerprint: str) -> None:
-    """Raises DataError where the run began on data of other contents."""
-    if (workdir / MANIFEST).is_file() and read_manifest(workdir)["data_fingerprint"] != fingerprint:
-        raise DataError(
-            f"the data are not those that {workdir} began with: contents have changed; "
-            "restore them or choose another --workdir"
-        )
-
-
-def require_weights(workdir: Path, body_sha256: str | None) -> None:
-    """Raises CheckpointError where the run began with another body; None where none was given."""
-    if not (workdir / MANIFEST).is_file():
-        return
-    if read_manifest(workdir).get("body_sha256") != body_sha256:
-        raise CheckpointError(
-            f"--config.transfer.weights are not those that {workdir} began with: "
-            "give those, or choose another --workdir"
-        )
-
-
-def keep_split(workdir: Path, text: str) -> None:
-    """Writes split.csv; where there is one already, it must divide the same way.
-
-    Raises DataError where the data have changed since the run began.
-    """
-    if (workdir / SPLIT).is_file():
-        require_split(workdir, text)
-    else:
-        write_whole(workdir / SPLIT, text)
-
-
-def require_split(workdir: Path, text: str) -> None:
-    """Raises DataError unless split.csv divides as `text` does; what is known of groups may have grown."""
-    path = workdir / SPLIT
-    if not path.is_file() or _division(path.read_text()) != _division(text):
-        raise DataError(
-            f"{path} does not fit the data: files have come, gone or changed since the run began; "
-            "restore them or choose another --workdir"
-        )
-
-
-def _division(text: str) -> list[str]:
-    """The lines of a split without their last column, the group."""
-    return [line.rpartition(",")[0] for line in text.splitlines()]
-
-
-def keep_manifest(workdir: Path, manifest: dict[str, Any]) -> None:
-    """Writes manifest.json, once."""
-    path = workdir / MANIFEST
-    if not path.is_file():
-        write_whole(path, json.dumps(manifest, indent=1) + "\n")
-
-
-def read_manifest(workdir: Path) -> dict[str, Any]:
-    """The manifest of a run directory; raises ConfigError where there is none."""
-    path = workdir / MANIFEST
-    if not path.is_file():
-        raise ConfigError(f"{workdir} is no run directory: it has no {MANIFEST}")
-    return _read_json(path)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): restore it") from error

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.training.step import PROBABILITIES, add_metrics
+from jaxnets.training.step import ANSWERS, PROBABILITIES, add_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +35,19 @@ def evaluate(
     batches: Iterable[Any],
     *,
     expected: int,
+    classes: int = 0,
 ) -> Scores:
     """Runs an evaluation step over all batches and divides once, or not at all where the loss is a sum.
 
-    Gives ClassScores where the examples have classes. Raises AssertionError unless exactly `expected`
-    examples were counted.
+    Gives ClassScores where the examples have classes, of which there are `classes`. Raises AssertionError
+    unless exactly `expected` examples were counted.
     """
     sums: dict[str, Any] = {}
     shares: list[np.ndarray] = []
+    answers: list[np.ndarray] = []
     for told in _fetched_late(step(state, batch) for batch in batches):
         shares += [told.pop(PROBABILITIES)] if PROBABILITIES in told else []
+        answers += [told.pop(ANSWERS)] if ANSWERS in told else []
         sums = add_metrics(sums, told)
     counted = round(sums.get("examples", 0))
     if counted != expected:
@@ -57,9 +60,16 @@ def evaluate(
         examples=counted,
         accuracy=sums["correct"] / sums["examples"],
         correct=round(sums["correct"]),
-        confusion=np.rint(sums["confusion"]).astype(np.int64),
+        confusion=_confusion(np.concatenate(answers)[:expected], classes),
         probabilities=np.concatenate(shares)[:expected] if shares else None,  # padding is last
     )
+
+
+def _confusion(answers: np.ndarray, classes: int) -> np.ndarray:
+    """int64[classes, classes] by (label, prediction), of int[N, 2]."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (answers[:, 0], answers[:, 1]), 1)
+    return matrix
 
 
 def _fetched_late(under_way: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:

@@ -3,13 +3,14 @@
 import dataclasses
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from jaxnets.data.source import Source
 from jaxnets.errors import CheckpointError
-from jaxnets.files import write_whole
+from jaxnets.files import read_regular, write_whole
 
 FOLDER = "predictions"
 _FIELDS = ("index", "label", "probabilities", "files", "group")
@@ -67,18 +68,27 @@ class Predictions:
         """Whether groups are known and one of them has more than one example here."""
         return self.groups_known and len(np.unique(self.group)) < len(self.group)
 
-    def save(self, path: Path) -> None:
-        """Writes an .npz file, whole or not at all; makes its folder."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def to_bytes(self) -> bytes:
+        """The content of an .npz file."""
         arrays = {name: getattr(self, name) for name in _FIELDS}
         packed = io.BytesIO()
         np.savez_compressed(packed, **arrays)
-        write_whole(path, packed.getvalue())
+        return packed.getvalue()
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz file, whole or not at all; makes its folder."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, self.to_bytes())
 
 
 def predictions_path(run_dir: Path, part: str = "test") -> Path:
     """Where a run directory keeps the predictions of a part: RUN/predictions/PART.npz."""
-    return run_dir / FOLDER / f"{part}.npz"
+    return run_dir / predictions_name(part)
+
+
+def predictions_name(part: str = "test") -> str:
+    """The same, relative to the run directory."""
+    return f"{FOLDER}/{part}.npz"
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -87,13 +97,38 @@ def load_predictions(path: Path) -> Predictions:
     Raises CheckpointError where it is not there or damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            return Predictions(**{name: arrays[name] for name in _FIELDS})
+        return read_predictions(read_regular(path), path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path} is not there: python scripts/evaluate.py --workdir=RUN writes it"
         ) from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def read_predictions(data: bytes, path: Path) -> Predictions:
+    """What the bytes of the file `path` hold.
+
+    Raises CheckpointError where they are damaged: arrays of other shapes, shares that are not finite.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            found = Predictions(**{name: arrays[name] for name in _FIELDS})
+        _require_fitting(found)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(
             f"{path} is damaged ({error}): python scripts/evaluate.py --workdir=RUN writes it anew"
         ) from error
+    return found
+
+
+def _require_fitting(found: Predictions) -> None:
+    """Raises ValueError unless there is one row an example, with finite shares of classes that exist."""
+    count, shares = len(found.index), found.probabilities
+    lengths = {len(getattr(found, name)) for name in _FIELDS}
+    if lengths != {count} or shares.ndim != 2 or shares.shape[1] == 0:
+        raise ValueError("its arrays do not fit one another")
+    if not np.isfinite(shares).all() or shares.min(initial=0) < 0 or shares.max(initial=0) > 1.001:
+        raise ValueError("a probability is not between 0 and 1")
+    if count and not 0 <= found.label.min() <= found.label.max() < shares.shape[1]:
+        raise ValueError("a label is not a class")

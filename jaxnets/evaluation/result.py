@@ -1,6 +1,5 @@
 """result.json: what a run came to, and the block that tells it."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.result_schema import RESULT, Result, Test, read, stored_confusion, to_json
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
 from jaxnets.published import tested_as
 from jaxnets.text import printable
 
-RESULT = "result.json"
+__all__ = [
+    "COPIES",
+    "RESULT",
+    "TESTED_ON",
+    "Result",
+    "Test",
+    "closing_block",
+    "epochs_of",
+    "is_leaky",
+    "read",
+    "split_in_short",
+    "test_entry",
+    "to_json",
+    "told_grouping",
+    "told_head",
+    "told_network",
+    "told_split",
+    "told_test",
+]
+
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_OF_GROUPS = "wilson, a group for an example"
 """Where resamples of groups would show no spread: one group, or all of one share of right answers."""
@@ -32,10 +50,8 @@ TESTED_ON = {
 }
 """The names of `tests`, in words."""
 
-Result = dict[str, Any]
 
-
-def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any]:
+def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     """One entry of `tests`: accuracy with its interval, loss, count and confusion by (label, prediction).
 
     Of a regression loss and count alone. The interval resamples groups where `predictions`, of the same
@@ -57,25 +73,8 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> dict[str, Any
         "interval_method": method,
         "loss": scores.loss,
         "examples": scores.examples,
-        "confusion": scores.confusion.tolist(),
+        "confusion": stored_confusion(scores.confusion),
     }
-
-
-def read(workdir: Path) -> Result | None:
-    """The result of a finished run, or None."""
-    path = workdir / RESULT
-    if not path.is_file():
-        return None
-    try:
-        result: Result = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): restore or remove it") from error
-    return result if result.get("complete") else None
-
-
-def to_json(result: Mapping[str, Any]) -> str:
-    """The text of result.json."""
-    return json.dumps(result, indent=1) + "\n"
 
 
 def closing_block(
@@ -145,12 +144,14 @@ def _loss(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> tup
 
 def _speed(result: Mapping[str, Any], classes: bool) -> str:
     unit = "images" if classes else "examples"
-    return f"{result['images_per_second']:,.0f} {unit}/s{told_head(result)}"
+    speed = result["images_per_second"]
+    return "not known" if speed is None else f"{speed:,.0f} {unit}/s{told_head(result)}"
 
 
 def told_head(result: Mapping[str, Any]) -> str:
     """What a speed is of, where training read what a frozen body gives, computed before; else ""."""
-    kept = result.get("on_kept_features", result.get("frozen"))
+    kept = result.get("on_kept_features")
+    kept = result.get("frozen") if kept is None else kept  # results of version 1 do not say it
     return " by the head, of kept features" if kept else ""
 
 
@@ -213,7 +214,7 @@ def told_grouping(result: Mapping[str, Any]) -> str:
     """What a grouped split kept together, where it is not the source's own groups: " by ..."."""
     if result["split"] != "grouped":
         return ""
-    level = result.get("group_level", WHOLE_GROUPS)
+    level = result.get("group_level") or WHOLE_GROUPS
     given = (result.get("groups"), None if level == WHOLE_GROUPS else level)
     told = ", ".join(name for name in given if name)
     return f" by {told}" if told else ""
@@ -224,6 +225,15 @@ def is_leaky(result: Mapping[str, Any]) -> bool:
     shares = result.get("leak") or {}
     known_to_hold_copies = result["split"] == "random" and result["data"] in COPIES
     return any(shares.values()) or (known_to_hold_copies and shares.get("test") is None)
+
+
+def told_test(result: Mapping[str, Any]) -> str:
+    """What the clean test came to: accuracy with its interval, or the loss where there are no classes."""
+    clean = result["tests"]["clean"]
+    if "accuracy" not in clean:
+        return f"loss {clean['loss']:.4g}"
+    low, high = clean["interval"]
+    return f"{100 * clean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def epochs_of(total_steps: int, steps_per_epoch: int) -> float:

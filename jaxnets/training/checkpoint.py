@@ -3,21 +3,51 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 import resource
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import jax
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import CheckpointError, MachineError
-from jaxnets.files import DISK_FULL, file_sha256, write_whole
+from jaxnets.files import DISK_FULL, file_sha256, read_regular, write_whole
+from jaxnets.schema import Count, Sha256, parse, problem
 
 FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
 """How orbax, whose errors have no number, says that the disk is full."""
 MANIFEST, POSITION, SHAPES, STATE = "manifest.json", "position.json", "shapes.json", "state"
+
+
+class FileRecord(TypedDict):
+    """The first `bytes` bytes of a file, and their sha256."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class Manifest(TypedDict):
+    """A checkpoint's manifest.json: the sha256 of each of its files by relative path.
+
+    `run_files` are files beside the checkpoints, by the name that the run gives them, as they were at the
+    save; checkpoints of earlier versions have none.
+    """
+
+    files: dict[str, Sha256]
+    run_files: NotRequired[dict[str, FileRecord]]
+    sha256: Sha256
+
+
+def file_record(path: Path) -> FileRecord:
+    """What a checkpoint records of a file; it is on the disk afterwards, as the checkpoint will be."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        data = file.read()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 class Checkpoints:
@@ -36,11 +66,18 @@ class Checkpoints:
         return sorted(int(path.name) for path in self._folders() if (path / MANIFEST).exists())
 
     def save(
-        self, step: int, state: Any, position: dict[str, Any], *, protect: int | None = None
+        self,
+        step: int,
+        state: Any,
+        position: dict[str, Any],
+        *,
+        protect: int | None = None,
+        run_files: Mapping[str, FileRecord] | None = None,
     ) -> None:
         """Writes one checkpoint and waits for it; then lets go of old ones, but never of `protect`.
 
-        `position` is what is not an array: JSON. Raises MachineError where the disk is full or read-only.
+        `position` is what is not an array: JSON. `run_files` are recorded in the manifest. Raises
+        MachineError where the disk is full or read-only.
         """
         target = self._path(step)
         if step in self.steps():
@@ -54,7 +91,7 @@ class Checkpoints:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
             write_whole(target / POSITION, _to_json(position))
             write_whole(target / SHAPES, _to_json(_shapes(state)))
-            write_whole(target / MANIFEST, _manifest(target))
+            write_whole(target / MANIFEST, _manifest(target, run_files or {}))
         except (OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
@@ -73,7 +110,7 @@ class Checkpoints:
         damage = self.damage(step)
         if damage:
             raise CheckpointError(f"checkpoint {path} is damaged: {damage}")
-        difference = _first_difference(json.loads((path / SHAPES).read_text()), _shapes(template))
+        difference = _first_difference(parse(read_regular(path / SHAPES)), _shapes(template))
         if difference:
             raise CheckpointError(f"checkpoint {path} is of another network: {difference}")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
@@ -91,28 +128,44 @@ class Checkpoints:
             damaged.append(f"checkpoint {self._path(step)} is damaged: {damage}")
         return None, damaged
 
+    def run_files(self, step: int) -> Mapping[str, FileRecord]:
+        """What a checkpoint's manifest records of the run's other files; {} where it records none.
+
+        Raises CheckpointError where the manifest cannot be read.
+        """
+        path = self._path(step)
+        try:
+            return _read_manifest(path).get("run_files", {})
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path / MANIFEST} is damaged ({error}): restore it") from error
+
+    def newest_run_files(self) -> Mapping[str, FileRecord]:
+        """The same of the newest checkpoint whose manifest is as it was written; its arrays are not read."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(CheckpointError):
+                return self.run_files(step)
+        return {}
+
     def newest_bits(self) -> dict[str, Any]:
         """What the newest checkpoint says its bits depend on; {} where there is none that can be read."""
         for step in reversed(self.steps()):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                return dict(json.loads((self._path(step) / POSITION).read_text())["bits"])
+                return dict(json.loads(read_regular(self._path(step) / POSITION))["bits"])
         return {}
 
     def damage(self, step: int) -> str | None:
         """What differs from the manifest, or None."""
         path = self._path(step)
         try:
-            text = (path / MANIFEST).read_bytes().decode()
-            manifest = json.loads(text)
-            if text != _with_digest(manifest["files"]):
-                return f"{MANIFEST} has changed"
-            for name, expected in manifest["files"].items():
+            for name, expected in _read_manifest(path)["files"].items():
                 if file_sha256(path / name) != expected:
                     return f"{name} has changed"
         except FileNotFoundError as error:
             return f"{Path(error.filename).name} is missing"
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return f"{MANIFEST} cannot be read ({error})"
+        except OSError as error:
+            return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
+        except ValueError as error:
+            return f"{MANIFEST} {error}"
         return None
 
     def _path(self, step: int) -> Path:
@@ -185,15 +238,45 @@ def _first_difference(there: dict[str, str], here: dict[str, str]) -> str | None
     return None
 
 
-def _manifest(folder: Path) -> str:
+def _manifest(folder: Path, run_files: Mapping[str, FileRecord]) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return _with_digest({str(path.relative_to(folder)): file_sha256(path) for path in files})
+    hashes = {str(path.relative_to(folder)): file_sha256(path) for path in files}
+    return _with_digest({"files": hashes, "run_files": dict(run_files)})
 
 
-def _with_digest(files: dict[str, str]) -> str:
-    listing = json.dumps(files, sort_keys=True)
+def _with_digest(content: Mapping[str, Any]) -> str:
+    """The text of a manifest; there is one text for one content, so that any changed byte is found.
+
+    Manifests without `run_files` are of earlier versions, whose digest was of the files alone.
+    """
+    listing = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
     digest = hashlib.sha256(listing.encode()).hexdigest()
-    return json.dumps({"files": files, "sha256": digest}, indent=1, sort_keys=True) + "\n"
+    return _to_json({**content, "sha256": digest})
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    """A checkpoint's manifest; ValueError where it is not as it was written, or lists what it must not."""
+    data = read_regular(folder / MANIFEST)
+    try:
+        content = parse(data)
+    except ValueError as error:
+        raise ValueError(f"cannot be read ({error})") from error
+    found = problem(content, Manifest)
+    if found:
+        raise ValueError(f"is damaged ({found})")
+    manifest = cast(Manifest, content)
+    listed = {name: value for name, value in content.items() if name != "sha256"}
+    if data.decode() != _with_digest(listed):
+        raise ValueError("has changed")
+    real = os.path.realpath(folder)
+    for name in manifest["files"]:
+        leaves = name.startswith("/") or ".." in name.split("/")
+        if leaves or not os.path.realpath(folder / name).startswith(f"{real}/"):
+            raise ValueError("lists a file outside of the checkpoint")
+    state = [name for name in manifest["files"] if name.startswith(f"{STATE}/")]
+    if not state or not {POSITION, SHAPES} <= manifest["files"].keys():
+        raise ValueError("does not list all files of a checkpoint")
+    return manifest
 
 
 def _disk_error(error: Exception, target: Path) -> Exception:

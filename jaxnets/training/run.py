@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ import jax
 from ml_collections import config_dict
 
 from jaxnets.errors import CheckpointError, DivergedError
-from jaxnets.training.checkpoint import Checkpoints
+from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
 from jaxnets.training.parallel import CompiledStep, Devices
 from jaxnets.training.preprocess import Batch
@@ -66,6 +66,8 @@ class Run:
     hooks: "Sequence[Hook]"
     learning_rate: Callable[[int], Any]
     bits: dict[str, Any] = dataclasses.field(default_factory=dict)
+    run_files: Callable[[], Mapping[str, FileRecord]] = dict
+    """What a checkpoint records of the files beside it, as they are when it is called."""
     steps_per_call: int = 1
     """At most; with more than one a batch is [K, B]."""
     told: str = ""
@@ -224,7 +226,11 @@ class Run:
         with self.devices.together():  # and so no process goes on before it is written
             if self.devices.is_first:
                 self.checkpoints.save(
-                    self.step, self.state, self._position(), protect=self.best_step
+                    self.step,
+                    self.state,
+                    self._position(),
+                    protect=self.best_step,
+                    run_files=self.run_files(),
                 )
         self.saved_step = self.step
 

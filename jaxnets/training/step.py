@@ -30,7 +30,7 @@ Sums = Callable[[Tree, Tree, Tree, Part, jax.Array], tuple[Tree, Tree, Metrics]]
 """(trained, other parameters, batch statistics, part, key) -> (gradient, batch statistics, sums)."""
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
-PROBABILITIES = "probabilities"
+PROBABILITIES, ANSWERS = "probabilities", "answers"
 
 
 def make_train_step(
@@ -172,11 +172,12 @@ def make_eval_step(
 ) -> EvalStep:
     """A step (state, batch) -> sums over the batch, each example counted with its weight (0 for padding).
 
-    Sums: loss, normalizer (none where the loss is a sum), examples; and where there are classes, correct
-    and confusion [K, K] by (label, prediction). `with_probabilities` adds what is no sum: probabilities
-    [B, K] of the whole batch, padding included, in its order on every device. With `dropout` the network is
-    in its training mode, which is for networks without batch statistics; what is dropped follows from the
-    run's key and the batch's first example.
+    Sums: loss, normalizer (none where the loss is a sum), examples; and where there are classes, correct.
+    Where there are classes it also gives what is not a sum, of the whole batch in its order on every device,
+    padding included: ANSWERS int32[B, 2], label and prediction (a confusion matrix [K, K] of each batch
+    would be far larger than the batch where there are thousands of classes), and `with_probabilities`
+    PROBABILITIES [B, K]. With `dropout` the network is in its training mode, which is for networks without
+    batch statistics; what is dropped follows from the run's key and the batch's first example.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
@@ -191,17 +192,18 @@ def make_eval_step(
         weight = batch["weight"].astype(targets.dtype)
         terms, classes = loss(outputs, targets, weight), has_classes(batch)
         sums = {**terms.sums(), **_counts(outputs, targets, weight, classes)}
-        if classes:
-            predicted = jax.nn.one_hot(
-                jnp.argmax(outputs, axis=-1), targets.shape[-1], dtype=weight.dtype
-            )
-            sums["confusion"] = jnp.einsum("b,bl,bp->lp", weight, targets, predicted)
         if axis_name is not None:
             sums = lax.psum(sums, axis_name)
-        if classes and with_probabilities:
-            shares = jax.nn.softmax(outputs, axis=-1)
-            whole = shares if axis_name is None else lax.all_gather(shares, axis_name, tiled=True)
-            sums[PROBABILITIES] = whole
+        if not classes:
+            return sums
+
+        def whole(values: jax.Array) -> jax.Array:
+            return values if axis_name is None else lax.all_gather(values, axis_name, tiled=True)
+
+        answers = jnp.stack([jnp.argmax(each, axis=-1) for each in (targets, outputs)], axis=-1)
+        sums[ANSWERS] = whole(answers.astype(jnp.int32))
+        if with_probabilities:
+            sums[PROBABILITIES] = whole(jax.nn.softmax(outputs, axis=-1))
         return sums
 
     return eval_step

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import made_results
 import pytest
 
 from jaxnets.app import compare
 from jaxnets.app.comparison import curves, groupings_table, splits_picture
 from jaxnets.app.tables import row_names
-from jaxnets.errors import CheckFailedError, ConfigError
+from jaxnets.errors import CheckFailedError, CheckpointError, ConfigError
 
 PAGE = """# A page
 
@@ -40,19 +41,10 @@ ROW = {
 RESULT = {
     "name": "lung_resnet:scratch",
     "entry": "A/resnet50",
-    "model": "resnet50",
-    "data": "lc25000_lung",
-    "split": "random",
     "image_size": 96,
     "epochs": 10,
-    "seed": 0,
-    "batch_size": 32,
-    "overrides": [],
-    "test_accuracy": 0.9787,
-    "tests": {"clean": {"loss": 0.1, "accuracy": 0.9787, "interval": [0.972, 0.984]}},
+    "tests": {"clean": made_results.entry(0.9787, interval=[0.972, 0.984])},
     "images_per_second": 16.9,
-    "hardware": "2 cores",
-    "complete": True,
 }
 
 
@@ -63,8 +55,8 @@ def page(tmp_path: Path) -> Path:
 
 
 def keep(folder: Path, name: str, **changes: Any) -> None:
-    (folder / name).mkdir(parents=True)
-    (folder / name / "result.json").write_text(json.dumps({**RESULT, **changes}))
+    result = made_results.write(folder / name, **{**RESULT, **changes})
+    (folder / name / "config.json").write_text(made_results.config_of(result))
 
 
 def measured(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:
@@ -77,7 +69,7 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     results = tmp_path / "results"
     keep(results, "a-run-s1", seed=1)
     keep(results, "a-run-s0")
-    keep(results, "unfinished", complete=False)
+    (results / "unfinished").mkdir()
     keep(results, "of no entry", entry=None)
     measured(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
     with pytest.raises(
@@ -117,7 +109,7 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
         "| ResNet-50, 96 px, 3 epochs",
     ]
     (results / "other-s0" / "result.json").unlink()
-    clean = {"loss": 0.4, "accuracy": 0.9, "interval": [0.86, 0.93]}
+    clean = made_results.entry(0.9, interval=[0.86, 0.93])
     grouped = {"split": "grouped", "overrides": ["data.split='grouped'"], "tests": {"clean": clean}}
     keep(results, "grouped-s0", **grouped)
     compare.compare(page, results)
@@ -146,19 +138,24 @@ def test_run_directories_are_told_and_nothing_is_written(
     keep(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a card", images_per_second=700.0)
     before = sorted(tmp_path.rglob("*"))
     compare.tell_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
-    told = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    told = shown.out.splitlines()
+    assert shown.err.count("has no checksums.json") == 3  # one warning for each directory
     assert len(told) == 3
     assert "3 seeds ± 0.00" in told[2]
     assert "600 a second, a card" in told[2]  # of the runs on what most ran on
     assert sorted(tmp_path.rglob("*")) == before
-    keep(tmp_path / "third", "mine-s0", split_sha256="another folder's")
+    keep(tmp_path / "third", "mine-s0", split_sha256="1" * 64)
     keep(tmp_path / "fourth", "mine-s0", seed=3)
     compare.tell_runs([tmp_path / name / "mine-s0" for name in ("runs", "third", "fourth")])
     told = capsys.readouterr().out
     assert len(told.splitlines()) == 4  # two of one data set, of one name; one of another
     assert "2 seeds" in told
     assert str(tmp_path / "fourth" / "mine-s0") in told
+    (tmp_path / "fourth" / "mine-s0" / "result.json").unlink()
     with pytest.raises(ConfigError, match="holds no finished run"):
+        compare.tell_runs([tmp_path / "fourth" / "mine-s0"])
+    with pytest.raises(CheckpointError, match="is not a run directory"):
         compare.tell_runs([tmp_path])
 
 
@@ -197,7 +194,7 @@ def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.py"
     table.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
     keep(tmp_path / "results", "a-random-s0")
-    keep(tmp_path / "results", "b-s0", complete=False)
+    (tmp_path / "results" / "b-s0").mkdir()
     compare.compare(page, tmp_path / "results", tables=[table])
     told = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
     assert told in page.read_text().splitlines()
@@ -216,7 +213,7 @@ def test_groupings_stand_beside_each_other(
     known = {name for path in tables_of for name in row_names(path)}
     assert set(groupings_table.RUNS.values()) <= known
     results = tmp_path / "results"
-    tested = {"test_accuracy": 0.9, "test_interval": [0.85, 0.94]}
+    tested = {"tests": {"clean": made_results.entry(0.9, interval=[0.85, 0.94])}}
     _, by_original, *_ = groupings_table.RUNS.values()
     keep(results, by_original, **tested, leak={"test": 0.0625})
     other = tmp_path / "lc25000.md"
@@ -231,7 +228,7 @@ def test_groupings_stand_beside_each_other(
     data = splits_picture.drawn_data(results)
     assert [row["name"] for row in data["rows"]] == ["ResNet-50, 96 px, 10 epochs"]
     assert data["rows"][0]["published"] == [98, None]
-    assert data["rows"][0]["random"] == [pytest.approx(97.87), pytest.approx((97.2, 98.4))]
+    assert data["rows"][0]["random"] == [pytest.approx(90), pytest.approx((85, 94))]
     assert data["rows"][0]["grouped"] is None
     assert curves.is_current(picture, data)
     assert picture.stat().st_size < 20_000

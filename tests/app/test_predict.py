@@ -21,7 +21,7 @@ from jaxnets.app import predict_files
 from jaxnets.app.evaluate import evaluate
 from jaxnets.app.predict import Preprocess
 from jaxnets.app.restore import restore_state
-from jaxnets.app.workdir import read_config
+from jaxnets.app.run_directory import open_run
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
@@ -98,7 +98,7 @@ def test_the_weights_that_were_tested_are_those_that_predict(
         list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)
     ]
     np.testing.assert_allclose(shares, tested.probabilities, atol=1e-6)
-    state = restore_state(tmp_path / "run", read_config(tmp_path / "run"), (16, 16, 3)).state
+    state = restore_state(open_run(tmp_path / "run")).state
     assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state.ema, state.params)))
 
 
@@ -256,7 +256,7 @@ def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_no_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no run directory"):
+    with pytest.raises(CheckpointError, match="is not a run directory"):
         jaxnets.load(tmp_path)
 
 

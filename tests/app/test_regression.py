@@ -11,9 +11,10 @@ import pytest
 
 import jaxnets
 from jaxnets import published
-from jaxnets.app import evaluate, predict, predict_files, workdir
+from jaxnets.app import evaluate, predict, predict_files
 from jaxnets.app.data import resolve
 from jaxnets.app.restore import restore_state
+from jaxnets.app.run_directory import open_run
 from jaxnets.app.screen import Screen
 from jaxnets.data.points import Points
 from jaxnets.errors import ConfigError, DataError, InterruptedRunError
@@ -43,7 +44,7 @@ def _lines(directory: Path) -> list[dict[str, Any]]:
 
 def _params(directory: Path) -> dict[str, np.ndarray]:
     """Of the newest checkpoint, by the printed names: W1 [neurons, inputs], b1, ..."""
-    params = restore_state(directory, workdir.read_config(directory), (3,)).state.params
+    params = restore_state(open_run(directory)).state.params
     weights = {f"W{n}": np.asarray(params[f"layer{n}"]["kernel"]).T for n in (1, 2, 3)}
     return weights | {f"b{n}": np.asarray(params[f"layer{n}"]["bias"]) for n in (1, 2, 3)}
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import made_results
 import numpy as np
 import pytest
 from absl import flags
@@ -29,8 +30,12 @@ from jaxnets.evaluation.predictions import Predictions, load_predictions, predic
 
 HARDWARE = "a test machine"
 STEPS, IMAGES_PER_SECOND = 6, 100.0
+RESULT = made_results.made(
+    leak={"test": 1.0}, tests={"clean": made_results.entry(0.5, interval=[0.4, 0.6])}
+)
 STUB = """
 import ast, contextlib, json, os, pathlib, signal, sys, time
+import ast, fcntl, hashlib, json, os, pathlib, signal, sys, time
 from jaxnets import config as recipes
 from jaxnets.app import workdir
 
@@ -57,8 +62,13 @@ if plan.get("dies"):
 if plan.get("exits"):
     sys.exit(plan["exits"])
 (folder / "config.json").write_text(recipes.to_json(config))
-(folder / "manifest.json").write_text(json.dumps({{"hardware": HARDWARE}}))
-(folder / "split.csv").write_text("index,split\\n" + "0,train\\n" * (STEPS * config.train.batch_size))
+split = "index,file,label,split,group\\n" + "0,a,b,train,\\n" * (STEPS * config.train.batch_size)
+(folder / "split.csv").write_text(split)
+size = config.data.image_size
+manifest = {{"command": "", "versions": {{}}, "hardware": HARDWARE, "git_commit": None, "data": "",
+            "classes": [], "input_shape": [size, size, 3], "data_fingerprint": "",
+            "split_sha256": hashlib.sha256(split.encode()).hexdigest()}}
+(folder / "manifest.json").write_text(json.dumps(manifest))
 saved = sorted(int(path.name) for path in folder.glob("checkpoints/*"))
 step = saved[-1] if saved else 0
 with (home / "calls").open("a") as calls:
@@ -66,7 +76,7 @@ with (home / "calls").open("a") as calls:
 stopped = []
 signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
 signal.signal(signal.SIGINT, lambda number, frame: stopped.append(number))
-line = {{"split": "train", "images_per_second": SPEED}}
+line = {{"step": 1, "epoch": 1, "split": "train", "values": {{}}, "images_per_second": SPEED}}
 while step < STEPS:
     (folder / "started").touch()
     time.sleep(plan.get("sleeps", 0))
@@ -78,10 +88,9 @@ while step < STEPS:
         (folder / "checkpoints" / f"{{step:010d}}" / "manifest.json").write_text("{{}}")
         print(f"train.py: stopped at step {{step}}, saved", file=sys.stderr)
         sys.exit(128 + stopped[0])
-result = {{"complete": True, "data": "lc25000_lung", "split": "random", "leak": {{"test": 1.0}},
-          "test_accuracy": 0.5, "test_interval": [0.4, 0.6], "command": "typed",
-          "overrides": [], "images_per_second": SPEED, "hardware": HARDWARE,
-          "finished": "2026-01-01T00:00:00+00:00"}}
+result = json.loads({result!r}) | {{"images_per_second": SPEED, "hardware": HARDWARE}}
+result |= {{"name": config.name, "model": config.model.name, "data": config.data.name,
+           "seed": config.seed, "batch_size": config.train.batch_size}}
 (folder / "result.json").write_text(json.dumps(result))
 """
 
@@ -95,7 +104,9 @@ class Place:
         self.table = folder / "table.py"
         self.trainer = folder / "train.py"
         self.trainer.write_text(
-            STUB.format(steps=STEPS, speed=IMAGES_PER_SECOND, hardware=HARDWARE)
+            STUB.format(
+                steps=STEPS, speed=IMAGES_PER_SECOND, hardware=HARDWARE, result=json.dumps(RESULT)
+            )
         )
         self.plan({})
 
@@ -270,7 +281,8 @@ def test_complete_rows_are_kept_and_skipped(place: Place) -> None:
     assert place.calls == [f"{first} 0", f"{second} 0"]
 
     kept = place.results / second
-    assert {path.name for path in kept.iterdir()} == {"config.json", "metrics.jsonl", "result.json"}
+    files = {"checksums.json", "config.json", "metrics.jsonl", "result.json"}
+    assert {path.name for path in kept.iterdir()} == files
     result = json.loads((kept / "result.json").read_text())
     assert result["overrides"] == ["train.epochs=1", "seed=1"]
     assert result["command"] == (
@@ -322,11 +334,17 @@ def test_answers_are_kept_where_test_examples_have_siblings(
     kept = predictions_path(place.results / name)
     kept.parent.mkdir()
     kept.write_text("of an earlier result")
-    (place.results / name / "result.json").unlink()
+    _remove_result(place.results / name)
     assert place.make() == [(name, State.WAS_COMPLETE)]
     assert kept.is_file() == are_kept
     if are_kept:
         np.testing.assert_array_equal(load_predictions(kept).group, group)
+
+
+def _remove_result(folder: Path) -> None:
+    """As somebody does who wants it copied again."""
+    for name in ("checksums.json", "result.json"):
+        (folder / name).unlink()
 
 
 def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) -> None:
@@ -349,11 +367,14 @@ def test_what_weights_bring_is_no_other_recipe(place: Place) -> None:
     config["data"]["mean"] = [0.485, 0.456, 0.406]
     config["model"]["variant"] = "keras"
     path.write_text(json.dumps(config))
-    (place.results / "from-weights" / "result.json").unlink()
+    _remove_result(place.results / "from-weights")
     assert place.make() == [("from-weights", State.WAS_COMPLETE)]
     assert place.make() == [("from-weights", State.WAS_COMPLETE)]
     config["optimizer"]["learning_rate"] = 5.0
     (place.results / "from-weights" / workdir.CONFIG).write_text(json.dumps(config))
+    (outcome,) = reproduce.list_rows(str(place.table), place.options())
+    assert "config.json has changed since it was written" in outcome.detail
+    (place.results / "from-weights" / "checksums.json").unlink()
     with pytest.raises(CheckFailedError):
         place.make()
 
@@ -473,7 +494,8 @@ def test_the_estimate(
     estimate = pace.estimate(config, run, known, hardware)
     expected = seconds and pytest.approx(pace.START_SECONDS + seconds)
     assert (estimate and estimate.seconds) == expected
-    assert estimate is None or ("guessed from 32 px" in estimate.basis) == ("64" in str(changes))
+    basis = "" if estimate is None else estimate.basis
+    assert ("guessed from 32 px" in basis) == (changes == {"data.image_size": 64})
 
 
 def test_the_estimate_before_the_data_was_opened(place: Place) -> None:
@@ -528,12 +550,15 @@ def test_the_newest_measurement_is_told_by_the_result_and_not_by_the_file(place:
     assert estimate.basis == "50 images/s"
 
 
-def test_the_speed_of_a_run_is_that_of_most_of_its_lines(tmp_path: Path) -> None:
-    lines = [{"split": "train", "images_per_second": speed} for speed in (90.0, 0.1, 110.0, 100.0)]
-    lines.insert(1, {"split": "validation"})
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert pace.median_speed(tmp_path / "metrics.jsonl") == 95.0
-    assert pace.median_speed(tmp_path / "metrics.jsonl", last=1) == 100.0
+def test_the_speed_of_a_run_is_that_of_most_of_its_lines() -> None:
+    line = {"step": 1, "epoch": 1.0, "split": "train", "values": {}}
+    lines: list[Any] = [{**line, "images_per_second": speed} for speed in (90.0, 0.1, 110.0, 100.0)]
+    lines.insert(1, {**line, "split": "validation"})
+    lines.append({**line, "images_per_second": "fast"})
+    metrics = "".join(json.dumps(line) + "\n" for line in lines).encode() + b'{"step": \xff'
+    assert pace.median_speed(metrics) == 95.0
+    assert pace.median_speed(metrics, last=1) == 100.0
+    assert pace.median_speed(b"") is None
 
 
 def test_a_damaged_folder_tells_nothing(place: Place) -> None:

@@ -32,16 +32,9 @@ from jaxnets.errors import (
     InterruptedRunError,
     MachineError,
 )
+from jaxnets.evaluation import result_schema
 from jaxnets.training.hooks import Hook
 from jaxnets.training.run import Run
-
-RESULT_FIELDS = {
-    *("name", "entry", "model", "parameters", "auxiliary_parameters", "data", "split"),
-    *("split_sha256", "leak", "image_size", "epochs", "seed", "batch_size", "overrides", "command"),
-    *("lowering", "test_accuracy", "test_examples", "test_interval", "interval_method", "tests"),
-    *("validation_accuracy", "train_accuracy", "curves", "seconds", "images_per_second"),
-    *("hardware", "versions", "complete", "note"),
-}
 
 
 def _lines(directory: Path) -> list[dict[str, Any]]:
@@ -54,7 +47,12 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert {"config.json", "manifest.json", "split.csv", "metrics.jsonl", "result.json"} <= names
     result = json.loads((trained / "result.json").read_text())
-    assert set(result) >= RESULT_FIELDS
+    assert result_schema.check(result) is None
+    assert result["step"] == 4
+    assert result["trained_parameters"] == result["parameters"] > 0
+    assert result["fold"] is None
+    assert result["features_seconds"] is None  # nothing is frozen
+    assert result["on_kept_features"] is False
     assert result["complete"] is True
     assert result["epochs"] == 2
     assert result["test_examples"] == 9
@@ -335,7 +333,11 @@ def test_a_run_that_is_stopped_before_its_first_line_has_one(
     assert [line["step"] for line in told] == [2]
     assert result["images_per_second"] > 0
     (tmp_path / "run" / "result.json").unlink()
-    again = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
+    with pytest.raises(CheckpointError, match=r"result.json is missing"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
+    again = jaxnets.train(
+        smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks, ignore_damage=True
+    )
     assert again["images_per_second"] == result["images_per_second"]
     assert [line for line in _lines(tmp_path / "run") if line["split"] == "train"] == told
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from jaxnets.app import workdir
 from jaxnets.app.stain_shift import stain_shift
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import stain_shift as shifts
@@ -50,6 +49,6 @@ def test_what_has_no_colour_is_refused(
     from jaxnets import config as recipes
 
     config = recipes.load(str(repository / "configs" / "mlp_tanh.py"))
-    workdir.keep_config(tmp_path, config)
+    (tmp_path / "config.json").write_text(recipes.to_json(config))
     with pytest.raises(ConfigError, match="have no colour"):
         stain_shift(tmp_path)

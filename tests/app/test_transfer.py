@@ -20,6 +20,7 @@ from jaxnets.app import export as exporting
 from jaxnets.app.pretrained import Pretrained
 from jaxnets.app.restore import restore_state
 from jaxnets.app.rule import make_rule
+from jaxnets.app.run_directory import open_run
 from jaxnets.app.screen import Screen
 from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
@@ -56,9 +57,7 @@ def kept(
 
 
 def _variables(directory: Path) -> dict[str, Any]:
-    config = workdir.read_config(directory)
-    shape = tuple(workdir.read_manifest(directory)["input_shape"])
-    return restore_state(directory, config, shape).state.variables()
+    return restore_state(open_run(directory, ignore_damage=True)).state.variables()
 
 
 def _arrays(directory: Path) -> dict[str, np.ndarray]:
@@ -72,7 +71,7 @@ def _lines(directory: Path) -> list[Any]:
 
 
 def test_a_frozen_body_keeps_its_bits_and_has_no_state(kept: Path) -> None:
-    config = workdir.read_config(kept)
+    config = open_run(kept).config
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     drawn = models.initialize(models.create(config.model), key, (1, 32, 32, 3))["params"]
     trained = _variables(kept)["params"]
@@ -122,7 +121,7 @@ def test_an_export_says_whose_body_it_is(kept: Path, tmp_path: Path) -> None:
 
 def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
     tested = load_predictions(predictions_path(kept))  # by the head, of kept features
-    settings = workdir.read_config(kept).data
+    settings = open_run(kept).config.data
     source = SyntheticTissue(settings.num_examples, settings.image_size, settings.synthetic_seed)
     pixels = [source[int(index)]["image"] for index in tested.index]
     shares = [list(each.probabilities.values()) for each in jaxnets.load(kept).predict(pixels)]
@@ -204,7 +203,7 @@ def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any
     """A weights folder of a run's network, whose preprocessing takes `level` as mean and deviation."""
     variables = jax.tree.map(np.asarray, _variables(run))
     expected = Preprocessing(16, mean=(level,) * 3, std=(level,) * 3)
-    model = workdir.read_config(run).model
+    model = open_run(run).config.model
     write_weights(folder, Weights(variables, model, (16, 16, 3), preprocessing=expected))
     return variables
 
@@ -259,7 +258,7 @@ def test_weights_bring_their_preprocessing(
     }
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
     assert "expects pixels in [0, 1] minus 0.502" in capsys.readouterr().out
-    assert workdir.read_config(tmp_path / "run").data.mean == (128 / 255,) * 3
+    assert open_run(tmp_path / "run").config.data.mean == (128 / 255,) * 3
     taken = _variables(tmp_path / "run")["params"]["conv2"]
     assert np.array_equal(taken["kernel"], variables["params"]["conv2"]["kernel"])
 

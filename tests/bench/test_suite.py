@@ -182,4 +182,8 @@ def test_a_busy_machine_is_told(
 
 def test_the_share_in_use_is_a_share() -> None:
     share = circumstances.busy_share(0.1)
-    assert share is None or 0 <= share <= 1
+    if Path("/proc/stat").exists():
+        assert share is not None
+        assert 0 <= share <= 1
+    else:
+        assert share is None

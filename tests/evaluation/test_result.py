@@ -12,6 +12,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import wilson_interval
+from jaxnets.training.step import ANSWERS
 
 
 def _result(**changes: object) -> dict[str, object]:
@@ -186,22 +187,21 @@ def test_a_miscount_stops_the_evaluation() -> None:
         "normalizer": np.float32(3.0),
         "correct": np.float32(2.0),
         "examples": np.float32(3.0),
-        "confusion": np.eye(2, dtype=np.float32),
+        ANSWERS: np.array([[0, 0], [1, 1], [0, 1]], np.int32),
     }
-    scores = evaluate(lambda state, batch: sums, None, [None, None], expected=6)
+
+    def step(state: object, batch: object) -> dict[str, np.ndarray]:
+        return dict(sums)
+
+    scores = evaluate(step, None, [None, None], expected=6, classes=2)
     assert isinstance(scores, ClassScores)
     expected = {"loss": 1.0, "examples": 6, "accuracy": 4 / 6, "correct": 4}
     assert scores == ClassScores(**expected, confusion=scores.confusion)
+    assert scores.confusion.tolist() == [[2, 2], [0, 2]]
     with pytest.raises(AssertionError, match="6 examples were counted instead of 7"):
-        evaluate(lambda state, batch: sums, None, [None, None], expected=7)
+        evaluate(step, None, [None, None], expected=7, classes=2)
 
 
 def test_a_loss_that_is_a_sum_is_not_divided() -> None:
     sums = {"loss": np.float32(3.0), "examples": np.float32(3.0)}
     assert evaluate(lambda state, batch: sums, None, [None] * 2, expected=6) == Scores(6.0, 6)
-
-
-def test_an_unfinished_result_is_none(tmp_path: Path) -> None:
-    assert results.read(tmp_path) is None
-    (tmp_path / "result.json").write_text('{"complete": false}')
-    assert results.read(tmp_path) is None

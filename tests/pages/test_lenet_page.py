@@ -44,7 +44,14 @@ def _tested(accuracy: float) -> dict[str, Any]:
     right = np.eye(10, dtype=int) * (correct // 10)
     wrong = np.roll(np.eye(10, dtype=int), 1, axis=1) * (1_000 - correct // 10)
     interval, confusion = list(wilson_interval(correct, 10_000)), (right + wrong).tolist()
-    return {"accuracy": accuracy, "interval": interval, "loss": 0.5, "confusion": confusion}
+    return {
+        "accuracy": accuracy,
+        "interval": interval,
+        "interval_method": "wilson",
+        "loss": 0.5,
+        "examples": 10_000,
+        "confusion": confusion,
+    }
 
 
 def _keep(folder: Path, repository: Path, name: str, entry: str, **accuracies: float) -> None:
@@ -53,6 +60,7 @@ def _keep(folder: Path, repository: Path, name: str, entry: str, **accuracies: f
     tests = {test: _tested(accuracy) for test, accuracy in accuracies.items()}
     run = {"entry": entry, "model": "alexnet", "data": "cifar10", "image_size": 32, "tests": tests}
     run |= {"name": f"alexnet_cifar10:{name}", "test_accuracy": accuracies["clean"], "step": 7820}
+    run |= {"test_interval": tests["clean"]["interval"]}
     run |= {"images_per_second": 100.0, "overrides": []}
     (folder / f"alexnet_cifar10-{name}-s0").mkdir()
     (folder / f"alexnet_cifar10-{name}-s0" / "result.json").write_text(json.dumps({**like, **run}))

@@ -47,7 +47,7 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
             3,
             "prepare_data",
         ),
-        (["scripts/predict.py", "--workdir=/nowhere", "x.png"], 2, "is no run directory"),
+        (["scripts/predict.py", "--workdir=/nowhere", "x.png"], 4, "is not a run directory"),
         pytest.param(["scripts/evaluate.py"], 2, "usage", marks=slow),
         (["scripts/prepare_data.py", "lc2500_lung"], 2, "did you mean lc25000_lung"),
         pytest.param(["scripts/reproduce.py", "lung_resent"], 2, "did you mean", marks=slow),

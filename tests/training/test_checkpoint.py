@@ -1,6 +1,9 @@
 """Checkpoints: whole or not there; every changed bit is found."""
 
 import errno
+import hashlib
+import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -15,7 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxnets.errors import CheckpointError, MachineError
-from jaxnets.training.checkpoint import MANIFEST, Checkpoints
+from jaxnets.training.checkpoint import MANIFEST, Checkpoints, file_record
 
 POSITION = {"step": 1, "data": {"next_index": 4}}
 
@@ -206,3 +209,59 @@ def test_the_manifest_is_written_last(
     )
     checkpoints.save(1, _state(), POSITION)
     assert written[-1] == MANIFEST
+
+
+def _crafted(folder: Path, change: Any) -> None:
+    """A manifest that lists other files, with the digest that belongs to them."""
+    from jaxnets.training.checkpoint import _with_digest
+
+    path = folder / MANIFEST
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    content["files"] = change(content["files"])
+    path.write_text(_with_digest(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda files: {}, "does not list all files"),
+        (lambda files: {"position.json": files["position.json"]}, "does not list all files"),
+        (lambda files: {**files, "/dev/zero": "0" * 64}, "outside of the checkpoint"),
+        (lambda files: {**files, "../../../dev/zero": "0" * 64}, "outside of the checkpoint"),
+        (lambda files: {**files, "": "0" * 64}, "outside of the checkpoint"),
+        (lambda files: {**files, "fifo": "0" * 64}, "not a regular file"),
+        (lambda files: {**files, "device": "0" * 64}, "outside of the checkpoint"),
+        (lambda files: {**files, "state": "0" * 64}, "not a regular file"),
+    ],
+)
+def test_a_manifest_lists_regular_files_of_its_folder(
+    checkpoints: Checkpoints, change: Any, told: str
+) -> None:
+    checkpoints.save(1, _state(), POSITION)
+    folder = checkpoints.folder / f"{1:010d}"
+    os.mkfifo(folder / "fifo")
+    (folder / "device").symlink_to("/dev/zero")
+    _crafted(folder, change)
+    assert told in (checkpoints.damage(1) or "")
+    assert checkpoints.newest_whole()[0] is None
+
+
+def test_a_checkpoint_records_files_of_the_run(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b"one\n")
+    record = file_record(tmp_path / "metrics.jsonl")
+    assert record["bytes"] == 4
+    checkpoints.save(1, _state(), POSITION, run_files={"metrics.jsonl": record})
+    assert checkpoints.run_files(1) == checkpoints.newest_run_files() == {"metrics.jsonl": record}
+    folder = checkpoints.folder / f"{1:010d}"
+    _as_an_earlier_version(folder)
+    assert checkpoints.damage(1) is None
+    assert checkpoints.run_files(1) == {}
+
+
+def _as_an_earlier_version(folder: Path) -> None:
+    """The manifest without what is recorded of other files; its digest was of the files' hashes alone."""
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    content = {"files": files, "sha256": digest}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -19,7 +19,7 @@ from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import add_metrics, make_eval_step, make_train_step
+from jaxnets.training.step import ANSWERS, add_metrics, make_eval_step, make_train_step
 
 
 def _config(**overrides: Any):
@@ -138,17 +138,22 @@ class TestEvalStep:
         state, _, evaluate = _setup(_config())
         everything = _batch(20)
         total: dict[str, Any] = {}
+        answers: list[np.ndarray] = []
         for start in range(0, 20, size):
             rows = np.minimum(np.arange(start, start + size), 19)
             batch = {name: values[rows] for name, values in everything.items()}
             batch["weight"] = (np.arange(start, start + size) < 20).astype(np.float32)
-            total = add_metrics(total, jax.device_get(evaluate(state, batch)))
+            sums = jax.device_get(evaluate(state, batch))
+            answers.append(sums.pop(ANSWERS)[batch["weight"] > 0])
+            total = add_metrics(total, sums)
         expected = jax.device_get(evaluate(state, everything))
+        np.testing.assert_array_equal(np.concatenate(answers), expected.pop(ANSWERS))
         for name, value in expected.items():
             np.testing.assert_allclose(total[name], value, rtol=1e-12)
         assert total["examples"] == 20
-        assert total["confusion"].sum() == 20
-        assert np.trace(total["confusion"]) == total["correct"]
+        label, predicted = np.concatenate(answers).T
+        assert len(label) == 20
+        assert (label == predicted).sum() == total["correct"]
 
     def test_dropout_is_drawn_from_the_seed_and_the_batch(self) -> None:
         config = _config(model__dropout=0.5)

@@ -5,8 +5,14 @@ from pathlib import Path
 from jaxnets import models
 from jaxnets.app.colour_baseline import answers_path
 from jaxnets.app.paired import compared
+from jaxnets.app.run_directory import read_listed, read_result
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.predictions import (
+    load_predictions,
+    predictions_name,
+    predictions_path,
+    read_predictions,
+)
 
 BASELINE = Path("lc25000") / "colour_baseline.json"
 """Below the folder of results."""
@@ -25,10 +31,13 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
     of_colour = load_predictions(kept)
     found = []
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
-        result, answers = results.read(path.parent), predictions_path(path.parent)
-        if result is None or result["split"] != SPLIT or not answers.is_file():
+        result = read_result(path.parent)
+        if result is None or result["split"] != SPLIT or result["test_accuracy"] is None:
             continue
-        comparison = compared(load_predictions(answers), of_colour)
+        answers = read_listed(path.parent, predictions_name())
+        if answers is None:
+            continue
+        comparison = compared(read_predictions(answers, predictions_path(path.parent)), of_colour)
         if comparison is None:
             continue
         low, high = (100 * end for end in comparison.interval)

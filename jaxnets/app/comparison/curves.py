@@ -13,10 +13,12 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from jaxnets import published
-from jaxnets.errors import ConfigError
+from jaxnets.app.run_directory import read_listed
+from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.result import TESTED_ON
 from jaxnets.files import write_whole
 from jaxnets.training.hooks.writers import METRICS
+from jaxnets.training.hooks.writers import read_lines as lines_of
 
 Curve = list[tuple[float, float]]
 """(epochs done, value), by epoch."""
@@ -78,14 +80,16 @@ def run_curves(lines: Sequence[Mapping[str, Any]], *, by_epoch: bool) -> dict[st
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a kept metrics.jsonl; [] where there is none. Raises ConfigError where it is damaged."""
-    path = folder / METRICS
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): restore it") from error
+    """The lines of a stored metrics.jsonl; [] where there is none.
+
+    Raises CheckpointError where it is damaged: where it is not the file that checksums.json lists, or a line
+    cannot be read.
+    """
+    data = read_listed(folder, METRICS) or b""
+    lines = lines_of(data)
+    if len(lines) < data.count(b"\n"):
+        raise CheckpointError(f"{folder / METRICS} is damaged: restore it from a copy")
+    return lines
 
 
 def drawn_data(name: str, folders: Sequence[Path], *, configs: int = 1) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jaxnets.app.comparison.results_table import NOT_RUN
+from jaxnets.app.run_directory import read_result
 from jaxnets.evaluation import result as results
 
 HEADS = ("what stays on one side", "test accuracy [95 %]", "leak by our groups", "run")
@@ -17,14 +18,13 @@ RUNS = {
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """A line a grouping, by HEADS; "not run" where `folder` has no result of it."""
-    return [(kept, *_told(results.read(folder / name)), f"`{name}`") for kept, name in RUNS.items()]
+    return [(kept, *_told(read_result(folder / name)), f"`{name}`") for kept, name in RUNS.items()]
 
 
 def _told(result: results.Result | None) -> tuple[str, str]:
     if result is None:
         return NOT_RUN, ""
-    low, high = result["test_interval"]
-    accuracy = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    accuracy = results.told_test(result)
     share = (result.get("leak") or {}).get("test")
     leak = "not measured" if share is None else f"{100 * share:.1f} % of test images"
     return accuracy, f"LEAKY: {leak}" if share else leak

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxnets import models, published
 from jaxnets.app.comparison.results_table import NOT_RUN, Group, groups, shortened
+from jaxnets.app.run_directory import read_result
 from jaxnets.app.tables import row_names
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results
@@ -103,7 +104,7 @@ def missing(folder: Path, table: Path) -> str:
     """One line that names the rows of a table that have no result in `folder`; "" where all have."""
     stems: dict[str, list[str]] = {}
     for name in row_names(table):
-        if results.read(folder / name) is None:
+        if read_result(folder / name) is None:
             stems.setdefault(name.rpartition("-s")[0], []).append(name)
     told = ", ".join(f"`{shortened(names)}`" for _, names in sorted(stems.items()))
     return f"Not run yet of `scripts/reproduce.py {table.stem}`: {told}." if stems else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models, published
+from jaxnets.app.run_directory import read_result
 from jaxnets.app.workdir import FREE_FIELDS
 from jaxnets.data.catalog import TITLES
 from jaxnets.evaluation import result as results
@@ -76,12 +77,17 @@ class Group:
         low, high = (100 * statistics.fmean(end) for end in zip(*ends, strict=True))
         return low, high
 
-    def speed(self) -> tuple[float, str]:
-        """Images a second in training, and where: the median of the runs on what most of them ran on."""
+    def speed(self) -> tuple[float | None, str]:
+        """Images a second in training, and where: the median of the runs on what most of them ran on.
+
+        None where no run has a speed.
+        """
         hardware = collections.Counter(run["hardware"] for run in self.runs.values())
         where = hardware.most_common(1)[0][0]
         there = [run for run in self.runs.values() if run["hardware"] == where]
-        return statistics.median(run["images_per_second"] for run in there), where
+        speeds = [run["images_per_second"] for run in there]
+        known = [speed for speed in speeds if speed is not None]
+        return statistics.median(known) if known else None, where
 
 
 def groups(folder: Path, *, unpublished: bool = False) -> list[Group]:
@@ -89,7 +95,9 @@ def groups(folder: Path, *, unpublished: bool = False) -> list[Group]:
 
     Those of an entry and of recipes of ours that end in `OURS`, or, with `unpublished`, all.
     """
-    made = grouped(sorted(path.parent for path in folder.glob(f"*/{results.RESULT}")))
+    directories = sorted(path.parent for path in folder.glob(f"*/{results.RESULT}"))
+    found = {directory: read_result(directory) for directory in directories}
+    made = grouped({directory: run for directory, run in found.items() if run is not None})
     return [group for group in made if group.entry or unpublished or _is_ours(group.first)]
 
 
@@ -97,15 +105,14 @@ def _is_ours(run: Mapping[str, Any]) -> bool:
     return run["name"].endswith(OURS) and not _changes(run)
 
 
-def grouped(directories: Sequence[Path]) -> list[Group]:
-    """The finished runs among these by published entry, split, recipe and data, in that order."""
+def grouped(directories: Mapping[Path, results.Result]) -> list[Group]:
+    """The results of these directories by published entry, split, recipe and data, in that order."""
     found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     names = collections.Counter(directory.name for directory in directories)
-    for directory in directories:
-        if run := results.read(directory):
-            name = directory.name if names[directory.name] == 1 else str(directory)
-            alike = (*_recipe_of(run), run["data"], run.get("split_sha256"))
-            found.setdefault(alike, {})[name] = run
+    for directory, run in directories.items():
+        name = directory.name if names[directory.name] == 1 else str(directory)
+        alike = (*_recipe_of(run), run["data"], run["split_sha256"])
+        found.setdefault(alike, {})[name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
     made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
     return sorted(made, key=lambda group: group.entry or "~")  # ours alone come last
@@ -263,7 +270,9 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
     network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
     split = results.split_in_short(run)
-    speed = f"{row['images_per_second']:,.0f} a second{results.told_head(run)}, {row['hardware']}"
+    rate = row["images_per_second"]
+    told_rate = "not known" if rate is None else f"{rate:,.0f} a second{results.told_head(run)}"
+    speed = f"{told_rate}, {row['hardware']}"
     names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxnets import models
 from jaxnets.app.comparison import curves
+from jaxnets.app.run_directory import read_result
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation import stain_shift as shifts
@@ -69,7 +70,7 @@ def _found(folder: Path) -> dict[str, tuple[results.Result, Mapping[str, Any]]]:
     """By run: its result and what was measured; the networks by title, grouped before random."""
     found = {}
     for path in folder.glob(f"*/{NUMBERS}"):
-        result = results.read(path.parent)
+        result = read_result(path.parent)
         if result is not None:
             found[path.parent.name] = result, _read(path)
     return dict(sorted(found.items(), key=lambda item: (_title(item[1][0]), item[0])))

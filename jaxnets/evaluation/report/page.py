@@ -11,6 +11,7 @@ import numpy as np
 from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.report import plots
 from jaxnets.evaluation.report.pictures import Card, confusion_picture
+from jaxnets.evaluation.result_schema import confusion_matrix
 
 RESEARCH = "This is research, not diagnosis: nobody may be treated on the strength of it."
 TITLES = {
@@ -72,7 +73,7 @@ def render(content: Content) -> str:
             matrix=_matrix(metrics) if 0 < len(classes) <= WHOLE_MATRIX else None,
             confusions=_confusions(metrics) if len(classes) > WHOLE_MATRIX else None,
             matrix_picture=(
-                confusion_picture(np.array(metrics["confusion"]))
+                confusion_picture(confusion_matrix(metrics))
                 if len(classes) > WHOLE_MATRIX
                 else None
             ),
@@ -129,12 +130,13 @@ def _rank(value: float | None) -> float:
 
 def _matrix(metrics: Mapping[str, Any]) -> list[list[tuple[int, float]]]:
     """Of each cell the count and its share of the row."""
-    return [[(n, n / max(sum(row), 1)) for n in row] for row in metrics["confusion"]]
+    rows = confusion_matrix(metrics).tolist()
+    return [[(n, n / max(sum(row), 1)) for n in row] for row in rows]
 
 
 def _confusions(metrics: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
     """The most frequent mistakes: true class, told class, count, share of the true class."""
-    confusion = np.array(metrics["confusion"])
+    confusion = confusion_matrix(metrics)
     names = [row["name"] for row in metrics["classes"]]
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST]

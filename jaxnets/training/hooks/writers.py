@@ -17,6 +17,31 @@ from jaxnets.training.run import Line, Run
 from jaxnets.training.step import Metrics
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+SPLITS = ("train", "validation", "test")
+
+
+def read_lines(data: bytes) -> list[Line]:
+    """The lines of a metrics.jsonl that can be used: a run may be writing the last one, or have been cut."""
+    return [line for text in data.split(b"\n") if (line := _line(text)) is not None]
+
+
+def _line(text: bytes) -> Line | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict):
+        return None
+    values = line.get("values")
+    numbers = (line.get("step"), line.get("epoch"), line.get("images_per_second", 0.0))
+    if not isinstance(values, dict) or line.get("split") not in SPLITS:
+        return None
+    return line if all(_is_number(each) for each in (*numbers, *values.values())) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether arithmetic can be done with it: an integer may be too large."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 class MetricsLog(Hook):
@@ -29,7 +54,9 @@ class MetricsLog(Hook):
     def start(self, run: Run) -> None:
         path = run.workdir / METRICS
         path.touch()
-        os.truncate(path, min(self._bytes, path.stat().st_size))
+        if path.stat().st_size < self._bytes:  # lines are lost, maybe the end of one
+            self._bytes = path.read_bytes().rfind(b"\n") + 1
+        os.truncate(path, self._bytes)
         self._file = path.open("ab")
 
     def log(self, run: Run, line: Line) -> None:

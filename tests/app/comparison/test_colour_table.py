@@ -1,19 +1,14 @@
 """Networks beside colour alone: only where both were asked the same, and by groups."""
 
-import json
 from pathlib import Path
 
+import made_results
 import numpy as np
 
 from jaxnets.app.colour_baseline import answers_path
 from jaxnets.app.comparison import colour_table
 from jaxnets.evaluation.predictions import Predictions, predictions_path
 from jaxnets.evaluation.statistics import compare_paired
-
-RESULT = {
-    **{"complete": True, "model": "resnet50", "image_size": 64, "epochs": 3, "split": "grouped"},
-    "test_accuracy": 0.9,
-}
 
 
 def answers(wrong: int, first: int = 0) -> Predictions:
@@ -28,16 +23,17 @@ def answers(wrong: int, first: int = 0) -> Predictions:
     )
 
 
-def keep(folder: Path, name: str, given: Predictions, **changes: object) -> None:
+def keep(folder: Path, name: str, given: Predictions, split: str = "grouped") -> None:
     given.save(predictions_path(folder / name))
-    (folder / name / "result.json").write_text(json.dumps({**RESULT, **changes}))
+    entry = made_results.entry(float(given.correct.mean()), examples=60)
+    made_results.write(folder / name, split=split, tests={"clean": entry})
 
 
 def test_runs_on_the_same_images_stand_in_order(tmp_path: Path) -> None:
     assert colour_table.rows(tmp_path) == []
     answers(12).save(answers_path(tmp_path / colour_table.BASELINE, "grouped"))
-    keep(tmp_path, "worse", answers(40), test_accuracy=20 / 60)
-    keep(tmp_path, "better", answers(6), test_accuracy=54 / 60)
+    keep(tmp_path, "worse", answers(40))
+    keep(tmp_path, "better", answers(6))
     keep(tmp_path, "elsewhere", answers(6, first=60))
     keep(tmp_path, "leaky", answers(0), split="random")
     better, worse = colour_table.rows(tmp_path)

@@ -1,15 +1,14 @@
 """The table of results: what is one row, and what is said of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+import made_results
 import pytest
 
 from jaxnets import published
 from jaxnets.app import tables
 from jaxnets.app.comparison import results_table
-from jaxnets.evaluation.statistics import wilson_interval
 
 EXAMPLES = 10_000
 TRANSFERRED = {
@@ -22,15 +21,12 @@ TRANSFERRED = {
 
 
 def scored(percent: float) -> dict[str, Any]:
-    correct = round(EXAMPLES * percent / 100)
-    interval = list(wilson_interval(correct, EXAMPLES))
-    return {"loss": 0.1, "accuracy": correct / EXAMPLES, "interval": interval}
+    return made_results.entry(percent / 100, examples=EXAMPLES)
 
 
 def keep(folder: Path, run: str, entry: str | None, percent: float = 98.7, **changes: Any) -> None:
     of_entry = published.entry(entry) if entry else {"model": "lenet5", "data": "mnist"}
     result = {
-        "name": "recipe:variant",
         "entry": entry,
         "model": of_entry["model"],
         "data": of_entry["data"],
@@ -38,16 +34,11 @@ def keep(folder: Path, run: str, entry: str | None, percent: float = 98.7, **cha
         "image_size": 28,
         "epochs": 10,
         "batch_size": 64,
-        "seed": 0,
         "overrides": ["seed=0"],
         "tests": {"clean": scored(percent)},
-        "images_per_second": 1000.0,
-        "hardware": "2 cores",
-        "complete": True,
         **changes,
     }
-    (folder / run).mkdir(parents=True)
-    (folder / run / "result.json").write_text(json.dumps(result))
+    made_results.write(folder / run, **result)
 
 
 def verdicts(folder: Path) -> list[str]:

@@ -4,22 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import made_results
 import pytest
 
 from jaxnets.app.comparison import curves, stain_page
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import stain_shift as shifts
 
-RESULT = {
-    "complete": True,
-    "model": "resnet50",
-    "data": "lc25000_lung",
-    "image_size": 64,
-    "epochs": 3,
-    "split": "grouped",
-    "leak": {"test": 0.0, "validation": 0.0},
-    "overrides": [],
-}
+RESULT = {"split": "grouped", "leak": {"test": 0.0, "validation": 0.0}}
 
 
 def entry(strength: float, accuracy: float) -> dict[str, Any]:
@@ -27,8 +19,7 @@ def entry(strength: float, accuracy: float) -> dict[str, Any]:
 
 
 def keep(folder: Path, name: str, **changes: Any) -> None:
-    (folder / name).mkdir()
-    (folder / name / "result.json").write_text(json.dumps({**RESULT, **changes}))
+    made_results.write(folder / name, **{**RESULT, **changes})
     worse = {
         kind: [entry(strength, 0.9 if low <= strength <= high else 0.5) for strength in strengths]
         for (kind, strengths), (low, high) in zip(

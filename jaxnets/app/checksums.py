@@ -1,0 +1,134 @@
+"""checksums.json: what the files of a run directory must be, and the one way to write them.
+
+For each file it lists the sha256 that the file may have; null says that the file may be absent. To replace a
+file, `write_files` first lists both the old and the new sha256, then replaces the file, then lists the new
+one alone. Each step is atomic, so that after a kill at any moment every file is one that is listed, and the
+same command starts again from there.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict, cast
+
+from jaxnets.app.workdir import CONFIG, MANIFEST, SPLIT
+from jaxnets.errors import CheckpointError
+from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
+from jaxnets.evaluation.result_schema import RESULT
+from jaxnets.files import read_regular, write_whole
+from jaxnets.schema import Length, Sha256, parse, problem
+from jaxnets.training.hooks.writers import METRICS
+
+CHECKSUMS, LOCK = "checksums.json", ".checksums.lock"
+Listing = Mapping[str, Sequence[str | None]]
+"""By file, relative to the directory: the sha256 that it may have; None: it may be absent."""
+
+
+class Checksums(TypedDict):
+    """The content of checksums.json; `sha256` is that of the list itself."""
+
+    schema_version: Literal[1]
+    files: dict[str, Annotated[list[Sha256 | None], Length(1, 3)]]
+    sha256: Sha256
+
+
+def read_listing(directory: Path) -> Listing | None:
+    """What checksums.json lists; None where there is none. Raises CheckpointError where it is damaged."""
+    path = directory / CHECKSUMS
+    try:
+        data = read_regular(path)
+        content = parse(data)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+    if found := problem(content, Checksums):
+        raise CheckpointError(f"{path} is damaged ({found})")
+    checksums = cast(Checksums, content)
+    if data.decode() != _to_json(checksums["files"]):
+        raise CheckpointError(f"{path} is damaged (its own sha256 is another)")
+    return checksums["files"]
+
+
+def damage(listing: Listing | None, directory: Path, name: str, data: bytes | None) -> str | None:
+    """What is wrong with a file of these bytes, None where it is absent; None where it is as it was written.
+
+    Without a listing nothing is known to be wrong.
+    """
+    if listing is None:
+        return None
+    path, allowed = directory / name, listing.get(name)
+    if allowed is None:
+        return None if data is None else f"{path} is not listed in {CHECKSUMS}"
+    if data is None:
+        return None if None in allowed else f"{path} is missing"
+    return None if _sha256(data) in allowed else f"{path} has changed since it was written"
+
+
+def write_files(
+    directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()
+) -> None:
+    """Writes files of a run directory, by relative name and in their order, and lists them.
+
+    Files named in `final` are there and will not change: they are listed as they are. In a directory that
+    has no checksums.json, or a damaged one, the files that it would list are listed as they are now.
+    """
+    encoded = {
+        name: content.encode() if isinstance(content, str) else content
+        for name, content in contents.items()
+    }
+    with _locked(directory):
+        listing = {name: list(allowed) for name, allowed in _listing_before(directory).items()}
+        listing |= {name: [_sha256_now(directory / name)] for name in final}
+        after = {name: [_sha256(data)] for name, data in encoded.items()}
+        before = {name: _sha256_now(directory / name) for name in encoded}
+        both = {name: list(dict.fromkeys([before[name], *after[name]])) for name in encoded}
+        write_whole(directory / CHECKSUMS, _to_json({**listing, **both}))
+        for name, data in encoded.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            write_whole(directory / name, data)
+        write_whole(directory / CHECKSUMS, _to_json({**listing, **after}))
+
+
+def _listing_before(directory: Path) -> Listing:
+    with contextlib.suppress(CheckpointError):
+        if (listing := read_listing(directory)) is not None:
+            return listing
+    names = [CONFIG, MANIFEST, SPLIT]
+    if (directory / RESULT).is_file():  # else metrics.jsonl is still being written
+        answers = sorted((directory / PREDICTIONS).glob("*.npz"))
+        names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in answers)]
+    found = {name: _sha256_now(directory / name) for name in names}
+    return {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keeps out others that write the list: evaluation may end while training does."""
+    with (directory / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sha256_now(path: Path) -> str | None:
+    try:
+        return _sha256(read_regular(path))
+    except FileNotFoundError:
+        return None
+
+
+def _to_json(files: Mapping[str, Any]) -> str:
+    """The one text of a list, so that any changed byte is found."""
+    listed = {name: list(allowed) for name, allowed in files.items()}
+    digest = _sha256(json.dumps(listed, sort_keys=True).encode())
+    content = {"schema_version": 1, "files": listed, "sha256": digest}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,214 @@
+"""The schema of result.json: every field with its type and range, and the only way in and out of the file."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
+
+import numpy as np
+
+from jaxnets.errors import CheckpointError
+from jaxnets.files import read_regular
+from jaxnets.schema import Count, Length, Pattern, Range, Sha256, Share, parse, problem
+
+RESULT = "result.json"
+SCHEMA_VERSION = 2
+"""Version 1 had no `schema_version`, and lacked the fields of `ADDED` in its first months."""
+DENSE_CLASSES = 100
+"""With more classes a confusion matrix is stored as its cells that are not 0."""
+
+Positive = Annotated[int, Range(1, 2**31)]
+Interval = Annotated[list[Share], Length(2, 2)]
+Seconds = Annotated[float, Range(0)]
+
+
+class SparseMatrix(TypedDict):
+    """A square matrix of counts [classes, classes]: [label, prediction, count] of each that is not 0."""
+
+    classes: Positive
+    counts: list[Annotated[list[Count], Length(3, 3)]]
+
+
+class Test(TypedDict):
+    """What a network was worth on one set of examples; without classes loss and count alone."""
+
+    loss: float
+    examples: Positive
+    accuracy: NotRequired[Share]
+    interval: NotRequired[Interval]
+    interval_method: NotRequired[str]
+    confusion: NotRequired[list[list[Count]] | SparseMatrix]
+
+
+class Result(TypedDict):
+    """result.json. None is what is not known, or does not apply."""
+
+    schema_version: Literal[2]
+    name: str
+    entry: str | None
+    model: str
+    cut: str | None
+    weights: str | None
+    pretrained_on: str | None
+    frozen: bool | None
+    parameters: Count
+    auxiliary_parameters: Count
+    on_kept_features: bool | None
+    features_seconds: Seconds | None
+    trained_parameters: Count | None
+    data: str
+    split: str
+    split_sha256: Sha256
+    groups: str | None
+    group_level: str | None
+    leak: dict[str, Share | None]
+    fold: Annotated[list[Count], Length(2, 2)] | None
+    image_size: Positive | None
+    epochs: Annotated[float, Range(0)]
+    seed: Count
+    batch_size: Positive
+    overrides: list[str]
+    command: str
+    lowering: str
+    test_accuracy: Share | None
+    test_examples: Positive
+    test_interval: Interval | None
+    interval_method: str | None
+    tests: dict[str, Test]
+    validation_accuracy: Share | None
+    train_accuracy: Share | None
+    curves: str
+    seconds: Seconds
+    images_per_second: Annotated[float, Range(0)] | None
+    hardware: str
+    versions: dict[str, str]
+    finished: Annotated[str, Pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")]
+    stopped_early: str | None
+    step: Count
+    different_bits: bool
+    complete: Literal[True]
+    note: str
+
+
+ADDED = (
+    *("cut", "weights", "pretrained_on", "frozen", "on_kept_features", "features_seconds"),
+    *("trained_parameters", "groups", "group_level", "fold"),
+)
+"""Fields that results of version 1 may lack: they are read as None."""
+CLEAN = "clean"
+
+
+def read(folder: Path) -> Result | None:
+    """The result in a folder, or None where there is no result.json.
+
+    Raises CheckpointError, naming the file, where it is damaged.
+    """
+    path = folder / RESULT
+    try:
+        data = read_regular(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): restore it") from error
+    return from_json(data, path)
+
+
+def from_json(data: bytes, path: Path) -> Result:
+    """The result in the bytes of the file `path`; raises CheckpointError where a field is wrong."""
+    try:
+        content = parse(data)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): restore it from a copy") from error
+    if isinstance(content, dict) and "schema_version" not in content:
+        content = {"schema_version": SCHEMA_VERSION, **dict.fromkeys(ADDED), **content}
+    found = check(content)
+    if found:
+        raise CheckpointError(f"{path} is damaged ({found}): restore it from a copy")
+    return cast(Result, content)
+
+
+def to_json(result: Mapping[str, Any]) -> str:
+    """The text of result.json; raises ValueError where the result is not of the schema."""
+    found = check(result)
+    if found:
+        raise ValueError(f"this is not a result: {found}")
+    return json.dumps(result, indent=1, allow_nan=False) + "\n"
+
+
+def check(content: Any) -> str | None:
+    """What is wrong with a result, in words; None where every field is right and none contradicts another."""
+    found = problem(content, Result)
+    if found:
+        return found
+    if CLEAN not in content["tests"]:
+        return f"tests.{CLEAN} is missing"
+    for name, test in content["tests"].items():
+        if found := _contradiction(test):
+            return f"tests.{name}: {found}"
+    clean = content["tests"][CLEAN]
+    for name in ("accuracy", "examples", "interval"):
+        if content[f"test_{name}"] != clean.get(name):
+            return f"test_{name} is not that of tests.{CLEAN}"
+    if content["interval_method"] != clean.get("interval_method"):
+        return f"interval_method is not that of tests.{CLEAN}"
+    return None
+
+
+def _contradiction(test: Test) -> str | None:
+    of_classes = {"accuracy", "interval", "interval_method", "confusion"} & test.keys()
+    if len(of_classes) not in (0, 4):
+        return f"{min(of_classes)} stands without the other figures of a classification"
+    if not of_classes:
+        return None
+    low, high = test["interval"]
+    if low > high:
+        return "interval ends before it begins"
+    try:
+        _, cells = _cells(test)
+    except ValueError as error:
+        return f"confusion: {error}"
+    examples, correct = cells[:, 2].sum(), cells[cells[:, 0] == cells[:, 1], 2].sum()
+    if examples != test["examples"]:
+        return f"confusion counts {examples} examples, not {test['examples']}"
+    # Accuracy may be a quotient of float32 sums.
+    if not math.isclose(correct / examples, test["accuracy"], abs_tol=1e-6):
+        return "accuracy is not that of confusion"
+    return None
+
+
+def stored_confusion(matrix: np.ndarray) -> list[list[int]] | SparseMatrix:
+    """A confusion matrix int[K, K] by (label, prediction) as result.json has it."""
+    if len(matrix) <= DENSE_CLASSES:
+        return matrix.tolist()
+    cells = np.argwhere(matrix)
+    counts = np.column_stack([cells, matrix[tuple(cells.T)]])
+    return {"classes": len(matrix), "counts": counts.tolist()}
+
+
+def confusion_matrix(test: Mapping[str, Any]) -> np.ndarray:
+    """The confusion matrix int64[K, K] by (label, prediction) of an entry of `tests`.
+
+    Raises ValueError where it is not square, or a cell lies outside or occurs twice.
+    """
+    classes, cells = _cells(test)
+    matrix = np.zeros((classes, classes), np.int64)
+    matrix[cells[:, 0], cells[:, 1]] = cells[:, 2]
+    return matrix
+
+
+def _cells(test: Mapping[str, Any]) -> tuple[int, np.ndarray]:
+    """The number of classes, and int64[M, 3]: label, prediction and count of every stored cell."""
+    stored = test["confusion"]
+    if isinstance(stored, Mapping):
+        cells = np.array(stored["counts"], np.int64).reshape(-1, 3)
+        if len(cells) and cells[:, :2].max() >= stored["classes"]:
+            raise ValueError(f"a cell lies outside of {stored['classes']} classes")
+        if len(np.unique(cells[:, :2], axis=0)) < len(cells):
+            raise ValueError("a cell occurs twice")
+        return stored["classes"], cells
+    if any(len(row) != len(stored) for row in stored):
+        raise ValueError("the matrix is not square")
+    matrix = np.array(stored, np.int64).reshape(len(stored), len(stored))
+    label, prediction = np.indices(matrix.shape).reshape(2, -1)
+    return len(stored), np.column_stack([label, prediction, matrix.ravel()])

@@ -1,0 +1,374 @@
+"""Damage to the files of a run directory, and what becomes of whoever opens it."""
+
+import collections
+import contextlib
+import copy
+import csv
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnets.app.run_directory import open_run
+from jaxnets.config import to_json
+from jaxnets.errors import JaxnetsError
+from jaxnets.training.checkpoint import MANIFEST, POSITION, SHAPES, Checkpoints
+
+OUTCOMES = ("refused", "warned", "harmless", "silent", "tracebacks", "hangs")
+SECONDS = 20
+"""After which opening counts as a hang."""
+WRONG = (None, True, -1, 0, 1.5, 10**400, "", "x", [], {}, [[1]], {"a": None})
+HUGE = "[" * 100_000
+Change = tuple[str, bytes | None]
+"""What is changed, in words, and the new content; None: the file is gone."""
+
+
+class HangError(Exception):
+    """It took too long."""
+
+
+def files_of(run: Path) -> list[Path]:
+    """Every JSON and CSV file of a run, with the checkpoints'; pages and overlays are made anew from them."""
+    found = (path for path in run.rglob("*") if path.suffix in (".json", ".csv", ".jsonl"))
+    shown = ("report", "state")
+    return sorted(path for path in found if not set(shown) & set(path.relative_to(run).parts))
+
+
+def flips(data: bytes) -> Iterator[Change]:
+    """Every single bit turned over."""
+    for place in range(len(data)):
+        for bit in range(8):
+            yield f"bit {bit} of byte {place}", flipped(data, place, bit)
+
+
+def flipped(data: bytes, place: int, bit: int) -> bytes:
+    """The same with one bit turned over."""
+    changed = bytearray(data)
+    changed[place] ^= 1 << bit
+    return bytes(changed)
+
+
+def mutations(path: Path) -> Iterator[Change]:
+    """Every structural change of a file: of its whole, its lines, and of each value and key in it."""
+    data = path.read_bytes()
+    yield from _of_whole(data)
+    if path.suffix == ".json":
+        yield from _of_json(json.loads(data))
+    else:
+        yield from _of_lines(data.splitlines(keepends=True))
+    if path.suffix == ".csv":
+        yield from _of_cells(list(csv.reader(io.StringIO(data.decode()))))
+    if path.suffix == ".jsonl":
+        first, *rest = data.splitlines(keepends=True)
+        for told, changed in _of_json(json.loads(first)):
+            line = b"" if changed is None else changed.replace(b"\n", b"") + b"\n"
+            yield f"line 1: {told}", line + b"".join(rest)
+
+
+def _of_whole(data: bytes) -> Iterator[Change]:
+    yield "deleted", None
+    for tenth in range(10):
+        yield f"cut to {tenth} tenths", data[: len(data) * tenth // 10]
+    yield "last byte cut", data[:-1]
+    yield "twice", data + data
+    for name, text in (("null", "null"), ("list", "[]"), ("object", "{}"), ("number", "1")):
+        yield f"a {name} instead", text.encode()
+    yield "deep lists instead", HUGE.encode()
+    yield "NaN instead", b"NaN"
+    yield "a byte order mark", b"\xef\xbb\xbf" + data
+    yield "not UTF-8", b"\xff" + data
+    yield "zeros", bytes(len(data))
+    yield "line feeds doubled", data.replace(b"\n", b"\n\n")
+    yield "carriage returns", data.replace(b"\n", b"\r\n")
+
+
+def _of_json(content: Any) -> Iterator[Change]:
+    for path in list(_paths(content)):
+        told = "/".join(map(str, path)) or "all"
+        value = _at(content, path)
+        if path:
+            yield f"{told} deleted", _dumped(_changed(content, path, lambda box, key: box.pop(key)))
+            for wrong in WRONG:
+                if wrong is not value and type(wrong) is not type(value):
+                    yield f"{told} = {str(wrong)[:9]!r}", _dumped(_replaced(content, path, wrong))
+            for name, text in (("NaN", "NaN"), ("1e999", "1e999"), ("-1e999", "-1e999")):
+                marked = _dumped(_replaced(content, path, "@@")).replace(b'"@@"', text.encode())
+                yield f"{told} = {name}", marked
+            deep = _dumped(_replaced(content, path, "@@")).replace(b'"@@"', HUGE.encode())
+            yield f"{told} nested", deep
+        if isinstance(value, bool):
+            yield f"{told} turned", _dumped(_replaced(content, path, not value))
+        elif isinstance(value, int | float):
+            for number in (value + 1, -value, value * 2, 2**62, 1e300, float(value)):
+                yield f"{told} = {number}", _dumped(_replaced(content, path, number))
+        elif isinstance(value, str):
+            for text in (value[:-1], value + "x", value.upper(), "../../" + value, "/dev/zero"):
+                yield f"{told} = {text[:20]!r}", _dumped(_replaced(content, path, text))
+        elif isinstance(value, list):
+            for changed in (value[::-1], value + value[:1], value[1:], value * 2):
+                yield f"{told} of other elements", _dumped(_replaced(content, path, changed))
+        elif isinstance(value, dict):
+            more = _replaced(content, path, {**value, "extra": 1})
+            yield f"{told} with more", _dumped(more)
+            order = _replaced(content, path, dict(reversed(list(value.items()))))
+            yield f"{told} reordered", _dumped(order)
+            if value:
+                key = next(iter(value))
+                again = {"@@": 0, **value}
+                text = _dumped(_replaced(content, path, again))
+                yield f"{told} with a key twice", text.replace(b'"@@"', json.dumps(key).encode())
+
+
+def _of_lines(lines: list[bytes]) -> Iterator[Change]:
+    for number in range(len(lines)):
+        before, here, after = lines[:number], lines[number : number + 1], lines[number + 1 :]
+        yield f"line {number} deleted", b"".join([*before, *after])
+        yield f"line {number} twice", b"".join([*before, *here, *here, *after])
+        yield f"line {number} moved to the end", b"".join([*before, *after, *here])
+        yield f"line {number} empty", b"".join([*before, b"\n", *after])
+        yield f"line {number} nested", b"".join([*before, HUGE.encode(), b"\n", *after])
+
+
+def _of_cells(rows: list[list[str]]) -> Iterator[Change]:
+    for number, row in enumerate(rows[:4]):
+        for column in range(len(row)):
+            for cell in ("", "-1", "nan", "x", "9" * 400, '"', "train", "test"):
+                changed = copy.deepcopy(rows)
+                changed[number][column] = cell
+                yield f"cell {number}, {column} = {cell[:9]!r}", _csv(changed)
+        yield f"row {number} longer", _csv([*rows[:number], [*row, "x"], *rows[number + 1 :]])
+        yield f"row {number} shorter", _csv([*rows[:number], row[:-1], *rows[number + 1 :]])
+    yield "columns reversed", _csv([row[::-1] for row in rows])
+
+
+def _csv(rows: list[list[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value[:3])
+    for key, inner in items:
+        yield from _paths(inner, (*path, key))
+
+
+def _at(content: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        content = content[key]
+    return content
+
+
+def _changed(content: Any, path: tuple[Any, ...], change: Callable[[Any, Any], Any]) -> Any:
+    made = copy.deepcopy(content)
+    change(_at(made, path[:-1]), path[-1])
+    return made
+
+
+def _replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    return _changed(content, path, lambda box, key: box.__setitem__(key, value))
+
+
+def _dumped(content: Any) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def observed(run: Path, *, ignore_damage: bool = False) -> tuple[Any, list[str]]:
+    """All that is read of a run directory before a network computes, and the warnings."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        opened = open_run(run, ignore_damage=ignore_damage)
+        step, damaged = opened.checkpoints().newest_whole()
+        if damaged or step is None:
+            return None, damaged or ["no checkpoint"]
+        metrics = opened.metrics(step)
+    folder = run / "checkpoints" / f"{step:010d}"
+    read = (
+        to_json(opened.config),
+        opened.opened_manifest,
+        opened.split,
+        opened.result,
+        metrics,
+        step,
+        *((folder / name).read_bytes() for name in (MANIFEST, POSITION, SHAPES)),
+    )
+    return read, [*opened.warnings, *said.getvalue().splitlines()]
+
+
+def outcome(run: Path, path: Path, expected: Any, *, ignore_damage: bool = False) -> str:
+    """What opening a run directory comes to whose file `path` may be damaged, one of OUTCOMES."""
+    try:
+        with _limited():
+            if "checkpoints" in path.parts and _newest_is_damaged(run):
+                return "warned"  # which every command says, or refuses
+            read, warnings = observed(run, ignore_damage=ignore_damage)
+    except JaxnetsError as error:
+        return "refused" if len(str(error).splitlines()) == 1 else "tracebacks"
+    except HangError:
+        return "hangs"
+    except Exception:
+        return "tracebacks"
+    if warnings:
+        return "warned"
+    return "harmless" if read == expected else "silent"
+
+
+def _newest_is_damaged(run: Path) -> bool:
+    step, damaged = Checkpoints(run / "checkpoints", keep=1).newest_whole()
+    return step is None or bool(damaged)
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    def stop(number: int, frame: Any) -> None:
+        raise HangError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Count:
+    """Outcomes by file, and the first changes that should not have passed."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, collections.Counter[str]] = {}
+        self.bad: list[str] = []
+
+    def add(self, name: str, change: str, outcome: str) -> None:
+        self.counts.setdefault(name, collections.Counter())[outcome] += 1
+        if outcome in ("silent", "tracebacks", "hangs") and len(self.bad) < 40:
+            self.bad.append(f"{name}: {change}: {outcome}")
+
+    @property
+    def total(self) -> collections.Counter[str]:
+        return sum(self.counts.values(), collections.Counter())
+
+    def table(self) -> str:
+        """A line a file, and their sum."""
+        rows: Mapping[str, Mapping[str, int]] = {**self.counts, "all": self.total}
+        lines = [f"{'':<36}{''.join(f'{name:>12}' for name in OUTCOMES)}"]
+        lines += [
+            f"{name:<36}{''.join(f'{counts[each]:>12,}' for each in OUTCOMES)}"
+            for name, counts in rows.items()
+        ]
+        return "\n".join([*lines, *self.bad])
+
+
+def apply(path: Path, content: bytes | None) -> None:
+    """Gives a file its new content, or removes it."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
+
+
+def try_all(
+    run: Path,
+    changes: Callable[[Path], Iterator[Change]],
+    *,
+    every: int = 1,
+    ignore_damage: bool = False,
+) -> Count:
+    """Opens a run directory after each change, or one in `every`; it is as before at the end."""
+    expected, warnings = observed(run)
+    assert not warnings
+    count, number = Count(), 0
+    for path in files_of(run):
+        whole = path.read_bytes()
+        name = "/".join(part for part in path.relative_to(run).parts if not part.isdecimal())
+        for told, content in changes(path):
+            number += 1
+            if number % every == 0 and content != whole:
+                apply(path, content)
+                found = outcome(run, path, expected, ignore_damage=ignore_damage)
+                count.add(name, told, found)
+        path.write_bytes(whole)
+    assert observed(run) == (expected, [])
+    return count
+
+
+def copied(run: Path, target: Path) -> Path:
+    """A copy of a run directory in the place of an earlier one."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(run, target)
+    return target
+
+
+class Command:
+    """A script in a process of its own, which is started once."""
+
+    def __init__(self, repository: Path, script: str, arguments: list[str], results: list[Path]):
+        worker = Path(__file__).with_name("command_worker.py")
+        self.arguments, self._results = arguments, results
+        self._process = subprocess.Popen(
+            [sys.executable, str(worker), str(repository / "scripts" / f"{script}.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=repository,
+        )
+
+    def run(self) -> tuple[Any, str, str, list[str]]:
+        """The exit code, what was said and what was written, without times."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(self.arguments), file=self._process.stdin, flush=True)
+        code, out, err = json.loads(self._process.stdout.readline())
+        written = [_without_times(path.read_text()) for path in self._results if path.is_file()]
+        return code, _without_times(out), err, written
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+TIMES = (
+    r"[\d,.]+ s\b",
+    r"[\d,]+ images/s",
+    r"waiting [\d.]+ %",
+    r"\d+:\d\d:\d\d left",
+    r'"(images_per_second|data_wait|seconds|finished)": \S+',
+)
+"""What differs between two runs of one command."""
+
+
+def _without_times(text: str) -> str:
+    for pattern in TIMES:
+        text = re.sub(pattern, "TIME", text)
+    return text
+
+
+def of_command(
+    answer: tuple[Any, str, str, list[str]], expected: tuple[Any, str, str, list[str]]
+) -> str:
+    """What a command on a damaged directory comes to, one of OUTCOMES."""
+    code, out, err, written = answer
+    if code == "hang":
+        return "hangs"
+    if "Traceback" in err or code == 1:
+        return "tracebacks"
+    if code != 0:
+        return "refused"
+    if "warning" in err or "warning" in out:
+        return "warned"
+    return "harmless" if (out, written) == (expected[1], expected[3]) else "silent"

@@ -1,0 +1,94 @@
+"""Whole results for tests, every field there and none contradicting another."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxnets import config as recipes
+from jaxnets.evaluation import result_schema
+from jaxnets.evaluation.statistics import wilson_interval
+
+EXAMPLES = 10_000
+
+
+def entry(accuracy: float, *, examples: int = EXAMPLES, **changes: Any) -> dict[str, Any]:
+    """An entry of `tests` of two classes; the accuracy is rounded to whole examples."""
+    correct = round(accuracy * examples)
+    return {
+        "accuracy": correct / examples,
+        "interval": list(wilson_interval(correct, examples)),
+        "interval_method": "wilson",
+        "loss": 0.1,
+        "examples": examples,
+        "confusion": [[correct, examples - correct], [0, 0]],
+        **changes,
+    }
+
+
+def made(**changes: Any) -> dict[str, Any]:
+    """A result; what repeats the clean test follows from `tests`."""
+    result: dict[str, Any] = {
+        "schema_version": result_schema.SCHEMA_VERSION,
+        "name": "recipe:variant",
+        "entry": None,
+        "model": "resnet50",
+        "cut": None,
+        "weights": None,
+        "pretrained_on": None,
+        "frozen": False,
+        "parameters": 23_514_179,
+        "auxiliary_parameters": 0,
+        "on_kept_features": False,
+        "features_seconds": None,
+        "trained_parameters": 23_514_179,
+        "data": "lc25000_lung",
+        "split": "random",
+        "split_sha256": "0" * 64,
+        "groups": None,
+        "group_level": "group",
+        "leak": {"test": None, "validation": None},
+        "fold": None,
+        "image_size": 64,
+        "epochs": 3,
+        "seed": 0,
+        "batch_size": 32,
+        "overrides": [],
+        "command": "",
+        "lowering": "cpu: by shape",
+        "tests": {"clean": entry(0.9)},
+        "validation_accuracy": None,
+        "train_accuracy": None,
+        "curves": "metrics.jsonl",
+        "seconds": 10.0,
+        "images_per_second": 100.0,
+        "hardware": "2 cores",
+        "versions": {},
+        "finished": "2026-01-01T00:00:00+00:00",
+        "stopped_early": None,
+        "step": 7,
+        "different_bits": False,
+        "complete": True,
+        "note": "",
+        **changes,
+    }
+    clean = result["tests"]["clean"]
+    follows = {f"test_{name}": clean.get(name) for name in ("accuracy", "examples", "interval")}
+    return {**result, **follows, "interval_method": clean.get("interval_method")}
+
+
+def write(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Writes the result.json of a folder, which is made."""
+    result = made(**changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(result))
+    return result
+
+
+def config_of(result: dict[str, Any]) -> str:
+    """The text of a config.json that a result may be of."""
+    config = recipes.recipe()
+    config.name, config.seed = result["name"], result["seed"]
+    config.model.name, config.model.num_classes = result["model"], 2
+    config.data.name, config.data.image_size = result["data"], result["image_size"] or 224
+    config.train.batch_size, config.train.epochs = result["batch_size"], 1
+    return recipes.to_json(config)
