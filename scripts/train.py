@@ -1,5 +1,9 @@
 """Trains a network: python scripts/train.py --config=configs/lung_resnet.py[:VARIANT]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 
 from absl import flags

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 LINES = (
-    {"errors", "files", "config", "published"},
+    {"errors", "files", "config", "published", "runtime"},
     {"ops", "by_hand"},
     {"models", "data"},
     {"interop"},

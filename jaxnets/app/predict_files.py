@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jaxnets.data.folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.files import require_folder, write_whole
+from jaxnets.runtime import signals
 
 GRADCAM = "gradcam"
 """The folder of a run directory where overlays go, unless another is named."""
@@ -90,17 +92,27 @@ def predict_files(
             "skipped", f"{len(passed_over)} files that are no images by their names: {told}"
         )
     rows: list[dict[str, Any]] = []
-    try:
-        with screen.counter("predict") as progress:
-            for row in _rows(predictor, files, gradcam_folder, progress):
-                rows.append(row)
-                _tell(row, screen)
-    finally:  # what was answered before Ctrl-C is kept
+    lock = threading.Lock()
+
+    def write_tables() -> None:
+        """Writes what is answered; called once, here or where a signal ends the process."""
+        if not lock.acquire(blocking=False):
+            return
+        answered = list(rows)
         if csv_path:
             with_gradcam = gradcam_folder is not None
-            _write(csv_path, _as_csv(rows, predictor.classes, with_gradcam=with_gradcam))
+            _write(csv_path, _as_csv(answered, predictor.classes, with_gradcam=with_gradcam))
         if json_path:
-            _write(json_path, json.dumps(rows, indent=1) + "\n")
+            _write(json_path, json.dumps(answered, indent=1) + "\n")
+
+    with signals.clean_up(write_tables):
+        try:
+            with screen.counter("predict") as progress:
+                for row in _rows(predictor, files, gradcam_folder, progress):
+                    rows.append(row)
+                    _tell(row, screen)
+        finally:
+            write_tables()
     if gradcam_folder is not None:
         screen.line("gradcam", f"overlays are in {gradcam_folder}{_told_coarseness(predictor)}")
     bad = [row for row in rows if row["error"] is not None]

@@ -5,9 +5,7 @@ import dataclasses
 import datetime
 import math
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +30,13 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.files import write_whole
+from jaxnets.runtime import signals
 from jaxnets.training.hooks import Hook
 from jaxnets.training.hooks.writers import METRICS
 from jaxnets.training.loop import train as run_loop
 from jaxnets.training.parallel import Devices
 from jaxnets.training.parts import NetworkParts
 from jaxnets.training.run import Run
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +100,11 @@ def train(
         with devices.together():
             _resume(run, screen, options)
         _compile(run, evaluator, data, screen)
-        with _interruptible(run):
+        with signals.stoppable(run.interrupt):
             run_loop(run)
+        run.agree_to_end()  # a signal may have come after the loop last looked
         if run.interrupted is not None:
-            raise InterruptedRunError(
-                f"stopped at step {run.step}, saved; the same command goes on", run.interrupted
-            )
+            raise InterruptedRunError(_told_stop(run), run.interrupted)
         result = _finish(run, evaluator, data, leak, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
@@ -163,29 +159,10 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None
         )
 
 
-@contextlib.contextmanager
-def _interruptible(run: Run) -> Iterator[None]:
-    """The first signal ends the run after a save; a second one takes the process down at once.
-
-    Signals reach a process's main thread alone: in another one they stay as they were.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def interrupt(number: int, frame: Any) -> None:
-        del frame
-        run.interrupt(number)
-        signal.signal(number, before[number])
-
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _told_stop(run: Run) -> str:
+    if run.step == 0:
+        return "stopped before the first step; the same command begins again"
+    return f"stopped at step {run.step}, saved; the same command goes on"
 
 
 def _finish(
