@@ -35,8 +35,15 @@ CONFIG_PREFIX = f"--{CONFIG}."
 FAULT = 1
 
 
-def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True) -> NoReturn:
+def execute(
+    main: Callable[[Sequence[str]], None],
+    *,
+    with_kernels: bool = True,
+    before_jax: Callable[[], None] = lambda: None,
+) -> NoReturn:
     """Parses the flags, calls `main` with the arguments that are no flags, and exits.
+
+    `before_jax` is called when the flags are parsed and JAX is not imported yet.
 
     What has a known cause is one line on standard error and the exit code of its class; anything else is
     a fault of the program: a traceback and 1. Signals are those of `runtime.signals`.
@@ -48,6 +55,7 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
             _exit(0)
         arguments = _parse(sys.argv)
         _check_recipe()
+        before_jax()
         if KEEP_MEMORY.value:
             keep_freed_memory()
         _keep_compiled()

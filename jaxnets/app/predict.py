@@ -21,6 +21,7 @@ from jaxnets.data.images import read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.interop.weights import is_weights_folder, read_weights
+from jaxnets.runtime.fork import require_not_forked
 from jaxnets.training.preprocess import normalize, scale
 
 Image = str | os.PathLike[str] | np.ndarray
@@ -123,6 +124,7 @@ class Predictor:
 
     def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         """Every call has the same shapes, so that there is one program to compile."""
+        require_not_forked()
         count = len(arrays[0])
         padding = -count % BATCH_SIZE
         padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
@@ -174,6 +176,7 @@ class Regressor:
             raise DataError(
                 f"inputs are {list(given.shape)}: give [B, {self._inputs}] or [{self._inputs}]"
             )
+        require_not_forked()
         values = self._apply(self._variables, np.atleast_2d(given))
         return np.asarray(values).reshape(*given.shape[:-1], -1)
 
@@ -193,6 +196,7 @@ def load(run_dir: str | os.PathLike[str]) -> Predictor | Regressor:
 
 def open_network(directory: Path) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """What `load` gives, and its warnings, for those who show them in another way."""
+    require_not_forked()
     if is_weights_folder(directory):
         return _of_weights(directory), ()
     config = workdir.read_config(directory)

@@ -31,6 +31,7 @@ from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import predictions_path
 from jaxnets.files import write_whole
 from jaxnets.runtime import signals
+from jaxnets.runtime.fork import require_not_forked
 from jaxnets.training.hooks import Hook
 from jaxnets.training.hooks.writers import METRICS
 from jaxnets.training.loop import train as run_loop
@@ -57,6 +58,7 @@ def train(
     A finished run is told again. Raises the errors of `jaxnets.errors`, InterruptedRunError when a
     signal stopped it after a save.
     """
+    require_not_forked()
     options = options or Options()
     devices = Devices.all()
     screen = Screen(quiet=not devices.is_first)

@@ -82,7 +82,7 @@ class _Watcher:
         for number in self._numbers:
             signal.signal(number, _leave_to_watcher)
         # Registered first and so called last. What the interpreter does after it would lose signals.
-        atexit.register(self._exit)
+        atexit.register(self.exit)
 
     def wait_if_ending(self) -> None:
         """Never returns in a process that is ending: it must not print or exit with another code."""
@@ -118,7 +118,8 @@ class _Watcher:
         printer.join(PRINT_SECONDS)
         os._exit(EXIT_CODE + number)
 
-    def _exit(self) -> None:
+    def exit(self) -> None:
+        """Exits at once with the code that was set; does nothing where none was."""
         self.wait_if_ending()
         if self.exit_code is not None:
             _flush()
@@ -194,6 +195,12 @@ def set_exit_code(code: int) -> None:
     """
     if _watcher is not None:
         _watcher.exit_code = code
+
+
+def skip_exit_callbacks() -> None:
+    """Has this process exit without the callbacks of `atexit` that are registered by now."""
+    if _watcher is not None:
+        atexit.register(_watcher.exit)
 
 
 @contextlib.contextmanager

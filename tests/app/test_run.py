@@ -19,7 +19,6 @@ from PIL import Image
 import jaxnets
 from jaxnets.app import workdir
 from jaxnets.app.data import resolve
-from jaxnets.app.run import SIGNALS
 from jaxnets.app.screen import Screen
 from jaxnets.data.order import IndexBatches
 from jaxnets.data.pipeline import TrainBatches
@@ -31,6 +30,7 @@ from jaxnets.errors import (
     InterruptedRunError,
     MachineError,
 )
+from jaxnets.runtime.signals import NUMBERS
 from jaxnets.training.hooks import Hook
 from jaxnets.training.run import Run
 
@@ -342,12 +342,12 @@ def test_a_run_that_is_stopped_before_its_first_line_has_one(
 def test_a_run_in_another_thread_leaves_signals_as_they_are(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    before = [signal.getsignal(number) for number in SIGNALS]
+    before = [signal.getsignal(number) for number in NUMBERS]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         overrides = {**smoke_overrides, "train.epochs": 1}
         done = pool.submit(jaxnets.train, smoke_config, overrides, workdir=tmp_path / "run")
     assert done.result()["complete"]
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
 def test_a_phase_that_outlasts_the_run_is_told(
