@@ -248,13 +248,15 @@ def _terminate_children() -> None:
 
 
 def _print_last_line(reason: str) -> None:
+    # The process's own streams: a progress bar of rich puts others in the place of sys.stdout and sys.stderr.
+    out, errors = sys.__stdout__, sys.__stderr__
     with contextlib.suppress(Exception):
-        if sys.stdout.isatty():  # a bar or a spinner may have hidden the cursor
-            sys.stdout.write(CLEAR_LINE + SHOW_CURSOR)
-        sys.stdout.flush()
+        if out.isatty():  # a bar or a spinner may have hidden the cursor
+            out.write(CLEAR_LINE + SHOW_CURSOR)
+        out.flush()
     with contextlib.suppress(Exception):
-        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: stopped by {reason}\n")
-        sys.stderr.flush()
+        errors.write(f"{os.path.basename(sys.argv[0])}: stopped by {reason}\n")
+        errors.flush()
 
 
 def _flush() -> None:
