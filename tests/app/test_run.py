@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -481,69 +480,6 @@ def test_the_demo_ends_above_ninety_percent_in_four_minutes(
     result = jaxnets.train(demo, {"data.root": str(tmp_path)}, workdir=tmp_path / "demo")
     assert result["test_accuracy"] > 0.9
     assert result["seconds"] < 240
-
-
-def _two_processes(repository: Path, *more: str) -> list["subprocess.Popen[str]"]:
-    """Two processes of one small training job."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"),
-        *("--config.model.name=lenet5", "--config.data.image_size=16", "--distributed"),
-        *("--config.train.batch_size=16", "--num_processes=2"),
-        *(f"--coordinator=localhost:{port}", "--config.log.every_steps=1", *more),
-    ]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    return [
-        subprocess.Popen(
-            [*command, f"--process_id={number}"],
-            cwd=repository,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-
-
-def _ended(processes: list["subprocess.Popen[str]"]) -> tuple[list[int], list[str]]:
-    """Exit codes and standard errors, when all have ended."""
-    told = [process.communicate(timeout=240)[1] for process in processes]
-    return [process.returncode for process in processes], told
-
-
-@pytest.mark.slow
-def test_two_processes_train_together_and_go_on_after_a_stop(
-    repository: Path, tmp_path: Path
-) -> None:
-    flags = (
-        *(f"--config.data.root={tmp_path}", f"--workdir={tmp_path / 'run'}"),
-        "--config.train.epochs=400",
-    )
-    processes = _two_processes(repository, *flags)
-    while not list((tmp_path / "run").glob("checkpoints/*/manifest.json")):
-        assert processes[0].poll() is None
-        time.sleep(0.1)
-    processes[1].send_signal(signal.SIGTERM)  # one is told, both save and leave
-    assert _ended(processes)[0] == [143, 143]
-    assert _ended(_two_processes(repository, *flags))[0] == [0, 0]
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 400
-
-
-@pytest.mark.slow
-def test_where_one_process_is_refused_the_other_does_not_wait(
-    repository: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "run").mkdir()
-    with workdir.hold(tmp_path / "run"):  # only the first process would write there
-        processes = _two_processes(
-            repository, f"--config.data.root={tmp_path}", f"--workdir={tmp_path / 'run'}"
-        )
-        codes, told = _ended(processes)
-    assert codes == [6, 6]
-    assert "is in use by another process" in told[0]
-    assert "another process stopped" in told[1]
 
 
 def test_a_finished_run_does_not_answer_for_other_data(

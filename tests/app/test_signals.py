@@ -1,0 +1,349 @@
+"""Signals to the real scripts at random moments: none is lost, and a stopped run ends as one that never was.
+
+pytest -m slow -n 0 -s tests/app/test_signals.py prints the counts by phase.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnets.data.synthetic_tissue import SyntheticTissue
+from jaxnets.runtime.signals import NUMBERS
+
+RECIPE = {
+    "model.name": "lenet5",
+    "model.kernel_size": 3,
+    "data.image_size": 16,
+    "data.num_examples": 180,
+    "train.epochs": 60,
+    "train.steps_per_call": 1,
+    "log.every_steps": 25,
+    "checkpoint.every_steps": 40,
+    "log.tensorboard": False,
+}
+FAULTS = ("Traceback", "Exception ignored", "a fault of the program", "leaked")
+"""What standard error must not have."""
+COMPILED_ANEW = "--compilation_cache=none"
+LATE_SECONDS = 0.1
+"""A process that exits with 0 within this time had ended already: the signal does not count."""
+PROMPT_SECONDS = 5.0
+"""What a signal that saves nothing may take on a machine that does other things too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a process ended after a signal, and after which line of its output."""
+
+    number: int
+    code: int
+    seconds: float
+    after: str
+    errors: str
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with it."""
+        bad = [text for text in FAULTS if text in self.errors]
+        if self.code != 128 + self.number:
+            bad.append(f"exit code {self.code}")
+        if "stopped" not in self.errors:
+            bad.append("no line")
+        return bad
+
+
+class _Command:
+    """A script that is started anew each time, in a session of its own, with its output in files."""
+
+    def __init__(
+        self, repository: Path, folder: Path, script: str, *arguments: str, as_shipped: bool = True
+    ):
+        self.command = [sys.executable, str(repository / "scripts" / script), *arguments]
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        # Programs of the other tests are not optimised, and read from a cache.
+        others = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR") if as_shipped else ()
+        self.environment = {k: v for k, v in os.environ.items() if k not in others}
+
+    def lines(self) -> list[str]:
+        return (self.folder / "out").read_text().splitlines()
+
+    def start(self, *more: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as errors:
+            process = subprocess.Popen(
+                [*self.command, *more],
+                stdout=out,
+                stderr=errors,
+                cwd=self.folder,
+                env=self.environment,
+                start_new_session=True,
+            )
+        while not _hears(process.pid, signal.SIGTERM):
+            assert process.poll() is None
+            time.sleep(0.001)
+        return process
+
+    def finish(self) -> None:
+        with self.start() as process:
+            assert process.wait(240) == 0, (self.folder / "err").read_text()
+
+    def signal(self, number: int, *more: str, after: str, seconds: float) -> Ending | None:
+        """Sends a signal so long after a line that begins with a word, or the start; None if too late."""
+        with self.start(*more) as process:
+            while after and not any(line.startswith(after) for line in self.lines()):
+                if process.poll() is not None:
+                    return None
+                time.sleep(0.005)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.001)
+            if process.poll() is not None:
+                return None
+            lines, sent = self.lines(), time.monotonic()
+            process.send_signal(number)
+            code = process.wait(60)
+            took = time.monotonic() - sent
+        if code == 0 and took < LATE_SECONDS:
+            return None
+        last = lines[-1].split()[0] if lines else ""
+        _wait_for_no_process(process.pid)
+        return Ending(number, code, took, last, (self.folder / "err").read_text())
+
+
+def _hears(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal: its script's first statement is done."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = next((line.split()[1] for line in status.splitlines() if "SigCgt" in line), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def _wait_for_no_process(session: int) -> None:
+    """Asserts that soon no process of a session is left."""
+    deadline = time.monotonic() + 10
+    while subprocess.run(["pgrep", "--session", str(session)], capture_output=True).returncode == 0:
+        assert time.monotonic() < deadline, "a process is left over"
+        time.sleep(0.05)
+
+
+class _Counts:
+    """Endings by command and phase; printed as a table."""
+
+    def __init__(self) -> None:
+        self.endings: dict[str, list[Ending]] = collections.defaultdict(list)
+        self.late = 0
+
+    def add(self, name: str, ending: Ending | None) -> bool:
+        if ending is None:
+            self.late += 1
+            return False
+        self.endings[name].append(ending)
+        return True
+
+    def faults(self) -> list[tuple[str, Ending]]:
+        return [(name, e) for name, found in self.endings.items() for e in found if e.faults]
+
+    def __str__(self) -> str:
+        rows = [f"{'':<28}{'TERM':>6}{'INT':>6}{'HUP':>6}{'faults':>8}{'longest':>9}"]
+        for name, found in self.endings.items():
+            counts = [sum(e.number == n for e in found) for n in (15, 2, 1)]
+            faults, longest = sum(bool(e.faults) for e in found), max(e.seconds for e in found)
+            rows.append(
+                f"{name:<28}" + "".join(f"{n:>6}" for n in counts) + f"{faults:>8}{longest:>7.2f} s"
+            )
+        total = sum(map(len, self.endings.values()))
+        saved = sum("saved" in e.errors for found in self.endings.values() for e in found)
+        return "\n".join(
+            [*rows, f"{total} signals, {saved} with a save, {self.late} came after the end"]
+        )
+
+
+def _trainer(repository: Path, folder: Path, data: Path, *, as_shipped: bool = True) -> _Command:
+    return _Command(
+        repository,
+        folder,
+        "train.py",
+        f"--config={repository}/configs/lung_resnet.py:smoke",
+        f"--workdir={folder / 'run'}",
+        f"--config.data.root={data}",
+        *([f"--compilation_cache={data / 'compiled'}"] if as_shipped else []),
+        *(f"--config.{name}={value}" for name, value in RECIPE.items()),
+        as_shipped=as_shipped,
+    )
+
+
+def _timeline(command: _Command, *more: str) -> dict[str, float]:
+    """Seconds from the start to the first line of each word, and to the end."""
+    seen: dict[str, float] = {}
+    with command.start(*more) as process:
+        start = time.monotonic()
+        while process.poll() is None:
+            for line in command.lines():
+                seen.setdefault(line.split()[0] if line.split() else "", time.monotonic() - start)
+            time.sleep(0.005)
+        assert process.returncode == 0, (command.folder / "err").read_text()
+        seen["end"] = time.monotonic() - start
+    return seen
+
+
+def _trained(run: Path) -> tuple[Any, ...]:
+    """What must not depend on signals: every answer's bits, the results, the lines without their times."""
+    times = ("images_per_second", "data_wait")
+    result = json.loads((run / "result.json").read_text())
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    with np.load(run / "predictions" / "test.npz") as arrays:
+        answers = {name: arrays[name].tobytes() for name in arrays.files}
+    return (
+        answers,
+        result["tests"],
+        result["train_accuracy"],
+        [{name: v for name, v in line.items() if name not in times} for line in lines],
+    )
+
+
+def _numbers() -> Iterator[int]:
+    while True:
+        yield from NUMBERS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_a_hundred_signals(repository: Path, tmp_path: Path) -> None:
+    moments, numbers, counts = random.Random(0), _numbers(), _Counts()
+    data = tmp_path / "data"
+    straight = _trainer(repository, tmp_path / "straight", data)
+    seen = _timeline(straight, COMPILED_ANEW)
+    print({name: round(seconds, 2) for name, seconds in seen.items()})
+    stopped = _trainer(repository, tmp_path / "stopped", data)
+    run = stopped.folder / "run"
+    windows = {
+        "train: start, import": ("", seen["data"], 24),
+        "train: cache": ("data", seen["leak"] - seen["data"], 10),
+        "train: compile": ("leak", seen["compile"] - seen["leak"], 16),
+        "train: loop": ("compile", 0.8 * (seen["end"] - seen["compile"]), 24),
+        "train: evaluate, finish": ("resume", 0.9, 12),
+    }
+    for name, (after, seconds, wanted) in windows.items():
+        done = 0
+        while done < wanted:
+            if name == "train: cache":
+                shutil.rmtree(data / "cache")
+            if name == "train: evaluate, finish":
+                _train_to_the_last_save(stopped, run)
+            ending = stopped.signal(next(numbers), after=after, seconds=moments.uniform(0, seconds))
+            done += counts.add(name, ending)
+            print(name, done, ending, flush=True)
+            if name == "train: loop" and (run / "result.json").exists():
+                _check_same(stopped, straight)
+                shutil.rmtree(run)
+    _train_to_the_last_save(stopped, run)
+    _check_same(stopped, straight)
+    _others(repository, tmp_path, counts, numbers, moments)
+    print(counts)
+    assert not counts.faults(), counts.faults()
+    prompt = [e for found in counts.endings.values() for e in found if "saved" not in e.errors]
+    assert max(e.seconds for e in prompt) < PROMPT_SECONDS
+    assert sum(map(len, counts.endings.values())) >= 100
+
+
+def _train_to_the_last_save(command: _Command, run: Path) -> None:
+    """A run that is trained and not yet scored: what it does next is to evaluate and to finish."""
+    if not (run / "result.json").exists():
+        command.finish()
+    (run / "result.json").unlink()
+
+
+def _check_same(stopped: _Command, straight: _Command) -> None:
+    stopped.finish()
+    assert _trained(stopped.folder / "run") == _trained(straight.folder / "run")
+
+
+def _others(
+    repository: Path,
+    tmp_path: Path,
+    counts: _Counts,
+    numbers: Iterator[int],
+    moments: random.Random,
+) -> None:
+    run, images = tmp_path / "straight" / "run", tmp_path / "images"
+    _draw(images, 400)
+    table = tmp_path / "table.py"
+    config = f"{repository}/configs/lung_resnet.py:smoke"
+    overrides = {**RECIPE, "data.root": str(tmp_path / "data")}
+    table.write_text(
+        f"def get_rows():\n    return [{{'config': {config!r}, 'overrides': {overrides!r}}}]\n"
+    )
+    commands = {
+        "predict": ["predict.py", f"--workdir={run}", str(images), f"--csv={tmp_path}/table.csv"],
+        "evaluate": ["evaluate.py", f"--workdir={run}"],
+        "find_duplicates": ["find_duplicates.py", str(images), "--workers=2", "--out=groups.csv"],
+        "reproduce": ["reproduce.py", str(table)],
+    }
+    for name, (script, *arguments) in commands.items():
+        command = _Command(repository, tmp_path / name, script, *arguments)
+        done = 0
+        seconds = _timeline(command)["end"]
+        while done < 8:
+            for path in [*command.folder.glob("groups*"), *command.folder.glob(".groups*")]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for folder in ("runs", "results"):
+                shutil.rmtree(command.folder / folder, ignore_errors=True)
+            ending = command.signal(next(numbers), after="", seconds=moments.uniform(0, seconds))
+            done += counts.add(name, ending)
+            print(name, done, ending, flush=True)
+        command.finish()
+
+
+def _draw(folder: Path, count: int) -> None:
+    source = SyntheticTissue(count, 48)
+    folder.mkdir()
+    for index in range(count):
+        Image.fromarray(np.asarray(source[index]["image"])).save(folder / f"{index}.png")
+
+
+@pytest.mark.parametrize(
+    ("script", "number"),
+    [("train.py", 15), ("predict.py", 2), ("find_duplicates.py", 1)],
+)
+def test_a_script_that_starts_is_ended(
+    repository: Path, tmp_path: Path, script: str, number: int
+) -> None:
+    moments = random.Random(script)
+    command = _Command(
+        repository, tmp_path, script, f"--workdir={tmp_path / 'run'}", "x", as_shipped=False
+    )
+    ending = command.signal(number, after="", seconds=moments.uniform(0, 0.1))
+    assert ending is not None
+    assert not ending.faults, ending
+    assert ending.seconds < PROMPT_SECONDS
+
+
+def test_a_run_is_ended_as_it_compiles_and_saved_as_it_trains(
+    repository: Path, tmp_path: Path
+) -> None:
+    command = _trainer(repository, tmp_path / "one", tmp_path / "data", as_shipped=False)
+    compiling = command.signal(signal.SIGTERM, after="leak", seconds=0.1)
+    assert compiling is not None
+    assert not compiling.faults, compiling
+    assert compiling.seconds < PROMPT_SECONDS
+    assert not list((command.folder / "run").glob("checkpoints/*"))
+    training = command.signal(signal.SIGHUP, after="train", seconds=0)
+    assert training is not None
+    assert not training.faults, training
+    assert "saved" in training.errors
+    assert list((command.folder / "run").glob("checkpoints/*/manifest.json"))
