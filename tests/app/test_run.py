@@ -206,6 +206,47 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert result["train_accuracy"] == straight["train_accuracy"]
 
 
+def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory, check = tmp_path / "stopped", Run.check_interrupted
+
+    def check_after_a_signal(run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        check(run)
+
+    monkeypatch.setattr(Run, "check_interrupted", check_after_a_signal)
+    with pytest.raises(InterruptedRunError, match="saved"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert not [line for line in _lines(directory) if line["split"] == "validation"]
+    monkeypatch.setattr(Run, "check_interrupted", check)
+    jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert _lines(directory) == _lines(trained)
+
+
+class _SignalAtTheEnd(Hook):
+    """Sends this process a signal when the loop has looked for the last time whether there was one."""
+
+    def end(self, run: Any) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_a_signal_as_the_loop_ends_is_not_lost(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(InterruptedRunError, match="saved") as caught:
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_SignalAtTheEnd()]
+        )
+    assert caught.value.exit_code == 129
+    jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run")
+    assert _lines(tmp_path / "run") == _lines(trained)
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
     trained: Path,
     smoke_config: str,

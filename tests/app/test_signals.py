@@ -347,3 +347,69 @@ def test_a_run_is_ended_as_it_compiles_and_saved_as_it_trains(
     assert not training.faults, training
     assert "saved" in training.errors
     assert list((command.folder / "run").glob("checkpoints/*/manifest.json"))
+
+
+SLOW_SAVE = """
+from jaxnets.runtime import signals
+signals.install()
+import json, sys, time
+import jaxnets
+from jaxnets.app import command
+from jaxnets.training import checkpoint
+
+write, manifests = checkpoint.write_whole, []
+
+def slow(path, text):
+    if path.name == checkpoint.MANIFEST:
+        manifests.append(path)
+        if len(manifests) == 2:
+            print("save 2", flush=True)
+            time.sleep(4)
+    write(path, text)
+
+checkpoint.write_whole = slow
+spec, overrides, workdir = json.loads(sys.argv.pop())
+command.execute(lambda _: jaxnets.train(spec, overrides, workdir=workdir))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_signal_inside_a_save(repository: Path, tmp_path: Path, signals: int) -> None:
+    """The save ends; a second signal ends the process at once, and what was saved before is whole."""
+    straight = _trainer(repository, tmp_path / "straight", tmp_path / "data", as_shipped=False)
+    straight.finish()
+    stopped = _trainer(repository, tmp_path / "stopped", tmp_path / "data", as_shipped=False)
+    spec = f"{repository}/configs/lung_resnet.py:smoke"
+    overrides = {**RECIPE, "data.root": str(tmp_path / "data")}
+    told = json.dumps([spec, overrides, str(stopped.folder / "run")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_SAVE, told],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any(line.startswith("save 2") for line in process.stdout)
+    before, start = _saved(stopped), time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    if signals == 2:
+        time.sleep(0.6)
+        process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    took = time.monotonic() - start
+    assert process.returncode == 143, errors
+    if signals == 1:
+        assert f"stopped at step {_saved(stopped)}, saved" in errors
+        assert _saved(stopped) > before
+    else:
+        assert errors == "-c: stopped by SIGTERM\n"
+        assert took < 3  # the save would have taken longer
+        assert _saved(stopped) == before
+    _check_same(stopped, straight)
+
+
+def _saved(command: _Command) -> int:
+    """The newest step that is saved."""
+    folders = (command.folder / "run").glob("checkpoints/*/manifest.json")
+    return max(int(path.parent.name) for path in folders)
