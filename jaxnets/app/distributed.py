@@ -42,13 +42,14 @@ def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
     os.environ[PARENT] = str(os.getpid())
     errors = _Errors()
     ending = child.run(command, death_signal=signal.SIGKILL, show=errors.show)
-    if ending.code == -signal.SIGABRT:
-        if with_traceback:
-            sys.stderr.write(errors.held)
-        if LOST in ending.errors:  # the child has noticed by itself, and JAX too
-            _exit(MachineError.exit_code)
+    is_lost = LOST in ending.errors  # it has noticed by itself, before or while JAX aborted it
+    aborted = ending.code == -signal.SIGABRT
+    if with_traceback or not (is_lost or aborted):
+        sys.stderr.write(errors.held)
+    if is_lost:
+        _exit(MachineError.exit_code)
+    if aborted:
         raise MachineError(f"{LOST}: JAX aborted this one; {RESTART}")
-    sys.stderr.write(errors.held)
     if ending.code < 0:
         number = -ending.code
         if number == ending.signal_number:
@@ -75,7 +76,7 @@ def lost_processes() -> Iterator[None]:
 
 
 class _Errors:
-    """What a child writes to standard error, up to the first error that C++ code logs."""
+    """What a child writes to standard error, without what follows the first error that C++ code logs."""
 
     def __init__(self) -> None:
         self.held = ""
@@ -86,7 +87,7 @@ class _Errors:
         *lines, self._line = (self._line + text).split("\n")
         shown = ""
         for line in lines:
-            if self.held or _LOG_OF_AN_ERROR.match(line):
+            if LOST not in line and (self.held or _LOG_OF_AN_ERROR.match(line)):
                 self.held += line + "\n"
             else:
                 shown += line + "\n"

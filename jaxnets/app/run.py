@@ -106,7 +106,7 @@ def train(
             run_loop(run)
         run.agree_to_end()  # a signal may have come after the loop last looked
         if run.interrupted is not None:
-            raise InterruptedRunError(_told_stop(run), run.interrupted)
+            raise InterruptedRunError(_stop_message(run), run.interrupted)
         result = _finish(run, evaluator, data, leak, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
@@ -161,7 +161,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None
         )
 
 
-def _told_stop(run: Run) -> str:
+def _stop_message(run: Run) -> str:
     if run.step == 0:
         return "stopped before the first step; the same command begins again"
     return f"stopped at step {run.step}, saved; the same command goes on"

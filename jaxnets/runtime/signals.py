@@ -9,6 +9,7 @@ a pipe (`signal.set_wakeup_fd`), and a thread that reads it ends the process.
 import atexit
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -98,6 +99,8 @@ class _Watcher:
                     self._receive(number)
 
     def _receive(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            _leave_lost_terminal()
         with self.lock:
             if self._ending:
                 os._exit(EXIT_CODE + number)
@@ -236,6 +239,17 @@ def _is_ignored(number: int) -> bool:
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
     """The handler in Python that C code wants before it writes a number to the socket."""
+
+
+def _leave_lost_terminal() -> None:
+    """Has output end in nothing where its terminal is gone: a write would raise, before the run is saved."""
+    for stream in (1, 2):
+        poll = select.poll()
+        poll.register(stream, 0)
+        if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0)):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, stream)
+            os.close(nothing)
 
 
 def _terminate_children() -> None:

@@ -382,9 +382,9 @@ def test_a_signal_inside_a_save(repository: Path, tmp_path: Path, signals: int) 
     stopped = _trainer(repository, tmp_path / "stopped", tmp_path / "data", as_shipped=False)
     spec = f"{repository}/configs/lung_resnet.py:smoke"
     overrides = {**RECIPE, "data.root": str(tmp_path / "data")}
-    told = json.dumps([spec, overrides, str(stopped.folder / "run")])
+    arguments = json.dumps([spec, overrides, str(stopped.folder / "run")])
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_SAVE, told],
+        [sys.executable, "-c", SLOW_SAVE, arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -74,11 +74,11 @@ def _signalled(program: str, number: int = signal.SIGTERM) -> tuple[int, str, st
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "reason"),
     [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C"), (signal.SIGHUP, "SIGHUP")],
 )
-def test_each_signal_has_its_line_and_code(number: int, told: str) -> None:
-    assert _signalled("time.sleep(60)", number) == (128 + number, "", f"-c: stopped by {told}\n")
+def test_each_signal_has_its_line_and_code(number: int, reason: str) -> None:
+    assert _signalled("time.sleep(60)", number) == (128 + number, "", f"-c: stopped by {reason}\n")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ with signals.stoppable(taken.append) as request:
     print("asked to stop", flush=True)
     time.sleep({seconds})
 print("stopped", taken, request.number, flush=True)
-sys.exit(request.number)
 """
+EXIT = "sys.exit(request.number)\n"
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -167,7 +167,7 @@ def test_the_first_signal_asks_and_a_second_one_ends_at_once(installed: bool) ->
 def test_a_signal_to_the_process_and_to_its_group_is_one(installed: bool) -> None:
     """As timeout(1) and systemd send it."""
     start = START if installed else "from jaxnets.runtime import signals\n"
-    process = _start(start + STOPPABLE.format(seconds=0.5))
+    process = _start(start + STOPPABLE.format(seconds=0.5) + EXIT)
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
@@ -175,7 +175,7 @@ def test_a_signal_to_the_process_and_to_its_group_is_one(installed: bool) -> Non
 
 
 def test_real_timeout() -> None:
-    program = START + STOPPABLE.format(seconds=0.5)
+    program = START + STOPPABLE.format(seconds=0.5) + EXIT
     process = _start(program, "timeout", "--preserve-status", "0.8")
     assert _end(process) == (15, "asked to stop\nstopped [15] 15\n", "")
 
@@ -256,3 +256,38 @@ def test_a_spinner_gives_the_cursor_back() -> None:
         pass  # Linux says so where the other side has closed
     assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
     assert process.communicate()[1].decode().endswith("stopped by SIGTERM\n")
+
+
+def test_a_terminal_that_is_closed_does_not_keep_a_run_from_its_save(tmp_path: Path) -> None:
+    import pty
+
+    file = tmp_path / "saved"
+    terminal = """
+import os, sys
+terminal = os.open(sys.argv[1], os.O_RDWR)  # the session's own
+os.dup2(terminal, 1)
+os.dup2(terminal, 2)
+"""
+    save = f"""
+print("output that nobody sees", flush=True)
+open({str(file)!r}, "w").close()
+print("an error line", file=sys.stderr, flush=True)
+sys.exit(128 + request.number)
+"""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            START + terminal + STOPPABLE.format(seconds=0.1) + save,
+            os.ttyname(theirs),
+        ],
+        start_new_session=True,
+    )
+    shown = b""
+    while not shown.endswith(b"ready\r\n"):
+        shown += os.read(ours, 100)
+    os.close(theirs)
+    os.close(ours)
+    assert process.wait(timeout=5) == 129
+    assert file.exists()
