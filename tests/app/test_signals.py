@@ -142,35 +142,34 @@ def _wait_for_no_process(session: int) -> None:
 
 
 class _Counts:
-    """Endings by command and phase; printed as a table."""
+    """Endings by part; what is in the loop is told by its last line."""
 
     def __init__(self) -> None:
         self.endings: dict[str, list[Ending]] = collections.defaultdict(list)
         self.late = 0
 
-    def add(self, name: str, ending: Ending | None) -> bool:
+    def add(self, part: str, ending: Ending | None) -> bool:
+        """Counts an ending; False where the signal came too late."""
         if ending is None:
             self.late += 1
             return False
+        name = f"{part}: saved" if "saved" in ending.errors else part
         self.endings[name].append(ending)
+        print(name, ending, flush=True)
         return True
 
-    def faults(self) -> list[tuple[str, Ending]]:
-        return [(name, e) for name, found in self.endings.items() for e in found if e.faults]
-
-    def __str__(self) -> str:
-        rows = [f"{'':<28}{'TERM':>6}{'INT':>6}{'HUP':>6}{'faults':>8}{'longest':>9}"]
+    def check(self) -> None:
+        """Prints the table; asserts that there was no fault, and that what saves nothing ends soon."""
+        print(f"{'':<28}{'TERM':>6}{'INT':>6}{'HUP':>6}{'faults':>8}{'longest':>9}")
         for name, found in self.endings.items():
-            counts = [sum(e.number == n for e in found) for n in (15, 2, 1)]
-            faults, longest = sum(bool(e.faults) for e in found), max(e.seconds for e in found)
-            rows.append(
-                f"{name:<28}" + "".join(f"{n:>6}" for n in counts) + f"{faults:>8}{longest:>7.2f} s"
-            )
-        total = sum(map(len, self.endings.values()))
-        saved = sum("saved" in e.errors for found in self.endings.values() for e in found)
-        return "\n".join(
-            [*rows, f"{total} signals, {saved} with a save, {self.late} came after the end"]
-        )
+            each = "".join(f"{sum(e.number == n for e in found):>6}" for n in (15, 2, 1))
+            longest = max(ending.seconds for ending in found)
+            faults = sum(bool(ending.faults) for ending in found)
+            print(f"{name:<28}{each}{faults:>8}{longest:>7.2f} s")
+        print(f"{self.late} came after the end")
+        for name, found in self.endings.items():
+            assert not [ending for ending in found if ending.faults]
+            assert name.endswith("saved") or max(e.seconds for e in found) < PROMPT_SECONDS
 
 
 def _trainer(repository: Path, folder: Path, data: Path, *, as_shipped: bool = True) -> _Command:
@@ -221,44 +220,59 @@ def _numbers() -> Iterator[int]:
         yield from NUMBERS
 
 
+@dataclasses.dataclass(frozen=True)
+class _Straight:
+    """A run that no signal stopped, and the seconds at which each of its lines came."""
+
+    command: _Command
+    data: Path
+    seen: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def straight(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> _Straight:
+    folder = tmp_path_factory.mktemp("straight")
+    command = _trainer(repository, folder / "straight", folder / "data")
+    seen = _timeline(command, COMPILED_ANEW)
+    print({name: round(seconds, 2) for name, seconds in seen.items()})
+    return _Straight(command, folder / "data", seen)
+
+
+WINDOWS = {
+    "start, import": ("", "", "data", 24),
+    "cache": ("data", "data", "leak", 10),
+    "compile": ("leak", "leak", "compile", 14),
+    "loop": ("compile", "compile", "end", 24),
+    "evaluate, finish": ("resume", "compile", "end", 12),
+}
+"""Parts of training: after which line signals come, the two lines that it lies between, and how many."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
-def test_a_hundred_signals(repository: Path, tmp_path: Path) -> None:
-    moments, numbers, counts = random.Random(0), _numbers(), _Counts()
-    data = tmp_path / "data"
-    straight = _trainer(repository, tmp_path / "straight", data)
-    seen = _timeline(straight, COMPILED_ANEW)
-    print({name: round(seconds, 2) for name, seconds in seen.items()})
-    stopped = _trainer(repository, tmp_path / "stopped", data)
-    run = stopped.folder / "run"
-    windows = {
-        "train: start, import": ("", seen["data"], 24),
-        "train: cache": ("data", seen["leak"] - seen["data"], 10),
-        "train: compile": ("leak", seen["compile"] - seen["leak"], 16),
-        "train: loop": ("compile", 0.8 * (seen["end"] - seen["compile"]), 24),
-        "train: evaluate, finish": ("resume", 0.9, 12),
-    }
-    for name, (after, seconds, wanted) in windows.items():
-        done = 0
-        while done < wanted:
-            if name == "train: cache":
-                shutil.rmtree(data / "cache", ignore_errors=True)
-            if name == "train: evaluate, finish":
-                _train_to_the_last_save(stopped, run)
-            ending = stopped.signal(next(numbers), after=after, seconds=moments.uniform(0, seconds))
-            done += counts.add(name, ending)
-            print(name, done, ending, flush=True)
-            if name == "train: loop" and (run / "result.json").exists():
-                _check_same(stopped, straight)
-                shutil.rmtree(run)
-    _train_to_the_last_save(stopped, run)
-    _check_same(stopped, straight)
-    _others(repository, tmp_path, counts, numbers, moments)
-    print(counts)
-    assert not counts.faults(), counts.faults()
-    prompt = [e for found in counts.endings.values() for e in found if "saved" not in e.errors]
-    assert max(e.seconds for e in prompt) < PROMPT_SECONDS
-    assert sum(map(len, counts.endings.values())) >= 100
+@pytest.mark.parametrize("part", WINDOWS)
+def test_signals_in_training(
+    repository: Path, tmp_path: Path, straight: _Straight, part: str
+) -> None:
+    """Those that came in the loop are resumed, again and again; the run ends as the straight one did."""
+    moments, numbers, counts = random.Random(part), _numbers(), _Counts()
+    stopped = _trainer(repository, tmp_path, straight.data)
+    run, seen = tmp_path / "run", {"": 0.0, **straight.seen}
+    after, start, end, wanted = WINDOWS[part]
+    more = [COMPILED_ANEW] if part == "compile" else []
+    done = 0
+    while done < wanted:
+        if part == "cache":
+            shutil.rmtree(straight.data / "cache", ignore_errors=True)
+        if part == "evaluate, finish":
+            _train_to_the_last_save(stopped, run)
+        elif (run / "result.json").exists():
+            _check_same(stopped, straight.command)
+            shutil.rmtree(run)
+        seconds = moments.uniform(0, seen[end] - seen[start])
+        done += counts.add(part, stopped.signal(next(numbers), *more, after=after, seconds=seconds))
+    _check_same(stopped, straight.command)
+    counts.check()
 
 
 def _train_to_the_last_save(command: _Command, run: Path) -> None:
@@ -273,40 +287,38 @@ def _check_same(stopped: _Command, straight: _Command) -> None:
     assert _trained(stopped.folder / "run") == _trained(straight.folder / "run")
 
 
-def _others(
-    repository: Path,
-    tmp_path: Path,
-    counts: _Counts,
-    numbers: Iterator[int],
-    moments: random.Random,
+OTHERS = {
+    "predict": ("predict.py", "--workdir={run}", "{images}", "--csv=table.csv"),
+    "evaluate": ("evaluate.py", "--workdir={run}"),
+    "find_duplicates": ("find_duplicates.py", "{images}", "--workers=2", "--out=groups.csv"),
+    "reproduce": ("reproduce.py", "{table}"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+@pytest.mark.parametrize("name", OTHERS)
+def test_signals_in_other_commands(
+    repository: Path, tmp_path: Path, straight: _Straight, name: str
 ) -> None:
-    run, images = tmp_path / "straight" / "run", tmp_path / "images"
-    _draw(images, 400)
-    table = tmp_path / "table.py"
+    moments, numbers, counts = random.Random(name), _numbers(), _Counts()
+    places = {"run": straight.command.folder / "run", "images": tmp_path / "images"}
+    _draw(places["images"], 400)
+    places["table"] = tmp_path / "table.py"
     config = f"{repository}/configs/lung_resnet.py:smoke"
-    overrides = {**RECIPE, "data.root": str(tmp_path / "data")}
-    table.write_text(
-        f"def get_rows():\n    return [{{'config': {config!r}, 'overrides': {overrides!r}}}]\n"
-    )
-    commands = {
-        "predict": ["predict.py", f"--workdir={run}", str(images), f"--csv={tmp_path}/table.csv"],
-        "evaluate": ["evaluate.py", f"--workdir={run}"],
-        "find_duplicates": ["find_duplicates.py", str(images), "--workers=2", "--out=groups.csv"],
-        "reproduce": ["reproduce.py", str(table)],
-    }
-    for name, (script, *arguments) in commands.items():
-        command = _Command(repository, tmp_path / name, script, *arguments)
-        done = 0
-        seconds = _timeline(command)["end"]
-        while done < 8:
-            for path in [*command.folder.glob("groups*"), *command.folder.glob(".groups*")]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for folder in ("runs", "results"):
-                shutil.rmtree(command.folder / folder, ignore_errors=True)
-            ending = command.signal(next(numbers), after="", seconds=moments.uniform(0, seconds))
-            done += counts.add(name, ending)
-            print(name, done, ending, flush=True)
-        command.finish()
+    row = {"config": config, "overrides": {**RECIPE, "data.root": str(straight.data)}}
+    places["table"].write_text(f"def get_rows():\n    return [{row!r}]\n")
+    script, *arguments = (word.format(**places) for word in OTHERS[name])
+    command = _Command(repository, tmp_path / name, script, *arguments)
+    seconds = _timeline(command)["end"]
+    done = 0
+    while done < 8:
+        shutil.rmtree(command.folder)
+        command.folder.mkdir()
+        ending = command.signal(next(numbers), after="", seconds=moments.uniform(0, seconds))
+        done += counts.add(name, ending)
+    command.finish()
+    counts.check()
 
 
 def _draw(folder: Path, count: int) -> None:
