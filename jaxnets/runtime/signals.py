@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 NUMBERS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 EXIT_CODE = 128
@@ -125,7 +125,8 @@ class _Watcher:
         """Exits at once with the code that was set; does nothing where none was."""
         self.wait_if_ending()
         if self.exit_code is not None:
-            _flush()
+            _flush(sys.stdout)
+            _flush(sys.stderr)
             os._exit(self.exit_code)
 
 
@@ -265,15 +266,15 @@ def _print_last_line(reason: str) -> None:
     # The process's own streams: a progress bar of rich puts others in the place of sys.stdout and sys.stderr.
     out, errors = sys.__stdout__, sys.__stderr__
     with contextlib.suppress(Exception):
-        if out.isatty():  # a bar or a spinner may have hidden the cursor
+        if out is not None and out.isatty():  # a bar or a spinner may have hidden the cursor
             out.write(CLEAR_LINE + SHOW_CURSOR)
-        out.flush()
+        _flush(out)
     with contextlib.suppress(Exception):
-        errors.write(f"{os.path.basename(sys.argv[0])}: stopped by {reason}\n")
-        errors.flush()
+        print(f"{os.path.basename(sys.argv[0])}: stopped by {reason}", file=errors)
+        _flush(errors)
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:
         with contextlib.suppress(Exception):
             stream.flush()
