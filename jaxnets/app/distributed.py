@@ -42,6 +42,7 @@ def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
     os.environ[PARENT] = str(os.getpid())
     errors = _Errors()
     ending = child.run(command, death_signal=signal.SIGKILL, show=errors.show)
+    sys.stderr.write(errors.show("\n" if errors.line else ""))
     is_lost = LOST in ending.errors  # it has noticed by itself, before or while JAX aborted it
     aborted = ending.code == -signal.SIGABRT
     if with_traceback or not (is_lost or aborted):
@@ -65,10 +66,7 @@ def lost_processes() -> Iterator[None]:
     """Code that raises MachineError, in one line, where a collective fails since another process is gone."""
     try:
         yield
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # JAX raises either, by where the error meets Python
+    except (RuntimeError, ValueError) as error:  # JAX raises either, by where it meets Python
         if not _LOST_CONNECTION.search(str(error)):
             raise
         signals.skip_exit_callbacks()  # JAX's would wait for the lost process
@@ -80,11 +78,11 @@ class _Errors:
 
     def __init__(self) -> None:
         self.held = ""
-        self._line = ""
+        self.line = ""
 
     def show(self, text: str) -> str:
         """The part of a new text that is shown at once."""
-        *lines, self._line = (self._line + text).split("\n")
+        *lines, self.line = (self.line + text).split("\n")
         shown = ""
         for line in lines:
             if LOST not in line and (self.held or _LOG_OF_AN_ERROR.match(line)):

@@ -242,8 +242,8 @@ WINDOWS = {
     "start, import": ("", "", "data", 24),
     "cache": ("data", "data", "leak", 10),
     "compile": ("leak", "leak", "compile", 14),
-    "loop": ("compile", "compile", "end", 24),
-    "evaluate, finish": ("resume", "compile", "end", 12),
+    "loop": ("compile", "compile", "end", 20),
+    "evaluate, finish": ("resume", "resume", "end", 12),
 }
 """Parts of training: after which line signals come, the two lines that it lies between, and how many."""
 
@@ -258,6 +258,9 @@ def test_signals_in_training(
     moments, numbers, counts = random.Random(part), _numbers(), _Counts()
     stopped = _trainer(repository, tmp_path, straight.data)
     run, seen = tmp_path / "run", {"": 0.0, **straight.seen}
+    if part == "evaluate, finish":
+        _train_to_the_last_save(stopped, run)
+        seen |= _timeline(stopped)
     after, start, end, wanted = WINDOWS[part]
     more = [COMPILED_ANEW] if part == "compile" else []
     done = 0
@@ -303,7 +306,7 @@ def test_signals_in_other_commands(
 ) -> None:
     moments, numbers, counts = random.Random(name), _numbers(), _Counts()
     places = {"run": straight.command.folder / "run", "images": tmp_path / "images"}
-    _draw(places["images"], 400)
+    _draw(places["images"], 200)
     places["table"] = tmp_path / "table.py"
     config = f"{repository}/configs/lung_resnet.py:smoke"
     row = {"config": config, "overrides": {**RECIPE, "data.root": str(straight.data)}}
