@@ -1,5 +1,9 @@
 """Measures us, mostly against PyTorch: python scripts/bench.py [--suite=cpu|gpu|...] [--rows=NAME]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

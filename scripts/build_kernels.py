@@ -1,5 +1,9 @@
 """Builds the C++ kernels for CPUs: python scripts/build_kernels.py [--compiler=g++]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 import os
 from collections.abc import Sequence
 

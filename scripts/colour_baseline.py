@@ -1,5 +1,9 @@
 """How far colour alone goes: python scripts/colour_baseline.py --config=configs/lung_resnet.py --out=FILE."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,6 +3,10 @@
 With run directories it prints their table alone, and writes nothing: python scripts/compare.py RUN [RUN ...].
 """
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

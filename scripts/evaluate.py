@@ -1,5 +1,9 @@
 """Scores a run again, or sets it beside another: python scripts/evaluate.py --workdir RUN [--against=RUN]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

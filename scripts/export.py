@@ -1,5 +1,9 @@
 """Writes a network for others: python scripts/export.py --workdir=RUN [--out=DIR] [--layout=torch]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,6 +4,10 @@ An original is one photograph with its copies, turned, mirrored, zoomed or compr
 crop from elsewhere in it is an original of its own. A group joins all that overlap: split by groups.
 """
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 
 from absl import flags

@@ -1,5 +1,9 @@
 """Takes another library's weights: python scripts/import_weights.py SOURCE DEST; A B --diagnose compares."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

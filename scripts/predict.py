@@ -1,5 +1,9 @@
 """Classifies images: python scripts/predict.py --workdir RUN IMAGE_OR_FOLDER... [--csv=F] [--gradcam]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

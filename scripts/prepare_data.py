@@ -1,5 +1,9 @@
 """Gets a data set ready: python scripts/prepare_data.py lc25000_lung|mnist|cifar10 [--from=PATH]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 
 from absl import flags

@@ -1,5 +1,9 @@
 """Makes a table's runs: python scripts/reproduce.py TABLE [--budget=MINUTES], TABLE of configs/tables/."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,5 +1,9 @@
 """Divides a data set without training: python scripts/split.py --config=configs/NAME.py --out=split.csv."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

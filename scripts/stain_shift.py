@@ -1,5 +1,9 @@
 """Scores a finished run on its test images in other colours: python scripts/stain_shift.py --workdir RUN."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,5 +1,9 @@
 """A network's layers and counts: python scripts/summary.py MODEL [--num_classes=N] [--image_size=N]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 
 from absl import flags

@@ -1,12 +1,17 @@
 """Trains a network: python scripts/train.py --config=configs/lung_resnet.py[:VARIANT]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
+import sys
 from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
 from jaxnets import config as recipes
-from jaxnets.app import command
+from jaxnets.app import command, distributed
 from jaxnets.errors import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
@@ -24,6 +29,14 @@ NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many; None dete
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is; None detects it.")
 
 
+def run_in_child() -> None:
+    """With --distributed, a child trains and this process waits for it."""
+    if DISTRIBUTED.value and not PRINT_CONFIG.value and not distributed.is_child():
+        distributed.run_in_child(
+            [sys.executable, *sys.argv], with_traceback=command.SHOW_TRACEBACK.value
+        )
+
+
 def main(arguments: Sequence[str]) -> None:
     """Parses nothing itself: flags in, one call."""
     if arguments:
@@ -35,16 +48,19 @@ def main(arguments: Sequence[str]) -> None:
     from jaxnets.app import environment, run  # a wrong flag need not wait for JAX
     from jaxnets.training import parallel
 
-    if DISTRIBUTED.value:
-        parallel.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     options = run.Options(
         workdir=WORKDIR.value,
         allow_different_bits=ALLOW_DIFFERENT_BITS.value,
         ignore_damage=IGNORE_DAMAGE.value,
         command=environment.command(),
     )
-    run.train(spec, overrides, options)
+    if not DISTRIBUTED.value:
+        run.train(spec, overrides, options)
+        return
+    with distributed.lost_processes():
+        parallel.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        run.train(spec, overrides, options)
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    command.execute(main, before_jax=run_in_child)

@@ -1,5 +1,9 @@
 """Proves the MLP's backpropagation: python scripts/verify_mlp.py [--all] [--slips] [--json] [--plot=DIR]."""
 
+from jaxnets.runtime import signals
+
+signals.install()  # before what takes long to import
+
 from collections.abc import Sequence
 from pathlib import Path
 

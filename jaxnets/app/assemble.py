@@ -1,7 +1,7 @@
 """From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def assemble(
         state=devices.replicate(state),
         train_step=_compilable(train_step, devices, examples, steps_per_call),
         evaluate=lambda state: {
-            split: evaluators[split].means(state, indices) for split, indices in followed.items()
+            split: evaluators[split].means(state, indices, before_batch=run.check_interrupted)
+            for split, indices in followed.items()
         },
         batches=data.train_batches(devices)
         if examples is None
@@ -233,12 +234,24 @@ class Evaluator:
     on_device: bool = False
 
     def __call__(
-        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+        self,
+        state: TrainState,
+        indices: np.ndarray,
+        more: Mapping[str, Any] | None = None,
+        *,
+        before_batch: Callable[[], None] = lambda: None,
     ) -> Scores:
         """`more` is what the preprocessing wants beside every example, the same for all."""
-        batches = self.data.eval_batches(indices, self.devices, more, on_device=self.on_device)
+
+        def batches() -> Iterator[dict[str, Any]]:
+            for batch in self.data.eval_batches(
+                indices, self.devices, more, on_device=self.on_device
+            ):
+                before_batch()
+                yield batch
+
         classes = len(self.data.source.classes)
-        return evaluate(self.step, state, batches, expected=len(indices), classes=classes)
+        return evaluate(self.step, state, batches(), expected=len(indices), classes=classes)
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
         """What the network said of each of `indices`, from their scores; None where they have no classes."""
@@ -259,8 +272,10 @@ class Evaluator:
         batch = next(self.data.eval_batches(one, self.devices, on_device=self.on_device))
         self.step.compile(state, batch)
 
-    def means(self, state: TrainState, indices: np.ndarray) -> dict[str, float]:
+    def means(
+        self, state: TrainState, indices: np.ndarray, *, before_batch: Callable[[], None]
+    ) -> dict[str, float]:
         """What hooks hear of an evaluation: loss, and accuracy where there are classes."""
-        scores = self(state, indices)
+        scores = self(state, indices, before_batch=before_batch)
         accuracy = {"accuracy": scores.accuracy} if isinstance(scores, ClassScores) else {}
         return {"loss": scores.loss, **accuracy}

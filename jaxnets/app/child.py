@@ -1,6 +1,5 @@
 """A command that runs below this process: it is stopped in time, hears our signals, and dies with us."""
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -8,11 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from jaxnets.runtime import signals
+
 POLL_SECONDS = 0.1
 TETHER = Path(__file__).with_name("tether.py")
 
@@ -21,7 +20,7 @@ TETHER = Path(__file__).with_name("tether.py")
 class Ending:
     """How a command ended: its exit code (-N: killed by signal N), whether we cut it, what it said last.
 
-    `signal_number` is the first signal that this process had meanwhile and handed on.
+    `signal_number` is the first signal that this process had meanwhile and passed on.
     """
 
     code: int
@@ -30,27 +29,38 @@ class Ending:
     signal_number: int | None
 
 
-def run(command: Sequence[str], *, deadline: float | None = None) -> Ending:
+def run(
+    command: Sequence[str],
+    *,
+    deadline: float | None = None,
+    death_signal: int = signal.SIGTERM,
+    show: Callable[[str], str] = str,
+) -> Ending:
     """Runs a command to its end; at `deadline` (time.monotonic) it gets SIGTERM, and time to save.
 
-    Its standard output is ours, its standard error is copied to ours. SIGINT and SIGTERM are handed on,
-    once each time they come. On Linux the command gets SIGTERM when this process dies.
+    Its standard output is ours, its standard error is copied to ours as `show` has it. Signals that end or
+    stop a script are passed on; a third one ends this process. On Linux the command gets `death_signal`
+    when this process dies.
     """
-    with tempfile.TemporaryFile() as errors, _listening() as received:
+    received: list[int] = []
+    with (
+        tempfile.TemporaryFile() as errors,
+        signals.stoppable(received.append, signals=2) as request,
+    ):
         # A session of its own: Ctrl-C reaches it through us alone, so once and not twice.
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), *command],
+            tethered(command, death_signal),
             stdin=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
         )
-        told, handed_on, cut = 0, 0, False
+        shown, passed_on, cut = 0, 0, False
         try:
             while not _ended(process):
-                told += _echo(errors.fileno(), told)
-                for number in received[handed_on:]:
+                shown += _echo(errors.fileno(), shown, show)
+                for number in received[passed_on:]:
                     process.send_signal(number)
-                    handed_on += 1
+                    passed_on += 1
                 if not cut and deadline is not None and time.monotonic() >= deadline:
                     process.send_signal(signal.SIGTERM)
                     cut = True
@@ -58,9 +68,15 @@ def run(command: Sequence[str], *, deadline: float | None = None) -> Ending:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-        _echo(errors.fileno(), told)
-        first = received[0] if received else None
-        return Ending(process.returncode, cut, _read(errors.fileno(), 0), first)
+        _echo(errors.fileno(), shown, show)
+        said = _read(errors.fileno(), 0)
+    return Ending(process.returncode, cut, said, request.number)
+
+
+def tethered(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:
+    """The command as one that gets `death_signal` when this process dies (Linux)."""
+    tether = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(death_signal))]
+    return [*tether, *command]
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
@@ -71,28 +87,11 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _listening() -> Iterator[list[int]]:
-    """The signals that come, in a list, instead of their handlers."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _echo(file: int, start: int) -> int:
+def _echo(file: int, start: int, show: Callable[[str], str]) -> int:
     """Copies what is new in a file to standard error; how many bytes."""
     size = os.fstat(file).st_size - start
     if size > 0:
-        sys.stderr.write(_read(file, start, size))
+        sys.stderr.write(show(_read(file, start, size)))
         sys.stderr.flush()
     return max(size, 0)
 

@@ -8,7 +8,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from absl import flags, logging
@@ -16,9 +15,9 @@ from ml_collections import config_flags
 
 from jaxnets import config as recipes
 from jaxnets.app.allocator import keep_freed_memory
-from jaxnets.errors import ConfigError, InterruptedRunError, JaxnetsError
+from jaxnets.errors import ConfigError, JaxnetsError
 from jaxnets.files import DISK_FULL, NOT_WRITABLE, user_cache_folder
-from jaxnets.runtime import xla
+from jaxnets.runtime import signals, xla
 from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
@@ -38,41 +37,45 @@ HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG = "config"
 CONFIG_PREFIX = f"--{CONFIG}."
 FAULT = 1
-INTERRUPTED = 128
-"""What the exit codes of signals begin at."""
 
 
-def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True) -> NoReturn:
+def execute(
+    main: Callable[[Sequence[str]], None],
+    *,
+    with_kernels: bool = True,
+    before_jax: Callable[[], None] = lambda: None,
+) -> NoReturn:
     """Parses the flags, calls `main` with the arguments that are no flags, and exits.
 
+    `before_jax` is called when the flags are parsed and JAX is not imported yet.
+
     What has a known cause is one line on standard error and the exit code of its class; anything else is
-    a fault of the program: a traceback and 1.
+    a fault of the program: a traceback and 1. Signals are those of `runtime.signals`.
     """
     logging.set_verbosity(logging.ERROR)
     hide_warnings_of_others()
-    signal.signal(signal.SIGTERM, _raise_interrupted)
     try:
         if HELP & set(sys.argv[1:]):
             print(_help(), flush=True)
-            sys.exit(0)
+            _exit(0)
         arguments = _parse(sys.argv)
         _check_recipe()
         xla.set_safe_flags(os.environ)
+        before_jax()
         if KEEP_MEMORY.value:
             keep_freed_memory()
         _keep_compiled()
         if with_kernels:
             _enable_kernels()
         main(arguments[1:])
+        sys.stdout.flush()
     except JaxnetsError as error:
         _leave(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _leave("stopped by Ctrl-C", 128 + signal.SIGINT)
     except MemoryError:
         _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(128 + signal.SIGPIPE)
+        _exit(signals.EXIT_CODE + signal.SIGPIPE)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         if error.errno in DISK_FULL:
@@ -84,7 +87,7 @@ def execute(main: Callable[[Sequence[str]], None], *, with_kernels: bool = True)
         if "RESOURCE_EXHAUSTED" in str(error):
             _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
         _report_fault()
-    sys.exit(0)
+    _exit(0)
 
 
 def hide_warnings_of_others() -> None:
@@ -196,23 +199,20 @@ def _value_problem(told: str) -> str | None:
 
 
 def _report_fault() -> NoReturn:
+    signals.wait_if_ending()
     print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print("a fault of the program: please report it with these lines", file=sys.stderr)
-    sys.exit(FAULT)
+    _exit(FAULT)
 
 
 def _leave(message: str, code: int) -> NoReturn:
+    signals.wait_if_ending()
     if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # the flags themselves may be what is wrong
         print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}", file=sys.stderr)
-    if code >= INTERRUPTED:
-        # XLA may be compiling in threads of its own, which the interpreter's end would crash.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    signals.set_exit_code(code)
     sys.exit(code)
-
-
-def _raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    raise InterruptedRunError("stopped by SIGTERM", number)

@@ -22,6 +22,7 @@ from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.interop.weights import is_weights_folder, read_weights
 from jaxnets.runtime import xla
+from jaxnets.runtime.fork import require_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
@@ -126,6 +127,7 @@ class Predictor:
 
     def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         """Every call has the same shapes, so that there is one program to compile."""
+        require_not_forked()
         count = len(arrays[0])
         padding = -count % BATCH_SIZE
         padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
@@ -178,6 +180,7 @@ class Regressor:
             raise DataError(
                 f"inputs are {list(given.shape)}: give [B, {self._inputs}] or [{self._inputs}]"
             )
+        require_not_forked()
         with precision_of(self._model):
             values = self._apply(self._variables, np.atleast_2d(given))
         return np.asarray(values).reshape(*given.shape[:-1], -1)
@@ -201,6 +204,7 @@ def open_network(
     directory: Path, *, ignore_damage: bool = False
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """What `load` gives, and its warnings, for those who show them in another way."""
+    require_not_forked()
     if is_weights_folder(directory):
         return _of_weights(directory), ()
     run = open_run(directory, ignore_damage=ignore_damage)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jaxnets.data.folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.files import require_folder, write_whole
+from jaxnets.runtime import signals
 from jaxnets.text import csv_cell, printable
 
 GRADCAM = "gradcam"
@@ -92,24 +94,52 @@ def predict_files(
         screen.line(
             "skipped", f"{len(passed_over)} files that are no images by their names: {told}"
         )
-    rows: list[dict[str, Any]] = []
-    try:
-        with screen.counter("predict") as progress:
-            for row in _rows(predictor, files, gradcam_folder, progress):
-                rows.append(row)
-                _tell(row, screen)
-    finally:  # what was answered before Ctrl-C is kept
-        if csv_path:
-            with_gradcam = gradcam_folder is not None
-            _write(csv_path, _as_csv(rows, predictor.classes, with_gradcam=with_gradcam))
-        if json_path:
-            _write(json_path, json.dumps(rows, indent=1) + "\n")
+    tables = _Tables(
+        predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None
+    )
+    with signals.clean_up(tables.write):
+        try:
+            with screen.counter("predict") as progress:
+                for row in _rows(predictor, files, gradcam_folder, progress):
+                    tables.rows.append(row)
+                    _tell(row, screen)
+        finally:
+            tables.write()
     if gradcam_folder is not None:
         screen.line("gradcam", f"overlays are in {gradcam_folder}{_told_coarseness(predictor)}")
-    bad = [row for row in rows if row["error"] is not None]
+    bad = [row for row in tables.rows if row["error"] is not None]
     if bad:
-        others = "; the others are answered" if len(bad) < len(rows) else ""
-        raise DataError(f"{len(bad)} of {len(rows)} files could not be read{others}")
+        others = "; the others are answered" if len(bad) < len(tables.rows) else ""
+        raise DataError(f"{len(bad)} of {len(tables.rows)} files could not be read{others}")
+
+
+class _Tables:
+    """The rows answered so far; tables of them are written once, also where a signal ends the process."""
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        csv_path: str | None,
+        json_path: str | None,
+        *,
+        with_gradcam: bool,
+    ):
+        self.rows: list[dict[str, Any]] = []
+        self._classes, self._csv_path, self._json_path = classes, csv_path, json_path
+        self._with_gradcam = with_gradcam
+        self._lock, self._written = threading.Lock(), False
+
+    def write(self) -> None:
+        """Writes them; a second call waits for the first one and does nothing."""
+        with self._lock:
+            if self._written:
+                return
+            self._written, rows = True, list(self.rows)
+            if self._csv_path:
+                table = _as_csv(rows, self._classes, with_gradcam=self._with_gradcam)
+                _write(self._csv_path, table)
+            if self._json_path:
+                _write(self._json_path, json.dumps(rows, indent=1) + "\n")
 
 
 def _tell(row: dict[str, Any], screen: Screen) -> None:

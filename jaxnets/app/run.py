@@ -6,9 +6,7 @@ import datetime
 import functools
 import json
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,8 @@ from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.result_schema import SCHEMA_VERSION
 from jaxnets.files import read_regular
+from jaxnets.runtime import signals
+from jaxnets.runtime.fork import require_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.checkpoint import FileRecord, file_record
 from jaxnets.training.hooks import Hook
@@ -44,8 +44,6 @@ from jaxnets.training.loop import train as run_loop
 from jaxnets.training.parallel import Devices
 from jaxnets.training.parts import NetworkParts
 from jaxnets.training.run import Run
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +66,7 @@ def train(
     A finished run is told again. Raises the errors of `jaxnets.errors`, InterruptedRunError when a
     signal stopped it after a save.
     """
+    require_not_forked()
     options = options or Options()
     devices = Devices.all()
     screen = Screen(quiet=not devices.is_first)
@@ -135,12 +134,11 @@ def _train(
         with devices.together():
             _resume(run, begun, screen, options)
         _compile(run, evaluator, data, screen)
-        with _interruptible(run):
+        with signals.stoppable(run.interrupt):
             run_loop(run)
+        run.agree_to_end()  # a signal may have come after the loop last looked
         if run.interrupted is not None:
-            raise InterruptedRunError(
-                f"stopped at step {run.step}, saved; the same command goes on", run.interrupted
-            )
+            raise InterruptedRunError(_stop_message(run), run.interrupted)
         result = _finish(run, evaluator, data, leak, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
@@ -220,29 +218,10 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None
         )
 
 
-@contextlib.contextmanager
-def _interruptible(run: Run) -> Iterator[None]:
-    """The first signal ends the run after a save; a second one takes the process down at once.
-
-    Signals reach a process's main thread alone: in another one they stay as they were.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def interrupt(number: int, frame: Any) -> None:
-        del frame
-        run.interrupt(number)
-        signal.signal(number, before[number])
-
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop_message(run: Run) -> str:
+    if run.step == 0:
+        return "stopped before the first step; the same command begins again"
+    return f"stopped at step {run.step}, saved; the same command goes on"
 
 
 def _finish(

@@ -13,6 +13,8 @@ from jaxnets.runtime import xla
 from jaxnets.training.preprocess import Batch
 
 AXIS = "data"
+HEARTBEAT_SECONDS = 30
+"""How long a process may be silent before the others give it up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,8 +170,15 @@ def initialize_distributed(
 
     Raises MachineError where they cannot be joined.
     """
+    # Its handler in C++ would take SIGTERM from those who want to hear of it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise MachineError(

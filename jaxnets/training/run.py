@@ -27,6 +27,10 @@ Line = dict[str, Any]
 """A line of metrics.jsonl: step, epoch, split, values, and for training images_per_second, data_wait."""
 
 
+class EvaluationStoppedError(Exception):
+    """A signal came in an evaluation."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Durations in steps; None where there is no such event."""
@@ -149,9 +153,21 @@ class Run:
         return self.ending or self.evaluation_due() or self.save_due(ending=False)
 
     def score(self) -> dict[str, dict[str, float]]:
-        """Evaluates now, by split; the plan counts it as done at this step."""
+        """Evaluates now, by split; the plan counts it as done at this step.
+
+        Nothing where a signal stopped it: the run that resumes evaluates again.
+        """
+        try:
+            scores = self.evaluate(self.state)
+        except EvaluationStoppedError:
+            return {}
         self._evaluated = self.step
-        return self.evaluate(self.state)
+        return scores
+
+    def check_interrupted(self) -> None:
+        """Raises EvaluationStoppedError after a signal; an evaluation calls it before every batch."""
+        if self.interrupted is not None:
+            raise EvaluationStoppedError
 
     def next_batch(self) -> tuple[Batch, int]:
         """The batch of the next call, on the devices, and its steps; reading and sending are timed."""

@@ -1,11 +1,10 @@
 """How a script ends: one line and a code for what has a known cause, a traceback for a fault of ours."""
 
 import errno
-import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,29 +13,22 @@ from jaxnets.errors import ConfigError, DataError, InterruptedRunError
 
 
 @pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Ends of the process are SystemExit, and its signals are as before."""
-    handler = signal.getsignal(signal.SIGTERM)
+def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flags that change nothing in the process of the tests."""
     flags = ["--nokeep_memory", "--compilation_cache=none"]
     monkeypatch.setattr(sys, "argv", ["scripts/try.py", *flags])
 
-    def leave(code: int) -> None:
-        raise SystemExit(code)
-
-    monkeypatch.setattr(os, "_exit", leave)
     with warnings.catch_warnings():  # a script hides some of those of others
         yield
-    signal.signal(signal.SIGTERM, handler)
 
 
-@pytest.mark.usefixtures("ends")
+@pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
         (ConfigError("wrong flag"), 2, "try.py: wrong flag"),
         (DataError("wrong file"), 3, "try.py: wrong file"),
         (InterruptedRunError("saved", signal.SIGTERM), 143, "try.py: saved"),
-        (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
         (MemoryError(), 6, "out of memory: try a smaller"),
         (RuntimeError("RESOURCE_EXHAUSTED: 9 GB"), 6, "out of memory: try a smaller"),
         (OSError(errno.ENOSPC, "full", "/x"), 6, "the disk is full (/x): make room"),
@@ -58,7 +50,7 @@ def test_a_known_cause_is_one_line(
     assert printed.count("\n") == 1
 
 
-@pytest.mark.usefixtures("ends")
+@pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize("error", [DataError("\x1b[2Ja\nb\x07"), ValueError("\x1b[2Ja\nb\x07")])
 def test_no_message_writes_on_the_terminal(
     error: Exception, capsys: pytest.CaptureFixture[str]
@@ -73,7 +65,7 @@ def test_no_message_writes_on_the_terminal(
     assert not {"\x1b", "\x07"} & set(printed)
 
 
-@pytest.mark.usefixtures("ends")
+@pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.EIO, "broken")])
 def test_anything_else_is_a_fault_with_its_traceback(
     error: Exception, capsys: pytest.CaptureFixture[str]
@@ -89,7 +81,7 @@ def test_anything_else_is_a_fault_with_its_traceback(
     assert "please report it" in printed
 
 
-@pytest.mark.usefixtures("ends")
+@pytest.mark.usefixtures("quiet_flags")
 def test_a_job_that_is_done_leaves_with_0() -> None:
     seen: list[Sequence[str]] = []
     with pytest.raises(SystemExit) as left:

@@ -146,6 +146,7 @@ def test_without_opencv_the_command_that_installs_it_is_told(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path: Path) -> None:
     _plant(tmp_path / "images", 300)
     command = [
@@ -157,7 +158,7 @@ def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path
     killed = [*command, f"--out={tmp_path / 'killed.csv'}"]
 
     def started(count: int) -> Callable[[], bool]:
-        return lambda: len(list(tmp_path.glob("killed.work/*/*.npy"))) >= count
+        return lambda: len(list(tmp_path.glob(".killed.work/*/*.npy"))) >= count
 
     for count in (1, 3, 4):
         process = subprocess.Popen(

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,6 @@ import jaxnets
 from jaxnets import config as recipes
 from jaxnets.app import workdir
 from jaxnets.app.data import resolve
-from jaxnets.app.run import SIGNALS
 from jaxnets.app.screen import Screen
 from jaxnets.data.order import IndexBatches
 from jaxnets.data.pipeline import TrainBatches
@@ -33,6 +31,7 @@ from jaxnets.errors import (
     MachineError,
 )
 from jaxnets.evaluation import result_schema
+from jaxnets.runtime.signals import NUMBERS
 from jaxnets.training.hooks import Hook
 from jaxnets.training.run import Run
 
@@ -206,6 +205,47 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert result["train_accuracy"] == straight["train_accuracy"]
 
 
+def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory, check = tmp_path / "stopped", Run.check_interrupted
+
+    def check_after_a_signal(run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        check(run)
+
+    monkeypatch.setattr(Run, "check_interrupted", check_after_a_signal)
+    with pytest.raises(InterruptedRunError, match="saved"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert not [line for line in _lines(directory) if line["split"] == "validation"]
+    monkeypatch.setattr(Run, "check_interrupted", check)
+    jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert _lines(directory) == _lines(trained)
+
+
+class _SignalAtTheEnd(Hook):
+    """Sends this process a signal when the loop has looked for the last time whether there was one."""
+
+    def end(self, run: Any) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_a_signal_as_the_loop_ends_is_not_lost(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(InterruptedRunError, match="saved") as caught:
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_SignalAtTheEnd()]
+        )
+    assert caught.value.exit_code == 129
+    jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run")
+    assert _lines(tmp_path / "run") == _lines(trained)
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
     trained: Path,
     smoke_config: str,
@@ -345,12 +385,12 @@ def test_a_run_that_is_stopped_before_its_first_line_has_one(
 def test_a_run_in_another_thread_leaves_signals_as_they_are(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    before = [signal.getsignal(number) for number in SIGNALS]
+    before = [signal.getsignal(number) for number in NUMBERS]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         overrides = {**smoke_overrides, "train.epochs": 1}
         done = pool.submit(jaxnets.train, smoke_config, overrides, workdir=tmp_path / "run")
     assert done.result()["complete"]
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
 def test_a_phase_that_outlasts_the_run_is_told(
@@ -491,69 +531,6 @@ def test_the_demo_ends_above_ninety_percent_in_four_minutes(
     result = jaxnets.train(demo, {"data.root": str(tmp_path)}, workdir=tmp_path / "demo")
     assert result["test_accuracy"] > 0.9
     assert result["seconds"] < 240
-
-
-def _two_processes(repository: Path, *more: str) -> list["subprocess.Popen[str]"]:
-    """Two processes of one small training job."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"),
-        *("--config.model.name=lenet5", "--config.data.image_size=16", "--distributed"),
-        *("--config.train.batch_size=16", "--num_processes=2"),
-        *(f"--coordinator=localhost:{port}", "--config.log.every_steps=1", *more),
-    ]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    return [
-        subprocess.Popen(
-            [*command, f"--process_id={number}"],
-            cwd=repository,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-
-
-def _ended(processes: list["subprocess.Popen[str]"]) -> tuple[list[int], list[str]]:
-    """Exit codes and standard errors, when all have ended."""
-    told = [process.communicate(timeout=240)[1] for process in processes]
-    return [process.returncode for process in processes], told
-
-
-@pytest.mark.slow
-def test_two_processes_train_together_and_go_on_after_a_stop(
-    repository: Path, tmp_path: Path
-) -> None:
-    flags = (
-        *(f"--config.data.root={tmp_path}", f"--workdir={tmp_path / 'run'}"),
-        "--config.train.epochs=400",
-    )
-    processes = _two_processes(repository, *flags)
-    while not list((tmp_path / "run").glob("checkpoints/*/manifest.json")):
-        assert processes[0].poll() is None
-        time.sleep(0.1)
-    processes[1].send_signal(signal.SIGTERM)  # one is told, both save and leave
-    assert _ended(processes)[0] == [143, 143]
-    assert _ended(_two_processes(repository, *flags))[0] == [0, 0]
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 400
-
-
-@pytest.mark.slow
-def test_where_one_process_is_refused_the_other_does_not_wait(
-    repository: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "run").mkdir()
-    with workdir.hold(tmp_path / "run"):  # only the first process would write there
-        processes = _two_processes(
-            repository, f"--config.data.root={tmp_path}", f"--workdir={tmp_path / 'run'}"
-        )
-        codes, told = _ended(processes)
-    assert codes == [6, 6]
-    assert "is in use by another process" in told[0]
-    assert "another process stopped" in told[1]
 
 
 def test_a_finished_run_does_not_answer_for_other_data(

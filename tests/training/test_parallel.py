@@ -16,6 +16,7 @@ from jaxnets.errors import ConfigError, MachineError
 from jaxnets.training.parallel import Devices, initialize_distributed
 
 WORKER = str(Path(__file__).with_name("parallel_worker.py"))
+TOGETHER = str(Path(__file__).with_name("together_worker.py"))
 
 
 def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
@@ -121,6 +122,30 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
 def test_a_wrong_address_is_said() -> None:
     with pytest.raises(MachineError, match="--coordinator=HOST:PORT"):
         initialize_distributed(None, None, None)
+
+
+def test_two_processes_leave_a_part_together() -> None:
+    """With the real collective."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, TOGETHER, address, str(number)],
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    ended = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    stopped = "MachineError: another process stopped, and said why: mend that, start all again"
+    for number, (out, _) in enumerate(ended):
+        said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
+        mine = ["ConfigError: mine" if number == failing else stopped for failing in (1, 0)]
+        assert said == ["both continue", *mine]
 
 
 @pytest.mark.parametrize("elsewhere", [None, 3])

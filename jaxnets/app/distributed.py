@@ -1,0 +1,97 @@
+"""Training as one of several processes: when another one dies, this one ends with one line and exit code 6.
+
+JAX aborts a process that cannot reach the others (SIGABRT, after a stack of C++), which nothing in the
+process can prevent. So the training runs in a child, and a small parent, which never loads JAX, says what its
+end means.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+
+from jaxnets.app import child
+from jaxnets.errors import MachineError
+from jaxnets.runtime import signals
+
+PARENT = "JAXNETS_DISTRIBUTED_PARENT"
+"""The environment variable that holds the parent's process ID in the child."""
+LOST = "another process of this training has ended or cannot be reached"
+RESTART = "start the same command again in all processes, and it resumes from the last checkpoint"
+_LOG_OF_AN_ERROR = re.compile(r"[EF]\d{4} \d\d:\d\d:\d\d")
+_LOST_CONNECTION = re.compile(
+    r"gloo|nccl|connection (reset|closed|refused)|coordination service|heartbeat|barrier"
+    r"|UNAVAILABLE|DEADLINE_EXCEEDED",
+    re.IGNORECASE,
+)
+
+
+def is_child() -> bool:
+    """True in the process that trains."""
+    return os.environ.get(PARENT) == str(os.getppid())
+
+
+def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
+    """Runs a command in a child, which dies with this process, and exits as the child did.
+
+    Raises MachineError where JAX aborted the child or it was killed; what it had logged in C++ before is
+    shown `with_traceback` alone.
+    """
+    os.environ[PARENT] = str(os.getpid())
+    errors = _Errors()
+    ending = child.run(command, death_signal=signal.SIGKILL, show=errors.show)
+    sys.stderr.write(errors.show("\n" if errors.line else ""))
+    is_lost = LOST in ending.errors  # it has noticed by itself, before or while JAX aborted it
+    aborted = ending.code == -signal.SIGABRT
+    if with_traceback or not (is_lost or aborted):
+        sys.stderr.write(errors.held)
+    if is_lost:
+        _exit(MachineError.exit_code)
+    if aborted:
+        raise MachineError(f"{LOST}: JAX aborted this one; {RESTART}")
+    if ending.code < 0:
+        number = -ending.code
+        if number == ending.signal_number:
+            _exit(signals.EXIT_CODE + number)
+        name = signal.Signals(number).name
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        raise MachineError(f"the process that trains was killed by {name}{hint}; {RESTART}")
+    _exit(ending.code)
+
+
+@contextlib.contextmanager
+def lost_processes() -> Iterator[None]:
+    """Code that raises MachineError, in one line, where a collective fails since another process is gone."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # JAX raises either, by where it meets Python
+        if not _LOST_CONNECTION.search(str(error)):
+            raise
+        signals.skip_exit_callbacks()  # JAX's would wait for the lost process
+        raise MachineError(f"{LOST}; {RESTART}") from error
+
+
+class _Errors:
+    """What a child writes to standard error, without what follows the first error that C++ code logs."""
+
+    def __init__(self) -> None:
+        self.held = ""
+        self.line = ""
+
+    def show(self, text: str) -> str:
+        """The part of a new text that is shown at once."""
+        *lines, self.line = (self.line + text).split("\n")
+        shown = ""
+        for line in lines:
+            if LOST not in line and (self.held or _LOG_OF_AN_ERROR.match(line)):
+                self.held += line + "\n"
+            else:
+                shown += line + "\n"
+        return shown
+
+
+def _exit(code: int) -> None:
+    signals.set_exit_code(code)
+    sys.exit(code)

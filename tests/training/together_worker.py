@@ -1,0 +1,29 @@
+"""One of two processes that leave parts of the program together; run by test_parallel.py.
+
+python together_worker.py COORDINATOR PROCESS_ID prints what came of a part in which no process fails, of one
+in which process 1 fails, and of one in which process 0 does.
+"""
+
+import sys
+
+from jaxnets.errors import ConfigError, JaxnetsError
+from jaxnets.training import parallel
+
+
+def main(coordinator: str, process: int) -> None:
+    parallel.initialize_distributed(coordinator, 2, process)
+    devices = parallel.Devices.all()
+    assert devices.any(None) is None
+    assert devices.any(7 if process == 1 else None) == 7
+    for failing in (None, 1, 0):
+        try:
+            with devices.together():
+                if process == failing:
+                    raise ConfigError("mine")
+            print("both continue")
+        except JaxnetsError as error:
+            print(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
