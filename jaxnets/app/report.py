@@ -25,6 +25,7 @@ from jaxnets.evaluation.report.pictures import (
     most_uncertain,
 )
 from jaxnets.files import write_whole
+from jaxnets.training.hooks.loss_warnings import loss_warnings
 from jaxnets.training.hooks.writers import METRICS
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
@@ -68,19 +69,21 @@ def _content(
     result, manifest = results.read(directory), workdir.read_manifest(directory)
     network = models.entry(config.model.name).title
     now = datetime.datetime.now(datetime.UTC)
+    curves = _curves(directory)
+    warnings = [*_warnings(result, part), *_of_leak(data, measured), *loss_warnings(config, curves)]
     mistakes, uncertain = _cards(data, state, predictions) if predictions else ([], [])
     return Content(
         title=f"{network} on {TITLES[config.data.name]}",
         subtitle=f"{config.name}, {directory.resolve().name}: the {part} examples at step "
         f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
         part=part,
-        warnings=[*_warnings(result, part), *_of_leak(data, measured)],
+        warnings=warnings,
         leak_mark=_leak_mark(data, measured),
         metrics=measured,
         facts=_facts(data, result),
         split=_told_split(data, measured.get("leak", {})),
         parts=_parts(data),
-        curves=_curves(directory),
+        curves=curves,
         mistakes=mistakes,
         uncertain=uncertain,
         manifest={name: _told(value) for name, value in manifest.items() if name != "classes"},

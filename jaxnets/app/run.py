@@ -109,6 +109,8 @@ def train(
             raise InterruptedRunError(
                 f"stopped at step {run.step}, saved; the same command goes on", run.interrupted
             )
+        if run.stop_reason is not None:
+            _print_stop(run, screen)
         result = _finish(run, evaluator, data, leak, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
@@ -161,6 +163,21 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, screen: Screen) -> None
             f"training step, {environment.lowering(run.config)}, on {environment.hardware()}, "
             f"{run.told}{', freed memory kept' if allocator.is_kept() else ''}"
         )
+
+
+def _print_stop(run: Run, screen: Screen) -> None:
+    """Says when and why training stopped before its plan's end, and which state is tested."""
+    tested = f"the last state, of step {run.step}"
+    if run.config.eval.use_best and run.best_step is not None:
+        tested = f"the best checkpoint, of step {run.best_step}"
+    elif run.best_step not in (None, run.step):
+        tested += f" (--config.eval.use_best=True tests the best, of step {run.best_step})"
+    epochs = run.plan.total_steps / run.plan.steps_per_epoch
+    screen.line(
+        "stop",
+        f"at step {run.step} of {run.plan.total_steps}, epoch {run.epoch:g} of {epochs:g}: "
+        f"{run.stop_reason}; the test takes {tested}",
+    )
 
 
 @contextlib.contextmanager

@@ -272,12 +272,16 @@ FIELDS: Mapping[str, Field] = {
     "schedule.decay_factor": _number(0.1, "step: times this, each time", above=0.0, most=1.0),
     "schedule.final_fraction": _number(0.0, "cosine: ends at this share", least=0.0, most=1.0),
     # Hooks.
-    "plateau.patience": _integer(None, "evaluations without gain; None is off", least=0),
+    "plateau.patience": _integer(
+        None, "evaluations without gain before a cut, as in optax and Keras; None is off", least=0
+    ),
     "plateau.factor": _number(0.1, "the rate times this", above=0.0, most=1.0),
     "plateau.cooldown": _integer(0, "evaluations to wait after a cut", least=0),
     "plateau.threshold": _number(1e-4, "the least relative gain that counts", above=0.0),
     "plateau.least_scale": _number(0.0, "the rate is never cut below this share", least=0.0),
-    "early_stopping.patience": _integer(None, "evaluations without gain; None is off", least=0),
+    "early_stopping.patience": _integer(
+        None, "evaluations without gain before the stop, as in Keras; None is off", least=0
+    ),
     "early_stopping.least_gain": _number(0.0, "the least gain that counts", least=0.0),
     "monitor.metric": _choice(
         "validation_loss",
@@ -302,7 +306,9 @@ FIELDS: Mapping[str, Field] = {
     "eval.use_best": _switch(False, "final test of the best checkpoint, not of the last"),
     **_period("checkpoint.every_", "time between two saves"),
     "checkpoint.keep": _integer(2, "newest checkpoints kept, the best one beside", least=1),
-    "log.every_steps": _integer(50, "steps between two lines of metrics.jsonl", least=1),
+    "log.every_steps": _integer(
+        50, "steps between two lines of metrics.jsonl; at least one an epoch is written", least=1
+    ),
     "log.tensorboard": _switch(True, "write event files"),
     **_period("log.histograms_every_", "weights' histograms for TensorBoard; none for never"),
 }
