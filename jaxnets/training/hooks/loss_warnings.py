@@ -16,7 +16,9 @@ from jaxnets.training.run import Line, Run
 FACTOR = 2.0
 """A training loss of more than so many times ln(classes), the loss of guessing, is called high."""
 RISES = 3
-"""A validation loss rises that is higher than the one before at so many evaluations in a row."""
+"""A validation loss rises that is higher than the one before at so many evaluations in a row..."""
+LEAST_RISE = 0.05
+"""... and in all by this share: near its least value a loss goes up and down by chance."""
 LEAST_STEPS = 20
 """A training loss is judged by its mean over so many steps, or an epoch: a single batch may be hard."""
 
@@ -89,20 +91,25 @@ class LossWatch:
         if len(losses) <= RISES or any(b <= a for a, b in zip(losses, losses[1:], strict=False)):
             return None
         (first, before), (last, now) = self.recent[0], self.recent[-1]
+        if last < (1 + LEAST_RISE) * first:
+            return None
         rise = (
             f"the validation loss has risen at {RISES} evaluations in a row, from {first:.4g} to "
             f"{last:.4g} at step {line['step']}"
         )
-        if before is not None and now is not None and now < before:
+        if before is None or now is None:
+            return None
+        if now < (1 + LEAST_RISE) * before:
             return self._once(
                 "overfitting",
-                f"{rise}, while the training loss fell to {now:.4g}: the network may be overfitting. Try "
+                f"{rise}, while the training loss went from {before:.4g} to {now:.4g}: the network may be overfitting. Try "
                 "--config.early_stopping.patience=5 with --config.eval.use_best=True, more augmentation "
                 f"or a larger --config.optimizer.weight_decay. {self._elsewhere}",
             )
         return self._once(
             "rising validation loss",
-            f"{rise}, and the training loss does not fall: training may be diverging. {self._advice()}",
+            f"{rise}, and the training loss from {before:.4g} to {now:.4g}: the learning rate may be too high. "
+            f"{self._advice()}",
         )
 
     def _advice(self) -> str:
