@@ -23,9 +23,6 @@ def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
     config.data.name = "image_folder"
     config.augment.flip_horizontal = True
     config.train.batch_size = 32
-    config.optimizer.nesterov = True
-    config.optimizer.learning_rate = 0.02
-    config.optimizer.weight_decay = 1e-4
     config.schedule.name = "cosine"
     variants = {
         "resnet50": _resnet50,
@@ -40,13 +37,13 @@ def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
 def _resnet50(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 224
     config.train.epochs = 30
-    config.schedule.warmup_epochs = 1
+    _from_scratch(config)
 
 
 def _quick(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 64
-    config.train.epochs = 10
-    config.schedule.warmup_epochs = 1
+    config.train.epochs = 20
+    _from_scratch(config)
 
 
 def _transfer(config: config_dict.ConfigDict) -> None:
@@ -56,6 +53,7 @@ def _transfer(config: config_dict.ConfigDict) -> None:
 
 def _finetune(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 224
+    _sgd(config)
     head_first(config)
 
 
@@ -64,5 +62,21 @@ def _smoke(config: config_dict.ConfigDict) -> None:
     config.model.width = 8
     config.data.image_size = 32
     config.train.batch_size = 8
+    _sgd(config)
     config.schedule.warmup_epochs = 1
     config.train.epochs = 1
+
+
+def _from_scratch(config: config_dict.ConfigDict) -> None:
+    """Small batches, for many steps an epoch; Adam at a low rate, and clipping, so that none goes astray."""
+    config.train.batch_size = 16
+    config.train.clip_norm = 1.0
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 3e-4
+    config.schedule.warmup_steps = 10
+
+
+def _sgd(config: config_dict.ConfigDict) -> None:
+    config.optimizer.nesterov = True
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.weight_decay = 1e-4

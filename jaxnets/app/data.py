@@ -181,7 +181,7 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
     reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
     screen.line(
         "demo",
-        f"{reason}, so this is {demo.name}, on drawn tissue; "
+        f"{reason}, so this is {demo.name}, on drawn tissue, an easy task; "
         "the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
     )
     return demo
