@@ -111,9 +111,7 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
     return "\n".join(lines)
 
 
-def _worst(
-    scores: ClassScores, classes: Sequence[str], corner: str, width: int
-) -> Iterator[str]:
+def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int) -> Iterator[str]:
     """Of more classes than a table can show, those of the lowest recall, and what they were told as."""
     sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)

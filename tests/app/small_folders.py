@@ -1,4 +1,4 @@
-"""Ten small folders of drawn pictures, a folder a class, as people bring them: few, uneven, grey, of odd shapes.
+"""Ten small data sets of drawn pictures, as people bring them: few, uneven, grey, of odd shapes.
 
 `FOLDERS` lists them, `draw(name, where)` writes one. The same name is always the same pictures.
 """
@@ -97,9 +97,7 @@ def _place(
         pen.polygon(
             [
                 (float(a), float(b))
-                for a, b in zip(
-                    x + radii * np.cos(angles), y + radii * np.sin(angles), strict=True
-                )
+                for a, b in zip(x + radii * np.cos(angles), y + radii * np.sin(angles), strict=True)
             ],
             fill=colour,
         )

@@ -1,6 +1,7 @@
 """Warnings of a training loss far above chance and of a validation loss that rises. Nothing is changed."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -77,7 +78,7 @@ class LossWatch:
         )
 
     def _chance(self) -> tuple[float, float]:
-        """The loss of guessing, and the bound; auxiliary heads, two at most, add theirs to a training loss."""
+        """The loss of guessing, and the bound; auxiliary heads, two at most, add theirs to it."""
         model, weight = self.config.model, self.config.train.auxiliary_weight
         published = models.entry(model.name).auxiliary_weight if model.auxiliary_heads else 0.0
         if published:
@@ -88,28 +89,27 @@ class LossWatch:
     def _validation(self, line: Line) -> str | None:
         self.recent = [*self.recent, (line["values"]["loss"], self.training_loss)][-RISES - 1 :]
         losses = [validation for validation, _ in self.recent]
-        if len(losses) <= RISES or any(b <= a for a, b in zip(losses, losses[1:], strict=False)):
+        if len(losses) <= RISES or any(b <= a for a, b in itertools.pairwise(losses)):
             return None
         (first, before), (last, now) = self.recent[0], self.recent[-1]
         if last < (1 + LEAST_RISE) * first:
             return None
-        rise = (
-            f"the validation loss has risen at {RISES} evaluations in a row, from {first:.4g} to "
-            f"{last:.4g} at step {line['step']}"
-        )
         if before is None or now is None:
             return None
+        rise = (
+            f"the validation loss has risen at {RISES} evaluations in a row, from {first:.4g} to "
+            f"{last:.4g} at step {line['step']}, and the training loss went from {before:.4g} to {now:.4g}"
+        )
         if now < (1 + LEAST_RISE) * before:
             return self._once(
                 "overfitting",
-                f"{rise}, while the training loss went from {before:.4g} to {now:.4g}: the network may be overfitting. Try "
+                f"{rise}: the network may be overfitting. Try "
                 "--config.early_stopping.patience=5 with --config.eval.use_best=True, more augmentation "
                 f"or a larger --config.optimizer.weight_decay. {self._elsewhere}",
             )
         return self._once(
             "rising validation loss",
-            f"{rise}, and the training loss from {before:.4g} to {now:.4g}: the learning rate may be too high. "
-            f"{self._advice()}",
+            f"{rise}: the learning rate may be too high. {self._advice()}",
         )
 
     def _advice(self) -> str:

@@ -125,8 +125,8 @@ def test_what_is_not_built_is_not_there() -> None:
     assert page.count("not built yet") == len(NOT_BUILT.findall(page)) + 1  # and the sentence above
     for path in NOT_BUILT.findall(page):
         assert not (REPOSITORY / path).exists(), (
-            f"{path} exists: in {PAGE.name}, replace its 'not built yet (`{path}`)' by a link to the code, and "
-            "the 'none' beside it by a link to its test"
+            f"{path} exists: in {PAGE.name}, replace its 'not built yet (`{path}`)' by a link to the code, "
+            "and the 'none' beside it by a link to its test"
         )
     titles = {
         _squeezed(text) for name, entry in models.REGISTRY.items() for text in (name, entry.title)
