@@ -5,8 +5,8 @@
 The classes follow the folders. `:resnet50` (the default) is for a GPU: 224 px, 30 epochs. `:quick` is for
 a laptop: 64 px, 20 epochs. `:smoke` is a tiny network for a few steps.
 
-What to expect of `:quick`: classes that differ in colour or texture are learned from some 40 pictures each (90
-to 97 % on drawn ones); for classes that differ in shape alone so few are too few (50 % of three), and the
+What to expect of `:quick`: classes that differ in colour or texture are learned from 40 to 120 pictures each
+(90 to 97 % on drawn ones); for classes that differ in shape alone 40 are too few (50 % of three), and the
 validation loss rises while the training loss falls. Use `:transfer` there, or more pictures. In the first
 epochs on a small folder the validation loss may rise to 5: batch statistics need some 50 steps.
 
