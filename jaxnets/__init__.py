@@ -9,8 +9,6 @@ print(network.predict("slide.png")[0].label)
 import os
 from typing import TYPE_CHECKING, Any
 
-from jaxnets.runtime import xla
-
 if TYPE_CHECKING:
     from jaxnets.app.predict import Predictor, Regressor
     from jaxnets.evaluation.result_schema import Result
@@ -26,9 +24,10 @@ def load(
     Raises CheckpointError where it is neither, where no checkpoint is whole, and where a file is damaged;
     with `ignore_damage` one that differs from its checksum is a warning.
     """
-    xla.warn_of_unsafe_default()
     from jaxnets.app import predict  # what uses one part of the package need not load all of it
+    from jaxnets.runtime import xla
 
+    xla.warn_of_unsafe_default()
     return predict.load(run_dir, ignore_damage=ignore_damage)
 
 
@@ -38,7 +37,8 @@ def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) 
     `overrides` are fields by dotted path; options are those of `jaxnets.app.run.Options`: `workdir`,
     `hooks` (more of `jaxnets.training.hooks.Hook`), `allow_different_bits` and `ignore_damage`.
     """
-    xla.warn_of_unsafe_default()
     from jaxnets.app import run
+    from jaxnets.runtime import xla
 
+    xla.warn_of_unsafe_default()
     return run.train(config, overrides, run.Options(**options))

@@ -155,7 +155,10 @@ def _compilable(
 
 
 def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
-    """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing."""
+    """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing.
+
+    A training line is written once an epoch at least: each evaluation has a training loss beside it.
+    """
 
     def duration(prefix: str) -> int | None:
         return recipes.steps(config, prefix, steps_per_epoch)
@@ -163,7 +166,7 @@ def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
     return Plan(
         total_steps=duration("train.") or 0,
         steps_per_epoch=steps_per_epoch,
-        log_every=config.log.every_steps,
+        log_every=min(config.log.every_steps, steps_per_epoch),
         evaluate_every=duration("eval.every_") or steps_per_epoch,
         save_every=duration("checkpoint.every_") or steps_per_epoch,
         histograms_every=duration("log.histograms_every_"),

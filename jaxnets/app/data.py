@@ -185,7 +185,7 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
         raise ConfigError(f"{reason}, so this is {path}:{DEMO}: {error}") from error
     screen.line(
         "demo",
-        f"{reason}, so this is {demo.name}, on drawn tissue; "
+        f"{reason}, so this is {demo.name}, on drawn tissue, an easy task; "
         "the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
     )
     return demo

@@ -114,12 +114,13 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
         f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
         "",
     ]
-    width = max(len(name) for name in classes) + 2
+    corner = "true / predicted" if len(classes) <= WHOLE_MATRIX else f"lowest of {len(classes)}"
+    width = max(len(corner), *(len(name) for name in classes)) + 2
     if len(classes) > WHOLE_MATRIX:
-        return "\n".join([*lines, *_worst(scores, classes, width)])
+        return "\n".join([*lines, *_worst(scores, classes, corner, width)])
     columns = [max(len(name), 6) for name in classes]
     header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
-    lines.append(f"{'true, told as':<{width}}{header}  recall")
+    lines.append(f"{corner:<{width}}{header}  recall")
     for number, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
         counts = "  ".join(f"{n:>{size},}" for n, size in zip(row, columns, strict=True))
         recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
@@ -127,12 +128,12 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
     return "\n".join(lines)
 
 
-def _worst(scores: ClassScores, classes: Sequence[str], width: int) -> Iterator[str]:
+def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int) -> Iterator[str]:
     """Of more classes than a table can show, those of the lowest recall, and what they were told as."""
     sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = scores.confusion - np.diag(hits)
-    yield f"{f'lowest of {len(classes)}':<{width}}images  recall  most often told as"
+    yield f"{corner:<{width}}images  recall  most often told as"
     for number in np.argsort(recall, kind="stable")[:WHOLE_MATRIX]:
         if sizes[number]:
             other = wrong[number].argmax()

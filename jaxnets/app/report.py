@@ -27,6 +27,7 @@ from jaxnets.evaluation.report.pictures import (
 )
 from jaxnets.files import write_whole
 from jaxnets.runtime import xla
+from jaxnets.training.hooks.loss_warnings import loss_warnings
 from jaxnets.training.hooks.writers import read_lines
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
@@ -75,19 +76,21 @@ def _content(
     directory, result, manifest = run.path, run.result, run.manifest
     network = models.entry(config.model.name).title
     now = datetime.datetime.now(datetime.UTC)
+    curves = read_lines(metrics)
+    warnings = [*_warnings(result, part), *_of_leak(data, measured), *loss_warnings(config, curves)]
     mistakes, uncertain = _cards(data, state, predictions) if predictions else ([], [])
     return Content(
         title=f"{network} on {TITLES[config.data.name]}",
         subtitle=f"{config.name}, {directory.resolve().name}: the {part} examples at step "
         f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
         part=part,
-        warnings=[*_warnings(result, part), *_of_leak(data, measured)],
+        warnings=warnings,
         leak_mark=_leak_mark(data, measured),
         metrics=measured,
         facts=_facts(data, result),
         split=_told_split(data, measured.get("leak", {})),
         parts=_parts(data),
-        curves=read_lines(metrics),
+        curves=curves,
         mistakes=mistakes,
         uncertain=uncertain,
         manifest={name: _told(value) for name, value in manifest.items() if name != "classes"},

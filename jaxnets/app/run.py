@@ -139,6 +139,8 @@ def _train(
         run.agree_to_end()  # a signal may have come after the loop last looked
         if run.interrupted is not None:
             raise InterruptedRunError(_stop_message(run), run.interrupted)
+        if run.stop_reason is not None:
+            _print_stop(run, screen)
         result = _finish(run, evaluator, data, leak, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
@@ -222,6 +224,21 @@ def _stop_message(run: Run) -> str:
     if run.step == 0:
         return "stopped before the first step; the same command begins again"
     return f"stopped at step {run.step}, saved; the same command goes on"
+
+
+def _print_stop(run: Run, screen: Screen) -> None:
+    """Says when and why training stopped before its plan's end, and which state is tested."""
+    tested = f"the last state, of step {run.step}"
+    if run.config.eval.use_best and run.best_step is not None:
+        tested = f"the best checkpoint, of step {run.best_step}"
+    elif run.best_step not in (None, run.step):
+        tested += f" (--config.eval.use_best=True tests the best, of step {run.best_step})"
+    epochs = run.plan.total_steps / run.plan.steps_per_epoch
+    screen.line(
+        "stop",
+        f"at step {run.step} of {run.plan.total_steps}, epoch {run.epoch:g} of {epochs:g}: "
+        f"{run.stop_reason}; the test takes {tested}",
+    )
 
 
 def _finish(

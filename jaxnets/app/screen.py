@@ -5,7 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from jaxnets.text import printable, printable_lines
 
@@ -43,14 +51,20 @@ class Screen:
         """Times a phase and prints its line when it ends well."""
         phase = Phase()
         start = time.perf_counter()
-        with self._status(name):
+        with self._elapsed(name):
             yield phase
         self.line(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
 
-    def _status(self, name: str) -> contextlib.AbstractContextManager[object]:
-        if self.progress.is_terminal:
-            return self.progress.status(name)
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _elapsed(self, name: str) -> Iterator[None]:
+        """On a terminal, the phase's name and the time since it began, as long as it runs."""
+        if not self.progress.is_terminal:
+            yield
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=self.progress, transient=True) as clock:
+            clock.add_task(name, total=None)
+            yield
 
     @contextlib.contextmanager
     def counter(self, name: str) -> Iterator[Callable[[int, int | None], None]]:

@@ -322,7 +322,10 @@ FIELDS: Mapping[str, Field] = {
     "schedule.final_fraction": number(0.0, "ends at this share", least=0.0, most=1.0, used=COSINE),
     # Hooks.
     "plateau.patience": integer(
-        None, "evaluations without gain; None is off", least=0, used=VALIDATES
+        None,
+        "evaluations without gain before a cut, as in optax and Keras; None is off",
+        least=0,
+        used=VALIDATES,
     ),
     "plateau.factor": number(
         0.1, "the rate times this", above=0.0, most=1.0, used=given("plateau.patience", 2)
@@ -337,7 +340,10 @@ FIELDS: Mapping[str, Field] = {
         0.0, "the rate is never cut below this share", least=0.0, used=given("plateau.patience", 2)
     ),
     "early_stopping.patience": integer(
-        None, "evaluations without gain; None is off", least=0, used=VALIDATES
+        None,
+        "evaluations without gain before the stop, as in Keras; None is off",
+        least=0,
+        used=VALIDATES,
     ),
     "early_stopping.least_gain": number(
         0.0, "the least gain that counts", least=0.0, used=given("early_stopping.patience", 5)
@@ -378,7 +384,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     **period("checkpoint.every_", "time between two saves"),
     "checkpoint.keep": integer(2, "newest checkpoints kept, the best one beside", least=1),
-    "log.every_steps": integer(50, "steps between two lines of metrics.jsonl", least=1),
+    "log.every_steps": integer(
+        50, "steps between two lines of metrics.jsonl; at least one an epoch is written", least=1
+    ),
     "log.tensorboard": switch(True, "write event files"),
     **period(
         "log.histograms_every_",

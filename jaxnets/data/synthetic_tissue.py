@@ -3,7 +3,8 @@
 A picture is composed in continuous coordinates as one field of "levels", from empty space (0)
 over stroma and cytoplasm to nuclei (1). The levels of every picture are then mapped, quantile by
 quantile, onto a distribution whose random shape is the same for all kinds, and only then stained.
-So the colours of a picture say nothing of its kind; what is left to learn is where they lie.
+So the colours of a picture say nothing of its kind; what is left to learn is where they lie. That is easy:
+how much contour a picture has tells its kind, too. High accuracy here shows that training works, no more.
 """
 
 import hashlib

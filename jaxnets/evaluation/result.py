@@ -105,6 +105,8 @@ def closing_block(
         ("split", told_split(result)),
         ("speed", _speed(result, classes).ljust(24) + _time(published)),
     ]
+    if result.get("stopped_early"):
+        rows.append(("stopped early", result["stopped_early"]))
     if result["note"]:
         rows.append(("note", result["note"]))
     rows += [

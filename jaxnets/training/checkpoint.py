@@ -104,6 +104,7 @@ class Checkpoints:
     def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         """The state, in the shapes of `template`, and the position of one checkpoint.
 
+        The arrays are placed as those of a fresh state are, so that programs compiled for it are used again.
         Raises CheckpointError where a byte has changed, or where it is another network's.
         """
         path = self._path(step)
@@ -116,6 +117,9 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         with _checkpointer() as checkpointer:
             state = checkpointer.restore(path / STATE, args=ocp.args.StandardRestore(abstract))
+        # orbax's arrays have the sharding of an empty mesh, which device_put alone would leave: it is
+        # part of the key of JAX's compilation cache, and every program would be compiled again.
+        state = jax.device_put(jax.device_get(state))
         return state, json.loads((path / POSITION).read_text())
 
     def newest_whole(self) -> tuple[int | None, list[str]]:

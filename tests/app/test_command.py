@@ -4,7 +4,7 @@ import errno
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -13,7 +13,7 @@ from jaxnets.errors import ConfigError, DataError, InterruptedRunError
 
 
 @pytest.fixture
-def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Flags that change nothing in the process of the tests."""
     flags = ["--nokeep_memory", "--compilation_cache=none"]
     monkeypatch.setattr(sys, "argv", ["scripts/try.py", *flags])

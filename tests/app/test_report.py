@@ -143,3 +143,16 @@ def test_of_many_classes_the_worst_are_printed() -> None:
     assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", told[3])
     assert len(told) == 3 + 20
     assert not [line for line in told if line.startswith("class 9 ")]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("circles", "a rather long name of a class")])
+def test_the_head_of_the_table_stands_over_its_columns(names: tuple[str, str]) -> None:
+    scores = ClassScores(0.5, 5, 0.8, 4, confusion=np.array([[2, 1], [0, 2]]))
+    measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
+    head, *rows = evaluate._table(scores, names, measured).splitlines()[2:]
+    assert head.startswith("true / predicted  ")
+    for name in names:
+        end = head.index(f" {name}  ") + 1 + len(name)
+        for row in rows:
+            assert row[end - 1].isdigit()
+            assert row[end] == " "

@@ -572,3 +572,42 @@ def test_the_first_line_says_which_head_is_left_out(
     told = capsys.readouterr().out
     assert told.startswith("note      Inception v3's auxiliary head is left out") is said
     assert ("is left out" in told) is said
+
+
+def test_an_early_stop_is_printed_with_its_reason(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tiny rate gains less than is asked for."""
+    overrides = {
+        **smoke_overrides,
+        "train.epochs": 9,
+        "optimizer.learning_rate": 1e-9,
+        "early_stopping.patience": 1,
+        "early_stopping.least_gain": 0.5,
+    }
+    result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    assert result["epochs"] == 2
+    printed = capsys.readouterr().out
+    told = re.search(
+        r"^stop +at step 4 of 18, epoch 2 of 9: (.*); the test takes (.*)$", printed, re.M
+    )
+    assert told is not None
+    assert re.fullmatch(r"validation_loss has not improved over [\d.]+ for 1 evaluation", told[1])
+    assert told[2].startswith("the last state, of step 4")
+    assert re.search(r"^stopped early +validation_loss has not improved", printed, re.M)
+    best = {**overrides, "eval.use_best": True}
+    result = jaxnets.train(smoke_config, best, workdir=tmp_path / "best")
+    assert (
+        f"the test takes the best checkpoint, of step {result['step']}" in capsys.readouterr().out
+    )
+
+
+def test_a_short_run_has_a_training_line_an_epoch(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jaxnets.train(
+        smoke_config, {**smoke_overrides, "log.every_steps": 50}, workdir=tmp_path / "run"
+    )
+    lines = _lines(tmp_path / "run")
+    assert [line["epoch"] for line in lines if line["split"] == "train"] == [1, 2]
+    assert len(re.findall(r"^train .*loss \d.*accuracy", capsys.readouterr().out, re.M)) == 2

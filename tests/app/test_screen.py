@@ -1,6 +1,8 @@
-"""What goes to standard output, and what to standard error."""
+"""What goes to standard output, what to standard error, and what a phase shows while it runs."""
 
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
@@ -50,3 +52,35 @@ def test_a_forced_terminal_gets_escapes_of_ours_alone() -> None:
     screen.console = Console(file=file, force_terminal=True, highlight=False, soft_wrap=True)
     screen.say("a\x1b[31mb")
     assert "\x1b[31m" not in file.getvalue()
+
+
+def _screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:
+    screen, file = Screen(), io.StringIO()
+    screen.console = Console(file=file, force_terminal=terminal, width=100, highlight=False)
+    screen.progress = screen.console
+    return screen, file
+
+
+def test_a_phase_shows_the_time_that_has_passed_on_a_terminal() -> None:
+    screen, file = _screen(terminal=True)
+    with screen.phase("compile") as phase:
+        time.sleep(1.2)
+        shown = file.getvalue()
+        phase.text = "a step"
+    assert re.search(r"compile .*0:00:01", shown)
+    assert "a step  1." in file.getvalue()
+
+
+def test_a_counter_may_run_inside_a_phase() -> None:
+    screen, file = _screen(terminal=True)
+    with screen.phase("cache") as phase, screen.counter("cache") as progress:
+        progress(3, 10)
+        phase.text = "10 images"
+    assert "10 images" in file.getvalue()
+
+
+def test_elsewhere_a_phase_is_one_line() -> None:
+    screen, file = _screen(terminal=False)
+    with screen.phase("compile") as phase:
+        phase.text = "a step"
+    assert re.fullmatch(r"compile   a step  \d+\.\d s\n", file.getvalue())

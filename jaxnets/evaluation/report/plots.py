@@ -11,6 +11,8 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 24, 14, 44
 MOST_POINTS = 300
 """Of a line; a longer one is drawn by the means of equal pieces."""
 COLOURS = ("#2563ab", "#c2410c")
+DECADES = 2
+"""From so many powers of ten on, values are drawn on a logarithmic axis."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Tick:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A series in the picture's coordinates."""
+    """A series in the picture's coordinates; `dots` marks each point, as a single one must be."""
 
     name: str
     colour: str
@@ -83,6 +85,7 @@ class _Frame:
 
     x: tuple[float, float]
     y: tuple[float, float]
+    logarithmic: bool = False
 
     def across(self, value: float) -> float:
         low, high = self.x
@@ -90,32 +93,39 @@ class _Frame:
 
     def down(self, value: float) -> float:
         low, high = self.y
+        if self.logarithmic:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
 def line_chart(
     title: str, series: Sequence[Series], *, x_label: str, y_label: str, percent: bool = False
 ) -> Chart | None:
-    """A chart of several series on common axes; None where there is not one finite point."""
+    """A chart of several series on common axes; None where there is not one finite point.
+
+    The vertical axis is logarithmic where positive values span `DECADES` or more, unless they are `percent`.
+    """
     thinned = [one for one in map(_thin, series) if len(one.x)]
     if not thinned:
         return None
     xs, ys = (np.concatenate([getattr(one, axis) for one in thinned]) for axis in "xy")
-    x_ticks, y_ticks = _round_numbers(0, xs.max()), _round_numbers(ys.min(), ys.max())
-    frame = _Frame((0, max(xs.max(), x_ticks[-1])), (y_ticks[0], y_ticks[-1]))
+    logarithmic = not percent and ys.min() > 0 and ys.max() / ys.min() >= 10**DECADES
+    x_ticks = _round_numbers(0, xs.max())
+    y_ticks = (_powers_of_ten if logarithmic else _round_numbers)(ys.min(), ys.max())
+    frame = _Frame((0, max(xs.max(), x_ticks[-1])), (y_ticks[0], y_ticks[-1]), logarithmic)
     lines = [
         Line(
             one.name,
             COLOURS[number % len(COLOURS)],
             [(frame.across(x), frame.down(y)) for x, y in zip(one.x, one.y, strict=True)],
-            one.dots,
+            one.dots or len(one.x) == 1,
         )
         for number, one in enumerate(thinned)
     ]
     return Chart(
         title,
         x_label,
-        y_label,
+        f"{y_label}, logarithmic" if logarithmic else y_label,
         [Tick(frame.across(value), f"{value:g}") for value in x_ticks],
         [Tick(frame.down(value), _told(value, percent)) for value in y_ticks],
         lines,
@@ -177,6 +187,14 @@ def _round_numbers(low: float, high: float) -> list[float]:
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
     return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def _powers_of_ten(low: float, high: float) -> list[float]:
+    """At most nine powers of ten at equal distances that enclose a range of positive numbers."""
+    first = math.floor(math.log10(low) + 1e-6)
+    last = math.ceil(math.log10(high) - 1e-6)
+    step = math.ceil((last - first) / 8)
+    return [10.0**power for power in range(first, last + step, step)]
 
 
 def _told(value: float, percent: bool) -> str:

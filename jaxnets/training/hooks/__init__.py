@@ -4,6 +4,7 @@ from ml_collections import config_dict
 from rich.console import Console
 
 from jaxnets.training.hooks.base import Hook
+from jaxnets.training.hooks.loss_warnings import WarnOfLosses
 from jaxnets.training.hooks.plateau import ReduceOnPlateau
 from jaxnets.training.hooks.progress import ShowProgress
 from jaxnets.training.hooks.saving import KeepBest
@@ -19,6 +20,7 @@ __all__ = [
     "ShowProgress",
     "StopOnNonFinite",
     "TensorBoard",
+    "WarnOfLosses",
     "make_hooks",
 ]
 
@@ -33,7 +35,7 @@ def make_hooks(
     metric = config.monitor.metric
     hooks: list[Hook] = []
     if writes:
-        hooks += [MetricsLog(), ShowProgress(console)]
+        hooks += [MetricsLog(), ShowProgress(console), WarnOfLosses(config, console)]
         hooks += [TensorBoard()] if config.log.tensorboard else []
     hooks.append(StopOnNonFinite())  # after the writers, so that the line is there to be read
     if not validates:

@@ -11,7 +11,11 @@ from jaxnets.training.run import Run
 
 
 class ReduceOnPlateau(Hook):
-    """optax.contrib.reduce_on_plateau, fed once an evaluation; its scale multiplies the learning rate."""
+    """optax.contrib.reduce_on_plateau, fed once an evaluation; its scale multiplies the learning rate.
+
+    The rate falls at the `patience`-th evaluation in a row without gain, in optax and in Keras; PyTorch's
+    ReduceLROnPlateau waits for one more. 0 is taken as 1, as in Keras: optax would reduce at every gain.
+    """
 
     def __init__(
         self,
@@ -26,7 +30,7 @@ class ReduceOnPlateau(Hook):
         self._key = metric.removeprefix("validation_")
         self._rule: Any = contrib.reduce_on_plateau(
             factor=factor,
-            patience=patience,
+            patience=max(patience, 1),
             rtol=threshold,
             cooldown=cooldown,
             min_scale=least_scale,

@@ -7,7 +7,10 @@ from jaxnets.training.run import Line, Run, require_finite
 
 
 class EarlyStopping(Hook):
-    """Stops when the watched metric has not gained for more than `patience` evaluations in a row."""
+    """Stops at the `patience`-th evaluation in a row without gain, as Keras's EarlyStopping does.
+
+    0 is taken as 1. What early stopping calls a gain is more than `least_gain` over the best value.
+    """
 
     def __init__(self, metric: str, *, patience: int, least_gain: float = 0.0):
         self._monitor = Monitor(metric, least_gain)
@@ -15,9 +18,14 @@ class EarlyStopping(Hook):
         self._waited = 0
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
-        self._waited = 0 if self._monitor.better(metrics) else self._waited + 1
-        if self._waited > self._patience:
-            run.stop(f"{self._metric} has not gained for {self._waited} evaluations")
+        if self._monitor.better(metrics):
+            self._waited = 0
+            return
+        self._waited += 1
+        if self._waited >= self._patience:
+            count = "1 evaluation" if self._waited == 1 else f"{self._waited} evaluations"
+            best = "" if self._monitor.best is None else f" over {self._monitor.best:.4g}"
+            run.stop(f"{self._metric} has not improved{best} for {count}")
 
     def state(self) -> dict[str, Any]:
         return {"best": self._monitor.best, "waited": self._waited}

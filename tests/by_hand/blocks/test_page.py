@@ -117,21 +117,27 @@ def test_every_concept_has_code_and_test_or_is_not_built() -> None:
             assert test, row[0]
             assert all(target.startswith("../tests/") for _, target in test), row[0]
     told = f"51 concepts: {built} have code and tests here, {51 - built} are not built yet."
-    assert told in page
+    assert told in page, f"write in {PAGE.name}: {told}"
 
 
 def test_what_is_not_built_is_not_there() -> None:
     page = PAGE.read_text()
     assert page.count("not built yet") == len(NOT_BUILT.findall(page)) + 1  # and the sentence above
     for path in NOT_BUILT.findall(page):
-        assert not (REPOSITORY / path).exists(), f"{path} is there: give its concept its links"
+        assert not (REPOSITORY / path).exists(), (
+            f"{path} exists: in {PAGE.name}, replace its 'not built yet (`{path}`)' by a link to the code, "
+            "and the 'none' beside it by a link to its test"
+        )
     titles = {
         _squeezed(text) for name, entry in models.REGISTRY.items() for text in (name, entry.title)
     }
     for row in ROW.finditer(page):
         if NOT_BUILT.fullmatch(row["code"]):
             names = {_squeezed(part) for part in re.split(r"[()]", row["name"]) if part.strip()}
-            assert not any(name in title for name in names for title in titles), row[0]
+            assert not any(name in title for name in names for title in titles), (
+                f"{row['name']} is in models.REGISTRY: in {PAGE.name}, replace '{row['code']}' of its row by "
+                "a link to its file and the 'none' beside it by a link to its test"
+            )
 
 
 def _squeezed(text: str) -> str:

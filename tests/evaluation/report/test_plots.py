@@ -1,0 +1,64 @@
+"""Line charts: a single point is seen, and a range of decades has a logarithmic axis."""
+
+import numpy as np
+import pytest
+
+from jaxnets.evaluation.report.page import _charts
+from jaxnets.evaluation.report.plots import BOTTOM, HEIGHT, TOP, Series, line_chart
+
+
+def _chart(*values: float, **options: bool):
+    series = Series("train", np.arange(1.0, len(values) + 1), np.array(values))
+    return line_chart("Loss", [series], x_label="epoch", y_label="loss", **options)
+
+
+@pytest.mark.parametrize(("values", "dots"), [((0.7,), True), ((0.7, 0.6), False)])
+def test_a_single_point_is_a_dot(values: tuple[float, ...], dots: bool) -> None:
+    chart = _chart(*values)
+    assert chart is not None
+    assert [line.dots for line in chart.lines] == [dots]
+
+
+def test_decades_have_a_logarithmic_axis() -> None:
+    chart = _chart(1e3, 1.0, 1e-1)
+    assert chart is not None
+    assert chart.y_label == "loss, logarithmic"
+    assert [tick.text for tick in chart.y_ticks] == ["0.1", "1", "10", "100", "1000"]
+    ((_, top), (_, middle), (_, bottom)) = chart.lines[0].points
+    assert (top, bottom) == (pytest.approx(TOP), pytest.approx(HEIGHT - BOTTOM))
+    assert middle == pytest.approx(bottom - (bottom - top) / 4)
+
+
+def test_many_decades_have_few_ticks() -> None:
+    chart = _chart(4e7, 3e-12)
+    assert chart is not None
+    assert len(chart.y_ticks) <= 9
+    places = [tick.place for tick in chart.y_ticks]
+    assert min(places) == pytest.approx(TOP)
+    assert max(places) == pytest.approx(HEIGHT - BOTTOM)
+    for _, y in chart.lines[0].points:
+        assert TOP <= y <= HEIGHT - BOTTOM
+
+
+@pytest.mark.parametrize("values", [(2.0, 0.5), (5.0, 0.0), (-1.0, 300.0)])
+def test_other_ranges_have_a_linear_axis(values: tuple[float, ...]) -> None:
+    chart = _chart(*values)
+    assert chart is not None
+    assert chart.y_label == "loss"
+
+
+def test_shares_have_a_linear_axis() -> None:
+    chart = _chart(0.001, 0.9, percent=True)
+    assert chart is not None
+    assert chart.y_label == "loss"
+
+
+def test_a_diverged_run_is_drawn_on_a_logarithmic_axis() -> None:
+    lines = [
+        {"epoch": 1.0, "split": split, "values": {"loss": loss, "accuracy": 0.2}}
+        for split, loss in (("train", 30.0), ("validation", 4_205_885.0))
+    ]
+    loss, accuracy = _charts(lines)
+    assert loss.y_label == "loss, logarithmic"
+    assert accuracy.y_label == "accuracy"
+    assert all(line.dots for chart in (loss, accuracy) for line in chart.lines)

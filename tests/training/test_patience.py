@@ -1,0 +1,83 @@
+"""What `patience` counts: as in Keras, and for the plateau as in optax; PyTorch's plateau waits one more."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jaxnets.bench.oracles import FOLDER
+from jaxnets.training.hooks import EarlyStopping, ReduceOnPlateau
+
+LOSSES = ([0.9, 0.8, 0.85, 0.85, 0.7, 0.75, 0.75, 0.75, 0.75, 0.6, 0.7], [0.5, 0.6, 0.6, 0.6, 0.6])
+CASES = [(list(losses), patience) for losses in LOSSES for patience in (0, 1, 2, 3)]
+
+
+def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]]:
+    """After how many evaluations our run stops, None for never, and the rates after each."""
+    run: Any = SimpleNamespace(reason=None, scale=1.0)
+    run.stop = lambda reason: setattr(run, "reason", reason)
+    run.scale_learning_rate = lambda value: setattr(run, "scale", value)
+    stop = EarlyStopping("validation_loss", patience=patience)
+    plateau = ReduceOnPlateau(
+        "validation_loss",
+        patience=patience,
+        factor=0.1,
+        cooldown=0,
+        threshold=1e-9,
+        least_scale=0.0,
+    )
+    stopped, rates = None, []
+    for number, loss in enumerate(losses, 1):
+        for hook in (stop, plateau):
+            hook.epoch(run, {"loss": loss})
+        rates.append(run.scale)
+        if run.reason and stopped is None:
+            stopped = number
+    return stopped, rates
+
+
+@pytest.mark.parametrize(
+    ("patience", "stopped", "cut"), [(0, 3, 3), (1, 3, 3), (2, 4, 4), (3, 8, 8)]
+)
+def test_patience_is_the_number_of_evaluations_without_gain(
+    patience: int, stopped: int, cut: int
+) -> None:
+    """Losses gain at the first, second and fifth evaluation."""
+    found, rates = _answer(list(LOSSES[0]), patience)
+    assert found == stopped
+    assert next(number for number, rate in enumerate(rates, 1) if rate < 1) == cut
+
+
+@pytest.mark.oracle
+def test_patience_is_as_in_keras() -> None:
+    if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here
+        pytest.skip("needs Keras")
+    program = [sys.executable, str(FOLDER / "keras_callbacks.py"), json.dumps(CASES)]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True)
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    for case, (stopped, rates) in zip(CASES, theirs, strict=True):
+        ours = _answer(*case)
+        assert ours[0] == stopped, case
+        assert ours[1] == pytest.approx(rates), case
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("patience", [1, 2])
+def test_pytorch_s_plateau_waits_for_one_more(patience: int) -> None:
+    torch = pytest.importorskip("torch")
+    for losses in LOSSES:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=0.1, patience=patience, threshold=0.0
+        )
+        rates = []
+        for loss in losses:
+            plateau.step(loss)
+            rates.append(optimizer.param_groups[0]["lr"])
+        assert rates == pytest.approx(_answer(list(losses), patience + 1)[1])
