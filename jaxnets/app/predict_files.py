@@ -32,6 +32,8 @@ SHOWN = 3
 """Names of files passed over; of more, how many there are."""
 COARSE = 3
 """Places a side of a map below which an overlay says little."""
+LONGEST = 230
+"""Bytes of an image's name that its overlay's name begins with: file systems allow 255 in all."""
 MARK = "jaxnets-gradcam-of"
 """The PNG text that names an overlay's image: what has none is not ours, and is never overwritten."""
 
@@ -229,9 +231,11 @@ def _view(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
 
 def _free_path(wanted: Path, source: str) -> Path:
     """`NAME.gradcam.png`, or with a number where that is another file than this image's own overlay."""
-    number = 1
+    number, name = 1, wanted.name
+    if len(os.fsencode(name)) > LONGEST:
+        name = os.fsencode(name)[:LONGEST].decode(errors="ignore")
     while True:
-        counted = wanted.name if number == 1 else f"{wanted.name}-{number}"
+        counted = name if number == 1 else f"{name}-{number}"
         path = wanted.with_name(f"{counted}.gradcam.png")
         if not path.exists() or _source_of(path) == source:
             return path
@@ -297,6 +301,7 @@ def _require_place(path: str | None, files: Sequence[File]) -> None:
 
 
 def _write(path: str, text: str) -> None:
+    text = text.encode("utf-8", "backslashreplace").decode()  # of names that are not UTF-8
     if path == "-":
         print(text, end="")
         return

@@ -300,8 +300,26 @@ def test_tables_have_no_formulas_and_numbers_stay_numbers(trained: Path, tmp_pat
     assert rows[1:] == [f"'{name},'=a,-0.5,,," for name in names]
 
 
+def test_names_that_are_long_or_not_utf_8_have_overlays_and_rows(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["x" * 251 + ".png", "x" * 250 + "y.png", os.fsdecode(b"caf\xe9.png")]
+    (tmp_path / "set").mkdir()
+    for number, name in enumerate(names):
+        shutil.copy(images / f"tile{number}.png", tmp_path / "set" / name)
+    for csv_path in (str(tmp_path / "p.csv"), "-"):
+        predict_files.predict_files(
+            str(trained),
+            [str(tmp_path / "set")],
+            csv_path=csv_path,
+            gradcam_folder=tmp_path / "overlays",
+        )
+    assert len(os.listdir(tmp_path / "overlays")) == 3
+    assert (tmp_path / "p.csv").read_text() in capsys.readouterr().out
+    assert r"caf\udce9.png" in (tmp_path / "p.csv").read_text()
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's")
 def test_a_home_that_cannot_be_written_says_nothing(
     trained: Path, images: Path, repository: Path, tmp_path: Path
 ) -> None:
