@@ -127,7 +127,17 @@ class _Watcher:
         if self.exit_code is not None:
             _flush(sys.stdout)
             _flush(sys.stderr)
+            self._let_watcher_read()
+            self.wait_if_ending()
             os._exit(self.exit_code)
+
+    def _let_watcher_read(self) -> None:
+        """Waits while there are signals that the thread has not acted on."""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        time.sleep(0.002)  # the thread may have read one and want the GIL
+        while poll.poll(0):
+            time.sleep(0.002)
 
 
 _watcher: _Watcher | None = None

@@ -38,7 +38,7 @@ RECIPE = {
 FAULTS = ("Traceback", "Exception ignored", "a fault of the program", "leaked")
 """What standard error must not have."""
 COMPILED_ANEW = "--compilation_cache=none"
-LATE_SECONDS = 0.1
+LATE_SECONDS = 0.5
 """A process that exits with 0 within this time had ended already: the signal does not count."""
 PROMPT_SECONDS = 5.0
 """What a signal that saves nothing may take on a machine that does other things too."""
