@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from typing import Any
 
 import jax
@@ -103,7 +102,6 @@ def depends_on(
         "std": list(config.data.std),
         # One program on one device computes them, however many there are.
         **{name: value for name, value in conditions.items() if name not in NUMBER_OF_DEVICES},
-        "xla_flags": sorted(os.environ.get("XLA_FLAGS", "").split()),
         "pixels": PIXELS,
     }
 
