@@ -73,7 +73,7 @@ def assemble(
         with_ema=config.train.ema_decay is not None,
     )
     validates = "validation" in followed
-    hooks = make_hooks(config, screen.progress, writes=devices.is_first, validates=validates)
+    hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
     hooks += more_hooks
     _require_names(hooks)
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)

@@ -90,18 +90,21 @@ class RunDirectory:
         return None if data is None else read_predictions(data, self.path / name)
 
     def metrics(self, step: int | None = None) -> bytes:
-        """metrics.jsonl; `step` is a checkpoint of an unfinished run, which recorded what stood there then.
+        """metrics.jsonl; of an unfinished run up to its checkpoint `step`, which recorded what stood there.
 
         Raises CheckpointError where it is not as it was written; with `ignore_damage` it says so instead.
         """
+        recorded: FileRecord | None = None
+        if self.result is None and step is not None:
+            recorded = self.checkpoints().run_files(step).get(METRICS)
 
         def damage(data: bytes | None) -> str | None:
             if self.result is not None:
                 return checksums.damage(self.listing, self.path, METRICS, data)
-            recorded = {} if step is None else self.checkpoints().run_files(step)
-            return _metrics_damage(self.path / METRICS, data or b"", recorded.get(METRICS))
+            return _metrics_damage(self.path / METRICS, data or b"", recorded)
 
-        return self._read(METRICS, damage) or b""
+        data = self._read(METRICS, damage) or b""
+        return data if recorded is None else data[: recorded["bytes"]]
 
     def require_data(self, fingerprint: str) -> None:
         """Raises DataError where the run began on data of other contents."""

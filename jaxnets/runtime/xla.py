@@ -64,8 +64,11 @@ def other_flags() -> list[str]:
 
 
 def compiler_options() -> dict[str, str]:
-    """Options for `jax.jit` or `Lowered.compile`: the safe setting, where XLA_FLAGS does not decide."""
-    if not is_affected() or fusions_in(os.environ) is not None:
+    """Options for `jax.jit` or `Lowered.compile`: the safe setting, unless XLA_FLAGS gives another one.
+
+    They are given also where XLA_FLAGS has the safe setting: it may have been added after JAX had read it.
+    """
+    if not is_affected() or fusions_in(os.environ) not in (None, ",".join(SAFE_FUSIONS)):
         return {}
     return {FLAG: ",".join(f"LIBRARY_FUSION_TYPE_{name.upper()}" for name in SAFE_FUSIONS)}
 
@@ -88,7 +91,7 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
 @functools.cache
 def warn_of_unsafe_default() -> None:
     """Warns, once in a process, that a user's own `jax.jit` is compiled with the unsafe default."""
-    if compiler_options():
+    if is_affected() and fusions_in(os.environ) is None:
         warnings.warn(
             "this version of jaxlib computes wrong numbers in some jitted programs on CPUs; the programs of "
             "jaxnets are compiled without the faulty fusions, your own are not: before JAX starts, set "

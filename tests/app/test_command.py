@@ -1,6 +1,7 @@
 """How a script ends: one line and a code for what has a known cause, a traceback for a fault of ours."""
 
 import errno
+import os
 import signal
 import sys
 import warnings
@@ -17,6 +18,7 @@ def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Flags that change nothing in the process of the tests."""
     flags = ["--nokeep_memory", "--compilation_cache=none"]
     monkeypatch.setattr(sys, "argv", ["scripts/try.py", *flags])
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # which a script adds to
 
     with warnings.catch_warnings():  # a script hides some of those of others
         yield

@@ -12,8 +12,8 @@ from ml_collections import config_dict
 
 import jaxnets
 from jaxnets import config as recipes
+from jaxnets.app import checksums, restore, workdir
 from jaxnets.app import export as exporting
-from jaxnets.app import restore, workdir
 from jaxnets.app import weights as folders
 from jaxnets.app.diagnose import diagnose
 from jaxnets.app.pretrained import open_pretrained
@@ -49,10 +49,16 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
                 shapes,
             )
             Checkpoints(made[dtype] / workdir.CHECKPOINTS, keep=1).save(0, state, {})
-        workdir.keep_config(made[dtype], config)
-        workdir.keep_manifest(
-            made[dtype], {"input_shape": SHAPE, "classes": ["a", "b", "c"], "data_fingerprint": ""}
-        )
+        manifest = {
+            **{"command": "", "versions": {}, "hardware": "", "git_commit": None, "data": "made"},
+            **{"classes": ["a", "b", "c"], "input_shape": SHAPE, "data_fingerprint": ""},
+            **{"body_sha256": None, "split_sha256": "0" * 64},
+        }
+        contents = {
+            workdir.CONFIG: recipes.to_json(config),
+            workdir.MANIFEST: json.dumps(manifest),
+        }
+        checksums.write_files(made[dtype], contents)
     return made
 
 

@@ -113,7 +113,7 @@ def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
         exporting.export(trained, tmp_path / "new", layout="inception_2015")
     with pytest.raises(CheckpointError, match="has no lenet5"):
         exporting.export(trained, tmp_path / "new", layout="keras")
-    with pytest.raises(ConfigError, match="neither a weights folder nor a run"):
+    with pytest.raises(CheckpointError, match="neither a weights folder nor a run"):
         exporting.export(tmp_path, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -14,6 +14,7 @@ from jaxnets import config as recipes
 from jaxnets.app import workdir
 from jaxnets.app.data import Data, open_data
 from jaxnets.app.leak_meter import measure_leak, tell_leak
+from jaxnets.app.run_directory import open_run
 from jaxnets.app.screen import Screen
 from jaxnets.app.split import write_split
 from jaxnets.errors import ConfigError, DataError, MachineError
@@ -217,7 +218,9 @@ def test_a_split_is_written_for_others(
 
 
 def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> None:
-    workdir.keep_split(tmp_path, "index,file,label,split,group\n0,a.png,a,train,\n")
-    workdir.require_split(tmp_path, "index,file,label,split,group\n0,a.png,a,train,7\n")
+    (tmp_path / workdir.CONFIG).write_text(recipes.to_json(recipes.load("configs/lenet_mnist.py")))
+    (tmp_path / workdir.SPLIT).write_text("index,file,label,split,group\n0,a.png,a,train,\n")
+    begun = open_run(tmp_path)
+    begun.require_split("index,file,label,split,group\n0,a.png,a,train,7\n")
     with pytest.raises(DataError, match="does not fit the data"):
-        workdir.require_split(tmp_path, "index,file,label,split,group\n0,a.png,a,test,7\n")
+        begun.require_split("index,file,label,split,group\n0,a.png,a,test,7\n")

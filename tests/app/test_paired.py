@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import made_results
 import numpy as np
 import pytest
 
@@ -25,6 +26,15 @@ def answers(share: float, seed: int, *, siblings: bool = True) -> Predictions:
         files=np.array([f"{number}.png" for number in range(EXAMPLES)]),
         group=np.arange(EXAMPLES) // 4 if siblings else np.full(EXAMPLES, -1),
     )
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path) -> None:
+    """Two run directories that answers can be written to."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        config = made_results.config_of(made_results.made())
+        (tmp_path / name / "config.json").write_text(config)
 
 
 def test_two_runs_are_compared_by_groups(

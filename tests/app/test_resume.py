@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import jaxnets
 from jaxnets.app.restore import restore_state
-from jaxnets.app.workdir import read_config
+from jaxnets.app.run_directory import open_run
 from jaxnets.errors import InterruptedRunError
 from jaxnets.training.hooks import Hook
 
@@ -64,6 +64,5 @@ def _require_same_end(first: Path, second: Path) -> None:
     assert tests[0] == tests[1]
     states = []
     for run in (first, second):
-        shape = json.loads((run / "manifest.json").read_text())["input_shape"]
-        states.append(restore_state(run, read_config(run), tuple(shape)).state)
+        states.append(restore_state(open_run(run)).state)
     chex.assert_trees_all_equal(*states)

@@ -1,5 +1,6 @@
 """A body that was trained before: taken whole, frozen to the bit, its features computed once."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 import jaxnets
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.app import environment, features, pretrained, workdir
+from jaxnets.app import environment, features, pretrained
 from jaxnets.app import export as exporting
 from jaxnets.app.pretrained import Pretrained
 from jaxnets.app.restore import restore_state
@@ -147,13 +148,15 @@ def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: floa
             np.testing.assert_allclose(leaf, wanted, rtol=1e-6, err_msg=name)
 
 
-def test_another_body_than_a_run_began_with_is_refused(tmp_path: Path) -> None:
-    workdir.require_weights(tmp_path, "any")  # nothing has begun here
-    (tmp_path / workdir.MANIFEST).write_text(json.dumps({"body_sha256": "mine"}))
-    workdir.require_weights(tmp_path, "mine")
+def test_another_body_than_a_run_began_with_is_refused(kept: Path) -> None:
+    run = open_run(kept)
+    mine = run.manifest.get("body_sha256")
+    assert mine is not None
+    run.require_weights(mine)
     for other in ("yours", None):
         with pytest.raises(CheckpointError, match="are not those that .* began with"):
-            workdir.require_weights(tmp_path, other)
+            run.require_weights(other)
+    dataclasses.replace(run, opened_manifest=None).require_weights("any")  # nothing has begun there
 
 
 class _SignalAt(Hook):

@@ -1,7 +1,6 @@
 """What a run does not use: the schema says it, the program does it, and the user hears of it."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from jaxnets import models
 from jaxnets.app import keep, tables, workdir
 from jaxnets.app.batch_sizes import check_batch_norm
 from jaxnets.app.data import load_recipe, resolve
+from jaxnets.app.run_directory import open_begun
 from jaxnets.app.screen import Screen
 from jaxnets.config import uses
 from jaxnets.config.unused import leave_out_unused, refusal_table
@@ -451,10 +451,11 @@ def test_a_run_from_before_is_the_same_recipe(tmp_path: Path) -> None:
     before.early_stopping.patience = 5  # which was left out without a word
     before.optimizer.nesterov = True
     (tmp_path / workdir.CONFIG).write_text(recipes.to_json(before))
-    workdir.keep_config(tmp_path, recipes.load(spec))
-    assert json.loads((tmp_path / workdir.CONFIG).read_text())["early_stopping"]["patience"] == 5
+    begun = open_begun(tmp_path)
+    assert begun is not None
+    begun.require_same_config(recipes.load(spec))
     with pytest.raises(ConfigError, match=r"train.epochs: 10 there, 3 now\)"):
-        workdir.keep_config(tmp_path, recipes.load(spec, {"train.epochs": 3}))
+        begun.require_same_config(recipes.load(spec, {"train.epochs": 3}))
 
 
 def test_a_refusal_does_not_wait_for_jax() -> None:

@@ -36,6 +36,8 @@ def _run(script: Any, path: str, arguments: list[str]) -> tuple[Any, str, str]:
 
     sys.argv = [path, *arguments]
     flags.FLAGS.unparse_flags()
+    for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+        delattr(flags.FLAGS, name)  # the parser of --config defines them each time
     out, err = io.StringIO(), io.StringIO()
 
     def stop(number: int, frame: Any) -> None:

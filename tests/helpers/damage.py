@@ -338,8 +338,10 @@ class Command:
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
 
 TIMES = (
@@ -368,6 +370,9 @@ def of_command(
     if "Traceback" in err or code == 1:
         return "tracebacks"
     if code != 0:
+        assert code in (3, 4), (
+            err
+        )  # the data do not fit what is damaged, or the directory is refused
         return "refused"
     if "warning" in err or "warning" in out:
         return "warned"

@@ -128,8 +128,15 @@ def test_the_flag_and_the_options_make_the_same_programs(monkeypatch: pytest.Mon
     environment: dict[str, str] = {}
     xla.set_safe_flags(environment)
     monkeypatch.setenv("XLA_FLAGS", environment.get("XLA_FLAGS", ""))
-    assert xla.compiler_options() == {}
     assert xla.fusions() == from_python
+    x = jnp.ones((64, 64))
+    programs = [
+        jax.jit(lambda x: jnp.sum((x @ x) * x), compiler_options=options).lower(x).compile()
+        for options in ({}, xla.compiler_options())
+    ]
+    assert len({program.as_text() for program in programs}) == (2 if xla.is_affected() else 1)
+    monkeypatch.setenv("XLA_FLAGS", f"--{xla.FLAG}=dot")
+    assert xla.compiler_options() == {}  # the user's own choice
 
 
 def test_several_processes_need_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +169,13 @@ def test_every_program_of_the_package_gets_the_setting(repository: Path) -> None
 def test_python_is_warned_once_of_its_own_programs() -> None:
     program = (
         "import warnings, jaxnets\n"
-        "from jaxnets.errors import ConfigError\n"
+        "from jaxnets.errors import JaxnetsError\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
         "    warnings.simplefilter('always')\n"
         "    for _ in range(2):\n"
         "        try:\n"
         "            jaxnets.load('nowhere')\n"
-        "        except ConfigError:\n"
+        "        except JaxnetsError:\n"
         "            pass\n"
         "print([str(each.message) for each in caught], caught[0].filename if caught else '')\n"
     )

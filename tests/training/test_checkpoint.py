@@ -230,9 +230,9 @@ def _crafted(folder: Path, change: Any) -> None:
         (lambda files: {**files, "/dev/zero": "0" * 64}, "outside of the checkpoint"),
         (lambda files: {**files, "../../../dev/zero": "0" * 64}, "outside of the checkpoint"),
         (lambda files: {**files, "": "0" * 64}, "outside of the checkpoint"),
-        (lambda files: {**files, "fifo": "0" * 64}, "not a regular file"),
+        (lambda files: {**files, "fifo": "0" * 64}, "it is a FIFO"),
         (lambda files: {**files, "device": "0" * 64}, "outside of the checkpoint"),
-        (lambda files: {**files, "state": "0" * 64}, "not a regular file"),
+        (lambda files: {**files, "state": "0" * 64}, "Is a directory"),
     ],
 )
 def test_a_manifest_lists_regular_files_of_its_folder(

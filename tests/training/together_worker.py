@@ -13,8 +13,8 @@ from jaxnets.training import parallel
 def main(coordinator: str, process: int) -> None:
     parallel.initialize_distributed(coordinator, 2, process)
     devices = parallel.Devices.all()
-    assert devices.any(None) is None
-    assert devices.any(7 if process == 1 else None) == 7
+    assert devices.all_reduce_max(None) is None
+    assert devices.all_reduce_max(7 if process == 1 else None) == 7
     for failing in (None, 1, 0):
         try:
             with devices.together():
