@@ -4,13 +4,14 @@ import functools
 from pathlib import Path
 
 import jax
+import made_results
 import numpy as np
 import pytest
 from ml_collections import config_dict
 
 import jaxnets
 from jaxnets import config as recipes
-from jaxnets.app import environment, restore, workdir
+from jaxnets.app import checksums, environment, restore, workdir
 from jaxnets.app import export as exporting
 from jaxnets.app import weights as folders
 from jaxnets.app.diagnose import diagnose
@@ -47,10 +48,11 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
                 shapes,
             )
             Checkpoints(made[dtype] / workdir.CHECKPOINTS, keep=1).save(0, state, {})
-        workdir.keep_config(made[dtype], config)
-        workdir.keep_manifest(
-            made[dtype], {"input_shape": SHAPE, "classes": ["a", "b", "c"], "data_fingerprint": ""}
-        )
+        contents = {
+            "config.json": recipes.to_json(config),
+            "manifest.json": made_results.manifest(),
+        }
+        checksums.write_files(made[dtype], contents)
     return made
 
 

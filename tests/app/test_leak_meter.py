@@ -5,14 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import made_results
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxnets import config as recipes
-from jaxnets.app import workdir
+from jaxnets.app import checksums
 from jaxnets.app.data import Data, open_data
 from jaxnets.app.leak_meter import measure_leak, tell_leak
+from jaxnets.app.run_directory import open_run
 from jaxnets.app.screen import Screen
 from jaxnets.app.split import write_split
 from jaxnets.errors import ConfigError, DataError, MachineError
@@ -195,7 +197,10 @@ def test_a_split_is_written_for_others(
 
 
 def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> None:
-    workdir.keep_split(tmp_path, "index,file,label,split,group\n0,a.png,a,train,\n")
-    workdir.require_split(tmp_path, "index,file,label,split,group\n0,a.png,a,train,7\n")
+    config = made_results.config_of(made_results.made())
+    split = "index,file,label,split,group\n0,a.png,a,train,\n"
+    checksums.write_files(tmp_path, {"config.json": config, "split.csv": split})
+    run = open_run(tmp_path)
+    run.require_split("index,file,label,split,group\n0,a.png,a,train,7\n")
     with pytest.raises(DataError, match="does not fit the data"):
-        workdir.require_split(tmp_path, "index,file,label,split,group\n0,a.png,a,test,7\n")
+        run.require_split("index,file,label,split,group\n0,a.png,a,test,7\n")
