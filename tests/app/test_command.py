@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 
+import jax
 import pytest
 
 from jaxnets.app import command
@@ -20,8 +21,10 @@ def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "argv", ["scripts/try.py", *flags])
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # which a script adds to
 
+    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     with warnings.catch_warnings():  # a script hides some of those of others
         yield
+    jax.config.update("jax_enable_compilation_cache", cached)
 
 
 @pytest.mark.usefixtures("quiet_flags")

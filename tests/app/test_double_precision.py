@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import made_results
 import numpy as np
 import pytest
 from ml_collections import config_dict
@@ -49,14 +50,9 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
                 shapes,
             )
             Checkpoints(made[dtype] / workdir.CHECKPOINTS, keep=1).save(0, state, {})
-        manifest = {
-            **{"command": "", "versions": {}, "hardware": "", "git_commit": None, "data": "made"},
-            **{"classes": ["a", "b", "c"], "input_shape": SHAPE, "data_fingerprint": ""},
-            **{"body_sha256": None, "split_sha256": "0" * 64},
-        }
         contents = {
             workdir.CONFIG: recipes.to_json(config),
-            workdir.MANIFEST: json.dumps(manifest),
+            workdir.MANIFEST: made_results.manifest(),
         }
         checksums.write_files(made[dtype], contents)
     return made

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import made_results
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxnets import config as recipes
-from jaxnets.app import workdir
+from jaxnets.app import checksums
 from jaxnets.app.data import Data, open_data
 from jaxnets.app.leak_meter import measure_leak, tell_leak
 from jaxnets.app.run_directory import open_run
@@ -218,9 +219,10 @@ def test_a_split_is_written_for_others(
 
 
 def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> None:
-    (tmp_path / workdir.CONFIG).write_text(recipes.to_json(recipes.load("configs/lenet_mnist.py")))
-    (tmp_path / workdir.SPLIT).write_text("index,file,label,split,group\n0,a.png,a,train,\n")
-    begun = open_run(tmp_path)
-    begun.require_split("index,file,label,split,group\n0,a.png,a,train,7\n")
+    config = made_results.config_of(made_results.made())
+    split = "index,file,label,split,group\n0,a.png,a,train,\n"
+    checksums.write_files(tmp_path, {"config.json": config, "split.csv": split})
+    run = open_run(tmp_path)
+    run.require_split("index,file,label,split,group\n0,a.png,a,train,7\n")
     with pytest.raises(DataError, match="does not fit the data"):
-        begun.require_split("index,file,label,split,group\n0,a.png,a,test,7\n")
+        run.require_split("index,file,label,split,group\n0,a.png,a,test,7\n")

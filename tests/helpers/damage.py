@@ -332,7 +332,11 @@ class Command:
         assert self._process.stdout is not None
         print(json.dumps(self.arguments), file=self._process.stdin, flush=True)
         code, out, err = json.loads(self._process.stdout.readline())
-        written = [_without_times(path.read_text()) for path in self._results if path.is_file()]
+        written = [
+            _without_times(path.read_text(errors="replace"))
+            for path in self._results
+            if path.is_file()
+        ]
         return code, _without_times(out), err, written
 
     def close(self) -> None:

@@ -92,3 +92,21 @@ def config_of(result: dict[str, Any]) -> str:
     config.data.name, config.data.image_size = result["data"], result["image_size"] or 224
     config.train.batch_size, config.train.epochs = result["batch_size"], 1
     return recipes.to_json(config)
+
+
+def manifest(**changes: Any) -> str:
+    """The text of a manifest.json of three classes of images 16 pixels a side."""
+    content = {
+        "command": "",
+        "versions": {},
+        "hardware": "2 cores",
+        "git_commit": None,
+        "data": "synthetic_tissue",
+        "classes": ["a", "b", "c"],
+        "input_shape": [16, 16, 3],
+        "data_fingerprint": "",
+        "body_sha256": None,
+        "split_sha256": "0" * 64,
+        **changes,
+    }
+    return json.dumps(content)
