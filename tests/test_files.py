@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from jaxnets.errors import MachineError
-from jaxnets.files import DISK_FULL, file_lock, replacing, try_file_lock, write_whole
+from jaxnets.files import (
+    DISK_FULL,
+    file_lock,
+    remove_stale_temporaries,
+    replacing,
+    try_file_lock,
+    write_whole,
+)
 from jaxnets.training.checkpoint import _disk_error
 
 WRITES = 300
@@ -113,3 +120,15 @@ def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path) -> None:
         assert free
         with try_file_lock(lock) as again:
             assert not again
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / name for name in (f".{'a' * 16}.tmp", f".{'b' * 16}.tmp", ".mine.tmp")
+    )
+    for path in (old, new, other):
+        path.write_text("half")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    remove_stale_temporaries(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([new, other])

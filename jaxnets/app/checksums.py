@@ -7,10 +7,9 @@ same command starts again from there.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, cast
 
@@ -18,7 +17,7 @@ from jaxnets.app.workdir import CONFIG, MANIFEST, SPLIT
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.result_schema import RESULT
-from jaxnets.files import read_regular, write_whole
+from jaxnets.files import file_lock, read_regular, write_whole
 from jaxnets.schema import Length, Sha256, parse, problem
 from jaxnets.training.hooks.writers import METRICS
 
@@ -82,7 +81,7 @@ def write_files(
         name: content.encode() if isinstance(content, str) else content
         for name, content in contents.items()
     }
-    with _locked(directory):
+    with file_lock(directory / LOCK):  # evaluation may end while training does
         listing = {name: list(allowed) for name, allowed in _listing_before(directory).items()}
         listing |= {name: [_sha256_now(directory / name)] for name in final}
         after = {name: [_sha256(data)] for name, data in encoded.items()}
@@ -105,14 +104,6 @@ def _listing_before(directory: Path) -> Listing:
         names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in answers)]
     found = {name: _sha256_now(directory / name) for name in names}
     return {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keeps out others that write the list: evaluation may end while training does."""
-    with (directory / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _sha256(data: bytes) -> str:

@@ -59,7 +59,8 @@ def run(
             while not _ended(process):
                 shown += _echo(errors.fileno(), shown, show)
                 for number in received[passed_on:]:
-                    process.send_signal(number)
+                    # Python answers SIGINT with a traceback until a script has installed its handlers.
+                    process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
                     passed_on += 1
                 if not cut and deadline is not None and time.monotonic() >= deadline:
                     process.send_signal(signal.SIGTERM)

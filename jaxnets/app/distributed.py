@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 
 from jaxnets.app import child
@@ -19,6 +20,8 @@ from jaxnets.runtime import signals
 PARENT = "JAXNETS_DISTRIBUTED_PARENT"
 """The environment variable that holds the parent's process ID in the child."""
 LOST = "another process of this training has ended or cannot be reached"
+SECONDS_TO_DIE = 5.0
+"""Between lines of one log of an error; a process that JAX aborts dies within that."""
 RESTART = "start the same command again in all processes, and it resumes from the last checkpoint"
 _LOG_OF_AN_ERROR = re.compile(r"[EF]\d{4} \d\d:\d\d:\d\d")
 _LOST_CONNECTION = re.compile(
@@ -43,18 +46,19 @@ def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
     errors = _Errors()
     ending = child.run(command, death_signal=signal.SIGKILL, show=errors.show)
     sys.stderr.write(errors.show("\n" if errors.line else ""))
+    log = errors.hidden_log()
     is_lost = LOST in ending.errors  # it has noticed by itself, before or while JAX aborted it
-    aborted = ending.code == -signal.SIGABRT
+    aborted = ending.code == -signal.SIGABRT and _LOST_CONNECTION.search(log) is not None
     if with_traceback or not (is_lost or aborted):
-        sys.stderr.write(errors.held)
+        sys.stderr.write(log)
     if is_lost:
         _exit(MachineError.exit_code)
     if aborted:
         raise MachineError(f"{LOST}: JAX aborted this one; {RESTART}")
+    if ending.signal_number is not None and ending.code in (0, *_stopped_by(ending.signal_number)):
+        _exit(signals.EXIT_CODE + ending.signal_number)
     if ending.code < 0:
         number = -ending.code
-        if number == ending.signal_number:
-            _exit(signals.EXIT_CODE + number)
         name = signal.Signals(number).name
         hint = " (out of memory?)" if number == signal.SIGKILL else ""
         raise MachineError(f"the process that trains was killed by {name}{hint}; {RESTART}")
@@ -73,21 +77,41 @@ def lost_processes() -> Iterator[None]:
         raise MachineError(f"{LOST}; {RESTART}") from error
 
 
+def _stopped_by(number: int) -> Iterator[int]:
+    """The exit codes of a child that a signal has stopped; it gets SIGTERM in the place of SIGINT."""
+    for each in (number, signal.SIGTERM):
+        yield from (-each, signals.EXIT_CODE + each)
+
+
 class _Errors:
-    """What a child writes to standard error, without what follows the first error that C++ code logs."""
+    """What a child writes to standard error, without the errors that C++ code logs and the lines after them.
+
+    What was hidden is shown once the child writes something else later on: it did not die of it.
+    """
 
     def __init__(self) -> None:
-        self.held = ""
+        self._hidden: list[str] = []
+        self._time = 0.0
         self.line = ""
+
+    def hidden_log(self) -> str:
+        """The lines that are hidden now."""
+        return "".join(self._hidden)
 
     def show(self, text: str) -> str:
         """The part of a new text that is shown at once."""
         *lines, self.line = (self.line + text).split("\n")
         shown = ""
         for line in lines:
-            if LOST not in line and (self.held or _LOG_OF_AN_ERROR.match(line)):
-                self.held += line + "\n"
+            now = time.monotonic()
+            follows = bool(self._hidden) and now - self._time < SECONDS_TO_DIE
+            if LOST not in line and (follows or _LOG_OF_AN_ERROR.match(line)):
+                self._hidden.append(line + "\n")
+                self._time = now
             else:
+                if LOST not in line:
+                    shown += self.hidden_log()
+                    self._hidden = []
                 shown += line + "\n"
         return shown
 

@@ -4,10 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.app.run_directory import open_run, print_warnings
+from jaxnets.app.run_directory import open_run, print_warnings, read_listed
 from jaxnets.app.screen import Screen
 from jaxnets.errors import ConfigError
-from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
+from jaxnets.evaluation.predictions import (
+    Predictions,
+    load_predictions,
+    predictions_path,
+    read_predictions,
+)
 from jaxnets.evaluation.statistics import Comparison, compare_paired
 
 
@@ -43,7 +48,10 @@ def compared(ours: Predictions, theirs: Predictions) -> Comparison | None:
 
 def _answers(path: Path, part: str, ignore_damage: bool) -> Predictions:
     if path.suffix == ".npz":
-        return load_predictions(path)
+        data = read_listed(
+            path.parents[1], f"{path.parent.name}/{path.name}", ignore_damage=ignore_damage
+        )
+        return load_predictions(path) if data is None else read_predictions(data, path)
     run = open_run(path, ignore_damage=ignore_damage)
     print_warnings(run.warnings)
     return run.predictions(part) or load_predictions(predictions_path(path, part))

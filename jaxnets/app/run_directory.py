@@ -25,6 +25,7 @@ from jaxnets.evaluation.predictions import Predictions, read_predictions
 from jaxnets.evaluation.result_schema import RESULT, Result
 from jaxnets.files import read_regular
 from jaxnets.schema import Length, Range, Sha256, parse, problem
+from jaxnets.text import from_csv_cell
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.hooks.writers import METRICS
 
@@ -401,6 +402,7 @@ def _may_lack_config(directory: Path) -> bool:
     return False
 
 
-def _division(text: str) -> list[str]:
-    """The lines of a split without their last column, the group."""
-    return [line.rpartition(",")[0] for line in text.splitlines()]
+def _division(text: str) -> list[list[str]]:
+    """The rows of a split without their last column, the group, with formulas escaped or not."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    return [[from_csv_cell(cell) for cell in row[:-1]] for row in rows]

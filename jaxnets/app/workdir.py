@@ -11,7 +11,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets.errors import MachineError
-from jaxnets.files import DISK_FULL
+from jaxnets.files import DISK_FULL, remove_stale_temporaries
 
 CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
     "config.json",
@@ -53,6 +53,8 @@ def hold(workdir: Path) -> Iterator[None]:
                 f"{workdir} is in use by another process: wait for it, or choose another --workdir"
             ) from error
         _mark_in_use(lock)
+        for folder in (workdir, *(path for path in workdir.iterdir() if path.is_dir())):
+            remove_stale_temporaries(folder)
         try:
             probe = workdir / ".probe"
             probe.write_bytes(b"\0" * 4096)

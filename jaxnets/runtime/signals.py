@@ -28,6 +28,8 @@ timeout(1) and systemd send it to the process and to its group.
 """
 PRINT_SECONDS = 1.0
 """How long an ending process waits for a reader of its output."""
+CLEAN_UP_SECONDS = 5.0
+"""How long it waits for clean-ups, which may write to a pipe that nobody reads."""
 CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"
 
 
@@ -39,9 +41,11 @@ class _Repeats:
 
     def is_repeat(self, number: int) -> bool:
         """True where the signal before was the same, less than REPEAT_SECONDS ago."""
-        last, before = self._last, self._time
-        self._last, self._time = number, time.monotonic()
-        return number == last and self._time - before < REPEAT_SECONDS
+        now = time.monotonic()
+        if number == self._last and now - self._time < REPEAT_SECONDS:
+            return True  # the window does not move: a key that is hit again and again is heard
+        self._last, self._time = number, now
+        return False
 
 
 class Request:
@@ -96,7 +100,10 @@ class _Watcher:
         while True:
             for number in os.read(self._reader, 64):
                 if number in self._numbers and not self._repeats.is_repeat(number):
-                    self._receive(number)
+                    with contextlib.suppress(
+                        Exception
+                    ):  # without this thread no signal would be heard
+                        self._receive(number)
 
     def _receive(self, number: int) -> None:
         if number == signal.SIGHUP:
@@ -111,15 +118,16 @@ class _Watcher:
         threading.Thread(target=self._end, args=(number,), daemon=True).start()
 
     def _end(self, number: int) -> None:
+        _run_for(self._clean_up, CLEAN_UP_SECONDS)
+        _terminate_children()
+        reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        _run_for(lambda: _print_last_line(reason), PRINT_SECONDS)
+        os._exit(EXIT_CODE + number)
+
+    def _clean_up(self) -> None:
         for clean_up in reversed(self.clean_ups):
             with contextlib.suppress(Exception):
                 clean_up()
-        _terminate_children()
-        reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        printer = threading.Thread(target=_print_last_line, args=(reason,), daemon=True)
-        printer.start()  # in a thread: the main thread may hold a stream's lock, its reader may sleep
-        printer.join(PRINT_SECONDS)
-        os._exit(EXIT_CODE + number)
 
     def exit(self) -> None:
         """Exits at once with the code that was set; does nothing where none was."""
@@ -244,12 +252,19 @@ def _handlers(request: Request) -> Iterator[None]:
         restore()
 
 
+def _run_for(action: Callable[[], None], seconds: float) -> None:
+    """Calls `action` in a thread: the main thread may hold a lock, the reader of a pipe may sleep."""
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
 def _is_ignored(number: int) -> bool:
     return signal.getsignal(number) == signal.SIG_IGN
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
-    """The handler in Python that C code wants before it writes a number to the socket."""
+    """The handler in Python that C code wants before it writes a number to the pipe."""
 
 
 def _leave_lost_terminal() -> None:

@@ -58,9 +58,13 @@ def fusions() -> str:
 
 
 def other_flags() -> list[str]:
-    """The rest of XLA_FLAGS, sorted: the user's own flags, which results may depend on as well."""
+    """The rest of XLA_FLAGS, sorted: the user's own flags, which results may depend on as well.
+
+    Flags that only write files, and the number of devices, which is recorded by itself, are left out.
+    """
+    neutral = (f"--{FLAG}=", "--xla_dump_", "--xla_force_host_platform_device_count=")
     flags = os.environ.get("XLA_FLAGS", "").split()
-    return sorted(flag for flag in flags if not flag.startswith(f"--{FLAG}="))
+    return sorted(flag for flag in flags if not flag.startswith(neutral))
 
 
 def compiler_options() -> dict[str, str]:

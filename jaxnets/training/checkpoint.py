@@ -133,13 +133,15 @@ class Checkpoints:
         return None, damaged
 
     def run_files(self, step: int) -> Mapping[str, FileRecord]:
-        """What a checkpoint's manifest records of the run's other files; {} where it records none.
+        """What a checkpoint's manifest records of the run's other files; {} without a record or a manifest.
 
         Raises CheckpointError where the manifest cannot be read.
         """
         path = self._path(step)
         try:
             return _read_manifest(path).get("run_files", {})
+        except FileNotFoundError:
+            return {}  # a run that is under way has removed it since
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path / MANIFEST} is damaged ({error}): restore it") from error
 

@@ -22,6 +22,8 @@ from jaxnets.training.step import Metrics, add_metrics
 if TYPE_CHECKING:
     from jaxnets.training.hooks import Hook
 
+LATER_CONDITIONS = ("x64", "xla_flags")
+"""Conditions that checkpoints of earlier versions do not record: absent, they count as unchanged."""
 KERNELS_HINT = "--nokernels does without the C++ kernels; "
 Line = dict[str, Any]
 """A line of metrics.jsonl: step, epoch, split, values, and for training images_per_second, data_wait."""
@@ -275,11 +277,7 @@ class Run:
         Raises CheckpointError where it was made under conditions that give other bits.
         """
         state, position = self.checkpoints.restore(step, self.state)
-        changed = {
-            name: (position["bits"].get(name), self.bits.get(name))
-            for name in sorted(position["bits"].keys() | self.bits.keys())
-            if position["bits"].get(name) != self.bits.get(name)
-        }
+        changed = _changed(position["bits"], self.bits)
         if changed and not allow_different_bits:
             told = ", ".join(
                 f"{name}: {was!r} then, {now!r} now" for name, (was, now) in changed.items()
@@ -303,6 +301,13 @@ class Run:
         self._interval, self._epoch = position["interval"], position["epoch_sums"]
         self.last_epoch = position["last_epoch"]
         self._interval_seconds, self._waited = position["interval_seconds"], position["waited"]
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The conditions that differ, with both values; None for one that is absent."""
+    names = (then.keys() | now.keys()) - {name for name in LATER_CONDITIONS if name not in then}
+    pairs = {name: (then.get(name), now.get(name)) for name in sorted(names)}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _by_step(calls: list[tuple[dict[str, Any], int]]) -> Iterator[dict[str, Any]]:

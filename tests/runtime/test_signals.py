@@ -100,6 +100,25 @@ def test_a_reader_that_sleeps_does_not_hold_the_end_up() -> None:
     process.communicate()
 
 
+def test_a_clean_up_that_waits_does_not_hold_the_end_up() -> None:
+    program = (
+        "signals.CLEAN_UP_SECONDS = 0.3\n"
+        "with signals.clean_up(lambda: time.sleep(60)):\n    time.sleep(60)\n"
+    )
+    assert _signalled(program) == (143, "", "-c: stopped by SIGTERM\n")
+
+
+def test_a_key_that_is_hit_again_and_again_is_heard() -> None:
+    """The save that the first Ctrl-C asked for never ends; the others come every 0.2 seconds."""
+    process = _start(
+        START + READY + "with signals.stoppable(lambda number: None):\n    time.sleep(60)\n"
+    )
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert _end(process)[0] == 130
+
+
 def test_an_exit_code_survives_and_no_callback_is_skipped() -> None:
     program = (
         "import atexit\natexit.register(print, 'last')\nsignals.set_exit_code(7)\nsys.exit(7)\n"

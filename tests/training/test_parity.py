@@ -93,9 +93,9 @@ def test_sums_of_squared_errors(name: str, factor: float) -> None:
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-12)
 
 
-def test_nesterov_without_momentum_is_refused_on_both_sides() -> None:
-    with pytest.raises(ConfigError, match="needs a momentum"):
-        recipe(optimizer__nesterov=True, optimizer__momentum=0.0)
+def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer.nesterov=True is not used.*momentum"):
+        recipes.load(smoke_config, {"optimizer.nesterov": True, "optimizer.momentum": 0.0})
     with pytest.raises(ValueError, match="requires a momentum"):
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, nesterov=True)
 

@@ -23,13 +23,11 @@ pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800)]
 drawn = load("drawn")
 
 LENET, ALEXNET = "lenet_mnist", "alexnet_cifar10"
-PLAIN = {
+PLAIN = {  # with nothing augmented or dropped, the tests of both are left out too
     "model.num_classes": 10,
     "model.dropout": 0.0,
     "augment.flip_horizontal": False,
     "augment.crop_padding": 0,
-    "eval.augment": False,
-    "eval.dropout": False,
 }
 SLOW = pytest.mark.slow
 

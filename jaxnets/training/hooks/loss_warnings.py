@@ -1,4 +1,4 @@
-"""Warnings of a training loss far above chance and of a validation loss that rises. Nothing is changed."""
+"""Warnings of losses far above chance and of a validation loss that rises. Nothing is changed."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,12 @@ from jaxnets.training.hooks.base import Hook
 from jaxnets.training.run import Line, Run
 
 FACTOR = 2.0
-"""A training loss of more than so many times ln(classes), the loss of guessing, is called high."""
+"""A loss of more than so many times ln(classes), the loss of guessing, is called high."""
+HIGH_EVALUATIONS = 2
+"""A validation loss is called high at so many evaluations in a row.
+
+Running averages of batch statistics may be far off at a single one, early in training.
+"""
 RISES = 3
 """A validation loss rises that is higher than the one before at so many evaluations in a row..."""
 LEAST_RISE = 0.05
@@ -28,7 +33,7 @@ LEAST_STEPS = 20
 class LossWatch:
     """Reads the lines of metrics.jsonl in their order and says what is wrong, each cause once.
 
-    Cross entropy alone has a value of chance: of other losses nothing is said.
+    Only cross entropy has a value of chance, so that other losses are never called high.
     """
 
     config: config_dict.ConfigDict
@@ -39,14 +44,16 @@ class LossWatch:
     training_loss: float | None = None
     recent: list[tuple[float, float | None]] = dataclasses.field(default_factory=list)
     """Validation and training loss of the last evaluations."""
+    high: int = 0
+    """Evaluations in a row, after the warm-up, whose validation loss is high."""
 
     def read(self, line: Line) -> str | None:
         """A warning, or None."""
-        if self.config.train.loss in SQUARED_ERRORS or "accuracy" not in line["values"]:
-            return None
         if line["split"] == "train":
             return self._training(line)
-        return self._validation(line) if line["split"] == "validation" else None
+        if line["split"] != "validation":
+            return None
+        return self._high_validation(line) or self._rising_validation(line)
 
     def state(self) -> dict[str, Any]:
         """What it remembers, as JSON."""
@@ -62,31 +69,49 @@ class LossWatch:
         begun, self.step = self.step, line["step"]
         taken, self.training_loss = self.step - begun, line["values"]["loss"]
         steps_per_epoch = max(round(line["step"] / line["epoch"]), 1)
-        if begun < (steps(self.config, "schedule.warmup_", steps_per_epoch) or 0):
+        if not self._has_chance() or begun < self._warmup(steps_per_epoch):
             return None
         self.total, self.count = self.total + taken * self.training_loss, self.count + taken
         if self.count < min(LEAST_STEPS, steps_per_epoch):
             return None
         mean, self.total, self.count = self.total / self.count, 0.0, 0
-        chance, bound = self._chance()
-        if not mean > bound:  # nor where it is not a number, which ends the run
-            return None
-        return self._once(
-            "high training loss",
-            f"the training loss is {mean:.4g} at step {self.step}, more than {FACTOR:g} times the "
-            f"{chance:.3g} of guessing: training may be diverging. {self._advice()}",
-        )
-
-    def _chance(self) -> tuple[float, float]:
-        """The loss of guessing, and the bound; auxiliary heads, two at most, add theirs to it."""
         model, weight = self.config.model, self.config.train.auxiliary_weight
         published = models.entry(model.name).auxiliary_weight if model.auxiliary_heads else 0.0
         if published:
             published = published if weight is None else weight
-        chance = math.log(max(model.num_classes, 2)) * (1 + 2 * published)
-        return chance, FACTOR * chance
+        chance = self._chance() * (1 + 2 * published)  # two auxiliary heads at most add their loss
+        if not mean > FACTOR * chance:  # nor where it is not a number, which ends the run
+            return None
+        return self._warn_high("training", mean, chance)
 
-    def _validation(self, line: Line) -> str | None:
+    def _high_validation(self, line: Line) -> str | None:
+        steps_per_epoch = max(round(line["step"] / line["epoch"]), 1)
+        if not self._has_chance() or line["step"] <= self._warmup(steps_per_epoch):
+            return None
+        loss = line["values"]["loss"]
+        self.high = self.high + 1 if loss > FACTOR * self._chance() else 0
+        if self.high < HIGH_EVALUATIONS:
+            return None
+        return self._warn_high("validation", loss, self._chance())
+
+    def _warn_high(self, split: str, loss: float, chance: float) -> str | None:
+        return self._once(
+            f"high {split} loss",
+            f"the {split} loss is {loss:.4g} at step {self.step}, more than {FACTOR:g} times the "
+            f"{chance:.3g} of guessing: training may be diverging. {self._advice()}",
+        )
+
+    def _has_chance(self) -> bool:
+        return self.config.train.loss not in SQUARED_ERRORS
+
+    def _chance(self) -> float:
+        """The loss of guessing."""
+        return math.log(max(self.config.model.num_classes, 2))
+
+    def _warmup(self, steps_per_epoch: int) -> int:
+        return steps(self.config, "schedule.warmup_", steps_per_epoch) or 0
+
+    def _rising_validation(self, line: Line) -> str | None:
         self.recent = [*self.recent, (line["values"]["loss"], self.training_loss)][-RISES - 1 :]
         losses = [validation for validation, _ in self.recent]
         if len(losses) <= RISES or any(b <= a for a, b in itertools.pairwise(losses)):
