@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxnets.app import checksums
 from jaxnets.data.synthetic_tissue import SyntheticTissue
+from jaxnets.files import write_whole
 from jaxnets.runtime.signals import NUMBERS
 
 RECIPE = {
@@ -283,6 +285,13 @@ def _train_to_the_last_save(command: _Command, run: Path) -> None:
     if not (run / "result.json").exists():
         command.finish()
     (run / "result.json").unlink()
+    listing = checksums.read_listing(run)
+    assert listing is not None
+    expected = {
+        **listing,
+        "result.json": [None, *listing["result.json"]],
+    }  # as it is about to be written
+    write_whole(run / checksums.CHECKSUMS, checksums._to_json(expected))
 
 
 def _check_same(stopped: _Command, straight: _Command) -> None:
@@ -313,15 +322,22 @@ def test_signals_in_other_commands(
     places["table"].write_text(f"def get_rows():\n    return [{row!r}]\n")
     script, *arguments = (word.format(**places) for word in OTHERS[name])
     command = _Command(repository, tmp_path / name, script, *arguments)
+    _link_scripts(command, repository)
     seconds = _timeline(command)["end"]
     done = 0
     while done < 8:
         shutil.rmtree(command.folder)
         command.folder.mkdir()
+        _link_scripts(command, repository)
         ending = command.signal(next(numbers), after="", seconds=moments.uniform(0, seconds))
         done += counts.add(name, ending)
     command.finish()
     counts.check()
+
+
+def _link_scripts(command: _Command, repository: Path) -> None:
+    """Puts scripts/ where the command runs: reproduce.py starts scripts/train.py."""
+    (command.folder / "scripts").symlink_to(repository / "scripts")
 
 
 def _draw(folder: Path, count: int) -> None:
