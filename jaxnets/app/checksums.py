@@ -50,7 +50,7 @@ def read_listing(directory: Path) -> Listing | None:
         raise CheckpointError(f"{path} is damaged ({found})")
     checksums = cast(Checksums, content)
     if data.decode() != _to_json(checksums["files"]):
-        raise CheckpointError(f"{path} is damaged (its own sha256 is another)")
+        raise CheckpointError(f"{path} is damaged (its own sha256 does not match)")
     return checksums["files"]
 
 

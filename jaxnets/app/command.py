@@ -57,7 +57,7 @@ def execute(
     try:
         if HELP & set(sys.argv[1:]):
             print(_help(), flush=True)
-            _exit(0)
+            signals.leave(0)
         arguments = _parse(sys.argv)
         _check_recipe()
         xla.set_safe_flags(os.environ)
@@ -75,7 +75,7 @@ def execute(
         _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
     except BrokenPipeError:
         sys.stderr.close()
-        _exit(signals.EXIT_CODE + signal.SIGPIPE)
+        signals.leave(signals.EXIT_CODE + signal.SIGPIPE)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         if error.errno in DISK_FULL:
@@ -87,7 +87,7 @@ def execute(
         if "RESOURCE_EXHAUSTED" in str(error):
             _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
         _report_fault()
-    _exit(0)
+    signals.leave(0)
 
 
 def hide_warnings_of_others() -> None:
@@ -202,7 +202,7 @@ def _report_fault() -> NoReturn:
     signals.wait_if_ending()
     print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print("a fault of the program: please report it with these lines", file=sys.stderr)
-    _exit(FAULT)
+    signals.leave(FAULT)
 
 
 def _leave(message: str, code: int) -> NoReturn:
@@ -210,9 +210,4 @@ def _leave(message: str, code: int) -> NoReturn:
     if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # the flags themselves may be what is wrong
         print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}", file=sys.stderr)
-    _exit(code)
-
-
-def _exit(code: int) -> NoReturn:
-    signals.set_exit_code(code)
-    sys.exit(code)
+    signals.leave(code)

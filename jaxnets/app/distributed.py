@@ -52,17 +52,17 @@ def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
     if with_traceback or not (is_lost or aborted):
         sys.stderr.write(log)
     if is_lost:
-        _exit(MachineError.exit_code)
+        signals.leave(MachineError.exit_code)
     if aborted:
         raise MachineError(f"{LOST}: JAX aborted this one; {RESTART}")
     if ending.signal_number is not None and ending.code in (0, *_stopped_by(ending.signal_number)):
-        _exit(signals.EXIT_CODE + ending.signal_number)
+        signals.leave(signals.EXIT_CODE + ending.signal_number)
     if ending.code < 0:
         number = -ending.code
         name = signal.Signals(number).name
         hint = " (out of memory?)" if number == signal.SIGKILL else ""
         raise MachineError(f"the process that trains was killed by {name}{hint}; {RESTART}")
-    _exit(ending.code)
+    signals.leave(ending.code)
 
 
 @contextlib.contextmanager
@@ -114,8 +114,3 @@ class _Errors:
                     self._hidden = []
                 shown += line + "\n"
         return shown
-
-
-def _exit(code: int) -> None:
-    signals.set_exit_code(code)
-    sys.exit(code)

@@ -133,7 +133,7 @@ def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int)
     sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = scores.confusion - np.diag(hits)
-    yield f"{corner:<{width}}images  recall  most often told as"
+    yield f"{corner:<{width}}images  recall  most often predicted as"
     for number in np.argsort(recall, kind="stable")[:WHOLE_MATRIX]:
         if sizes[number]:
             other = wrong[number].argmax()

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
 from jaxnets import models, ops
 from jaxnets.app import environment
 from jaxnets.app.data import Data, cache_root
 from jaxnets.app.network import Network
 from jaxnets.app.screen import Screen
+from jaxnets.config.unused import unused
 from jaxnets.data.cache import CachedSource, FeatureSource
 from jaxnets.data.images import PIXELS
 from jaxnets.data.kept_array import kept_array
@@ -27,6 +27,9 @@ NUMBER_OF_DEVICES = ("devices", "processes")
 DEPENDS_ON = ("name", "variant", "cut", "stage_sizes", "width", "dtype", "compute_dtype")
 
 
+CACHE_FEATURES = "transfer.cache_features"
+
+
 def can_keep(config: config_dict.ConfigDict, data: Data) -> bool:
     """True where a recipe's features can be kept and its images lie in the cache."""
     return keeps_features(config) and isinstance(data.source, CachedSource)
@@ -34,18 +37,7 @@ def can_keep(config: config_dict.ConfigDict, data: Data) -> bool:
 
 def keeps_features(config: config_dict.ConfigDict) -> bool:
     """True where an image gives the same features in every epoch, and float32 holds them."""
-    augmented = any(
-        recipes.get_field(config, path) != field.default
-        for path, field in recipes.FIELDS.items()
-        if path.startswith("augment.")
-    )
-    return (
-        config.transfer.frozen
-        and config.transfer.cache_features
-        and not augmented
-        and config.model.dtype == "float32"
-        and config.data.cache
-    )
+    return config.transfer.cache_features and CACHE_FEATURES not in unused(config)
 
 
 def with_features(

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import hashlib
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +25,7 @@ from jaxnets.evaluation.result_schema import RESULT, Result
 from jaxnets.files import read_regular
 from jaxnets.schema import Length, Range, Sha256, parse, problem
 from jaxnets.text import from_csv_cell
-from jaxnets.training.checkpoint import Checkpoints, FileRecord
+from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 from jaxnets.training.hooks.writers import METRICS
 
 T = TypeVar("T")
@@ -264,7 +263,7 @@ def _found_damage(
     for name, data in files.items():
         if text := checksums.damage(listing, directory, name, data):
             found.append(text)
-        elif name in recorded and data is not None and _record(data) != recorded[name]:
+        elif name in recorded and data is not None and record_of(data) != recorded[name]:
             found.append(f"{directory / name} is not the file that the newest checkpoint recorded")
     return found
 
@@ -322,10 +321,10 @@ def _unfit(manifest: Manifest, config: config_dict.ConfigDict) -> str | None:
     if len(classes) != model.num_classes:
         return f"it has {len(classes)} classes, and {CONFIG} {model.num_classes}"
     if len(set(classes)) < len(classes):
-        return "two classes have one name"
+        return "two classes have the same name"
     for name in ("mean", "std"):
         if len(config.data[name]) not in (1, shape[2]):
-            return f"data.{name} of {CONFIG} has not one number a channel"
+            return f"data.{name} of {CONFIG} must have 1 or {shape[2]} numbers"
     return None
 
 
@@ -335,7 +334,7 @@ def _read_split(path: Path, data: bytes) -> str:
         text = data.decode()
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         if next(rows, None) != SPLIT_COLUMNS:
-            raise ValueError("its first line is another")
+            raise ValueError("unexpected header")
         for number, row in enumerate(rows, 2):
             if len(row) != len(SPLIT_COLUMNS) or not row[0].isdecimal() or row[3] not in PARTS:
                 raise ValueError(f"line {number}")
@@ -365,13 +364,9 @@ def _metrics_damage(path: Path, data: bytes, recorded: FileRecord | None) -> str
         return None
     if len(data) < recorded["bytes"]:
         return f"{path} is shorter than the checkpoint recorded: lines are lost"
-    if _record(data[: recorded["bytes"]]) != recorded:
+    if record_of(data[: recorded["bytes"]]) != recorded:
         return f"{path} has changed since the checkpoint was saved"
     return None
-
-
-def _record(data: bytes) -> FileRecord:
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _of(data: bytes | None, read: Callable[[bytes], T]) -> T | None:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 NUMBERS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 EXIT_CODE = 128
@@ -217,6 +217,12 @@ def set_exit_code(code: int) -> None:
     """
     if _watcher is not None:
         _watcher.exit_code = code
+
+
+def leave(code: int) -> NoReturn:
+    """Exits with `code`, as `set_exit_code` says."""
+    set_exit_code(code)
+    sys.exit(code)
 
 
 def skip_exit_callbacks() -> None:

@@ -46,7 +46,11 @@ def file_record(path: Path) -> FileRecord:
     """What a checkpoint records of a file; it is on the disk afterwards, as the checkpoint will be."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        data = file.read()
+        return record_of(file.read())
+
+
+def record_of(data: bytes) -> FileRecord:
+    """The record of a file with these bytes."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
