@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, cast
+from typing import Annotated, Literal, NotRequired, TypedDict, cast
 
 from jaxnets.app.workdir import CONFIG, MANIFEST, SPLIT
 from jaxnets.errors import CheckpointError
@@ -27,15 +27,26 @@ Listing = Mapping[str, Sequence[str | None]]
 
 
 class Checksums(TypedDict):
-    """The content of checksums.json; `sha256` is that of the list itself."""
+    """The content of checksums.json; `sha256` is that of its other fields.
+
+    `unverified` names the files that were first listed after they had been written, by a later command:
+    whether they had changed before that is not known.
+    """
 
     schema_version: Literal[1]
     files: dict[str, Annotated[list[Sha256 | None], Length(1, 3)]]
+    unverified: NotRequired[list[str]]
     sha256: Sha256
 
 
 def read_listing(directory: Path) -> Listing | None:
-    """What checksums.json lists; None where there is none. Raises CheckpointError where it is damaged."""
+    """The hashes of checksums.json; None if it does not exist. Raises CheckpointError if it is damaged."""
+    checksums = read_checksums(directory)
+    return None if checksums is None else checksums["files"]
+
+
+def read_checksums(directory: Path) -> Checksums | None:
+    """checksums.json; None if it does not exist. Raises CheckpointError if it is damaged."""
     path = directory / CHECKSUMS
     try:
         data = read_regular(path)
@@ -49,9 +60,9 @@ def read_listing(directory: Path) -> Listing | None:
     if found := problem(content, Checksums):
         raise CheckpointError(f"{path} is damaged ({found})")
     checksums = cast(Checksums, content)
-    if data.decode() != _to_json(checksums["files"]):
+    if data.decode() != _to_json(checksums["files"], checksums.get("unverified", [])):
         raise CheckpointError(f"{path} is damaged (its own sha256 does not match)")
-    return checksums["files"]
+    return checksums
 
 
 def damage(listing: Listing | None, directory: Path, name: str, data: bytes | None) -> str | None:
@@ -75,35 +86,40 @@ def write_files(
     """Writes files of a run directory, by relative name and in their order, and lists them.
 
     Files named in `final` are there and will not change: they are listed as they are. In a directory that
-    has no checksums.json, or a damaged one, the files that it would list are listed as they are now.
+    has no checksums.json, or a damaged one, the files that it would list are listed as they are now, as
+    unverified.
     """
     encoded = {
         name: content.encode() if isinstance(content, str) else content
         for name, content in contents.items()
     }
     with file_lock(directory / LOCK):  # evaluation may end while training does
-        listing = {name: list(allowed) for name, allowed in _listing_before(directory).items()}
+        listed, unverified = _listed_before(directory)
+        listing = {name: list(allowed) for name, allowed in listed.items()}
         listing |= {name: [_sha256_now(directory / name)] for name in final}
         after = {name: [_sha256(data)] for name, data in encoded.items()}
         before = {name: _sha256_now(directory / name) for name in encoded}
         both = {name: list(dict.fromkeys([before[name], *after[name]])) for name in encoded}
-        write_whole(directory / CHECKSUMS, _to_json({**listing, **both}))
+        write_whole(directory / CHECKSUMS, _to_json({**listing, **both}, unverified))
         for name, data in encoded.items():
             (directory / name).parent.mkdir(exist_ok=True)
             write_whole(directory / name, data)
-        write_whole(directory / CHECKSUMS, _to_json({**listing, **after}))
+        unverified = [name for name in unverified if name not in (*after, *final)]
+        write_whole(directory / CHECKSUMS, _to_json({**listing, **after}, unverified))
 
 
-def _listing_before(directory: Path) -> Listing:
+def _listed_before(directory: Path) -> tuple[Listing, list[str]]:
+    """The hashes that are listed, and the names of those files that are unverified."""
     with contextlib.suppress(CheckpointError):
-        if (listing := read_listing(directory)) is not None:
-            return listing
+        if (checksums := read_checksums(directory)) is not None:
+            return checksums["files"], checksums.get("unverified", [])
     names = [CONFIG, MANIFEST, SPLIT]
     if (directory / RESULT).is_file():  # else metrics.jsonl is still being written
         answers = sorted((directory / PREDICTIONS).glob("*.npz"))
         names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in answers)]
     found = {name: _sha256_now(directory / name) for name in names}
-    return {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
+    listing = {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
+    return listing, sorted(listing)
 
 
 def _sha256(data: bytes) -> str:
@@ -117,9 +133,13 @@ def _sha256_now(path: Path) -> str | None:
         return None
 
 
-def _to_json(files: Mapping[str, Any]) -> str:
+def _to_json(files: Listing, unverified: Sequence[str]) -> str:
     """The one text of a list, so that any changed byte is found."""
-    listed = {name: list(allowed) for name, allowed in files.items()}
-    digest = _sha256(json.dumps(listed, sort_keys=True).encode())
-    content = {"schema_version": 1, "files": listed, "sha256": digest}
+    content: dict[str, object] = {
+        "schema_version": 1,
+        "files": {k: list(v) for k, v in files.items()},
+    }
+    if unverified:
+        content["unverified"] = sorted(unverified)
+    content["sha256"] = _sha256(json.dumps(content, sort_keys=True).encode())
     return json.dumps(content, indent=1, sort_keys=True) + "\n"

@@ -22,6 +22,7 @@ from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import WHOLE_MATRIX
 from jaxnets.models import create
+from jaxnets.runtime.fork import require_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.text import printable
 from jaxnets.training.parallel import Devices
@@ -45,6 +46,7 @@ def evaluate(
     since, CheckpointError where no checkpoint is whole or the directory is damaged; with `ignore_damage` what
     differs from its checksum is a warning.
     """
+    require_not_forked()
     if part not in PARTS:
         raise ConfigError(f"--split={part!r}: it is one of {', '.join(PARTS)}")
     run = open_run(directory, ignore_damage=ignore_damage)

@@ -29,6 +29,7 @@ from jaxnets.interop.weights import (
     unflatten,
     write_weights,
 )
+from jaxnets.runtime.fork import require_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
@@ -45,6 +46,7 @@ def export(
     With `layout`, LAYOUT.safetensors too, in another library's names. Raises ConfigError where `out` holds
     other things, CheckpointError where the weights are not whole or another library's network is another.
     """
+    require_not_forked()
     screen = Screen()
     out = out or directory / EXPORT
     if layout is not None and layout not in WRITTEN:

@@ -216,8 +216,10 @@ def print_warnings(warnings: Iterable[str]) -> None:
 def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     found: list[str] = []
     listing: Listing | None = None
+    unverified: list[str] = []
     try:
-        listing = checksums.read_listing(directory)
+        if recorded := checksums.read_checksums(directory):
+            listing, unverified = recorded["files"], recorded.get("unverified", [])
     except CheckpointError as error:
         found.append(str(error))
     files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
@@ -241,6 +243,11 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
         found.append(
             f"{directory} has no {CHECKSUMS}: it was made by an earlier version, and whether its files "
             "are as they were written is not known"
+        )
+    if unverified:
+        found.append(
+            f"{CHECKSUMS} of {directory} was written later than {', '.join(unverified)}: whether they "
+            "changed before that is not known"
         )
     return RunDirectory(
         path=directory,

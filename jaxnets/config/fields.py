@@ -125,7 +125,11 @@ FIELDS: Mapping[str, Field] = {
         "auto", "a source of jaxnets.data.catalog, or auto where a config has a :demo"
     ),
     "data.root": text(None, "data folder; None takes $JAXNETS_DATA, else ./data"),
-    "data.cache_root": text(None, "decoded images; None: ROOT/cache, or the user's cache folder"),
+    "data.cache_root": text(
+        None,
+        "decoded images; None: ROOT/cache, or the user's cache folder",
+        used=positive("data.cache", True),
+    ),
     "data.path": text(
         None,
         "image_folder: the folder; tfds: the builder's folder",

@@ -251,7 +251,7 @@ def test_a_kill_before_the_first_file_is_no_run_yet(tmp_path: Path, trained: Pat
     with pytest.raises(CheckpointError, match="config.json is missing"):
         open_begun(tmp_path)
     both = {name: [None, "0" * 64] for name in contents}
-    (tmp_path / CHECKSUMS).write_text(checksums._to_json(both))
+    (tmp_path / CHECKSUMS).write_text(checksums._to_json(both, []))
     assert open_begun(tmp_path) is None
 
 
@@ -350,3 +350,18 @@ def test_evaluation_lists_what_it_writes(run: Path) -> None:
     _flip(run / "predictions" / "validation.npz")
     with pytest.raises(CheckpointError, match="validation.npz has changed"):
         open_run(run).predictions("validation")
+
+
+def test_files_that_were_listed_late_stay_unverified(run: Path) -> None:
+    (run / CHECKSUMS).unlink()
+    evaluate.evaluate(run, part="validation")
+    (warning,) = open_run(run).warnings
+    assert "written later than config.json" in warning
+    assert "validation.npz" not in warning
+    result = (run / "result.json").read_bytes()
+    checksums.write_files(run, {"result.json": result})
+    (warning,) = open_run(run).warnings
+    assert "result.json" not in warning
+    _flip(run / "split.csv")
+    with pytest.raises(CheckpointError, match=r"split.csv has changed"):
+        open_run(run)
