@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets.app.predict import Predictor, Regressor
     from jaxnets.evaluation.result_schema import Result
+    from jaxnets.experiment.predictor import Predictor, Regressor
 
 
 def load(
@@ -24,21 +24,23 @@ def load(
     Raises CheckpointError where it is neither, where no checkpoint is whole, and where a file is damaged;
     with `ignore_damage` one that differs from its checksum is a warning.
     """
-    from jaxnets.app import predict  # what uses one part of the package need not load all of it
+    from jaxnets.experiment import (
+        predictor,  # what uses one part of the package need not load all of it
+    )
     from jaxnets.runtime import xla
 
     xla.warn_of_unsafe_default()
-    return predict.load(run_dir, ignore_damage=ignore_damage)
+    return predictor.load(run_dir, ignore_damage=ignore_damage)
 
 
 def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) -> "Result":
     """Trains the recipe `PATH` or `PATH:VARIANT`; the result, as in result.json.
 
-    `overrides` are fields by dotted path; options are those of `jaxnets.app.run.Options`: `workdir`,
-    `hooks` (more of `jaxnets.training.hooks.Hook`), `allow_different_bits` and `ignore_damage`.
+    `overrides` are fields by dotted path; options are those of `jaxnets.experiment.train.Options`: `workdir`,
+    `hooks` (more of `jaxnets.training.callbacks.Hook`), `allow_different_bits` and `ignore_damage`.
     """
-    from jaxnets.app import run
+    from jaxnets.experiment import train
     from jaxnets.runtime import xla
 
     xla.warn_of_unsafe_default()
-    return run.train(config, overrides, run.Options(**options))
+    return train.train(config, overrides, train.Options(**options))

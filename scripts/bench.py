@@ -4,14 +4,18 @@ from jaxnets.runtime import signals
 
 signals.install()  # before what takes long to import
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
-from jaxnets.bench import suite
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not installed
+
+from benchmarks import suite
 
 SUITE = flags.DEFINE_enum("suite", "cpu", list(suite.SUITES), "What is measured.")
 ROWS = flags.DEFINE_list("rows", [], "Rows by name, such as train/lenet5/28/64; all where empty.")
@@ -35,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         seconds=SECONDS.value,
         images=Path(IMAGES.value) if IMAGES.value else None,
         output=Path(OUTPUT.value) if OUTPUT.value else None,
-        kernels=command.kernels_library(),
+        kernels=runner.kernels_library(),
         budget=BUDGET.value,
         dry_run=DRY_RUN.value,
     )
@@ -43,4 +47,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main, with_kernels=False)  # its workers have them
+    runner.execute(main, with_kernels=False)  # its workers have them

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from jaxnets.app import command
-from jaxnets.app.screen import Screen
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
-from jaxnets.ops.kernels import build, load
+from jaxnets.ops.cpu_kernels import build, load
+from jaxnets.runtime.console import Screen
 
 COMPILER = flags.DEFINE_string("compiler", None, "None takes $CXX, else c++, g++ or clang++.")
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     compiler = COMPILER.value or os.environ.get("CXX")
     screen = Screen()
     with screen.phase("build") as phase:
-        path = build.build(command.kernels_folder(), compiler)
+        path = build.build(runner.kernels_folder(), compiler)
         forms = ", ".join(form.instructions for form in load.load(path))
         phase.text = (
             "convolution, max pooling and batch norm's sums for CPUs in C++ "
@@ -34,4 +34,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main, with_kernels=False)  # what is there may be what is to be mended
+    runner.execute(main, with_kernels=False)  # what is there may be what is to be mended

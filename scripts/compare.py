@@ -7,12 +7,17 @@ from jaxnets.runtime import signals
 
 signals.install()  # before what takes long to import
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command, compare
+from jaxnets.commands import runner
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
+
+from studies import compare
 
 README = flags.DEFINE_string("readme", "README.md", "The page that holds the tables.")
 PERFORMANCE = flags.DEFINE_string(
@@ -48,4 +53,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
@@ -27,10 +27,10 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/evaluate.py --workdir=RUN [--split=test]")
-    from jaxnets.app import evaluate, paired  # a wrong flag need not wait for JAX
+    from jaxnets.commands import compare_runs, evaluate  # a wrong flag need not wait for JAX
 
     if AGAINST.value:
-        paired.compare_runs(
+        compare_runs.compare_runs(
             Path(WORKDIR.value),
             Path(AGAINST.value),
             part=SPLIT.value,
@@ -46,4 +46,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A run directory, or a weights folder.")
@@ -22,7 +22,7 @@ IGNORE_DAMAGE = flags.DEFINE_bool(
 
 def main(arguments: Sequence[str]) -> None:
     """There are no arguments beside the flags."""
-    from jaxnets.app import export  # a wrong flag need not wait for JAX
+    from jaxnets.commands import export  # a wrong flag need not wait for JAX
 
     if not WORKDIR.value or arguments:
         raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
@@ -35,4 +35,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main, with_kernels=False)  # the program must run where they are not
+    runner.execute(main, with_kernels=False)  # the program must run where they are not

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from jaxnets.app import command, find_duplicates
+from jaxnets.commands import find_duplicates, runner
 from jaxnets.data.images import MAX_PIXELS
 
 OUT = flags.DEFINE_string("out", "groups.csv", "The table to write: file,original,group.")
@@ -33,4 +33,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main, with_kernels=False)
+    runner.execute(main, with_kernels=False)

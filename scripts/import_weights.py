@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 MODEL = flags.DEFINE_string("model", None, "The network; without, the file's names tell.")
@@ -36,14 +36,17 @@ IGNORE_DAMAGE = flags.DEFINE_bool(
 
 def main(arguments: Sequence[str]) -> None:
     """SOURCE is a .safetensors, .h5 or .pth file or hub:OWNER/NAME; DEST becomes a weights folder."""
-    from jaxnets.app import diagnose, import_weights  # a wrong flag need not wait for JAX
-    from jaxnets.bench.torch_file import read_pth
+    from benchmarks.torch_file import read_pth
+    from jaxnets.commands import (  # a wrong flag need not wait for JAX
+        compare_activations,
+        import_weights,
+    )
 
     if len(arguments) != 2:
         raise ConfigError("name two things: SOURCE DEST, or A B --diagnose")
     if DIAGNOSE.value:
         first, second = map(Path, arguments)
-        diagnose.diagnose(first, second, ignore_damage=IGNORE_DAMAGE.value)
+        compare_activations.diagnose(first, second, ignore_damage=IGNORE_DAMAGE.value)
         return
     options = import_weights.Options(
         model=MODEL.value,
@@ -59,4 +62,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

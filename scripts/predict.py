@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
@@ -34,12 +34,12 @@ def main(arguments: Sequence[str]) -> None:
     """Images and folders are the arguments."""
     if not WORKDIR.value:
         raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
-    from jaxnets.app import predict_files  # a wrong flag need not wait for JAX
+    from jaxnets.commands import predict  # a wrong flag need not wait for JAX
 
     folder = GRADCAM_FOLDER.value or (
-        Path(WORKDIR.value) / predict_files.GRADCAM if GRADCAM.value else None
+        Path(WORKDIR.value) / predict.GRADCAM if GRADCAM.value else None
     )
-    predict_files.predict_files(
+    predict.predict_files(
         WORKDIR.value,
         arguments,
         csv_path=CSV.value,
@@ -50,4 +50,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

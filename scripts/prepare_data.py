@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from jaxnets.app import command, prepare
+from jaxnets.commands import prepare_data, runner
 
 ROOT = flags.DEFINE_string("root", None, "Data folder; None takes $JAXNETS_DATA, else ./data.")
 FROM = flags.DEFINE_string("from", None, "A folder or archive that is already here.")
@@ -18,7 +18,7 @@ TFDS = flags.DEFINE_string("tfds", None, "Also write it here as tensorflow-datas
 
 def main(arguments: Sequence[str]) -> None:
     """The data set's name is the one argument."""
-    prepare.prepare(
+    prepare_data.prepare(
         arguments,
         root=ROOT.value,
         from_path=FROM.value,
@@ -28,4 +28,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

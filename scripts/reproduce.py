@@ -4,13 +4,17 @@ from jaxnets.runtime import signals
 
 signals.install()  # before what takes long to import
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
+
 
 BUDGET = flags.DEFINE_float("budget", None, "Minutes; then the run is saved and cut.", 0.0)
 LIST = flags.DEFINE_bool("list", False, "Show the rows and where each stands; run nothing.")
@@ -29,9 +33,9 @@ def main(arguments: Sequence[str]) -> None:
     """The table's name or path is the one argument."""
     if len(arguments) != 1:
         raise ConfigError("name one table: python scripts/reproduce.py TABLE; see configs/tables/")
-    from jaxnets.app import reproduce  # a wrong flag need not wait for JAX
+    from studies import reproduce  # a wrong flag need not wait for JAX
 
-    train_flags = command.shared_flags()
+    train_flags = runner.shared_flags()
     for flag in (ALLOW_DIFFERENT_BITS, IGNORE_DAMAGE):
         if flag.value:
             train_flags.append(flag.serialize())
@@ -48,4 +52,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
@@ -21,11 +21,11 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
-    spec, overrides = command.recipe(CONFIG)
-    from jaxnets.app import split  # a wrong flag need not wait for JAX
+    spec, overrides = runner.recipe(CONFIG)
+    from jaxnets.commands import split  # a wrong flag need not wait for JAX
 
     split.write_split(spec, overrides, Path(OUT.value))
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

@@ -4,13 +4,17 @@ from jaxnets.runtime import signals
 
 signals.install()  # before what takes long to import
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
+
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, where it is not the run's own.")
@@ -28,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/stain_shift.py --workdir=RUN")
-    from jaxnets.app import stain_shift  # a wrong flag need not wait for JAX
+    from studies import stain_shift  # a wrong flag need not wait for JAX
 
     kept = Path(KEEP.value) if KEEP.value else None
     stain_shift.stain_shift(
@@ -40,4 +44,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "3 without; 10 for LeNet-5.", lower_bound=1)
@@ -20,7 +20,7 @@ VARIANT = flags.DEFINE_string("variant", None, "Whose form, where the network ha
 
 def main(arguments: Sequence[str]) -> None:
     """The network is the argument."""
-    from jaxnets.app import summary  # a wrong flag need not wait for JAX
+    from jaxnets.commands import summary  # a wrong flag need not wait for JAX
 
     if len(arguments) != 1:
         raise ConfigError("name one network: python scripts/summary.py resnet50")
@@ -33,4 +33,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main, with_kernels=False)
+    runner.execute(main, with_kernels=False)

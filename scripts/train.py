@@ -11,8 +11,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxnets import config as recipes
-from jaxnets.app import command, distributed
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
+from jaxnets.runtime import distributed
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory (runs/CONFIG-VARIANT-sSEED).")
@@ -33,7 +34,7 @@ def run_in_child() -> None:
     """With --distributed, a child trains and this process waits for it."""
     if DISTRIBUTED.value and not PRINT_CONFIG.value and not distributed.is_child():
         distributed.run_in_child(
-            [sys.executable, *sys.argv], with_traceback=command.SHOW_TRACEBACK.value
+            [sys.executable, *sys.argv], with_traceback=runner.SHOW_TRACEBACK.value
         )
 
 
@@ -41,26 +42,26 @@ def main(arguments: Sequence[str]) -> None:
     """Parses nothing itself: flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
-    spec, overrides = command.recipe(CONFIG)
+    spec, overrides = runner.recipe(CONFIG)
     if PRINT_CONFIG.value:
         print(recipes.to_json(recipes.load(spec, overrides)), end="")
         return
-    from jaxnets.app import environment, run  # a wrong flag need not wait for JAX
-    from jaxnets.training import parallel
+    from jaxnets.experiment import environment, train  # a wrong flag need not wait for JAX
+    from jaxnets.training import devices
 
-    options = run.Options(
+    options = train.Options(
         workdir=WORKDIR.value,
         allow_different_bits=ALLOW_DIFFERENT_BITS.value,
         ignore_damage=IGNORE_DAMAGE.value,
         command=environment.command(),
     )
     if not DISTRIBUTED.value:
-        run.train(spec, overrides, options)
+        train.train(spec, overrides, options)
         return
     with distributed.lost_processes():
-        parallel.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-        run.train(spec, overrides, options)
+        devices.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        train.train(spec, overrides, options)
 
 
 if __name__ == "__main__":
-    command.execute(main, before_jax=run_in_child)
+    runner.execute(main, before_jax=run_in_child)

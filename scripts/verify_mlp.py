@@ -4,13 +4,17 @@ from jaxnets.runtime import signals
 
 signals.install()  # before what takes long to import
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from jaxnets.app import command
+from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
+
 
 ALL = flags.DEFINE_bool("all", False, "Show all 41 updated parameters, not one a tensor.")
 SLIPS = flags.DEFINE_bool("slips", False, "Also carry out the report's formulas as printed.")
@@ -22,8 +26,8 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
-    from jaxnets.app import verify_mlp  # a wrong flag need not wait for JAX
-    from jaxnets.bench import mlp_torch
+    from benchmarks import mlp_torch
+    from studies import verify_mlp  # a wrong flag need not wait for JAX
 
     options = verify_mlp.Options(
         as_json=JSON.value,
@@ -35,4 +39,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.execute(main)
+    runner.execute(main)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxnets import config as recipes
-from jaxnets import published
+from jaxnets import reported
 from jaxnets.errors import ConfigError
 
 LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
@@ -187,7 +187,7 @@ def test_a_note_names_a_report_only_where_it_trained_the_network_so(
     assert ("report B gives" in config.note) is (variant == "transfer" and config.entry is not None)
     assert ("no report" in config.note) is (config.entry is None)
     if config.entry is not None:
-        entry = published.entry(config.entry)
+        entry = reported.entry(config.entry)
         assert entry["epochs"] == config.train.epochs
         assert entry["recipe"]["batch_size"] in (None, config.train.batch_size)
 
@@ -203,7 +203,7 @@ def test_a_note_names_a_report_only_where_it_trained_the_network_so(
 )
 def test_a_report_s_recipe_is_the_published_one(file: str, variant: str, entry: str) -> None:
     config = recipes.load(LUNG.replace("lung_resnet", file) + f":{variant}")
-    printed = published.entry(entry)
+    printed = reported.entry(entry)
     theirs = printed["recipe"]
     assert (config.entry, config.model.name) == (entry, printed["model"])
     assert config.model.variant == printed["variant"]

@@ -16,12 +16,12 @@ import pytest
 from absl import flags
 from PIL import Image
 
+from benchmarks import suite
 from jaxnets import config as recipes
-from jaxnets.app import command
-from jaxnets.app.data import load_recipe
-from jaxnets.app.tables import row_names
-from jaxnets.bench import suite
-from jaxnets.training.hooks import Hook
+from jaxnets.commands import runner
+from jaxnets.experiment.data import load_recipe
+from jaxnets.training.callbacks import Hook
+from studies.sweeps import row_names
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
@@ -48,7 +48,7 @@ def flags_of(script: Path) -> flags.FlagValues:
     """The flags that a script defines when it is imported, those of every script included."""
     before = set(flags.FLAGS)
     runpy.run_path(str(script))
-    shared = {flag.name for flag in flags.FLAGS.flags_by_module_dict()[command.__name__]}
+    shared = {flag.name for flag in flags.FLAGS.flags_by_module_dict()[runner.__name__]}
     own = set(flags.FLAGS) - before
     values = flags.FlagValues()
     for name in own | shared:

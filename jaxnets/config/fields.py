@@ -122,7 +122,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     # The data.
     "data.name": text(
-        "auto", "a source of jaxnets.data.catalog, or auto where a config has a :demo"
+        "auto", "a source of jaxnets.data.sources.registry, or auto where a config has a :demo"
     ),
     "data.root": text(None, "data folder; None takes $JAXNETS_DATA, else ./data"),
     "data.cache_root": text(

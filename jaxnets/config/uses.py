@@ -1,7 +1,7 @@
 """Where the fields of a recipe are used: the conditions that `jaxnets.config.fields` names.
 
 The networks and sources are those that have fields of their own here; what they are is said in
-jaxnets.models and jaxnets.data.catalog. tests/config/test_unused.py compares both with what is said here.
+jaxnets.models and jaxnets.data.sources.registry. tests/config/test_unused.py compares both with what is said here.
 """
 
 from jaxnets.config.conditions import (
@@ -28,7 +28,7 @@ NETWORKS = (
 SOURCES = (
     *("synthetic_tissue", "lc25000_lung", "mnist", "cifar10", "image_folder", "tfds", "points"),
 )
-"""The sources of jaxnets.data.catalog whose fields stand here."""
+"""The sources of jaxnets.data.sources.registry whose fields stand here."""
 
 AUXILIARY_SIZE = 299
 """The least pixels a side that Inception v3's auxiliary head is trained on."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import PIL
 
-from jaxnets.data.folder import Progress
+from jaxnets.data.cached_memmap import kept_array
 from jaxnets.data.images import PIXELS, all_unreadable, resize_image
-from jaxnets.data.kept_array import kept_array
-from jaxnets.data.source import FEATURES, Example, Source
+from jaxnets.data.sources.base import FEATURES, Example, Source
+from jaxnets.data.sources.image_folder import Progress
 from jaxnets.errors import DataError, MachineError
 
 Resize = Literal["crop", "stretch"]

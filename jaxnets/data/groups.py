@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.data.folder import natural_order
+from jaxnets.data.sources.image_folder import natural_order
 from jaxnets.errors import DataError
-from jaxnets.files import write_whole
+from jaxnets.io import write_whole
 from jaxnets.text import csv_cell, from_csv_cell
 
 COLUMNS = ("file", "original", "group")

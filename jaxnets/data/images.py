@@ -32,7 +32,7 @@ from PIL import (
 )
 
 from jaxnets.errors import DataError
-from jaxnets.files import read_regular
+from jaxnets.io import read_regular
 
 MAX_PIXELS = 100_000_000
 """The most pixels an image may have; its header is asked before anything is decoded."""

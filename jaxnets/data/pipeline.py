@@ -7,8 +7,8 @@ import grain
 import numpy as np
 
 from jaxnets.data.cache import CachedSource, gather
-from jaxnets.data.order import Batch, Order, padded
-from jaxnets.data.source import Source
+from jaxnets.data.sampler import Batch, Order, padded
+from jaxnets.data.sources.base import Source
 
 BUFFERED_BATCHES = 2
 """Batches that each reader thread holds ready."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnets.data.source import Source
+from jaxnets.data.sources.base import Source
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.text import csv_cell
 

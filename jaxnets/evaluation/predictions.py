@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.data.source import Source
+from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError
-from jaxnets.files import read_regular, write_whole
+from jaxnets.io import read_regular, write_whole
 
 FOLDER = "predictions"
 _FIELDS = ("index", "label", "probabilities", "files", "group")

@@ -11,7 +11,7 @@ from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.result_schema import RESULT, Result, Test, read, stored_confusion, to_json
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
-from jaxnets.published import tested_as
+from jaxnets.reported import tested_as
 from jaxnets.text import printable
 
 __all__ = [

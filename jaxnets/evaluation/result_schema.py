@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 import numpy as np
 
 from jaxnets.errors import CheckpointError
-from jaxnets.files import read_regular
+from jaxnets.io import read_regular
 from jaxnets.schema import Count, Length, Pattern, Range, Sha256, Share, parse, problem
 
 RESULT = "result.json"

@@ -10,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, MachineError
-from jaxnets.files import write_whole
+from jaxnets.io import write_whole
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),

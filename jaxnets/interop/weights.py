@@ -24,7 +24,7 @@ from ml_collections import config_dict
 from jaxnets import config as recipes
 from jaxnets import models
 from jaxnets.errors import CheckpointError, JaxnetsError
-from jaxnets.files import file_sha256, require_folder, write_whole
+from jaxnets.io import file_sha256, require_folder, write_whole
 from jaxnets.runtime.precision import precision_of
 
 ARRAYS, DESCRIPTION = "weights.safetensors", "weights.json"

@@ -14,11 +14,11 @@ from jaxnets.config import FIELDS, nearest, recipe, unused
 from jaxnets.errors import ConfigError
 from jaxnets.models import alexnet, densenet, inception_v1, inception_v3, resnet
 from jaxnets.models.alexnet import AlexNet
-from jaxnets.models.by_equation import by_equation
 from jaxnets.models.densenet import DenseNet
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
 from jaxnets.models.inception_v1 import InceptionV1
 from jaxnets.models.inception_v3 import InceptionV3
+from jaxnets.models.init_eagerly import by_equation
 from jaxnets.models.lenet import LeNet5
 from jaxnets.models.mlp import MLP, PUBLISHED
 from jaxnets.models.resnet import ResNet

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ACTIVATIONS, adaptive_average_pool, pool, same_padding
-from jaxnets.ops.lowering import Lowering
+from jaxnets.ops.implementation import Lowering
 
 POOLED = (6, 6)
 """What the dense layers see, height and width, whatever the image's size: torchvision's adaptive pooling.

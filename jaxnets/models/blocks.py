@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets import ops
+from jaxnets.ops.implementation import Lowering
 from jaxnets.ops.initializers import Initializer
-from jaxnets.ops.lowering import Lowering
 from jaxnets.ops.windows import Padding, Pair
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.ops.lowering import Lowering
+from jaxnets.ops.implementation import Lowering
 
 BOTTLENECK = 4
 """Channels of a layer's 1x1 convolution per channel that the layer adds (section 3, "Bottleneck layers")."""

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, same_padding
+from jaxnets.ops.implementation import Lowering
 from jaxnets.ops.initializers import BiasInitializer, Initializer
-from jaxnets.ops.lowering import Lowering
 
 EPSILON = 1e-3
 """Of the batch normalisations."""

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, adaptive_average_pool, max_pool_ceil, same_padding
-from jaxnets.models.logits import Logits
+from jaxnets.models.outputs import Logits
+from jaxnets.ops.implementation import Lowering
 from jaxnets.ops.initializers import Initialization
-from jaxnets.ops.lowering import Lowering
 from jaxnets.ops.windows import Pair
 
 AUXILIARY_WEIGHT = 0.3

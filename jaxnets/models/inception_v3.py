@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, same_padding
-from jaxnets.models.logits import Logits
+from jaxnets.models.outputs import Logits
+from jaxnets.ops.implementation import Lowering
 from jaxnets.ops.initializers import Initialization
-from jaxnets.ops.lowering import Lowering
 
 AUXILIARY_WEIGHT = 0.4
 """Of the auxiliary classifier in the loss, slim's; the paper does not print it."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnets import ops
 from jaxnets.errors import ConfigError
 from jaxnets.models.blocks import ACTIVATIONS, pool
-from jaxnets.ops.lowering import Lowering
+from jaxnets.ops.implementation import Lowering
 
 
 def smallest_image(kernel_size: int) -> int:

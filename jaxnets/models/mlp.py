@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets import ops, published
+from jaxnets import ops, reported
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
 from jaxnets.models.blocks import ACTIVATIONS
@@ -68,7 +68,7 @@ def published_parameters() -> dict[str, dict[str, np.ndarray]]:
 
     {"layer1": {"kernel": float64[3, 4], "bias": float64[4]}, ...}, 41 numbers in all.
     """
-    printed = published.document("mlp_tanh")["weights_full"]
+    printed = reported.document("mlp_tanh")["weights_full"]
     return {
         f"layer{number}": {
             "kernel": np.array(printed[f"W{number}"]).T,  # printed as [neuron][input]
@@ -104,7 +104,7 @@ def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> 
             f"layer_sizes={sizes} make {len(sizes) - 1} layers, but there are "
             f"{len(activations)} activations {activations}: give one a layer"
         )
-    given = tuple(published.entry("A/mlp_tanh")["layer_sizes"])
+    given = tuple(reported.entry("A/mlp_tanh")["layer_sizes"])
     if style == PUBLISHED and sizes != given:
         raise ConfigError(
             f"init={PUBLISHED!r} is report A's {given}, not layer_sizes={sizes}: use init='torch'"

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
+from jaxnets.ops.implementation import Lowering
 from jaxnets.ops.initializers import BiasInitializer, Initialization, zero_bias
-from jaxnets.ops.lowering import Lowering
 
 EXPANSION = 4
 """Output channels of a bottleneck block per channel of its 3x3 convolution."""

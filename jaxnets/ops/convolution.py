@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops import by_shape
-from jaxnets.ops.kernels import convolution as in_cpp
-from jaxnets.ops.lowering import Lowering, kernels_of
+from jaxnets.ops.cpu import im2col
+from jaxnets.ops.cpu_kernels import convolution as in_cpp
+from jaxnets.ops.implementation import Lowering, kernels_of
 from jaxnets.ops.windows import Padding, Pair, lay_out_cuts, output_size
 
 
@@ -30,7 +30,7 @@ def convolution(
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {kernel.shape[2]}")
     x, padding = lay_out_cuts(x, padding, 0)
-    reference = functools.partial(by_shape.reference, strides=strides, padding=padding)
+    reference = functools.partial(im2col.reference, strides=strides, padding=padding)
     size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)
     empty = 0 in x.shape or 0 in kernel.shape or min(size) < 1
     if lowering == "reference" or x.dtype == jnp.bfloat16 or empty:
@@ -41,6 +41,6 @@ def convolution(
     def for_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
         if kernels is not None and in_cpp.can_convolve(x, kernel):
             return in_cpp.convolution(x, kernel, strides, padding, kernels)
-        return by_shape.convolution(x, kernel, strides, padding)
+        return im2col.convolution(x, kernel, strides, padding)
 
     return lax.platform_dependent(x, kernel, cpu=for_cpu, default=reference)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.ops.convolution import convolution
+from jaxnets.ops.implementation import Lowering
 from jaxnets.ops.initializers import BiasInitializer, Initializer
-from jaxnets.ops.lowering import Lowering
 from jaxnets.ops.windows import Padding, Pair
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets.errors import ConfigError
-from jaxnets.ops.kernels import normalization as in_cpp
-from jaxnets.ops.lowering import Lowering, kernels_of
+from jaxnets.ops.cpu_kernels import normalization as in_cpp
+from jaxnets.ops.implementation import Lowering, kernels_of
 
 PIXELS = (0, 1, 2)
 """The axes of [B, H, W, C] that a channel's statistics are taken over."""

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.ops import by_taps
-from jaxnets.ops.kernels import pooling as in_cpp
-from jaxnets.ops.lowering import Lowering, kernels_of
+from jaxnets.ops.cpu import argmax_pool
+from jaxnets.ops.cpu_kernels import pooling as in_cpp
+from jaxnets.ops.implementation import Lowering, kernels_of
 from jaxnets.ops.windows import Padding, Pair, lay_out_cuts, output_size
 
 
@@ -33,14 +33,14 @@ def max_pool(
     reference = functools.partial(_reference, window=window, strides=strides, padding=padding)
     size = x.shape[1:3]
     empty = 0 in x.shape or min(output_size(size, window, strides, padding)) < 1
-    if lowering == "reference" or empty or window[0] * window[1] > by_taps.MOST_TAPS:
+    if lowering == "reference" or empty or window[0] * window[1] > argmax_pool.MOST_TAPS:
         return reference(x)
     kernels = kernels_of(lowering)
 
     def for_cpu(x: jax.Array) -> jax.Array:
         if kernels is not None and in_cpp.can_pool(x):
             return in_cpp.max_pool(x, size, window, strides, padding, kernels)
-        return by_taps.max_pool(x, size, window, strides, padding)
+        return argmax_pool.max_pool(x, size, window, strides, padding)
 
     return lax.platform_dependent(x, cpu=for_cpu, default=reference)
 

@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import CheckpointError, MachineError
-from jaxnets.files import DISK_FULL, file_sha256, read_regular, write_whole
+from jaxnets.io import DISK_FULL, file_sha256, read_regular, write_whole
 from jaxnets.schema import Count, Sha256, parse, problem
 
 FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")

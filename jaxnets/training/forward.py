@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxnets.models.logits import Logits
+from jaxnets.models.outputs import Logits
 
 Tree = Any
 Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | Logits, Tree]]

@@ -8,7 +8,7 @@ import optax
 from ml_collections import config_dict
 
 from jaxnets.config import steps
-from jaxnets.training.parts import NetworkParts
+from jaxnets.training.backbone import NetworkParts
 
 
 def make_schedule(

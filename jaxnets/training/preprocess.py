@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from jaxnets.data.source import FEATURES
+from jaxnets.data.sources.base import FEATURES
 from jaxnets.training.augment import make_augmentation, mixup
 
 Batch = dict[str, Any]

@@ -12,15 +12,15 @@ from ml_collections import config_dict
 
 from jaxnets.errors import CheckpointError, DivergedError
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
+from jaxnets.training.devices import CompiledStep, Devices
+from jaxnets.training.on_device import EACH, LAST
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
-from jaxnets.training.parallel import CompiledStep, Devices
 from jaxnets.training.preprocess import Batch
-from jaxnets.training.resident import EACH, LAST
 from jaxnets.training.state import TrainState
 from jaxnets.training.step import Metrics, add_metrics
 
 if TYPE_CHECKING:
-    from jaxnets.training.hooks import Hook
+    from jaxnets.training.callbacks import Hook
 
 LATER_CONDITIONS = ("x64", "xla_flags")
 """Conditions that checkpoints of earlier versions do not record: absent, they count as unchanged."""

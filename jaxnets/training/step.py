@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxnets.data.source import FEATURES
-from jaxnets.models.logits import Logits
+from jaxnets.data.sources.base import FEATURES
+from jaxnets.models.outputs import Logits
+from jaxnets.training.backbone import NetworkParts
 from jaxnets.training.forward import Forward, head_alone, whole_network
 from jaxnets.training.loss import Loss
-from jaxnets.training.parts import NetworkParts
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
 from jaxnets.training.state import TrainState, Tree
 

@@ -58,7 +58,7 @@ class TestColumnBiases:
     @pytest.mark.parametrize(("hidden", "samples"), [(4, 4), (1, 5)])
     def test_pytorch_does_the_same(self, hidden: int, samples: int) -> None:
         pytest.importorskip("torch")
-        from jaxnets.bench import mlp_torch
+        from benchmarks import mlp_torch
 
         network = _network(hidden, samples)
         ours = jitted(*network, **STEP)
@@ -71,7 +71,7 @@ class TestColumnBiases:
     @pytest.mark.oracle
     def test_and_stops_where_ours_does(self) -> None:
         pytest.importorskip("torch")
-        from jaxnets.bench import mlp_torch
+        from benchmarks import mlp_torch
 
         with pytest.raises(RuntimeError, match=r"expanded size|must match"):
             mlp_torch.gradient_step(*_network(hidden=4, samples=5), **STEP)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets.app.mlp_proof.ways import as_params
 from jaxnets.by_hand import mlp, scalar_network
 from jaxnets.models.mlp import MLP
 from jaxnets.training.loss import SQUARED_ERRORS
+from studies.mlp_proof.ways import as_params
 
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")
 LARGEST, DEEPEST = 5, 3

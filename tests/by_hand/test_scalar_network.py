@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnets import published
+from jaxnets import reported
 from jaxnets.by_hand import scalar_network
 from jaxnets.by_hand.scalar import Value
 from jaxnets.by_hand.scalar_network import MLP, Layer, Neuron
@@ -11,7 +11,7 @@ from jaxnets.errors import ConfigError
 
 
 def _weights() -> list[tuple[list, list]]:
-    printed = published.document("mlp_tanh")["weights_full"]
+    printed = reported.document("mlp_tanh")["weights_full"]
     return [(printed[f"W{number}"], printed[f"b{number}"]) for number in (1, 2, 3)]
 
 
@@ -21,7 +21,7 @@ def test_parameters_are_in_the_reports_order() -> None:
 
 
 def test_the_reports_engine_is_met() -> None:
-    printed = published.document("mlp_tanh")
+    printed = reported.document("mlp_tanh")
     inputs, labels = printed["data"]["X"], np.array(printed["data"]["y"])[:, None]
     network = MLP(_weights(), ("tanh",) * 3)
     predictions = [network(row)[0].data for row in inputs]

@@ -1,11 +1,9 @@
 """What a run does not use: the schema says it, the program does it, and the user hears of it."""
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,21 +15,23 @@ from rich.console import Console
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.app import keep, tables, workdir
-from jaxnets.app.batch_sizes import check_batch_norm
-from jaxnets.app.data import load_recipe, resolve
-from jaxnets.app.run_directory import open_begun
-from jaxnets.app.screen import Screen
 from jaxnets.config import uses
 from jaxnets.config.unused import leave_out_unused, refusal_table
-from jaxnets.data import catalog
+from jaxnets.data.sources import registry
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
+from jaxnets.experiment import workdir
+from jaxnets.experiment.batch_sizes import check_batch_norm
+from jaxnets.experiment.data import load_recipe, resolve
+from jaxnets.experiment.run_directory import open_begun
 from jaxnets.models import inception_v3
-from jaxnets.training.hooks import make_hooks
+from jaxnets.runtime.console import Screen
+from jaxnets.training.callbacks import make_hooks
+from jaxnets.training.devices import Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
-from jaxnets.training.parallel import Devices
+from studies import result_archive, sweeps
+from studies.pages import refusal_table as refusal_table_page
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -126,7 +126,7 @@ def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str
 
 def test_the_schema_knows_every_network_and_source() -> None:
     assert set(uses.NETWORKS) == set(models.REGISTRY)
-    assert set(uses.SOURCES) == set(catalog.TITLES)
+    assert set(uses.SOURCES) == set(registry.TITLES)
     assert uses.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
     for name, entry in models.REGISTRY.items():
         images = "data.image_size" not in recipes.unused(recipe(model__name=name))
@@ -138,7 +138,7 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for opener in ("SyntheticTissue", "ImageFolder", "TFDSSource", "Points", "open_prepared"):
-        monkeypatch.setattr(catalog, opener, lambda *_, **__: None)
+        monkeypatch.setattr(registry, opener, lambda *_, **__: None)
     read: set[str] = set()
 
     class Reading:
@@ -146,7 +146,7 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(
             read.add(f"data.{field}")
             return name if field == "name" else recipes.FIELDS[f"data.{field}"].default or "x"
 
-    catalog.open_source(Reading(), Path())  # type: ignore[arg-type]
+    registry.open_source(Reading(), Path())  # type: ignore[arg-type]
     left_out = recipes.unused(recipe(data__name=name))
     assert not read & set(left_out)
     for path in ("data.path", "data.num_examples", "data.synthetic_seed"):
@@ -283,17 +283,7 @@ def test_a_loss_follows_the_fields_that_it_uses(loss: str, path: str) -> None:
 # What the user hears.
 
 
-def _table_module() -> ModuleType:
-    path = Path(__file__).parent / "make_refusal_table.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TABLE = _table_module()
+TABLE = refusal_table_page
 COLUMNS = [(title, name) for title in TABLE.GROUPS for name in TABLE.GROUPS[title]]
 
 
@@ -441,8 +431,10 @@ def test_a_table_s_rows_are_the_recipes_of_their_stored_results(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    for row in tables.read_table(str(path)):
-        keep.finished(REPOSITORY / "results" / row.name, row.recipe)  # raises for another recipe
+    for row in sweeps.read_table(str(path)):
+        result_archive.finished(
+            REPOSITORY / "results" / row.name, row.recipe
+        )  # raises for another recipe
 
 
 def test_a_run_from_before_is_the_same_recipe(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets.data import cache, kept_array
+from jaxnets.data import cache, cached_memmap
 from jaxnets.data.cache import open_cache, writable_cache_root
-from jaxnets.data.synthetic_tissue import SyntheticTissue
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError, MachineError
-from jaxnets.files import file_lock
+from jaxnets.io import file_lock
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_a_cache_of_an_older_format_is_made_again(source: SyntheticTissue, tmp_p
     old = {
         "format": 1,
         **{"source": source.name, "fingerprint": source.fingerprint, "size": 16, "resize": "crop"},
-        "sha256": json.loads((folder / kept_array.DESCRIPTION).read_text())["sha256"],
+        "sha256": json.loads((folder / cached_memmap.DESCRIPTION).read_text())["sha256"],
     }
-    (folder / kept_array.DESCRIPTION).write_text(json.dumps(old))
+    (folder / cached_memmap.DESCRIPTION).write_text(json.dumps(old))
     seen: list[int] = []
     open_cache(source, tmp_path, 16, progress=lambda done, total: seen.append(done))
     assert len(seen) == 12
@@ -89,8 +89,8 @@ def _fill_slowly(array: np.ndarray) -> None:
     array[:] = 1
 
 
-def _kept(folder: Path, fill: Callable[[np.ndarray], None]) -> kept_array.KeptArray:
-    return kept_array.kept_array(
+def _kept(folder: Path, fill: Callable[[np.ndarray], None]) -> cached_memmap.KeptArray:
+    return cached_memmap.kept_array(
         folder / "one", "values", fill, shape=(3,), dtype=np.uint8, about={"body": "x"}
     )
 
@@ -110,7 +110,7 @@ FILL = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from jaxnets.data.kept_array import kept_array
+from jaxnets.data.cached_memmap import kept_array
 
 def fill(array):
     with open(sys.argv[1] + "/fills", "a") as fills:
@@ -139,7 +139,7 @@ def test_of_many_processes_one_fills(tmp_path: Path, damaged: bool) -> None:
 
 def test_what_a_killed_process_left_does_not_count(source: SyntheticTissue, tmp_path: Path) -> None:
     folder = cache.cache_folder(tmp_path, source, 16, "crop")
-    unfinished = folder.with_name(folder.name + kept_array.UNFINISHED)
+    unfinished = folder.with_name(folder.name + cached_memmap.UNFINISHED)
     unfinished.mkdir()
     (unfinished / "images.npy").write_bytes(b"half")
     assert len(open_cache(source, tmp_path, 16)) == 12
@@ -156,13 +156,13 @@ def test_two_processes_at_once_make_one_whole_cache(
 ) -> None:
     program = (
         "import sys; from pathlib import Path; from jaxnets.data.cache import open_cache\n"
-        "from jaxnets.data.synthetic_tissue import SyntheticTissue\n"
+        "from jaxnets.data.sources.synthetic_tissue import SyntheticTissue\n"
         "open_cache(SyntheticTissue(12, 16), Path(sys.argv[1]), 16)"
     )
     workers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     description = json.loads(
-        (cache.cache_folder(tmp_path, source, 16, "crop") / kept_array.DESCRIPTION).read_text()
+        (cache.cache_folder(tmp_path, source, 16, "crop") / cached_memmap.DESCRIPTION).read_text()
     )
     assert description["about"]["fingerprint"] == source.fingerprint
 
@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept_array, "_build", full)
+    monkeypatch.setattr(cached_memmap, "_build", full)
     with pytest.raises(MachineError, match="No space left"):
         open_cache(source, tmp_path, 16)
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnets.data.cache import open_cache
-from jaxnets.data.order import Order
 from jaxnets.data.pipeline import TrainBatches, eval_batches
-from jaxnets.data.synthetic_tissue import SyntheticTissue
+from jaxnets.data.sampler import Order
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
 SOURCE = SyntheticTissue(40, 8)
 INDICES = np.arange(3, 26)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import Split, grouped_fold, grouped_split, make_split, random_split
-from jaxnets.data.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError, DataError
 
 FRACTIONS = (0.7, 0.15, 0.15)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxnets import published
+from jaxnets import reported
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.evaluation.predictions import Predictions
@@ -42,7 +42,7 @@ def _block(result: dict[str, object]) -> str:
         title="ResNet-50",
         data_title="LC25000 lung",
         workdir=Path("runs/x"),
-        published=published.entry(str(entry)) if entry else None,
+        published=reported.entry(str(entry)) if entry else None,
     )
 
 
@@ -156,9 +156,9 @@ def test_nothing_stands_beside_what_is_not_comparable() -> None:
     assert "LEAKY" not in block
 
 
-@pytest.mark.parametrize("name", [n for n in published.names() if "result" in published.entry(n)])
+@pytest.mark.parametrize("name", [n for n in reported.names() if "result" in reported.entry(n)])
 def test_every_published_entry_has_a_block(name: str) -> None:
-    assert str(published.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
+    assert str(reported.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
 
 
 def test_a_regression_has_a_loss_and_no_pixels() -> None:

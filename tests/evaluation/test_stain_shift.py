@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxnets import config as recipes
-from jaxnets.evaluation import stain_shift
 from jaxnets.training.augment import STAINS
 from jaxnets.training.preprocess import make_preprocess
+from studies import stain_jitter
 
-KINDS = list(stain_shift.SHIFTS)
+KINDS = list(stain_jitter.SHIFTS)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def _density(image: np.ndarray) -> np.ndarray:
 
 def _shifted(image: np.ndarray, kind: str, strength: float) -> np.ndarray:
     number = jnp.asarray(KINDS.index(kind))
-    return np.asarray(stain_shift.shift_colours(jnp.asarray(image), number, jnp.float32(strength)))
+    return np.asarray(stain_jitter.shift_colours(jnp.asarray(image), number, jnp.float32(strength)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_neutral_strength_changes_nothing_and_others_do(kind: str, tissue: np.ndarray) -> None:
-    neutral = stain_shift.NEUTRAL[kind]
-    assert neutral not in stain_shift.SHIFTS[kind]
+    neutral = stain_jitter.NEUTRAL[kind]
+    assert neutral not in stain_jitter.SHIFTS[kind]
     np.testing.assert_allclose(_shifted(tissue, kind, neutral), tissue, atol=1e-5)
     gaps = [np.abs(_shifted(tissue, kind, each) - tissue).mean() for each in (0.9, 0.5)]
     assert 0.001 < gaps[0] < gaps[1]
@@ -65,11 +65,11 @@ def test_the_preprocessing_shifts_and_else_is_evaluation_s() -> None:
     batch = {"image": pixels, "label": np.array([0, 1, 1], np.int32)}
     key = jax.random.key(0)
     plain, targets = make_preprocess(config, train=False)(batch, key)
-    shifted = stain_shift.make_shifted_preprocess(config)
+    shifted = stain_jitter.make_shifted_preprocess(config)
 
     def given(kind: str, strength: float) -> dict[str, np.ndarray]:
         number = np.full(3, KINDS.index(kind), np.int32)
-        more = {stain_shift.KIND: number, stain_shift.STRENGTH: np.full(3, strength, np.float32)}
+        more = {stain_jitter.KIND: number, stain_jitter.STRENGTH: np.full(3, strength, np.float32)}
         return {**batch, **more}
 
     same, also = shifted(given("hue", 0.0), key)
@@ -83,7 +83,7 @@ def test_the_picture_is_a_picture() -> None:
     entry = {"accuracy": 0.9, "interval": [0.8, 0.95]}
     shifts = {
         kind: [{"strength": strength, **entry} for strength in strengths]
-        for kind, strengths in stain_shift.SHIFTS.items()
+        for kind, strengths in stain_jitter.SHIFTS.items()
     }
-    picture = stain_shift.draw({"told_split": "grouped", "clean": entry, "shifts": shifts})
+    picture = stain_jitter.draw({"told_split": "grouped", "clean": entry, "shifts": shifts})
     assert picture.startswith(b"\x89PNG")

@@ -32,7 +32,7 @@ class _HangError(BaseException):
 def _run(script: Any, path: str, arguments: list[str]) -> tuple[Any, str, str]:
     from absl import flags
 
-    from jaxnets.app import command
+    from jaxnets.commands import runner
 
     sys.argv = [path, *arguments]
     flags.FLAGS.unparse_flags()
@@ -48,7 +48,7 @@ def _run(script: Any, path: str, arguments: list[str]) -> tuple[Any, str, str]:
     code: Any = None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            command.execute(script.main)
+            runner.execute(script.main)
         except SystemExit as done:
             code = done.code
         except _HangError:

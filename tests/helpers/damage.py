@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxnets.app.run_directory import open_run
 from jaxnets.config import to_json
 from jaxnets.errors import JaxnetsError
+from jaxnets.experiment.run_directory import open_run
 from jaxnets.training.checkpoint import MANIFEST, POSITION, SHAPES, Checkpoints
 
 OUTCOMES = ("refused", "warned", "harmless", "silent", "tracebacks", "hangs")

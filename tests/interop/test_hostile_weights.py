@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from benchmarks import torch_file
+from benchmarks.oracles import has_torch
 from jaxnets import config as recipes
-from jaxnets.app import import_weights
-from jaxnets.bench import torch_file
-from jaxnets.bench.oracles import has_torch
+from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError, JaxnetsError, MachineError
 from jaxnets.interop import convert, weight_files
 from jaxnets.interop.weights import Weights, structure, unflatten

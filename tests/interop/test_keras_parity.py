@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.oracles import FOLDER, load
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.bench.oracles import FOLDER, load
 from jaxnets.interop import convert, weight_files
 from jaxnets.interop.keras_names import WITHOUT_SCALE
 from jaxnets.interop.layouts import LAYOUTS

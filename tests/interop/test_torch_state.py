@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from benchmarks import ours
+from benchmarks.oracles import load
 from jaxnets import models
-from jaxnets.bench import ours
-from jaxnets.bench.oracles import load
 from jaxnets.interop import from_torch, to_torch, torch_name
 from jaxnets.interop.torch_names import BY_NETWORK
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.oracles import load
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.bench.oracles import load
 from jaxnets.errors import ConfigError
 from jaxnets.interop import to_torch
 from jaxnets.models import inception_v1, inception_v3
 from jaxnets.models.blocks import ConvNorm
-from jaxnets.models.logits import Logits
+from jaxnets.models.outputs import Logits
 
 
 def _model(name: str, **fields: Any) -> Any:

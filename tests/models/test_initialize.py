@@ -16,7 +16,7 @@ import pytest
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.models.by_equation import by_equation
+from jaxnets.models.init_eagerly import by_equation
 from jaxnets.ops import initializers
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "initial_weights.json"

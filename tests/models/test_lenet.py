@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks.oracles import load
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.bench.oracles import load
 from jaxnets.errors import ConfigError
 
 

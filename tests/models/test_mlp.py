@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxnets import config as recipes
-from jaxnets import models, published
+from jaxnets import models, reported
 from jaxnets.errors import ConfigError
 from jaxnets.models.mlp import ACTIVATIONS, MLP
 
-PRINTED = published.document("mlp_tanh")
+PRINTED = reported.document("mlp_tanh")
 
 
 def test_parameters_are_named_by_layer() -> None:

@@ -16,12 +16,12 @@ from ml_collections import config_dict
 
 pytest.importorskip("torch")
 
+from benchmarks import drift, ours
+from benchmarks.oracles import load
 from jaxnets import models
-from jaxnets.bench import drift, ours
-from jaxnets.bench.oracles import load
 from jaxnets.interop import from_torch, to_torch
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
-from jaxnets.models.logits import Logits
+from jaxnets.models.outputs import Logits
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.oracles import load
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.bench.oracles import load
 from jaxnets.errors import ConfigError
 
 CHANNELS = {"lenet5": 1}

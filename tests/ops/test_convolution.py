@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from jaxnets.bench.oracles import load
+from benchmarks.oracles import load
 from jaxnets.ops import convolution
-from jaxnets.ops.kernels.convolution import WIDEST
-from jaxnets.ops.kernels.load import Kernels
-from jaxnets.ops.lowering import Lowering
+from jaxnets.ops.cpu_kernels.convolution import WIDEST
+from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops.implementation import Lowering
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))

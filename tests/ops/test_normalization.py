@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jaxnets.errors import ConfigError
 from jaxnets.ops import BatchNorm
-from jaxnets.ops.kernels.load import Kernels
+from jaxnets.ops.cpu_kernels.load import Kernels
 from jaxnets.ops.normalization import batch_norm, plain_batch_norm
 
 FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples

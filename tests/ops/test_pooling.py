@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxnets.bench.oracles import load
+from benchmarks.oracles import load
 from jaxnets.ops import average_pool, global_average_pool, global_max_pool, max_pool
-from jaxnets.ops.kernels.load import Kernels
-from jaxnets.ops.lowering import Lowering
+from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops.implementation import Lowering
 from jaxnets.ops.windows import output_size
 
 FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples

@@ -9,7 +9,7 @@ import optax
 import torch
 from ml_collections import config_dict
 
-from jaxnets.bench.oracles import load
+from benchmarks.oracles import load
 from jaxnets.interop import to_torch
 
 networks, weights = load("networks"), load("weights")

@@ -9,7 +9,7 @@ import torch
 from ml_collections import config_dict
 from torch.nn import functional
 
-from jaxnets.bench.oracles import load
+from benchmarks.oracles import load
 
 COUNTER = "num_batches_tracked"
 """What PyTorch's batch normalisation counts and, at a fixed momentum, never uses."""

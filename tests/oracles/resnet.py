@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from jaxnets.bench.oracles import load
+from benchmarks.oracles import load
 
 
 def resnet(

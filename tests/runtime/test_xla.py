@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxnets.runtime import xla
-from jaxnets.training.parallel import Devices
+from jaxnets.training.devices import Devices
 
 UNSAFE = "this version of jaxlib computes wrong numbers"
 
@@ -153,9 +153,9 @@ def test_every_program_of_the_package_gets_the_setting(repository: Path) -> None
     """`jax.jit` by itself is for programs that JAX refuses the option in, or that are not run here."""
     exempt = {
         "jaxnets/runtime/xla.py",
-        "jaxnets/training/parallel.py",  # compiles ahead of time, with the option
+        "jaxnets/training/devices.py",  # compiles ahead of time, with the option
         "jaxnets/ops/initializers.py",  # random draws, without any product, inside other programs
-        "jaxnets/app/export.py",  # compiled where it is loaded
+        "jaxnets/commands/export.py",  # compiled where it is loaded
     }
     found = {
         str(path.relative_to(repository))
@@ -163,7 +163,7 @@ def test_every_program_of_the_package_gets_the_setting(repository: Path) -> None
         if "jax.jit" in path.read_text() or "jax.pmap" in path.read_text()
         if "bench" not in path.parts  # its programs run in processes that a script starts
     }
-    assert found - exempt == {"jaxnets/models/by_equation.py"}  # in words
+    assert found - exempt == {"jaxnets/models/init_eagerly.py"}  # in words
 
 
 def test_python_is_warned_once_of_its_own_programs() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxnets.data import cifar10, mnist
+from jaxnets.data.sources import cifar10, mnist
 
 TRAIN, CONFIG = "scripts/train.py", "--config=configs/lung_resnet.py"
 slow = pytest.mark.slow  # one more process each, of a kind that others stand for

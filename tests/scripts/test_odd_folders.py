@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets.app.predict_files import predict_files
-from jaxnets.data.folder import ImageFolder
+from jaxnets.commands.predict import predict_files
+from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.errors import DataError
 
 CLASSES, EACH = ("a", "b"), 14

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.training import parallel
+from jaxnets.training.devices import Devices, initialize_distributed
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
@@ -72,9 +72,9 @@ def main(out: str, dtype: str, sync: str, stages: str, *distributed: str) -> Non
     jax.config.update("jax_enable_x64", dtype == "float64")
     if distributed:
         coordinator, processes, process = distributed
-        parallel.initialize_distributed(coordinator, int(processes), int(process))
+        initialize_distributed(coordinator, int(processes), int(process))
     warnings.simplefilter("error")
-    devices = parallel.Devices.all()
+    devices = Devices.all()
     state, train_step, eval_step = build(recipe(dtype, sync, int(stages)), devices.axis_name)
     state = devices.replicate(state)
     step = devices.compile_step(train_step, donate=True)

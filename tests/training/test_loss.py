@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxnets import config as recipes
-from jaxnets.models.logits import Logits
+from jaxnets.models.outputs import Logits
 from jaxnets.training.loss import SQUARED_ERRORS, cross_entropy, make_loss, mean_squared_error
 
 

@@ -6,12 +6,7 @@ import optax
 import pytest
 
 from jaxnets import config as recipes
-from jaxnets.training.optimizer import (
-    get_multiplier,
-    make_optimizer,
-    make_schedule,
-    set_multiplier,
-)
+from jaxnets.training.optimizer import get_multiplier, make_optimizer, make_schedule, set_multiplier
 
 
 def _config():

@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 
 import torch
 
+from benchmarks.oracles import load
 from jaxnets import config as recipes
-from jaxnets.bench.oracles import load
 from jaxnets.errors import ConfigError
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule

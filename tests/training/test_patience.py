@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from jaxnets.bench.oracles import FOLDER
-from jaxnets.training.hooks import EarlyStopping, ReduceOnPlateau
+from benchmarks.oracles import FOLDER
+from jaxnets.training.callbacks import EarlyStopping, ReduceOnPlateau
 
 LOSSES = ([0.9, 0.8, 0.85, 0.85, 0.7, 0.75, 0.75, 0.75, 0.75, 0.6, 0.7], [0.5, 0.6, 0.6, 0.6, 0.6])
 CASES = [(list(losses), patience) for losses in LOSSES for patience in (0, 1, 2, 3)]

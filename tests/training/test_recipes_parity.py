@@ -14,10 +14,10 @@ from ml_collections import config_dict
 
 pytest.importorskip("torch")
 
+from benchmarks import drift, ours
+from benchmarks.oracles import load
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.bench import drift, ours
-from jaxnets.bench.oracles import load
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800)]
 drawn = load("drawn")

@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from jaxnets import config as recipes
-from jaxnets import models, published
+from jaxnets import models, reported
 from jaxnets.data.cache import gather
-from jaxnets.data.points import Points
+from jaxnets.data.sources.points import Points
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
@@ -21,7 +21,7 @@ from jaxnets.training.run import averages
 from jaxnets.training.state import TrainState
 from jaxnets.training.step import add_metrics, make_eval_step, make_train_step
 
-PRINTED = published.document("mlp_tanh")["micrograd"]
+PRINTED = reported.document("mlp_tanh")["micrograd"]
 
 
 def batch_of(indices: Any) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import pytest
 
 from jaxnets import config as recipes
 from jaxnets import models
-from jaxnets.models.logits import Logits
+from jaxnets.models.outputs import Logits
 from jaxnets.ops import BatchNorm
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer

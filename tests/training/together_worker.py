@@ -7,12 +7,12 @@ in which process 1 fails, and of one in which process 0 does.
 import sys
 
 from jaxnets.errors import ConfigError, JaxnetsError
-from jaxnets.training import parallel
+from jaxnets.training.devices import Devices, initialize_distributed
 
 
 def main(coordinator: str, process: int) -> None:
-    parallel.initialize_distributed(coordinator, 2, process)
-    devices = parallel.Devices.all()
+    initialize_distributed(coordinator, 2, process)
+    devices = Devices.all()
     assert devices.all_reduce_max(None) is None
     assert devices.all_reduce_max(7 if process == 1 else None) == 7
     for failing in (None, 1, 0):

@@ -1,8 +1,7 @@
 """The small convolutional network: by hand and by JAX side by side, and what it learns."""
 
 import functools
-import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,15 +14,14 @@ import pytest
 
 from jaxnets.by_hand.blocks import network
 from jaxnets.errors import ConfigError
+from studies.pages import building_blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "building_blocks.md"
 
 
 @pytest.fixture
-def maker() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
-        yield importlib.import_module("make_building_blocks")
+def maker() -> ModuleType:
+    return building_blocks
 
 
 def _check(steps: Sequence[Any]) -> None:

@@ -2,10 +2,8 @@
 
 import ast
 import functools
-import importlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,8 +14,9 @@ import pytest
 from PIL import Image
 
 from jaxnets import config as recipes
-from jaxnets import models, published
-from jaxnets.app.mlp_proof import picture
+from jaxnets import models, reported
+from studies.mlp_proof import picture
+from studies.pages import building_blocks
 
 REPOSITORY = Path(__file__).parents[3]
 PAGE = REPOSITORY / "docs" / "building_blocks.md"
@@ -28,10 +27,8 @@ NUMBERS = ("convolution", "pooling", "dropout", "softmax", "activations", "adam"
 
 
 @pytest.fixture
-def maker() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
-        yield importlib.import_module("make_building_blocks")
+def maker() -> ModuleType:
+    return building_blocks
 
 
 @functools.cache
@@ -63,7 +60,7 @@ def _problem(text: str, target: str) -> str | None:
 
 
 def _concepts() -> list[dict]:
-    return published.document("callbacks")["concepts"]
+    return reported.document("callbacks")["concepts"]
 
 
 @pytest.mark.usefixtures("x64")

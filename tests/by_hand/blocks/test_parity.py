@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from studies.pages import digits_side_by_side
+
 pytest.importorskip("torch")
 
 import torch
@@ -175,10 +177,8 @@ def test_adam_s_settings_are_pytorch_s() -> None:
 
 
 @pytest.fixture
-def sides() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
-        yield importlib.import_module("digits_side_by_side")
+def sides() -> ModuleType:
+    return digits_side_by_side
 
 
 class _Network(torch.nn.Module):

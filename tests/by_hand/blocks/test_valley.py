@@ -1,21 +1,18 @@
 """What the page claims of the rules on a valley holds, and not at its rates alone."""
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from studies.pages import building_blocks_valley
+
 pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.fixture
-def valley() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
-        yield importlib.import_module("building_blocks_valley")
+def valley() -> ModuleType:
+    return building_blocks_valley
 
 
 def test_adam_arrives_at_rates_a_hundredfold_apart_and_sgd_has_a_cliff(valley: ModuleType) -> None:

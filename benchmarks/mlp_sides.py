@@ -1,0 +1,104 @@
+"""Our sides of the MLP's rows: the training step, scanned and compiled, and the scalar engine."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from benchmarks.clock import Clock
+from benchmarks.ours import build, mlp_recipe, points_batch
+from jaxnets.by_hand import scalar_network
+from jaxnets.by_hand.scalar import Value
+from jaxnets.errors import CheckFailedError
+from jaxnets.training.state import TrainState
+
+STEPS = 1_000
+"""Training steps in one call of our compiled program."""
+
+
+class ScannedSide:
+    """Full-batch steps of report A's MLP, `STEPS` of them a call; the state never leaves the device."""
+
+    def __init__(self, shared: None):
+        del shared
+        self._config, self._batch = mlp_recipe(), points_batch()
+        self._ours = build(self._config)
+        self._initial = jax.device_get(self._ours.state)
+        self._placed = jax.device_put(self._batch)
+        self._state = self._ours.state
+        self._steps = jax.jit(self._scan, donate_argnums=0)
+        self._clock = Clock(self._call, lambda: jax.block_until_ready(self._state))
+
+    def share(self) -> dict[str, Any]:
+        """The recipe, (weight [neurons, inputs], bias [neurons]) by layer, and the points."""
+        return {
+            "config": self._config,
+            "parameters": _layers(self._initial),
+            "inputs": self._batch["input"],
+            "labels": self._batch["label"],
+        }
+
+    def answer(self) -> np.ndarray:
+        """The first predictions, then every parameter after one step, neuron by neuron."""
+        model, inputs = self._ours.model, self._batch["input"].astype(np.float32)
+        predictions = np.asarray(model.apply(self._initial.variables(), inputs))
+        state, _ = jax.jit(self._ours.train_step)(self._initial, self._batch)
+        rows = [np.column_stack(layer).ravel() for layer in _layers(jax.device_get(state))]
+        return np.concatenate([predictions.ravel(), *rows])
+
+    def measure(self, seconds: float) -> float:
+        """Points per second; raises CheckFailedError where a parameter is no longer finite."""
+        speed = len(self._batch["index"]) * STEPS * self._clock.rate(seconds)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(self._state.params)):
+            raise CheckFailedError("mlp_tanh: our parameters are not finite")
+        return speed
+
+    def _scan(self, state: TrainState, batch: Any) -> TrainState:
+        def step(state: TrainState, _: None) -> tuple[TrainState, None]:
+            return self._ours.train_step(state, batch)[0], None
+
+        return lax.scan(step, state, length=STEPS)[0]
+
+    def _call(self) -> None:
+        self._state = self._steps(self._state, self._placed)
+
+
+class ScalarSide:
+    """The same steps by the scalar engine, one after another, in Python and in doubles."""
+
+    def __init__(self, shared: dict[str, Any]):
+        config = shared["config"]
+        self._inputs, self._labels = shared["inputs"].tolist(), shared["labels"].tolist()
+        self._rate = config.optimizer.learning_rate
+        activations = tuple(config.model.activations)
+        self._network = scalar_network.MLP(shared["parameters"], activations)
+        self._clock = Clock(self._take_step)
+
+    def answer(self) -> np.ndarray:
+        """As ScannedSide's."""
+        predictions = [value.data for value in self._take_step()]
+        return np.array(predictions + [value.data for value in self._network.parameters()])
+
+    def measure(self, seconds: float) -> float:
+        """Points per second."""
+        return len(self._inputs) * self._clock.rate(seconds)
+
+    def _take_step(self) -> list[Value]:
+        """The predictions before the step, which is on the sum of squared errors."""
+        outputs = [value for row in self._inputs for value in self._network(row)]
+        targets = [value for row in self._labels for value in row]
+        parameters = self._network.parameters()
+        for value in parameters:
+            value.gradient = 0.0
+        terms = [(o - y) ** 2 for o, y in zip(outputs, targets, strict=True)]
+        sum(terms[1:], terms[0]).backward()
+        for value in parameters:
+            value.data -= self._rate * value.gradient
+        return outputs
+
+
+def _layers(state: TrainState) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(weight [neurons, inputs], bias [neurons]) by layer."""
+    layers = (state.params[f"layer{number + 1}"] for number in range(len(state.params)))
+    return [(np.asarray(layer["kernel"]).T, np.asarray(layer["bias"])) for layer in layers]

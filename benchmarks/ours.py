@@ -1,0 +1,109 @@
+"""Our side of a comparison: a network, its state and its step, from a recipe."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.data.cache import gather
+from jaxnets.data.sources.points import Points
+from jaxnets.errors import ConfigError
+from jaxnets.training.loss import make_loss
+from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.preprocess import Batch, make_preprocess
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import TrainStep, make_train_step
+
+CHANNELS = {"lenet5": 1}
+CLASSES = {"lenet5": 10, "alexnet": 10}
+"""By network, as the reports have them: digits, CIFAR-10; three kinds of tissue in colour elsewhere."""
+MLP_CONFIG = Path(__file__).parents[1] / "configs" / "mlp_tanh.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """A recipe's network, the state before its first step, and the step, not compiled yet."""
+
+    model: nn.Module
+    state: TrainState
+    train_step: TrainStep
+
+
+def recipe(network: str, image_size: int, batch_size: int) -> config_dict.ConfigDict:
+    """A recipe of SGD with momentum on plain images: (x / 255 - 0.5) / 0.5, no augmentation."""
+    config = recipes.recipe()
+    config.model.name = network
+    config.model.num_classes = CLASSES.get(network, 3)
+    config.data.image_size = image_size
+    config.data.mean = config.data.std = (0.5,) * CHANNELS.get(network, 3)
+    config.train.batch_size = batch_size
+    config.train.steps = 1
+    config.train.auxiliary_weight = models.entry(network).auxiliary_weight
+    config.optimizer.learning_rate = 0.01
+    return config
+
+
+def build(
+    config: config_dict.ConfigDict,
+    variables: dict[str, Any] | None = None,
+    *,
+    axis_name: str | None = None,
+) -> Ours:
+    """Our side of a recipe, from `variables`, or else from its own initial weights."""
+    model = models.create(config.model, axis_name=axis_name)
+    if variables is None:
+        variables = models.initialize(model, jax.random.key(config.seed), _shape(config))
+    schedule = make_schedule(config, total_steps=config.train.steps, steps_per_epoch=1)
+    optimizer = make_optimizer(config, schedule)
+    train_step = make_train_step(
+        model,
+        make_loss(config.train),
+        optimizer,
+        preprocess=make_preprocess(config, train=True),
+        axis_name=axis_name,
+    )
+    return Ours(model, TrainState.create(variables, optimizer, seed=config.seed), train_step)
+
+
+def mlp_recipe() -> config_dict.ConfigDict:
+    """Report A's MLP as configs/mlp_tanh.py has it; raises ConfigError outside a checkout."""
+    if not MLP_CONFIG.is_file():
+        raise ConfigError(f"{MLP_CONFIG} is not there: run the bench from a checkout")
+    return recipes.load(str(MLP_CONFIG))
+
+
+def points_batch() -> Batch:
+    """The four points as one batch, with the fields of `TrainBatches`."""
+    batch = gather(source := Points(), np.arange(len(source)))
+    return {
+        **batch,
+        "epoch": np.zeros(len(source), np.int32),
+        "weight": np.ones(len(source), np.float32),
+    }
+
+
+def _shape(config: config_dict.ConfigDict) -> tuple[int, ...]:
+    """Of one example's input, with a leading 1."""
+    if models.entry(config.model.name).kind == "vector":
+        return (1, config.model.layer_sizes[0])
+    return (1, config.data.image_size, config.data.image_size, len(config.data.mean))
+
+
+def random_batch(config: config_dict.ConfigDict, seed: int) -> Batch:
+    """A batch of noise, with the fields of `TrainBatches`."""
+    generator = np.random.default_rng(seed)
+    count, size = config.train.batch_size, config.data.image_size
+    shape = (count, size, size, len(config.data.mean))
+    return {
+        "image": generator.integers(0, 256, shape, np.uint8),
+        "label": generator.integers(0, config.model.num_classes, count, np.int32),
+        "index": np.arange(count, dtype=np.int64),
+        "epoch": np.zeros(count, np.int32),
+        "weight": np.ones(count, np.float32),
+    }

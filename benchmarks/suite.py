@@ -1,0 +1,187 @@
+"""A suite, from what a person asked for to a file: choose rows, measure each, write each."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+from pathlib import Path
+
+from benchmarks import bench_file, campaigns, drift, rows
+from benchmarks.circumstances import circumstances
+from benchmarks.failures import Failures
+from benchmarks.measure import Entry, measure_row
+from benchmarks.oracles import TORCH, has_torch, require_networks
+from benchmarks.our_sides import Machine
+from benchmarks.worker import Worker
+from jaxnets import config as recipes
+from jaxnets.errors import ConfigError
+from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.runtime.console import Screen
+from studies.compare import rate_in_words
+from studies.pages.markdown import milliseconds
+
+DRIFT = "drift"
+ON_CPUS = {
+    campaigns.OPS: campaigns.ops_rows,
+    campaigns.GROWTH: campaigns.growth_rows,
+    campaigns.PROFILE: campaigns.profile_rows,
+}
+SUITES = (*rows.ROWS, *campaigns.SUITES, DRIFT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a person may choose: rows (none: all), rounds, seconds a turn, a folder of JPEGs, the file.
+
+    And `kernels`, a library of the C++ kernels, None for the forms in JAX alone. Of campaigns the
+    minutes that they may take (`budget`); of the suite "gpu" whether it is only tried, on any device.
+    """
+
+    rows: tuple[str, ...] = ()
+    rounds: int = 5
+    seconds: float = 3.0
+    images: Path | None = None
+    output: Path | None = None
+    kernels: Path | None = None
+    budget: float | None = None
+    dry_run: bool = False
+
+
+def run(suite: str, options: Options) -> Path:
+    """Measures a suite, writing each row when it is done; the file that holds them.
+
+    Raises ConfigError for rows that the suite does not have and outside a checkout, CheckFailedError
+    where two sides do not give the same answer.
+    """
+    screen = Screen()
+    _require_meaning(suite, options)
+    require_networks()
+    if suite == DRIFT:
+        return _run_drift(options, screen)
+    if suite in campaigns.SUITES:
+        return _run_campaign(suite, options, screen)
+    chosen = rows.choose(suite, options.rows)
+    machine, versions = describe()
+    path = options.output or bench_file.default_path(machine, suite, datetime.date.today())
+    screen.line("machine", machine)
+    root, failures = recipes.data_root(recipes.recipe()), Failures(screen)
+    library = options.kernels
+    bench_file.require_usable(path, machine, versions)
+    screen.line("kernels", _told_kernels(library))
+    with rows.setting(suite, options.images, cpu_threads(), screen, root, library) as setting:
+        for name, make in chosen.items():
+            row, conditions = make(name, setting), circumstances(screen, library)
+            entry: Entry | None = None
+            with failures.caught(name), screen.phase("measure") as phase:
+                entry = measure_row(
+                    row,
+                    rounds=options.rounds,
+                    seconds=options.seconds,
+                    with_theirs=has_torch() or not row.needs_torch,
+                    kernels=library,
+                )
+                phase.text = in_words(entry)
+            if entry is not None:
+                bench_file.add_row(path, machine, versions, {**entry, **conditions})
+    _say_saved(path, screen)
+    failures.tell(len(chosen))
+    return path
+
+
+def _told_kernels(library: Path | None) -> str:
+    return "C++" if library else "none: scripts/build_kernels.py builds them"
+
+
+def _say_saved(path: Path, screen: Screen) -> None:
+    if path.is_file():
+        screen.line("saved", str(path))
+
+
+def _require_meaning(suite: str, options: Options) -> None:
+    """Raises ConfigError for options that the suite does not have."""
+    if options.budget is not None and suite not in campaigns.SUITES:
+        raise ConfigError(f"--budget is not for --suite={suite}: name rows instead")
+    if options.dry_run and suite != campaigns.GPU:
+        raise ConfigError(f"--dry_run is for --suite={campaigns.GPU}, not {suite}")
+    if options.images is not None and suite != rows.PIPELINE:
+        raise ConfigError(f"--images is for --suite={rows.PIPELINE}, not {suite}")
+    if options.images is not None and not options.images.is_dir():
+        raise ConfigError(
+            f"--images={options.images} is no folder: name one of JPEGs, a folder a class"
+        )
+
+
+def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
+    if suite == campaigns.GPU:
+        with Worker(Machine, None, keep_memory=False) as worker:
+            campaigns.require_gpu(worker.call("platform"), dry=options.dry_run)
+    machine, versions = describe()
+    screen.line("machine", machine)
+    path = options.output or campaigns.default_path(
+        suite, machine, versions, goes_on=options.budget is not None
+    )
+    if suite == campaigns.GPU:
+        if options.dry_run and options.output is None:
+            raise ConfigError("--dry_run measures nothing worth keeping: say --output=FILE")
+        found = campaigns.gpu_rows(
+            options.rounds, options.seconds, with_theirs=has_torch(), dry=options.dry_run
+        )
+    else:
+        found = ON_CPUS[suite](options.rounds, options.seconds, options.kernels)
+        screen.line("kernels", _told_kernels(options.kernels))
+    bench_file.require_usable(path, machine, versions)
+    campaigns.measure_all(
+        campaigns.choose(found, options.rows, suite),
+        path,
+        machine,
+        versions,
+        screen,
+        told=in_words,
+        kernels=options.kernels,
+        budget=options.budget,
+    )
+    _say_saved(path, screen)
+    return path
+
+
+def describe() -> tuple[str, dict[str, str]]:
+    """The machine in words, and the versions of what computes, PyTorch's among them."""
+    with Worker(Machine, None, keep_memory=False) as worker:
+        machine, versions = worker.call("describe")
+    if has_torch():
+        versions["torch"] = importlib.metadata.version("torch")
+    return machine, versions
+
+
+def in_words(entry: Entry) -> str:
+    """A row for a person."""
+    unit = entry.get("unit", "images")
+    ours = f"{entry['name']}: ours {rate_in_words(entry['ours'], unit)}"
+    if "mfu" in entry:
+        ours += f", {entry['mfu']:.0%} of a product's speed"
+    if "seconds_a_step" in entry:
+        return f"{ours}, {milliseconds(entry['seconds_a_step'])} ms a step"
+    if entry["theirs"] is None:
+        return f"{ours}; PyTorch is not installed, so nothing is beside it (pip install {TORCH})"
+    low, high = entry["range"]
+    tuned = entry["ratio_tuned"]
+    beside = f", {tuned:.2f} of PyTorch with our allocator setting" if tuned is not None else ""
+    return (
+        f"{ours}, {entry['opponent']} {rate_in_words(entry['theirs'], unit)}: "
+        f"ratio {entry['ratio']:.2f} [{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside}"
+    )
+
+
+def _run_drift(options: Options, screen: Screen) -> Path:
+    if options.rows:
+        raise ConfigError("--suite=drift has no rows: leave --rows out")
+    if not has_torch():
+        raise ConfigError(f"--suite=drift needs PyTorch: pip install {TORCH} torchvision==0.28.0")
+    machine, versions = describe()
+    path = options.output or bench_file.FOLDER / "drift.json"
+    with screen.phase(DRIFT) as phase:
+        found = drift.measure()
+        bench_file.write(path, {"machine": machine, "versions": versions, "rows": [], **found})
+        drift.draw(found, drift.FIGURE)
+        phase.text = drift.in_words(found)
+    screen.line("saved", f"{path}, {drift.FIGURE}")
+    return path

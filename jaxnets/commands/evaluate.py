@@ -1,0 +1,144 @@
+"""Score a finished or running run again, from its directory alone."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.data.leakage import sibling_shares
+from jaxnets.data.splits import PARTS
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.metrics import ClassScores, Scores
+from jaxnets.evaluation.predictions import predictions_name
+from jaxnets.evaluation.report.measure import measure
+from jaxnets.evaluation.report.page import WHOLE_MATRIX
+from jaxnets.experiment import checksums
+from jaxnets.experiment.build import make_evaluator
+from jaxnets.experiment.data import open_data
+from jaxnets.experiment.report import write_report
+from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings
+from jaxnets.models import create
+from jaxnets.runtime.console import Screen
+from jaxnets.runtime.fork import require_not_forked
+from jaxnets.runtime.precision import precision_of
+from jaxnets.text import printable
+from jaxnets.training.devices import Devices
+
+
+def evaluate(
+    directory: Path,
+    *,
+    part: str = "test",
+    data_root: str | None = None,
+    ignore_damage: bool = False,
+) -> dict[str, Any]:
+    """Scores one part of a run's split; prints, and writes what came of it.
+
+    The checkpoint is the one that was tested for result.json, of an unfinished run the newest.
+
+    That is report/index.html, report/metrics.json (of other parts than test, index-PART.html and
+    metrics-PART.json), and predictions/PART.npz.
+
+    Raises ConfigError for another part's name or another directory, DataError where the data have changed
+    since, CheckpointError where no checkpoint is whole or the directory is damaged; with `ignore_damage` what
+    differs from its checksum is a warning.
+    """
+    require_not_forked()
+    if part not in PARTS:
+        raise ConfigError(f"--split={part!r}: it is one of {', '.join(PARTS)}")
+    run = open_run(directory, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    config = run.config
+    if data_root is not None:
+        config.data.root = data_root
+    with precision_of(config.model):
+        return _evaluate(run, part)
+
+
+def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
+    """The same for a run that is open, in its precision."""
+    config = run.config
+    screen = Screen()
+    data = open_data(config, screen)
+    run.require_data(data.source.fingerprint)
+    run.require_split(data.split_csv)
+    indices = data.split.parts()[part]
+    if len(indices) == 0:
+        raise ConfigError(f"--split={part}: this run has no such examples")
+    devices = Devices.all()
+    restored = restore_state(run, data.shape)
+    state, step = restored.state, restored.step
+    for told in restored.warnings:
+        screen.line("warning", told)
+    metrics = run.metrics(step)
+    evaluator = make_evaluator(config, create(config.model), data, devices)
+    with screen.phase("evaluate") as phase:
+        scores = evaluator(state, indices)
+        phase.text = f"{scores.examples:,} {part} examples, step {step}"
+    predictions = evaluator.predictions(scores, indices)
+    if predictions is not None:
+        checksums.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
+    measured: dict[str, Any] = {
+        "split": part,
+        "step": step,
+        **results.test_entry(scores, predictions),
+    }
+    leak: dict[str, float | None] = {}
+    if predictions is not None:
+        checked = None
+        if part != "validation" and len(data.split.validation):
+            with screen.phase("evaluate") as phase:
+                on_validation = evaluator(state, data.split.validation)
+                checked = evaluator.predictions(on_validation, data.split.validation)
+                phase.text = f"{on_validation.examples:,} validation examples, for the temperature"
+        measured |= measure(predictions, data.source.classes, checked)
+        leak = measured["leak"] = sibling_shares(data.split, data.siblings)
+    screen.say(_told(scores, data.source.classes, measured))
+    screen.say(f"split  {data.told_split(leak)}")
+    with screen.phase("report") as phase:
+        phase.text = str(write_report(run, data, state, measured, predictions, metrics))
+    return measured
+
+
+def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
+    if isinstance(scores, ClassScores):
+        return _table(scores, [printable(name) for name in classes], measured)
+    return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
+
+
+def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]) -> str:
+    (low, high), method = measured["interval"], measured["interval_method"]
+    lines = [
+        f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
+        f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
+        "",
+    ]
+    corner = "true / predicted" if len(classes) <= WHOLE_MATRIX else f"lowest of {len(classes)}"
+    width = max(len(corner), *(len(name) for name in classes)) + 2
+    if len(classes) > WHOLE_MATRIX:
+        return "\n".join([*lines, *_worst(scores, classes, corner, width)])
+    columns = [max(len(name), 6) for name in classes]
+    header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
+    lines.append(f"{corner:<{width}}{header}  recall")
+    for number, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
+        counts = "  ".join(f"{n:>{size},}" for n, size in zip(row, columns, strict=True))
+        recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
+        lines.append(f"{name:<{width}}{counts}  {recall}")
+    return "\n".join(lines)
+
+
+def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int) -> Iterator[str]:
+    """Of more classes than a table can show, those of the lowest recall, and what they were told as."""
+    sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
+    recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
+    wrong = scores.confusion - np.diag(hits)
+    yield f"{corner:<{width}}images  recall  most often predicted as"
+    for number in np.argsort(recall, kind="stable")[:WHOLE_MATRIX]:
+        if sizes[number]:
+            other = wrong[number].argmax()
+            told = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            share = f"{100 * recall[number]:.1f} %"
+            yield f"{classes[number]:<{width}}{sizes[number]:>6,} {share:>7}{told}"

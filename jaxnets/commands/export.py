@@ -1,0 +1,117 @@
+"""A trained network in a folder that others can load without this package."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+from ml_collections import config_dict
+
+from jaxnets import models
+from jaxnets.commands import model_card
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.experiment import weights as folders
+from jaxnets.experiment import workdir
+from jaxnets.experiment.run_directory import read_result
+from jaxnets.interop import preprocessing
+from jaxnets.interop.convert import require_published_form, to_layout
+from jaxnets.interop.layouts import WRITTEN
+from jaxnets.interop.weight_files import save_safetensors
+from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
+from jaxnets.io import require_folder, write_whole
+from jaxnets.runtime.console import Screen
+from jaxnets.runtime.fork import require_not_forked
+from jaxnets.runtime.precision import precision_of
+from jaxnets.training.preprocess import normalize, scale
+
+PROGRAM, CARD = "program.stablehlo", "README.md"
+PLATFORMS = ("cpu", "cuda")
+EXPORT = "export"
+
+
+def export(
+    directory: Path, out: Path | None, *, layout: str | None = None, ignore_damage: bool = False
+) -> Path:
+    """Writes weights, program and model card of a run or weights folder; the folder they are in.
+
+    With `layout`, LAYOUT.safetensors too, in another library's names. Raises ConfigError where `out` holds
+    other things, CheckpointError where the weights are not whole or another library's network is another.
+    """
+    require_not_forked()
+    screen = Screen()
+    out = out or directory / EXPORT
+    if layout is not None and layout not in WRITTEN:
+        raise ConfigError(f"--layout={layout}: it is one of {', '.join(WRITTEN)}")
+    if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is no export and not empty: choose another --out")
+    weights = folders.read(directory, ignore_damage=ignore_damage)
+    for told in weights.source.get("warnings", ()):
+        screen.line("warning", told)
+    if weights.missing or weights.preprocessing is None:
+        lack = weights.missing[0] if weights.missing else "its preprocessing"
+        raise CheckpointError(f"{directory} lacks {lack}: it cannot be exported")
+    result = None
+    if (directory / workdir.CONFIG).is_file():
+        result = read_result(directory, ignore_damage=ignore_damage)
+    of_library = _of_library(layout, weights) if layout else None
+    with screen.phase("export") as phase:
+        compiled = program(weights, weights.preprocessing)
+        phase.text = f"any number of images, for {' and '.join(PLATFORMS)}"
+    require_folder(out)
+    write_whole(out / PROGRAM, bytes(compiled.serialize()))  # first: with it a folder is an export
+    write_weights(out, weights)
+    for name in WRITTEN:  # of an export before, maybe of another network
+        (out / f"{name}.safetensors").unlink(missing_ok=True)
+    if of_library is not None:
+        arrays, remarks = of_library
+        save_safetensors(out / f"{layout}.safetensors", arrays, remarks)
+    write_whole(out / CARD, model_card.write(weights, result))
+    screen.line("saved", str(out))
+    return out
+
+
+def _of_library(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays as the library has them, for pixels as it gives them, and the file's remarks."""
+    require_published_form(layout, weights.model)
+    bgr = preprocessing.is_bgr(layout, weights)
+    if bgr:
+        arrays, _ = preprocessing.channels_reversed(flatten(weights.variables))
+        weights = dataclasses.replace(weights, variables=unflatten(arrays))
+    return to_layout(layout, weights), preprocessing.as_remarks(weights.preprocessing, bgr=bgr)
+
+
+def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
+    """(arrays by path, images uint8[B, H, W, C]) -> logits [B, K], scaling and normalisation inside.
+
+    The arrays are those of weights.safetensors. B is any number. Its operations are XLA's own, whatever this
+    process computes with.
+    """
+    (batch,) = jax_export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *weights.input_shape), np.uint8)
+    arrays = {
+        path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        for path, leaf in flatten(weights.variables).items()
+    }
+    function = jax.jit(_logits(weights, given))  # compiled where it is loaded, not here
+    with precision_of(weights.model):
+        return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
+
+
+def _logits(
+    weights: Weights, given: Preprocessing
+) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+    # The program must run where nothing of this package is, in the one form that XLA itself has.
+    model = config_dict.ConfigDict({**weights.model, "lowering": "reference"})
+    network = models.create(model)
+    dtype = jnp.dtype(weights.model.dtype)
+
+    def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:
+        inputs = normalize(scale(images, dtype), given.mean, given.std)
+        outputs: Any = network.apply(unflatten(arrays), inputs, train=False)
+        return outputs
+
+    return logits

@@ -1,0 +1,222 @@
+"""Find near-duplicates in a folder of images: which are one photograph, which photographs overlap."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxnets.commands import duplicates_report as report
+from jaxnets.data.groups import Groups
+from jaxnets.data.images import MAX_PIXELS, all_unreadable
+from jaxnets.data.near_duplicates import grouping, montage, pieces
+from jaxnets.data.near_duplicates.features import opencv
+from jaxnets.data.near_duplicates.listing import list_images
+from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.near_duplicates.verification import PAIR
+from jaxnets.data.sources.image_folder import ImageFiles
+from jaxnets.errors import ConfigError
+from jaxnets.experiment import workdir
+from jaxnets.io import replacing, write_whole
+from jaxnets.runtime.console import Screen
+from jaxnets.runtime.worker_pool import crew
+
+ALGORITHM_VERSION = 1
+"""Raised whenever finished pieces of older versions must not be used."""
+
+LARGEST, DOUBTFUL = "largest", "doubtful"
+"""The montages."""
+
+
+def find_duplicates(
+    arguments: Sequence[str],
+    *,
+    out: str,
+    work: str | None = None,
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    settings: Settings | None = None,
+) -> None:
+    """Writes `out` (file,original,group), beside it what it rests on (.json) and two montages (.jpg).
+
+    A search that was killed goes on from its finished pieces in `work`. Raises ConfigError for a wrong
+    command or where OpenCV is missing, DataError for images that cannot be read, MachineError
+    where `work` is in use or cannot be written.
+    """
+    if len(arguments) != 1:
+        raise ConfigError("name one folder of images: find_duplicates.py DIR")
+    opencv()
+    target, settings = Path(out), settings or Settings()
+    if target.suffix != ".csv":
+        raise ConfigError(f"--out={out}: give a name that ends in .csv")
+    place = Path(work) if work else target.with_name(f".{target.stem}.work")
+    folder_of_images = Path(arguments[0])
+    if target.resolve().is_relative_to(folder_of_images.resolve()):
+        raise ConfigError(
+            f"--out={out} lies in {folder_of_images}, whose images it is about: give a place outside"
+        )
+    screen = Screen()
+    listing = list_images(folder_of_images, max_pixels=max_pixels)
+    images = listing.images
+    others = f", {listing.others:,} other files left out" if listing.others else ""
+    if listing.beside:
+        others += (
+            f", {listing.beside:,} images beside the classes' folders left out, as in training"
+        )
+    screen.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
+    with workdir.hold(place):
+        with screen.phase("hash") as phase:
+            folder = place / _identity(images, settings)
+            phase.text = f"work files in {folder}"
+        there = [path for path in _written(target) if path.exists()]
+        if there and not folder.exists():
+            raise ConfigError(f"{there[0]} is there already: name another --out, or remove it")
+        folder.mkdir(exist_ok=True)
+        processes = workers or os.cpu_count() or 1
+        with crew(processes, _be_single) as pool:
+            run = Run(screen, pool)
+            found = search(images, folder, settings, run)
+        _write(target, images, found, settings, run)
+
+
+def _montage(target: Path, name: str) -> Path:
+    return target.with_name(f"{target.stem}-{name}.jpg")
+
+
+def _written(target: Path) -> tuple[Path, ...]:
+    """All that is written at the end."""
+    return (
+        target,
+        target.with_suffix(".json"),
+        _montage(target, LARGEST),
+        _montage(target, DOUBTFUL),
+    )
+
+
+class Run:
+    """Has the pieces of each stage computed, and counts seconds."""
+
+    def __init__(self, screen: Screen, pool: concurrent.futures.Executor):
+        self.screen, self.pool = screen, pool
+        self.seconds: dict[str, float] = {}
+        self.processor_seconds = 0.0
+        self.kept = 0
+
+    def stage(self, name: str, work: Sequence[pieces.Piece]) -> None:
+        """Computes the pieces that are not there; raises DataError for images that cannot be read."""
+        start = time.perf_counter()
+        missing = [piece for piece in work if not piece.path.exists()]
+        self.kept += len(work) - len(missing)
+        total = sum(piece.count for piece in work)
+        done = total - sum(piece.count for piece in missing)
+        unreadable: list[str] = []
+        with self.screen.phase(name) as phase:
+            with self.screen.counter(name) as progress:
+                progress(done, total)
+                futures = [self.pool.submit(piece.run) for piece in missing]
+                for future in concurrent.futures.as_completed(futures):
+                    result = future.result()
+                    done += result.count
+                    self.processor_seconds += result.seconds
+                    unreadable += result.unreadable
+                    progress(done, total)
+            if unreadable:
+                raise all_unreadable(unreadable)
+            kept = len(work) - len(missing)
+            phase.text = f"{total:,}" + (f", {kept} of {len(work)} pieces kept" if kept else "")
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+
+
+def _be_single() -> None:
+    """One thread a worker: the workers are what fills the cores."""
+    import threadpoolctl
+
+    opencv().setNumThreads(1)
+    threadpoolctl.threadpool_limits(1)
+
+
+def search(images: ImageFiles, folder: Path, settings: Settings, run: Run) -> grouping.Found:
+    """Describe, find copies, then overlaps among a few images of each original, then follow these up."""
+    none, nothing = np.zeros((0, 2), np.int32), np.zeros(0, PAIR)
+    paths = [images.root / file for file in images.files]
+    run.stage("describe", pieces.describing(folder, paths, images.max_pixels, settings))
+    records = pieces.FeatureFiles(folder)
+    _, identical = np.unique(records.field("pixels"), axis=0, return_inverse=True)
+
+    def verify(stage: str, pairs: np.ndarray) -> np.ndarray:
+        work = pieces.verifying(folder, stage, pairs, settings)
+        run.stage(stage, work)
+        return pieces.collected(work, nothing)
+
+    near = pieces.neighbouring(folder, images.labels, settings)
+    run.stage("compare", near)
+    tried = np.unique(pieces.collected(near, none), axis=0)
+    pairs = verify("copies", tried)
+    originals = grouping.originals(pairs, identical, settings)
+    few = grouping.hubs(pairs, originals, settings.representatives, settings)
+    alike = pieces.wording(folder, few, images.labels, settings)
+    run.stage("words", alike)
+    new = grouping.without(pieces.collected(alike, none), tried)
+    pairs, tried = np.concatenate([pairs, verify("overlaps", new)]), np.concatenate([tried, new])
+    originals = grouping.originals(pairs, identical, settings)
+    more = grouping.hubs(pairs, originals, settings.overlap_members, settings)
+    new = grouping.between(more, grouping.touching(pairs, originals))
+    new = grouping.without(new, tried)
+    pairs = np.concatenate([pairs, verify("certain", new)])
+    originals = grouping.originals(pairs, identical, settings)
+    overlaps = grouping.overlaps(pairs, originals, settings)
+    groups = grouping.groups(originals, overlaps)
+    counts = records.field("count")
+    return grouping.Found(originals, groups, overlaps, pairs, len(tried) + len(new), counts)
+
+
+def _identity(images: ImageFiles, settings: Settings) -> str:
+    """Names the work by all that its results depend on."""
+    told = [
+        ALGORITHM_VERSION,
+        images.fingerprint,
+        dataclasses.asdict(settings),
+        opencv().__version__,
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _write(
+    target: Path, images: ImageFiles, found: grouping.Found, settings: Settings, run: Run
+) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    told = report.summary(images, found, settings)
+    told["run"] = {
+        "seconds": run.seconds,
+        "total_seconds": round(sum(run.seconds.values()), 1),
+        "processor_seconds": round(run.processor_seconds + time.thread_time(), 1),
+        "pieces_done_before": run.kept,
+        "versions": {"opencv": opencv().__version__, "numpy": np.__version__},
+        "python": platform.python_version(),
+    }
+    montages = []
+    for name, rows in (
+        (LARGEST, report.largest(images, found, settings)),
+        (DOUBTFUL, report.doubtful(images, found, settings)),
+    ):
+        path = _montage(target, name)
+        if rows:
+            picture = Image.fromarray(montage.montage(rows, settings))
+            with replacing(path) as temporary:
+                picture.save(temporary, "JPEG", quality=85)
+            montages.append(path)
+    write_whole(target.with_suffix(".json"), json.dumps(told, indent=1) + "\n")
+    labels = zip(found.originals, found.groups, strict=True)
+    members = {
+        file: (str(original), str(group))
+        for file, (original, group) in zip(images.files, labels, strict=True)
+    }
+    Groups(str(target), members).write(target)
+    report.say(run.screen, target, told, montages)

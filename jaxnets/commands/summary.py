@@ -1,0 +1,189 @@
+"""A network's layers, parameters and multiply-adds, from shapes alone: nothing is computed."""
+
+import dataclasses
+import functools
+import math
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models, reported
+from jaxnets.errors import ConfigError
+from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES
+from jaxnets.runtime.console import Screen
+
+WIDE = 100
+"""Columns that a terminal needs for the shapes of inputs too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer with parameters: shapes of one image's input and output, and what it costs in inference."""
+
+    path: str
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    parameters: int
+    statistics: int
+    multiply_adds: int
+
+
+def summarize(
+    name: str, *, num_classes: int | None, image_size: int | None, variant: str | None = None
+) -> list[Layer]:
+    """Prints the layer table of a network, its counts, and the report's table where there is one.
+
+    Raises ConfigError for an unknown network or variant, and for images that are too small.
+    """
+    model = recipes.recipe().model
+    model.name, model.variant = name, variant
+    model.num_classes = num_classes or (3 if CHANNELS.get(name, 3) == 3 else 10)
+    entry = models.entry(name)
+    if entry.kind != "image" and (num_classes or image_size):
+        raise ConfigError(f"{entry.title} takes no images and has no classes: give neither number")
+    models.check_variant(name, variant, flag="--variant")
+    size = image_size or NATIVE_SIZES.get(name, 224)
+    shape: tuple[int, ...] = (model.layer_sizes[0],)
+    if entry.kind == "image":
+        models.check_image_size(name, size, flag="--image_size")
+        shape = (size, size, CHANNELS.get(name, 3))
+    layers = layers_of(model, shape)
+    screen = Screen()
+    for line in table(layers, shutil.get_terminal_size((WIDE, 24)).columns):
+        screen.say(line)
+    screen.say("")
+    for line in _totals(layers, entry.title, model, shape):
+        screen.say(line)
+    for line in _beside_the_report(layers, name):
+        screen.say(line)
+    return layers
+
+
+def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Layer]:
+    """The layers in the order of computation, for one input of `shape`, auxiliary heads among them."""
+    network = models.create(model)
+    calls: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = []
+
+    def record(
+        following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        y = following(*args, **kwargs)
+        if context.method_name == "__call__" and args and hasattr(y, "shape"):
+            path, kind = "/".join(context.module.path), type(context.module).__name__
+            calls.append((path, kind, args[0].shape[1:], y.shape[1:]))
+        return y
+
+    with nn.intercept_methods(record):
+        x = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
+    own: dict[str, dict[str, dict[str, Any]]] = {"params": {}, "batch_stats": {}}
+    for collection, found in own.items():
+        flat = traverse_util.flatten_dict(dict(variables.get(collection, {})), sep="/")
+        for path, leaf in flat.items():
+            module, _, name = path.rpartition("/")
+            found.setdefault(module, {})[name] = leaf
+    return [
+        Layer(
+            path,
+            kind,
+            inputs,
+            outputs,
+            _count(own["params"][path]),
+            _count(own["batch_stats"].get(path, {})),
+            _multiply_adds(own["params"][path], outputs),
+        )
+        for path, kind, inputs, outputs in calls
+        if path in own["params"]
+    ]
+
+
+def table(layers: Sequence[Layer], width: int) -> list[str]:
+    """Lines no longer than `width`, which leaves out inputs and shortens paths where it must."""
+    rows = [("layer", "kind", "input", "output", "parameters", "multiply-adds")]
+    rows += [
+        (
+            layer.path,
+            layer.kind,
+            _told_shape(layer.inputs),
+            _told_shape(layer.outputs),
+            f"{layer.parameters:,}",
+            f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
+        )
+        for layer in layers
+    ]
+    if width < WIDE:
+        rows = [(row[0], *row[3:]) for row in rows]
+    sizes = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    sizes[0] = max(8, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1)))
+    numbers = len(sizes) - 2
+    return [
+        "  ".join(
+            cell.rjust(size) if place >= numbers else _shortened(cell, size).ljust(size)
+            for place, (cell, size) in enumerate(zip(row, sizes, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _totals(
+    layers: Sequence[Layer], title: str, model: config_dict.ConfigDict, shape: tuple[int, ...]
+) -> list[str]:
+    heads = [layer for layer in layers if layer.path.startswith("auxiliary")]
+    main = [layer for layer in layers if layer not in heads]
+    classes = "" if model.name == "mlp" else f", {model.num_classes} classes"
+    variant = f" ({model.variant})" if model.variant else ""
+    lines = [
+        f"{title}{variant}, input {_told_shape(shape)}{classes}",
+        f"parameters            {sum(layer.parameters for layer in main):>14,}",
+        f"auxiliary_parameters  {sum(layer.parameters for layer in heads):>14,}",
+        f"batch statistics      {sum(layer.statistics for layer in main):>14,}",
+        f"multiply-adds         {sum(layer.multiply_adds for layer in main):>14,}",
+    ]
+    left_out = models.left_out(model, shape[0]) if len(shape) == 3 else None
+    return [*lines, left_out] if left_out else lines
+
+
+def _beside_the_report(layers: Sequence[Layer], name: str) -> list[str]:
+    """Report A's formulas of the network, as printed, and what our blocks hold."""
+    entries = reported.document("lung")["entries"]
+    formulas = entries.get(f"A/{name}", {}).get("parameter_formulas")
+    if formulas is None:
+        return []
+    lines = ["", "report A prints a table of formulas, which does not describe this network:"]
+    for row in formulas["rows"]:
+        wrong = "" if row.get("agrees", True) else f"  (gives {row['formula_gives_computed']:,})"
+        lines.append(f"{row['layer']:<26}{row['total']:>13,}  {row['formula']}{wrong}")
+    blocks: dict[str, int] = {}
+    for layer in layers:
+        block = layer.path.partition("/")[0]
+        blocks[block] = blocks.get(block, 0) + layer.parameters
+    lines += [f"{'sum':<26}{formulas['sum_of_totals_computed']:>13,}", "", "and ours by block:"]
+    lines += [f"{block:<26}{count:>13,}" for block, count in blocks.items()]
+    heads = sum(models.auxiliary_part(blocks).values())
+    lines += [f"{'sum':<26}{sum(blocks.values()) - heads:>13,}"]
+    return lines + ([f"{'and in auxiliary heads':<26}{heads:>13,}"] if heads else [])
+
+
+def _count(leaves: dict[str, Any]) -> int:
+    return sum(leaf.size for leaf in leaves.values())
+
+
+def _multiply_adds(leaves: dict[str, Any], outputs: tuple[int, ...]) -> int:
+    """Of a convolution or dense layer: its kernel at every place of the output."""
+    return leaves["kernel"].size * math.prod(outputs[:-1]) if "kernel" in leaves else 0
+
+
+def _told_shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(side) for side in shape)
+
+
+def _shortened(text: str, size: int) -> str:
+    return text if len(text) <= size else f"...{text[-(size - 3) :]}"

@@ -1,0 +1,116 @@
+"""An image in numbers: a spectrum for finding its likes, keypoints for proving them."""
+
+import hashlib
+from types import ModuleType
+
+import numpy as np
+
+from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.errors import ConfigError
+
+DESCRIPTOR = 128
+_DIGEST = 16
+_SMALLEST_RADIUS = 4.0
+
+# A SIFT descriptor is 4 rows x 4 columns of cells with 8 directions each, in the frame of its
+# keypoint. Reflecting the patch about the keypoint's direction reverses rows and directions.
+_MIRROR = np.arange(DESCRIPTOR).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
+
+
+def opencv() -> ModuleType:
+    """OpenCV; raises ConfigError, naming the command that installs it, where it is missing."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ConfigError(
+            "finding duplicates needs OpenCV: pip install -e '.[duplicates]' "
+            "(or: pip install opencv-python-headless threadpoolctl)"
+        ) from error
+    return cv2
+
+
+def feature_type(settings: Settings) -> np.dtype:
+    """What is kept of an image: keypoints, the strongest first, and what describes the whole.
+
+    Places are pixels of the scaled image, x before y; angles are degrees.
+    """
+    return np.dtype(
+        [
+            ("descriptors", np.uint8, (settings.keypoints, DESCRIPTOR)),
+            ("places", np.float32, (settings.keypoints, 2)),
+            ("angles", np.float32, (settings.keypoints,)),
+            ("count", np.int32),
+            ("size", np.float32, (2,)),
+            ("spectrum", np.float32, (settings.rings, settings.frequencies)),
+            ("pixels", np.uint64, (2,)),  # a digest: equal for equal pictures
+        ]
+    )
+
+
+def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
+    """The features of uint8[H, W, 3]: one record of `feature_type`."""
+    cv2 = opencv()
+    grey = scaled(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), settings)
+    record = np.zeros((), feature_type(settings))
+    record["size"] = grey.shape[::-1]
+    record["spectrum"] = _spectrum(grey, settings)
+    record["pixels"] = _digest(image)
+    sift = cv2.SIFT_create(nfeatures=settings.keypoints, contrastThreshold=settings.contrast)
+    keypoints, descriptors = sift.detectAndCompute(grey, None)
+    # OpenCV may keep a few more than asked for, of equal response.
+    order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")
+    kept = order[: settings.keypoints]
+    record["count"] = len(kept)
+    if len(kept):
+        record["descriptors"][: len(kept)] = descriptors[kept]
+        record["places"][: len(kept)] = [keypoints[place].pt for place in kept]
+        record["angles"][: len(kept)] = [keypoints[place].angle for place in kept]
+    return record
+
+
+def _digest(image: np.ndarray) -> np.ndarray:
+    """uint64[2] of an image's pixels and shape."""
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=_DIGEST)
+    digest.update(image.tobytes())
+    return np.frombuffer(digest.digest(), np.uint64)
+
+
+def scaled(image: np.ndarray, settings: Settings) -> np.ndarray:
+    """The image at `side` x `side` pixels of area, its sides' ratio kept."""
+    cv2 = opencv()
+    height, width = image.shape[:2]
+    zoom = settings.side / np.sqrt(height * width)
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    if size == (width, height):
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
+
+
+def root_sift(descriptors: np.ndarray) -> np.ndarray:
+    """RootSIFT of uint8[n, 128]: float32, rows of length 1 (Arandjelovic and Zisserman, CVPR 2012)."""
+    values = descriptors.astype(np.float32)
+    return np.sqrt(values / np.maximum(values.sum(1, keepdims=True), 1))
+
+
+def mirrored(descriptors: np.ndarray) -> np.ndarray:
+    """The descriptors [n, 128] that the mirrored image would have."""
+    return descriptors[:, _MIRROR]
+
+
+def _spectrum(grey: np.ndarray, settings: Settings) -> np.ndarray:
+    """float32[rings, frequencies]: blind to rotation about the centre and to mirroring.
+
+    Magnitudes along the angle of the log-polar image; a zoom shifts the rings.
+    """
+    cv2 = opencv()
+    height, width = grey.shape
+    radius = min(height, width) / 2
+    step = np.log(radius / _SMALLEST_RADIUS) / settings.rings
+    rings = _SMALLEST_RADIUS * np.exp(step * (np.arange(settings.rings) + 0.5))
+    angles = 2 * np.pi * np.arange(settings.angles) / settings.angles
+    x = (width - 1) / 2 + rings[:, None] * np.cos(angles)
+    y = (height - 1) / 2 + rings[:, None] * np.sin(angles)
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
+    polar = cv2.remap(smooth, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    magnitudes = np.abs(np.fft.rfft(polar.astype(np.float32), axis=1))
+    return magnitudes[:, 1 : settings.frequencies + 1].astype(np.float32)

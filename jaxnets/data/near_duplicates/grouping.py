@@ -1,0 +1,127 @@
+"""Conclusions from verified pairs: originals, and groups of originals that overlap."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from jaxnets.data.near_duplicates.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """What is known of two originals that may show the same tissue; `first` < `second` number them.
+
+    `pairs` are the verified ones of their images, strongest first; `joined` says what was concluded.
+    """
+
+    first: int
+    second: int
+    joined: bool
+    strong: int
+    pairs: np.ndarray
+
+    @property
+    def inliers(self) -> int:
+        """The most inliers of any pair."""
+        return int(self.pairs["inliers"][0])
+
+    @property
+    def share(self) -> float:
+        """The median share of area that the pairs have in common."""
+        return float(np.median(self.pairs["share"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Every image's original and group, int[N], and what they rest on."""
+
+    originals: np.ndarray
+    groups: np.ndarray
+    overlaps: list[Overlap]
+    pairs: np.ndarray
+    compared: int
+    keypoints: np.ndarray
+
+
+def is_same_original(pairs: np.ndarray, settings: Settings) -> np.ndarray:
+    """bool[P]: whose maps are strong and bring centre onto centre, as transforms of one photograph do."""
+    strong = pairs["inliers"] >= settings.original_inliers
+    return strong & (pairs["centre"] <= settings.original_centre)
+
+
+def originals(pairs: np.ndarray, identical: np.ndarray, settings: Settings) -> np.ndarray:
+    """int[N]: the number of each image's original, in the order of their first images.
+
+    `identical` is int[N]: equal for images with the same pixels, which need no proof.
+    """
+    kept = pairs[is_same_original(pairs, settings)]
+    _, first, inverse = np.unique(identical, return_index=True, return_inverse=True)
+    same = np.stack([first[inverse], np.arange(len(identical))], 1)
+    links = np.concatenate([np.stack([kept["first"], kept["second"]], 1), same])
+    return joined(links, len(identical))
+
+
+def joined(links: np.ndarray, count: int) -> np.ndarray:
+    """int[count]: connected components of links int[L, 2], numbered in order of appearance."""
+    ones = np.ones(len(links), bool)
+    graph = coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
+    found = connected_components(graph, directed=False)[1]
+    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def hubs(pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings) -> list[np.ndarray]:
+    """For each original, its `most` images with the most links to others of it."""
+    links = pairs[is_same_original(pairs, settings)]
+    degree = np.bincount(links["first"], minlength=len(labels))
+    degree += np.bincount(links["second"], minlength=len(labels))
+    order = np.lexsort((np.arange(len(labels)), -degree, labels))
+    bounds = np.searchsorted(labels[order], np.arange(labels.max() + 2))
+    return [order[a : min(b, a + most)] for a, b in itertools.pairwise(bounds)]
+
+
+def between(members: list[np.ndarray], links: np.ndarray) -> np.ndarray:
+    """int32[P, 2]: every pair of images of the originals int[L, 2] that `links` names, each once."""
+    pairs = [np.stack(np.meshgrid(members[a], members[b]), -1).reshape(-1, 2) for a, b in links]
+    if not pairs:
+        return np.zeros((0, 2), np.int32)
+    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0).astype(np.int32)
+
+
+def without(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
+    """The rows of int32[P, 2] that are not in `done`, int32[D, 2]; both sorted within a row."""
+    keys, known = (
+        rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64) for rows in (pairs, done)
+    )
+    return pairs[~np.isin(keys, known)]
+
+
+def touching(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """int[L, 2]: the pairs of originals that any verified pair of images connects."""
+    ends = np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
+    return np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)
+
+
+def overlaps(pairs: np.ndarray, labels: np.ndarray, settings: Settings) -> list[Overlap]:
+    """What the verified pairs say of every two originals that they touch."""
+    ends = np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
+    apart = np.flatnonzero(ends[:, 0] != ends[:, 1])
+    order = apart[np.lexsort((-pairs["inliers"][apart], ends[apart, 1], ends[apart, 0]))]
+    starts = np.flatnonzero((np.diff(ends[order], axis=0, prepend=-1) != 0).any(1))
+    sizes = np.bincount(labels)
+    found = []
+    for rows in np.split(order, starts[1:]) if len(order) else []:
+        first, second = map(int, ends[rows[0]])
+        strong = int((pairs["inliers"][rows] >= settings.overlap_inliers).sum())
+        wanted = min(settings.overlap_pairs, int(sizes[first] * sizes[second]))
+        found.append(Overlap(first, second, strong >= wanted, strong, pairs[rows]))
+    return found
+
+
+def groups(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
+    """int[N]: the number of each image's group, in the order of their first images."""
+    links = [(overlap.first, overlap.second) for overlap in found if overlap.joined]
+    return joined(np.array(links, np.int64).reshape(-1, 2), int(labels.max()) + 1)[labels]

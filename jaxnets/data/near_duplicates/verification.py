@@ -1,0 +1,118 @@
+"""Whether two images show the same thing: keypoints matched, an affine map fitted."""
+
+import numpy as np
+
+from jaxnets.data.near_duplicates.features import mirrored, opencv, root_sift
+from jaxnets.data.near_duplicates.settings import Settings
+
+PAIR = np.dtype(
+    [
+        ("first", np.int32),
+        ("second", np.int32),
+        ("inliers", np.int32),
+        ("matrix", np.float64, (2, 3)),  # from the first image's pixels to the second's
+        ("centre", np.float32),  # how far the centres come to lie from each other, pixels
+        ("share", np.float32),  # of the smaller image's area that both show
+    ]
+)
+_BIN, _BINS, _WINDOW = 15, 24, 5
+_CERTAIN = 3
+
+
+def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndarray | None:
+    """The best affine map of one image's features onto another's, with or without mirroring.
+
+    Returns a record of PAIR (without the indices), None where `evidence_inliers` are not reached.
+    """
+    a = root_sift(first["descriptors"][: first["count"]])
+    b = root_sift(second["descriptors"][: second["count"]])
+    if min(len(a), len(b)) < settings.evidence_inliers:
+        return None
+    best = None
+    for descriptors, handedness in ((b, 1), (mirrored(b), -1)):
+        found = _matches(a @ descriptors.T, settings.ratio)
+        turns = second["angles"][found[:, 1]] - handedness * first["angles"][found[:, 0]]
+        found = found[_agreeing(turns)]
+        if len(found) < settings.evidence_inliers:
+            continue
+        record = _fit(first, second, found, handedness, settings)
+        if record is not None and (best is None or record["inliers"] > best["inliers"]):
+            best = record
+        if best is not None and best["inliers"] >= _CERTAIN * settings.original_inliers:
+            break  # an image is not its own mirror image
+    return best
+
+
+def _matches(cosine: np.ndarray, ratio: float) -> np.ndarray:
+    """int[M, 2]: mutual nearest neighbours that are nearer than the second by `ratio`."""
+    # numpy's argmax is many times as fast along contiguous rows
+    forward, backward = cosine.argmax(1), np.ascontiguousarray(cosine.T).argmax(1)
+    rows = np.flatnonzero(backward[forward] == np.arange(len(cosine)))
+    columns = forward[rows]
+    kept = cosine[rows]
+    places = np.arange(len(rows))
+    nearest = 2 - 2 * kept[places, columns]
+    kept[places, columns] = -1
+    second = 2 - 2 * kept.max(1)
+    clear = nearest < ratio**2 * second
+    return np.stack([rows[clear], columns[clear]], 1)
+
+
+def _agreeing(turns: np.ndarray) -> np.ndarray:
+    """bool[M]: the matches that turn alike, in degrees; unequal zoom spreads one map's turns by 27."""
+    bins = (turns % 360 // _BIN).astype(int) % _BINS
+    counts = np.bincount(bins, minlength=_BINS)
+    windows = np.convolve(
+        np.concatenate([counts, counts[: _WINDOW - 1]]), np.ones(_WINDOW), "valid"
+    )
+    return (bins - windows.argmax()) % _BINS < _WINDOW
+
+
+def _fit(
+    first: np.ndarray, second: np.ndarray, found: np.ndarray, handedness: int, settings: Settings
+) -> np.ndarray | None:
+    here, there = first["places"][found[:, 0]], second["places"][found[:, 1]]
+    matrix, inside = opencv().estimateAffine2D(
+        here,
+        there,
+        ransacReprojThreshold=settings.tolerance,
+        maxIters=settings.iterations,
+        confidence=0.999,
+    )
+    if matrix is None or not _is_sane(matrix, handedness, settings.stretch):
+        return None
+    # Several keypoints may lie on one place, with other directions: they count once.
+    used = np.flatnonzero(inside.ravel())
+    inliers = min(len(np.unique(np.rint(side[used]), axis=0)) for side in (here, there))
+    if inliers < settings.evidence_inliers:
+        return None
+    record = np.zeros((), PAIR)
+    record["inliers"], record["matrix"] = inliers, matrix
+    record["centre"] = centre_distance(matrix, first["size"], second["size"])
+    record["share"] = common_share(matrix, first["size"], second["size"])
+    return record
+
+
+def _is_sane(matrix: np.ndarray, handedness: int, stretch: float) -> bool:
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) * handedness <= 0:
+        return False
+    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    return bool(large <= stretch and small >= 1 / stretch)
+
+
+def centre_distance(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:
+    """Pixels between one image's centre, mapped, and the other's centre: the worse of both ways."""
+    linear, centre, goal = matrix[:, :2], (size - 1) / 2, (other - 1) / 2
+    there = goal - (linear @ centre + matrix[:, 2])
+    return float(max(np.linalg.norm(there), np.linalg.norm(np.linalg.solve(linear, there))))
+
+
+def common_share(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:
+    """The share in [0, 1] of the smaller image's area, mapped, that lies in both."""
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
+    mapped = (corners * size) @ matrix[:, :2].T + matrix[:, 2]
+    frame = corners * other
+    cv2 = opencv()
+    common, _ = cv2.intersectConvexConvex(mapped.astype(np.float32), frame.astype(np.float32))
+    smaller = min(abs(np.linalg.det(matrix[:, :2])) * float(np.prod(size)), float(np.prod(other)))
+    return min(1.0, common / smaller)

@@ -1,0 +1,184 @@
+"""MNIST: 70,000 handwritten digits, from the four official idx files (LeCun, Cortes, Burges)."""
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxnets.data.sources.base import Example
+from jaxnets.data.sources.image_folder import checked_index
+from jaxnets.errors import DataError
+
+CLASSES = tuple("0123456789")
+COUNTS = MappingProxyType({"train": 60_000, "test": 10_000})
+
+
+class OfficialFile(NamedTuple):
+    """What a file is called uncompressed (compressed, `.gz` is added), and its two digests.
+
+    The digest of the content knows a file that was compressed anew, too.
+    """
+
+    name: str
+    gzip_sha256: str
+    content_sha256: str
+
+
+FILES = MappingProxyType(
+    {
+        ("train", "images"): OfficialFile(
+            "train-images-idx3-ubyte",
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        ),
+        ("train", "labels"): OfficialFile(
+            "train-labels-idx1-ubyte",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        ),
+        ("test", "images"): OfficialFile(
+            "t10k-images-idx3-ubyte",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        ),
+        ("test", "labels"): OfficialFile(
+            "t10k-labels-idx1-ubyte",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    }
+)
+"""By split and part: its name, and the sha256 of the compressed and the plain file."""
+
+_SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
+_UNSIGNED_BYTES = 8  # the idx format's code for uint8
+_MEND = "copy it again, or run: python scripts/prepare_data.py mnist"
+
+
+class MNIST:
+    """The digits, kind "image": uint8[28, 28, 1], white on black; 60,000 train, then 10,000 test.
+
+    Reads the official files, `.gz` or not, in `root` or where torchvision and others put them
+    below it, checks every byte by sha256, and keeps the pixels in memory (55 MB). Other files of
+    the same format are read with their own `counts` and `check_bytes=False`. Raises DataError
+    for a file that is missing, damaged or of another kind.
+    """
+
+    name = "mnist"
+    kind = "image"
+    classes = CLASSES
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        counts: Mapping[str, int] = COUNTS,
+        check_bytes: bool = True,
+    ):
+        paths = find_files(Path(root))
+        images, labels = [], []
+        for split, count in counts.items():
+            for part, shape, arrays in (
+                ("images", (count, 28, 28), images),
+                ("labels", (count,), labels),
+            ):
+                sha256 = FILES[split, part].content_sha256 if check_bytes else None
+                arrays.append(_read_idx(paths[split, part], shape, sha256))
+            if labels[-1].max(initial=0) >= len(CLASSES):
+                raise DataError(f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_MEND}")
+        self.images = np.concatenate(images)[..., None]
+        self.labels = np.concatenate(labels).astype(np.int32)
+        self.images.setflags(write=False)  # examples are views into it
+        self.files = tuple(f"{s}/{i:05d}" for s, count in counts.items() for i in range(count))
+        boundary = counts["train"]
+        self.official_split = {
+            "train": np.arange(boundary),
+            "test": np.arange(boundary, len(self.labels)),
+        }
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Example:
+        place = checked_index(index, len(self))
+        return {
+            "image": self.images[place],
+            "label": self.labels[place],
+            "index": np.int64(place),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over all pixels and labels, the same for compressed and uncompressed files."""
+        digest = hashlib.sha256(b"mnist")
+        digest.update(self.images.data)
+        digest.update(self.labels.data)
+        return digest.hexdigest()
+
+
+def find_files(root: Path) -> dict[tuple[str, str], Path]:
+    """Returns the four files by (split, "images" or "labels"); looks at names only.
+
+    Raises DataError that says what was found and what is wanted.
+    """
+    best: dict[tuple[str, str], Path] = {}
+    for folder in _SUBFOLDERS:
+        found = {}
+        for key, (name, *_) in FILES.items():
+            # Kaggle's copy has a dot where the official name has a hyphen.
+            spellings = (name, name.replace("-idx", ".idx"))
+            candidates = [root / folder / f"{s}{end}" for s in spellings for end in ("", ".gz")]
+            existing = [path for path in candidates if path.is_file()]
+            if existing:
+                found[key] = existing[0]
+        if len(found) == len(FILES):
+            return found
+        best = max(best, found, key=len)
+    seen = ", ".join(sorted(path.name for path in best.values())) or "none"
+    wanted = ", ".join(file.name for file in FILES.values())
+    raise DataError(
+        f"{root}: of MNIST's four files there is {seen}; wanted are {wanted}, each with or "
+        "without .gz; get them with: python scripts/prepare_data.py mnist"
+    )
+
+
+def official_name(name: str) -> str | None:
+    """Returns the official name of a file that may be compressed or spelled as Kaggle's copy is."""
+    name = name.removesuffix(".gz").replace(".idx", "-idx")
+    return name if any(name == file.name for file in FILES.values()) else None
+
+
+def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndarray:
+    """Reads an idx file of uint8 and checks that it has that shape and, where given, those bytes.
+
+    The format (LeCun's page): two zero bytes, the type, the number of dimensions, each dimension
+    as a big-endian uint32, then the numbers.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read or unpacked ({error}); {_MEND}") from error
+    header = bytes([0, 0, _UNSIGNED_BYTES, len(shape)])
+    header += b"".join(size.to_bytes(4, "big") for size in shape)
+    if data[: len(header)] != header:
+        raise DataError(
+            f"{path}: no idx file of {' x '.join(map(str, shape))} bytes, it begins with "
+            f"{data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_MEND}"
+        )
+    if len(data) != len(header) + np.prod(shape):
+        raise DataError(
+            f"{path}: {len(data):,} bytes where there should be "
+            f"{len(header) + np.prod(shape):,}; {_MEND}"
+        )
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"{path}: not the official bytes (sha256 differs); {_MEND}")
+    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

@@ -1,0 +1,284 @@
+"""From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
+from jaxnets.evaluation.predictions import Predictions
+from jaxnets.experiment import environment, workdir
+from jaxnets.experiment.data import Data
+from jaxnets.experiment.execution import place, resident
+from jaxnets.experiment.network import Network
+from jaxnets.experiment.optimizer import Rule, make_rule
+from jaxnets.runtime.console import Screen
+from jaxnets.training.callbacks import Hook, make_hooks
+from jaxnets.training.checkpoint import Checkpoints
+from jaxnets.training.devices import CompiledStep, Devices
+from jaxnets.training.loss import make_loss
+from jaxnets.training.on_device import Examples, gathered, many
+from jaxnets.training.preprocess import Preprocess, make_preprocess
+from jaxnets.training.run import Plan, Run
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import TrainStep, make_eval_step, make_train_step
+
+
+def assemble(
+    config: config_dict.ConfigDict,
+    data: Data,
+    devices: Devices,
+    network: Network,
+    directory: Path,
+    screen: Screen,
+    more_hooks: Sequence[Hook],
+) -> tuple[Run, "Evaluator"]:
+    """A run before its first step, and what scores its states."""
+    plan = make_plan(config, data.order(devices).steps_per_epoch)
+    rule = make_rule(
+        config,
+        network.parts,
+        total_steps=plan.total_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+    _tell_phases_too_long(config, plan, rule, screen)
+    loss = make_loss(config.train, models.entry(config.model.name).auxiliary_weight)
+    train_step = make_train_step(
+        network.model,
+        loss,
+        rule.optimizer,
+        preprocess=make_preprocess(config, train=True),
+        accumulate=config.train.accumulate,
+        ema_decay=config.train.ema_decay,
+        axis_name=devices.axis_name,
+        network_parts=rule.parts,
+        head_steps=rule.head_steps,
+    )
+    followed = {
+        "validation": data.split.validation,
+        "test": data.split.test if config.eval.follow_test else np.empty(0, np.int64),
+    }
+    followed = {split: indices for split, indices in followed.items() if len(indices)}
+    state = TrainState.create(
+        network.variables,
+        rule.optimizer,
+        seed=config.seed,
+        with_ema=config.train.ema_decay is not None,
+    )
+    validates = "validation" in followed
+    hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
+    hooks += more_hooks
+    _require_names(hooks)
+    checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
+    placement = place(
+        config,
+        data,
+        devices,
+        parameters=models.count_parameters(state.params),
+        hooks=hooks,
+        before=checkpoints.newest_bits(),
+    )
+    examples = resident(data, devices) if placement.on_device else None
+    steps_per_call = placement.steps_per_call
+    evaluator = make_evaluator(config, network.model, data, devices, examples)
+    evaluators = {"validation": evaluator, "test": evaluator}
+    if "test" in followed and config.eval.augment:  # as reports tested that draw the curve
+        preprocess = make_preprocess(config, train=False, augment=True)
+        evaluators["test"] = make_evaluator(
+            config, network.model, data, devices, examples, preprocess=preprocess
+        )
+    run = Run(
+        config=config,
+        workdir=directory,
+        plan=plan if followed else dataclasses.replace(plan, evaluate_every=None),
+        devices=devices,
+        state=devices.replicate(state),
+        train_step=_compilable(train_step, devices, examples, steps_per_call),
+        evaluate=lambda state: {
+            split: evaluators[split].means(state, indices, before_batch=run.check_interrupted)
+            for split, indices in followed.items()
+        },
+        batches=data.train_batches(devices)
+        if examples is None
+        else data.index_batches(devices, at_once=steps_per_call),
+        checkpoints=checkpoints,
+        hooks=hooks,
+        learning_rate=rule.schedule,
+        bits=environment.bits(config=config, placement=placement.bits(data)),
+        steps_per_call=steps_per_call,
+        told=placement.told,
+    )
+    return run, evaluator
+
+
+def _tell_phases_too_long(
+    config: config_dict.ConfigDict, plan: Plan, rule: Rule, screen: Screen
+) -> None:
+    """Says where a run ends before a part of its recipe begins."""
+    total = plan.total_steps
+    warmup = recipes.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
+    if warmup > total:
+        screen.line(
+            "warning",
+            f"the warm-up's {warmup} steps outlast the run's {total}: the rate never peaks",
+        )
+    if rule.head_steps is not None and rule.head_steps >= total:
+        screen.line(
+            "warning",
+            f"the head alone is trained for {rule.head_steps} steps, the run has {total}: "
+            "the body stays as it is",
+        )
+
+
+def _require_names(hooks: Sequence[Hook]) -> None:
+    names = [hook.name for hook in hooks]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"two hooks are named alike among {', '.join(names)}: give one another `name`"
+        )
+
+
+def _compilable(
+    train_step: TrainStep, devices: Devices, examples: Examples | None, steps_per_call: int
+) -> CompiledStep:
+    if examples is None:
+        return devices.compile_step(train_step, donate=True)
+    form = gathered(train_step) if steps_per_call == 1 else many(train_step)
+    return devices.compile_step(form, donate=True, shared=(examples,))
+
+
+def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
+    """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing.
+
+    A training line is written once an epoch at least: each evaluation has a training loss beside it.
+    """
+
+    def duration(prefix: str) -> int | None:
+        return recipes.steps(config, prefix, steps_per_epoch)
+
+    return Plan(
+        total_steps=duration("train.") or 0,
+        steps_per_epoch=steps_per_epoch,
+        log_every=min(config.log.every_steps, steps_per_epoch),
+        evaluate_every=duration("eval.every_") or steps_per_epoch,
+        save_every=duration("checkpoint.every_") or steps_per_epoch,
+        histograms_every=duration("log.histograms_every_"),
+    )
+
+
+def make_evaluator(
+    config: config_dict.ConfigDict,
+    model: Any,
+    data: Data,
+    devices: Devices,
+    examples: Examples | None = None,
+    *,
+    preprocess: Preprocess | None = None,
+    dropout: bool = False,
+) -> "Evaluator":
+    """A function (state, indices) -> Scores: of clean examples where `preprocess` is None.
+
+    `examples` are those on the device.
+    """
+    step = make_eval_step(
+        model,
+        make_loss(config.train),
+        preprocess=preprocess or make_preprocess(config, train=False),
+        ema=config.eval.ema,
+        dropout=dropout,
+        axis_name=devices.axis_name,
+        with_probabilities=True,
+    )
+    if examples is None:
+        return Evaluator(devices.compile_step(step, donate=False), data, devices)
+    compiled = devices.compile_step(gathered(step), donate=False, shared=(examples,))
+    return Evaluator(compiled, data, devices, on_device=True)
+
+
+def other_tests(
+    config: config_dict.ConfigDict, data: Data, devices: Devices
+) -> "dict[str, Evaluator]":
+    """The tests beside the clean one that a recipe asks for, by their names in result.json."""
+    wanted = {
+        "augmented": (config.eval.augment, False),
+        "dropout": (False, config.eval.dropout),
+        "augmented_dropout": (config.eval.augment, config.eval.dropout),
+    }
+    model = models.create(config.model, axis_name=devices.axis_name)
+    data = dataclasses.replace(data, features=None)  # of images as they are
+    return {
+        name: make_evaluator(
+            config,
+            model,
+            data,
+            devices,
+            preprocess=make_preprocess(config, train=False, augment=augment),
+            dropout=dropout,
+        )
+        for name, (augment, dropout) in wanted.items()
+        if (augment or dropout) and (name != "augmented_dropout" or (augment and dropout))
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Scores a state on examples of the data, each counted once."""
+
+    step: CompiledStep
+    data: Data
+    devices: Devices
+    on_device: bool = False
+
+    def __call__(
+        self,
+        state: TrainState,
+        indices: np.ndarray,
+        more: Mapping[str, Any] | None = None,
+        *,
+        before_batch: Callable[[], None] = lambda: None,
+    ) -> Scores:
+        """`more` is what the preprocessing wants beside every example, the same for all."""
+
+        def batches() -> Iterator[dict[str, Any]]:
+            for batch in self.data.eval_batches(
+                indices, self.devices, more, on_device=self.on_device
+            ):
+                before_batch()
+                yield batch
+
+        classes = len(self.data.source.classes)
+        return evaluate(self.step, state, batches(), expected=len(indices), classes=classes)
+
+    def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
+        """What the network said of each of `indices`, from their scores; None where they have no classes."""
+        if not isinstance(scores, ClassScores) or scores.probabilities is None:
+            return None
+        return Predictions.of(self.data.source, indices, scores.probabilities, self.data.siblings)
+
+    def entry(
+        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+    ) -> results.Test:
+        """One entry of result.json's `tests`."""
+        scores = self(state, indices, more)
+        return results.test_entry(scores, self.predictions(scores, indices))
+
+    def compile(self, state: TrainState, indices: np.ndarray) -> None:
+        """Compiles the step ahead of the first evaluation."""
+        one = indices[:1]  # every batch is padded to the same size
+        batch = next(self.data.eval_batches(one, self.devices, on_device=self.on_device))
+        self.step.compile(state, batch)
+
+    def means(
+        self, state: TrainState, indices: np.ndarray, *, before_batch: Callable[[], None]
+    ) -> dict[str, float]:
+        """What hooks hear of an evaluation: loss, and accuracy where there are classes."""
+        scores = self(state, indices, before_batch=before_batch)
+        accuracy = {"accuracy": scores.accuracy} if isinstance(scores, ClassScores) else {}
+        return {"loss": scores.loss, **accuracy}

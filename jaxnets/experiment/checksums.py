@@ -1,0 +1,145 @@
+"""checksums.json: what the files of a run directory must be, and the one way to write them.
+
+For each file it lists the sha256 that the file may have; null says that the file may be absent. To replace a
+file, `write_files` first lists both the old and the new sha256, then replaces the file, then lists the new
+one alone. Each step is atomic, so that after a kill at any moment every file is one that is listed, and the
+same command starts again from there.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NotRequired, TypedDict, cast
+
+from jaxnets.errors import CheckpointError
+from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
+from jaxnets.evaluation.result_schema import RESULT
+from jaxnets.experiment.workdir import CONFIG, MANIFEST, SPLIT
+from jaxnets.io import file_lock, read_regular, write_whole
+from jaxnets.schema import Length, Sha256, parse, problem
+from jaxnets.training.callbacks.writers import METRICS
+
+CHECKSUMS, LOCK = "checksums.json", ".checksums.lock"
+Listing = Mapping[str, Sequence[str | None]]
+"""By file, relative to the directory: the sha256 that it may have; None: it may be absent."""
+
+
+class Checksums(TypedDict):
+    """The content of checksums.json; `sha256` is that of its other fields.
+
+    `unverified` names the files that were first listed after they had been written, by a later command:
+    whether they had changed before that is not known.
+    """
+
+    schema_version: Literal[1]
+    files: dict[str, Annotated[list[Sha256 | None], Length(1, 3)]]
+    unverified: NotRequired[list[str]]
+    sha256: Sha256
+
+
+def read_listing(directory: Path) -> Listing | None:
+    """The hashes of checksums.json; None if it does not exist. Raises CheckpointError if it is damaged."""
+    checksums = read_checksums(directory)
+    return None if checksums is None else checksums["files"]
+
+
+def read_checksums(directory: Path) -> Checksums | None:
+    """checksums.json; None if it does not exist. Raises CheckpointError if it is damaged."""
+    path = directory / CHECKSUMS
+    try:
+        data = read_regular(path)
+        content = parse(data)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+    if found := problem(content, Checksums):
+        raise CheckpointError(f"{path} is damaged ({found})")
+    checksums = cast(Checksums, content)
+    if data.decode() != _to_json(checksums["files"], checksums.get("unverified", [])):
+        raise CheckpointError(f"{path} is damaged (its own sha256 does not match)")
+    return checksums
+
+
+def damage(listing: Listing | None, directory: Path, name: str, data: bytes | None) -> str | None:
+    """What is wrong with a file of these bytes, None where it is absent; None where it is as it was written.
+
+    Without a listing nothing is known to be wrong.
+    """
+    if listing is None:
+        return None
+    path, allowed = directory / name, listing.get(name)
+    if allowed is None:
+        return None if data is None else f"{path} is not listed in {CHECKSUMS}"
+    if data is None:
+        return None if None in allowed else f"{path} is missing"
+    return None if _sha256(data) in allowed else f"{path} has changed since it was written"
+
+
+def write_files(
+    directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()
+) -> None:
+    """Writes files of a run directory, by relative name and in their order, and lists them.
+
+    Files named in `final` are there and will not change: they are listed as they are. In a directory that
+    has no checksums.json, or a damaged one, the files that it would list are listed as they are now, as
+    unverified.
+    """
+    encoded = {
+        name: content.encode() if isinstance(content, str) else content
+        for name, content in contents.items()
+    }
+    with file_lock(directory / LOCK):  # evaluation may end while training does
+        listed, unverified = _listed_before(directory)
+        listing = {name: list(allowed) for name, allowed in listed.items()}
+        listing |= {name: [_sha256_now(directory / name)] for name in final}
+        after = {name: [_sha256(data)] for name, data in encoded.items()}
+        before = {name: _sha256_now(directory / name) for name in encoded}
+        both = {name: list(dict.fromkeys([before[name], *after[name]])) for name in encoded}
+        write_whole(directory / CHECKSUMS, _to_json({**listing, **both}, unverified))
+        for name, data in encoded.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            write_whole(directory / name, data)
+        unverified = [name for name in unverified if name not in (*after, *final)]
+        write_whole(directory / CHECKSUMS, _to_json({**listing, **after}, unverified))
+
+
+def _listed_before(directory: Path) -> tuple[Listing, list[str]]:
+    """The hashes that are listed, and the names of those files that are unverified."""
+    with contextlib.suppress(CheckpointError):
+        if (checksums := read_checksums(directory)) is not None:
+            return checksums["files"], checksums.get("unverified", [])
+    names = [CONFIG, MANIFEST, SPLIT]
+    if (directory / RESULT).is_file():  # else metrics.jsonl is still being written
+        answers = sorted((directory / PREDICTIONS).glob("*.npz"))
+        names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in answers)]
+    found = {name: _sha256_now(directory / name) for name in names}
+    listing = {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
+    return listing, sorted(listing)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sha256_now(path: Path) -> str | None:
+    try:
+        return _sha256(read_regular(path))
+    except FileNotFoundError:
+        return None
+
+
+def _to_json(files: Listing, unverified: Sequence[str]) -> str:
+    """The one text of a list, so that any changed byte is found."""
+    content: dict[str, object] = {
+        "schema_version": 1,
+        "files": {k: list(v) for k, v in files.items()},
+    }
+    if unverified:
+        content["unverified"] = sorted(unverified)
+    content["sha256"] = _sha256(json.dumps(content, sort_keys=True).encode())
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"

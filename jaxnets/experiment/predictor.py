@@ -1,0 +1,267 @@
+"""Classify images, or map vectors to values, with a trained network."""
+
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.data.images import read_image, resize_image, to_grey
+from jaxnets.errors import CheckpointError, DataError
+from jaxnets.evaluation.gradcam import make_gradcam
+from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.run_directory import open_run
+from jaxnets.interop.weights import is_weights_folder, read_weights
+from jaxnets.runtime import xla
+from jaxnets.runtime.fork import require_not_forked
+from jaxnets.runtime.precision import precision_of
+from jaxnets.training.preprocess import normalize, scale
+
+Image = str | os.PathLike[str] | np.ndarray
+"""A path, or pixels uint8[H, W, C] of any size."""
+
+BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The class of an image, how sure the network is of it, and the share of every class."""
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """What is done to pixels before the network sees them."""
+
+    image_size: int
+    resize: Literal["crop", "stretch"]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    max_pixels: int
+
+    def read(self, image: Image) -> np.ndarray:
+        """uint8[image_size, image_size, channels]; raises DataError for what is no image."""
+        return self.fit(self.pixels(image))
+
+    def pixels(self, image: Image) -> np.ndarray:
+        """uint8[H, W, 1 or 3], as it is in the file; raises DataError for what is no image."""
+        if isinstance(image, np.ndarray):
+            return _checked(image)
+        return read_image(image, max_pixels=self.max_pixels)
+
+    def fit(self, pixels: np.ndarray) -> np.ndarray:
+        """What `pixels` gives, in the network's channels and size."""
+        if self.channels == 1 and pixels.shape[-1] == 3:
+            pixels = to_grey(pixels)
+        if self.channels == 3 and pixels.shape[-1] == 1:
+            pixels = np.repeat(pixels, 3, axis=-1)
+        return self.view(pixels, self.image_size)
+
+    def view(self, pixels: np.ndarray, size: int) -> np.ndarray:
+        """The part of an image that the network sees, uint8[size, size, C]."""
+        return resize_image(pixels, size, self.resize)
+
+
+class Predictor:
+    """A trained network with its class names and its preprocessing."""
+
+    def __init__(
+        self,
+        config: config_dict.ConfigDict,
+        classes: Sequence[str],
+        channels: int,
+        variables: dict[str, Any],
+    ):
+        self.classes = tuple(classes)
+        self.preprocess = Preprocess(
+            image_size=config.data.image_size,
+            resize=config.data.resize,
+            channels=channels,
+            mean=tuple(config.data.mean),
+            std=tuple(config.data.std),
+            max_pixels=config.data.max_pixels,
+        )
+        self._config, self._variables = config, variables
+        self._apply = xla.jit(_probabilities(config, self.preprocess))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Shares [B, K] of images uint8[B, image_size, image_size, channels] that are as `read` gives."""
+        if len(images) == 0:
+            return np.zeros((0, len(self.classes)))
+        return self._in_batches(self._apply, images)
+
+    def gradcam(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Maps [B, h, w] in [0, 1] of what in the images, as `read` gives them, speaks for labels int[B]."""
+        return self._in_batches(self._gradcam, images, np.asarray(labels))
+
+    @functools.cached_property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the network's last map of features, which `gradcam` is as coarse as."""
+        side, channels = self.preprocess.image_size, self.preprocess.channels
+        image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.dtype(self._config.model.dtype))
+        apply = functools.partial(
+            models.create(self._config.model).apply, train=False, method="features"
+        )
+        with precision_of(self._config.model):
+            height, width = jax.eval_shape(apply, self._variables, image).shape[1:3]
+        return height, width
+
+    @functools.cached_property
+    def _gradcam(self) -> Callable[..., jax.Array]:
+        gradcam = make_gradcam(models.create(self._config.model))
+        inputs = _inputs(self._config, self.preprocess)
+        return xla.jit(lambda variables, images, labels: gradcam(variables, inputs(images), labels))
+
+    def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
+        """Every call has the same shapes, so that there is one program to compile."""
+        require_not_forked()
+        count = len(arrays[0])
+        padding = -count % BATCH_SIZE
+        padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
+        with precision_of(self._config.model):
+            parts = [
+                jax.device_get(
+                    apply(self._variables, *(array[start : start + BATCH_SIZE] for array in padded))
+                )
+                for start in range(0, count, BATCH_SIZE)
+            ]
+        return np.concatenate(parts)[:count]
+
+    def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
+        """One prediction an image; an image is a path or uint8[H, W, C] of any size.
+
+        Raises DataError, naming it, for the first that cannot be read.
+        """
+        if isinstance(images, str | os.PathLike) or (
+            isinstance(images, np.ndarray) and images.ndim == 3
+        ):
+            images = [images]
+        pixels = [self.preprocess.read(image) for image in images]
+        return self._tell(self.probabilities(np.stack(pixels))) if pixels else []
+
+    def _tell(self, shares: np.ndarray) -> list[Prediction]:
+        return [
+            Prediction(
+                self.classes[int(row.argmax())],
+                float(row.max()),
+                dict(zip(self.classes, map(float, row), strict=True)),
+            )
+            for row in shares
+        ]
+
+
+class Regressor:
+    """A trained network of vectors. It has no classes, and nothing is done to what it is given."""
+
+    def __init__(self, config: config_dict.ConfigDict, inputs: int, variables: dict[str, Any]):
+        self.classes: tuple[str, ...] = ()
+        self._inputs, self._dtype = inputs, np.dtype(config.model.dtype)
+        model = models.create(config.model)
+        self._apply = xla.jit(functools.partial(model.apply, train=False))
+        self._model, self._variables = config.model, variables
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Values [B, K] of inputs [B, D], or [K] of one [D]; raises DataError for another length."""
+        given = np.asarray(inputs, self._dtype)
+        if given.ndim not in (1, 2) or given.shape[-1] != self._inputs:
+            raise DataError(
+                f"inputs are {list(given.shape)}: give [B, {self._inputs}] or [{self._inputs}]"
+            )
+        require_not_forked()
+        with precision_of(self._model):
+            values = self._apply(self._variables, np.atleast_2d(given))
+        return np.asarray(values).reshape(*given.shape[:-1], -1)
+
+
+def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> Predictor | Regressor:
+    """The trained network of a run directory or weights folder; a Regressor where it takes vectors.
+
+    Warns where it is not the state that the run was tested with, and of a directory that was made without
+    checksums. Raises CheckpointError where it is neither, where a file is damaged (with `ignore_damage` one
+    that differs from its checksum is a warning), where no checkpoint is whole, or where weights lack arrays
+    or do not say what is to be done to pixels.
+    """
+    network, told = open_network(Path(run_dir), ignore_damage=ignore_damage)
+    for line in told:
+        warnings.warn(line, stacklevel=2)
+    return network
+
+
+def open_network(
+    directory: Path, *, ignore_damage: bool = False
+) -> tuple[Predictor | Regressor, tuple[str, ...]]:
+    """What `load` gives, and its warnings, for those who show them in another way."""
+    require_not_forked()
+    if is_weights_folder(directory):
+        return _of_weights(directory), ()
+    run = open_run(directory, ignore_damage=ignore_damage)
+    config, shape = run.config, run.input_shape
+    with precision_of(config.model):
+        restored = restore_state(run)
+    told = (*run.warnings, *restored.warnings)
+    variables = restored.state.variables(ema=config.eval.ema)
+    if models.entry(config.model.name).kind == "vector":
+        return Regressor(config, shape[0], variables), told
+    return Predictor(config, run.manifest["classes"], shape[-1], variables), told
+
+
+def _of_weights(folder: Path) -> Predictor:
+    """Classes without names are called by their numbers."""
+    weights = read_weights(folder)
+    given = weights.preprocessing
+    if weights.missing:
+        raise CheckpointError(f"{folder} lacks {weights.missing[0]} and cannot predict: train it")
+    if given is None:
+        raise CheckpointError(
+            f"{folder} does not say what is to be done to pixels: import it with --preprocessing"
+        )
+    config = recipes.recipe()
+    config.model.update(weights.model.to_dict())
+    config.data.image_size, config.data.resize = given.image_size, given.resize
+    config.data.mean, config.data.std = given.mean, given.std
+    classes = weights.classes or tuple(str(number) for number in range(config.model.num_classes))
+    return Predictor(config, classes, weights.input_shape[-1], weights.variables)
+
+
+def _probabilities(
+    config: config_dict.ConfigDict, preprocess: Preprocess
+) -> Callable[[Any, jax.Array], jax.Array]:
+    model = models.create(config.model)
+    inputs = _inputs(config, preprocess)
+
+    def apply(variables: Any, images: jax.Array) -> jax.Array:
+        logits: Any = model.apply(variables, inputs(images), train=False)
+        return jax.nn.softmax(logits)
+
+    return apply
+
+
+def _inputs(
+    config: config_dict.ConfigDict, preprocess: Preprocess
+) -> Callable[[jax.Array], jax.Array]:
+    """From uint8 to what the network takes."""
+    dtype = jnp.dtype(config.model.dtype)
+    return lambda images: normalize(scale(images, dtype), preprocess.mean, preprocess.std)
+
+
+def _checked(pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.dtype != np.uint8:
+        raise DataError(
+            f"pixels are {pixels.dtype}{list(pixels.shape)}: give uint8[H, W, 3] or uint8[H, W, 1]"
+        )
+    return pixels

@@ -1,0 +1,66 @@
+"""From a run directory back to a trained network."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+
+from jaxnets import models
+from jaxnets.errors import CheckpointError
+from jaxnets.evaluation import result as results
+from jaxnets.experiment.optimizer import make_rule
+from jaxnets.experiment.run_directory import RunDirectory
+from jaxnets.training.backbone import NetworkParts
+from jaxnets.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run's state, its step, and what a person must know of it, a sentence each."""
+
+    state: TrainState
+    step: int
+    warnings: tuple[str, ...]
+
+
+def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Restored:
+    """The state that a run was tested with, for inputs of `shape`; without, of those that it was trained on.
+
+    That is the checkpoint that result.json names; before there is one, or where it is damaged, the newest
+    whole one. Raises CheckpointError where no checkpoint is whole or the network is another.
+    """
+    shape = shape or run.input_shape
+    checkpoints = run.checkpoints()
+    step, damaged = checkpoints.newest_whole()
+    if step is None:
+        reason = f": {damaged[0]}" if damaged else f" in {checkpoints.folder}"
+        raise CheckpointError(f"no whole checkpoint{reason}; train with --workdir={run.path} first")
+    warnings = list(damaged)
+    tested = None if run.result is None else run.result["step"]
+    if tested is not None and tested != step:
+        damage = checkpoints.damage(tested)
+        if damage is None:
+            step = tested
+        else:
+            warnings.append(
+                f"the step {tested} that {results.RESULT} was measured with is not whole ({damage}): "
+                f"this is step {step}"
+            )
+    template = jax.eval_shape(functools.partial(_initial_state, run.config, shape))
+    return Restored(checkpoints.restore(step, template)[0], step, tuple(warnings))
+
+
+def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> Any:
+    model = models.create(config.model)
+    variables = models.initialize(model, jax.random.key(0), (1, *shape))
+    given = config.transfer.weights is not None
+    parts = NetworkParts.of(model, (1, *shape)) if given else None
+    rule = make_rule(config, parts, total_steps=1, steps_per_epoch=1)
+    return TrainState.create(
+        variables,
+        rule.optimizer,
+        seed=config.seed,
+        with_ema=config.train.ema_decay is not None,
+    )

@@ -1,0 +1,29 @@
+"""Becomes a command that does not outlive its parent: python -I -S tether.py PARENT SIGNAL COMMAND...
+
+Run by its path, so that nothing else is imported: `jaxnets.runtime.child_process` puts it before what it starts.
+"""
+
+import ctypes
+import os
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> None:
+    """Ties this process to the parent and executes the command."""
+    parent, number, *command = sys.argv[1:]
+    die_with(int(parent), int(number))
+    os.execv(command[0], command)
+
+
+def die_with(parent: int, number: int) -> None:
+    """Asks Linux for a signal when the parent dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it died before it could be asked for
+        sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

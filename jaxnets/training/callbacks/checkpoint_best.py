@@ -1,0 +1,23 @@
+"""When to keep a checkpoint beyond the plan's period."""
+
+from typing import Any
+
+from jaxnets.training.callbacks.base import Hook, Monitor
+from jaxnets.training.run import Run
+
+
+class KeepBest(Hook):
+    """Asks for a checkpoint whenever the watched metric is the best so far, and protects that one."""
+
+    def __init__(self, metric: str):
+        self._monitor = Monitor(metric)
+
+    def epoch(self, run: Run, metrics: dict[str, float]) -> None:
+        if self._monitor.better(metrics):
+            run.want_save(best=True)
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self._monitor.best}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._monitor.best = state["best"]

@@ -1,0 +1,79 @@
+"""The progress line: a bar on a terminal, a plain line an interval elsewhere."""
+
+import datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+
+from jaxnets.training.callbacks.base import Hook
+from jaxnets.training.run import Line, Run
+from jaxnets.training.step import Metrics
+
+WIDE = 132
+"""Columns of a terminal that hold the whole line and a bar; 80 hold it without some words."""
+SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
+
+
+class ShowProgress(Hook):
+    """Epoch, step, loss, accuracy (of classes), speed, share of time waiting for data, and the time left."""
+
+    every_step = False
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._bar: Progress | None = None
+        self._text = ""
+        self._first = (0, 0.0)
+
+    def start(self, run: Run) -> None:
+        self._first = (run.step, run.seconds)
+        if self._console.is_terminal:
+            text = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+            bar = (BarColumn(bar_width=20),) if self._console.width >= WIDE else ()
+            self._bar = Progress(text, *bar, console=self._console, transient=True)
+            self._bar.add_task("train", total=run.plan.total_steps, completed=run.step)
+            self._bar.start()
+
+    def step(self, run: Run, metrics: Metrics) -> None:
+        if self._bar is not None:
+            place = f"{_place(run)}  {self._text}  {self._time_left(run)}"
+            if self._console.width < WIDE:
+                for words, short in SHORTER.items():
+                    place = place.replace(words, short)
+            self._bar.update(self._bar.task_ids[0], completed=run.step, description=place)
+
+    def log(self, run: Run, line: Line) -> None:
+        values = line["values"]
+        measured, unit = f"loss {values['loss']:.4f}", "examples"
+        if "accuracy" in values:  # there are classes, of images
+            measured, unit = f"{measured}  accuracy {100 * values['accuracy']:5.1f} %", "images"
+        if line["split"] == "train":
+            speed = f"{line['images_per_second']:,.0f} {unit}/s"
+            self._text = f"{measured}  {speed}  waiting {100 * line['data_wait']:.1f} %"
+            if self._bar is None:
+                self._console.print(
+                    f"train     {_place(run)}  {self._text}  {self._time_left(run)}",
+                    highlight=False,
+                )
+        else:
+            told = "evaluate" if line["split"] == "validation" else line["split"]
+            self._console.print(f"{told:9} {_place(run)}  {measured}", highlight=False)
+
+    def end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _time_left(self, run: Run) -> str:
+        steps, seconds = run.step - self._first[0], run.seconds - self._first[1]
+        if steps == 0:
+            return ""
+        left = (run.plan.total_steps - run.step) * seconds / steps
+        return f"{datetime.timedelta(seconds=round(left))} left"
+
+
+def _place(run: Run) -> str:
+    epochs = run.plan.total_steps / run.plan.steps_per_epoch
+    width = len(str(run.plan.total_steps))
+    return f"epoch {run.epoch:.2f}/{epochs:g}  step {run.step:>{width}}/{run.plan.total_steps}"

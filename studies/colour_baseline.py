@@ -1,0 +1,119 @@
+"""How far colour alone goes: a logistic regression on colour histograms, beside the networks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.data.cache import gather
+from jaxnets.data.splits import sha256
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.metrics import ClassScores
+from jaxnets.evaluation.predictions import Predictions
+from jaxnets.experiment import environment
+from jaxnets.experiment.data import Data, open_data, resolve
+from jaxnets.experiment.leakage import measure_leak, tell_leak
+from jaxnets.io import require_folder, write_whole
+from jaxnets.runtime.console import Screen
+
+LEVELS = 8
+"""Of each channel; 8 x 8 x 8 colours."""
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+"""Of C, the inverse of the penalty; validation chooses."""
+CHUNK = 256
+
+
+def colour_baseline(
+    spec: str, overrides: Mapping[str, Any], splits: Sequence[str], out: Path
+) -> dict[str, Any]:
+    """Fits and tests the regression on a recipe's images under each of `splits`; writes `out` as JSON.
+
+    Answers to test examples that have siblings go beside it, as `answers_path` says.
+
+    Raises ConfigError where the images have no colour, and what opening and dividing the data raises.
+    """
+    screen = Screen()
+    told: dict[str, Any] = {
+        "features": f"joint histogram of {LEVELS} x {LEVELS} x {LEVELS} colours, square root of shares",
+        "model": "multinomial logistic regression on standardised features, C chosen on validation",
+        "splits": {},
+    }
+    histograms: np.ndarray | None = None
+    for name in splits:
+        config = resolve(spec, {**overrides, "data.split": name}, screen)
+        data = open_data(config, screen)
+        if data.source.kind != "image" or data.shape[-1] != 3:
+            raise ConfigError(f"the examples of {data.source.name} have no colour")
+        leak = measure_leak(data)
+        tell_leak(data, leak, screen)
+        if histograms is None:
+            histograms = colour_histograms(data)
+        with screen.phase("fit") as phase:
+            entry, answers = _fit_and_test(data, histograms)
+            low, high = entry["interval"]
+            phase.text = (
+                f"{name} split, accuracy {100 * entry['accuracy']:.1f} % "
+                f"[{100 * low:.1f}, {100 * high:.1f}], {entry['interval_method']}"
+            )
+        if answers.has_siblings:  # so that networks are compared with it, by groups
+            answers.save(answers_path(out, name))
+        told |= {"data": config.data.name, "image_size": config.data.image_size}
+        digest = sha256(data.split.to_csv(data.source))
+        told["splits"][name] = {"split_sha256": digest, "leak": leak.as_result(), **entry}
+    told["versions"] = environment.versions()
+    require_folder(out.parent)
+    write_whole(out, json.dumps(told, indent=1) + "\n")
+    screen.line("saved", str(out))
+    return told
+
+
+def answers_path(out: Path, split: str) -> Path:
+    """Where the answers to the test examples of a split go, beside `out`."""
+    return out.with_name(f"{out.stem}-{split}.npz")
+
+
+def colour_histograms(data: Data) -> np.ndarray:
+    """float32[N, LEVELS ** 3]: the square root of each colour's share of an image, for every example."""
+    rows = np.zeros((len(data.source), LEVELS**3), np.float32)
+    for start in range(0, len(rows), CHUNK):
+        indices = np.arange(start, min(start + CHUNK, len(rows)))
+        images = gather(data.source, indices)["image"].astype(np.int64) * LEVELS // 256
+        colours = (images[..., 0] * LEVELS + images[..., 1]) * LEVELS + images[..., 2]
+        colours = colours.reshape(len(indices), -1)
+        offset = np.arange(len(indices))[:, None] * LEVELS**3
+        counts = np.bincount((colours + offset).ravel(), minlength=len(indices) * LEVELS**3)
+        rows[indices] = np.sqrt(counts.reshape(len(indices), -1) / colours.shape[1])
+    return rows
+
+
+def _fit_and_test(data: Data, histograms: np.ndarray) -> tuple[dict[str, Any], Predictions]:
+    from sklearn.linear_model import LogisticRegression  # a second to import
+    from sklearn.metrics import confusion_matrix, log_loss
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    labels, split = data.source.labels, data.split
+    chooses = split.validation if len(split.validation) else split.train
+    best = (-1.0, 0.0, None)
+    for strength in STRENGTHS:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+        model.fit(histograms[split.train], labels[split.train])
+        score = float(model.score(histograms[chooses], labels[chooses]))
+        best = max(best, (score, strength, model), key=lambda each: each[0])
+    chosen, strength, model = best
+    assert model is not None
+    known, classes = labels[split.test], np.arange(len(data.source.classes))
+    shares = model.predict_proba(histograms[split.test])
+    predictions = Predictions.of(data.source, split.test, shares, data.siblings)
+    scores = ClassScores(
+        loss=float(log_loss(known, shares, labels=classes)),
+        examples=len(known),
+        accuracy=float(predictions.correct.mean()),
+        correct=int(predictions.correct.sum()),
+        confusion=confusion_matrix(known, predictions.predicted, labels=classes),
+    )
+    tested = results.test_entry(scores, predictions)
+    return {"C": strength, "validation_accuracy": chosen, **tested}, predictions

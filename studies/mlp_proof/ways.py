@@ -1,0 +1,175 @@
+"""The ways to compute one step of gradient descent, side by side."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import config_dict
+from numpy.typing import ArrayLike
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.by_hand import column_biases, mlp, scalar_network
+from jaxnets.runtime import xla
+from jaxnets.training.loss import make_loss
+from jaxnets.training.optimizer import make_optimizer
+from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import make_train_step
+from studies.mlp_proof.case import SUM, Case, flat
+
+BY_HAND, SCALAR, GRAD64, GRAD32 = "by hand", "scalar engine", "jax.grad float64", "jax.grad float32"
+PYTORCH = "PyTorch"
+
+by_hand_step = xla.jit(mlp.gradient_step, static_argnames=("activations", "loss"))
+"""Compiled: a step of one shape is compiled once, not each of its operations."""
+column_biases_step = xla.jit(column_biases.gradient_step, static_argnames=("activations", "loss"))
+
+
+class TorchStep(Protocol):
+    """`jaxnets.by_hand.mlp.gradient_step` as another library computes it."""
+
+    def __call__(
+        self,
+        parameters: Sequence[tuple[ArrayLike, ArrayLike]],
+        inputs: ArrayLike,
+        labels: ArrayLike,
+        *,
+        activations: Sequence[str],
+        loss: str,
+        learning_rate: float,
+        dtype: str = "float64",
+    ) -> mlp.Trace:
+        """The step, with biases taken in the shape that they have."""
+        ...
+
+
+class Oracle(NamedTuple):
+    """PyTorch, where it is installed."""
+
+    version: str
+    gradient_step: TorchStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """What one way computes of the step: `tables` by the printed tables' names, a3 the predictions."""
+
+    name: str
+    loss: float
+    predictions: np.ndarray  # shape=(samples,)
+    updated: np.ndarray  # shape=(41,), in the order of case.flat
+    tables: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, name: str, trace: mlp.Trace) -> "Way":
+        """A way that shows every intermediate."""
+        numbers = range(1, len(trace.z) + 1)
+        columns = {"z": trace.z, "a": trace.a, "delta_": trace.delta}
+        tables = {
+            f"{kind}{n}": np.asarray(columns[kind][n - 1]) for kind in columns for n in numbers
+        }
+        tables |= _updated_tables(trace.updated)
+        predictions = np.asarray(trace.a[-1])[0]
+        return cls(name, float(trace.loss), predictions, flat(trace.updated), tables)
+
+    def values(self) -> np.ndarray:
+        """The loss, the predictions and the updated parameters, in one row."""
+        return np.concatenate([[self.loss], self.predictions, self.updated])
+
+
+def compute(case: Case, oracle: Oracle | None, loss: str = SUM) -> dict[str, Way]:
+    """Every way that there is, by name; JAX must compute in doubles."""
+    step: dict[str, Any] = {**case.step, "loss": loss}
+    ways = [
+        Way.of(BY_HAND, by_hand_step(case.parameters, **step)),
+        Way.of(SCALAR, scalar_network.gradient_step(case.parameters, **step)),
+        by_training_code(GRAD64, case, loss, "float64"),
+        by_training_code(GRAD32, case, loss, "float32"),
+    ]
+    if oracle is not None:
+        ways.append(Way.of(PYTORCH, oracle.gradient_step(case.parameters, **step)))
+    return {way.name: way for way in ways}
+
+
+def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Way:
+    """`jax.grad` of the Linen MLP with optax's SGD, by the step that trains every network."""
+    config = _recipe(case, loss, dtype)
+    model = models.create(config.model)
+    optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
+    state = TrainState.create(
+        {"params": as_params(case.parameters, dtype), "batch_stats": {}}, optimizer, seed=0
+    )
+    step = make_train_step(
+        model, make_loss(config.train), optimizer, preprocess=make_preprocess(config, train=True)
+    )
+    samples = len(case.inputs)
+    batch = {
+        "input": case.inputs,
+        "label": case.labels,
+        "index": np.arange(samples, dtype=np.int64),
+        "epoch": np.zeros(samples, np.int32),
+        "weight": np.ones(samples, np.float32),
+    }
+    with jax.default_matmul_precision("highest"):  # or accelerators round float32 to 10 bits
+        predictions = xla.jit(model.apply)(state.variables(), jnp.asarray(case.inputs, dtype))
+        state, metrics = xla.jit(step)(state, batch)
+    updated = tuple(
+        mlp.Layer(np.asarray(layer["kernel"]).T, np.asarray(layer["bias"]))
+        for _, layer in sorted(state.params.items())
+    )
+    predictions = np.asarray(predictions)
+    return Way(
+        name=name,
+        loss=float(metrics["loss"] / metrics.get("normalizer", 1)),
+        predictions=predictions[:, 0],
+        updated=flat(updated),
+        tables={f"a{len(updated)}": predictions.T, **_updated_tables(updated)},
+    )
+
+
+def as_params(
+    parameters: mlp.Parameters, dtype: str = "float64"
+) -> dict[str, dict[str, jax.Array]]:
+    """The parameters as the Linen MLP holds them: kernels [inputs, neurons]."""
+    return {
+        f"layer{number}": {
+            "kernel": jnp.asarray(layer.weight, dtype).T,
+            "bias": jnp.asarray(layer.bias, dtype),
+        }
+        for number, layer in enumerate(parameters, 1)
+    }
+
+
+def _recipe(case: Case, loss: str, dtype: str) -> config_dict.ConfigDict:
+    config = recipes.recipe()
+    settings = {
+        "model.name": "mlp",
+        "model.layer_sizes": (
+            case.inputs.shape[1],
+            *(len(layer.bias) for layer in case.parameters),
+        ),
+        "model.activations": case.activations,
+        "model.dtype": dtype,
+        "train.loss": loss,
+        "train.steps": 1,
+        "train.batch_size": len(case.inputs),
+        "optimizer.learning_rate": case.learning_rate,
+        "optimizer.momentum": 0.0,
+    }
+    for path, value in settings.items():
+        recipes.set_field(config, path, value)
+    recipes.validate(config)
+    return config
+
+
+def _updated_tables(updated: mlp.Parameters) -> dict[str, np.ndarray]:
+    return {
+        f"{kind}{number}'": np.asarray(values)
+        for number, layer in enumerate(updated, 1)
+        for kind, values in zip("Wb", layer, strict=True)
+    }

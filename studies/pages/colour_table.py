@@ -1,0 +1,53 @@
+"""Kept runs beside colour alone, on the same test images, by groups."""
+
+from pathlib import Path
+
+from jaxnets import models
+from jaxnets.commands.compare_runs import compared
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.predictions import (
+    load_predictions,
+    predictions_name,
+    predictions_path,
+    read_predictions,
+)
+from jaxnets.experiment.run_directory import read_listed, read_result
+from studies.colour_baseline import answers_path
+
+BASELINE = Path("lc25000") / "colour_baseline.json"
+"""Below the folder of results."""
+SPLIT = "grouped"
+HEADS = ("network", "test accuracy", "less that of colour, points [95 %]", "p", "run")
+
+
+def rows(folder: Path) -> list[tuple[str, ...]]:
+    """A line a run whose answers are kept and are to the same images, by HEADS; the best first.
+
+    p is the permutation test's, by groups. [] where the baseline's answers are not there.
+    """
+    kept = answers_path(folder / BASELINE, SPLIT)
+    if not kept.is_file():
+        return []
+    of_colour = load_predictions(kept)
+    found = []
+    for path in sorted(folder.glob(f"*/{results.RESULT}")):
+        result = read_result(path.parent)
+        if result is None or result["split"] != SPLIT or result["test_accuracy"] is None:
+            continue
+        answers = read_listed(path.parent, predictions_name())
+        if answers is None:
+            continue
+        comparison = compared(read_predictions(answers, predictions_path(path.parent)), of_colour)
+        if comparison is None:
+            continue
+        low, high = (100 * end for end in comparison.interval)
+        told = results.told_network(result, models.entry(result["model"]).title)
+        row = (
+            f"{told}, {result['image_size']} px, {result['epochs']:g} epochs",
+            f"{100 * result['test_accuracy']:.1f} %",
+            f"{100 * comparison.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
+            f"{comparison.permutation_p:.2g}",
+            f"`{path.parent.name}`",
+        )
+        found.append((result["test_accuracy"], row))
+    return [row for _, row in sorted(found, key=lambda each: (-each[0], each[1]))]

@@ -1,0 +1,171 @@
+"""How a step grows with batch, image size, devices and processes: table, sentences and picture."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxnets import models
+from studies.pages import curves
+from studies.pages.markdown import milliseconds, table
+
+Rows = Sequence[Mapping[str, Any]]
+SERIES = (("batch_size", "image_size", "batch"), ("image_size", "batch_size", "pixels a side"))
+"""What grows, what stays as it is meanwhile, and what an axis calls the first."""
+GIB = 2**30
+NARROWED = "resnet50"
+"""The network that is measured with fewer channels than the published one."""
+
+
+def section(rows: Rows) -> str:
+    """The table and its sentences; nothing where growth was not measured."""
+    found = _of_growth(rows)
+    heads = (
+        "network, pixels, batch",
+        "processes x devices",
+        "ms a step",
+        "images/s",
+        "memory, GiB a process",
+    )
+    return f"{table(heads, [_line(row) for row in found])}\n\n{_in_words(found)}" if found else ""
+
+
+def drawn_data(rows: Rows) -> dict[str, Any]:
+    """All that the picture shows: series by what grows and network, and images/s of each spread.
+
+    A point is (batch or pixels a side, ms a step, GiB).
+    """
+    found = _of_growth(rows)
+    alone = [row for row in found if _is_alone(row)]
+    series = {
+        what: {
+            network: [
+                [row["point"][what], 1e3 * row["seconds_a_step"], _memory(row)]
+                for row in _longest_series(_of_network(alone, network), what, fixed)
+            ]
+            for network in _networks(alone)
+        }
+        for what, fixed, _ in SERIES
+        if alone
+    }
+    shapes = {_shape(row) for row in found if not _is_alone(row)}
+    spreads = [[_spread(row), row["ours"]] for row in found if _shape(row) in shapes]
+    return {"series": series, "spreads": spreads}
+
+
+def draw(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
+    figure = curves.new_figure((9.6, 5.6))
+    axes = figure.subplot_mosaic(
+        [["time 0", "time 1", "spreads"], ["memory 0", "memory 1", "spreads"]]
+    )
+    for column, (what, _, label) in enumerate(SERIES):
+        for network, points in data["series"][what].items():
+            places, times, memory = zip(*points, strict=True)
+            axes[f"time {column}"].plot(places, times, "o-", label=_called(network))
+            axes[f"memory {column}"].plot(places, memory, "o-")
+        time, peak = axes[f"time {column}"], axes[f"memory {column}"]
+        for one in (time, peak):
+            one.set_xscale("log", base=2)
+            one.xaxis.set_major_formatter("{x:g}")
+        time.set_yscale("log")
+        time.yaxis.set_major_formatter("{x:g}")
+        time.set(ylabel="ms per step")
+        peak.set(ylabel="peak memory, GiB", xlabel=label)
+    spreads = axes["spreads"]
+    spreads.bar([name for name, _ in data["spreads"]], [rate for _, rate in data["spreads"]])
+    spreads.set(ylabel="images/s", xlabel="processes x devices\non the same cores")
+    for one in axes.values():
+        one.grid(alpha=0.3)
+    handles, labels = axes["time 0"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    curves.save(path, figure, data)
+
+
+def _of_growth(rows: Rows) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["name"].startswith("growth/")]
+
+
+def _in_words(rows: Rows) -> str:
+    """A sentence a network and what grows, and one each of devices and of processes."""
+    alone = [row for row in rows if _is_alone(row)]
+    told = []
+    for network in _networks(alone):
+        for what, fixed, _ in SERIES:
+            series = _longest_series(_of_network(alone, network), what, fixed)
+            if len(series) > 1:
+                told.append(_grows(network, what, series[0], series[-1]))
+    by_shape = {_shape(row): row for row in alone}
+    for row in rows:
+        one = by_shape.get(_shape(row))
+        if one is not None and not _is_alone(row):
+            share = row["ours"] / one["ours"]
+            told.append(
+                f"{_called(row['point']['network'])}: {_spread(row)} processes x devices on the same cores "
+                f"give {share:.2f} of the images/s of one."
+            )
+    return "\n".join(f"- {sentence}" for sentence in told)
+
+
+def _networks(rows: Rows) -> list[str]:
+    return sorted({row["point"]["network"] for row in rows})
+
+
+def _of_network(rows: Rows, network: str) -> Rows:
+    return [row for row in rows if row["point"]["network"] == network]
+
+
+def _called(network: str) -> str:
+    title = models.entry(network).title
+    return f"{title}, narrow" if network == NARROWED else title
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    return "{processes} x {devices}".format(**row["point"])
+
+
+def _memory(row: Mapping[str, Any]) -> float:
+    """NaN where the machine does not tell."""
+    peak = row["peak_memory"]["ours"]
+    return math.nan if peak is None else peak / GIB
+
+
+def _is_alone(row: Mapping[str, Any]) -> bool:
+    return row["point"]["processes"] * row["point"]["devices"] == 1
+
+
+def _shape(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row["point"][name] for name in ("network", "image_size", "batch_size"))
+
+
+def _longest_series(rows: Rows, what: str, fixed: str) -> Rows:
+    """The most rows that differ in one thing alone, by its size."""
+    by_fixed: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_fixed.setdefault(row["point"][fixed], []).append(row)
+    longest = max(by_fixed.values(), key=len)
+    return sorted(longest, key=lambda row: row["point"][what])
+
+
+def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str, Any]) -> str:
+    first, last = least["point"][what], most["point"][what]
+    more = last / first if what == "batch_size" else (last / first) ** 2
+    longer = most["seconds_a_step"] / least["seconds_a_step"]
+    memory = _memory(least), _memory(most)
+    grown = "a batch of {} to {}" if what == "batch_size" else "{} to {} px a side"
+    return (
+        f"{_called(network)}: from {grown.format(first, last)}, {more:,.0f} times the pixels, a step takes "
+        f"{longer:.1f} times as long and memory goes from {memory[0]:.2f} to {memory[1]:.2f} GiB."
+    )
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        "{}, {image_size} px, batch {batch_size}, {lowering}".format(
+            _called(row["point"]["network"]), **row["point"], lowering=row["lowering"]
+        ),
+        _spread(row),
+        milliseconds(row["seconds_a_step"]),
+        f"{row['ours']:,.0f}",
+        f"{_memory(row):.2f}",
+    )

@@ -1,0 +1,75 @@
+"""Prints, as Markdown, which fields are refused where: python -m studies.pages.refusal_table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets.config.unused import refusal_table
+
+SPLITS: Mapping[str, Mapping[str, Any]] = {
+    "random": {"data.split": "random"},
+    "random, no validation": {"data.split": "random", "data.fractions": (0.8, 0.0, 0.2)},
+    "official": {"data.split": "official"},
+    "official, validation": {"data.split": "official", "data.validation_fraction": 0.1},
+    "grouped": {"data.split": "grouped"},
+    "grouped, folds": {"data.split": "grouped", "data.folds": 5},
+}
+GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "Networks": {name: {"model.name": name} for name in recipes.NETWORKS},
+    "Optimizers": {
+        "sgd": {"optimizer.name": "sgd"},
+        "sgd, momentum 0": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
+        "adam": {"optimizer.name": "adam"},
+        "adam, weight decay": {"optimizer.name": "adam", "optimizer.weight_decay": 0.01},
+    },
+    "Schedules": {
+        name: {"schedule.name": name} for name in recipes.FIELDS["schedule.name"].choices
+    },
+    "Splits": SPLITS,
+    "Sources": {name: {"data.name": name} for name in recipes.SOURCES},
+    "Losses": {name: {"train.loss": name} for name in recipes.FIELDS["train.loss"].choices},
+    "Weights": {
+        "from scratch": {},
+        "fine-tuned": {"transfer.weights": "random"},
+        "frozen": {"transfer.weights": "random", "transfer.frozen": True},
+    },
+    "Switches that others need": {
+        "none of them": {},
+        "all of them": {
+            "augment.flip_horizontal": True,
+            "model.dropout": 0.5,
+            "train.ema_decay": 0.9,
+            "plateau.patience": 2,
+            "early_stopping.patience": 5,
+            "data.groups": "FILE",
+        },
+        "no TensorBoard": {"log.tensorboard": False},
+    },
+}
+"""What is changed in `BASE`, by the title of a table and the head of its column."""
+BASE = {"model.name": "alexnet", "data.name": "mnist", "data.image_size": 32}
+
+
+def columns(title: str) -> dict[str, config_dict.ConfigDict]:
+    """The recipes of one table, by the heads of their columns."""
+    return {name: _recipe(changes) for name, changes in GROUPS[title].items()}
+
+
+def _recipe(changes: Mapping[str, Any]) -> config_dict.ConfigDict:
+    config = recipes.recipe()
+    config.update_from_flattened_dict({**BASE, **changes})
+    if config.model.name == "inception_v3":
+        config.data.image_size = 299  # which its auxiliary head needs
+    return config
+
+
+def page() -> str:
+    """All tables; each has the fields that its columns do not treat alike."""
+    tables = (f"## {title}\n\n{refusal_table(columns(title))}" for title in GROUPS)
+    return "\n".join(["# Fields that are refused, x, because the run does not use them\n", *tables])
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,103 @@
+"""What colours of other stains and cameras do to kept runs: the table and the picture of docs/lc25000.md."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnets import models
+from jaxnets.errors import ConfigError
+from jaxnets.evaluation import result as results
+from jaxnets.experiment.run_directory import read_result
+from studies import stain_jitter as shifts
+from studies.pages import curves
+
+NUMBERS = "stain_shift.json"
+"""Beside a kept run's result.json."""
+LEAKY = "LEAKY"
+HEADS = ("network", "split", "clean", *shifts.SHIFTS, "run")
+SMALL: Mapping[str, tuple[float, float]] = {
+    "hue": (-0.02, 0.02),
+    "saturation": (0.8, 1.25),
+    "haematoxylin": (0.8, 1.25),
+    "eosin": (0.8, 1.25),
+}
+"""What the table calls a small step, from and to."""
+
+
+def rows(folder: Path) -> list[tuple[str, ...]]:
+    """A line a run, by HEADS: accuracy in per cent, and the lowest under small steps and under all."""
+    return [_told(name, *found) for name, found in _found(folder).items()]
+
+
+def drawn_data(folder: Path) -> dict[str, Any]:
+    """All that the picture shows: by run its title, its split and, by kind, [strength, per cent]."""
+    return {
+        name: {
+            "title": _title(result),
+            "split": results.split_in_short(result),
+            "curves": {
+                kind: [[row["strength"], 100 * row["accuracy"]] for row in shifts.curve(told, kind)]
+                for kind in shifts.SHIFTS
+            },
+        }
+        for name, (result, told) in _found(folder).items()
+    }
+
+
+def draw(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes the picture, whole: a panel a kind, a line a run; raises ConfigError without matplotlib."""
+    figure = curves.new_figure((11.0, 4.0))
+    panels = figure.subplots(1, len(shifts.SHIFTS), sharey=True)
+    titles = list(dict.fromkeys(run["title"] for run in data.values()))
+    for panel, kind in zip(panels, shifts.SHIFTS, strict=True):
+        for run in data.values():
+            style = {"color": f"C{titles.index(run['title'])}", "marker": "o", "markersize": 3}
+            line = ":" if LEAKY in run["split"] else "-"
+            label = f"{run['title']}, {run['split']}"
+            panel.plot(*zip(*run["curves"][kind], strict=True), line, label=label, **style)
+        panel.axvline(shifts.NEUTRAL[kind], color="grey", linewidth=0.8)
+        panel.set_xlabel(shifts.LABELS[kind])
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    place = {"loc": "outside upper center", "ncols": 2, "fontsize": 8, "frameon": False}
+    figure.legend(handles, labels, **place)
+    curves.save(path, figure, data)
+
+
+def _found(folder: Path) -> dict[str, tuple[results.Result, Mapping[str, Any]]]:
+    """By run: its result and what was measured; the networks by title, grouped before random."""
+    found = {}
+    for path in folder.glob(f"*/{NUMBERS}"):
+        result = read_result(path.parent)
+        if result is not None:
+            found[path.parent.name] = result, _read(path)
+    return dict(sorted(found.items(), key=lambda item: (_title(item[1][0]), item[0])))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        told = json.loads(path.read_text())
+        assert set(shifts.SHIFTS) <= told["shifts"].keys()
+        assert "clean" in told
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ConfigError(f"{path} holds no shifts: remove it or measure again") from error
+    return told
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    told = results.told_network(result, models.entry(result["model"]).title)
+    return f"{told}, {result['image_size']} px, {result['epochs']:g} epochs"
+
+
+def _told(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
+    lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
+    clean = f"{100 * measured['clean']['accuracy']:.1f} %"
+    return _title(result), results.split_in_short(result), clean, *lowest, f"`{name}`"
+
+
+def _lowest(measured: Mapping[str, Any], kind: str) -> str:
+    rows, (least, most) = shifts.curve(measured, kind), SMALL[kind]
+    small = min(row["accuracy"] for row in rows if least <= row["strength"] <= most)
+    return f"{100 * small:.1f} / {100 * min(row['accuracy'] for row in rows):.1f}"

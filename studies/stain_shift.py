@@ -1,0 +1,105 @@
+"""The job of scoring a finished run on its test images in other colours."""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnets.data.leakage import sibling_shares
+from jaxnets.errors import ConfigError
+from jaxnets.experiment.build import make_evaluator
+from jaxnets.experiment.data import open_data
+from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_result
+from jaxnets.io import write_whole
+from jaxnets.models import create
+from jaxnets.runtime.console import Screen
+from jaxnets.runtime.precision import precision_of
+from jaxnets.training.devices import Devices
+from studies import stain_jitter as shifts
+from studies.pages.stain_page import NUMBERS
+
+FOLDER, PICTURE = "report", "stain_shift.png"
+
+
+def stain_shift(
+    directory: Path,
+    *,
+    data_root: str | None = None,
+    kept: Path | None = None,
+    ignore_damage: bool = False,
+) -> dict[str, Any]:
+    """Scores a run's test images under every step of `SHIFTS`; writes report/stain_shift.json and .png.
+
+    The numbers go into `kept` too, where scripts/reproduce.py keeps the run's result. Raises ConfigError
+    where the images have no colour, matplotlib is missing or `kept` is of another run, DataError where
+    the data have changed, CheckpointError where no checkpoint is whole or the directory is damaged; with
+    `ignore_damage` what differs from its checksum is a warning.
+    """
+    run = open_run(directory, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    if kept is not None:
+        _require_result_of(run, kept)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("the picture needs matplotlib: pip install -e '.[plots]'")
+    config = run.config
+    if data_root is not None:
+        config.data.root = data_root
+    with precision_of(config.model):
+        return _stain_shift(run, kept)
+
+
+def _stain_shift(run: RunDirectory, kept: Path | None) -> dict[str, Any]:
+    """The same for a run that is open, in its precision."""
+    config = run.config
+    screen = Screen()
+    data = open_data(config, screen)
+    if data.source.kind != "image" or data.shape[-1] != 3:
+        raise ConfigError(f"the examples of {data.source.name} have no colour to shift")
+    run.require_data(data.source.fingerprint)
+    run.require_split(data.split.to_csv(data.source))
+    devices, model = Devices.all(), create(config.model)
+    restored = restore_state(run, data.shape)
+    state, step = restored.state, restored.step
+    for told in restored.warnings:
+        screen.line("warning", told)
+    clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
+    leak = sibling_shares(data.split, data.siblings)
+    told = data.told_split(leak)
+    screen.line("split", told)
+    screen.line("clean", _told(clean))
+    shifted = make_evaluator(
+        config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config)
+    )
+    measured: dict[str, Any] = {"step": step, "split": data.split.name}
+    measured |= {"leak": leak, "told_split": told, "clean": clean}
+    measured["shifts"] = {kind: [] for kind in shifts.SHIFTS}
+    for number, (kind, strengths) in enumerate(shifts.SHIFTS.items()):
+        for strength in strengths:
+            more = {shifts.KIND: np.int32(number), shifts.STRENGTH: np.float32(strength)}
+            entry = shifted.entry(state, data.split.test, more)
+            measured["shifts"][kind].append({"strength": strength, **entry})
+            screen.line(kind, f"{strength:+.2f}  {_told(entry)}")
+    folder = run.path / FOLDER
+    folder.mkdir(exist_ok=True)
+    write_whole(folder / PICTURE, shifts.draw(measured))
+    for target in (folder, kept) if kept is not None else (folder,):
+        write_whole(target / NUMBERS, json.dumps(measured, indent=1) + "\n")
+        screen.line("saved", str(target / NUMBERS))
+    return measured
+
+
+def _require_result_of(run: RunDirectory, kept: Path) -> None:
+    there = read_result(kept)
+    if run.result is None or there is None or there["finished"] != run.result["finished"]:
+        raise ConfigError(
+            f"{kept} holds no result of {run.path}: scripts/reproduce.py keeps one when a row is done"
+        )
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    low, high = entry["interval"]
+    return f"{100 * entry['accuracy']:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,173 @@
+"""A table of runs: its rows, their names, and the command that makes each."""
+
+import dataclasses
+import importlib.util
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from jaxnets import config as recipes
+from jaxnets.errors import ConfigError
+from jaxnets.experiment.data import AUTO, load_recipe
+from jaxnets.experiment.workdir import FREE_FIELDS
+
+TABLES = Path("configs/tables")
+RUNS = Path("runs")
+TRAINER = Path("scripts/train.py")
+KEYS = ("config", "overrides", "seed", "name")
+LONGEST_NAME = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A run of a table; `name` is its folder, `recipe` its whole config, `overrides` with the seed."""
+
+    name: str
+    spec: str
+    overrides: Mapping[str, Any]
+    recipe: config_dict.ConfigDict
+
+    def flags(self, workdir: Path) -> list[str]:
+        """The flags of scripts/train.py that make this run in `workdir`."""
+        fields = [f"--config.{path}={value}" for path, value in self.overrides.items()]
+        return [f"--config={self.spec}", *fields, f"--workdir={workdir}"]
+
+    def command(self) -> str:
+        """The one line that repeats this row alone."""
+        return shlex.join(["python", str(TRAINER), *self.flags(RUNS / self.name)])
+
+
+def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
+    """The rows of configs/tables/TABLE.py, or of the file TABLE, in order.
+
+    `only` keeps the rows whose name holds one of these texts. Raises ConfigError where the table is
+    unknown, a row is wrong, two rows have one name, or no row is left.
+    """
+    path = _table_path(table)
+    raw = _raw_rows(path)
+    rows = [_row(entry, f"{path}, row {number}") for number, entry in enumerate(raw, 1)]
+    names = [row.name for row in rows]
+    for number, name in enumerate(names, 1):
+        first = names.index(name) + 1
+        if first != number:
+            raise ConfigError(
+                f"{path}: rows {first} and {number} are both named {name!r}: "
+                "remove one, or give one a 'name'"
+            )
+    chosen = [row for row in rows if not only or any(text in row.name for text in only)]
+    if not chosen:
+        raise ConfigError(f"--only={','.join(only)} is in no row's name; {path} has {_list(names)}")
+    return chosen
+
+
+def row_names(path: Path) -> list[str]:
+    """The names of a table's rows, in order, as far as rows have a 'name'; no recipe is loaded.
+
+    Raises ConfigError where the file is no table.
+    """
+    return [entry["name"] for entry in _raw_rows(path) if "name" in entry]
+
+
+def _table_path(table: str) -> Path:
+    is_path = table.endswith(".py") or "/" in table
+    path = Path(table) if is_path else TABLES / f"{table}.py"
+    if path.is_file():
+        return path
+    known = [file.stem for file in sorted(TABLES.glob("*.py"))]
+    where = f"there are {_list(known)}" if known else f"no {TABLES}/ here: run it in the repository"
+    raise ConfigError(f"no table {table!r}{recipes.nearest(path.stem, known)}; {where}")
+
+
+def _raw_rows(path: Path) -> list[Any]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        rows = list(module.get_rows())
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(f"{path} is no table: {type(error).__name__}: {told}") from error
+    if not rows:
+        raise ConfigError(f"{path} has no rows")
+    return rows
+
+
+def _row(entry: Any, where: str) -> Row:
+    overrides, seed = _check(entry, where)
+    settings = {**overrides, "seed": seed}
+    try:
+        recipe = load_recipe(entry["config"], settings)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if recipe.data.name == AUTO:
+        raise ConfigError(
+            f"{where}: data.name is {AUTO!r}, which may fall back on drawn tissue: override it"
+        )
+    name = entry.get("name") or _derived_name(recipe.name, overrides, seed)
+    if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) or len(name) > LONGEST_NAME:
+        raise ConfigError(
+            f"{where}: {name!r} cannot be a folder's name: give a 'name' of at most {LONGEST_NAME} "
+            "letters, digits and . _ + -"
+        )
+    return Row(name, entry["config"], settings, recipe)
+
+
+def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
+    """The overrides and the seed of a well-formed entry."""
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{where} must be a dict with the keys {_list(KEYS)}, not {entry!r}")
+    for key in entry:
+        if key not in KEYS:
+            raise ConfigError(
+                f"{where}: unknown key {key!r}{recipes.nearest(key, KEYS)}; it may have {_list(KEYS)}"
+            )
+    if not isinstance(entry.get("config"), str):
+        raise ConfigError(
+            f"{where}: 'config' must be a text: configs/NAME.py or configs/NAME.py:VARIANT"
+        )
+    if not isinstance(entry.get("name", ""), str):
+        raise ConfigError(f"{where}: 'name' must be a text, not {entry['name']!r}")
+    seed = entry.get("seed", 0)
+    if type(seed) is not int:
+        raise ConfigError(f"{where}: 'seed' must be a whole number, not {seed!r}")
+    overrides = entry.get("overrides", {})
+    if not isinstance(overrides, Mapping):
+        raise ConfigError(f"{where}: 'overrides' must be a dict of dotted path: value")
+    for path in overrides:
+        if path == "seed":
+            raise ConfigError(f"{where}: give the seed as 'seed', not among the overrides")
+    return {path: _tuple(value) for path, value in overrides.items()}, seed
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _derived_name(recipe_name: str, overrides: Mapping[str, Any], seed: int) -> str:
+    """CONFIG-VARIANT-FIELDVALUE-...-sSEED; the order of the overrides does not matter."""
+    fields = [path for path in recipes.FIELDS if path in overrides and path not in FREE_FIELDS]
+    parts = [_part(path, overrides[path]) for path in fields]
+    return "-".join([recipe_name.replace(":", "-"), *parts, f"s{seed}"])
+
+
+def _part(path: str, value: Any) -> str:
+    leaf = path.split(".")[-1]
+    twins = [field for field in recipes.FIELDS if field.split(".")[-1] == leaf]
+    field = path if len(twins) > 1 else leaf
+    if isinstance(value, tuple):
+        text = "_" + "x".join(str(each) if isinstance(each, str) else f"{each:g}" for each in value)
+    elif isinstance(value, str | bool):
+        text = f"_{value}"
+    else:
+        text = f"{value}"
+    return field + re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)

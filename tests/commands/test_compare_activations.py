@@ -1,0 +1,138 @@
+"""The first layer that differs is named, whatever the network is compared with."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from benchmarks.oracles import load
+from jaxnets import config as recipes
+from jaxnets.commands.compare_activations import diagnose, outputs
+from jaxnets.errors import CheckFailedError, CheckpointError
+from jaxnets.interop import convert
+from jaxnets.interop.convert import to_layout
+from jaxnets.interop.weights import Weights, flatten, structure, unflatten, write_weights
+
+SHAPE = (28, 28, 1)
+ORDER = ["conv1", "conv2", "dense1", "dense2", "classifier"]
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
+    model = recipes.recipe().model
+    model.name, model.num_classes = "lenet5", 10
+    generator = np.random.default_rng(0)
+    arrays = {
+        path: generator.standard_normal(leaf.shape).astype(np.float32)
+        for path, leaf in structure(model, SHAPE).items()
+    }
+    weights = Weights(unflatten(arrays), model, SHAPE)
+    folder = tmp_path_factory.mktemp("weights") / "lenet"
+    write_weights(folder, weights)
+    return folder, weights
+
+
+def test_a_network_is_the_same_as_itself(lenet) -> None:
+    found = diagnose(lenet[0], lenet[0])
+    assert [each.layer for each in found] == ORDER
+    assert max(each.error for each in found) == 0
+
+
+@pytest.mark.parametrize("layer", ["conv2", "dense2"])
+def test_the_first_layer_that_differs_is_named(layer: str, lenet, tmp_path: Path) -> None:
+    flat = dict(flatten(lenet[1].variables))
+    path = f"params/{layer}/kernel"
+    flat[path] = flat[path][..., ::-1]
+    write_weights(tmp_path, dataclasses.replace(lenet[1], variables=unflatten(flat)))
+    with pytest.raises(CheckFailedError, match=f"the first that differs: {layer},"):
+        diagnose(lenet[0], tmp_path)
+
+
+def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
+    inputs = np.random.default_rng(1).normal(size=(3, *SHAPE)).astype(np.float32)
+    recorded = outputs(lenet[1], inputs)
+    path = tmp_path / "activations.safetensors"
+    some = {name: np.array(recorded[name]) for name in ("conv2", "classifier")}
+    safetensors.numpy.save_file({**some, "inputs": inputs}, path)
+    assert [each.layer for each in diagnose(lenet[0], path)] == ["conv2", "classifier"]
+    turned = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+    conv1 = np.ascontiguousarray(recorded["conv1"].transpose(0, 3, 1, 2))
+    theirs = {"inputs": turned, "conv1": conv1, "fc2": np.array(recorded["dense2"])}  # PyTorch's
+    safetensors.numpy.save_file(theirs, path)
+    assert [each.layer for each in diagnose(lenet[0], path)] == ["conv1", "dense2"]
+    theirs["fc2"][0, 0] += 1 + np.abs(theirs["fc2"]).max()
+    safetensors.numpy.save_file(theirs, path)
+    with pytest.raises(CheckFailedError, match="dense2"):
+        diagnose(lenet[0], path)
+    safetensors.numpy.save_file(some, path)
+    with pytest.raises(CheckpointError, match="has no 'inputs'"):
+        diagnose(lenet[0], path)
+
+
+def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
+    def write(name: str, shape: tuple[int, ...]) -> Path:
+        model = recipes.recipe().model
+        model.name, model.num_classes = name, 3
+        model.stage_sizes, model.width = (1, 1, 1, 1), 4
+        arrays = {path: np.ones(s.shape, s.dtype) for path, s in structure(model, shape).items()}
+        write_weights(tmp_path / name, Weights(unflatten(arrays), model, shape))
+        return tmp_path / name
+
+    with pytest.raises(CheckpointError, match="is lenet5 and .* is resnet50: compare two of one"):
+        diagnose(lenet[0], write("resnet50", (32, 32, 3)))
+    with pytest.raises(CheckpointError, match=r"takes \[28, 28, 1\] and .* \[28, 28, 3\]"):
+        diagnose(lenet[0], write("lenet5", (28, 28, 3)))
+    with pytest.raises(CheckpointError, match=r"lenet5 does not take .*made for \[20, 20, 1\]"):
+        diagnose(lenet[0], write("lenet5", (20, 20, 1)))
+
+
+def test_recorded_inputs_of_another_shape_are_refused(lenet, tmp_path: Path) -> None:
+    path = tmp_path / "activations.safetensors"
+    inputs = np.zeros((2, 40, 40, 1), np.float32)
+    safetensors.numpy.save_file({"inputs": inputs, "conv1": inputs}, path)
+    with pytest.raises(CheckpointError, match=r"lenet5 does not take inputs \[2, 40, 40, 1\]"):
+        diagnose(lenet[0], path)
+
+
+@pytest.mark.oracle
+def test_a_pytorch_network_recorded_by_hooks(lenet, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = load("lenet5").LeNet5(10)
+    load("networks").load_arrays(theirs, to_layout("torch", lenet[1]))
+    images = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 1, 28, 28)).astype("f4"))
+    path = tmp_path / "activations.safetensors"
+    recorded = load("activations").record(theirs, images)
+    safetensors.numpy.save_file(recorded, path)
+    assert [each.layer for each in diagnose(lenet[0], path)] == ORDER
+
+
+def test_folded_weights_are_the_same_function(tmp_path: Path) -> None:
+    model = recipes.recipe().model
+    model.name, model.num_classes, model.stage_sizes, model.width = "resnet50", 3, (1, 1, 1, 1), 4
+    shape = (32, 32, 3)
+    generator = np.random.default_rng(0)
+    plain = {
+        path: generator.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        * (generator.choice([-1, 1], leaf.shape) if path.endswith("kernel") else 1)
+        / (np.prod(leaf.shape[:-1]) ** 0.5 if path.endswith("kernel") else 1)
+        for path, leaf in structure(model, shape).items()
+    }
+    folded = {path: np.array(array, np.float32) for path, array in plain.items()}
+    epsilon = convert.epsilon(model)
+    for norm in convert.norms(plain):
+        kernel = f"params/{convert.convolution_of(norm)}/kernel"
+        scale, bias = (f"params/{norm}/{leaf}" for leaf in ("scale", "bias"))
+        mean, var = (f"batch_stats/{norm}/{leaf}" for leaf in ("mean", "var"))
+        factor = plain[scale] / np.sqrt(plain[var] + epsilon)
+        folded[kernel] = (plain[kernel] * factor).astype(np.float32)
+        folded[bias] = (plain[bias] - plain[mean] * factor).astype(np.float32)
+        folded[scale], folded[mean] = np.ones_like(factor), np.zeros_like(factor)
+        folded[var] = np.full_like(factor, 1 - epsilon)
+    for name, arrays, source in (("plain", plain, {}), ("folded", folded, {"folded": 17})):
+        given = Weights(unflatten(arrays), model, shape, source=source)
+        write_weights(tmp_path / name, given)
+    found = diagnose(tmp_path / "plain", tmp_path / "folded")
+    assert len(found) == len(convert.norms(plain)) + 1  # and the classifier
+    assert max(each.error for each in found) < 1e-4

@@ -1,0 +1,201 @@
+"""What is exported runs where there is nothing of this package, and says what it is."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from jax import export as jax_export
+
+import jaxnets
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.commands import export as exporting
+from jaxnets.commands import import_weights
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.experiment import weights as folders
+from jaxnets.interop import preprocessing
+from jaxnets.interop.recognise import SCHEMES
+from jaxnets.interop.weights import (
+    Preprocessing,
+    Weights,
+    flatten,
+    structure,
+    unflatten,
+    write_weights,
+)
+
+LOAD = """
+import sys
+import jax.export, numpy, safetensors.numpy
+program = jax.export.deserialize(open(sys.argv[1] + "/program.stablehlo", "rb").read())
+weights = safetensors.numpy.load_file(sys.argv[1] + "/weights.safetensors")
+images = numpy.load(sys.argv[1] + "/../images.npy")
+for count in (1, 5):
+    numpy.save(sys.argv[1] + f"/../logits{count}.npy", program.call(weights, images[:count]))
+assert not [name for name in sys.modules if name.startswith(("jaxnets", "flax"))]
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exporting.export(trained, tmp_path_factory.mktemp("exported") / "out", layout="torch")
+
+
+def test_a_fresh_process_gets_the_same_logits(trained: Path, exported: Path) -> None:
+    network = jaxnets.load(trained)
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    np.save(exported.parent / "images.npy", images)
+    subprocess.run([sys.executable, "-c", LOAD, exported], check=True, cwd=exported.parent)
+    expected = network.probabilities(images)
+    for count in (1, 5):
+        logits = np.load(exported.parent / f"logits{count}.npy")
+        np.testing.assert_allclose(jax.nn.softmax(logits), expected[:count], rtol=0, atol=1e-5)
+    given = folders.read(trained)
+    direct = exporting._logits(given, given.preprocessing)(
+        dict(exporting.flatten(given.variables)), images
+    )
+    np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-5)
+
+
+def test_the_program_is_for_both_platforms(exported: Path) -> None:
+    program = jax_export.deserialize((exported / exporting.PROGRAM).read_bytes())
+    assert program.platforms == ("cpu", "cuda")
+
+
+def test_the_folder_loads_as_the_run(trained: Path, exported: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    run, folder = jaxnets.load(trained), jaxnets.load(exported)
+    assert folder.classes == run.classes
+    np.testing.assert_array_equal(folder.probabilities(images), run.probabilities(images))
+
+
+def test_the_card_is_filled_from_the_run(trained: Path, exported: Path) -> None:
+    card = (exported / "README.md").read_text()
+    result = json.loads((trained / "result.json").read_text())
+    low, high = result["test_interval"]
+    for told in (
+        "# LeNet-5: lung_resnet:smoke",
+        f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]",
+        "| data | synthetic_tissue |",
+        "| split | ",
+        "drawn pictures",
+        *result["model"].split(),
+    ):
+        assert told.lower().replace("lenet5", "lenet") in card.lower(), told
+    assert "None" not in card
+
+
+def test_another_library_s_names_are_beside_it(exported: Path) -> None:
+    assert "fc3.weight" in safetensors.numpy.load_file(exported / "torch.safetensors")
+
+
+def test_another_export_leaves_no_weights_of_the_one_before(trained: Path, tmp_path: Path) -> None:
+    exporting.export(trained, tmp_path / "out", layout="torch")
+    exporting.export(trained, tmp_path / "out")
+    assert not (tmp_path / "out" / "torch.safetensors").exists()
+    assert (tmp_path / "out" / "weights.safetensors").is_file()
+
+
+def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no export and not empty"):
+        exporting.export(trained, tmp_path)
+    with pytest.raises(ConfigError, match="--layout=trch"):
+        exporting.export(trained, tmp_path / "new", layout="trch")
+    with pytest.raises(ConfigError, match="inception_2015: it is one of torch, keras"):
+        exporting.export(trained, tmp_path / "new", layout="inception_2015")
+    with pytest.raises(CheckpointError, match="has no lenet5"):
+        exporting.export(trained, tmp_path / "new", layout="keras")
+    with pytest.raises(CheckpointError, match="neither a weights folder nor a run"):
+        exporting.export(tmp_path, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_network_comes_back_from_its_export_for_keras(tmp_path: Path) -> None:
+    """Keras's ResNet-50 takes BGR."""
+    caffe = Preprocessing(32, SCHEMES["caffe"].mean, SCHEMES["caffe"].std)
+    drawn = _drawn("resnet50", (32, 32, 3), variant="keras")
+    given = dataclasses.replace(drawn, preprocessing=caffe)
+    write_weights(tmp_path / "given", given)
+    exporting.export(tmp_path / "given", tmp_path / "out", layout="keras")
+    file = tmp_path / "out" / "keras.safetensors"
+    ours = flatten(given.variables)
+    first = safetensors.numpy.load_file(file)["conv1_conv/kernel"]
+    np.testing.assert_array_equal(first, ours["params/conv1/kernel"][:, :, ::-1])
+    options = import_weights.Options(image_size=32)
+    back = import_weights.import_weights(str(file), tmp_path / "back", options, lambda path: {})
+    assert back.preprocessing == given.preprocessing
+    for path, array in flatten(back.variables).items():
+        np.testing.assert_array_equal(array, ours[path], err_msg=path)
+
+
+def test_a_file_says_what_pixels_its_network_takes() -> None:
+    model = recipes.recipe().model
+    model.name, model.variant = "resnet50", "keras"
+    for mean, bgr in ((SCHEMES["caffe"].mean, True), ((0.5, 0.4, 0.3), False)):
+        given = Preprocessing(32, mean, SCHEMES["caffe"].std)
+        weights = Weights({}, model, (32, 32, 3), preprocessing=given)
+        assert preprocessing.is_bgr("keras", weights) is bgr
+        assert not preprocessing.is_bgr("torch", weights)
+        remarks = preprocessing.as_remarks(given, bgr=bgr)
+        assert preprocessing.of_remarks(remarks) == (given.mean, given.std, bgr)
+    assert preprocessing.of_remarks({}) is None
+    with pytest.raises(CheckpointError, match="is damaged"):
+        preprocessing.of_remarks({preprocessing.REMARK: "{}"})
+
+
+def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
+    write_weights(tmp_path / "mine", _drawn("lenet5", (28, 28, 1)))
+    with pytest.raises(ConfigError, match="is no export and not empty"):
+        exporting.export(trained, tmp_path / "mine")
+
+
+def _drawn(name: str, shape: tuple[int, ...], **fields: Any) -> Weights:
+    """Random weights, whose batch norms change what comes through them."""
+    model = recipes.recipe().model
+    model.name, model.num_classes, model.auxiliary_heads = name, 3, False
+    model.update(fields)
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for path, leaf in structure(model, shape).items():
+        if path.endswith(("/var", "/scale")):
+            values = generator.uniform(0.5, 1.5, leaf.shape)
+        else:
+            fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 25
+            values = generator.standard_normal(leaf.shape) / np.sqrt(fan_in)
+        arrays[path] = values.astype(np.float32)
+    return Weights(unflatten(arrays), model, shape)
+
+
+def _require_same_logits(given: Weights) -> None:
+    """The program, written and read, gives what the network gives, to 1e-5 of the largest logit."""
+    size = given.input_shape[0]
+    preprocessing = Preprocessing(size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    written = bytes(exporting.program(given, preprocessing).serialize())
+    images = np.random.default_rng(1).integers(0, 256, (2, *given.input_shape), np.uint8)
+    logits = jax_export.deserialize(bytearray(written)).call(flatten(given.variables), images)
+    inputs = (images / np.float32(255) - np.float32((0.4, 0.5, 0.6))) / np.float32((0.2, 0.3, 0.4))
+    network = models.create(given.model)
+    direct: Any = jax.jit(lambda v, x: network.apply(v, x, train=False))(given.variables, inputs)
+    assert np.isfinite(direct).all()
+    assert np.abs(direct[0] - direct[1]).max() > 1e-3  # it does see the images
+    np.testing.assert_allclose(logits, direct, rtol=0, atol=1e-5 * np.abs(direct).max())
+
+
+def test_batch_norm_is_exported_as_it_is() -> None:
+    _require_same_logits(_drawn("resnet50", (32, 32, 3), stage_sizes=(1, 1), width=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["resnet50", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet121"]
+)
+def test_every_network_has_a_program(name: str) -> None:
+    _require_same_logits(_drawn(name, (75, 75, 3)))

@@ -1,0 +1,202 @@
+"""The search as a user has it: any folder in, one table out, and nothing where an image is bad."""
+
+import csv
+import functools
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnets.commands.find_duplicates import find_duplicates
+from jaxnets.data.groups import read_groups
+from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+from jaxnets.errors import ConfigError, DataError
+
+pytest.importorskip("cv2")
+
+SIZE = 144
+SETTINGS = Settings(side=SIZE, neighbours=4, neighbours_across=4, words=128)
+
+
+def _save(image: np.ndarray, path: Path, quality: int = 85) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, quality=quality)
+
+
+def _crop(field: np.ndarray, left: int, turn: int = 0, mirror: bool = False) -> np.ndarray:
+    """SIZE x SIZE of a field about its middle's height, turned by a free angle about its centre."""
+    picture = Image.fromarray(field)
+    centre = (left + SIZE / 2, field.shape[0] / 2)
+    turned = picture.rotate(turn, Image.Resampling.BICUBIC, center=centre)
+    box = (left, round(centre[1] - SIZE / 2), left + SIZE, round(centre[1] + SIZE / 2))
+    cut = turned.crop(box)
+    return np.array(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else cut)
+
+
+def _plant(folder: Path, count: int) -> dict[str, set[str]]:
+    """Five classes of drawn fields; what is planted among them, by kind."""
+    source = SyntheticTissue(count, 240, seed=11)
+    for index in range(count):
+        _save(_crop(source[index]["image"], 24), folder / f"c{index % 5}" / f"{index}.png")
+    first, second = source[0]["image"], source[1]["image"]
+    _save(_crop(first, 24, 137), folder / "c0" / "turned.jpg")
+    _save(_crop(first, 24, 20, mirror=True), folder / "c0" / "mirrored.jpg")
+    _save(_crop(second, 24, 75), folder / "c4" / "other_class.jpg")
+    _save(_crop(second, 84), folder / "c1" / "beside.png")
+    (folder / "c1" / "notes.txt").write_text("no image\n")
+    _save(source[0]["image"], folder / "stray.png")
+    return {
+        "original": {"c0/0.png", "c0/turned.jpg", "c0/mirrored.jpg"},
+        "across": {"c1/1.png", "c4/other_class.jpg"},
+        "overlap": {"c1/1.png", "c4/other_class.jpg", "c1/beside.png"},
+    }
+
+
+def _members(path: Path, column: int) -> list[set[str]]:
+    """The sets of files that the table has in one original (0) or group (1), without single ones."""
+    sets: dict[str, set[str]] = {}
+    for file, labels in read_groups(path).members.items():
+        sets.setdefault(labels[column], set()).add(file)
+    return sorted((files for files in sets.values() if len(files) > 1), key=min)
+
+
+def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planted = _plant(tmp_path / "images", 10)
+    out = tmp_path / "tables" / "groups.csv"
+    search = lambda: find_duplicates(  # noqa: E731
+        [str(tmp_path / "images")], out=str(out), workers=1, settings=SETTINGS
+    )
+    search()
+    assert _members(out, 0) == [planted["original"], planted["across"]]
+    assert _members(out, 1) == [planted["original"], planted["overlap"]]
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["overlaps"]["joined_across_classes"] + told["overlaps"]["joined"] >= 1
+    assert told["settings"]["side"] == SIZE
+    left_out = (
+        "1 other files left out, 1 images beside the classes' folders left out, as in training"
+    )
+    assert f"14 in 5 classes, {left_out}" in capsys.readouterr().out
+    text, pieces = out.read_bytes(), sorted(tmp_path.rglob("*.npy"))
+    # What is done is not done again; what is lost is.
+    kept = {piece: piece.stat().st_mtime_ns for piece in pieces}
+    pieces[-1].unlink()
+    search()
+    assert out.read_bytes() == text
+    assert {piece for piece in pieces if piece.stat().st_mtime_ns != kept[piece]} == {pieces[-1]}
+    (tmp_path / "images" / "c0" / "0.png").unlink()
+    with pytest.raises(ConfigError, match="is there already"):
+        search()
+    assert out.read_bytes() == text
+    out.rename(tmp_path / "mine.csv")
+    with pytest.raises(ConfigError, match=r"groups-largest.jpg is there|groups.json is there"):
+        search()
+
+
+def test_nothing_is_written_among_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plant(tmp_path / "images", 10)
+    monkeypatch.chdir(tmp_path / "images")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="give a place outside"):
+        find_duplicates(["."], out="groups.csv", workers=1, settings=SETTINGS)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:
+    source = SyntheticTissue(3, 64)
+    for index in range(3):
+        _save(source[index]["image"], tmp_path / "images" / f"{index}.jpg")
+    (tmp_path / "images" / "text.jpg").write_text("these are words")
+    whole = (tmp_path / "images" / "0.jpg").read_bytes()
+    (tmp_path / "images" / "short.jpg").write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "out" / "groups.csv"
+    with pytest.raises(DataError, match=r"short.jpg: .*cut short.*\(also \S*text.jpg\)"):
+        find_duplicates([str(tmp_path / "images")], out=str(out), workers=1, settings=SETTINGS)
+    assert not [path for path in (tmp_path / "out").iterdir() if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "told"),
+    [
+        ([], "groups.csv", "name one folder"),
+        (["a", "b"], "g.csv", "name one"),
+        (["a"], "g.txt", ".csv"),
+    ],
+)
+def test_a_wrong_command(arguments: list[str], out: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        find_duplicates(arguments, out=out)
+
+
+def test_without_opencv_the_command_that_installs_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[duplicates\]'"):
+        find_duplicates(["anywhere"], out="groups.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path: Path) -> None:
+    _plant(tmp_path / "images", 300)
+    command = [
+        sys.executable,
+        "scripts/find_duplicates.py",
+        str(tmp_path / "images"),
+        "--workers=2",
+    ]
+    killed = [*command, f"--out={tmp_path / 'killed.csv'}"]
+
+    def started(count: int) -> Callable[[], bool]:
+        return lambda: len(list(tmp_path.glob(".killed.work/*/*.npy"))) >= count
+
+    for count in (1, 3, 4):
+        process = subprocess.Popen(
+            killed, cwd=repository, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        _wait(started(count), process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        _wait(functools.partial(_has_no_workers, process.pid))
+    assert not (tmp_path / "killed.csv").exists()
+    done = subprocess.run(killed, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pieces kept" in done.stdout
+    straight = [*command, f"--out={tmp_path / 'straight.csv'}"]
+    subprocess.run(straight, cwd=repository, check=True, capture_output=True)
+    assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "straight.csv").read_bytes()
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    while not condition():
+        assert process is None or process.poll() is None, "ended before it could be killed"
+        time.sleep(0.05)
+
+
+def _has_no_workers(parent: int) -> bool:
+    """Whether every process of the session that `parent` led has ended."""
+    return subprocess.run(["pgrep", "--session", str(parent)], capture_output=True).returncode == 1
+
+
+def test_the_table_opens_as_csv(tmp_path: Path) -> None:
+    source = SyntheticTissue(2, 64)
+    for index in range(2):
+        _save(source[index]["image"], tmp_path / "images" / f"{index}.png")
+    out = tmp_path / "groups.csv"
+    find_duplicates([str(tmp_path / "images")], out=str(out), workers=1, settings=SETTINGS)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {"file": "0.png", "original": "0", "group": "0"},
+        {"file": "1.png", "original": "1", "group": "1"},
+    ]

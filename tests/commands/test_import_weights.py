@@ -1,0 +1,426 @@
+"""scripts/import_weights.py: what it takes, what it refuses, and what predicts afterwards."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import jaxnets
+from benchmarks import torch_file
+from jaxnets import config as recipes
+from jaxnets.commands import import_weights
+from jaxnets.commands.import_weights import Options
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.interop import convert, hub, weight_files
+from jaxnets.interop.weights import Weights, read_weights, structure, unflatten
+
+SHAPE = (28, 28, 1)
+
+
+@pytest.fixture(scope="module")
+def state_dict() -> dict[str, np.ndarray]:
+    """A LeNet-5 as PyTorch names it."""
+    model = recipes.recipe().model
+    model.name, model.num_classes, model.auxiliary_heads = "lenet5", 10, False
+    generator = np.random.default_rng(0)
+    arrays = {
+        path: 0.1 * generator.standard_normal(leaf.shape).astype(np.float32)
+        for path, leaf in structure(model, SHAPE).items()
+    }
+    return convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
+
+
+@pytest.fixture
+def lenet_file(state_dict: dict[str, np.ndarray], tmp_path: Path) -> Path:
+    safetensors.numpy.save_file(state_dict, tmp_path / "lenet.safetensors")
+    return tmp_path / "lenet.safetensors"
+
+
+def _no_torch(path: Path) -> dict[str, np.ndarray]:
+    raise AssertionError(path)
+
+
+def _import(source: Path | str, destination: Path, **options) -> Weights:
+    return import_weights.import_weights(str(source), destination, Options(**options), _no_torch)
+
+
+def test_a_file_becomes_a_weights_folder_that_predicts(
+    lenet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"digit {number}" for number in range(10)) + "\n")
+    folder = tmp_path / "lenet"
+    kept = _import(lenet_file, folder, preprocessing="half", classes=str(names))
+    told = capsys.readouterr().out
+    assert "LeNet-5, as torchvision or timm has it: 10 arrays fit" in told
+    assert "logits [1, 10]" in told
+    assert read_weights(folder).preprocessing == kept.preprocessing
+    described = json.loads((folder / "weights.json").read_text())
+    assert described["source"]["file"] == "lenet.safetensors"
+    assert len(described["source"]["sha256"]) == 64
+    network = jaxnets.load(folder)
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
+    (prediction,) = network.predict(pixels)
+    assert prediction.label.startswith("digit ")
+    assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_names_that_stand_there_twice_stay_apart(lenet_file: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\ufeffcrane\n" + "\n".join("bcdefghi") + "\ncrane\n")
+    kept = _import(lenet_file, tmp_path / "lenet", preprocessing="half", classes=str(names))
+    assert kept.classes == ("crane (0)", *"bcdefghi", "crane (9)")
+    names.write_bytes(b"caf\xe9\n" * 10)
+    with pytest.raises(ConfigError, match="is no UTF-8 text"):
+        _import(lenet_file, tmp_path / "other", preprocessing="half", classes=str(names))
+
+
+def test_weights_of_unknown_preprocessing_do_not_predict(lenet_file: Path, tmp_path: Path) -> None:
+    _import(lenet_file, tmp_path / "lenet")
+    with pytest.raises(CheckpointError, match="--preprocessing"):
+        jaxnets.load(tmp_path / "lenet")
+
+
+def test_parts_are_taken_only_when_asked_for(
+    state_dict: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = {name: array for name, array in state_dict.items() if not name.startswith("fc3.b")}
+    path = tmp_path / "part.safetensors"
+    safetensors.numpy.save_file({**rest, "extra": np.zeros(3, np.float32)}, path)
+    with pytest.raises(CheckpointError, match=r"1 arrays missing, 1 left over"):
+        _import(path, tmp_path / "part")
+    assert not (tmp_path / "part").exists()
+    kept = _import(path, tmp_path / "part", partial=True, num_classes=10, preprocessing="half")
+    assert kept.missing == ("params/classifier/bias",)
+    told = capsys.readouterr().out
+    assert "missing   params/classifier/bias" in told
+    assert "left over extra" in told
+    with pytest.raises(CheckpointError, match="lacks params/classifier/bias"):
+        jaxnets.load(tmp_path / "part")
+
+
+def test_files_of_another_kind_or_network_are_refused(
+    state_dict: dict[str, np.ndarray], lenet_file: Path, tmp_path: Path
+) -> None:
+    data = lenet_file.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[: len(data) // 2])
+    (tmp_path / "other.zip").write_bytes(data)
+    wrong = {**state_dict, "conv1.weight": np.zeros((6, 1, 3, 3), np.float32)}
+    safetensors.numpy.save_file(wrong, tmp_path / "wrong.safetensors")
+    for name, told in {
+        "cut.safetensors": "no whole safetensors file",
+        "other.zip": "of no known kind",
+        "absent.safetensors": "is not there",
+        "wrong.safetensors": r"another network: conv1.weight is \[3, 3, 1, 6\]",
+    }.items():
+        with pytest.raises(CheckpointError, match=told) as caught:
+            _import(tmp_path / name, tmp_path / "new")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="nothing of this network"):
+        _import(lenet_file, tmp_path / "new", model="alexnet", layout="torch")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no weights folder and not empty"):
+        _import(lenet_file, tmp_path / "full")
+    for options, told in (
+        ({"layout": "troch"}, "did you mean torch"),
+        ({"preprocessing": "imagnet"}, "did you mean imagenet"),
+        ({"classes": "absent.txt"}, "is no file"),
+        ({"variant": "paper"}, "lenet5 of --layout=torch has no variants"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            _import(lenet_file, tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("given", "meant"), [(None, None), ("pool3", None), ("pool2", "pool2")])
+def test_a_variant_is_named(given: str | None, meant: str | None) -> None:
+    options = Options(variant=given)
+    model, _ = import_weights._describe({}, "alexnet", "torch", options, {})
+    assert model.variant == meant
+    with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has pool3, pool2"):
+        import_weights._describe({}, "alexnet", "torch", Options(variant="pool"), {})
+
+
+def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path) -> None:
+    _import(lenet_file, tmp_path / "new")
+    _import(lenet_file, tmp_path / "new")
+    described = json.loads((tmp_path / "new" / "weights.json").read_text())
+    assert described["model"]["name"] == "lenet5"
+    with pytest.raises(ConfigError, match="has weights of lenet5: choose another"):
+        import_weights._require_same_place(tmp_path / "new", "alexnet")
+    with pytest.raises(CheckpointError, match="is a folder: give the file"):
+        _import(tmp_path / "new", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"classes": ["a", "b"]}, "names 2 classes, and the network has 10"),
+        ({"preprocessing": {"image_size": "big"}}, "image_size is 'big'"),
+        ({"preprocessing": {"mean": [0.5, 0.5]}}, "mean has not one number a channel"),
+        ({"preprocessing": {"std": ["wide"]}}, "could not convert"),
+        ({"model": {"name": "resnet50"}}, "is of another network|damaged or of another"),
+    ],
+)
+def test_a_description_that_was_edited_wrongly(
+    change: dict[str, Any], told: str, lenet_file: Path, tmp_path: Path
+) -> None:
+    _import(lenet_file, tmp_path / "new", preprocessing="half")
+    path = tmp_path / "new" / "weights.json"
+    described = json.loads(path.read_text())
+    for name, value in change.items():
+        described[name] = described[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match=told):
+        read_weights(tmp_path / "new")
+
+
+class TestKerasFiles:
+    def test_keras_3_and_legacy_name_the_same_arrays(self, tmp_path: Path) -> None:
+        kernel, gamma = np.ones((3, 3, 1, 2), np.float32), np.arange(2, dtype=np.float32)
+        with h5py.File(tmp_path / "a.weights.h5", "w") as file:
+            for group, name, arrays in (
+                ("conv2d", "conv2d_7", [kernel, gamma]),
+                ("batch_normalization", "batch_normalization_3", [gamma, gamma + 1, gamma + 2]),
+                ("dense", "predictions", [gamma[:, None], gamma[:1]]),
+            ):
+                place = file.create_group(f"layers/{group}/vars")
+                place.attrs["name"] = name
+                for number, array in enumerate(arrays):
+                    place[str(number)] = array
+            file["optimizer/vars/0"] = gamma
+        found = weight_files.read_keras(tmp_path / "a.weights.h5")
+        assert set(found) == {
+            *("conv2d/kernel", "conv2d/bias", "predictions/kernel", "predictions/bias"),
+            "batch_normalization/beta",
+            *(f"batch_normalization/moving_{what}" for what in ("mean", "variance")),
+        }
+        np.testing.assert_array_equal(found["batch_normalization/moving_mean"], gamma + 1)
+        with h5py.File(tmp_path / "b.h5", "w") as file:
+            file["model_weights/conv2d_1/conv2d_1/kernel:0"] = kernel
+            file["model_weights/conv2d_4/net/conv2d_4/kernel"] = kernel + 1
+            file["model_weights/optimizer/conv2d_9/kernel"] = kernel
+        found = weight_files.read_keras(tmp_path / "b.h5")
+        assert set(found) == {"conv2d/kernel", "conv2d_1/kernel"}
+        np.testing.assert_array_equal(found["conv2d_1/kernel"], kernel + 1)
+
+    def test_layers_of_a_model_within_a_model_stay_apart(self, tmp_path: Path) -> None:
+        kernel, path = np.ones((3, 3, 1, 2), np.float32), tmp_path / "nested.h5"
+        with h5py.File(path, "w") as file:
+            for number in (1, 2):
+                file[f"resnet50/conv2d_{number}/kernel:0"] = kernel * number
+            file["dense/dense/kernel:0"] = kernel[0, 0]
+        found = weight_files.read_keras(path)
+        assert set(found) == {"conv2d/kernel", "conv2d_1/kernel", "dense/kernel"}
+        np.testing.assert_array_equal(found["conv2d_1/kernel"], 2 * kernel)
+        with h5py.File(path, "a") as file:
+            file["other/conv2d_1/kernel:0"] = kernel
+        with pytest.raises(CheckpointError, match="conv2d_1/kernel twice"):
+            weight_files.read_keras(path)
+
+    @pytest.mark.parametrize(
+        ("make", "told"),
+        [
+            (lambda f: f.__setitem__("x/k", h5py.ExternalLink("other.h5", "/k")), "a link at x/k"),
+            (lambda f: f.__setitem__("x/k", h5py.SoftLink("/y")), "a link at x/k"),
+            (lambda f: f.__setitem__("x/x", f["x"]), "goes too deep"),
+            (
+                lambda f: f["x"].create_dataset("k", (2,), "f4", external=[("o.raw", 0, 8)]),
+                "in another file",
+            ),
+            (lambda f: f.create_group("layers/a/vars").__setitem__("0", [1.0]), "not name its"),
+            (lambda f: None, "holds no weights"),
+        ],
+    )
+    def test_nothing_is_followed_out_of_the_file(self, make, told: str, tmp_path: Path) -> None:
+        path = tmp_path / "bad.h5"
+        with h5py.File(path, "w") as file:
+            file.create_group("x")
+            make(file)
+        with pytest.raises(CheckpointError, match=told):
+            weight_files.read_keras(path)
+
+    def test_a_cut_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "cut.h5"
+        with h5py.File(path, "w") as file:
+            file["x/x/kernel"] = np.zeros((64, 64))
+        path.write_bytes(path.read_bytes()[:3000])
+        with pytest.raises(CheckpointError, match="no whole HDF5 file"):
+            weight_files.read_keras(path)
+
+
+def test_a_pytorch_file_without_pytorch_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_file, "has_torch", lambda: False)
+    with pytest.raises(ConfigError, match="pip install torch=="):
+        torch_file.read_pth(tmp_path / "x.pth")
+
+
+class _Hostile:
+    """Unpickled in the ordinary way, this makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.oracle
+class TestPyTorchFiles:
+    def test_a_state_dict_is_read(self, state_dict: dict[str, np.ndarray], tmp_path: Path) -> None:
+        import torch
+
+        tensors = {name: torch.from_numpy(array) for name, array in state_dict.items()}
+        torch.save({"state_dict": tensors}, tmp_path / "lenet.pth")
+        found = torch_file.read_pth(tmp_path / "lenet.pth")
+        assert set(found) == set(state_dict)
+        for name, array in state_dict.items():
+            np.testing.assert_array_equal(found[name], array)
+
+    def test_a_pickle_that_runs_code_is_not_read(self, tmp_path: Path) -> None:
+        import torch
+
+        touched = tmp_path / "touched"
+        torch.save({"weight": _Hostile(touched)}, tmp_path / "zip.pth")
+        (tmp_path / "plain.pth").write_bytes(pickle.dumps(_Hostile(touched)))
+        (tmp_path / "cut.pth").write_bytes((tmp_path / "zip.pth").read_bytes()[:200])
+        torch.save({"epoch": 3}, tmp_path / "epoch.pth")
+        for name in ("zip.pth", "plain.pth", "cut.pth", "epoch.pth", "absent.pth"):
+            with pytest.raises(CheckpointError) as caught:
+                torch_file.read_pth(tmp_path / name)
+            assert "\n" not in str(caught.value)
+        assert not touched.exists()
+
+
+def _serve(stub: ModuleType, weights: Path, config: Path, text: str) -> None:
+    """Makes the stub have two files, one the weights, the other a description of this text."""
+    config.write_text(text)
+    files = {"model.safetensors": weights, "config.json": config}
+    stub.list_repo_files = lambda *a, **k: list(files)
+    stub.hf_hub_download = lambda repo, name, **k: str(files[name])
+
+
+class TestHub:
+    @pytest.fixture
+    def stub(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        """Stands for huggingface_hub, installed or not."""
+        module = ModuleType("huggingface_hub")
+        module.__spec__ = ModuleSpec("huggingface_hub", None)
+        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+        return module
+
+    def test_without_the_package_it_is_named(self, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ConfigError, match=r"pip install -e '\.\[hub\]'"):
+            _import("hub:timm/lenet", tmp_path / "new")
+
+    def test_the_hub_describes_its_preprocessing(
+        self, lenet_file: Path, tmp_path: Path, stub: ModuleType
+    ) -> None:
+        config = {
+            "architecture": "lenet5",
+            "pretrained_cfg": {"mean": [0.1], "std": [0.3], "input_size": [1, 28, 28]},
+            "label_names": [f"n{number}" for number in range(10)],
+        }
+        _serve(stub, lenet_file, tmp_path / "config.json", json.dumps(config))
+        kept = _import("hub:owner/lenet@abc", tmp_path / "lenet")
+        assert kept.preprocessing is not None
+        assert kept.preprocessing.mean == (0.1,)
+        assert kept.classes is not None
+        assert kept.classes[3] == "n3"
+        assert kept.source["hub"] == "owner/lenet"
+        assert kept.source["revision"] == "abc"
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            ({"crop_pct": 0.875, "interpolation": "bilinear"}, "crop_pct 0.875, interpolation bil"),
+            ({"crop_pct": 0.95, "interpolation": "bicubic"}, "note      crop_pct 0.95 of the"),
+            ({"crop_pct": 1.0, "crop_mode": "center"}, None),
+        ],
+    )
+    def test_another_way_to_a_square_is_named(
+        self,
+        given: dict[str, Any],
+        told: str | None,
+        lenet_file: Path,
+        tmp_path: Path,
+        stub: ModuleType,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        config = {"pretrained_cfg": {"mean": [0.1], "std": [0.3], **given}}
+        _serve(stub, lenet_file, tmp_path / "config.json", json.dumps(config))
+        kept = _import("hub:owner/lenet", tmp_path / "new")
+        printed = capsys.readouterr().out
+        assert (told or "saved") in printed
+        assert ("not taken" in printed) is bool(told)
+        assert len(kept.source["notes"]) == bool(told)
+
+    def test_without_a_network_it_is_one_line(self, tmp_path: Path, stub: ModuleType) -> None:
+        class ConnectError(Exception):
+            """As httpx has it: no OSError."""
+
+        def fail(*arguments: Any, **options: Any) -> None:
+            raise ConnectError("[Errno 111] Connection\nrefused")
+
+        stub.list_repo_files = fail
+        with pytest.raises(CheckpointError, match=r"fetched \(.*refused\): mend .* give its path"):
+            _import("hub:timm/lenet", tmp_path / "new")
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("[1]", "describes no network"),
+            ('{"pretrained_cfg": [1]}', "describes no network"),
+            ("{", "is no JSON"),
+        ],
+    )
+    def test_a_description_of_another_form_is_refused(
+        self, text: str, told: str, lenet_file: Path, tmp_path: Path, stub: ModuleType
+    ) -> None:
+        _serve(stub, lenet_file, tmp_path / "config.json", text)
+        with pytest.raises(CheckpointError, match=told):
+            _import("hub:owner/lenet", tmp_path / "new")
+
+    def test_a_name_without_weights_is_refused(self, tmp_path: Path, stub: ModuleType) -> None:
+        stub.list_repo_files = lambda *a, **k: ["pytorch_model.bin"]
+        with pytest.raises(CheckpointError, match=r"none of model\.safetensors"):
+            _import("hub:owner/lenet", tmp_path / "new")
+
+    @pytest.mark.oracle
+    @pytest.mark.slow  # its retries wait for half a minute
+    def test_the_package_itself_without_a_network(self, repository: Path, tmp_path: Path) -> None:
+        pytest.importorskip("huggingface_hub")
+        script = str(repository / "scripts" / "import_weights.py")
+        done = subprocess.run(
+            [sys.executable, script, "hub:timm/lenet", str(tmp_path / "new")],
+            env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 4, done.stderr
+        assert "could not be fetched" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_script_ends_with_the_code_of_the_design(lenet_file: Path, repository: Path) -> None:
+    lenet_file.write_bytes(lenet_file.read_bytes()[:100])
+    script = str(repository / "scripts" / "import_weights.py")
+    command = [sys.executable, script, str(lenet_file), "new"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

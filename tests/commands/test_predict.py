@@ -1,0 +1,337 @@
+"""Prediction and evaluation from a run directory."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnets
+from jaxnets.commands import export as exporting
+from jaxnets.commands import predict
+from jaxnets.commands.evaluate import evaluate
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
+from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.experiment.predictor import Preprocess
+from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.run_directory import open_run
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    source = SyntheticTissue(6, 16, seed=1)
+    for index in range(6):
+        Image.fromarray(source[index]["image"]).save(folder / f"tile{index}.png")
+    return folder
+
+
+def test_six_lines_of_python(trained: Path, images: Path) -> None:
+    network = jaxnets.load(trained)
+    paths = sorted(images.iterdir())
+    for path, prediction in zip(paths, network.predict(paths), strict=True):
+        assert prediction.label in network.classes, path
+        assert prediction.confidence == max(prediction.probabilities.values())
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_pixels_and_paths_give_the_same(trained: Path, images: Path) -> None:
+    network = jaxnets.load(trained)
+    path = images / "tile3.png"
+    pixels = np.asarray(Image.open(path))
+    assert network.predict(path) == network.predict(pixels) == network.predict([str(path)])
+
+
+def test_any_number_gives_the_same_answers(trained: Path) -> None:
+    network = jaxnets.load(trained)
+    source = SyntheticTissue(70, 16, seed=2)
+    pixels = [source[i]["image"] for i in range(70)]
+    whole = network.predict(pixels)
+    assert len(whole) == 70
+    assert whole[69] == network.predict(pixels[69])[0]
+    assert network.predict([]) == []
+
+
+def test_predictions_on_the_test_set_make_the_result_s_accuracy(
+    trained: Path, smoke_overrides: dict
+) -> None:
+    rows = list(csv.DictReader(io.StringIO((trained / "split.csv").read_text())))
+    config = json.loads((trained / "config.json").read_text())["data"]
+    source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
+    tests = [row for row in rows if row["split"] == "test"]
+    told = jaxnets.load(trained).predict([source[int(row["index"])]["image"] for row in tests])
+    right = sum(p.label == row["label"] for p, row in zip(told, tests, strict=True))
+    result = json.loads((trained / "result.json").read_text())
+    assert right / len(tests) == result["test_accuracy"]
+
+
+def test_grey_pictures_and_colour_ones_go_to_either_kind_of_network(trained: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (20, 16, 1), dtype=np.uint8)
+    network = jaxnets.load(trained)
+    (as_grey,), (as_colour,) = network.predict(grey), network.predict(np.repeat(grey, 3, axis=2))
+    assert as_grey.probabilities == as_colour.probabilities
+    seen = Preprocess(16, "crop", 1, (0.5,), (0.5,), 10**6).read(np.repeat(grey, 3, axis=2))
+    np.testing.assert_array_equal(seen, grey[2:18])
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_the_weights_that_were_tested_are_those_that_predict(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, ema: bool
+) -> None:
+    averaged = {**smoke_overrides, "train.ema_decay": 0.9, "eval.ema": ema}
+    jaxnets.train(smoke_config, averaged, workdir=tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
+    tested = load_predictions(predictions_path(tmp_path / "run"))
+    pixels = [source[int(index)]["image"] for index in tested.index]
+    shares = [
+        list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)
+    ]
+    np.testing.assert_allclose(shares, tested.probabilities, atol=1e-6)
+    state = restore_state(open_run(tmp_path / "run")).state
+    assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state.ema, state.params)))
+
+
+def test_wrong_pixels_are_named(trained: Path) -> None:
+    with pytest.raises(DataError, match=r"float64\[4, 4, 3\]: give uint8"):
+        jaxnets.load(trained).predict(np.zeros((4, 4, 3)))
+
+
+def test_bad_files_are_named_and_the_rest_answered(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no image")
+    good = str(images / "tile0.png")
+    with pytest.raises(DataError, match="2 of 3 files could not be read"):
+        predict.predict_files(
+            str(trained),
+            [str(tmp_path), good],
+            csv_path=str(tmp_path / "out.csv"),
+            json_path=str(tmp_path / "out.json"),
+        )
+    told = capsys.readouterr()
+    assert "empty.jpg  not read" in told.err
+    assert "text.jpg  not read" in told.err
+    assert good in told.out
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert [bool(row["error"]) for row in rows] == [True, True, False]
+    answers = json.loads((tmp_path / "out.json").read_text())
+    assert answers[2]["class"] == rows[2]["class"]
+
+
+def test_what_was_answered_before_an_interruption_is_kept(
+    trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = sorted(map(str, images.iterdir()))
+    tell, told = predict._tell, []
+
+    def interrupted(row: dict, screen: object) -> None:
+        tell(row, screen)
+        told.append(row)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "_tell", interrupted)
+    table = tmp_path / "new" / "table.csv"
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict_files(str(trained), paths, csv_path=str(table))
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert [row["file"] for row in rows] == paths[:3]
+
+
+def test_a_table_takes_no_image_s_place(trained: Path, images: Path, tmp_path: Path) -> None:
+    path = images / "tile0.png"
+    before = path.read_bytes()
+    for table in (path, tmp_path / "other.jpg"):
+        with pytest.raises(ConfigError, match="is an image"):
+            predict.predict_files(str(trained), [str(path)], csv_path=str(table))
+    assert path.read_bytes() == before
+    with pytest.raises(MachineError, match="cannot be made"):
+        predict.predict_files(str(trained), [str(path)], json_path=str(path / "x" / "t.json"))
+    with pytest.raises(ConfigError, match="both go to standard output"):
+        predict.predict_files(str(trained), [str(path)], csv_path="-", json_path="-")
+    both = str(tmp_path / "answers")
+    with pytest.raises(ConfigError, match="would both write"):
+        predict.predict_files(str(trained), [str(path)], csv_path=both, json_path=both)
+
+
+def test_a_folder_without_images_does_not_stop_the_others(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / name for name in ("empty", "full")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "._tile.png").write_bytes(b"what macOS leaves beside a file")
+        (folder / "notes.txt").write_text("no image")
+        (folder / ".thumbnails").mkdir()
+        shutil.copy(images / "tile0.png", folder / ".thumbnails" / "small.png")
+    shutil.copy(images / "tile1.png", folders[1] / "tile.png")
+    path = tmp_path / "out.json"
+    with pytest.raises(DataError, match="1 of 2 files could not be read"):
+        predict.predict_files(str(trained), list(map(str, folders)), json_path=str(path))
+    rows = json.loads(path.read_text())
+    assert [row["file"] for row in rows] == [str(folders[0]), str(folders[1] / "tile.png")]
+    assert [row["class"] is None for row in rows] == [True, False]
+    told = capsys.readouterr()
+    assert f"{folders[0]}  not read  holds no image" in told.err
+    assert f"2 files that are no images by their names: {folders[0] / 'notes.txt'}, " in told.out
+
+
+def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:
+    predict.predict_files(str(trained), list(map(str, paths)), gradcam_folder=folder)
+
+
+def test_an_overlay_an_image_is_written(trained: Path, images: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    (given / "deeper").mkdir(parents=True)
+    for place in (given / "tile.png", given / "deeper" / "tile.png"):
+        Image.open(images / "tile0.png").resize((300, 400)).save(place)
+    (given / "broken.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 3"):
+        predict.predict_files(
+            str(trained),
+            [str(given)],
+            json_path=str(tmp_path / "out.json"),
+            gradcam_folder=tmp_path / "overlays",
+        )
+    rows = {row["file"]: row for row in json.loads((tmp_path / "out.json").read_text())}
+    for name in ("tile.png", "deeper/tile.png"):
+        path = Path(rows[str(given / name)]["gradcam"])
+        assert path == tmp_path / "overlays" / f"{name}.gradcam.png"
+        with Image.open(path) as drawn:
+            assert drawn.size == (300, 300)
+    assert "gradcam" not in rows[str(given / "broken.jpg")]
+    assert len(list((tmp_path / "overlays").rglob("*"))) == 3
+
+
+def test_no_other_picture_is_overwritten(trained: Path, images: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "tile0.png.gradcam.png"
+    theirs.write_bytes((images / "tile5.png").read_bytes())
+    (tmp_path / "tile1.png.gradcam.png").write_text("not even a picture")
+    for _ in range(2):
+        _predict_with_overlays(trained, tmp_path, images / "tile0.png", images / "tile1.png")
+    assert theirs.read_bytes() == (images / "tile5.png").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "tile0.png.gradcam.png",
+        "tile0.png-2.gradcam.png",
+        "tile1.png.gradcam.png",
+        "tile1.png-2.gradcam.png",
+    }
+
+
+def test_a_map_of_few_places_is_said(
+    trained: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert jaxnets.load(trained).map_size == (2, 2)
+    given = [str(images / "tile0.png")]
+    predict.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
+    assert "; the network's last map is 2x2: they say little" in capsys.readouterr().out
+    monkeypatch.setattr(predict, "COARSE", 2)
+    predict.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
+    assert "last map" not in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="is a folder: name a file"):
+        predict.predict_files(str(trained), [str(images)], csv_path=str(tmp_path))
+
+
+def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name images"):
+        predict.predict_files(str(trained), [], csv_path=None, json_path=None)
+    with pytest.raises(DataError, match="holds no image"):
+        predict.predict_files(str(trained), [str(tmp_path)], csv_path=None, json_path=None)
+
+
+def test_a_directory_that_is_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not a run directory"):
+        jaxnets.load(tmp_path)
+
+
+def test_a_run_without_checkpoint_is_said(trained: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "manifest.json"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        jaxnets.load(tmp_path)
+
+
+def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    older, tested = sorted((run / "checkpoints").iterdir())[-2:]
+    position = tested / "position.json"
+    position.write_text(position.read_text().replace("0", "1", 1))
+    told = f"step {int(tested.name)} that result.json .* is step {int(older.name)}"
+    with pytest.warns(UserWarning, match=told), pytest.warns(UserWarning, match="is damaged"):
+        jaxnets.load(run)
+    predict.predict_files(str(run), [str(images / "tile0.png")], csv_path="-")
+    assert re.search(told, capsys.readouterr().err)
+    evaluate(run)
+    assert re.search(told, capsys.readouterr().out)
+    exporting.export(run, tmp_path / "out")
+    assert re.search(told, capsys.readouterr().out)
+    assert re.search(told, (tmp_path / "out" / exporting.CARD).read_text())
+
+
+def test_tables_have_no_formulas_and_numbers_stay_numbers(trained: Path, tmp_path: Path) -> None:
+    names = ["=cmd|' C'!A0.png", "+1.png", "-1.png", "@a.png"]
+    for name in names:
+        Image.new("RGB", (16, 16)).save(tmp_path / name)
+    rows = predict._as_csv(
+        [{"file": name, "class": "=a", "confidence": -0.5} for name in names],
+        ["=a", "b"],
+        with_gradcam=False,
+    ).splitlines()
+    assert rows[0] == "file,class,confidence,error,'=a,b"
+    assert rows[1:] == [f"'{name},'=a,-0.5,,," for name in names]
+
+
+def test_names_that_are_long_or_not_utf_8_have_overlays_and_rows(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["x" * 251 + ".png", "x" * 250 + "y.png", os.fsdecode(b"caf\xe9.png")]
+    (tmp_path / "set").mkdir()
+    for number, name in enumerate(names):
+        shutil.copy(images / f"tile{number}.png", tmp_path / "set" / name)
+    for csv_path in (str(tmp_path / "p.csv"), "-"):
+        predict.predict_files(
+            str(trained),
+            [str(tmp_path / "set")],
+            csv_path=csv_path,
+            gradcam_folder=tmp_path / "overlays",
+        )
+    assert len(os.listdir(tmp_path / "overlays")) == 3
+    assert (tmp_path / "p.csv").read_text() in capsys.readouterr().out
+    assert r"caf\udce9.png" in (tmp_path / "p.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_says_nothing(
+    trained: Path, images: Path, repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("no folder")
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "scripts/predict.py", f"--workdir={trained}", str(images)],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("predict ") for line in done.stderr.splitlines()), done.stderr

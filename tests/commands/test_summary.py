@@ -1,0 +1,87 @@
+"""Counts and multiply-adds are those of the networks' sources."""
+
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets.commands import summary
+from jaxnets.errors import ConfigError
+
+PER_IMAGE = {
+    "resnet50": (224, 1000, 25_557_032, 4.089),
+    "inception_v1": (224, 1000, 6_624_904, 1.498),
+    "inception_v3": (299, 1000, 23_834_568, 5.713),
+    "inception_resnet_v2": (299, 1000, 55_843_464, 13.156),
+    "densenet121": (224, 1000, 7_978_856, 2.834),
+}
+"""Size, classes, parameters and thousand millions of multiply-adds, counted in PyTorch by hooks."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow)
+        for name in PER_IMAGE
+    ],
+)
+def test_multiply_adds_are_those_of_pytorch(name: str) -> None:
+    size, classes, parameters, expected = PER_IMAGE[name]
+    model = recipes.recipe().model
+    model.name, model.num_classes = name, classes
+    layers = summary.layers_of(model, (size, size, 3))
+    main = [layer for layer in layers if not layer.path.startswith("auxiliary")]
+    assert sum(layer.parameters for layer in main) == parameters
+    assert round(sum(layer.multiply_adds for layer in main) / 1e9, 3) == expected
+
+
+def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
+    layers = summary.summarize("lenet5", num_classes=None, image_size=None)
+    assert [layer.path for layer in layers] == [
+        *("conv1", "conv2", "dense1", "dense2", "classifier")
+    ]
+    assert [layer.multiply_adds for layer in layers] == [
+        24 * 24 * 6 * 25,
+        8 * 8 * 16 * 150,
+        256 * 120,
+        120 * 84,
+        84 * 10,
+    ]
+    told = capsys.readouterr().out
+    assert "parameters                    44,426" in told
+    assert "LeNet-5, input 28x28x1, 10 classes" in told
+
+
+@pytest.mark.parametrize("width", [40, 60, 99, 100, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    layers = [
+        summary.Layer(
+            "dense_block4/layer16/norm1", "BatchNorm", (7, 7, 992), (7, 7, 992), 1984, 0, 0
+        ),
+        summary.Layer("classifier", "Dense", (1024,), (1000,), 1_025_000, 0, 1_024_000),
+    ]
+    lines = summary.table(layers, width)
+    assert len(lines) == 3
+    assert ("input" in lines[0]) is (width >= summary.WIDE)
+    if width > 50:
+        assert max(map(len, lines)) <= width
+
+
+def test_report_a_is_shown_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    layer = summary.Layer("conv1", "Conv", (8, 8, 3), (4, 4, 64), 9408, 0, 1)
+    lines = summary._beside_the_report([layer], "resnet50")
+    assert any(line.startswith("Residual Block 1") and "214,272" in line for line in lines)
+    assert any("(gives 2,688)" in line for line in lines)
+    assert summary._beside_the_report([layer], "densenet121") == []
+
+
+def test_the_mlp_has_41_parameters() -> None:
+    layers = summary.summarize("mlp", num_classes=None, image_size=None)
+    assert sum(layer.parameters for layer in layers) == 41
+
+
+def test_an_unknown_network_and_too_small_images_are_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean resnet50"):
+        summary.summarize("resnet5", num_classes=None, image_size=None)
+    with pytest.raises(ConfigError, match="75 pixels or more; --image_size=74"):
+        summary.summarize("inception_v3", num_classes=None, image_size=74)
+    with pytest.raises(ConfigError, match=r"--variant=kers: .* \(did you mean keras"):
+        summary.summarize("resnet50", num_classes=None, image_size=None, variant="kers")

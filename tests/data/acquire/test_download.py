@@ -1,0 +1,398 @@
+import contextlib
+import errno
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+import jaxnets.data.acquire.download as module
+from jaxnets.data.acquire.download import download, extract, is_archive
+from jaxnets.errors import DataError, MachineError
+
+CONTENT = np.random.default_rng(0).integers(0, 256, 1_000_000, np.uint8).tobytes()
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Host:
+    """A file at one address, and how the server misbehaves: one entry a request, then none."""
+
+    def __init__(self, server, content):
+        self.url = f"http://127.0.0.1:{server.server_port}/file.bin"
+        self.content = content
+        self.takes_ranges = True
+        self.says_length = True
+        self.misplaces_ranges = False
+        self.cuts = []  # send so many bytes of the answer and close the connection
+        self.statuses = []  # answer with this instead
+        self.asked = []  # the Range header of each request
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        host = self.server.host
+        asked = self.headers.get("Range")
+        host.asked.append(asked)
+        status = host.statuses.pop(0) if host.statuses else None
+        if status:
+            self.send_error(status)
+            return
+        start = int(asked[len("bytes=") : -1]) if asked and host.takes_ranges else 0
+        if start and start >= len(host.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(host.content)}")
+            self.end_headers()
+            return
+        body = host.content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            first = start - 10 if host.misplaces_ranges else start
+            last = len(host.content) - 1
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(host.content)}")
+        if host.says_length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(body[: host.cuts.pop(0)] if host.cuts else body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def start_host():
+    servers = []
+
+    def start(content=CONTENT):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.host = Host(server, content)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return server.host
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def host(start_host):
+    return start_host()
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "below/file.bin"
+
+
+def get(hosts, target, *, sha256=SHA256, **options):
+    urls = [host.url for host in hosts]
+    return download(urls, target, sha256=sha256, backoff=0.001, timeout=5, **options)
+
+
+def part(target):
+    return target.with_name(target.name + ".part")
+
+
+def test_addresses_and_timeouts_and_failures_are_said(host, target):
+    said = []
+    host.cuts = [100]
+    get([host], target, say=said.append)
+    assert said[0] == f"{host.url} (given up after 5 s of silence, 5 retries)"
+    assert "after 100 " in said[1]
+    assert said[1].endswith("; again in 0.001 s (1 of 5)")
+    assert len(said) == 2
+
+
+def test_plain(host, target):
+    seen = []
+    got = get([host], target, progress=lambda done, total: seen.append((done, total)))
+    assert got == target
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
+    assert host.asked == [None]
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_cut_connections_are_gone_on_from(host, target):
+    host.cuts = [300_000, 200_000, 100_000]
+    get([host], target)
+    assert target.read_bytes() == CONTENT
+    assert host.asked == [None, "bytes=300000-", "bytes=500000-", "bytes=600000-"]
+
+
+def test_progress_counts_as_hope(host, target):
+    host.cuts = [50_000] * 12
+    get([host], target, retries=1)
+    assert target.read_bytes() == CONTENT
+    assert len(host.asked) == 13
+
+
+def test_cut_without_a_length_is_found_by_the_digest(host, target):
+    host.says_length = False
+    host.cuts = [300_000]
+    with pytest.raises(DataError, match="wrong bytes"):
+        get([host], target)
+    assert get([host], target).read_bytes() == CONTENT
+
+
+def test_leftover_of_an_earlier_run_is_gone_on_from(host, target):
+    target.parent.mkdir()
+    part(target).write_bytes(CONTENT[:400_000])
+    get([host], target)
+    assert target.read_bytes() == CONTENT
+    assert host.asked == ["bytes=400000-"]
+
+
+def test_whole_leftover_is_only_renamed(host, target):
+    target.parent.mkdir()
+    part(target).write_bytes(CONTENT)
+    get([host], target)
+    assert target.read_bytes() == CONTENT
+    assert not part(target).exists()
+
+
+@pytest.mark.parametrize("leftover", [b"other" * 10, CONTENT + b"more"])
+def test_wrong_leftover_is_thrown_away(host, target, leftover):
+    target.parent.mkdir()
+    part(target).write_bytes(leftover)
+    get([host], target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_leftover_is_not_trusted_where_no_digest_can_judge(host, target):
+    target.parent.mkdir()
+    part(target).write_bytes(b"other" * 10)
+    get([host], target, sha256=None)
+    assert target.read_bytes() == CONTENT
+    assert host.asked == [None]
+
+
+def test_server_that_ignores_ranges(host, target):
+    host.takes_ranges = False
+    host.cuts = [300_000]
+    get([host], target)
+    assert target.read_bytes() == CONTENT
+    assert host.asked == [None, "bytes=300000-"]
+
+
+def test_server_that_sends_another_range(host, target):
+    host.misplaces_ranges = True
+    host.cuts = [300_000]
+    get([host], target)
+    assert target.read_bytes() == CONTENT
+    assert host.asked == [None, "bytes=300000-", None]
+
+
+def test_passing_failures_are_waited_out_and_missing_files_are_not(start_host, target):
+    missing, busy = start_host(), start_host()
+    missing.statuses = [404] * 9
+    busy.statuses = [500, 503]
+    get([missing, busy], target)
+    assert target.read_bytes() == CONTENT
+    assert len(missing.asked) == 1
+    assert len(busy.asked) == 3
+
+
+def test_failure_names_every_address_and_the_mend(start_host, target):
+    missing, broken = start_host(), start_host()
+    missing.statuses = [404] * 9
+    broken.statuses = [500] * 9
+    with pytest.raises(DataError) as caught:
+        get([missing, broken], target, retries=2)
+    message = str(caught.value)
+    assert f"{missing.url}: HTTP 404" in message
+    assert f"{broken.url}: HTTP 500" in message
+    assert message.startswith("file.bin cannot be downloaded")
+    assert message.endswith("give it with --from")
+    assert "\n" not in message
+    assert len(broken.asked) == 3
+    assert not target.exists()
+
+
+def test_waits_grow(host, target, monkeypatch):
+    waits = []
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+    host.statuses = [500, 500, 500]
+    download([host.url], target, sha256=SHA256, backoff=1.0)
+    assert waits == [1.0, 2.0, 4.0]
+
+
+def test_wrong_bytes_are_never_kept(start_host, target):
+    wrong, right = start_host(CONTENT[:-1] + b"?"), start_host()
+    with pytest.raises(DataError, match=rf"wrong bytes, sha256 is [0-9a-f]+, not {SHA256}"):
+        get([wrong], target)
+    assert list(target.parent.iterdir()) == []
+    assert wrong.asked == [None]
+    get([wrong, right], target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_md5(host, target):
+    get([host], target, sha256=None, md5=hashlib.md5(CONTENT).hexdigest())
+    with pytest.raises(DataError, match="wrong bytes, md5 is"):
+        get([host], target, sha256=None, md5="0" * 32)
+
+
+def test_nobody_there(target):
+    for url in ("http://127.0.0.1:1/file", "http://no.such.host.invalid/file"):
+        with pytest.raises(DataError, match="no connection"):
+            download([url], target, sha256=SHA256, retries=1, backoff=0.001)
+
+
+def test_only_http(tmp_path, target):
+    (tmp_path / "a").write_bytes(CONTENT)
+    with pytest.raises(DataError, match="not an http address"):
+        download([f"file://{tmp_path}/a"], target, sha256=SHA256)
+
+
+def test_folder_that_cannot_be_made(host, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MachineError, match=r"file: cannot be written"):
+        get([host], tmp_path / "file/a")
+
+
+class FullDisk(io.BytesIO):
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_is_the_machines_fault(host, target, monkeypatch):
+    monkeypatch.setattr(module.Path, "open", lambda *_: FullDisk())
+    with pytest.raises(MachineError, match="No space left on device"):
+        get([host], target)
+
+
+FILES = {"a/b.txt": b"first", "a/c/d.txt": b"second" * 1000, "e.txt": b""}
+
+
+def write_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("a/")
+        for name, data in files.items():
+            archive.writestr(name, data)
+
+
+def write_tar(path, files, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        folder = tarfile.TarInfo("a")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+WRITERS = {
+    "zip": write_zip,
+    "tar": lambda path, files: write_tar(path, files, "w"),
+    "tar.gz": write_tar,
+    "tar.xz": lambda path, files: write_tar(path, files, "w:xz"),
+}
+
+
+@pytest.fixture(params=WRITERS)
+def archive(request, tmp_path):
+    """Writes an archive of one kind; the name says nothing, the content is asked."""
+
+    def write(files):
+        path = tmp_path / "archive"
+        WRITERS[request.param](path, files)
+        return path
+
+    return write
+
+
+def contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_extracts_all_or_what_is_wanted(archive, tmp_path):
+    path = archive(FILES)
+    assert is_archive(path)
+    seen = []
+    count = extract(path, tmp_path / "all", progress=lambda done, total: seen.append((done, total)))
+    assert count == 3
+    assert seen == [(1, None), (2, None), (3, None)]
+    assert contents(tmp_path / "all") == FILES
+    assert extract(path, tmp_path / "some", wanted=lambda name: name.endswith("b.txt")) == 1
+    assert contents(tmp_path / "some") == {"a/b.txt": b"first"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.txt", "a/../../out.txt", "/out.txt", "c:/out.txt", "..\\o"]
+)
+def test_members_that_lead_out_are_refused(archive, tmp_path, name):
+    path = archive({name: b"evil"})
+    with pytest.raises(DataError, match="leads out of its folder; check its origin"):
+        extract(path, tmp_path / "below/target")
+    assert contents(tmp_path) == {"archive": path.read_bytes()}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("link")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(DataError, match="'link' is a link or device"):
+        extract(path, tmp_path / "target")
+    assert extract(path, tmp_path / "target", wanted=lambda name: name != "link") == 0
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        member = zipfile.ZipInfo("link")
+        member.external_attr = 0o120777 << 16
+        archive.writestr(member, "/etc/passwd")
+    with pytest.raises(DataError, match="'link' is a link or device"):
+        extract(path, tmp_path / "target")
+
+
+def test_archive_that_unpacks_to_too_much(archive, tmp_path):
+    with pytest.raises(DataError, match="unpacks to over 100 bytes"):
+        extract(archive(FILES), tmp_path / "target", max_bytes=100)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_name_that_comes_twice(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", b"1")
+        archive.writestr("a", b"2")
+    with pytest.raises(DataError, match="is there twice"):
+        extract(path, tmp_path / "target")
+
+
+# A plain tar that was changed is not among them: it has no digest of its members' bytes.
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [(kind, "cut") for kind in WRITERS] + [(kind, "changed") for kind in WRITERS if kind != "tar"],
+)
+def test_damaged_archive_is_refused(tmp_path, kind, damage):
+    path = tmp_path / "archive"
+    WRITERS[kind](path, {"noise": CONTENT[:50_000]})
+    whole = path.read_bytes()
+    changed = whole[:20_000] + bytes(200) + whole[20_200:]
+    path.write_bytes(whole[:40_000] if damage == "cut" else changed)
+    with pytest.raises(DataError, match=rf"^{path}: the archive is damaged or cut short"):
+        extract(path, tmp_path / "target")
+
+
+def test_what_is_no_archive(tmp_path):
+    (tmp_path / "a.zip").write_text("text")
+    assert not is_archive(tmp_path / "a.zip")
+    assert not is_archive(tmp_path)
+    assert not is_archive(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="damaged or cut short"):
+        extract(tmp_path / "a.zip", tmp_path / "target")

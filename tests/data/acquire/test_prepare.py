@@ -1,0 +1,436 @@
+import dataclasses
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import types
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxnets.data.acquire.prepare as module
+from jaxnets.data.acquire.prepare import LAYOUTS, is_prepared, open_prepared, prepare
+from jaxnets.data.sources.cifar10 import BATCHES, CIFAR10
+from jaxnets.data.sources.lc25000 import FOLDERS, LC25000Lung
+from jaxnets.data.sources.mnist import FILES, MNIST
+from jaxnets.errors import ConfigError, DataError, MachineError
+
+PER_CLASS = 4
+PER_BATCH = 3
+MNIST_COUNTS = {"train": 20, "test": 5}
+NAMES = ("lc25000_lung", "mnist", "cifar10")
+
+
+def write_lc25000(folder):
+    for name, stem in FOLDERS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(1, PER_CLASS + 1):
+            (folder / name / f"{stem}{number}.jpeg").write_text(f"{name} {number}")
+
+
+def write_mnist(folder):
+    folder.mkdir(parents=True)
+    for (split, part), file in FILES.items():
+        shape = (MNIST_COUNTS[split], 28, 28) if part == "images" else (MNIST_COUNTS[split],)
+        header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+        pixels = np.arange(np.prod(shape)) % 10
+        data = gzip.compress(header + pixels.astype(np.uint8).tobytes())
+        (folder / f"{file.name}.gz").write_bytes(data)
+
+
+def write_cifar10(folder):
+    folder.mkdir(parents=True)
+    for batch in BATCHES:
+        rows = np.arange(PER_BATCH * 3073).reshape(PER_BATCH, 3073) % 10
+        (folder / f"{batch}.bin").write_bytes(rows.astype(np.uint8).tobytes())
+
+
+WRITERS = {"lc25000_lung": write_lc25000, "mnist": write_mnist, "cifar10": write_cifar10}
+EXAMPLES = {"lc25000_lung": 3 * PER_CLASS, "mnist": 25, "cifar10": 6 * PER_BATCH}
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch):
+    """Asks for a few examples a set and for no official bytes; all else is as it is."""
+    lung = partial(LC25000Lung, images_per_class=PER_CLASS)
+
+    def find(root):
+        source = lung(root)
+        return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
+
+    layouts = {
+        "lc25000_lung": dataclasses.replace(LAYOUTS["lc25000_lung"], open=lung, find=find),
+        "mnist": dataclasses.replace(
+            LAYOUTS["mnist"], open=partial(MNIST, counts=MNIST_COUNTS, check_bytes=False)
+        ),
+        "cifar10": dataclasses.replace(
+            LAYOUTS["cifar10"],
+            open=partial(CIFAR10, images_per_batch=PER_BATCH, check_bytes=False),
+        ),
+    }
+    monkeypatch.setattr(module, "LAYOUTS", layouts)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def origin(name, tmp_path):
+    folder = tmp_path / "origin/set"
+    WRITERS[name](folder)
+    return folder
+
+
+def listing(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_from_a_folder(name, origin, root):
+    assert not is_prepared(name, root)
+    seen = []
+    prepared = prepare(
+        name, root, from_path=origin, progress=lambda done, total: seen.append((done, total))
+    )
+    assert prepared.examples == EXAMPLES[name] == sum(prepared.examples_per_class.values())
+    assert (prepared.name, prepared.path, prepared.already) == (name, str(root / name), False)
+    assert prepared.origin == str(origin)
+    assert seen[-1][0] == seen[-1][1] == len(seen)
+    source = open_prepared(name, root)
+    assert len(source) == EXAMPLES[name]
+    assert source.fingerprint == prepared.fingerprint
+    record = json.loads((root / name / "prepared.json").read_text())
+    assert as_record(prepared) == record
+    # Nothing is left beside it, hidden or not, and the origin is untouched.
+    assert os.listdir(root) == [name]
+    assert is_prepared(name, root)
+    assert len(list(origin.rglob("*.*"))) >= len(seen)
+
+
+def as_record(prepared):
+    record = dataclasses.asdict(prepared)
+    del record["path"], record["already"]
+    return record
+
+
+def test_a_second_run_says_so_and_changes_nothing(name, origin, root):
+    first = prepare(name, root, from_path=origin)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    for options in ({}, {"from_path": origin}):
+        again = prepare(name, root, **options)
+        assert again == dataclasses.replace(first, already=True)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_files_are_linked_where_they_can_be_and_else_copied(name, origin, root, monkeypatch):
+    prepare(name, root, from_path=origin)
+    linked = [
+        path for path in (root / name).rglob("*") if path.is_file() and path.stat().st_nlink == 2
+    ]
+    wanted = len(list(path for path in origin.rglob("*") if path.is_file()))
+    assert len(linked) == wanted
+
+    def refuse(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(module.os, "link", refuse)
+    other = root.with_name("other")
+    copied = prepare(name, other, from_path=origin)
+    assert copied.fingerprint == open_prepared(name, root).fingerprint
+    assert listing(other) == listing(root)
+    assert all(path.stat().st_nlink == 1 for path in other.rglob("*") if path.is_file())
+
+
+def pack(folder, path):
+    files = [file for file in folder.parent.rglob("*") if file.is_file()]
+    names = ["top/" + file.relative_to(folder.parent).as_posix() for file in files]
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file, member in zip(files, names, strict=True):
+                archive.write(file, member)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for file, member in zip(files, names, strict=True):
+                archive.add(file, member)
+
+
+# Where an archive has the set, below the folder that everything is packed into.
+INSIDE = {"lc25000_lung": "lung_image_sets", "mnist": "raw", "cifar10": "cifar-10-batches-bin"}
+
+
+@pytest.mark.parametrize("kind", ["set.zip", "set.tar.gz"])
+def test_from_an_archive(name, kind, tmp_path, root):
+    folder = tmp_path / "origin" / INSIDE[name]
+    WRITERS[name](folder)
+    colon = folder.parent / "colon_image_sets/colon_n/colonn1.jpeg"
+    colon.parent.mkdir(parents=True)
+    colon.write_text("not wanted")
+    pack(folder, tmp_path / kind)
+    prepared = prepare(name, root, from_path=tmp_path / kind)
+    assert prepared.examples == EXAMPLES[name]
+    assert prepared.fingerprint == open_prepared(name, root).fingerprint
+    assert not [path for path in listing(root) if "colon" in path]
+    assert os.listdir(root) == [name]
+
+
+def test_from_one_of_the_files(tmp_path, root):
+    write_mnist(tmp_path / "set")
+    prepare("mnist", root, from_path=tmp_path / "set/t10k-images-idx3-ubyte.gz")
+    assert len(open_prepared("mnist", root)) == 25
+
+
+def test_half_a_set_is_refused_and_leaves_nothing(name, origin, root):
+    files = sorted(path for path in origin.rglob("*") if path.is_file())
+    files[-1].unlink()
+    with pytest.raises(DataError, match=r"wanted (is|are) .*python scripts/prepare_data\.py"):
+        prepare(name, root, from_path=origin)
+    assert os.listdir(root) == []
+    assert not is_prepared(name, root)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"], indirect=True)
+def test_damaged_files_are_refused_and_leave_nothing(name, origin, root):
+    path = sorted(origin.iterdir())[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="copy it again"):
+        prepare(name, root, from_path=origin)
+    assert os.listdir(root) == []
+
+
+def test_official_bytes_are_asked_for(tmp_path, root, monkeypatch):
+    monkeypatch.setattr(module, "LAYOUTS", LAYOUTS)
+    for name in NAMES:
+        WRITERS[name](tmp_path / name)
+        with pytest.raises(DataError):
+            prepare(name, root, from_path=tmp_path / name)
+    assert os.listdir(root) == []
+
+
+def test_from_what_is_neither_folder_nor_archive(name, tmp_path, root):
+    (tmp_path / "a.zip").write_text("half a zip")
+    with pytest.raises(DataError, match=r"a\.zip: is neither a folder nor a whole zip or tar"):
+        prepare(name, root, from_path=tmp_path / "a.zip")
+    with pytest.raises(DataError, match=r"nowhere: is not there; give"):
+        prepare(name, root, from_path=tmp_path / "nowhere")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("a.txt", "nothing of the set")
+    with pytest.raises(DataError, match=r"wanted (is|are)"):
+        prepare(name, root, from_path=tmp_path / "b.zip")
+
+
+def test_unmarked_files_are_found_and_need_no_writing(name, root):
+    WRITERS[name](root / name)
+    before = listing(root)
+    assert is_prepared(name, root)
+    assert len(open_prepared(name, root)) == EXAMPLES[name]
+    assert listing(root) == before
+    prepared = prepare(name, root)
+    assert (prepared.already, prepared.origin) == (True, "already there")
+    assert listing(root) == sorted([*before, f"{name}/prepared.json"])
+    assert prepare(name, root) == prepared
+
+
+@pytest.mark.parametrize(
+    ("name", "below"),
+    [
+        ("lc25000_lung", "lung_colon_image_set/lung_image_sets"),
+        ("mnist", "MNIST/raw"),
+        ("cifar10", "cifar-10-batches-bin"),
+    ],
+)
+def test_unmarked_files_under_other_names_are_found(name, below, root):
+    WRITERS[name](root / below)
+    before = listing(root)
+    assert is_prepared(name, root)
+    assert len(open_prepared(name, root)) == EXAMPLES[name]
+    assert prepare(name, root).already
+    assert listing(root) == before
+
+
+def test_read_only_root(name, root):
+    WRITERS[name](root / name)
+    (root / name).chmod(0o555)
+    try:
+        assert is_prepared(name, root)
+        assert len(open_prepared(name, root)) == EXAMPLES[name]
+        assert prepare(name, root).examples == EXAMPLES[name]
+    finally:
+        (root / name).chmod(0o755)
+
+
+def test_marked_set_whose_files_have_gone_is_an_error_and_not_absent(name, origin, root):
+    prepare(name, root, from_path=origin)
+    files = [path for path in (root / name).rglob("*") if path.is_file()]
+    next(path for path in files if path.name != "prepared.json").unlink()
+    assert is_prepared(name, root)
+    for use in (open_prepared, prepare):
+        with pytest.raises(DataError, match=r"wanted (is|are)"):
+            use(name, root)
+
+
+def test_half_a_set_in_place_is_never_overwritten(name, origin, root):
+    (root / name).mkdir(parents=True)
+    (root / name / "mine.txt").write_text("precious")
+    with pytest.raises(DataError, match=r"holds files, but not a whole .*; move it away"):
+        prepare(name, root, from_path=origin)
+    assert listing(root) == [name, f"{name}/mine.txt"]
+
+
+def test_killed_between_rename_and_marker(name, origin, root, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_marker", die)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(name, root, from_path=origin)
+    assert is_prepared(name, root)
+    assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
+    assert (root / name / "prepared.json").is_file()
+
+
+def test_interrupted_while_linking_leaves_nothing(name, origin, root):
+    def interrupt(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(name, root, from_path=origin, progress=interrupt)
+    assert os.listdir(root) == []
+    assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
+
+
+def test_what_a_killed_process_left_is_no_hindrance(name, origin, root):
+    (root / f".{name}.partial" / "ready").mkdir(parents=True)
+    (root / f".{name}.partial" / "ready" / "half").write_text("half")
+    (root / f".{name}.lock").write_text("")
+    assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
+    assert os.listdir(root) == [name]
+
+
+def test_the_second_of_two_at_once_waits_and_finds_it_ready(name, origin, root):
+    reached, go_on, said = threading.Event(), threading.Event(), []
+
+    def hold(done, total):
+        reached.set()
+        assert go_on.wait(30)
+
+    def say(text):
+        said.append(text)
+        go_on.set()  # the first ends only when the second waits
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(prepare, name, root, from_path=origin, progress=hold)
+        assert reached.wait(30)
+        second = threads.submit(prepare, name, root, from_path=origin, say=say)
+        assert [first.result(30).already, second.result(30).already] == [False, True]
+    assert said == [f"another process is preparing {name} in {root}: waiting for it"]
+    assert os.listdir(root) == [name]
+
+
+KILLED = """
+import os, sys
+from jaxnets.data.acquire.prepare import prepare
+prepare("mnist", sys.argv[2], from_path=sys.argv[1], progress=lambda done, total: os.kill(os.getpid(), 9))
+"""
+
+
+@pytest.mark.parametrize("name", ["mnist"], indirect=True)
+def test_a_killed_prepare_does_not_block_the_next(name, origin, root):
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(origin), str(root)])
+    assert killed.returncode == -9
+    assert f".{name}.partial" in os.listdir(root)
+    assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
+    assert os.listdir(root) == [name]
+
+
+def test_damaged_marker(name, origin, root):
+    prepare(name, root, from_path=origin)
+    for text in ("", "[]", '{"name": "x"}'):
+        (root / name / "prepared.json").write_text(text)
+        with pytest.raises(DataError, match="not a record of a prepared data set"):
+            prepare(name, root)
+    assert len(open_prepared(name, root)) == EXAMPLES[name]
+
+
+def test_root_that_cannot_be_made(name, origin, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MachineError, match=r"file.*; free space, mend the permissions"):
+        prepare(name, tmp_path / "file/data", from_path=origin)
+
+
+def test_nothing_prepared_says_how(name, root):
+    with pytest.raises(DataError, match=rf"python scripts/prepare_data\.py {name}"):
+        open_prepared(name, root)
+
+
+def test_unknown_name(root):
+    for use in (prepare, is_prepared, open_prepared):
+        with pytest.raises(DataError, match=r"'imagenet' .*there are lc25000_lung, mnist, cifar10"):
+            use("imagenet", root)
+
+
+def test_downloads_are_laid_out_and_cleared_away(tmp_path, root, monkeypatch):
+    write_mnist(tmp_path / "host")
+    write_cifar10(tmp_path / "origin/cifar-10-batches-bin")
+    pack(tmp_path / "origin/cifar-10-batches-bin", tmp_path / "host/cifar-10-binary.tar.gz")
+    asked = []
+
+    def from_host(urls, target, *, sha256=None, md5=None, progress=None, say=None):
+        asked.append((urls, sha256, md5))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((tmp_path / "host" / urls[0].rpartition("/")[2]).read_bytes())
+        return target
+
+    monkeypatch.setattr(module, "download", from_host)
+    assert prepare("mnist", root).origin.startswith("https://storage.googleapis.com/")
+    assert prepare("cifar10", root).origin.startswith("https://www.cs.toronto.edu/")
+    assert sorted(os.listdir(root)) == ["cifar10", "mnist"]
+    assert len(asked) == 5
+    assert all((sha256 or md5) for _, sha256, md5 in asked)
+    assert [len(urls) for urls, _, _ in asked] == [2, 2, 2, 2, 1]
+
+
+def test_lc25000_has_no_download_and_says_both_ways(root):
+    with pytest.raises(DataError, match=r"--from PATH.* --kaggle \(after pip install kagglehub\)"):
+        prepare("lc25000_lung", root)
+
+
+def test_kaggle(tmp_path, root, monkeypatch):
+    write_lc25000(tmp_path / "cache/lung_colon_image_set/lung_image_sets")
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(ConfigError, match="pip install kagglehub"):
+        prepare("lc25000_lung", root, kaggle=True)
+    hub = types.ModuleType("kagglehub")
+    monkeypatch.setitem(sys.modules, "kagglehub", hub)
+    hub.dataset_download = lambda name: 1 / 0
+    with pytest.raises(DataError, match=r"kagglehub cannot download .*by hand"):
+        prepare("lc25000_lung", root, kaggle=True)
+    hub.dataset_download = lambda name: str(tmp_path / "cache")
+    prepared = prepare("lc25000_lung", root, kaggle=True)
+    assert prepared.origin == "kaggle:andrewmvd/lung-and-colon-cancer-histopathological-images"
+    assert prepared.examples == 3 * PER_CLASS
+    with pytest.raises(ConfigError, match="leave --kaggle out"):
+        prepare("mnist", root, kaggle=True)
+
+
+def test_real_mnist_is_found_unmarked(monkeypatch):
+    data = Path(os.environ.get("JAXNETS_DATA", "nowhere"))
+    if not (data / "mnist").is_dir():
+        pytest.skip("JAXNETS_DATA has no mnist")
+    monkeypatch.setattr(module, "LAYOUTS", LAYOUTS)
+    assert is_prepared("mnist", data)
+    assert len(open_prepared("mnist", data)) == 70_000

@@ -1,0 +1,280 @@
+"""Near-duplicates: drawn fields, moved in known ways, are found again; what is not alike is not."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jaxnets.data.near_duplicates import candidates, grouping, montage, pieces, words
+from jaxnets.data.near_duplicates.features import describe
+from jaxnets.data.near_duplicates.listing import list_images
+from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_share, verify
+from jaxnets.data.sources.image_folder import ImageFolder
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+from jaxnets.errors import DataError
+
+cv2 = pytest.importorskip("cv2")
+
+SIZE = 160
+FEW = settings(max_examples=25, deadline=None)
+SETTINGS = Settings(side=SIZE)
+MOVES = (
+    (0.0, 1.0, 1.0, False),
+    (140.0, 1.0, 1.0, False),
+    (0.0, 1.0, 1.0, True),
+    (-75.0, 1.3, 0.9, True),
+    (20.0, 1.4, 0.95, False),
+)
+"""Turn in degrees, zoom along x and y, mirrored."""
+
+
+def _centred(angle: float, zoom_x: float, zoom_y: float, mirror: bool) -> np.ndarray:
+    """float64[2, 3]: a map of SIZE x SIZE pixels that leaves their centre where it is."""
+    turn = np.deg2rad(angle)
+    linear = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    linear = linear @ np.diag([-zoom_x if mirror else zoom_x, zoom_y])
+    centre = np.full(2, (SIZE - 1) / 2)
+    return np.concatenate([linear, (centre - linear @ centre)[:, None]], 1)
+
+
+def _moved(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The image through a map, its border mirrored, compressed once as JPEG."""
+    moved = cv2.warpAffine(image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
+    _, data = cv2.imencode(".jpg", moved, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+@pytest.fixture(scope="module")
+def fields() -> list[np.ndarray]:
+    """Four drawn fields, uint8[240, 240, 3]."""
+    source = SyntheticTissue(4, 240, seed=3)
+    return [source[index]["image"] for index in range(4)]
+
+
+@pytest.fixture(scope="module")
+def photographs(fields: list[np.ndarray]) -> list[np.ndarray]:
+    """Their middles, uint8[SIZE, SIZE, 3]."""
+    return [np.ascontiguousarray(field[40 : 40 + SIZE, 40 : 40 + SIZE]) for field in fields]
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_the_map_is_found_again(
+    photographs: list[np.ndarray], move: tuple[float, float, float, bool]
+) -> None:
+    matrix = _centred(*move)
+    first = describe(photographs[0], SETTINGS)
+    record = verify(first, describe(_moved(photographs[0], matrix), SETTINGS), SETTINGS)
+    assert record is not None
+    corners = np.array([(20, 20), (140, 20), (140, 140), (20, 140)])
+    told = corners @ record["matrix"][:, :2].T + record["matrix"][:, 2]
+    true = corners @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(told, true, atol=2.5)
+    assert grouping.is_same_original(np.array([record]), SETTINGS).all()
+
+
+def test_overlapping_crops_are_no_copies(fields: list[np.ndarray]) -> None:
+    shift = 50
+    left, right = (
+        describe(np.ascontiguousarray(fields[0][40:200, x : x + SIZE]), SETTINGS)
+        for x in (0, shift)
+    )
+    record = verify(left, right, SETTINGS)
+    assert record is not None
+    assert record["centre"] == pytest.approx(shift, abs=1)
+    assert record["share"] == pytest.approx(1 - shift / SIZE, abs=0.02)
+    assert not grouping.is_same_original(np.array([record]), SETTINGS).any()
+
+
+def test_other_fields_are_not_alike(photographs: list[np.ndarray]) -> None:
+    records = [describe(photograph, SETTINGS) for photograph in photographs]
+    for a, b in ((0, 1), (0, 2), (0, 3), (1, 2)):
+        found = verify(records[a], records[b], SETTINGS)
+        assert found is None or found["inliers"] < SETTINGS.original_inliers
+
+
+def test_a_plain_image_is_compared_with_nothing(photographs: list[np.ndarray]) -> None:
+    plain = describe(np.full((SIZE, SIZE, 3), 200, np.uint8), SETTINGS)
+    assert plain["count"] == 0
+    assert verify(plain, describe(photographs[0], SETTINGS), SETTINGS) is None
+
+
+def test_moved_copies_are_nearest(photographs: list[np.ndarray]) -> None:
+    images = [_moved(photo, _centred(*move)) for photo in photographs for move in MOVES[1:]]
+    spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
+    few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
+    pairs = candidates.nearest(spectra, np.zeros(16, int), np.arange(16), few)
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    original = np.arange(16) // 4
+    found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
+    linked = grouping.joined(np.array(sorted(found)), 16)
+    np.testing.assert_array_equal(linked, original)
+
+
+def test_candidates_stay_in_their_class_unless_across_is_asked_for() -> None:
+    spectra = np.random.default_rng(0).random((6, 12, 4)).astype(np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    for across in (0, 1):
+        chosen = dataclasses.replace(SETTINGS, neighbours=2, neighbours_across=across)
+        pairs = candidates.nearest(spectra, labels, np.arange(6), chosen)
+        crossing = labels[pairs[:, 0]] != labels[pairs[:, 1]]
+        assert (~crossing).sum() == 6
+        assert crossing.any() == bool(across)
+
+
+@FEW
+@given(
+    angle=st.floats(-180, 180),
+    zoom=st.floats(0.6, 1.6),
+    shift=st.tuples(st.floats(-40, 40), st.floats(-40, 40)),
+)
+def test_distance_and_share_do_not_depend_on_the_direction(
+    angle: float, zoom: float, shift: tuple[float, float]
+) -> None:
+    matrix = _centred(angle, zoom, 1, False)
+    matrix[:, 2] += shift
+    back = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))[:2]
+    size = np.full(2, SIZE, np.float32)
+    for measure in (centre_distance, common_share):
+        there, here = measure(matrix, size, size), measure(back, size, size)
+        assert there == pytest.approx(here, rel=1e-3, abs=1e-3)
+    assert 0 <= common_share(matrix, size, size) <= 1
+    assert centre_distance(matrix, size, size) >= np.hypot(*shift) - 1e-9
+
+
+def _pairs(*rows: tuple[int, int, int, float]) -> np.ndarray:
+    """Records of (first, second, inliers, centre)."""
+    found = np.zeros(len(rows), PAIR)
+    for record, row in zip(found, rows, strict=True):
+        record["first"], record["second"], record["inliers"], record["centre"] = row
+    return found
+
+
+def test_originals_are_copies_of_copies_and_equal_pixels() -> None:
+    pairs = _pairs((0, 1, 40, 1.0), (1, 3, 12, 4.9), (3, 4, 11, 0.0), (4, 5, 90, 30.0))
+    identical = np.array([0, 1, 2, 3, 4, 5, 2])
+    labels = grouping.originals(pairs, identical, SETTINGS)
+    np.testing.assert_array_equal(labels, [0, 0, 1, 0, 2, 3, 1])
+
+
+def test_an_overlap_needs_more_than_one_strong_pair_where_there_can_be_more() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    pairs = _pairs((0, 2, 30, 40.0), (1, 3, 14, 41.0), (0, 4, 30, 50.0), (4, 5, 30, 50.0))
+    found = grouping.overlaps(pairs, labels, SETTINGS)
+    told = {(overlap.first, overlap.second): overlap.joined for overlap in found}
+    assert told == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
+    np.testing.assert_array_equal(grouping.groups(labels, found), [0, 0, 0, 0, 1, 1])
+    assert [tuple(pair) for pair in grouping.touching(pairs, labels)] == [(0, 1), (0, 2), (2, 3)]
+
+
+def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
+    crops = [
+        np.ascontiguousarray(field[40:200, left : left + SIZE][:, ::flip])
+        for field in fields
+        for left, flip in ((0, 1), (70, -1))
+    ]
+    records = np.array([describe(crop, SETTINGS) for crop in crops])
+    few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1, overlap_least=1)
+    one_class, one_owner = np.zeros(8, int), np.zeros(8, int)
+    pairs = words.likeliest(records, np.arange(8), one_class, few)
+    assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
+    assert len(words.likeliest(records, one_owner, one_class, few)) == 0
+    # Neighbours of another class are counted apart, so that these do not crowd out one's own.
+    labels = np.arange(8) % 2
+    crossing = words.likeliest(
+        records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
+    )
+    assert {(0, 1), (2, 3), (4, 5), (6, 7)} <= {tuple(sorted(pair)) for pair in crossing.tolist()}
+    assert (labels[crossing[:, 0]] == labels[crossing[:, 1]]).sum() == 8 * 2
+
+
+def test_more_images_have_fewer_neighbours_each() -> None:
+    assert words.neighbours(500, SETTINGS) == (100, 50)
+    assert words.neighbours(10_000, SETTINGS) == (30, 15)
+    assert words.neighbours(10**6, SETTINGS) == (10, 5)
+
+
+@FEW
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15))
+def test_joining_is_the_smallest_equivalence(links: list[tuple[int, int]]) -> None:
+    labels = grouping.joined(np.array(links, int).reshape(-1, 2), 12)
+    assert all(labels[a] == labels[b] for a, b in links)
+    assert len(set(labels.tolist())) >= 12 - len(links)
+    seen = list(dict.fromkeys(labels.tolist()))
+    assert seen == list(range(len(seen)))  # numbered as they appear
+
+
+@FEW
+@given(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.data())
+def test_what_was_tried_is_not_tried_again(
+    wanted: set[tuple[int, int]], data: st.DataObject
+) -> None:
+    done = data.draw(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
+    as_array = lambda pairs: np.array(sorted(pairs), np.int32).reshape(-1, 2)  # noqa: E731
+    left = grouping.without(as_array(wanted), as_array(done))
+    assert {tuple(pair) for pair in left.tolist()} == wanted - done
+
+
+def test_a_piece_with_unreadable_images_is_told_and_not_kept(
+    photographs: list[np.ndarray], tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
+    Image.fromarray(photographs[0]).save(good)
+    bad.write_text("no image")
+    (piece,) = pieces.describing(tmp_path, [good, bad], 10**6, SETTINGS)
+    done = piece.run()
+    assert done.count == 2
+    assert len(done.unreadable) == 1
+    assert "bad.jpg" in done.unreadable[0]
+    assert not piece.path.exists()
+    (piece,) = pieces.describing(tmp_path, [good, good], 10**6, SETTINGS)
+    assert not piece.run().unreadable
+    records = pieces.FeatureFiles(tmp_path)
+    np.testing.assert_array_equal(records[0], describe(photographs[0], SETTINGS))
+    assert records.field("count").tolist() == [records[0]["count"]] * 2
+
+
+def test_the_second_is_warped_onto_the_first(photographs: list[np.ndarray]) -> None:
+    matrix = _centred(30, 1.0, 1.0, True)
+    second = _moved(photographs[0], matrix)
+    over = montage.warped(second, matrix, (SIZE, SIZE))
+    middle = slice(50, 110)
+    difference = np.abs(over[middle, middle].astype(int) - photographs[0][middle, middle])
+    assert difference.mean() < 8
+    sheet = montage.montage([montage.Row(photographs[0], second, matrix, "a | b")] * 2, SETTINGS)
+    assert sheet.shape[1] > 4 * SIZE
+    assert sheet.shape[0] > 2 * SIZE
+
+
+def test_folders_with_and_without_classes(photographs: list[np.ndarray], tmp_path: Path) -> None:
+    names = ("b/2.png", "b/10.png", "a/deep/1.png", "loose.png", "notes.txt", ".hidden.png")
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photographs[0][:8, :8]).save(path, "PNG")
+    (tmp_path / "empty").mkdir()
+    listing = list_images(tmp_path)
+    images = listing.images
+    assert images.files == ("a/deep/1.png", "b/2.png", "b/10.png")
+    assert [images.classes[label] for label in images.labels] == ["a", "b", "b"]
+    assert (listing.others, listing.beside) == (1, 1)
+    (tmp_path / "empty").rmdir()
+    linked = tmp_path / "linked"  # the same classes, as links to folders
+    linked.mkdir()
+    for name in ("a", "b"):
+        (linked / name).symlink_to(tmp_path / name)
+    assert list_images(linked).images.files == images.files == ImageFolder(linked).files
+    (tmp_path / "a" / "deep" / "1.png").unlink()
+    (linked / "a").unlink()
+    (linked / "loose.png").write_bytes((tmp_path / "loose.png").read_bytes())
+    alone = list_images(linked)  # one class is none: what lies beside it counts
+    assert alone.images.files == ("b/2.png", "b/10.png", "loose.png")
+    assert [alone.images.classes[label] for label in alone.images.labels] == ["b", "b", ""]
+    assert alone.beside == 0
+    for folder, told in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "a", "0 images")):
+        with pytest.raises(DataError, match=told):
+            list_images(folder)

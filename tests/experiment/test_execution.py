@@ -1,0 +1,222 @@
+"""Where examples lie and how many steps a call takes: what is chosen, what a run makes of it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import chex
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import jaxnets
+from jaxnets import config as recipes
+from jaxnets.errors import ConfigError, InterruptedRunError
+from jaxnets.experiment import execution
+from jaxnets.experiment.batch_sizes import check_divisible
+from jaxnets.experiment.data import open_data
+from jaxnets.runtime.console import Screen
+from jaxnets.training.callbacks import Hook
+from jaxnets.training.devices import Devices
+from jaxnets.training.run import Run
+
+FOUR = {
+    "train.steps_per_call": 4,
+    "train.batch_size": 5,
+    "train.drop_last": False,
+    "train.epochs": 2,
+    "log.every_steps": 5,
+}
+"""42 examples: calls of 4, 1 and 3 steps and the short batch's one, cut where a line or a save is due."""
+
+
+class _Listens(Hook):
+    def step(self, run: Run, metrics: Any) -> None:
+        """Hears of every step."""
+
+
+class _SignalAt(Hook):
+    """A signal at the first line of metrics.jsonl from a step on, as a person might send it."""
+
+    def __init__(self, step: int):
+        self._step = step
+
+    def log(self, run: Run, line: Any) -> None:
+        if run.step >= self._step:
+            run.interrupt(signal.SIGTERM)
+
+
+def _data(smoke_config: str, overrides: dict[str, Any]) -> Any:
+    config = recipes.load(smoke_config, overrides)
+    return config, open_data(config, Screen(quiet=True))
+
+
+def _place(config: Any, data: Any, **options: Any) -> execution.Placement:
+    return execution.place(config, data, Devices.all(), **options)
+
+
+def test_what_fits_stays_on_the_device(
+    smoke_config: str, smoke_overrides: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, data = _data(smoke_config, smoke_overrides)
+    found = _place(config, data, parameters=40_000)
+    assert (found.on_device, found.steps_per_call) == (True, 1)  # no kernels here
+    assert "on the device" in found.told
+    monkeypatch.setattr(execution, "kernels_of", lambda config: object())
+    assert _place(config, data, parameters=40_000).steps_per_call == execution.STEPS_PER_CALL
+    assert _place(config, data, parameters=2_000_000).steps_per_call == 1
+    assert _place(config, data, parameters=40_000, hooks=[_Listens()]).steps_per_call == 1
+    monkeypatch.setattr(execution, "_room", lambda devices: data.nbytes - 1)
+    found = _place(config, data, parameters=40_000)
+    assert (found.on_device, found.steps_per_call) == (False, 1)
+    assert "read by threads" in found.told
+
+
+def test_a_run_that_goes_on_keeps_its_ways(smoke_config: str, smoke_overrides: dict) -> None:
+    config, data = _data(smoke_config, smoke_overrides)
+    assert not _place(config, data, before={"data_path": "cache"}).on_device
+    found = _place(config, data, before={"data_path": "device", "steps_per_call": 7})
+    assert (found.on_device, found.steps_per_call) == (True, 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hooks", "told"),
+    [
+        ({"data.on_device": "yes", "data.cache": False}, [], "set --config.data.cache=True"),
+        (
+            {"data.on_device": "no", "train.steps_per_call": 4},
+            [],
+            "set --config.data.on_device=yes",
+        ),
+        ({"train.steps_per_call": 4}, [_Listens()], "_Listens hears of every step"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    smoke_config: str, smoke_overrides: dict, overrides: dict, hooks: list, told: str
+) -> None:
+    config, data = _data(smoke_config, {**smoke_overrides, **overrides})
+    with pytest.raises(ConfigError, match=told):
+        _place(config, data, hooks=hooks)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"batch_size": 10}, "a batch of 10 is not divided by 4 devices: change --config.train.b"),
+        (
+            {"batch_size": 8},
+            "last batch of 2 is not divided by 4 devices: set --config.train.drop_",
+        ),
+        ({"batch_size": 8, "drop_last": True, "accumulate": 4}, "each device 2, which .*=4 does"),
+        ({"batch_size": 16, "accumulate": 2}, "last batch of 10 is not divided by 4 devices: set"),
+        ({"batch_size": 64, "drop_last": True}, "42 training examples make no batch of 64"),
+        ({"batch_size": 8, "drop_last": True, "accumulate": 2}, None),
+    ],
+)
+def test_every_batch_of_an_epoch_is_divided_by_devices_and_parts(
+    smoke_config: str, overrides: dict, told: str | None
+) -> None:
+    given = {"train.drop_last": False, **{f"train.{name}": v for name, v in overrides.items()}}
+    config = recipes.load(smoke_config, given)
+    four = Devices(count=4, local_count=4, process_index=0, process_count=1)
+    refused = pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext()
+    with refused:
+        check_divisible(config, 42, four)
+
+
+def test_the_last_batchs_parts_are_told_with_its_own_mend(smoke_config: str) -> None:
+    recipe = {"train.batch_size": 8, "train.drop_last": False, "train.accumulate": 4}
+    one = Devices(count=1, local_count=1, process_index=0, process_count=1)
+    with pytest.raises(ConfigError, match=r"last batch of 2 .* --config\.train\.drop_last=True"):
+        check_divisible(recipes.load(smoke_config, recipe), 42, one)
+
+
+@pytest.mark.parametrize(
+    ("limit", "share"), [("1000000\n", 1_000_000), ("max\n", None), (None, None)]
+)
+def test_a_containers_limit_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, share: int | None
+) -> None:
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(execution, "CGROUP_LIMIT", tmp_path / "memory.max")
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert execution._host_memory() == (share or whole)
+
+
+def _lines(directory: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in ("step", "split", "values")} for line in lines]
+
+
+def _state(directory: Path) -> Any:
+    """The newest checkpoint's arrays."""
+    newest = sorted((directory / "checkpoints").iterdir())[-1]
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(newest / "state")
+
+
+@pytest.mark.slow
+def test_lines_and_saves_fall_on_the_same_steps_and_say_the_same(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    runs = {"host": {"data.on_device": "no"}, "device": {}, "many": {"train.steps_per_call": 4}}
+    for name, overrides in runs.items():
+        every = {**smoke_overrides, **FOUR, "train.steps_per_call": 0, **overrides}
+        jaxnets.train(smoke_config, every, workdir=tmp_path / name)
+    expected, saved = _lines(tmp_path / "host"), _saves(tmp_path / "host")
+    for name in ("device", "many"):
+        assert _saves(tmp_path / name) == saved
+        for mine, theirs in zip(_lines(tmp_path / name), expected, strict=True):
+            assert (mine["step"], mine["split"]) == (theirs["step"], theirs["split"])
+            for value, other in zip(
+                mine["values"].values(), theirs["values"].values(), strict=True
+            ):
+                np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
+
+
+def _saves(directory: Path) -> list[str]:
+    return sorted(path.name for path in (directory / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_a_run_of_calls_that_was_stopped_ends_in_the_same_bits(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    overrides = {**smoke_overrides, **FOUR}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "whole")
+    with pytest.raises(InterruptedRunError, match="stopped at step 10"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", hooks=[_SignalAt(10)])
+    # Not said again: a run goes on as it began.
+    again = {**overrides, "train.steps_per_call": 0}
+    jaxnets.train(smoke_config, again, workdir=tmp_path / "cut")
+    assert _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
+    chex.assert_trees_all_equal(_state(tmp_path / "cut"), _state(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_two_devices_take_the_steps_of_the_hosts_batches(
+    repository: Path, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    recipe = {**smoke_overrides, **FOUR, "train.batch_size": 8, "train.drop_last": True}
+    flags = f"--xla_force_host_platform_device_count=2 {os.environ['XLA_FLAGS']}"
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    for name, wanted in {"host": ("no", 0), "many": ("yes", 4)}.items():
+        recipe["data.on_device"], recipe["train.steps_per_call"] = wanted
+        flags = [f"--config.{field}={value}" for field, value in recipe.items()]
+        command = [sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"]
+        subprocess.run(
+            [*command, f"--workdir={tmp_path / name}", *flags],
+            cwd=repository,
+            env=environment,
+            check=True,
+        )
+    for mine, theirs in zip(_lines(tmp_path / "many"), _lines(tmp_path / "host"), strict=True):
+        assert (mine["step"], mine["split"]) == (theirs["step"], theirs["split"])
+        for value, other in zip(mine["values"].values(), theirs["values"].values(), strict=True):
+            np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)

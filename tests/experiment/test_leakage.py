@@ -1,0 +1,228 @@
+"""What a run says of its split before it begins, and what stops it."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import made_results
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnets import config as recipes
+from jaxnets.commands.split import write_split
+from jaxnets.errors import ConfigError, DataError, MachineError
+from jaxnets.experiment import checksums
+from jaxnets.experiment.data import Data, open_data
+from jaxnets.experiment.leakage import measure_leak, tell_leak
+from jaxnets.experiment.run_directory import open_run
+from jaxnets.runtime.console import Screen
+
+COPIES = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of ten photographs of four copies each, no two alike; groups.csv joins pairs of them."""
+    root = tmp_path_factory.mktemp("own")
+    rows = ["file,original,group"]
+    for name in ("a", "b"):
+        (root / "set" / name).mkdir(parents=True)
+        for number in range(10 * COPIES):
+            file = f"{name}/{number}.png"
+            level = number + 100 * (name == "b")
+            Image.new("RGB", (16, 16), (level, 2 * number, 7)).save(root / "set" / file)
+            rows.append(f"{file},{name}{number // COPIES},{name}{number // (2 * COPIES)}")
+    (root / "groups.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture
+def opened(folder: Path, tmp_path: Path) -> Callable[..., Data]:
+    def opened(**fields: Any) -> Data:
+        config = recipes.recipe()
+        given = {"name": "image_folder", "path": str(folder / "set"), "image_size": 16}
+        for field, value in {**given, "root": str(tmp_path), **fields}.items():
+            config.data[field] = value
+        config.model.name, config.train.epochs = "lenet5", 1
+        recipes.validate(config)
+        return open_data(config, Screen(quiet=True))
+
+    return opened
+
+
+@pytest.mark.parametrize("conflict", [False, True])
+def test_one_image_in_two_classes_is_a_warning(
+    folder: Path,
+    opened: Callable[..., Data],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    conflict: bool,
+) -> None:
+    shutil.copytree(folder / "set", tmp_path / "set")
+    copy = tmp_path / "set" / "a" / "copy.png"  # of its own class, or of the other
+    shutil.copy(tmp_path / "set" / ("b" if conflict else "a") / "3.png", copy)
+    data = opened(path=str(tmp_path / "set"), allow_duplicates=True)
+    capsys.readouterr()
+    tell_leak(data, measure_leak(data), Screen())
+    lines = capsys.readouterr().out.splitlines()
+    warned = [line for line in lines if line.startswith("warning")]
+    assert len(warned) == conflict
+    if conflict:
+        assert "2 images are in more than one class" in warned[0]
+        assert "(a/copy.png is b/3.png)" in warned[0]
+
+
+def _told(data: Data, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    tell_leak(data, measure_leak(data), Screen())
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) == 1
+    return told
+
+
+def test_unknown_groups_are_said_and_how_to_find_them(
+    opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = opened()
+    told = _told(data, capsys)
+    assert "not known" in told
+    assert f"scripts/find_duplicates.py {folder / 'set'}" in told
+    assert measure_leak(data).as_result() == {"test": None, "validation": None}
+
+
+def test_a_random_split_of_siblings_is_leaky(
+    opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = opened(groups=str(folder / "groups.csv"))
+    shares = measure_leak(data).as_result()
+    assert shares["test"] > 0.8
+    told = _told(data, capsys)
+    assert f"LEAKY: {100 * shares['validation']:.1f} % of validation images" in told
+    assert "(--config.data.split=grouped)" in told
+
+
+def test_a_grouped_split_does_not_leak_and_one_of_originals_a_little(
+    opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grouped = {"groups": str(folder / "groups.csv"), "split": "grouped"}
+    told = _told(opened(**grouped), capsys)
+    assert "0.0 % of validation images and 0.0 % of test images have a sibling" in told
+    assert "LEAKY" not in told
+    by_original = opened(**grouped, group_level="original")
+    assert by_original.told_split({}).endswith("groups.csv, original")
+    assert by_original.split.groups is not None
+    assert len(set(by_original.split.groups.tolist())) == 20
+    assert measure_leak(by_original).as_result()["test"] > 0
+    folds = opened(**grouped, folds=5, fold=4)
+    assert folds.split.name == "grouped"
+    assert measure_leak(folds).as_result() == {"test": 0.0, "validation": 0.0}
+
+
+def test_drawn_tissue_has_no_siblings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = recipes.recipe()
+    config.data.name, config.data.root, config.data.num_examples = (
+        *("synthetic_tissue", str(tmp_path)),
+        30,
+    )
+    config.model.name, config.data.image_size = "lenet5", 16
+    data = open_data(config, Screen(quiet=True))
+    assert "0.0 % of test images" in _told(data, capsys)
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    """The same images, one of each class doubled under forty names."""
+    for name in ("a", "b"):
+        (tmp_path / "copied" / name).mkdir(parents=True)
+        for number in range(10):
+            image = (folder / "set" / name / f"{number}.png").read_bytes()
+            (tmp_path / "copied" / name / f"{number}.png").write_bytes(image)
+            (tmp_path / "copied" / name / f"again{number}.png").write_bytes(image)
+    return tmp_path / "copied"
+
+
+def test_copies_across_parts_stop_the_run_unless_they_are_allowed(
+    opened: Callable[..., Data], copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = opened(path=str(copied))
+    with pytest.raises(DataError, match=r"copies of images in another part .test .* is train .*"):
+        _told(data, capsys)
+    assert "copy for copy" in _told(opened(path=str(copied), allow_duplicates=True), capsys)
+
+
+def test_copies_that_groups_know_of_stop_a_random_split_too(
+    opened: Callable[..., Data], copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(path.relative_to(copied).as_posix() for path in copied.glob("*/*.png"))
+    table = copied.parent / "groups.csv"
+    names = [file.replace("again", "") for file in files]
+    lines = [f"{file},{name},{name}" for file, name in zip(files, names, strict=True)]
+    table.write_text("\n".join(["file,original,group", *lines]))
+    with pytest.raises(DataError, match="the random split leaks"):
+        _told(opened(path=str(copied), groups=str(table)), capsys)
+    told = _told(opened(path=str(copied), groups=str(table), allow_duplicates=True), capsys)
+    assert "LEAKY" in told
+    assert "copy for copy" in told
+    assert "copy for copy" not in _told(
+        opened(path=str(copied), groups=str(table), split="grouped"), capsys
+    )
+    lines = [f"{file},{file},{file}" for file in files]
+    table.write_text("\n".join(["file,original,group", *lines]))
+    with pytest.raises(DataError, match="its groups are wrong"):
+        _told(opened(path=str(copied), groups=str(table), split="grouped"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"folds": 2}, "must be 3 or more"),
+        ({"folds": 4, "fold": 4}, "must be below"),
+        ({"fold": 1}, "must be below"),
+    ],
+)
+def test_folds_that_cannot_be(opened: Callable[..., Data], wrong: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        opened(**{"split": "grouped", **wrong})
+
+
+def test_a_split_is_written_for_others(
+    folder: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, out = (
+        str(repository / "configs" / "image_folder.py"),
+        tmp_path / "new" / "at" / "split.csv",
+    )
+    overrides = {"data.path": str(folder / "set"), "data.groups": str(folder / "groups.csv")}
+    split = write_split(spec, {**overrides, "data.split": "grouped"}, out)
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == {"index", "file", "label", "split", "group"}
+    parts: dict[str, set[str]] = {}
+    for row in rows:
+        parts.setdefault(row["group"], set()).add(row["split"])
+    assert len(parts) == 10
+    assert all(len(sides) == 1 for sides in parts.values())
+    tested = [int(row["index"]) for row in rows if row["split"] == "test"]
+    np.testing.assert_array_equal(tested, split.test)
+    assert "0.0 % of test images" in capsys.readouterr().out
+    write_split(spec, {**overrides, "data.split": "grouped"}, out)
+    with pytest.raises(ConfigError, match="holds something else"):
+        write_split(spec, {**overrides, "data.split": "random"}, out)
+    out.write_bytes(b"\xff\xfe\x00 no text")
+    for wrong, told in ((out, "holds something else"), (out / "split.csv", "cannot be made")):
+        with pytest.raises((ConfigError, MachineError), match=told):
+            write_split(spec, {**overrides, "data.split": "grouped"}, wrong)
+    assert out.read_bytes() == b"\xff\xfe\x00 no text"
+
+
+def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> None:
+    config = made_results.config_of(made_results.made())
+    split = "index,file,label,split,group\n0,a.png,a,train,\n"
+    checksums.write_files(tmp_path, {"config.json": config, "split.csv": split})
+    run = open_run(tmp_path)
+    run.require_split("index,file,label,split,group\n0,a.png,a,train,7\n")
+    with pytest.raises(DataError, match="does not fit the data"):
+        run.require_split("index,file,label,split,group\n0,a.png,a,test,7\n")

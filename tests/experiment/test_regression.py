@@ -1,0 +1,208 @@
+"""Report A's MLP through the main job: the same code as for images, without what only classes have."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxnets
+from jaxnets import reported
+from jaxnets.commands import evaluate, predict
+from jaxnets.data.sources.points import Points
+from jaxnets.errors import ConfigError, DataError, InterruptedRunError
+from jaxnets.experiment import predictor
+from jaxnets.experiment.data import resolve
+from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.run_directory import open_run
+from jaxnets.runtime.console import Screen
+from jaxnets.training.callbacks import Hook
+
+QUIET = {"log.tensorboard": False}
+
+
+@pytest.fixture(scope="module")
+def mlp(repository: Path) -> str:
+    """The config file."""
+    return str(repository / "configs" / "mlp_tanh.py")
+
+
+@pytest.fixture(scope="module")
+def five_steps(mlp: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the recipe's own run; tests must not change it."""
+    directory = tmp_path_factory.mktemp("runs") / "five"
+    jaxnets.train(mlp, QUIET, workdir=directory)
+    return directory
+
+
+def _lines(directory: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in ("step", "split", "values")} for line in lines]
+
+
+def _params(directory: Path) -> dict[str, np.ndarray]:
+    """Of the newest checkpoint, by the printed names: W1 [neurons, inputs], b1, ..."""
+    params = restore_state(open_run(directory)).state.params
+    weights = {f"W{n}": np.asarray(params[f"layer{n}"]["kernel"]).T for n in (1, 2, 3)}
+    return weights | {f"b{n}": np.asarray(params[f"layer{n}"]["bias"]) for n in (1, 2, 3)}
+
+
+def test_one_step_of_the_main_job_is_the_report_s(mlp: str, tmp_path: Path) -> None:
+    jaxnets.train(mlp, {**QUIET, "train.steps": 1}, workdir=tmp_path / "run")
+    found = _params(tmp_path / "run")
+    printed = reported.document("mlp_tanh")
+    by_engine = printed["micrograd"]["updated_parameters"]
+    for each in by_engine:
+        place = (each["neuron"], each["input"]) if each["kind"] == "weight" else each["neuron"]
+        value = found[each["where"].split("[")[0]][place]
+        assert value == pytest.approx(each["value"], abs=1e-6), each["where"]
+    assert len(by_engine) == sum(values.size for values in found.values()) == 41
+    for name, values in found.items():
+        expected = printed["hand_updated"][name]["values"]
+        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
+
+
+def test_the_result_has_a_loss_where_images_have_an_accuracy(five_steps: Path) -> None:
+    result = json.loads((five_steps / "result.json").read_text())
+    unknown = (
+        *("test_accuracy", "test_interval", "interval_method"),
+        *("validation_accuracy", "train_accuracy", "image_size"),
+    )
+    assert {name: result[name] for name in unknown} == dict.fromkeys(unknown)
+    assert (result["entry"], result["parameters"], result["epochs"]) == ("A/mlp_tanh", 41, 5)
+    assert result["test_examples"] == result["tests"]["clean"]["examples"] == 4
+    lines = _lines(five_steps)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[0]["values"]["loss"] == pytest.approx(5.312051880293906, abs=1e-5)
+    for line in lines:
+        assert set(line["values"]) == {"loss", "gradient_norm", "learning_rate"}
+
+
+def test_what_is_seen(
+    five_steps: Path, mlp: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jaxnets.train(mlp, {**QUIET, "train.steps": 1}, workdir=tmp_path / "run")
+    told = capsys.readouterr().out
+    assert "official split 4 / 0 / 4" in told
+    assert "step 1/1  loss 5.3121  " in told
+    assert "examples/s" in told
+    jaxnets.train(mlp, QUIET, workdir=five_steps)  # told again
+    told = capsys.readouterr().out
+    assert "test loss             1.3303" in told
+    assert "report A prints no loss after training" in told
+    assert "four that it trained on" in told
+    for absent in ("accuracy", " px", "images", "Traceback"):
+        assert absent not in told
+
+
+def test_two_runs_give_the_same_bits(five_steps: Path, mlp: str, tmp_path: Path) -> None:
+    jaxnets.train(mlp, {**QUIET, "data.threads": 1}, workdir=tmp_path / "again")
+    assert _lines(tmp_path / "again") == _lines(five_steps)
+    for name, values in _params(tmp_path / "again").items():
+        np.testing.assert_array_equal(values, _params(five_steps)[name])
+
+
+class _StopAfterTwo(Hook):
+    def step(self, run: Any, metrics: Any) -> None:
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(five_steps: Path, mlp: str, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError, match="stopped at step 2"):
+        jaxnets.train(mlp, QUIET, workdir=tmp_path / "run", hooks=[_StopAfterTwo()])
+    jaxnets.train(mlp, QUIET, workdir=tmp_path / "run")
+    assert _lines(tmp_path / "run") == _lines(five_steps)
+
+
+def test_the_best_checkpoint_is_that_of_the_least_validation_loss(mlp: str, tmp_path: Path) -> None:
+    watching = {
+        **QUIET,
+        "data.validation_fraction": 0.25,
+        "train.batch_size": 3,
+        "train.epochs": 2,
+        "plateau.patience": 1,
+        "early_stopping.patience": 50,
+        "eval.use_best": True,
+        "checkpoint.keep": 1,
+    }
+    result = jaxnets.train(mlp, watching, workdir=tmp_path / "run")
+    checked = [line for line in _lines(tmp_path / "run") if line["split"] == "validation"]
+    losses = [line["values"]["loss"] for line in checked]
+    assert len(losses) == 2
+    assert {name for line in checked for name in line["values"]} == {"loss"}
+    assert result["step"] == 1 + int(np.argmin(losses))
+    assert min(losses) < losses[-1]  # or the last one would do as well
+    assert evaluate.evaluate(tmp_path / "run", part="validation")["loss"] == min(losses)
+
+
+def test_evaluation_and_prediction_repeat_the_result(
+    five_steps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = evaluate.evaluate(five_steps)
+    assert "(4 examples)" in capsys.readouterr().out
+    loss = json.loads((five_steps / "result.json").read_text())["tests"]["clean"]["loss"]
+    assert measured == {"split": "test", "step": 5, "loss": loss, "examples": 4}
+    network = jaxnets.load(five_steps)
+    assert isinstance(network, predictor.Regressor)
+    points = list(Points())
+    values = network.predict(np.stack([point["input"] for point in points]))
+    assert values.shape == (4, 1)
+    labels = np.stack([point["label"] for point in points])
+    assert np.sum((values - labels) ** 2) == pytest.approx(loss, rel=1e-6)
+    np.testing.assert_allclose(network.predict(points[2]["input"]), values[2], rtol=1e-6)
+    with pytest.raises(DataError, match=r"inputs are \[4\]: give \[B, 3\] or \[3\]"):
+        network.predict(np.zeros(4))
+    with pytest.raises(ConfigError, match="takes vectors, not images"):
+        predict.predict_files(str(five_steps), ["x.png"], csv_path=None, json_path=None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"model.layer_sizes": (2, 4, 4, 1), "model.init": "torch"}, "begin with 3"),
+        ({"model.layer_sizes": (3, 4, 4, 2), "model.init": "torch"}, "labels of length 1: end"),
+        ({"model.layer_sizes": (3, 4, 1)}, "make 2 layers, but there are 3 activations"),
+        ({"model.activations": ("tanh",)}, "make 3 layers, but there are 1 activations"),
+        ({"model.layer_sizes": (3, 5, 4, 1)}, r"report A's \(3, 4, 4, 1\)"),
+        ({"model.name": "lenet5"}, "LeNet-5 takes no examples of kind 'vector'"),
+        ({"data.name": "synthetic_tissue", "data.split": "random"}, "MLP takes no .*'image'"),
+        ({"train.loss": "cross_entropy"}, "needs classes, and points has values"),
+        ({"monitor.metric": "validation_accuracy"}, "no part of the data validates"),
+        ({"augment.flip_horizontal": True}, "data.name=points: choose data of images"),
+        ({"model.num_classes": 2}, "data.name=points: choose data of images"),
+        ({"data.fractions": (1.0, 0.0, 0.0), "data.split": "random"}, "no test examples"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(
+    mlp: str, tmp_path: Path, overrides: dict, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        jaxnets.train(mlp, {**QUIET, **overrides}, workdir=tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "entry"),
+    [
+        ({}, "A/mlp_tanh"),
+        ({"model.dtype": "float64"}, "A/mlp_tanh"),
+        ({"model.activations": ("tanh", "relu", "tanh")}, None),
+        ({"model.layer_sizes": (3, 5, 4, 1), "model.init": "torch"}, None),
+    ],
+)
+def test_another_network_has_no_published_entry(
+    mlp: str, overrides: dict, entry: str | None
+) -> None:
+    assert resolve(mlp, overrides, Screen(quiet=True)).entry == entry
+
+
+def test_report_b_s_sibling_keeps_its_entry_and_learns(repository: Path, tmp_path: Path) -> None:
+    config = str(repository / "configs" / "mlp_relu.py")
+    result = jaxnets.train(config, {**QUIET, "train.epochs": 40}, workdir=tmp_path / "run")
+    assert result["entry"] == "B/mlp_relu"
+    first = _lines(tmp_path / "run")[0]["values"]["loss"]
+    assert result["tests"]["clean"]["loss"] < 0.1 * first

@@ -1,0 +1,158 @@
+"""The report of a run directory: what is written where, and what it says."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnets.commands import evaluate
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.evaluation import statistics
+from jaxnets.evaluation.class_metrics import NAMES
+from jaxnets.evaluation.metrics import ClassScores
+from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.report.page import RESEARCH, value_of
+
+
+@pytest.fixture(scope="module")
+def reported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the small run, evaluated."""
+    directory = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(trained, directory)
+    evaluate.evaluate(directory, part="validation")
+    evaluate.evaluate(directory)
+    return directory
+
+
+def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = evaluate.evaluate(reported)
+    result = json.loads((reported / "result.json").read_text())
+    assert measured["accuracy"] == result["test_accuracy"]
+    assert measured["interval"] == result["test_interval"]
+    assert measured["confusion"] == result["tests"]["clean"]["confusion"]
+    assert measured["leak"]["test"] == result["leak"]["test"]
+    told = capsys.readouterr().out
+    assert "recall" in told
+    assert "split  random\n" in told
+
+
+def test_a_leak_is_said_on_the_screen(
+    reported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaks = {"validation": 0.5, "test": 0.25}
+    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, siblings: leaks)
+    monkeypatch.setattr("jaxnets.commands.evaluate.write_report", lambda *given: "nowhere")
+    evaluate.evaluate(reported)
+    assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("share", "marks"), [(0.25, True), (0.0, False)])
+def test_a_leak_is_said_at_the_head_of_the_page(
+    share: float, marks: bool, reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(reported, copy)
+    leaks = {"validation": 0.5, "test": share}
+    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, siblings: leaks)
+    evaluate.evaluate(copy)
+    head, _, _ = (copy / "report" / "index.html").read_text().partition("<h2>")
+    assert ("LEAKY: 25.0 % of the test images have a sibling in training" in head) is marks
+    assert ('accuracy, <strong class="leak">LEAKY</strong>' in head) is marks
+
+
+def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None:
+    metrics = json.loads((reported / "report" / "metrics.json").read_text())
+    html = (reported / "report" / "index.html").read_text()
+    page = read_page(html)
+    assert page.figures["all", "accuracy"] == f"{100 * metrics['accuracy']:.2f} %"
+    assert page.figures["all", "examples"] == str(metrics["examples"])
+    for k, row in enumerate(metrics["classes"]):
+        for name in NAMES:
+            assert page.figures[str(k), name] == value_of(row[name], name)
+    told = metrics["calibration"]["temperature"]
+    checked = load_predictions(predictions_path(reported, "validation"))
+    tested = load_predictions(predictions_path(reported))
+    fitted = statistics.fit_temperature(checked.probabilities, checked.label)
+    cooled = statistics.with_temperature(tested.probabilities, fitted)
+    after = statistics.calibration(cooled, tested.label).error
+    assert told["value"] == pytest.approx(fitted)
+    assert told["expected_error_before"] == metrics["calibration"]["expected_error"]
+    assert told["expected_error_after"] == pytest.approx(after)
+    assert page.figures["all", "temperature"] == f"{fitted:.3g}"
+    assert page.figures["all", "calibration-after"] == f"{100 * after:.1f} %"
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert RESEARCH in page.words
+    assert f"--workdir {reported}" in page.words
+    manifest = json.loads((reported / "manifest.json").read_text())
+    assert manifest["split_sha256"] in page.words
+    assert "Split: random" in page.words
+    assert "0.0 % of test" in page.words
+
+
+def test_pictures_are_those_of_the_predictions(reported: Path, read_page) -> None:
+    predictions = load_predictions(predictions_path(reported))
+    wrong = int((~predictions.correct).sum())
+    page = read_page((reported / "report" / "index.html").read_text())
+    assert page.tags.count("img") == 2 * (min(wrong, 12) + min(len(predictions.label), 12))
+    surest = predictions.probabilities.max(1)[~predictions.correct]
+    assert wrong  # as few steps leave it
+    assert f"({100 * surest.max():.1f} %)" in page.words
+
+
+def test_other_parts_have_pages_of_their_own(reported: Path) -> None:
+    before = (reported / "report" / "index.html").read_bytes()
+    evaluate.evaluate(reported, part="validation")
+    told = (reported / "report" / "index-validation.html").read_text()
+    assert "may have chosen checkpoint and settings" in told
+    metrics = json.loads((reported / "report" / "metrics-validation.json").read_text())
+    assert metrics["split"] == "validation"
+    assert metrics["calibration"]["temperature"] is None  # nothing is fitted on what it is told of
+    assert "temperature" not in told
+    assert (reported / "report" / "index.html").read_bytes() == before
+    with pytest.raises(ConfigError, match="train, validation, test"):
+        evaluate.evaluate(reported, part="tset")
+
+
+def test_a_run_that_is_not_finished_is_marked(reported: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(reported, cut)
+    (cut / "result.json").unlink()
+    with (cut / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "epo')
+    with pytest.raises(CheckpointError, match=r"result.json is missing"):
+        evaluate.evaluate(cut)
+    evaluate.evaluate(cut, ignore_damage=True)
+    assert "This run is not finished" in (cut / "report" / "index.html").read_text()
+    shutil.rmtree(cut / "checkpoints")
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        evaluate.evaluate(cut, ignore_damage=True)
+
+
+def test_of_many_classes_the_worst_are_printed() -> None:
+    count = 30
+    confusion = np.eye(count, dtype=int) * 4
+    confusion[7, 7], confusion[7, 3] = 1, 3
+    confusion[9] = 0  # no example is of it
+    scores = ClassScores(0.1, int(confusion.sum()), 0.9, 1, confusion)
+    measured = {"interval": [0.8, 0.95], "interval_method": "wilson"}
+    told = evaluate._told(scores, [f"class {k}" for k in range(count)], measured).splitlines()
+    assert told[2].startswith("lowest of 30")
+    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", told[3])
+    assert len(told) == 3 + 20
+    assert not [line for line in told if line.startswith("class 9 ")]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("circles", "a rather long name of a class")])
+def test_the_head_of_the_table_stands_over_its_columns(names: tuple[str, str]) -> None:
+    scores = ClassScores(0.5, 5, 0.8, 4, confusion=np.array([[2, 1], [0, 2]]))
+    measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
+    head, *rows = evaluate._table(scores, names, measured).splitlines()[2:]
+    assert head.startswith("true / predicted  ")
+    for name in names:
+        end = head.index(f" {name}  ") + 1 + len(name)
+        for row in rows:
+            assert row[end - 1].isdigit()
+            assert row[end] == " "

@@ -1,0 +1,68 @@
+"""A resumed run uses the programs that were compiled for a fresh one, and ends in the same bits."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import jaxnets
+from jaxnets.errors import InterruptedRunError
+from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.run_directory import open_run
+from jaxnets.training.callbacks import Hook
+
+
+class _SignalAt(Hook):
+    every_step = False
+
+    def step(self, run: Any, metrics: Any) -> None:
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Path]:
+    """An empty compilation cache for one test."""
+    before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    folder = tmp_path / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    compilation_cache.reset_cache()
+    yield folder
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+
+
+def _entries(cache: Path) -> set[str]:
+    return {path.name for path in cache.glob("*-cache")}
+
+
+@pytest.mark.parametrize("on_device", ["yes", "no"])
+def test_a_resume_compiles_nothing_anew(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, cache: Path, on_device: str
+) -> None:
+    overrides = {**smoke_overrides, "data.on_device": on_device, "eval.use_best": True}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "straight")
+    fresh = _entries(cache)
+    assert len(fresh) > 1  # the training and the evaluation step at least
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", hooks=[_SignalAt()])
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut")
+    assert _entries(cache) - fresh == set()
+    _require_same_end(tmp_path / "straight", tmp_path / "cut")
+
+
+def _require_same_end(first: Path, second: Path) -> None:
+    """The same tests and the same bits in the state that was tested."""
+    tests = [json.loads((run / "result.json").read_text())["tests"] for run in (first, second)]
+    assert tests[0] == tests[1]
+    states = []
+    for run in (first, second):
+        states.append(restore_state(open_run(run)).state)
+    chex.assert_trees_all_equal(*states)

@@ -1,0 +1,613 @@
+"""The main job end to end, on a network that compiles in a second."""
+
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnets
+from jaxnets import config as recipes
+from jaxnets.data.pipeline import TrainBatches
+from jaxnets.data.sampler import IndexBatches
+from jaxnets.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    InterruptedRunError,
+    MachineError,
+)
+from jaxnets.evaluation import result_schema
+from jaxnets.experiment import workdir
+from jaxnets.experiment.data import resolve
+from jaxnets.runtime.console import Screen
+from jaxnets.runtime.signals import NUMBERS
+from jaxnets.training.callbacks import Hook
+from jaxnets.training.run import Run
+
+
+def _lines(directory: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    timing = ("images_per_second", "data_wait")
+    return [{name: v for name, v in line.items() if name not in timing} for line in lines]
+
+
+def test_a_run_leaves_what_it_promises(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.json", "manifest.json", "split.csv", "metrics.jsonl", "result.json"} <= names
+    result = json.loads((trained / "result.json").read_text())
+    assert result_schema.check(result) is None
+    assert result["step"] == 4
+    assert result["trained_parameters"] == result["parameters"] > 0
+    assert result["fold"] is None
+    assert result["features_seconds"] is None  # nothing is frozen
+    assert result["on_kept_features"] is False
+    assert result["complete"] is True
+    assert result["epochs"] == 2
+    assert result["test_examples"] == 9
+    assert np.sum(result["tests"]["clean"]["confusion"]) == 9
+    manifest = json.loads((trained / "manifest.json").read_text())
+    assert manifest["split_sha256"] == result["split_sha256"]
+    assert {line["split"] for line in _lines(trained)} == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "on_device"),
+    [(TrainBatches, "take", "no"), (IndexBatches, "take", "yes"), (Run, "place", "no")],
+)
+def test_the_wait_for_data_is_measured(
+    owner: type,
+    method: str,
+    on_device: str,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow reader, and slow sending."""
+    usual = getattr(owner, method)
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return usual(*arguments)
+
+    monkeypatch.setattr(owner, method, slow)
+    overrides = {**smoke_overrides, "train.epochs": 1, "data.on_device": on_device}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    waited = [line["data_wait"] for line in lines if line["split"] == "train"]
+    assert waited
+    assert all(0.5 < share <= 1 for share in waited)
+
+
+def test_further_tests_stand_beside_the_clean_one(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    further = {
+        **smoke_overrides,
+        **{"model.dropout": 0.5, "train.epochs": 1, "train.label_smoothing": 0.0},
+        **{"eval.augment": True, "eval.dropout": True, "eval.follow_test": True},
+    }
+    result = jaxnets.train(smoke_config, further, workdir=tmp_path / "run")
+    tests = result["tests"]
+    assert list(tests) == ["clean", "augmented", "dropout", "augmented_dropout"]
+    assert len({test["loss"] for test in tests.values()}) == 4
+    assert {test["examples"] for test in tests.values()} == {9}
+    assert result["test_accuracy"] == tests["clean"]["accuracy"]
+    followed = [line for line in _lines(tmp_path / "run") if line["split"] == "test"]
+    assert [line["epoch"] for line in followed] == [1.0]
+    assert followed[0]["values"]["loss"] == pytest.approx(tests["augmented"]["loss"], rel=1e-6)
+    assert re.search(r"other tests +augmented [\d.]+ %, dropout [\d.]+ %", capsys.readouterr().out)
+
+
+def test_a_finished_run_is_told_again(
+    trained: Path, smoke_config: str, smoke_overrides: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "result.json").read_bytes()
+    jaxnets.train(smoke_config, smoke_overrides, workdir=trained)
+    assert "test accuracy" in capsys.readouterr().out
+    assert (trained / "result.json").read_bytes() == before
+
+
+def test_the_same_command_gives_the_same_bits(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    jaxnets.train(smoke_config, {**smoke_overrides, "data.threads": 1}, workdir=tmp_path / "again")
+    assert _lines(tmp_path / "again") == _lines(trained)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_recipe_in_an_old_directory_is_refused(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, finished: bool
+) -> None:
+    directory = trained
+    if not finished:
+        directory = tmp_path / "begun"
+        directory.mkdir()
+        (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 there, 0.5 now"):
+        jaxnets.train(
+            smoke_config, {**smoke_overrides, "optimizer.learning_rate": 0.5}, workdir=directory
+        )
+
+
+def test_a_directory_in_use_is_refused(trained: Path, smoke_config: str, tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from jaxnets.experiment import workdir\n"
+        f"with workdir.hold(Path({str(tmp_path / 'held')!r})): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with (
+            pytest.raises(MachineError, match="in use by another process"),
+            workdir.hold(tmp_path / "held"),
+        ):
+            pass
+        holder.kill()
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(MachineError, match="cannot be written"),
+        workdir.hold(tmp_path / "file" / "run"),
+    ):
+        pass
+
+
+def test_divergence_is_said(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
+    wild = {**smoke_overrides, "optimizer.learning_rate": 1e12, "schedule.warmup_steps": 0}
+    with pytest.raises(DivergedError, match="lower --config.optimizer.learning_rate"):
+        jaxnets.train(smoke_config, wild, workdir=tmp_path / "wild")
+    assert not (tmp_path / "wild" / "result.json").exists()
+
+
+class _SignalAt(Hook):
+    """Sends this process a signal after a step."""
+
+    def __init__(self, step: int, number: int):
+        self._step, self._number = step, number
+
+    def step(self, run: Any, metrics: Any) -> None:
+        if run.step == self._step:
+            os.kill(os.getpid(), self._number)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
+def test_a_signal_saves_and_the_same_command_goes_on(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, number: int, code: int
+) -> None:
+    directory = tmp_path / "stopped"
+    with pytest.raises(InterruptedRunError, match="stopped at step 3, saved") as caught:
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(3, number)]
+        )
+    assert caught.value.exit_code == code
+    assert not (directory / "result.json").exists()
+    result = jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert _lines(directory) == _lines(trained)
+    straight = json.loads((trained / "result.json").read_text())
+    assert result["tests"] == straight["tests"]
+    assert result["train_accuracy"] == straight["train_accuracy"]
+
+
+def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory, check = tmp_path / "stopped", Run.check_interrupted
+
+    def check_after_a_signal(run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        check(run)
+
+    monkeypatch.setattr(Run, "check_interrupted", check_after_a_signal)
+    with pytest.raises(InterruptedRunError, match="saved"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert not [line for line in _lines(directory) if line["split"] == "validation"]
+    monkeypatch.setattr(Run, "check_interrupted", check)
+    jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    assert _lines(directory) == _lines(trained)
+
+
+class _SignalAtTheEnd(Hook):
+    """Sends this process a signal when the loop has looked for the last time whether there was one."""
+
+    def end(self, run: Any) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_a_signal_as_the_loop_ends_is_not_lost(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(InterruptedRunError, match="saved") as caught:
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_SignalAtTheEnd()]
+        )
+    assert caught.value.exit_code == 129
+    jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run")
+    assert _lines(tmp_path / "run") == _lines(trained)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = tmp_path / "stopped"
+    every = {**smoke_overrides, "checkpoint.every_steps": 1}
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, every, workdir=directory, hooks=[_SignalAt(3, signal.SIGTERM)])
+    newest = directory / "checkpoints" / f"{3:010d}" / "position.json"
+    newest.write_text(newest.read_text().replace("0", "1", 1))
+    capsys.readouterr()
+    jaxnets.train(smoke_config, every, workdir=directory)
+    told = capsys.readouterr().out
+    assert "position.json has changed" in told
+    assert "from step 2" in told
+    assert _lines(directory) == _lines(trained)
+
+
+def test_no_whole_checkpoint_is_an_error_not_a_new_start(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    directory = tmp_path / "stopped"
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(2, signal.SIGTERM)]
+        )
+    for manifest in directory.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("{}")
+    with pytest.raises(CheckpointError, match="no checkpoint in .* is whole"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+
+
+def test_other_conditions_are_named_and_can_be_allowed(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jaxnets.experiment import environment
+
+    directory = tmp_path / "stopped"
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(2, signal.SIGTERM)]
+        )
+    bits = environment.bits
+    monkeypatch.setattr(environment, "bits", lambda **kw: {**bits(**kw), "cpu_threads": 999})
+    with pytest.raises(CheckpointError, match=r"cpu_threads: \d+ then, 999 now"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+    result = jaxnets.train(
+        smoke_config, smoke_overrides, workdir=directory, allow_different_bits=True
+    )
+    assert result["complete"]
+
+
+def test_data_that_changed_since_is_refused(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    directory = tmp_path / "begun"
+    directory.mkdir()
+    (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
+    (directory / "split.csv").write_text("index,file,label,split,group\n")
+    with pytest.raises(DataError, match="does not fit the data"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+
+
+class _Every(Hook):
+    """Counts what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def start(self, run: Any) -> None:
+        self.heard.append("start")
+
+    def step(self, run: Any, metrics: Any) -> None:
+        self.heard.append(f"step {run.step}")
+
+    def epoch(self, run: Any, metrics: dict[str, float]) -> None:
+        self.heard.append(f"epoch {sorted(metrics)}")
+
+    def end(self, run: Any) -> None:
+        self.heard.append("end")
+
+
+def test_a_hook_of_the_user_s_hears_everything_in_order(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    hook = _Every()
+    jaxnets.train(
+        smoke_config,
+        {**smoke_overrides, "train.steps": 3, "eval.every_steps": 2},
+        workdir=tmp_path / "run",
+        hooks=[hook],
+    )
+    told = "epoch ['accuracy', 'loss']"
+    assert hook.heard == ["start", "step 1", "step 2", told, "step 3", told, "end"]
+
+
+class _StopAt(Hook):
+    def __init__(self, step: int):
+        self._step = step
+
+    def step(self, run: Any, metrics: Any) -> None:
+        if run.step == self._step:
+            run.stop("enough")
+
+
+def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
+    result = jaxnets.train(
+        smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_StopAt(2)]
+    )
+    assert result["stopped_early"] == "enough"
+    assert result["complete"]
+    assert result["epochs"] == 1
+
+
+def test_a_run_that_is_stopped_before_its_first_line_has_one(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    overrides = {**smoke_overrides, "log.every_steps": 50}
+    hooks = [_StopAt(2)]
+    result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
+    told = [line for line in _lines(tmp_path / "run") if line["split"] == "train"]
+    assert [line["step"] for line in told] == [2]
+    assert result["images_per_second"] > 0
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(CheckpointError, match=r"result.json is missing"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
+    again = jaxnets.train(
+        smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks, ignore_damage=True
+    )
+    assert again["images_per_second"] == result["images_per_second"]
+    assert [line for line in _lines(tmp_path / "run") if line["split"] == "train"] == told
+
+
+def test_a_run_in_another_thread_leaves_signals_as_they_are(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    before = [signal.getsignal(number) for number in NUMBERS]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        overrides = {**smoke_overrides, "train.epochs": 1}
+        done = pool.submit(jaxnets.train, smoke_config, overrides, workdir=tmp_path / "run")
+    assert done.result()["complete"]
+    assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+def test_a_phase_that_outlasts_the_run_is_told(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {**smoke_overrides, "train.steps": 1, "schedule.warmup_steps": 2}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    assert "warm-up's 2 steps outlast the run's 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"data.name": "lc25000"}, "did you mean lc25000_lung"),
+        ({"model.name": "resnet5"}, "did you mean resnet50"),
+        ({"data.image_size": 8}, "16 pixels or more"),
+        ({"model.num_classes": 4}, "has 3 classes"),
+        ({"train.class_weights": (1.0, 2.0)}, "2 values"),
+        ({"data.mean": (0.5, 0.5)}, "3 channels"),
+        ({"data.name": "image_folder"}, "num_examples=60 is not used"),
+        ({"train.batch_size": 64}, "make no batch of 64"),
+        ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
+        ({"entry": "A/resnt50"}, "A/resnet50"),
+        ({"model.name": "resnet50"}, "kernel_size=3 is not used, as --config.model.name=resnet50"),
+        ({"entry": "A/resnet50"}, "not comparable with this run, as --config.model.name=lenet5"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, overrides: dict, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
+
+
+def test_a_folder_of_images_needs_its_path(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    overrides = {**smoke_overrides, "data.name": "image_folder"}
+    del overrides["data.num_examples"]
+    with pytest.raises(ConfigError, match=r"needs --config.data.path"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+
+
+def test_a_recipe_that_was_refused_leaves_the_directory_to_the_mended_one(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="make no batch of 64"):
+        jaxnets.train(
+            smoke_config, {**smoke_overrides, "train.batch_size": 64}, workdir=tmp_path / "run"
+        )
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_data_set_that_was_named_never_falls_back(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    overrides = {**smoke_overrides, "data.name": "lc25000_lung"}
+    del overrides["data.num_examples"]
+    with pytest.raises(DataError, match="prepare_data.py lc25000_lung"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+
+
+def test_contents_that_changed_since_are_refused(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    directory = tmp_path / "begun"
+    directory.mkdir()
+    for name in ("config.json", "split.csv"):
+        (directory / name).write_bytes((trained / name).read_bytes())
+    manifest = json.loads((trained / "manifest.json").read_text())
+    (directory / "manifest.json").write_text(json.dumps({**manifest, "data_fingerprint": "0" * 64}))
+    with pytest.raises(DataError, match="contents have changed"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
+
+
+def test_without_a_cache_images_have_the_recipe_s_size_and_the_run_the_same_bits(
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    jaxnets.train(smoke_config, {**smoke_overrides, "data.cache": False}, workdir=tmp_path / "run")
+    assert _lines(tmp_path / "run") == _lines(trained)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["input_shape"] == [16, 16, 3]
+
+
+def test_a_file_s_published_entry_is_dropped_where_it_does_not_compare(
+    smoke_config: str, smoke_overrides: dict
+) -> None:
+    begun = {**smoke_overrides, "data.name": "synthetic_tissue"}
+    scratch = smoke_config.replace(":smoke", ":scratch")
+    assert recipes.load(scratch, begun).entry == "A/resnet50"
+    assert resolve(scratch, begun, Screen(quiet=True)).entry is None
+
+
+def test_hooks_of_one_name_are_refused(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="named alike"):
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_Every(), _Every()]
+        )
+
+
+def test_a_diverged_state_is_never_saved(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    wild = {
+        **smoke_overrides,
+        "optimizer.learning_rate": 1e12,
+        "schedule.warmup_steps": 0,
+        "checkpoint.every_steps": 1,
+        "log.every_steps": 6,
+    }
+    with pytest.raises(DivergedError):
+        jaxnets.train(smoke_config, wild, workdir=tmp_path / "wild")
+    # The second step's loss is NaN; between two lines of the log, only the save itself can see it.
+    saved = [path.parent.name for path in (tmp_path / "wild").glob("checkpoints/*/manifest.json")]
+    assert saved == ["0000000001"]
+
+
+def test_images_that_are_not_whole_are_told_before_the_demo(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lc25000_lung" / "lung_aca").mkdir(parents=True)
+    spec = str(repository / "configs" / "lung_resnet.py")
+    resolve(spec, {"data.root": str(tmp_path)}, Screen())
+    told = capsys.readouterr().out
+    assert "LC25000 is not whole (" in told
+    assert "so this is lung_resnet:demo" in told
+    resolve(spec, {"data.root": str(tmp_path / "none")}, Screen())
+    assert "LC25000 is not at " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_demo_ends_above_ninety_percent_in_four_minutes(
+    repository: Path, tmp_path: Path
+) -> None:
+    demo = str(repository / "configs" / "lung_resnet.py") + ":demo"
+    result = jaxnets.train(demo, {"data.root": str(tmp_path)}, workdir=tmp_path / "demo")
+    assert result["test_accuracy"] > 0.9
+    assert result["seconds"] < 240
+
+
+def test_a_finished_run_does_not_answer_for_other_data(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(repository / "configs" / "image_folder.py") + ":smoke"
+    for name in ("one", "same", "other"):
+        for label, colour in enumerate(("black", "white")):
+            (tmp_path / name / colour).mkdir(parents=True)
+            for number in range(20):
+                level = 255 * label + (number + (name == "other")) * (1 - 2 * label)
+                path = tmp_path / name / colour / f"{number}.png"
+                Image.new("RGB", (16, 16), (level,) * 3).save(path)
+    (tmp_path / "one" / "black" / "notes.gif").write_bytes(b"GIF89a")
+
+    def train(name: str) -> dict[str, Any]:
+        overrides = {
+            **{"model.name": "lenet5", "model.kernel_size": 3, "log.tensorboard": False},
+            "data.image_size": 16,
+            **{"data.path": str(tmp_path / name), "data.root": str(tmp_path)},
+        }
+        return jaxnets.train(config, overrides, workdir=tmp_path / "run")
+
+    first = train("one")
+    assert "1 file left out: 1 GIF in class black" in capsys.readouterr().out
+    assert train("same") == first
+    with pytest.raises(DataError, match="contents have changed"):
+        train("other")
+
+
+@pytest.mark.parametrize(("size", "said"), [(224, True), (299, False)])
+def test_the_first_line_says_which_head_is_left_out(
+    size: int, said: bool, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(repository / "configs" / "lung_inception_v3.py")
+    overrides = {"data.image_size": size, "data.root": str(tmp_path), "data.name": "lc25000_lung"}
+    with pytest.raises(DataError):  # there are none, which is found out later
+        jaxnets.train(config, overrides, workdir=tmp_path / "run")
+    told = capsys.readouterr().out
+    assert told.startswith("note      Inception v3's auxiliary head is left out") is said
+    assert ("is left out" in told) is said
+
+
+def test_an_early_stop_is_printed_with_its_reason(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tiny rate gains less than is asked for."""
+    overrides = {
+        **smoke_overrides,
+        "train.epochs": 9,
+        "optimizer.learning_rate": 1e-9,
+        "early_stopping.patience": 1,
+        "early_stopping.least_gain": 0.5,
+    }
+    result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    assert result["epochs"] == 2
+    printed = capsys.readouterr().out
+    told = re.search(
+        r"^stop +at step 4 of 18, epoch 2 of 9: (.*); the test takes (.*)$", printed, re.M
+    )
+    assert told is not None
+    assert re.fullmatch(r"validation_loss has not improved over [\d.]+ for 1 evaluation", told[1])
+    assert told[2].startswith("the last state, of step 4")
+    assert re.search(r"^stopped early +validation_loss has not improved", printed, re.M)
+    best = {**overrides, "eval.use_best": True}
+    result = jaxnets.train(smoke_config, best, workdir=tmp_path / "best")
+    assert (
+        f"the test takes the best checkpoint, of step {result['step']}" in capsys.readouterr().out
+    )
+
+
+def test_a_short_run_has_a_training_line_an_epoch(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jaxnets.train(
+        smoke_config, {**smoke_overrides, "log.every_steps": 50}, workdir=tmp_path / "run"
+    )
+    lines = _lines(tmp_path / "run")
+    assert [line["epoch"] for line in lines if line["split"] == "train"] == [1, 2]
+    assert len(re.findall(r"^train .*loss \d.*accuracy", capsys.readouterr().out, re.M)) == 2

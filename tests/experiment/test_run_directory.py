@@ -1,0 +1,359 @@
+"""How run directories are opened and written: what is refused, what a kill leaves, what needs no lock."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnets
+from jaxnets.commands import compare_activations, compare_runs, evaluate, export, predict
+from jaxnets.errors import CheckpointError, InterruptedRunError
+from jaxnets.experiment import checksums, weights
+from jaxnets.experiment.checksums import CHECKSUMS
+from jaxnets.experiment.run_directory import open_begun, open_run
+from jaxnets.io import write_whole
+from jaxnets.training.callbacks import Hook
+from studies import compare, stain_shift
+
+FILES = ("checksums.json", "config.json", "manifest.json", "split.csv", "result.json")
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _without_checksums(run: Path) -> None:
+    """As an earlier version wrote it."""
+    (run / CHECKSUMS).unlink()
+    for path in run.glob("checkpoints/*/manifest.json"):
+        path.write_text(_as_before(json.loads(path.read_text())["files"]))
+
+
+def _as_before(files: dict[str, str]) -> str:
+    from jaxnets.training.checkpoint import _with_digest
+
+    return _with_digest({"files": files})
+
+
+def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Every way to open a run directory, by name; each takes `ignore_damage`."""
+    image, out = other.parent / "image.png", other.parent / "out"
+    Image.new("RGB", (16, 16)).save(image)
+    begun = {**overrides, "transfer.weights": str(run), "train.epochs": 1}
+    calls: dict[str, Callable[..., Any]] = {
+        "train": lambda **given: jaxnets.train(config, overrides, workdir=run, **given),
+        "transfer": lambda **given: jaxnets.train(config, begun, workdir=other, **given),
+        "evaluate": lambda **given: evaluate.evaluate(run, **given),
+        "against": lambda **given: compare_runs.compare_runs(run, run, **given),
+        "predict": lambda **given: predict.predict_files(str(run), [str(image)], **given),
+        "export": lambda **given: export.export(run, out, **given),
+        "shift": lambda **given: stain_shift.stain_shift(run, **given),
+        "compare": lambda **given: compare.tell_runs([run], **given),
+        "diagnose": lambda **given: compare_activations.diagnose(run, run, **given),
+        "weights": lambda **given: weights.read(run, **given),
+    }
+    return calls
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_command_refuses_a_flipped_bit(
+    run: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, file: str
+) -> None:
+    _flip(run / file)
+    for name, call in _commands(run, tmp_path / "x", smoke_config, smoke_overrides).items():
+        with pytest.raises(CheckpointError) as caught:
+            call()
+        assert file in str(caught.value), name
+        assert "--ignore_damage" in str(caught.value), name
+        assert "\n" not in str(caught.value), name
+    with pytest.raises(CheckpointError, match=file):
+        jaxnets.load(run)
+
+
+@pytest.mark.parametrize("change", ["damaged", "of an earlier version"])
+def test_every_command_continues_with_one_warning(
+    run: Path,
+    smoke_config: str,
+    smoke_overrides: dict,
+    tmp_path: Path,
+    change: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where damage is to be ignored; and, without being asked, in a directory without checksums."""
+    damaged = change == "damaged"
+    if damaged:  # another value, which can be used
+        path = run / "manifest.json"
+        path.write_text(path.read_text().replace('"data": "', '"data": "another '))
+    else:
+        _without_checksums(run)
+    told = "manifest.json has changed since" if damaged else "has no checksums.json"
+    calls = _commands(run, tmp_path / "x", smoke_config, smoke_overrides)
+    if not damaged:
+        calls = {name: calls[name] for name in ("train", "predict", "compare", "weights")}
+    for name, call in calls.items():
+        capsys.readouterr()
+        call(**({"ignore_damage": True} if damaged else {}))
+        warnings = [line for line in capsys.readouterr().err.splitlines() if "warning: " in line]
+        opened = 2 if name in ("against", "diagnose") else 1
+        assert len([line for line in warnings if told in line]) == opened, name
+    with pytest.warns(UserWarning, match=told):
+        jaxnets.load(run, ignore_damage=damaged)
+
+
+def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        *sections, name = path.split(".")
+        for section in sections:
+            content = content[section]
+        content[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", _set("data.std", [0.0, 0.5, 0.5])),
+        ("config.json", _set("data.mean", [float("nan"), 0.5, 0.5])),
+        ("config.json", _set("data.mean", [0.5, 0.5])),
+        ("config.json", _set("data.image_size", 17)),
+        ("config.json", _set("data.image_size", 7)),
+        ("config.json", _set("data.resize", "nonsense")),
+        ("config.json", _set("model.activation", "nonsense")),
+        ("config.json", _set("model.name", "lenet6")),
+        ("config.json", _set("model.num_classes", 4)),
+        ("config.json", _set("seed", True)),
+        ("config.json", _set("data", None)),
+        ("config.json", lambda content: content.update(more=1)),
+        ("manifest.json", _set("classes", ["a", "b"])),
+        ("manifest.json", _set("classes", ["a", "b", "b"])),
+        ("manifest.json", lambda content: content.pop("classes")),
+        ("manifest.json", lambda content: content.pop("input_shape")),
+        ("manifest.json", _set("input_shape", "16")),
+        ("manifest.json", _set("input_shape", [-16, -16, 3])),
+        ("manifest.json", _set("input_shape", [16, 16, 0])),
+        ("manifest.json", _set("input_shape", [10**400, 16, 3])),
+        ("result.json", lambda content: content.pop("step")),
+        ("result.json", _set("step", "4")),
+        ("result.json", _set("test_accuracy", 0.5)),
+        ("result.json", _set("test_accuracy", float("nan"))),
+        ("result.json", _set("tests.clean.accuracy", 1.5)),
+        ("result.json", _set("tests.clean.confusion", [[9]])),
+        ("result.json", _set("seed", 1)),
+    ],
+)
+def test_values_that_cannot_be_used_are_refused_without_checksums(
+    run: Path, file: str, change: Callable[[dict[str, Any]], None]
+) -> None:
+    """As they would be in a directory of an earlier version, and with `ignore_damage`."""
+    _without_checksums(run)
+    content = json.loads((run / file).read_text())
+    change(content)
+    (run / file).write_text(json.dumps(content))
+    with pytest.raises(
+        CheckpointError, match=r"(config|manifest|result)\.json is damaged"
+    ) as caught:
+        open_run(run, ignore_damage=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["config.json", "result.json", "checksums.json", "split.csv"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop"])
+def test_what_is_not_a_file_is_refused_and_not_waited_for(run: Path, file: str, kind: str) -> None:
+    path = run / file
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    for ignore_damage in (False, True):
+        if ignore_damage and file == CHECKSUMS:
+            continue
+        with pytest.raises(CheckpointError, match=file):
+            open_run(run, ignore_damage=ignore_damage)
+
+
+class _Killed(BaseException):
+    """As a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_between_any_two_writes_leaves_a_directory_that_opens(
+    run: Path, number: int, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_run(run)
+    assert before.result is not None
+    result = json.dumps({**before.result, "note": "anew"})
+    answers = before.predictions()
+    assert answers is not None
+    contents = {
+        "predictions/validation.npz": answers.to_bytes(),
+        "predictions/test.npz": answers.to_bytes() + b"\0",
+        "result.json": result,
+    }
+    calls = []
+
+    def killed(path: Path, content: str | bytes) -> None:
+        calls.append(path)
+        if len(calls) == number + 1 and not after:
+            raise _Killed
+        write_whole(path, content)
+        if len(calls) == number + 1:
+            raise _Killed
+
+    monkeypatch.setattr(checksums, "write_whole", killed)
+    with pytest.raises(_Killed):
+        checksums.write_files(run, contents)
+    monkeypatch.undo()
+    left = open_run(run)
+    assert left.warnings == ()
+    assert left.result is not None
+    assert left.result["note"] == ("anew" if len(calls) + after > 4 else before.result["note"])
+    left.predictions()
+    left.predictions("validation")
+    checksums.write_files(run, contents)
+    assert open_run(run).result == json.loads(result)
+    listing = checksums.read_listing(run) or {}
+    assert all(len(allowed) == 1 for allowed in listing.values())
+
+
+def test_a_kill_before_the_first_file_is_no_run_yet(tmp_path: Path, trained: Path) -> None:
+    contents = {name: (trained / name).read_bytes() for name in ("config.json", "split.csv")}
+    checksums.write_files(tmp_path, contents)
+    for name in contents:
+        (tmp_path / name).unlink()
+    with pytest.raises(CheckpointError, match="config.json is missing"):
+        open_begun(tmp_path)
+    both = {name: [None, "0" * 64] for name in contents}
+    (tmp_path / CHECKSUMS).write_text(checksums._to_json(both, []))
+    assert open_begun(tmp_path) is None
+
+
+def test_a_finished_run_is_shown_without_a_lock(
+    run: Path,
+    smoke_config: str,
+    smoke_overrides: dict,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its file system may be read-only: nothing is opened for writing."""
+    for path in (run / ".lock", run / checksums.LOCK):
+        path.unlink()
+    before = sorted(run.rglob("*"))
+    times = [path.stat().st_mtime_ns for path in (run, *before)]
+    jaxnets.train(smoke_config, smoke_overrides, workdir=run)
+    assert "test accuracy" in capsys.readouterr().out
+    assert sorted(run.rglob("*")) == before
+    assert [path.stat().st_mtime_ns for path in (run, *before)] == times
+
+
+class _StopAt(Hook):
+    def step(self, run: Any, metrics: Any) -> None:
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _metrics_of(run: Path) -> list[tuple[int, str]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line["split"]) for line in lines]
+
+
+def test_lost_or_changed_metrics_are_refused_before_training(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {**smoke_overrides, "log.every_steps": 1}
+    stopped = tmp_path / "stopped"
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, overrides, workdir=stopped, hooks=[_StopAt()])
+    whole = (stopped / "metrics.jsonl").read_bytes()
+    changes = {
+        "shorter": whole[: len(whole) // 2],
+        "empty": b"",
+        "flipped": bytes([whole[0] ^ 1]) + whole[1:],
+        "not UTF-8": whole[:-20] + b"\xff" + whole[-19:],
+    }
+    for name, changed in changes.items():
+        run = shutil.copytree(stopped, tmp_path / name)
+        (run / "metrics.jsonl").write_bytes(changed)
+        with pytest.raises(CheckpointError, match=r"metrics.jsonl .*--ignore_damage"):
+            jaxnets.train(smoke_config, overrides, workdir=run)
+        capsys.readouterr()
+        result = jaxnets.train(smoke_config, overrides, workdir=run, ignore_damage=True)
+        assert "metrics.jsonl" in capsys.readouterr().err
+        assert result["images_per_second"] is not None
+        assert result["images_per_second"] > 0
+        assert open_run(run).warnings == ()
+    shutil.rmtree(tmp_path / "empty" / "checkpoints")
+    longer = shutil.copytree(stopped, tmp_path / "longer")
+    (longer / "metrics.jsonl").write_bytes(whole + whole[-50:])  # written after the checkpoint
+    jaxnets.train(smoke_config, overrides, workdir=longer)
+    jaxnets.train(smoke_config, overrides, workdir=stopped)
+    assert _metrics_of(longer) == _metrics_of(stopped)
+
+
+@pytest.mark.parametrize("file", ["config.json", "manifest.json", "split.csv"])
+def test_the_checkpoint_records_the_files_beside_it(run: Path, file: str) -> None:
+    """So that they are known where checksums.json is gone."""
+    (run / CHECKSUMS).unlink()
+    assert [CHECKSUMS in warning for warning in open_run(run).warnings] == [True]
+    path = run / file
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(CheckpointError, match=f"{file} is not the file that the newest checkpoint"):
+        open_run(run)
+
+
+def test_a_changed_answer_is_refused(run: Path) -> None:
+    path = run / "predictions" / "test.npz"
+    answers = open_run(run).predictions()
+    assert answers is not None
+    changed = np.array(answers.probabilities)
+    changed[0] = changed[0][::-1]
+    type(answers)(**{**vars(answers), "probabilities": changed}).save(path)
+    with pytest.raises(CheckpointError, match=r"test.npz has changed"):
+        open_run(run).predictions()
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"test.npz is missing"):
+        compare_runs.compare_runs(run, run)
+
+
+def test_evaluation_lists_what_it_writes(run: Path) -> None:
+    evaluate.evaluate(run, part="validation")
+    listing = checksums.read_listing(run) or {}
+    assert "predictions/validation.npz" in listing
+    assert open_run(run).predictions("validation") is not None
+    _flip(run / "predictions" / "validation.npz")
+    with pytest.raises(CheckpointError, match="validation.npz has changed"):
+        open_run(run).predictions("validation")
+
+
+def test_files_that_were_listed_late_stay_unverified(run: Path) -> None:
+    (run / CHECKSUMS).unlink()
+    evaluate.evaluate(run, part="validation")
+    (warning,) = open_run(run).warnings
+    assert "written later than config.json" in warning
+    assert "validation.npz" not in warning
+    result = (run / "result.json").read_bytes()
+    checksums.write_files(run, {"result.json": result})
+    (warning,) = open_run(run).warnings
+    assert "result.json" not in warning
+    _flip(run / "split.csv")
+    with pytest.raises(CheckpointError, match=r"split.csv has changed"):
+        open_run(run)

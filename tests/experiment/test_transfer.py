@@ -1,0 +1,448 @@
+"""A body that was trained before: taken whole, frozen to the bit, its features computed once."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnets
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.commands import export as exporting
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
+from jaxnets.evaluation import result as results
+from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.experiment import cached_features, environment, pretrained
+from jaxnets.experiment.optimizer import make_rule
+from jaxnets.experiment.pretrained import Pretrained
+from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.run_directory import open_run
+from jaxnets.interop.weights import Preprocessing, Weights, write_weights
+from jaxnets.runtime.console import Screen
+from jaxnets.training.backbone import NetworkParts
+from jaxnets.training.callbacks import Hook
+
+PLAIN = {
+    "augment.flip_horizontal": False,
+    "augment.flip_vertical": False,
+    "augment.right_angles": False,
+    "data.num_examples": 60,
+    "log.tensorboard": False,
+}
+FROZEN = {"transfer.weights": "random", "transfer.frozen": True}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Overrides of configs/lung_resnet.py:smoke, a narrow ResNet, without augmentation."""
+    return {**PLAIN, "data.root": str(tmp_path_factory.mktemp("data"))}
+
+
+@pytest.fixture(scope="module")
+def kept(
+    smoke_config: str, plain: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of a head on a frozen random body, whose features were computed once."""
+    directory = tmp_path_factory.mktemp("runs") / "kept"
+    jaxnets.train(smoke_config, {**plain, **FROZEN}, workdir=directory)
+    return directory
+
+
+def _variables(directory: Path) -> dict[str, Any]:
+    return restore_state(open_run(directory, ignore_damage=True)).state.variables()
+
+
+def _arrays(directory: Path) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(_variables(directory))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _lines(directory: Path) -> list[Any]:
+    text = (directory / "metrics.jsonl").read_text()
+    return [json.loads(line)["values"] for line in text.splitlines()]
+
+
+def test_a_frozen_body_keeps_its_bits_and_has_no_state(kept: Path) -> None:
+    config = open_run(kept).config
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    drawn = models.initialize(models.create(config.model), key, (1, 32, 32, 3))["params"]
+    trained = _variables(kept)["params"]
+    assert set(trained) - {"classifier"}
+    for name, module in trained.items():
+        same = jax.tree.map(np.array_equal, module, drawn[name])
+        assert all(jax.tree.leaves(same)) is (name != "classifier"), name
+    shapes = json.loads(next(kept.glob("checkpoints/*/shapes.json")).read_text())
+    rule = [path for path in shapes if path.startswith("opt_state")]
+    assert any("classifier/kernel" in path for path in rule)
+    assert not [path for path in rule if "conv" in path or "norm" in path]
+    result = json.loads((kept / "result.json").read_text())
+    assert result["trained_parameters"] == 256 * 3 + 3
+
+
+def test_the_statistics_are_as_in_evaluation(
+    kept: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    jaxnets.train(smoke_config, {**plain, **FROZEN, "train.epochs": 1}, workdir=tmp_path / "short")
+    longer, shorter = _variables(kept)["batch_stats"], _variables(tmp_path / "short")["batch_stats"]
+    assert jax.tree.leaves(longer)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, longer, shorter)))
+
+
+def test_without_kept_features_the_head_is_the_same(
+    kept: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    overrides = {**plain, **FROZEN, "transfer.cache_features": False}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "again")
+    ours, theirs = _arrays(kept), _arrays(tmp_path / "again")
+    assert ours.keys() == theirs.keys()
+    for path, array in ours.items():
+        np.testing.assert_allclose(array, theirs[path], rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+def test_an_export_says_whose_body_it_is(kept: Path, tmp_path: Path) -> None:
+    exporting.export(kept, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    described = json.loads((tmp_path / "out" / "weights.json").read_text())
+    result = results.read(kept)
+    assert result is not None
+    assert f"| trained | {result['trained_parameters']:,} of {result['parameters']:,} para" in card
+    assert "frozen) |" in card
+    assert described["source"]["body"]["frozen"] is True
+    assert described["source"]["body"]["weights"] == result["weights"]
+
+
+def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
+    tested = load_predictions(predictions_path(kept))  # by the head, of kept features
+    settings = open_run(kept).config.data
+    source = SyntheticTissue(settings.num_examples, settings.image_size, settings.synthetic_seed)
+    pixels = [source[int(index)]["image"] for index in tested.index]
+    shares = [list(each.probabilities.values()) for each in jaxnets.load(kept).predict(pixels)]
+    np.testing.assert_allclose(shares, tested.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: float) -> None:
+    plain = {"optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
+    constant = {"schedule.name": "constant", "schedule.warmup_steps": 0}
+    begun = {"transfer.weights": "random", "transfer.body_share": share}
+    config = recipes.load(smoke_config, {**plain, **constant, **begun, "model.num_classes": 3})
+    model = models.create(config.model)
+    params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
+    parts = NetworkParts.of(model, (1, 32, 32, 3))
+    rule = make_rule(config, parts, total_steps=9, steps_per_epoch=3)
+    ones = jax.tree.map(np.ones_like, params)
+    updates, _ = rule.optimizer.update(ones, rule.optimizer.init(params), params)
+    rate = config.optimizer.learning_rate
+    for name, module in updates.items():
+        wanted = -rate * (1.0 if name in parts.head else share)
+        for leaf in jax.tree.leaves(module):
+            np.testing.assert_allclose(leaf, wanted, rtol=1e-6, err_msg=name)
+
+
+def test_another_body_than_a_run_began_with_is_refused(kept: Path) -> None:
+    run = open_run(kept)
+    mine = run.manifest.get("body_sha256")
+    assert mine is not None
+    run.require_weights(mine)
+    for other in ("yours", None):
+        with pytest.raises(CheckpointError, match="are not those that .* began with"):
+            run.require_weights(other)
+    dataclasses.replace(run, opened_manifest=None).require_weights("any")  # nothing has begun there
+
+
+class _SignalAt(Hook):
+    name = "signal_at"
+
+    def __init__(self, step: int):
+        self._step = step
+
+    def step(self, run: Any, metrics: Any) -> None:
+        del metrics
+        if run.step == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+FINETUNE = {"transfer.head_first_epochs": 1, "transfer.body_share": 0.1}
+
+
+@pytest.fixture(scope="module")
+def from_trained(trained: Path, smoke_overrides: dict[str, Any]) -> dict[str, Any]:
+    """Overrides that take the body of the small LeNet run."""
+    return {**smoke_overrides, "transfer.weights": str(trained), **FINETUNE}
+
+
+def test_the_head_goes_first_and_a_resume_has_the_same_bits(
+    trained: Path, smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
+) -> None:
+    every = {**from_trained, "checkpoint.every_epochs": 1, "checkpoint.keep": 9}
+    jaxnets.train(smoke_config, every, workdir=tmp_path / "whole")
+    cut = tmp_path / "cut"
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, every, workdir=cut, hooks=[_SignalAt(3)])
+    jaxnets.train(smoke_config, every, workdir=cut)
+    assert _lines(cut) == _lines(tmp_path / "whole")
+    before, after = _variables(trained)["params"], _variables(tmp_path / "whole")["params"]
+    assert not np.array_equal(before["conv1"]["kernel"], after["conv1"]["kernel"])
+    first = min((tmp_path / "whole" / "checkpoints").iterdir())
+    (cut / "result.json").unlink()
+    for folder in (cut / "checkpoints").iterdir():
+        if folder.name > first.name:
+            (folder / "manifest.json").unlink()
+    head_alone = _variables(cut)["params"]
+    np.testing.assert_array_equal(before["conv1"]["kernel"], head_alone["conv1"]["kernel"])
+    assert not np.array_equal(before["classifier"]["kernel"], head_alone["classifier"]["kernel"])
+
+
+def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any]:
+    """A weights folder of a run's network, whose preprocessing takes `level` as mean and deviation."""
+    variables = jax.tree.map(np.asarray, _variables(run))
+    expected = Preprocessing(16, mean=(level,) * 3, std=(level,) * 3)
+    model = open_run(run).config.model
+    write_weights(folder, Weights(variables, model, (16, 16, 3), preprocessing=expected))
+    return variables
+
+
+@pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_run_needs_its_weights_only_to_begin(
+    frozen: bool,
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights, run = tmp_path / "weights" / "drawn", tmp_path / "run"
+    variables = _write_weights_of(trained, weights, level=0.25)
+    overrides = {
+        **(smoke_overrides | ({"transfer.frozen": True} if frozen else FINETUNE) | PLAIN),
+        "data.root": str(tmp_path),
+        "transfer.weights": "drawn",
+        "checkpoint.every_steps": 1,
+    }
+    with pytest.raises(InterruptedRunError):
+        jaxnets.train(smoke_config, overrides, workdir=run, hooks=[_SignalAt(3)])
+    shutil.rmtree(weights)
+    with pytest.raises(CheckpointError, match="is a weights folder or a run directory"):
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "other")
+    done = jaxnets.train(smoke_config, overrides, workdir=run)
+    assert done["complete"]
+    assert "drawn is gone: its body is in" in capsys.readouterr().out
+    if frozen:
+        kernel = _variables(run)["params"]["conv2"]["kernel"]
+        np.testing.assert_array_equal(kernel, variables["params"]["conv2"]["kernel"])
+    assert jaxnets.train(smoke_config, overrides, workdir=run)["step"] == done["step"]
+    with pytest.raises(ConfigError, match="of another recipe .*transfer.weights: 'drawn' there"):
+        jaxnets.train(smoke_config, {**overrides, "transfer.weights": "random"}, workdir=run)
+
+
+def test_weights_bring_their_preprocessing(
+    trained: Path,
+    smoke_config: str,
+    smoke_overrides: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    variables = _write_weights_of(trained, tmp_path / "weights" / "drawn", level=128 / 255)
+    overrides = {
+        **smoke_overrides,
+        "data.root": str(tmp_path),
+        "transfer.weights": "drawn",
+        "transfer.frozen": True,
+        "train.epochs": 1,
+    }
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    assert "expects pixels in [0, 1] minus 0.502" in capsys.readouterr().out
+    assert open_run(tmp_path / "run").config.data.mean == (128 / 255,) * 3
+    taken = _variables(tmp_path / "run")["params"]["conv2"]
+    assert np.array_equal(taken["kernel"], variables["params"]["conv2"]["kernel"])
+
+
+def test_what_is_no_body_is_refused(
+    kept: Path,
+    smoke_config: str,
+    from_trained: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    narrower = {
+        "transfer.weights": str(kept),
+        "model.name": "resnet50",
+        "model.width": 4,
+    }
+    of_lenet = ("model.kernel_size",)
+    for changes, told in (
+        ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
+        ({"model.name": "alexnet"}, "has weights of lenet5"),
+        (
+            {"model.activation": "tanh"},
+            "with activation relu, and --config.model.activation is tanh",
+        ),
+        ({"model.pooling": "average"}, "with pooling max, .*: give max"),
+        ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
+    ):
+        begun = {
+            path: value
+            for path, value in from_trained.items()
+            if "model.name" not in changes or path not in of_lenet
+        }
+        with pytest.raises(CheckpointError, match=told):
+            jaxnets.train(smoke_config, {**begun, **changes}, workdir=tmp_path / "refused")
+    assert not (tmp_path / "refused" / "config.json").exists()
+    assert "cache " not in capsys.readouterr().out, (
+        "nothing is decoded for a body that does not fit"
+    )
+
+
+def test_a_random_body_is_measured_on_few_images_too(
+    smoke_config: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its statistics come from as many batches as on many images: of one batch nine tenths were still 1."""
+    few = {**plain, **FROZEN, "data.num_examples": 30, "train.epochs": 1}
+    jaxnets.train(smoke_config, few, workdir=tmp_path / "few")
+    variances = [
+        np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(_variables(tmp_path / "few"))
+        if path[-1].key == "var"
+    ]
+    assert min(variance.min() for variance in variances) < 0.5
+
+
+def test_the_cut_that_would_fit_is_named() -> None:
+    mend = pretrained._or_cut("inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"])
+    assert mend.endswith("--config.model.cut=mixed7a")
+    assert pretrained._or_cut("inception_v3", ["mixed7c/a"]).endswith("=mixed7b")
+    assert pretrained._or_cut("inception_v3", ["mixed6e/a", "mixed7c/a"]) == ""
+    assert pretrained._or_cut("resnet50", ["stage4_block3/conv1/kernel"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"), [(None, "torchvision"), ("torchvision", None), ("keras", None)]
+)
+def test_a_variant_may_be_named_or_not(given: str | None, asked: str | None) -> None:
+    config, theirs = recipes.recipe(), recipes.recipe().model
+    config.model.name = theirs.name = "resnet50"
+    config.model.variant, theirs.variant = asked, given
+    found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
+    pretrained._settle(config, found, Screen())
+    assert models.variant_of(config.model) == models.variant_of(theirs)
+
+
+def test_another_variant_is_refused() -> None:
+    config, theirs = recipes.recipe(), recipes.recipe().model
+    config.model.name = theirs.name = "resnet50"
+    config.model.variant, theirs.variant = "torchvision", "keras"
+    found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
+    with pytest.raises(CheckpointError, match="of the variant 'keras'"):
+        pretrained._settle(config, found, Screen())
+
+
+def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
+    config, theirs = recipes.recipe(), recipes.recipe().model
+    config.model.name = theirs.name = "resnet50"
+    half = (0.5, 0.5, 0.5)
+    found = Pretrained(Path("weights"), {}, theirs, mean=(0.4, 0.4, 0.4), std=half)
+    with pytest.raises(ConfigError, match=r"data.mean=\(0.5, .* weights expects 0.4, 0.4, 0.4"):
+        pretrained._settle(config, found, Screen(quiet=True), {"data.mean"})
+    pretrained._settle(config, found, Screen(quiet=True), {"data.std"})  # which is theirs
+    assert tuple(config.data.mean) == (0.4, 0.4, 0.4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}]
+)
+def test_kept_features_are_of_a_body_as_it_computes(change: dict[str, Any]) -> None:
+    model, other = recipes.recipe().model, recipes.recipe().model
+    model.name = other.name = "lenet5"
+    assert cached_features.computed_by(model) == cached_features.computed_by(other)
+    other.update(change)
+    assert cached_features.computed_by(model) != cached_features.computed_by(other)
+
+
+def test_the_first_variant_is_what_none_means() -> None:
+    for name, entry in models.REGISTRY.items():
+        if entry.variants:
+            model = recipes.recipe().model
+            model.name = name
+            assert models.create(model).variant == models.variant_of(model)  # type: ignore[missing-attribute]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"transfer.frozen": True},
+            "transfer.frozen=True is not used.* set --config.transfer.weights=FOLDER",
+        ),
+        (
+            {"transfer.body_share": 0.5},
+            "transfer.body_share=0.5 is not used.* set --config.transfer.weights=FOLDER",
+        ),
+        (
+            {**FROZEN, "transfer.head_first_steps": 5},
+            "head_first_steps=5 is not used.* set --config.transfer.frozen=False",
+        ),
+    ],
+)
+def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        recipes.load(smoke_config, changes)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "body",
+        "mean",
+        "fingerprint",
+        "jaxlib",
+        "pillow",
+        "kernels",
+        "lowering",
+        "processor",
+        "flags",
+    ],
+)
+def test_features_are_computed_again_where_their_bits_may_differ(
+    changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipes.recipe()
+    config.model.name = "lenet5"
+    source = SimpleNamespace(name="own", fingerprint="f")
+    data: Any = SimpleNamespace(source=source)
+    before = cached_features.depends_on(config, data, "body")
+    assert cached_features.depends_on(config, data, "body") == before
+    body = "body"
+    if changed == "body":
+        body = "other"
+    elif changed == "mean":
+        config.data.mean = (0.1,)
+    elif changed == "fingerprint":
+        source.fingerprint = "g"
+    elif changed == "flags":
+        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    else:
+        bits = environment.bits(config=config, placement={})
+        monkeypatch.setattr(environment, "bits", lambda **_: bits | {changed: "another"})
+    assert cached_features.depends_on(config, data, body) != before
+
+
+def test_features_do_not_depend_on_how_many_devices_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, data = (
+        recipes.recipe(),
+        SimpleNamespace(source=SimpleNamespace(name="", fingerprint="")),
+    )
+    config.model.name = "lenet5"
+    bits = environment.bits(config=config, placement={})
+    monkeypatch.setattr(environment, "bits", lambda **_: bits | {"devices": 8})
+    eight: Any = cached_features.depends_on(config, data, None)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    assert cached_features.depends_on(config, data, None) == eight  # type: ignore[arg-type]

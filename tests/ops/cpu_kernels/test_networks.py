@@ -1,0 +1,100 @@
+"""Whole networks on the C++ kernels: a training step, and what an export leaves behind."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.commands import export
+from jaxnets.interop.weights import Preprocessing, Weights
+from jaxnets.ops.cpu_kernels import load
+from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops.implementation import Lowering
+from jaxnets.training.loss import make_loss
+from jaxnets.training.optimizer import make_optimizer
+from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import make_train_step
+
+SIZE = 32
+KERNELS = "jaxnets_"  # how the names of the C++ functions begin in a program
+
+
+def _recipe() -> Any:
+    config = recipes.recipe()
+    narrow = {"name": "resnet50", "num_classes": 3, "stage_sizes": (1,), "width": 8}
+    config.model.update(narrow)
+    config.optimizer.learning_rate = 0.1
+    return config
+
+
+def _step(config: Any, lowering: Lowering, batch: dict[str, np.ndarray]) -> tuple[Any, Any, str]:
+    """The state before and after one step, and the step's program."""
+    model = models.create(config.model).clone(lowering=lowering)
+    optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
+    variables = models.initialize(model, jax.random.key(1), (1, SIZE, SIZE, 3))
+    state = TrainState.create(variables, optimizer, seed=0, with_ema=False)
+    preprocess = make_preprocess(config, train=True)
+    step = jax.jit(
+        make_train_step(model, make_loss(config.train), optimizer, preprocess=preprocess)
+    )
+    lowered = step.lower(state, batch)
+    return state, lowered.compile()(state, batch), lowered.as_text()
+
+
+def test_a_training_step_is_the_one_by_shape(kernels: tuple[Kernels, ...]) -> None:
+    generator = np.random.default_rng(0)
+    batch = {
+        "image": generator.integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8),
+        "label": generator.integers(0, 3, 8, dtype=np.int32),
+        "index": np.arange(8, dtype=np.int64),
+        "epoch": np.zeros(8, np.int32),
+        "weight": np.ones(8, np.float32),
+    }
+    _, (expected, sums), by_shape = _step(_recipe(), "by_shape", batch)
+    before, (state, our_sums), in_cpp = _step(_recipe(), kernels[-1], batch)
+    for function in load.FUNCTIONS:
+        assert f"{KERNELS}{kernels[-1].library}_{function}" in in_cpp
+    assert KERNELS not in by_shape
+    for name, total in sums.items():
+        np.testing.assert_allclose(our_sums[name], total, rtol=1e-5, err_msg=name)
+    for tree, other, initial in (
+        (state.params, expected.params, before.params),
+        (state.batch_stats, expected.batch_stats, before.batch_stats),
+    ):
+        ours, theirs = (
+            jax.tree.map(lambda new, old: np.asarray(new - old), new, initial)
+            for new in (tree, other)
+        )
+        old = dict(jax.tree_util.tree_leaves_with_path(initial))
+        for path, moved in jax.tree_util.tree_leaves_with_path(theirs):
+            mine = dict(jax.tree_util.tree_leaves_with_path(ours))[path]
+            rounding = np.finfo(np.float32).eps * np.abs(old[path]).max()  # of what was added to
+            assert np.abs(mine - moved).max() <= 1e-4 * np.abs(moved).max() + rounding, path
+
+
+def test_an_export_takes_the_reference_form_beside_enabled_kernels(
+    kernels: tuple[Kernels, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_in_use", kernels[-1])
+    model, shape = _recipe().model, (SIZE, SIZE, 3)
+    network = models.create(model)
+    variables = models.initialize(network, jax.random.key(0), (1, *shape))
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+    preprocessing = Preprocessing(SIZE, (0.5,) * 3, (0.25,) * 3)
+    program = export.program(Weights(variables, model, shape), preprocessing)
+
+    direct = jax.jit(network.apply)
+    inputs = (images / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
+    assert KERNELS in direct.lower(variables, inputs).as_text()  # it would have taken them
+    text = str(program.mlir_module())
+    assert KERNELS not in text
+    # The classifier's alone, once a platform: by shape 1x1 kernels are products too.
+    assert text.count("stablehlo.dot_general") == len(export.PLATFORMS)
+    assert model.lowering == "auto"  # what is written beside the program says what trained
+    logits = program.call(dict(export.flatten(variables)), images)
+    np.testing.assert_allclose(logits, direct(variables, inputs), rtol=1e-4, atol=1e-5)

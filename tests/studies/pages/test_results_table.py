@@ -1,0 +1,209 @@
+"""The table of results: what is one row, and what is said of it."""
+
+from pathlib import Path
+from typing import Any
+
+import made_results
+import pytest
+
+from jaxnets import reported
+from studies import sweeps
+from studies.pages import results_table
+
+EXAMPLES = 10_000
+TRANSFERRED = {
+    "entry": "B/inception_v3",
+    "split": "random",
+    "epochs": 100,
+    "weights": "runs/weights_a",
+    "pretrained_on": "ImageNet",
+}
+
+
+def scored(percent: float) -> dict[str, Any]:
+    return made_results.entry(percent / 100, examples=EXAMPLES)
+
+
+def keep(folder: Path, run: str, entry: str | None, percent: float = 98.7, **changes: Any) -> None:
+    of_entry = reported.entry(entry) if entry else {"model": "lenet5", "data": "mnist"}
+    result = {
+        "entry": entry,
+        "model": of_entry["model"],
+        "data": of_entry["data"],
+        "split": "official",
+        "image_size": 28,
+        "epochs": 10,
+        "batch_size": 64,
+        "overrides": ["seed=0"],
+        "tests": {"clean": scored(percent)},
+        **changes,
+    }
+    made_results.write(folder / run, **result)
+
+
+def verdicts(folder: Path) -> list[str]:
+    return [results_table.verdict(group) for group in results_table.groups(folder)]
+
+
+def test_seeds_are_one_row_and_other_recipes_others(tmp_path: Path) -> None:
+    for seed, percent in enumerate((98.6, 98.8, 99.0)):
+        keep(tmp_path, f"a-s{seed}", "C/lenet5", percent, overrides=[f"seed={seed}"], seed=seed)
+    keep(tmp_path, "a-note", "C/lenet5", 98.0, overrides=["note='else'"], split="grouped")
+    keep(tmp_path, "b", "C/lenet5", 98.0, overrides=["optimizer.learning_rate=0.1", "seed=0"])
+    keep(tmp_path, "e", "E/lenet5")
+    made = results_table.groups(tmp_path)
+    assert [list(group.runs) for group in made] == [
+        ["a-note"],
+        ["a-s0", "a-s1", "a-s2"],
+        ["b"],
+        ["e"],
+    ]
+    row = results_table.rows(tmp_path)[3]
+    assert (row["entry"], row["verdict"]) == (
+        "B/densenet121",
+        "not run; the report's recipe is not known",
+    )
+    (row,) = (row for row in results_table.rows(tmp_path) if row.get("seeds") == 3)
+    assert row["mean_percent"] == pytest.approx(98.8)
+    assert row["spread_percent"] == pytest.approx(0.2)
+    assert row["low_percent"] < 98.8 < row["high_percent"]
+    told = results_table.as_markdown([row])[0]
+    assert told[3].startswith("98.80 % [98.5")
+    assert told[3].endswith("], 3 seeds ± 0.20")
+    assert told[-1] == "`a-s0..2`"
+
+
+@pytest.mark.parametrize(
+    ("percent", "word"), [(98.66, "within"), (98.5, "within"), (99.1, "above"), (98.2, "below")]
+)
+def test_the_published_number_beside_the_interval(
+    tmp_path: Path, percent: float, word: str
+) -> None:
+    keep(tmp_path, "run", "C/lenet5", percent)
+    assert verdicts(tmp_path) == [word]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"epochs": 3}, "3 epochs, the report's 10"),
+        ({"split": "grouped"}, "grouped split, the report's is random"),
+        ({"overrides": ["train.batch_size=32", "data.threads=2"]}, ": train.batch_size=32"),
+        ({"entry": "B/resnet50", "epochs": 100}, "from random weights"),
+        (
+            {**TRANSFERRED, "cut": "mixed7a"},
+            "not comparable: cut after mixed7a; the report's recipe",
+        ),
+        (
+            {**TRANSFERRED, "pretrained_on": "CIFAR-10"},
+            ": body from CIFAR-10, the report's from ImageNet;",
+        ),
+        (
+            {**TRANSFERRED, "pretrained_on": None},
+            ": body from weights_a, whose origin is not told, ",
+        ),
+        ({"entry": "E/alexnet"}, "the report tests augmented images, dropout on"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    keep(tmp_path, "run", changes.pop("entry", "C/lenet5"), **changes)
+    (told,) = verdicts(tmp_path)
+    assert told.startswith("not comparable: ")
+    assert why in told
+    assert "data.threads" not in told
+
+
+def test_a_number_of_an_unknown_recipe_is_compared_with_nothing(tmp_path: Path) -> None:
+    """The report may have trained at another image size, with another optimizer: no verdict would hold."""
+    keep(tmp_path, "run", percent=99.9, **TRANSFERRED)
+    assert verdicts(tmp_path) == ["not comparable: the report's recipe is not known"]
+    keep(tmp_path, "other", "A/resnet50", 99.9, data="lc25000_lung", split="random", image_size=96)
+    assert set(verdicts(tmp_path)) == {"not comparable: the report's recipe is not known"}
+
+
+def test_another_image_size_is_not_comparable(tmp_path: Path) -> None:
+    keep(tmp_path, "run", "C/lenet5", overrides=["data.image_size=64"], image_size=64)
+    assert verdicts(tmp_path) == ["not comparable: data.image_size=64"]
+
+
+def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    rows = [row for row in sweeps.read_table("lung_transfer") if row.recipe.entry]
+    for row in rows:
+        told = row.recipe
+        changes = {"weights": told.transfer.weights, "pretrained_on": told.transfer.pretrained_on}
+        changes |= {"cut": told.model.cut, "split": told.data.split, "epochs": told.train.epochs}
+        keep(tmp_path, row.name, told.entry, **changes)
+    verdicts = {
+        name: results_table.verdict(group)
+        for group in results_table.groups(tmp_path)
+        for name in group.runs
+    }
+    reasons = {
+        "lung_inception_v3-139px-imagenet-random-s0": "cut after mixed7a",
+        "lung_inception_v3-139px-random-body-random-s0": "cut after mixed7a; from random weights, "
+        "the report's were trained before",
+        "lung_resnet-64px-cifar10-random-s0": "body from CIFAR-10, the report's from ImageNet",
+    }
+    assert len(verdicts) == len(rows)
+    for network in ("resnet", "inception_v3", "densenet"):
+        told = verdicts[f"lung_{network}-224px-imagenet-random-s0"]
+        assert told == "not comparable: the report's recipe is not known"
+        told = verdicts[f"lung_{network}-224px-imagenet-grouped-s0"]
+        assert told.startswith("not comparable: grouped split, the report's is random;"), told
+    for name, reason in reasons.items():
+        assert verdicts[name] == f"not comparable: {reason}; the report's recipe is not known"
+
+
+def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
+    tests = {"clean": scored(81.0), "augmented_dropout": scored(78.7)}
+    keep(tmp_path, "run", "E/alexnet", tests=tests, image_size=32)
+    (told,) = verdicts(tmp_path)
+    assert told == "within, tested as there (augmented images, dropout on); clean 81.00 %"
+    assert "| 78.70 %" in "|".join(
+        f" {cell}"
+        for cell in results_table.as_markdown(
+            [row for row in results_table.rows(tmp_path) if row.get("seeds")]
+        )[0]
+    )
+
+
+def test_a_report_that_contradicts_itself_is_told(tmp_path: Path) -> None:
+    keep(tmp_path, "run", "C/alexnet", tests={"clean": scored(64), "augmented": scored(63)})
+    assert verdicts(tmp_path)[0].endswith(
+        "; the report contradicts itself: its text says 65.79 %, its own log 62.75 %"
+    )
+    assert reported.contradiction("C/lenet5") is None  # "98 %" of 98.66 %
+    assert "97.24" in (reported.contradiction("A/inception_v1") or "")
+
+
+def test_recipes_of_ours_and_regressions_have_their_rows(tmp_path: Path) -> None:
+    keep(tmp_path, "best", None, 99.5, name="lenet_mnist:best")
+    keep(tmp_path, "other", None, 99.5, name="lenet_mnist:smoke")
+    keep(tmp_path, "mlp", "A/mlp_tanh", tests={"clean": {"loss": 0.1, "examples": 4}})
+    rows = [row for row in results_table.rows(tmp_path) if row.get("seeds")]
+    assert [row["runs"] for row in rows] == ["mlp", "best"]
+    mlp, best = results_table.as_markdown(rows)
+    assert (mlp[3], best[4]) == ("loss 0.1", "ours, beyond the reports")
+    assert mlp[4].startswith("not comparable: the report prints no such number")
+
+
+def test_the_csv_has_a_cell_a_head(tmp_path: Path) -> None:
+    keep(tmp_path, "run", "C/lenet5")
+    lung = {"data": "lc25000_lung", "split": "random"}
+    keep(tmp_path, "measured", "A/resnet50", leak={"test": 1.0}, **lung)
+    keep(tmp_path, "not measured", "A/resnet50", leak={"test": None}, **lung, image_size=96)
+    keep(tmp_path, "grouped", "A/resnet50", **{**lung, "split": "grouped"}, leak={"test": 0.0})
+    lines = results_table.as_csv(results_table.rows(tmp_path))
+    assert {len(line) for line in lines} == {len(results_table.CSV_HEADS)}
+    assert ["C/lenet5", "recipe:variant"] in [line[:2] for line in lines]
+    first, last = (results_table.CSV_HEADS.index(head) for head in ("leaky", "leak_test"))
+    leaks = {line[-1]: (line[first], line[last]) for line in lines}
+    assert leaks["measured"] == ("LEAKY", 1.0)
+    assert leaks["not measured"] == ("LEAKY", "")
+    assert leaks["grouped"] == ("clean", 0.0)
+    assert leaks["run"] == ("", "")

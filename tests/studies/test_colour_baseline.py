@@ -1,0 +1,68 @@
+"""The colour baseline: it tells colours apart, and nothing else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnets.config import recipe
+from jaxnets.data.cache import CachedSource
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+from jaxnets.data.splits import random_split
+from jaxnets.evaluation.predictions import load_predictions
+from jaxnets.experiment.data import Data
+from studies.colour_baseline import LEVELS, answers_path, colour_baseline, colour_histograms
+
+
+def _write(folder: Path, *, apart: int) -> None:
+    """Two classes of thirty noisy pictures in ten groups of three; their reds lie `apart`."""
+    generator = np.random.default_rng(0)
+    rows = ["file,original,group"]
+    for label, name in enumerate("ab"):
+        (folder / "set" / name).mkdir(parents=True)
+        for number in range(30):
+            red = 100 + apart * label
+            pixels = generator.integers(red - 30, red + 30, (16, 16, 3), dtype=np.uint8)
+            pixels[..., 1:] = generator.integers(60, 120, (16, 16, 2))
+            Image.fromarray(pixels).save(folder / "set" / name / f"{number}.png")
+            rows.append(f"{name}/{number}.png,{name}{number // 3},{name}{number // 3}")
+    (folder / "groups.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.parametrize(("apart", "least", "most"), [(60, 1.0, 1.0), (0, 0.0, 0.9)])
+def test_it_goes_as_far_as_colour_does(
+    repository: Path, tmp_path: Path, apart: int, least: float, most: float
+) -> None:
+    _write(tmp_path, apart=apart)
+    overrides = {
+        **{"data.path": str(tmp_path / "set"), "data.groups": str(tmp_path / "groups.csv")},
+        **{"data.image_size": 64, "data.root": str(tmp_path)},
+    }
+    spec, out = str(repository / "configs" / "image_folder.py"), tmp_path / "out" / "colour.json"
+    told = colour_baseline(spec, overrides, ["random", "grouped"], out)
+    assert json.loads(out.read_text()) == told
+    assert told["splits"]["random"]["leak"]["test"] > 0.5
+    assert told["splits"]["grouped"]["leak"]["test"] == 0
+    for entry in told["splits"].values():
+        assert least <= entry["accuracy"] <= most
+        assert np.trace(entry["confusion"]) == round(entry["accuracy"] * entry["examples"])
+    method = told["splits"]["grouped"]["interval_method"]
+    assert method == ("wilson, a group for an example" if least == 1 else "group bootstrap")
+    for name, entry in told["splits"].items():
+        answers = load_predictions(answers_path(out, name))
+        assert answers.correct.mean() == pytest.approx(entry["accuracy"])
+
+
+def test_histograms_count_colours() -> None:
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    images[1] = 255
+    images[2, :2] = (0, 0, 255)
+    source = CachedSource(SyntheticTissue(30, 8), images)
+    split = random_split(np.repeat(np.arange(3), 10), (0.7, 0.15, 0.15), 0)
+    rows = colour_histograms(Data(source, split, recipe())) ** 2  # type: ignore[arg-type]
+    np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)
+    assert rows[0, 0] == 1
+    assert rows[1, LEVELS**3 - 1] == 1
+    np.testing.assert_allclose(rows[2, [0, LEVELS - 1]], 0.5, rtol=1e-6)

@@ -1,0 +1,316 @@
+"""README's tables: what they show, the newest measurement of each row, and when they are out of date."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import made_results
+import pytest
+
+from jaxnets.errors import CheckFailedError, CheckpointError, ConfigError
+from studies import compare
+from studies.pages import curves, groupings_table, splits_picture
+from studies.sweeps import row_names
+
+PAGE = """# A page
+
+<!-- results -->
+old
+<!-- end of results -->
+
+between
+
+<!-- splits -->
+<!-- end of splits -->
+
+<!-- bench -->
+<!-- end of bench -->
+after
+"""
+ROW = {
+    "name": "train/resnet50/64/16",
+    "title": "training step, ResNet-50",
+    "unit": "images",
+    "ours": 95.2,
+    "theirs": 80.0,
+    "ratio": 1.19,
+    "ratio_tuned": 1.02,
+    "range": [1.1, 1.3],
+    "rounds": 5,
+}
+RESULT = {
+    "name": "lung_resnet:scratch",
+    "entry": "A/resnet50",
+    "image_size": 96,
+    "epochs": 10,
+    "tests": {"clean": made_results.entry(0.9787, interval=[0.972, 0.984])},
+    "images_per_second": 16.9,
+}
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    (tmp_path / "page.md").write_text(PAGE)
+    return tmp_path / "page.md"
+
+
+def keep(folder: Path, name: str, **changes: Any) -> None:
+    result = made_results.write(folder / name, **{**RESULT, **changes})
+    (folder / name / "config.json").write_text(made_results.config_of(result))
+
+
+def measured(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:
+    (folder / "bench").mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "versions": {"jax": "0.10.2", "python": "3"}, "rows": rows}
+    (folder / "bench" / file).write_text(json.dumps(content))
+
+
+def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    keep(results, "a-run-s1", seed=1)
+    keep(results, "a-run-s0")
+    (results / "unfinished").mkdir()
+    keep(results, "of no entry", entry=None)
+    measured(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
+    with pytest.raises(
+        CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png"
+    ) as refusal:
+        compare.compare(page, results, check=True)
+    assert not (results / "table.csv").exists()
+    assert refusal.value.exit_code == 7
+    assert page.read_text() == PAGE
+    compare.compare(page, results)
+    compare.compare(page, results, check=True)
+    text = page.read_text()
+    assert text.startswith("# A page\n\n<!-- results -->\n| network |")
+    assert text.endswith("<!-- end of bench -->\nafter\n")
+    assert "\n\nbetween\n\n" in text
+    assert "old" not in text
+    (line,) = (line for line in text.splitlines() if "`a-run-s0..1`" in line)
+    assert line.endswith("| 17 a second, 2 cores | `a-run-s0..1` |")
+    assert (
+        "| 98 % (report A) | 97.87 % [97.20, 98.40], 2 seeds ± 0.00 | not comparable: the report's recipe"
+        in line
+    )
+    assert "LEAKY" in line
+    assert "| training step, ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in text
+    assert "2 cores; jax 0.10.2:" in text
+
+
+def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    keep(results, "leaky-s0", overrides=["data.split='random'", "seed=0"])
+    keep(results, "other-s0", epochs=3)
+    compare.compare(page, results)
+    lines = page.read_text().splitlines()
+    alone = [line for line in lines if line.endswith("| 97.9 % [97.2, 98.4] | not run |  | 1 |")]
+    assert [line.split(" | ")[0] for line in alone] == [
+        "| ResNet-50, 96 px, 10 epochs",
+        "| ResNet-50, 96 px, 3 epochs",
+    ]
+    (results / "other-s0" / "result.json").unlink()
+    clean = made_results.entry(0.9, interval=[0.86, 0.93])
+    grouped = {"split": "grouped", "overrides": ["data.split='grouped'"], "tests": {"clean": clean}}
+    keep(results, "grouped-s0", **grouped)
+    compare.compare(page, results)
+    (line,) = (line for line in page.read_text().splitlines() if "90.0 % [86.0, 93.0]" in line)
+    below = 7.87 - ((97.87 - 97.2) ** 2 + (93 - 90) ** 2) ** 0.5
+    above = 7.87 + ((98.4 - 97.87) ** 2 + (90 - 86) ** 2) ** 0.5
+    assert (
+        f"| 97.9 % [97.2, 98.4] | 90.0 % [86.0, 93.0] | 7.9 [{below:.1f}, {above:.1f}] | 1 |"
+        in line
+    )
+    assert "| 98 % (report A) |" in line
+    for name, other in (("densenet-s0", {"split": "random"}), ("densenet-grouped-s0", grouped)):
+        keep(results, name, **{**other, "entry": None, "model": "densenet121"})
+    compare.compare(page, results)
+    (line,) = (line for line in page.read_text().splitlines() if "DenseNet-121, 96 px" in line)
+    assert line.startswith(
+        "| DenseNet-121, 96 px, 10 epochs | LC25000 lung | 96.74 % (report B, transfer) "
+    )
+
+
+def test_run_directories_are_told_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(tmp_path / "runs", "mine-s0")
+    keep(tmp_path / "elsewhere", "mine-s1", seed=1, hardware="a card", images_per_second=500.0)
+    keep(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a card", images_per_second=700.0)
+    before = sorted(tmp_path.rglob("*"))
+    compare.tell_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
+    shown = capsys.readouterr()
+    told = shown.out.splitlines()
+    assert shown.err.count("has no checksums.json") == 3  # one warning for each directory
+    assert len(told) == 3
+    assert "3 seeds ± 0.00" in told[2]
+    assert "600 a second, a card" in told[2]  # of the runs on what most ran on
+    assert sorted(tmp_path.rglob("*")) == before
+    keep(tmp_path / "third", "mine-s0", split_sha256="1" * 64)
+    keep(tmp_path / "fourth", "mine-s0", seed=3)
+    compare.tell_runs([tmp_path / name / "mine-s0" for name in ("runs", "third", "fourth")])
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) == 4  # two of one data set, of one name; one of another
+    assert "2 seeds" in told
+    assert str(tmp_path / "fourth" / "mine-s0") in told
+    (tmp_path / "fourth" / "mine-s0" / "result.json").unlink()
+    with pytest.raises(ConfigError, match="holds no finished run"):
+        compare.tell_runs([tmp_path / "fourth" / "mine-s0"])
+    with pytest.raises(CheckpointError, match="is not a run directory"):
+        compare.tell_runs([tmp_path])
+
+
+def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    divided = ["data.split='grouped'"]
+    keep(results, "random-s0", overrides=["data.split='random'"])
+    for name, more in (
+        ("ours", {}),
+        ("original", {"group_level": "original"}),
+        ("theirs", {"groups": "data/clusters"}),
+    ):
+        overrides = [*divided, *(f"data.{field}={value!r}" for field, value in more.items())]
+        leaks = {"test": 0.06 if name == "original" else 0.0}
+        keep(results, name, split="grouped", overrides=overrides, leak=leaks, **more)
+    compare.compare(page, results)
+    lines = page.read_text().splitlines()
+    splits = [line for line in lines if line.endswith(" | 0.0 [-0.9, 0.9] | 1 |")]
+    assert [line.split(" | ")[0].partition("10 epochs")[2] for line in splits] == [
+        "",
+        ", groups by data/clusters",
+        ", groups by original",
+    ]
+    assert [", LEAKY | 0.0" in line for line in splits] == [False, False, True]
+    told = [line.split(" | ")[1] for line in lines if "`" in line]
+    assert sorted(told) == [
+        "LC25000 lung, grouped",
+        "LC25000 lung, grouped by data/clusters",
+        "LC25000 lung, grouped by original, LEAKY",
+        "LC25000 lung, random, LEAKY",
+    ]
+
+
+def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
+    names = ["a-random-s0", "a-random-s1", "a-random-s2", "a-grouped-s0", "b-s0"]
+    table = tmp_path / "table.py"
+    table.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
+    keep(tmp_path / "results", "a-random-s0")
+    (tmp_path / "results" / "b-s0").mkdir()
+    compare.compare(page, tmp_path / "results", tables=[table])
+    told = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
+    assert told in page.read_text().splitlines()
+    for name in names:
+        keep(tmp_path / "all", name)
+    compare.compare(page, tmp_path / "all", tables=[table])
+    assert "Not run yet" not in page.read_text()
+
+
+def test_groupings_stand_beside_each_other(
+    repository: Path, tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables_of = [
+        repository / "configs" / "tables" / f"{name}.py" for name in ("lung", "lung_groupings")
+    ]
+    known = {name for path in tables_of for name in row_names(path)}
+    assert set(groupings_table.RUNS.values()) <= known
+    results = tmp_path / "results"
+    tested = {"tests": {"clean": made_results.entry(0.9, interval=[0.85, 0.94])}}
+    _, by_original, *_ = groupings_table.RUNS.values()
+    keep(results, by_original, **tested, leak={"test": 0.0625})
+    other = tmp_path / "lc25000.md"
+    marks = ("splits", "groupings", "colour", "stain")
+    other.write_text("".join(f"<!-- {mark} -->\n<!-- end of {mark} -->\n" for mark in marks))
+    compare.compare(page, results, lc25000=other)
+    lines = other.read_text().splitlines()
+    assert sum("| not run |  | `" in line for line in lines) == 3
+    (line,) = (line for line in lines if by_original in line)
+    assert "| 90.0 % [85.0, 94.0] | LEAKY: 6.2 % of test images |" in line
+    picture = tmp_path / compare.SPLITS
+    data = splits_picture.drawn_data(results)
+    assert [row["name"] for row in data["rows"]] == ["ResNet-50, 96 px, 10 epochs"]
+    assert data["rows"][0]["published"] == [98, None]
+    assert data["rows"][0]["random"] == [pytest.approx(90), pytest.approx((85, 94))]
+    assert data["rows"][0]["grouped"] is None
+    assert curves.is_current(picture, data)
+    assert picture.stat().st_size < 20_000
+    keep(results, "grouped", split="grouped", overrides=["data.split='grouped'"])
+    with pytest.raises(CheckFailedError, match=compare.SPLITS):
+        compare.compare(page, results, lc25000=other, check=True)
+
+
+@pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
+def test_each_part_that_is_out_of_date_is_seen(page: Path, tmp_path: Path, part: str) -> None:
+    results = tmp_path / "results"
+    keep(results, "a-run")
+    compare.compare(page, results)
+    path = results / part
+    if part.endswith("jsonl"):  # the picture was drawn of other curves
+        line = {"step": 5, "epoch": 1.0, "split": "validation", "values": {"loss": 0.5}}
+        path.write_text(json.dumps(line) + "\n")
+    else:
+        path.unlink()
+    with pytest.raises(CheckFailedError, match="out of date"):
+        compare.compare(page, results, check=True)
+    compare.compare(page, results)
+    compare.compare(page, results, check=True)
+
+
+def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
+    alone = dict.fromkeys(("ratio", "ratio_tuned", "range"))
+    other = {**ROW, "name": "other", "title": "other", "unit": "points", **alone}
+    measured(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
+    measured(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
+    measured(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
+    (tmp_path / "bench" / "drift.json").write_text("{}")
+    text = compare.bench_tables(tmp_path / "bench")
+    ratios = [line.split("|")[3].split()[0] for line in text.splitlines() if "ResNet" in line]
+    assert ratios == ["3.00", "2.00"]
+    assert "| other | 95 points/s |  |  |  |  |" in text
+
+
+@pytest.mark.parametrize(
+    ("rate", "unit", "told"),
+    [
+        (12345.6, "images", "12,346 images/s"),
+        (1.234, "images", "1.2 images/s"),
+        (0.125, "starts", "8.0 s"),
+    ],
+)
+def test_rates_in_words(rate: float, unit: str, told: str) -> None:
+    assert compare.rate_in_words(rate, unit) == told
+
+
+def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--readme=PAGE"):
+        compare.compare(tmp_path / "none.md", tmp_path)
+    page.write_text("no marks")
+    with pytest.raises(ConfigError, match="<!-- results -->"):
+        compare.compare(page, tmp_path)
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "m-2026-01-01.json").write_text("[]")
+    with pytest.raises(ConfigError, match="is no bench file"):
+        compare.bench_tables(tmp_path / "bench")
+
+
+def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
+    compare.compare(
+        repository / "README.md",
+        repository / "results",
+        performance=repository / compare.PERFORMANCE,
+        lc25000=repository / compare.LC25000,
+        tables=[repository / path for path in compare.TABLES],
+        check=True,
+    )
+
+
+def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
+    row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
+    told = ("0.50 [0.40, 0.60]", "0.25")
+    assert compare._bench_row({**row, "lowering": "in JAX"})[2:] == ("", "", *told, "")
+    assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:] == (*told, "", "", "")
+
+
+def test_the_peaks_of_both_processes_are_told() -> None:
+    row = {"name": "train/a", "ours": 20.0, "range": None, "opponent": "contiguous"}
+    memory = {"ours": 3 * 2**29, "contiguous": 2**29, "channels_last": 2**30}
+    assert compare._bench_row({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
+    assert compare._bench_row({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""

@@ -1,0 +1,75 @@
+"""What docs/lc25000.md says of its tables in words is what stands under results/."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxnets.evaluation import result as results
+from studies import stain_jitter as shifts
+from studies.pages import stain_page
+
+IMAGENET = "lung_inception_v3-139px-imagenet-grouped-s0"
+AT_RANDOM = "lung_inception_v3-139px-random-body-grouped-s0"
+EXCEPTION = "Inception-ResNet v2"
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    """The text on one line."""
+    return " ".join((repository / "docs" / "lc25000.md").read_text().split())
+
+
+def _measured(repository: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    for path in sorted((repository / "results").glob(f"*/{stain_page.NUMBERS}")):
+        result = results.read(path.parent)
+        assert result is not None
+        yield path.parent.name, result, json.loads(path.read_text())
+
+
+def _cost(measured: dict[str, Any], kind: str, *, small: bool) -> float:
+    """The most points that a step of a kind takes off the clean accuracy."""
+    least, most = stain_page.SMALL[kind] if small else (-2.0, 2.0)
+    rows = shifts.curve(measured, kind)
+    lowest = min(row["accuracy"] for row in rows if least <= row["strength"] <= most)
+    return 100 * (measured["clean"]["accuracy"] - lowest)
+
+
+def _without_colour(measured: dict[str, Any]) -> float:
+    rows = shifts.curve(measured, "saturation")
+    return 100 * next(row["accuracy"] for row in rows if row["strength"] == 0)
+
+
+def test_what_other_colours_do(repository: Path, page: str) -> None:
+    found = list(_measured(repository))
+    scratch = {name: told for name, result, told in found if result["weights"] is None}
+    hue = {name: _cost(told, "hue", small=True) for name, told in scratch.items()}
+    worst = max(hue, key=lambda name: hue[name])
+    assert "inception_resnet_v2" in worst
+    others = max(cost for name, cost in hue.items() if name != worst)
+    saturation = [_cost(told, "saturation", small=True) for told in scratch.values()]
+    left = [_without_colour(told) for told in scratch.values()]
+    turned = [_cost(told, "hue", small=False) for told in scratch.values()]
+    assert (
+        f"small hue shifts cost up to {others:.0f} points ({EXCEPTION}: {hue[worst]:.0f}) and small "
+        f"saturation shifts {min(saturation):.0f} to {max(saturation):.0f}. Without colour "
+        f"{min(left):.0f} to {max(left):.0f} % are left; a hue shift of a tenth of a turn costs "
+        f"{min(turned):.0f} to {max(turned):.0f} points" in page
+    )
+
+
+def test_what_imagenet_s_body_keeps(repository: Path, page: str) -> None:
+    found = {name: told for name, _, told in _measured(repository)}
+    taught, drawn = found[IMAGENET], found[AT_RANDOM]
+    kinds = [kind for kind in shifts.SHIFTS if kind != "saturation"]
+    most = max(_cost(taught, kind, small=False) for kind in kinds)
+    assert (
+        f"no shift of hue, haematoxylin or eosin costs it more than {most:.1f} points, and "
+        f"{_without_colour(taught):.1f} % are left without colour" in page
+    )
+    assert (
+        f"with random weights loses {_cost(drawn, 'hue', small=False):.0f} points under hue shifts, and "
+        f"{_without_colour(drawn):.0f} % are left without colour" in page
+    )

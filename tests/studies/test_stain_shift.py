@@ -1,0 +1,54 @@
+"""The job of shifting colours, on a finished run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxnets.errors import ConfigError
+from studies import stain_jitter as shifts
+from studies.stain_shift import stain_shift
+
+
+def test_a_run_is_scored_under_every_shift(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
+    leaks = {"validation": 0.5, "test": 0.25}
+    monkeypatch.setattr("studies.stain_shift.sibling_shares", lambda split, siblings: leaks)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with pytest.raises(ConfigError, match="holds no result of"):
+        stain_shift(run, kept=kept)
+    shutil.copy(run / "result.json", kept)
+    measured = stain_shift(run, kept=kept)
+    told = "random, LEAKY: 25.0 % of test images have a sibling in training"
+    assert measured["told_split"].startswith(told)
+    assert measured["leak"] == leaks
+    assert told in capsys.readouterr().out
+    result = json.loads((run / "result.json").read_text())
+    assert measured["clean"] == result["tests"]["clean"]
+    assert json.loads((run / "report" / "stain_shift.json").read_text()) == measured
+    assert json.loads((kept / "stain_shift.json").read_text()) == measured
+    assert (run / "report" / "stain_shift.png").read_bytes().startswith(b"\x89PNG")
+    same, turned = measured["shifts"]["hue"]
+    assert same["loss"] == pytest.approx(measured["clean"]["loss"], rel=1e-4)
+    assert turned["loss"] != pytest.approx(measured["clean"]["loss"], rel=1e-4)
+    assert len(measured["shifts"]["eosin"]) == len(shifts.SHIFTS["eosin"])
+
+
+def test_what_has_no_colour_is_refused(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jaxnets import config as recipes
+
+    config = recipes.load(str(repository / "configs" / "mlp_tanh.py"))
+    (tmp_path / "config.json").write_text(recipes.to_json(config))
+    with pytest.raises(ConfigError, match="have no colour"):
+        stain_shift(tmp_path)

@@ -1,0 +1,174 @@
+"""One device, eight devices and two processes take the same steps."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnets.errors import ConfigError, MachineError
+from jaxnets.training.devices import Devices, initialize_distributed
+
+WORKER = str(Path(__file__).with_name("parallel_worker.py"))
+TOGETHER = str(Path(__file__).with_name("together_worker.py"))
+
+
+def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
+    flags = f"--xla_force_host_platform_device_count={devices} {os.environ['XLA_FLAGS']}"
+    return subprocess.Popen(
+        [sys.executable, WORKER, *arguments],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _steps(
+    out: Path, devices: int, dtype: str, *, sync: str = "sync", stages: int = 4
+) -> dict[str, np.ndarray]:
+    with _start(devices, str(out), dtype, sync, str(stages)) as process:
+        told, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, told
+    return dict(np.load(out))
+
+
+def _worker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("parallel_worker", WORKER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _largest_difference(first: dict, second: dict) -> float:
+    """The largest relative L2 difference of any array."""
+    assert first.keys() == second.keys()
+    return max(
+        float(np.linalg.norm(first[k] - second[k]) / (np.linalg.norm(second[k]) + 1e-300))
+        for k in first
+    )
+
+
+@pytest.mark.parametrize("stages", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_eight_devices_take_the_steps_of_one(stages: int, tmp_path: Path) -> None:
+    one = _steps(tmp_path / "one.npz", 1, "float64", stages=stages)
+    eight = _steps(tmp_path / "eight.npz", 8, "float64", stages=stages)
+    assert _largest_difference(eight, one) < 1e-9
+    assert one["examples"] == sum(index % 5 != 0 for index in range(32, 48))  # each counted once
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    one = _steps(tmp_path / "one.npz", 1, "float64")
+    two = _steps_of_two_processes(tmp_path / "two.npz", 4)
+    assert _largest_difference(two, one) < 1e-9
+
+
+def _steps_of_two_processes(out: Path, stages: int) -> dict[str, np.ndarray]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    shared = (str(out), "float64", "sync", str(stages), f"localhost:{port}", "2")
+    processes = [_start(2, *shared, str(number)) for number in range(2)]
+    told = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    return dict(np.load(out))
+
+
+@pytest.mark.slow
+def test_float32_drifts_by_rounding_alone(tmp_path: Path) -> None:
+    one = _steps(tmp_path / "one.npz", 1, "float32")
+    eight = _steps(tmp_path / "eight.npz", 8, "float32")
+    difference = _largest_difference(eight, one)
+    print(f"largest relative difference after three float32 steps: {difference:.2e}")
+    assert 0 < difference < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: Path) -> None:
+    """Eight devices of two images: the loss is the mean of eight small batches', so are the statistics."""
+    eight = _steps(tmp_path / "eight.npz", 8, "float64", sync="per_device")
+    worker = _worker()
+    state, step, _ = worker.build(worker.recipe("float64", "per_device", 4), None)
+    batch, step = worker.batches()[0], jax.jit(step)
+    losses, statistics = [], []
+    for start in range(0, 16, 2):
+        after, metrics = step(state, {k: v[start : start + 2] for k, v in batch.items()})
+        losses.append(float(metrics["loss"] / metrics["normalizer"]))
+        statistics.append(worker.flat(after))
+    np.testing.assert_allclose(eight["losses"][0], np.mean(losses), rtol=1e-12)
+    names = [name for name in statistics[0] if name.startswith("batch_stats/")]
+    assert names
+    for name in names:
+        mean = np.mean([each[name] for each in statistics], axis=0)
+        np.testing.assert_allclose(eight[f"first/{name}"], mean, rtol=1e-9, atol=1e-13)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
+    devices = Devices(count=8, local_count=8, process_index=0, process_count=1)
+    with pytest.raises(ConfigError, match="a batch of 12 is not divided by 8 devices"):
+        devices.check_batch_size(12, "a batch", "change --config.train.batch_size")
+
+
+def test_a_wrong_address_is_said() -> None:
+    with pytest.raises(MachineError, match="--coordinator=HOST:PORT"):
+        initialize_distributed(None, None, None)
+
+
+def test_two_processes_leave_a_part_together() -> None:
+    """With the real collective."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, TOGETHER, address, str(number)],
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    ended = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    stopped = "MachineError: another process stopped, and said why: mend that, start all again"
+    for number, (out, _) in enumerate(ended):
+        said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
+        mine = ["ConfigError: mine" if number == failing else stopped for failing in (1, 0)]
+        assert said == ["both continue", *mine]
+
+
+@pytest.mark.parametrize("elsewhere", [None, 3])
+def test_where_a_part_fails_in_one_process_it_fails_in_all(
+    elsewhere: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices, done = Devices(2, 1, 1, 2), []
+    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
+    with pytest.raises(ConfigError, match="mine"), devices.together():
+        raise ConfigError("mine")
+    told: list[int | None] = []
+    monkeypatch.setattr(
+        Devices, "all_reduce_max", lambda self, number: told.append(number) or elsewhere
+    )
+    with pytest.raises(OSError, match="no room"), devices.together():
+        raise OSError("no room")
+    assert told == [1]  # any fault is told to the others, not ours alone
+    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
+    if elsewhere is not None:
+        with pytest.raises(MachineError, match="another process stopped"), devices.together():
+            done.append("all of it, and then it is told")
+        assert done
+    else:
+        with devices.together():
+            done.append("nobody failed")
+        assert done

@@ -1,0 +1,104 @@
+"""Steps on resident examples: those of the host's batches, however many share a call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxnets import config as recipes
+from jaxnets import models
+from jaxnets.data.cache import gather
+from jaxnets.data.sampler import IndexBatches, Order
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+from jaxnets.training.loss import make_loss
+from jaxnets.training.on_device import EACH, LAST, gathered, many
+from jaxnets.training.optimizer import make_optimizer
+from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.state import TrainState
+from jaxnets.training.step import make_train_step
+
+STEPS, AT_ONCE = 20, 4
+SOURCE = SyntheticTissue(30, 16)
+WHOLE = gather(SOURCE, np.arange(len(SOURCE)))
+
+
+def _batches(at_once: int) -> IndexBatches:
+    order = Order(np.arange(27), batch_size=8, seed=3, drop_last=False)
+    return IndexBatches(order, at_once=at_once)
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[TrainState, Any]:
+    """A small network's first state, and its step with augmentation, dropout and a moving average."""
+    config = recipes.recipe()
+    config.model.name, config.model.num_classes, config.model.dropout = "lenet5", 3, 0.2
+    config.model.kernel_size = 3
+    config.augment.flip_horizontal, config.augment.crop_padding = True, 2
+    model = models.create(config.model)
+    optimizer = make_optimizer(config, optax.constant_schedule(0.05))
+    variables = models.initialize(model, jax.random.key(1), (1, 16, 16, 3))
+    state = TrainState.create(variables, optimizer, seed=0, with_ema=True)
+    step = make_train_step(
+        model,
+        make_loss(config.train),
+        optimizer,
+        preprocess=make_preprocess(config, train=True),
+        ema_decay=0.9,
+    )
+    return state, step
+
+
+def _on_the_host(made: tuple[TrainState, Any]) -> tuple[TrainState, list[float]]:
+    state, losses = made[0], []
+    step, batches = jax.jit(made[1]), _batches(1)
+    for _ in range(STEPS):
+        batch, _ = batches.take(1)
+        state, metrics = step(
+            state, {name: each[batch["index"]] for name, each in WHOLE.items()} | batch
+        )
+        losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+def _resident(
+    made: tuple[TrainState, Any], program: Any, at_once: int, wanted: list[int]
+) -> tuple[TrainState, list[float]]:
+    examples = {name: WHOLE[name] for name in ("image", "label")}
+    state, losses, batches = made[0], [], _batches(at_once)
+    while len(losses) < STEPS:
+        most = min(wanted[len(losses) % len(wanted)], STEPS - len(losses))
+        batch, count = batches.take(most)
+        state, metrics = program(state, batch, examples)
+        if at_once == 1:
+            losses.append(float(metrics["loss"]))
+        else:
+            losses += metrics[EACH]["loss"][:count].tolist()
+            assert float(metrics[LAST]["loss"]) == losses[-1]
+            assert not metrics[EACH]["loss"][count:].any()
+    return state, losses
+
+
+@pytest.mark.parametrize(
+    ("program", "at_once"), [(many, AT_ONCE), pytest.param(gathered, 1, marks=pytest.mark.slow)]
+)
+def test_the_same_parameters_as_from_the_hosts_batches(
+    made: tuple[TrainState, Any], program: Callable[[Any], Any], at_once: int
+) -> None:
+    expected, losses = _on_the_host(made)
+    state, found = _resident(made, jax.jit(program(made[1])), at_once, [at_once])
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
+    chex.assert_trees_all_close(state, expected, rtol=1e-5, atol=1e-5)
+    assert int(state.step) == STEPS
+
+
+def test_the_same_bits_however_many_steps_share_a_call(made: tuple[TrainState, Any]) -> None:
+    program = jax.jit(many(made[1]))
+    expected, losses = _resident(made, program, AT_ONCE, [4])
+    for wanted in ([1], [3, 1, 2]):
+        state, found = _resident(made, program, AT_ONCE, wanted)
+        assert found == losses
+        chex.assert_trees_all_equal(state, expected)
