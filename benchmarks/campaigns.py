@@ -12,8 +12,8 @@ from benchmarks.failures import Failures
 from benchmarks.measure import Entry, measure_row
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.runtime.hardware import cpu_threads
 from jaxnets.runtime.console import Screen
+from jaxnets.runtime.hardware import cpu_threads
 from studies.compare import FAILED
 
 OPS, GROWTH, PROFILE, GPU = "ops", "growth", "profile", "gpu"

@@ -14,8 +14,8 @@ from benchmarks.our_sides import Machine
 from benchmarks.worker import Worker
 from jaxnets import config as recipes
 from jaxnets.errors import ConfigError
-from jaxnets.runtime.hardware import cpu_threads
 from jaxnets.runtime.console import Screen
+from jaxnets.runtime.hardware import cpu_threads
 from studies.compare import rate_in_words
 from studies.pages.markdown import milliseconds
 

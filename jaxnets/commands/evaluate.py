@@ -1,5 +1,6 @@
 """Score a finished or running run again, from its directory alone."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from jaxnets.data.leakage import sibling_shares
 from jaxnets.data.splits import PARTS
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, MachineError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import predictions_name
@@ -51,6 +52,8 @@ def evaluate(
         raise ConfigError(f"--split={part!r}: it is one of {', '.join(PARTS)}")
     run = open_run(directory, ignore_damage=ignore_damage)
     print_warnings(run.warnings)
+    if not os.access(directory, os.W_OK):
+        raise MachineError(f"{directory} is not writable: evaluate a copy of it")
     config = run.config
     if data_root is not None:
         config.data.root = data_root
@@ -79,7 +82,10 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
     predictions = evaluator.predictions(scores, indices)
-    if predictions is not None:
+    measured_step = step if run.result is None else run.result["step"]
+    if (
+        predictions is not None and step == measured_step
+    ):  # else result.json is of other predictions
         checksums.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
     measured: dict[str, Any] = {
         "split": part,

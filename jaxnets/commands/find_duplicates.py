@@ -71,7 +71,7 @@ def find_duplicates(
             f", {listing.beside:,} images beside the classes' folders left out, as in training"
         )
     screen.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
-    with workdir.hold(place):
+    with workdir.hold(place, "--work" if work else "--out"):
         with screen.phase("hash") as phase:
             folder = place / _identity(images, settings)
             phase.text = f"work files in {folder}"

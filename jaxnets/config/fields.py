@@ -208,7 +208,7 @@ FIELDS: Mapping[str, Field] = {
     "data.mean": numbers(
         (0.5, 0.5, 0.5), "subtracted from pixels in [0, 1], by channel", used=IMAGES
     ),
-    "data.std": numbers((0.5, 0.5, 0.5), "then divided by, by channel", above=0.0, used=IMAGES),
+    "data.std": numbers((0.5, 0.5, 0.5), "then divided by, by channel", least=1e-6, used=IMAGES),
     "data.threads": integer(0, "reader threads; 0 is one a core", least=0, most=256),
     # Augmentation, of training images, on the device.
     "augment.flip_horizontal": switch(False, "mirror left and right half of the time", used=IMAGES),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,11 @@ from jaxnets.data.sources.base import FEATURES, Source
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import Split, make_split
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation import result as results
-from jaxnets.runtime.hardware import cpu_threads
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Screen
+from jaxnets.runtime.hardware import cpu_threads
 from jaxnets.training.devices import Devices
 
 if TYPE_CHECKING:
@@ -178,6 +179,9 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
         return config
     path = spec.partition(":")[0]
     root = recipes.data_root(config)
+    if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
+        given = "--config.data.root" if config.data.root else "JAXNETS_DATA"
+        raise DataError(f"{given}={root} is not a directory: correct it, or leave it out")
     wrong = prepare.what_is_wrong(AUTO_SOURCE, root)
     reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
     try:

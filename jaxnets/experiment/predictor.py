@@ -138,7 +138,12 @@ class Predictor:
                 )
                 for start in range(0, count, BATCH_SIZE)
             ]
-        return np.concatenate(parts)[:count]
+        outputs = np.concatenate(parts)[:count]
+        if not np.isfinite(outputs).all():
+            raise CheckpointError(
+                "the network gives values that are not finite: its weights are damaged"
+            )
+        return outputs
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
         """One prediction an image; an image is a path or uint8[H, W, C] of any size.

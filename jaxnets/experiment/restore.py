@@ -11,7 +11,7 @@ from jaxnets import models
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.optimizer import make_rule
-from jaxnets.experiment.run_directory import RunDirectory
+from jaxnets.experiment.run_directory import UNUSABLE, RunDirectory
 from jaxnets.training.backbone import NetworkParts
 from jaxnets.training.state import TrainState
 
@@ -28,26 +28,33 @@ class Restored:
 def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Restored:
     """The state that a run was tested with, for inputs of `shape`; without, of those that it was trained on.
 
-    That is the checkpoint that result.json names; before there is one, or where it is damaged, the newest
-    whole one. Raises CheckpointError where no checkpoint is whole or the network is another.
+    That is the checkpoint that result.json names, and of an unfinished run the newest valid one. Raises
+    CheckpointError if that of a finished run is damaged (with `ignore_damage` the newest valid one is used
+    instead, with a warning), if no checkpoint is valid, or if it is of another network.
     """
     shape = shape or run.input_shape
     checkpoints = run.checkpoints()
     step, damaged = checkpoints.newest_whole()
     if step is None:
         reason = f": {damaged[0]}" if damaged else f" in {checkpoints.folder}"
-        raise CheckpointError(f"no whole checkpoint{reason}; train with --workdir={run.path} first")
+        remedy = f"train with --workdir={run.path} first" if run.result is None else UNUSABLE
+        raise CheckpointError(f"no whole checkpoint{reason}: {remedy}")
     warnings = list(damaged)
     tested = None if run.result is None else run.result["step"]
     if tested is not None and tested != step:
         damage = checkpoints.damage(tested)
         if damage is None:
             step = tested
-        else:
-            warnings.append(
-                f"the step {tested} that {results.RESULT} was measured with is not whole ({damage}): "
-                f"this is step {step}"
+        elif not run.ignore_damage:
+            raise CheckpointError(
+                f"the checkpoint that {results.RESULT} was measured with is damaged ({damage}): restore it "
+                f"from a copy, or use step {step} instead with --ignore_damage"
             )
+        else:
+            warnings = [
+                f"the step {tested} that {results.RESULT} was measured with is damaged ({damage}): "
+                f"this is step {step}"
+            ]
     template = jax.eval_shape(functools.partial(_initial_state, run.config, shape))
     return Restored(checkpoints.restore(step, template)[0], step, tuple(warnings))
 

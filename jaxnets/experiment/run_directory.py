@@ -24,7 +24,7 @@ from jaxnets.experiment.checksums import CHECKSUMS, Listing
 from jaxnets.experiment.workdir import CHECKPOINTS, CONFIG, MANIFEST, SPLIT
 from jaxnets.io import read_regular
 from jaxnets.schema import Length, Range, Sha256, parse, problem
-from jaxnets.text import from_csv_cell
+from jaxnets.text import from_csv_cell, printable
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 
@@ -210,7 +210,7 @@ def read_result(directory: Path, *, ignore_damage: bool = False) -> Result | Non
 def print_warnings(warnings: Iterable[str]) -> None:
     """Each on a line of standard error."""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(warning)}", file=sys.stderr, flush=True)
 
 
 def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
@@ -227,7 +227,7 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
         raise CheckpointError(f"{directory} is not a run directory: it has no {CONFIG}")
     found += _found_damage(directory, files, listing)
     if found and not ignore_damage:
-        raise CheckpointError(f"{found[0]}: {MEND}")
+        raise CheckpointError(f"{found[0]}: {_remedy(directory)}")
     if files[CONFIG] is None:
         raise CheckpointError(f"{directory / CONFIG} is missing: {UNUSABLE}")
     config = _read_config(directory / CONFIG, files[CONFIG])
@@ -238,7 +238,7 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     if manifest and split is not None and not known and sha256(split) != manifest["split_sha256"]:
         found.append(f"{directory / SPLIT} is not the file that {MANIFEST} records")
         if not ignore_damage:
-            raise CheckpointError(f"{found[-1]}: {MEND}")
+            raise CheckpointError(f"{found[-1]}: {_remedy(directory)}")
     if listing is None and not found:
         found.append(
             f"{directory} has no {CHECKSUMS}: it was made by an earlier version, and whether its files "
@@ -259,6 +259,15 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
         ignore_damage=ignore_damage,
         listing=listing,
     )
+
+
+def _remedy(directory: Path) -> str:
+    """What a user can do with a damaged directory: `--ignore_damage` is of use only if it can be opened."""
+    try:
+        _open(directory, ignore_damage=True)
+    except CheckpointError:
+        return UNUSABLE
+    return MEND
 
 
 def _found_damage(

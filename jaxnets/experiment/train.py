@@ -17,7 +17,7 @@ from jaxnets import models, reported
 from jaxnets.data.sources import registry
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.data.splits import sha256
-from jaxnets.errors import CheckpointError, InterruptedRunError
+from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import predictions_name
@@ -88,6 +88,7 @@ def _train(
 ) -> results.Result:
     """The same for a resolved recipe, in its precision."""
     directory = Path(options.workdir or workdir.default_workdir(config))
+    _check_outside_data(directory, config)
     with contextlib.ExitStack() as stack:
         with devices.together():
             begun = open_begun(directory, ignore_damage=options.ignore_damage)
@@ -144,6 +145,17 @@ def _train(
         result = _finish(run, evaluator, data, leak, screen, overrides, options)
         screen.say(_closing_block(result, directory))
         return result
+
+
+def _check_outside_data(directory: Path, config: config_dict.ConfigDict) -> None:
+    """Raises ConfigError for a run directory in the image folder, where it would be taken for a class."""
+    if config.data.path is not None:
+        folder = Path(config.data.path).resolve()
+        if directory.resolve().is_relative_to(folder):
+            raise ConfigError(
+                f"--workdir={directory} is inside --config.data.path={config.data.path}: "
+                "choose a --workdir outside of the images"
+            )
 
 
 def _require_same_run(begun: RunDirectory, config: config_dict.ConfigDict) -> None:

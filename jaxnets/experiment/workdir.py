@@ -10,7 +10,7 @@ from typing import IO
 from ml_collections import config_dict
 
 from jaxnets import config as recipes
-from jaxnets.errors import MachineError
+from jaxnets.errors import ConfigError, MachineError
 from jaxnets.io import DISK_FULL, remove_stale_temporaries
 
 CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
@@ -35,22 +35,25 @@ def default_workdir(config: config_dict.ConfigDict) -> Path:
 
 
 @contextlib.contextmanager
-def hold(workdir: Path) -> Iterator[None]:
+def hold(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
     """Makes the directory and keeps other processes out of it.
 
-    Raises MachineError where it cannot be written or another process has it.
+    `flag` is what the user gave the directory with. Raises ConfigError if it is a file, MachineError if it
+    cannot be written or another process has it.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise ConfigError(f"{workdir} is a file, not a directory: choose another {flag}")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / LOCK).open("a")
     except OSError as error:
-        raise _not_written(workdir, error) from error
+        raise _not_written(workdir, error, flag) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise MachineError(
-                f"{workdir} is in use by another process: wait for it, or choose another --workdir"
+                f"{workdir} is in use by another process: wait for it, or choose another {flag}"
             ) from error
         _mark_in_use(lock)
         for folder in (workdir, *(path for path in workdir.iterdir() if path.is_dir())):
@@ -60,7 +63,7 @@ def hold(workdir: Path) -> Iterator[None]:
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
         except OSError as error:
-            raise _not_written(workdir, error) from error
+            raise _not_written(workdir, error, flag) from error
         yield
 
 
@@ -90,10 +93,10 @@ def _record_lock(kind: int) -> bytes:
     return struct.pack(RECORD_LOCK, kind, 0, 0, 0, 0)
 
 
-def _not_written(workdir: Path, error: OSError) -> MachineError:
+def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:
     mend = "make room, or " if error.errno in DISK_FULL else ""
     return MachineError(
-        f"{workdir} cannot be written ({error.strerror}): {mend}choose another --workdir"
+        f"{workdir} cannot be written ({error.strerror}): {mend}choose another {flag}"
     )
 
 

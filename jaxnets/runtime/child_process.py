@@ -13,7 +13,7 @@ from pathlib import Path
 from jaxnets.runtime import signals
 
 POLL_SECONDS = 0.1
-TETHER = Path(__file__).with_name("tether.py")
+TETHER = Path(__file__).with_name("parent_death.py")
 
 
 @dataclasses.dataclass(frozen=True)

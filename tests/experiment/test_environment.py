@@ -49,8 +49,8 @@ def test_hardware_names_the_widest_vectors(
 ) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text(cpuinfo)
-    monkeypatch.setattr(environment, "CPUINFO", path)
-    monkeypatch.setattr(environment, "cpu_threads", lambda: 2)
+    monkeypatch.setattr(hardware, "CPUINFO", path)
+    monkeypatch.setattr(hardware, "cpu_threads", lambda: 2)
     assert hardware.description() == f"2 cores of {told}"
     bits = environment.bits(config=recipes.recipe(), placement={})
     assert bits["processor"] == told

@@ -134,7 +134,7 @@ def test_tensorflow_is_never_imported_nor_tfds_before_it_is_needed(tmp_path):
         sys.path[:0] = [{str(tmp_path)!r}, {os.path.dirname(__file__)!r}]
         import jaxnets.data.sources.tfds as module
         assert "tensorflow_datasets" not in sys.modules
-        from test_tfds_builders import Pictures
+        from test_tfds import Pictures
         folder = module.build_from_source(Pictures("noise", (28, 28, 1)), {str(tmp_path)!r})
         source = module.TFDSSource(folder)
         assert len(list(source)) == len(source.labels) == 17
