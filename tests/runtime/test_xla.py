@@ -85,13 +85,14 @@ def _errors_in_a_process(flags: str) -> list[float]:
 def test_the_flag_of_scripts_makes_both_patterns_right() -> None:
     environment: dict[str, str] = {}
     xla.set_safe_flags(environment)
-    assert max(_errors_in_a_process(environment.get("XLA_FLAGS", ""))) < 1e-12
+    errors = _errors_in_a_process(environment.get("XLA_FLAGS", ""))
+    assert all(error < 1e-12 for error in errors)
 
 
 @pytest.mark.skipif(not xla.is_affected(), reason="this jaxlib has no fault to be found")
 def test_without_it_they_are_wrong() -> None:
     """A version of jaxlib that fails here has been repaired: exclude it from `is_affected`."""
-    assert not max(_errors_in_a_process("")) < 1e-6  # the largest is NaN in some versions
+    assert not all(error < 1e-6 for error in _errors_in_a_process(""))  # NaN in some versions
 
 
 def test_what_the_user_set_stays() -> None:
@@ -103,7 +104,7 @@ def test_what_the_user_set_stays() -> None:
     other = {"XLA_FLAGS": "--xla_dump_to=x"}
     xla.set_safe_flags(other)
     assert other["XLA_FLAGS"].startswith("--xla_dump_to=x")
-    assert xla.fusions_in(other) == ",".join(xla.SAFE_FUSIONS)
+    assert xla.fusions_in(other) == (",".join(xla.SAFE_FUSIONS) if xla.is_affected() else None)
 
 
 @pytest.mark.parametrize(
