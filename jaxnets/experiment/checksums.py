@@ -27,7 +27,7 @@ Listing = Mapping[str, Sequence[str | None]]
 
 
 class Checksums(TypedDict):
-    """The content of checksums.json; `sha256` is that of its other fields.
+    """The content of checksums.json; `sha256` is that of the hashes and of `unverified`.
 
     `unverified` names the files that were first listed after they had been written, by a later command:
     whether they had changed before that is not known.
@@ -135,11 +135,10 @@ def _sha256_now(path: Path) -> str | None:
 
 def _to_json(files: Listing, unverified: Sequence[str]) -> str:
     """The one text of a list, so that any changed byte is found."""
-    content: dict[str, object] = {
-        "schema_version": 1,
-        "files": {k: list(v) for k, v in files.items()},
-    }
-    if unverified:
-        content["unverified"] = sorted(unverified)
-    content["sha256"] = _sha256(json.dumps(content, sort_keys=True).encode())
+    listed = {name: list(hashes) for name, hashes in files.items()}
+    late = (
+        {"unverified": sorted(unverified)} if unverified else {}
+    )  # earlier versions have no such field
+    digest = _sha256(json.dumps(listed | late, sort_keys=True).encode())
+    content = {"schema_version": 1, "files": listed, **late, "sha256": digest}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"

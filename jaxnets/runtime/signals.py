@@ -100,9 +100,8 @@ class _Watcher:
         while True:
             for number in os.read(self._reader, 64):
                 if number in self._numbers and not self._repeats.is_repeat(number):
-                    with contextlib.suppress(
-                        Exception
-                    ):  # without this thread no signal would be heard
+                    # An error must not end this thread: no later signal would be handled.
+                    with contextlib.suppress(Exception):
                         self._receive(number)
 
     def _receive(self, number: int) -> None:

@@ -287,10 +287,8 @@ def _train_to_the_last_save(command: _Command, run: Path) -> None:
     (run / "result.json").unlink()
     listing = checksums.read_listing(run)
     assert listing is not None
-    expected = {
-        **listing,
-        "result.json": [None, *listing["result.json"]],
-    }  # as it is about to be written
+    # As the list is when the result is about to be written.
+    expected = {**listing, "result.json": [None, *listing["result.json"]]}
     write_whole(run / checksums.CHECKSUMS, checksums._to_json(expected))
 
 

@@ -1,5 +1,6 @@
 """How run directories are opened and written: what is refused, what a kill leaves, what needs no lock."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -357,3 +358,11 @@ def test_files_that_were_listed_late_stay_unverified(run: Path) -> None:
     _flip(run / "split.csv")
     with pytest.raises(CheckpointError, match=r"split.csv has changed"):
         open_run(run)
+
+
+def test_checksums_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    files = {"config.json": ["0" * 64]}
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    content = {"schema_version": 1, "files": files, "sha256": digest}
+    (tmp_path / CHECKSUMS).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    assert checksums.read_listing(tmp_path) == files
