@@ -9,16 +9,16 @@ from pathlib import Path
 # Most of the suite's time is XLA's, and most of that LLVM's: what is tested runs for a blink.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 
+import jax
+import pytest
+from hypothesis import settings
+
 # In the background of a shell and under nohup these are ignored, and so they are in the processes of tests.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(
             number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         )
-
-import jax
-import pytest
-from hypothesis import settings
 
 # Two workers share the cores, so an example may take long; the same ones every time.
 settings.register_profile("suite", deadline=None, derandomize=True)

@@ -23,7 +23,7 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
         ({"optimizer.learning_rate": float("nan")}, "finite"),
         ({"optimizer.name": "adamm"}, "did you mean adam"),
         ({"data.fractions": (0.5, 0.2, 0.2)}, "add up to 1"),
-        ({"data.std": (0.5, 0.0, 0.5)}, "above 0"),
+        ({"data.std": (0.5, 0.0, 0.5)}, "at least 1e-06"),
         ({"train.epochs": 1, "train.steps": 5}, "give one duration twice"),
         ({"train.batch_size": 10, "train.accumulate": 3}, "no multiple"),
         ({"schedule.name": "step"}, "decay_every_epochs"),

@@ -1,7 +1,8 @@
 """Where the fields of a recipe are used: the conditions that `jaxnets.config.fields` names.
 
 The networks and sources are those that have fields of their own here; what they are is said in
-jaxnets.models and jaxnets.data.sources.registry. tests/config/test_unused.py compares both with what is said here.
+jaxnets.models and jaxnets.data.sources.registry. tests/config/test_unused.py compares both
+with what is said here.
 """
 
 from jaxnets.config.conditions import (

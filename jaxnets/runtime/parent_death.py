@@ -1,6 +1,6 @@
 """Becomes a command that does not outlive its parent: python -I -S parent_death.py PARENT SIGNAL COMMAND...
 
-Run by its path, so that nothing else is imported: `jaxnets.runtime.child_process` puts it before what it starts.
+`jaxnets.runtime.child_process` starts it by its path, so that nothing else is imported.
 """
 
 import ctypes

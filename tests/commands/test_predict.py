@@ -275,14 +275,25 @@ def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
     older, tested = sorted((run / "checkpoints").iterdir())[-2:]
     position = tested / "position.json"
     position.write_text(position.read_text().replace("0", "1", 1))
-    told = f"step {int(tested.name)} that result.json .* is step {int(older.name)}"
-    with pytest.warns(UserWarning, match=told), pytest.warns(UserWarning, match="is damaged"):
-        jaxnets.load(run)
-    predict.predict_files(str(run), [str(images / "tile0.png")], csv_path="-")
+    refused = f"position.json has changed.*use step {int(older.name)} instead with --ignore_damage"
+    image = str(images / "tile0.png")
+    for command in (
+        lambda: jaxnets.load(run),
+        lambda: predict.predict_files(str(run), [image], csv_path="-"),
+        lambda: evaluate(run),
+        lambda: exporting.export(run, tmp_path / "out"),
+    ):
+        with pytest.raises(CheckpointError, match=refused):
+            command()
+    assert not (tmp_path / "out").exists()
+    told = f"step {int(tested.name)} that result.json .* is damaged .* is step {int(older.name)}"
+    with pytest.warns(UserWarning, match=told):
+        jaxnets.load(run, ignore_damage=True)
+    predict.predict_files(str(run), [image], csv_path="-", ignore_damage=True)
     assert re.search(told, capsys.readouterr().err)
-    evaluate(run)
+    evaluate(run, ignore_damage=True)
     assert re.search(told, capsys.readouterr().out)
-    exporting.export(run, tmp_path / "out")
+    exporting.export(run, tmp_path / "out", ignore_damage=True)
     assert re.search(told, capsys.readouterr().out)
     assert re.search(told, (tmp_path / "out" / exporting.CARD).read_text())
 

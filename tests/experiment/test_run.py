@@ -519,8 +519,11 @@ def test_images_that_are_not_whole_are_told_before_the_demo(
     told = capsys.readouterr().out
     assert "LC25000 is not whole (" in told
     assert "so this is lung_resnet:demo" in told
+    (tmp_path / "none").mkdir()
     resolve(spec, {"data.root": str(tmp_path / "none")}, Screen())
     assert "LC25000 is not at " in capsys.readouterr().out
+    with pytest.raises(DataError, match="data.root=.*nowhere is not a directory"):
+        resolve(spec, {"data.root": str(tmp_path / "nowhere")}, Screen())
 
 
 @pytest.mark.slow

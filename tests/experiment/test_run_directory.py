@@ -80,7 +80,12 @@ def test_every_command_refuses_a_flipped_bit(
         with pytest.raises(CheckpointError) as caught:
             call()
         assert file in str(caught.value), name
-        assert "--ignore_damage" in str(caught.value), name
+        usable = file in (
+            "checksums.json",
+            "manifest.json",
+            "split.csv",
+        )  # the others cannot be read with that bit
+        assert ("--ignore_damage" in str(caught.value)) is usable, name
         assert "\n" not in str(caught.value), name
     with pytest.raises(CheckpointError, match=file):
         jaxnets.load(run)

@@ -252,7 +252,7 @@ class TestThePages:
         number = re.compile(r"(?<!\w)(\d+[.,]\d+|\d{2,})")
         used = []
         for page in maker.PAGES:
-            template = (maker.HERE / page).read_text()
+            template = (maker.TEMPLATES / page).read_text()
             used.append(set(maker.PLACEHOLDER.findall(template)))
             assert number.findall(maker.PLACEHOLDER.sub("", template)) == [], page
         assert used[0] == used[1]
