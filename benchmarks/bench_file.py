@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.circumstances import CODE, LIBRARY
+from benchmarks.environment import CODE, LIBRARY
 from benchmarks.measure import Entry
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 
 FOLDER = Path("results") / "bench"
 
@@ -88,7 +88,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Writes a bench file; raises MachineError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(content, indent=1) + "\n")
+        atomic_write(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise _cannot_be_written(path, error) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 UNTIMED_BATCHES = 2 * (os.cpu_count() or 1) + 4
 """More than the readers of a pipeline hold ready, on either side."""
-SHARE_TO_TRUST = 0.25
+MIN_TRIAL_FRACTION = 0.25
 """The share of the wanted time that a trial must last before its rate says how many steps to take."""
 
 
@@ -24,7 +24,7 @@ class Clock:
         untimed: int = 0,
         now: Callable[[], float] = time.perf_counter,
     ):
-        self._step, self._finish, self._untimed, self._now = step, finish, untimed, now
+        self._step, self._finalize_run, self._untimed, self._now = step, finish, untimed, now
         self._rate: float | None = None
 
     def rate(self, seconds: float) -> float:
@@ -36,7 +36,7 @@ class Clock:
     def _trial(self, seconds: float) -> float:
         self.time(1)  # what is made or compiled at the first call is no part of any rate
         count = 1
-        while count < SHARE_TO_TRUST * seconds * (rate := self.time(count)):
+        while count < MIN_TRIAL_FRACTION * seconds * (rate := self.time(count)):
             count *= 2
         return rate
 
@@ -44,9 +44,9 @@ class Clock:
         """Steps per second, over `count` of them."""
         for _ in range(self._untimed):
             self._step()
-        self._finish()
+        self._finalize_run()
         start = self._now()
         for _ in range(count):
             self._step()
-        self._finish()
+        self._finalize_run()
         return count / (self._now() - start)

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from benchmarks.jax_model import build, make_config, random_batch
 from benchmarks.oracles import load
-from benchmarks.ours import build, random_batch, recipe
-from jaxnets.io import replacing
+from jaxnets.io import atomic_replace
 
 LOSS, PARAMETERS = "loss", "all parameters"
 """What `compare_steps` names beside the tensors."""
@@ -39,7 +39,7 @@ def compare_steps(
             theirs.copy(state)
         batch = random_batch(config, seed=number)
         state, metrics = step(state, batch)
-        our_loss = float(metrics["loss"] / metrics["normalizer"])
+        our_loss = float(metrics["loss"] / metrics["weight_sum"])
         their_loss = theirs.step(batch)
         yield {
             LOSS: abs(our_loss - their_loss) / abs(their_loss),
@@ -48,9 +48,9 @@ def compare_steps(
         }
 
 
-def drift_recipe() -> config_dict.ConfigDict:
+def drift_config() -> config_dict.ConfigDict:
     """ResNet-50 in float64 at a small size and a high learning rate, where rounding grows fastest."""
-    config = recipe("resnet50", image_size=32, batch_size=8)
+    config = make_config("resnet50", image_size=32, batch_size=8)
     config.model.dtype = "float64"
     config.optimizer.learning_rate = 0.1
     return config
@@ -62,7 +62,7 @@ def measure(config: config_dict.ConfigDict | None = None, *, steps: int = STEPS)
     {"about": ..., "restarted": [...], "free": [...]}, each a list by step of the relative difference
     of all parameters and of the loss.
     """
-    config = config or drift_recipe()
+    config = config or drift_config()
     found: dict[str, Any] = {
         "about": (
             f"{config.model.name}, float64, {config.data.image_size} px, batch "
@@ -100,7 +100,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=110)
 
 

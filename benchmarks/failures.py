@@ -4,14 +4,14 @@ import contextlib
 from collections.abc import Iterator
 
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError, JaxnetsError
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 
 class Failures:
     """What went wrong, row by row."""
 
-    def __init__(self, screen: Screen):
-        self._screen = screen
+    def __init__(self, reporter: Reporter):
+        self._screen = reporter
         self._found: dict[str, Exception] = {}
 
     @contextlib.contextmanager

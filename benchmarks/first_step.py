@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.starter import Starter, module_environment
+from benchmarks.subprocess_side import SubprocessSide, module_environment
 
 OURS, NONE = "ours", "none"
 
 
-class Start(Starter):
+class Start(SubprocessSide):
     """Starts processes of one side, which keep compiled programs where there is to be a `cache`."""
 
     def __init__(
@@ -48,7 +48,7 @@ class OurStart(Start):
     """Ours, with an empty cache of compiled programs every time, or with one that the last start filled."""
 
     def __init__(self, shared: None, *, warm: bool, kernels: Path | None, **shape: Any):
-        from benchmarks.our_sides import NetworkSide
+        from benchmarks.jax_workloads import NetworkSide
 
         self._handed_on = NetworkSide(shared, **shape).share()
         super().__init__(OURS, self._handed_on, cache=warm, kernels=str(kernels or ""))
@@ -72,7 +72,7 @@ def _take_our_step(shared: dict[str, Any], cache: str, kernels: str) -> None:
     compilation_cache.enable(cache)
     if kernels:
         require(Path(kernels))
-    from benchmarks.our_sides import TrainingSide
+    from benchmarks.jax_workloads import TrainingSide
 
     config = shared["config"]
     side = TrainingSide(
@@ -86,7 +86,7 @@ def _take_our_step(shared: dict[str, Any], cache: str, kernels: str) -> None:
 
 
 def _take_their_step(shared: dict[str, Any]) -> None:
-    from benchmarks.their_sides import TrainingSide
+    from benchmarks.torch_workloads import TrainingSide
 
     side = TrainingSide(shared, channels_last=True, threads=shared["threads"])
     side.take_step()

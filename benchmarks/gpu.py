@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 
-from benchmarks import our_sides, their_sides
+from benchmarks import jax_workloads, torch_workloads
 from benchmarks.measure import Row
 from jaxnets import models
 
@@ -63,8 +63,8 @@ def _row(
     compiler: str,
     loss_tolerance: float,
 ) -> Row:
-    ours = our_sides.TrainingSide if trains else our_sides.InferenceSide
-    theirs = their_sides.TrainingSide if trains else their_sides.InferenceSide
+    ours = jax_workloads.TrainingSide if trains else jax_workloads.InferenceSide
+    theirs = torch_workloads.TrainingSide if trains else torch_workloads.InferenceSide
     shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
     opponent = functools.partial(
         theirs, channels_last=True, threads=threads, compiler=compiler, half=True

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from benchmarks.clock import Clock
-from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, without_opponent
-from benchmarks.ours import build, random_batch, recipe
+from benchmarks.jax_model import build, make_config, random_batch
+from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, single_side_row
 from benchmarks.worker import PEAK_MEMORY, Worker
 from jaxnets.training.devices import Devices, initialize_distributed
 
@@ -55,7 +55,7 @@ class GrowingSide:
         if coordinator:
             initialize_distributed(coordinator, point.processes, process)
         devices = Devices.all()
-        config = recipe(point.network, point.image_size, point.batch_size)
+        config = make_config(point.network, point.image_size, point.batch_size)
         if point.network == "resnet50":
             config.model.width = NARROW
         ours = build(config, axis_name=devices.axis_name)
@@ -107,8 +107,8 @@ def measure(
     return {
         "name": point.name,
         "point": dataclasses.asdict(point),
-        "lowering": IN_JAX_ALONE if kernels is None else WITH_KERNELS,
-        **without_opponent(speeds, point.batch_size),
+        "implementation": IN_JAX_ALONE if kernels is None else WITH_KERNELS,
+        **single_side_row(speeds, point.batch_size),
         "peak_memory": {"ours": memory},
     }
 

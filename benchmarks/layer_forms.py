@@ -58,7 +58,11 @@ class MaxPool:
 
         found: dict[str, Apply] = {
             LAX: functools.partial(
-                max_pool, window=window, strides=strides, padding=padding, lowering="reference"
+                max_pool,
+                window=window,
+                strides=strides,
+                padding=padding,
+                implementation="reference",
             ),
             WRITTEN: taps,
         }

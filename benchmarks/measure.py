@@ -20,13 +20,13 @@ LOSS_TOLERANCE = 1e-3
 """The same of a training step's losses in single precision: Inception v3's at 128 px differ by 2e-4."""
 GPU_MEMORY = "0.45"
 """Of the card's, that JAX takes at its start: PyTorch's process is to have as much."""
-PAUSE = 0.5
+COOLDOWN_SECONDS = 0.5
 """Seconds between two turns, in which the readers of the last one fill their buffers and come to rest."""
 OURS, IN_JAX = "ours", "ours, in JAX"
 """The second is measured beside the first where that uses the C++ kernels."""
 WITH_KERNELS = "C++ kernels"
 """How ours computes where it does not compute in JAX alone."""
-TUNED = ", our allocator setting"
+TUNED_ALLOCATOR = ", our allocator setting"
 """Follows the name of an opponent that keeps its freed memory, as ours does."""
 
 Entry = dict[str, Any]
@@ -41,7 +41,7 @@ class Row:
     as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
     always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
     `has_kernels` where the C++ kernels make a difference to ours, which is then measured with and without;
-    `lowering` says which it is where it is measured once. `on_gpu` where neither they nor the allocator make
+    `implementation` says which it is where it is measured once. `on_gpu` where neither they nor the allocator make
     one, and the share of the device's speed counts. The first `untimed` turns do not count. Training steps
     have a `loss_tolerance`, to which their losses before and after a step must agree.
     """
@@ -52,7 +52,7 @@ class Row:
     theirs: Mapping[str, Make]
     needs_torch: bool = True
     has_kernels: bool = False
-    lowering: str | None = None
+    implementation: str | None = None
     unit: str = "images"
     on_gpu: bool = False
     untimed: int = 1
@@ -66,7 +66,7 @@ def measure_row(
     seconds: float,
     with_theirs: bool = True,
     kernels: Path | None = None,
-    pause: float = PAUSE,
+    pause: float = COOLDOWN_SECONDS,
     start: Callable[..., Any] = Worker,
 ) -> Entry:
     """Measures a row in turns of about `seconds`; without `theirs` our side alone.
@@ -103,11 +103,16 @@ def measure_row(
         memory = {name: side.call(PEAK_MEMORY) for name, side in sides.items()}
         particulars = ours.call("particulars") if row.on_gpu else {}
     after_warm_up = {name: values[row.untimed :] for name, values in speeds.items()}
-    lowering = row.lowering
+    implementation = row.implementation
     if row.has_kernels:
-        lowering = WITH_KERNELS if kernels is not None else IN_JAX_ALONE
-    told = {"title": row.title, "unit": row.unit, "lowering": lowering, "peak_memory": memory}
-    found: Entry = {**summary(row.name, after_warm_up), **told}
+        implementation = WITH_KERNELS if kernels is not None else IN_JAX_ALONE
+    message = {
+        "title": row.title,
+        "unit": row.unit,
+        "implementation": implementation,
+        "peak_memory": memory,
+    }
+    found: Entry = {**summary(row.name, after_warm_up), **message}
     return {**found, **_share_of_speed(found["ours"], particulars)}
 
 
@@ -153,8 +158,8 @@ def summary(name: str, speeds: Mapping[str, list[float]]) -> Entry:
     """A bench file's row from images per second by side and round, `ours` among them."""
     ours, in_jax = speeds[OURS], speeds.get(IN_JAX)
     others = {side: values for side, values in speeds.items() if side not in (OURS, IN_JAX)}
-    plain = _best({n: s for n, s in others.items() if not n.endswith(TUNED)})
-    tuned = _best({n: s for n, s in others.items() if n.endswith(TUNED)})
+    plain = _best({n: s for n, s in others.items() if not n.endswith(TUNED_ALLOCATOR)})
+    tuned = _best({n: s for n, s in others.items() if n.endswith(TUNED_ALLOCATOR)})
     ratios = _ratios(ours, speeds[plain]) if plain else None
 
     def median_ratio(mine: list[float] | None, opponent: str | None) -> float | None:
@@ -179,7 +184,7 @@ def summary(name: str, speeds: Mapping[str, list[float]]) -> Entry:
     }
 
 
-def without_opponent(speeds: list[float], batch_size: int) -> Entry:
+def single_side_row(speeds: list[float], batch_size: int) -> Entry:
     """What a row has of a step that is measured alone, from images per second by round."""
     return {
         "unit": "images",
@@ -202,7 +207,7 @@ def _opponents(row: Row) -> list[tuple[str, Make, bool]]:
         return [(name, make, True) for name, make in row.theirs.items()]
     return [
         (name + suffix, make, keep_memory)
-        for suffix, keep_memory in (("", False), (TUNED, True))
+        for suffix, keep_memory in (("", False), (TUNED_ALLOCATOR, True))
         for name, make in row.theirs.items()
     ]
 

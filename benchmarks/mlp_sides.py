@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.clock import Clock
-from benchmarks.ours import build, mlp_recipe, points_batch
+from benchmarks.jax_model import build, mlp_config, points_batch
 from jaxnets.by_hand import scalar_network
 from jaxnets.by_hand.scalar import Value
 from jaxnets.errors import CheckFailedError
@@ -22,7 +22,7 @@ class ScannedSide:
 
     def __init__(self, shared: None):
         del shared
-        self._config, self._batch = mlp_recipe(), points_batch()
+        self._config, self._batch = mlp_config(), points_batch()
         self._ours = build(self._config)
         self._initial = jax.device_get(self._ours.state)
         self._placed = jax.device_put(self._batch)

@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 
 from benchmarks.oracles import has_torch
 from jaxnets.by_hand import mlp
-from studies.mlp_proof.ways import Oracle
+from studies.mlp_proof.implementations import TorchReference
 
 
-def oracle() -> Oracle | None:
+def oracle() -> TorchReference | None:
     """PyTorch as a way to compute the step; None where it is not installed."""
     if not has_torch():
         return None
-    return Oracle(importlib.metadata.version("torch").split("+")[0], gradient_step)
+    return TorchReference(importlib.metadata.version("torch").split("+")[0], gradient_step)
 
 
 def gradient_step(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks import first_step, mlp_sides, our_sides, their_sides, whole_runs
+from benchmarks import first_step, jax_workloads, mlp_sides, torch_workloads, whole_runs
 from benchmarks.measure import LOSS_TOLERANCE, WITH_KERNELS, Row
 from jaxnets import models
 from jaxnets.config import nearest
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from studies.compare import IN_JAX_ALONE
 
 CPU, PIPELINE, STARTUP = "cpu", "pipeline", "startup"
@@ -34,7 +34,7 @@ LAYOUTS = ("contiguous", "channels_last")
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class BenchContext:
     """What rows take from the machine: threads a side, JPEGs (pipeline rows), MNIST (whole runs).
 
     And the library of C++ kernels, for rows that start processes of their own.
@@ -46,21 +46,27 @@ class Setting:
     kernels: Path | None = None
 
     @property
-    def lowering(self) -> str:
+    def implementation(self) -> str:
         """How such a row computes."""
         return WITH_KERNELS if self.kernels else IN_JAX_ALONE
 
 
-MakeRow = Callable[[str, Setting], Row]
+MakeRow = Callable[[str, BenchContext], Row]
 
 
 def network_row(
-    name: str, setting: Setting, *, network: str, image_size: int, batch_size: int, trains: bool
+    name: str,
+    setting: BenchContext,
+    *,
+    network: str,
+    image_size: int,
+    batch_size: int,
+    trains: bool,
 ) -> Row:
     """Our training step, or our network without training, against PyTorch's in both its memory layouts."""
     shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
-    ours = our_sides.TrainingSide if trains else our_sides.InferenceSide
-    theirs = their_sides.TrainingSide if trains else their_sides.InferenceSide
+    ours = jax_workloads.TrainingSide if trains else jax_workloads.InferenceSide
+    theirs = torch_workloads.TrainingSide if trains else torch_workloads.InferenceSide
     opponents = {
         layout: functools.partial(
             theirs, channels_last=layout == "channels_last", threads=setting.threads
@@ -79,7 +85,7 @@ def network_row(
     )
 
 
-def startup_row(name: str, setting: Setting, *, network: str, warm: bool) -> Row:
+def startup_row(name: str, setting: BenchContext, *, network: str, warm: bool) -> Row:
     """From the start of a process to the end of its first training step, against PyTorch's."""
     image_size, batch_size = SIZES[network][0]
     shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
@@ -88,11 +94,16 @@ def startup_row(name: str, setting: Setting, *, network: str, warm: bool) -> Row
     title = f"start to first step, {models.entry(network).title}, {image_size} px, {cache}"
     ours = functools.partial(first_step.OurStart, **shape, warm=warm, kernels=setting.kernels)
     return Row(
-        name, title, ours, {"channels_last": theirs}, unit="starts", lowering=setting.lowering
+        name,
+        title,
+        ours,
+        {"channels_last": theirs},
+        unit="starts",
+        implementation=setting.implementation,
     )
 
 
-def whole_run_row(name: str, setting: Setting) -> Row:
+def whole_run_row(name: str, setting: BenchContext) -> Row:
     """Report C's ten epochs of LeNet-5 on MNIST, start of process to final test, against its own script."""
     assert setting.data_root is not None, "the row needs MNIST"
     ours = functools.partial(
@@ -102,14 +113,19 @@ def whole_run_row(name: str, setting: Setting) -> Row:
     title = "LeNet-5 on MNIST, 10 epochs from start to final test, against report C's script"
     # Minutes a turn, and each begins anew: there is nothing to warm up.
     return Row(
-        name, title, ours, {"the report's script": theirs}, lowering=setting.lowering, untimed=0
+        name,
+        title,
+        ours,
+        {"the report's script": theirs},
+        implementation=setting.implementation,
+        untimed=0,
     )
 
 
-def mlp_row(name: str, setting: Setting) -> Row:
+def mlp_row(name: str, setting: BenchContext) -> Row:
     """Our training step of report A's MLP, scanned, against PyTorch's, eager."""
     theirs = {
-        words: functools.partial(their_sides.MlpSide, fused=fused, threads=setting.threads)
+        words: functools.partial(torch_workloads.MlpSide, fused=fused, threads=setting.threads)
         for words, fused in (("eager", False), ("eager, fused SGD", True))
     }
     title = (
@@ -118,7 +134,7 @@ def mlp_row(name: str, setting: Setting) -> Row:
     return Row(name, title, mlp_sides.ScannedSide, theirs, unit="points")
 
 
-def scalar_row(name: str, setting: Setting) -> Row:
+def scalar_row(name: str, setting: BenchContext) -> Row:
     """The same step against the scalar engine's."""
     del setting
     theirs = {"the scalar engine": mlp_sides.ScalarSide}
@@ -126,11 +142,11 @@ def scalar_row(name: str, setting: Setting) -> Row:
     return Row(name, title, mlp_sides.ScannedSide, theirs, needs_torch=False, unit="points")
 
 
-def pipeline_row(name: str, setting: Setting, *, cache: bool) -> Row:
+def pipeline_row(name: str, setting: BenchContext, *, cache: bool) -> Row:
     """Our batches against a DataLoader's over the same files, without and with worker processes."""
     theirs = {
         f"{workers} workers": functools.partial(
-            their_sides.LoaderSide, workers=workers, threads=setting.threads
+            torch_workloads.LoaderSide, workers=workers, threads=setting.threads
         )
         for workers in (0, setting.threads)
     }
@@ -138,17 +154,19 @@ def pipeline_row(name: str, setting: Setting, *, cache: bool) -> Row:
     return Row(name, f"pipeline: {what}", _our_pipeline(setting, cache=cache), theirs)
 
 
-def own_pipelines_row(name: str, setting: Setting) -> Row:
+def own_pipelines_row(name: str, setting: BenchContext) -> Row:
     """Our batches from the cache against our own from JPEGs: the gain of decoding once."""
     ours, theirs = (_our_pipeline(setting, cache=cache) for cache in (True, False))
     title = "pipeline: our cache against our own JPEG (the gain of decoding once)"
     return Row(name, title, ours, {"our own JPEG pipeline": theirs}, needs_torch=False)
 
 
-def _our_pipeline(setting: Setting, *, cache: bool) -> functools.partial[our_sides.PipelineSide]:
+def _our_pipeline(
+    setting: BenchContext, *, cache: bool
+) -> functools.partial[jax_workloads.PipelineSide]:
     assert setting.images is not None, "a pipeline row needs images"
     return functools.partial(
-        our_sides.PipelineSide,
+        jax_workloads.PipelineSide,
         images=setting.images,
         image_size=IMAGE_SIZE,
         batch_size=PIPELINE_BATCH,
@@ -218,13 +236,13 @@ def setting(
     suite: str,
     images: Path | None,
     threads: int,
-    screen: Screen,
+    reporter: Reporter,
     data_root: Path | None = None,
     kernels: Path | None = None,
-) -> Iterator[Setting]:
+) -> Iterator[BenchContext]:
     """What a suite's rows take; pipeline rows read `images`, or else drawn JPEGs, removed at the end."""
     if suite != PIPELINE:
-        yield Setting(threads, data_root=data_root, kernels=kernels)
+        yield BenchContext(threads, data_root=data_root, kernels=kernels)
         return
     with tempfile.TemporaryDirectory(prefix="jaxnets-bench-") as scratch:
         folder = Path(scratch) / "images"
@@ -232,10 +250,10 @@ def setting(
             # A link, so that the cache, beside the folder, goes with the scratch folder.
             folder.symlink_to(images.resolve(), target_is_directory=True)
         else:
-            with screen.phase("images") as phase, screen.counter("images") as progress:
+            with reporter.phase("images") as phase, reporter.counter("images") as progress:
                 draw_jpegs(folder, IMAGES, IMAGE_SIZE, progress)
                 phase.text = f"{IMAGES:,} JPEGs of {IMAGE_SIZE} px drawn"
-        yield Setting(threads, folder)
+        yield BenchContext(threads, folder)
 
 
 def draw_jpegs(

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, without_opponent
-from benchmarks.our_sides import InferenceSide, TrainingSide, product_rate
+from benchmarks.jax_workloads import InferenceSide, TrainingSide, product_rate
+from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, single_side_row
 from benchmarks.worker import PEAK_MEMORY, Worker
 from jaxnets.models import entry
 from studies.pages.performance_page import PARTS
@@ -146,14 +146,14 @@ def measure(
     for library in dict.fromkeys((kernels, None)):
         with start(make, None, keep_memory=True, kernels=library) as side:
             speeds = [side.call("measure", seconds) for _ in range(1 + rounds)][1:]
-            told = {"parts": side.call("parts"), **side.call("speeds")}
+            message = {"parts": side.call("parts"), **side.call("speeds")}
             memory = {"ours": side.call(PEAK_MEMORY)}
-        lowering = WITH_KERNELS if library is not None else IN_JAX_ALONE
+        implementation = WITH_KERNELS if library is not None else IN_JAX_ALONE
         yield {
             "name": f"{step.name}/{'kernels' if library is not None else 'jax'}",
             "title": step.title,
-            "lowering": lowering,
+            "implementation": implementation,
             "peak_memory": memory,
-            **without_opponent(speeds, step.batch_size),
-            **told,
+            **single_side_row(speeds, step.batch_size),
+            **message,
         }

@@ -5,27 +5,27 @@ import datetime
 import importlib.metadata
 from pathlib import Path
 
-from benchmarks import bench_file, campaigns, drift, rows
-from benchmarks.circumstances import circumstances
+from benchmarks import bench_file, drift, rows, suites
+from benchmarks.environment import circumstances
 from benchmarks.failures import Failures
+from benchmarks.jax_workloads import Machine
 from benchmarks.measure import Entry, measure_row
 from benchmarks.oracles import TORCH, has_torch, require_networks
-from benchmarks.our_sides import Machine
 from benchmarks.worker import Worker
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.hardware import cpu_threads
 from studies.compare import rate_in_words
 from studies.pages.markdown import milliseconds
 
 DRIFT = "drift"
 ON_CPUS = {
-    campaigns.OPS: campaigns.ops_rows,
-    campaigns.GROWTH: campaigns.growth_rows,
-    campaigns.PROFILE: campaigns.profile_rows,
+    suites.OPS: suites.ops_rows,
+    suites.GROWTH: suites.growth_rows,
+    suites.PROFILE: suites.profile_rows,
 }
-SUITES = (*rows.ROWS, *campaigns.SUITES, DRIFT)
+SUITES = (*rows.ROWS, *suites.SUITES, DRIFT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,26 +52,26 @@ def run(suite: str, options: Options) -> Path:
     Raises ConfigError for rows that the suite does not have and outside a checkout, CheckFailedError
     where two sides do not give the same answer.
     """
-    screen = Screen()
+    reporter = Reporter()
     _require_meaning(suite, options)
     require_networks()
     if suite == DRIFT:
-        return _run_drift(options, screen)
-    if suite in campaigns.SUITES:
-        return _run_campaign(suite, options, screen)
+        return _run_drift(options, reporter)
+    if suite in suites.SUITES:
+        return _run_campaign(suite, options, reporter)
     chosen = rows.choose(suite, options.rows)
     machine, versions = describe()
     path = options.output or bench_file.default_path(machine, suite, datetime.date.today())
-    screen.line("machine", machine)
-    root, failures = recipes.data_root(recipes.recipe()), Failures(screen)
+    reporter.line("machine", machine)
+    root, failures = config_lib.data_root(config_lib.default_config()), Failures(reporter)
     library = options.kernels
     bench_file.require_usable(path, machine, versions)
-    screen.line("kernels", _told_kernels(library))
-    with rows.setting(suite, options.images, cpu_threads(), screen, root, library) as setting:
+    reporter.line("kernels", _format_kernels(library))
+    with rows.setting(suite, options.images, cpu_threads(), reporter, root, library) as setting:
         for name, make in chosen.items():
-            row, conditions = make(name, setting), circumstances(screen, library)
+            row, conditions = make(name, setting), circumstances(reporter, library)
             entry: Entry | None = None
-            with failures.caught(name), screen.phase("measure") as phase:
+            with failures.caught(name), reporter.phase("measure") as phase:
                 entry = measure_row(
                     row,
                     rounds=options.rounds,
@@ -82,26 +82,26 @@ def run(suite: str, options: Options) -> Path:
                 phase.text = in_words(entry)
             if entry is not None:
                 bench_file.add_row(path, machine, versions, {**entry, **conditions})
-    _say_saved(path, screen)
+    _say_saved(path, reporter)
     failures.tell(len(chosen))
     return path
 
 
-def _told_kernels(library: Path | None) -> str:
+def _format_kernels(library: Path | None) -> str:
     return "C++" if library else "none: scripts/build_kernels.py builds them"
 
 
-def _say_saved(path: Path, screen: Screen) -> None:
+def _say_saved(path: Path, reporter: Reporter) -> None:
     if path.is_file():
-        screen.line("saved", str(path))
+        reporter.line("saved", str(path))
 
 
 def _require_meaning(suite: str, options: Options) -> None:
     """Raises ConfigError for options that the suite does not have."""
-    if options.budget is not None and suite not in campaigns.SUITES:
+    if options.budget is not None and suite not in suites.SUITES:
         raise ConfigError(f"--budget is not for --suite={suite}: name rows instead")
-    if options.dry_run and suite != campaigns.GPU:
-        raise ConfigError(f"--dry_run is for --suite={campaigns.GPU}, not {suite}")
+    if options.dry_run and suite != suites.GPU:
+        raise ConfigError(f"--dry_run is for --suite={suites.GPU}, not {suite}")
     if options.images is not None and suite != rows.PIPELINE:
         raise ConfigError(f"--images is for --suite={rows.PIPELINE}, not {suite}")
     if options.images is not None and not options.images.is_dir():
@@ -110,36 +110,36 @@ def _require_meaning(suite: str, options: Options) -> None:
         )
 
 
-def _run_campaign(suite: str, options: Options, screen: Screen) -> Path:
-    if suite == campaigns.GPU:
+def _run_campaign(suite: str, options: Options, reporter: Reporter) -> Path:
+    if suite == suites.GPU:
         with Worker(Machine, None, keep_memory=False) as worker:
-            campaigns.require_gpu(worker.call("platform"), dry=options.dry_run)
+            suites.require_gpu(worker.call("platform"), dry=options.dry_run)
     machine, versions = describe()
-    screen.line("machine", machine)
-    path = options.output or campaigns.default_path(
+    reporter.line("machine", machine)
+    path = options.output or suites.default_path(
         suite, machine, versions, goes_on=options.budget is not None
     )
-    if suite == campaigns.GPU:
+    if suite == suites.GPU:
         if options.dry_run and options.output is None:
             raise ConfigError("--dry_run measures nothing worth keeping: say --output=FILE")
-        found = campaigns.gpu_rows(
+        found = suites.gpu_rows(
             options.rounds, options.seconds, with_theirs=has_torch(), dry=options.dry_run
         )
     else:
         found = ON_CPUS[suite](options.rounds, options.seconds, options.kernels)
-        screen.line("kernels", _told_kernels(options.kernels))
+        reporter.line("kernels", _format_kernels(options.kernels))
     bench_file.require_usable(path, machine, versions)
-    campaigns.measure_all(
-        campaigns.choose(found, options.rows, suite),
+    suites.measure_all(
+        suites.choose(found, options.rows, suite),
         path,
         machine,
         versions,
-        screen,
-        told=in_words,
+        reporter,
+        message=in_words,
         kernels=options.kernels,
         budget=options.budget,
     )
-    _say_saved(path, screen)
+    _say_saved(path, reporter)
     return path
 
 
@@ -171,17 +171,17 @@ def in_words(entry: Entry) -> str:
     )
 
 
-def _run_drift(options: Options, screen: Screen) -> Path:
+def _run_drift(options: Options, reporter: Reporter) -> Path:
     if options.rows:
         raise ConfigError("--suite=drift has no rows: leave --rows out")
     if not has_torch():
         raise ConfigError(f"--suite=drift needs PyTorch: pip install {TORCH} torchvision==0.28.0")
     machine, versions = describe()
     path = options.output or bench_file.FOLDER / "drift.json"
-    with screen.phase(DRIFT) as phase:
+    with reporter.phase(DRIFT) as phase:
         found = drift.measure()
         bench_file.write(path, {"machine": machine, "versions": versions, "rows": [], **found})
         drift.draw(found, drift.FIGURE)
         phase.text = drift.in_words(found)
-    screen.line("saved", f"{path}, {drift.FIGURE}")
+    reporter.line("saved", f"{path}, {drift.FIGURE}")
     return path

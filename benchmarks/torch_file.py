@@ -41,8 +41,8 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     except (KeyError, AttributeError) as error:  # their texts are of a pickle's inside
         raise CheckpointError(f"{path} is no whole PyTorch file") from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
-        told = " ".join(str(error).split("\n")[0].split())[:200]
-        raise CheckpointError(f"{path} is no whole PyTorch file: {told}") from error
+        message = " ".join(str(error).split("\n")[0].split())[:200]
+        raise CheckpointError(f"{path} is no whole PyTorch file: {message}") from error
     return _arrays(path, loaded)
 
 

@@ -19,12 +19,12 @@ def main(command: list[str]) -> None:
     process = os.posix_spawn(command[0], command, os.environ)
     _, status, usage = os.wait4(process, 0)
     seconds = time.perf_counter() - start
-    told = {
+    message = {
         "code": os.waitstatus_to_exitcode(status),
         "seconds": seconds,
         "peak_memory": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     }
-    print(f"\n{json.dumps(told)}")
+    print(f"\n{json.dumps(message)}")
 
 
 if __name__ == "__main__":

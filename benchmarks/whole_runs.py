@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks import oracles
-from benchmarks.starter import Starter
+from benchmarks.subprocess_side import SubprocessSide
 from jaxnets.data.sources.mnist import FILES, find_files
 from jaxnets.errors import CheckFailedError
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG, SCRIPT = "configs/lenet_mnist.py:adam", "lenet5_script"
 TRAINING_IMAGES, TEST_IMAGES = 60_000, 10_000
-LEAST_ACCURACY = 0.98
+MIN_ACCURACY = 0.98
 """Of either side, or it did not do the work."""
 
 
-class OurRun(Starter):
+class OurRun(SubprocessSide):
     """scripts/train.py in a run directory of its own; every program is compiled anew."""
 
     def __init__(self, shared: None, *, epochs: int, data_root: Path, kernels: Path | None):
@@ -58,7 +58,7 @@ class OurRun(Starter):
         return self._epochs * TRAINING_IMAGES / seconds
 
 
-class TheirRun(Starter):
+class TheirRun(SubprocessSide):
     """Report C's script in a process of its own, on the same files, uncompressed."""
 
     def __init__(self, shared: dict[str, Any], *, threads: int):
@@ -91,5 +91,5 @@ def _work(epochs: int) -> np.ndarray:
 
 
 def _require(accuracy: float, who: str, epochs: int) -> None:
-    if epochs >= 10 and accuracy < LEAST_ACCURACY:
+    if epochs >= 10 and accuracy < MIN_ACCURACY:
         raise CheckFailedError(f"{who} ends at a test accuracy of {accuracy:.4f}: not comparable")

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from benchmarks.starter import module_environment
+from benchmarks.subprocess_side import module_environment
 from jaxnets.errors import JaxnetsError, MachineError
 from jaxnets.runtime import allocator
 

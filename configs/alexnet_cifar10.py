@@ -16,12 +16,12 @@ TFLOP/s that a GPU may reach at this size, 29 hours at the 95 images/s of two CP
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
+from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "adam") -> config_dict.ConfigDict:
     """The recipe of a variant: adam, sgd, best or smoke."""
-    config = recipe()
+    config = default_config()
     config.model.name = "alexnet"
     config.model.dropout = 0.5
     config.data.name = "cifar10"
@@ -35,7 +35,7 @@ def get_config(variant: str = "adam") -> config_dict.ConfigDict:
     config.train.epochs = 10
     config.eval.batch_size = 200
     config.eval.augment = True
-    return choose(
+    return apply_variant(
         config,
         "alexnet_cifar10",
         variant,
@@ -48,7 +48,7 @@ def _adam(config: config_dict.ConfigDict) -> None:
     config.model.variant = "pool3"
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.001
-    config.eval.follow_test = True
+    config.eval.monitor_test = True
     config.log.every_steps = (
         46  # 17 lines an epoch of 782 steps: the report's lines are whole epochs
     )
@@ -72,7 +72,7 @@ def _best(config: config_dict.ConfigDict) -> None:
     config.augment.mixup = 0.2
     config.train.batch_size = 128
     config.train.epochs = 200
-    config.train.clip_norm = 5.0
+    config.train.clip_grad_norm = 5.0
     config.train.ema_decay = 0.9995
     config.optimizer.nesterov = True
     config.optimizer.learning_rate = 0.02

@@ -17,13 +17,13 @@ ResNet-50's, --config.model.name (docs/transfer.md).
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
-from jaxnets.config.transfer import freeze_body, head_first
+from jaxnets.config import apply_variant, default_config
+from jaxnets.config.transfer import freeze_backbone, head_only_first
 
 
 def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
     """The recipe of a variant: resnet50, quick, transfer, finetune or smoke."""
-    config = recipe()
+    config = default_config()
     config.model.name = "resnet50"
     config.data.name = "image_folder"
     config.augment.flip_horizontal = True
@@ -36,7 +36,7 @@ def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
         "finetune": _finetune,
         "smoke": _smoke,
     }
-    return choose(config, "image_folder", variant, variants)
+    return apply_variant(config, "image_folder", variant, variants)
 
 
 def _resnet50(config: config_dict.ConfigDict) -> None:
@@ -53,13 +53,13 @@ def _quick(config: config_dict.ConfigDict) -> None:
 
 def _transfer(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 224
-    freeze_body(config)
+    freeze_backbone(config)
 
 
 def _finetune(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 224
     _sgd(config)
-    head_first(config)
+    head_only_first(config)
 
 
 def _smoke(config: config_dict.ConfigDict) -> None:
@@ -75,7 +75,7 @@ def _smoke(config: config_dict.ConfigDict) -> None:
 def _from_scratch(config: config_dict.ConfigDict) -> None:
     """Small batches, for many steps an epoch; Adam at a low rate, and clipping, so that none goes astray."""
     config.train.batch_size = 16
-    config.train.clip_norm = 1.0
+    config.train.clip_grad_norm = 1.0
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 3e-4
     config.schedule.warmup_steps = 10

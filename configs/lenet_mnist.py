@@ -14,12 +14,12 @@ reaches on the test set stands in docs/lenet_and_alexnet.md.
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
+from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "adam") -> config_dict.ConfigDict:
     """The recipe of a variant: adam, sgd, best or smoke."""
-    config = recipe()
+    config = default_config()
     config.model.name = "lenet5"
     config.data.name = "mnist"
     config.data.image_size = 28
@@ -30,14 +30,14 @@ def get_config(variant: str = "adam") -> config_dict.ConfigDict:
     config.train.epochs = 10
     config.eval.batch_size = 500
     variants = {"adam": _adam, "sgd": _sgd, "best": _best, "smoke": _smoke}
-    return choose(config, "lenet_mnist", variant, variants)
+    return apply_variant(config, "lenet_mnist", variant, variants)
 
 
 def _adam(config: config_dict.ConfigDict) -> None:
     config.entry = "C/lenet5"
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.001
-    config.eval.follow_test = True
+    config.eval.monitor_test = True
     config.log.every_steps = 134  # seven lines an epoch: the report's are whole epochs
 
 

@@ -12,12 +12,12 @@ number, so they name no entry.
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
+from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "mnist") -> config_dict.ConfigDict:
     """The recipe of a variant: mnist, mnist_sgd, cifar10, alexnet_mnist or alexnet_cifar10."""
-    config = recipe()
+    config = default_config()
     config.model.name = "lenet5"
     config.data.name = "mnist"
     config.data.image_size = 28
@@ -32,7 +32,7 @@ def get_config(variant: str = "mnist") -> config_dict.ConfigDict:
     config.eval.batch_size = 500
     config.log.every_steps = 200
     config.log.tensorboard = False
-    return choose(
+    return apply_variant(
         config,
         "lenet_questions",
         variant,

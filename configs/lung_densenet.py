@@ -16,6 +16,6 @@ from jaxnets.config.lung import LungNetwork
 
 def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
     """The recipe of a variant: scratch, transfer, finetune, demo or smoke."""
-    return LungNetwork("lung_densenet", model="densenet121", transfer_entry="B/densenet121").recipe(
+    return LungNetwork("lung_densenet", model="densenet121", transfer_entry="B/densenet121").config(
         variant
     )

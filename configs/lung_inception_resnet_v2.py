@@ -23,4 +23,4 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
         scratch_entry="A/inception_resnet_v2",
         small=75,
         dropout=0.2,
-    ).recipe(variant)
+    ).config(variant)

@@ -24,4 +24,4 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
         transfer_batch=64,
         small=75,
         dropout=0.5,
-    ).recipe(variant)
+    ).config(variant)

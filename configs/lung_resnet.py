@@ -23,7 +23,7 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
         transfer_entry="B/resnet50",
         transfer_batch=64,
         smoke=_narrow,
-    ).recipe(variant)
+    ).config(variant)
 
 
 def _narrow(config: config_dict.ConfigDict) -> None:

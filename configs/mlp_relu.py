@@ -9,12 +9,12 @@ and targets they share, the rest is ours. `:float32` is the default, `:float64` 
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
+from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "float32") -> config_dict.ConfigDict:
     """The recipe of a variant: float32 or float64."""
-    config = recipe()
+    config = default_config()
     config.entry = "B/mlp_relu"
     config.note = (
         "tested on the four points that it trained on; inputs are report A's, weights drawn"
@@ -33,7 +33,7 @@ def get_config(variant: str = "float32") -> config_dict.ConfigDict:
     config.optimizer.momentum = 0.0
     config.log.every_steps = 20
     config.checkpoint.every_epochs = 50
-    return choose(config, "mlp_relu", variant, {"float32": _float32, "float64": _float64})
+    return apply_variant(config, "mlp_relu", variant, {"float32": _float32, "float64": _float64})
 
 
 def _float32(config: config_dict.ConfigDict) -> None:

@@ -8,12 +8,12 @@ of the report's scalar engine. The report's loop has five. `:float32` is the def
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
+from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "float32") -> config_dict.ConfigDict:
     """The recipe of a variant: float32 or float64."""
-    config = recipe()
+    config = default_config()
     config.entry = "A/mlp_tanh"
     config.note = "the four points that are tested are the four that it trained on"
     config.model.name = "mlp"
@@ -29,7 +29,7 @@ def get_config(variant: str = "float32") -> config_dict.ConfigDict:
     config.optimizer.learning_rate = 0.1
     config.optimizer.momentum = 0.0
     config.log.every_steps = 1
-    return choose(config, "mlp_tanh", variant, {"float32": _float32, "float64": _float64})
+    return apply_variant(config, "mlp_tanh", variant, {"float32": _float32, "float64": _float64})
 
 
 def _float32(config: config_dict.ConfigDict) -> None:

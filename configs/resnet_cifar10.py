@@ -9,12 +9,12 @@ network for a few steps on drawn tissue.
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
+from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "pretraining") -> config_dict.ConfigDict:
     """The recipe of a variant: pretraining or smoke."""
-    config = recipe()
+    config = default_config()
     config.model.name = "resnet50"
     config.augment.flip_horizontal = True
     config.train.drop_last = True  # batch statistics of a short batch are poor
@@ -22,7 +22,7 @@ def get_config(variant: str = "pretraining") -> config_dict.ConfigDict:
     config.optimizer.weight_decay = 5e-4
     config.schedule.name = "cosine"
     variants = {"pretraining": _pretraining, "smoke": _smoke}
-    return choose(config, "resnet_cifar10", variant, variants)
+    return apply_variant(config, "resnet_cifar10", variant, variants)
 
 
 def _pretraining(config: config_dict.ConfigDict) -> None:

@@ -37,7 +37,7 @@ def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) 
     """Trains the recipe `PATH` or `PATH:VARIANT`; the result, as in result.json.
 
     `overrides` are fields by dotted path; options are those of `jaxnets.experiment.train.Options`: `workdir`,
-    `hooks` (more of `jaxnets.training.callbacks.Hook`), `allow_different_bits` and `ignore_damage`.
+    `callbacks` (more of `jaxnets.training.callbacks.Callback`), `allow_nondeterministic_resume` and `ignore_damage`.
     """
     from jaxnets.experiment import train
     from jaxnets.runtime import xla

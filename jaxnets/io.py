@@ -47,7 +47,7 @@ def require_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_replace(path: Path) -> Iterator[Path]:
     """A new name beside `path` to write to; renamed to `path` at the end, removed after an error.
 
     The name is used by no other process, so that several may write the same file at once: each version is
@@ -68,16 +68,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Removes what killed processes left of `replacing` in a folder: temporary files older than an hour."""
+    """Removes what killed processes left of `atomic_replace` in a folder: temporary files older than an hour."""
     for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def atomic_write(path: Path, content: str | bytes) -> None:
     """Writes a file of text or bytes under a temporary name beside it, to the disk, then renames it."""
-    with replacing(path) as temporary, temporary.open("xb") as file:
+    with atomic_replace(path) as temporary, temporary.open("xb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
@@ -104,7 +104,7 @@ def try_file_lock(path: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def passing_lock(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
+def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
     """The exclusive lock of `file_lock`, on a file that is removed at the end."""
     while True:
         with path.open("a") as file:

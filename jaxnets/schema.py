@@ -15,15 +15,15 @@ from typing import Annotated, Any, Literal, NotRequired, Union
 class Range:
     """Limits of a number, both included; None for none."""
 
-    least: float | None = None
-    most: float | None = None
+    ge: float | None = None
+    le: float | None = None
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with `value`, or None."""
-        if self.least is not None and value < self.least:
-            return f"is {value!r}, below {self.least:g}"
-        if self.most is not None and value > self.most:
-            return f"is {value!r}, above {self.most:g}"
+        if self.ge is not None and value < self.ge:
+            return f"is {value!r}, below {self.ge:g}"
+        if self.le is not None and value > self.le:
+            return f"is {value!r}, above {self.le:g}"
         return None
 
 
@@ -31,12 +31,12 @@ class Range:
 class Length:
     """Limits of the number of elements, both included."""
 
-    least: int = 0
-    most: int | None = None
+    ge: int = 0
+    le: int | None = None
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with `value`, or None."""
-        if len(value) < self.least or (self.most is not None and len(value) > self.most):
+        if len(value) < self.ge or (self.le is not None and len(value) > self.le):
             return f"has {len(value)} elements"
         return None
 

@@ -12,7 +12,7 @@ from absl import flags
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import build, load
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 COMPILER = flags.DEFINE_string("compiler", None, "None takes $CXX, else c++, g++ or clang++.")
 
@@ -22,15 +22,15 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
     compiler = COMPILER.value or os.environ.get("CXX")
-    screen = Screen()
-    with screen.phase("build") as phase:
+    reporter = Reporter()
+    with reporter.phase("build") as phase:
         path = build.build(runner.kernels_folder(), compiler)
         forms = ", ".join(form.instructions for form in load.load(path))
         phase.text = (
             "convolution, max pooling and batch norm's sums for CPUs in C++ "
             f"({forms}); runs use them from now on"
         )
-    screen.line("saved", str(path))
+    reporter.line("saved", str(path))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
-    spec, overrides = runner.recipe(CONFIG)
+    spec, overrides = runner.parse_config_flag(CONFIG)
     from studies import colour_baseline  # a wrong flag need not wait for JAX
 
     colour_baseline.colour_baseline(spec, overrides, SPLITS.value, Path(OUT.value))

@@ -39,7 +39,7 @@ IGNORE_DAMAGE = flags.DEFINE_bool(
 def main(arguments: Sequence[str]) -> None:
     """Run directories are told alone; else flags in, one call."""
     if arguments:
-        return compare.tell_runs(
+        return compare.print_runs(
             [Path(argument) for argument in arguments], ignore_damage=IGNORE_DAMAGE.value
         )
     compare.compare(

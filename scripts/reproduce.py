@@ -22,7 +22,7 @@ ONLY = flags.DEFINE_list("only", [], "Rows whose name holds one of these texts."
 RUNS = flags.DEFINE_string("runs", "runs", "Where run directories are.")
 RESULTS = flags.DEFINE_string("results", "results", "Where finished results are kept.")
 ALLOW_DIFFERENT_BITS = flags.DEFINE_bool(
-    "allow_different_bits", False, "Resume although the machine or versions have changed."
+    "allow_nondeterministic_resume", False, "Resume although the machine or versions have changed."
 )
 IGNORE_DAMAGE = flags.DEFINE_bool(
     "ignore_damage", False, "Use a run directory although files differ from its checksums."

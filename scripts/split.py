@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     """Flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
-    spec, overrides = runner.recipe(CONFIG)
+    spec, overrides = runner.parse_config_flag(CONFIG)
     from jaxnets.commands import split  # a wrong flag need not wait for JAX
 
     split.write_split(spec, overrides, Path(OUT.value))

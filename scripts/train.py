@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 from jaxnets.runtime import distributed
@@ -19,7 +19,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PA
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory (runs/CONFIG-VARIANT-sSEED).")
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the whole recipe and exit.")
 ALLOW_DIFFERENT_BITS = flags.DEFINE_bool(
-    "allow_different_bits", False, "Resume although the machine or versions have changed."
+    "allow_nondeterministic_resume", False, "Resume although the machine or versions have changed."
 )
 IGNORE_DAMAGE = flags.DEFINE_bool(
     "ignore_damage", False, "Use a run directory although files differ from its checksums."
@@ -42,16 +42,16 @@ def main(arguments: Sequence[str]) -> None:
     """Parses nothing itself: flags in, one call."""
     if arguments:
         raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
-    spec, overrides = runner.recipe(CONFIG)
+    spec, overrides = runner.parse_config_flag(CONFIG)
     if PRINT_CONFIG.value:
-        print(recipes.to_json(recipes.load(spec, overrides)), end="")
+        print(config_lib.to_json(config_lib.load_config(spec, overrides)), end="")
         return
     from jaxnets.experiment import environment, train  # a wrong flag need not wait for JAX
     from jaxnets.training import devices
 
     options = train.Options(
         workdir=WORKDIR.value,
-        allow_different_bits=ALLOW_DIFFERENT_BITS.value,
+        allow_nondeterministic_resume=ALLOW_DIFFERENT_BITS.value,
         ignore_damage=IGNORE_DAMAGE.value,
         command=environment.command(),
     )

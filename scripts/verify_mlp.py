@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     options = verify_mlp.Options(
         as_json=JSON.value,
         every_value=ALL.value,
-        slips=SLIPS.value,
+        errata=SLIPS.value,
         plot=None if PLOT.value is None else Path(PLOT.value),
     )
     verify_mlp.verify(options, mlp_torch.oracle())

@@ -15,9 +15,9 @@ from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import Data, open_data, resolve
-from jaxnets.experiment.leakage import measure_leak, tell_leak
-from jaxnets.io import require_folder, write_whole
-from jaxnets.runtime.console import Screen
+from jaxnets.experiment.leakage import measure_leak, report_leakage
+from jaxnets.io import atomic_write, require_folder
+from jaxnets.runtime.console import Reporter
 
 LEVELS = 8
 """Of each channel; 8 x 8 x 8 colours."""
@@ -31,46 +31,46 @@ def colour_baseline(
 ) -> dict[str, Any]:
     """Fits and tests the regression on a recipe's images under each of `splits`; writes `out` as JSON.
 
-    Answers to test examples that have siblings go beside it, as `answers_path` says.
+    Answers to test examples that have siblings go beside it, as `predictions_path_of` says.
 
     Raises ConfigError where the images have no colour, and what opening and dividing the data raises.
     """
-    screen = Screen()
-    told: dict[str, Any] = {
+    reporter = Reporter()
+    message: dict[str, Any] = {
         "features": f"joint histogram of {LEVELS} x {LEVELS} x {LEVELS} colours, square root of shares",
         "model": "multinomial logistic regression on standardised features, C chosen on validation",
         "splits": {},
     }
     histograms: np.ndarray | None = None
     for name in splits:
-        config = resolve(spec, {**overrides, "data.split": name}, screen)
-        data = open_data(config, screen)
+        config = resolve(spec, {**overrides, "data.split": name}, reporter)
+        data = open_data(config, reporter)
         if data.source.kind != "image" or data.shape[-1] != 3:
             raise ConfigError(f"the examples of {data.source.name} have no colour")
         leak = measure_leak(data)
-        tell_leak(data, leak, screen)
+        report_leakage(data, leak, reporter)
         if histograms is None:
             histograms = colour_histograms(data)
-        with screen.phase("fit") as phase:
+        with reporter.phase("fit") as phase:
             entry, answers = _fit_and_test(data, histograms)
             low, high = entry["interval"]
             phase.text = (
                 f"{name} split, accuracy {100 * entry['accuracy']:.1f} % "
                 f"[{100 * low:.1f}, {100 * high:.1f}], {entry['interval_method']}"
             )
-        if answers.has_siblings:  # so that networks are compared with it, by groups
-            answers.save(answers_path(out, name))
-        told |= {"data": config.data.name, "image_size": config.data.image_size}
+        if answers.has_near_duplicates:  # so that networks are compared with it, by groups
+            answers.save(predictions_path_of(out, name))
+        message |= {"data": config.data.name, "image_size": config.data.image_size}
         digest = sha256(data.split.to_csv(data.source))
-        told["splits"][name] = {"split_sha256": digest, "leak": leak.as_result(), **entry}
-    told["versions"] = environment.versions()
+        message["splits"][name] = {"split_sha256": digest, "leakage": leak.as_result(), **entry}
+    message["versions"] = environment.versions()
     require_folder(out.parent)
-    write_whole(out, json.dumps(told, indent=1) + "\n")
-    screen.line("saved", str(out))
-    return told
+    atomic_write(out, json.dumps(message, indent=1) + "\n")
+    reporter.line("saved", str(out))
+    return message
 
 
-def answers_path(out: Path, split: str) -> Path:
+def predictions_path_of(out: Path, split: str) -> Path:
     """Where the answers to the test examples of a split go, beside `out`."""
     return out.with_name(f"{out.stem}-{split}.npz")
 
@@ -107,7 +107,7 @@ def _fit_and_test(data: Data, histograms: np.ndarray) -> tuple[dict[str, Any], P
     assert model is not None
     known, classes = labels[split.test], np.arange(len(data.source.classes))
     shares = model.predict_proba(histograms[split.test])
-    predictions = Predictions.of(data.source, split.test, shares, data.siblings)
+    predictions = Predictions.of(data.source, split.test, shares, data.group_ids)
     scores = ClassScores(
         loss=float(log_loss(known, shares, labels=classes)),
         examples=len(known),

@@ -12,8 +12,8 @@ from jaxnets import reported
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.run_directory import open_run, print_warnings
-from jaxnets.io import write_whole
-from jaxnets.runtime.console import Screen
+from jaxnets.io import atomic_write
+from jaxnets.runtime.console import Reporter
 from jaxnets.text import csv_cell
 from studies.pages import (
     colour_table,
@@ -38,9 +38,9 @@ CSV, CURVES, SPLITS, STAIN = "table.csv", "curves", "lc25000_splits.png", "lc250
 GROWTH = Path("performance") / "growth.png"
 Draw = Callable[[Path, Mapping[str, Any]], None]
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
-TOLD_ELSEWHERE = ("ops/", "layers/", "profile/", "growth/")
+REPORTED_ELSEWHERE = ("ops/", "layers/", "profile/", "growth/")
 """Rows that docs/performance.md shows."""
-VERSIONS_TOLD = ("jax", "torch")
+SHOWN_VERSIONS = ("jax", "torch")
 IN_JAX_ALONE = "in JAX"
 """The lowering of rows that could have had the C++ kernels."""
 FAILED = "failed"
@@ -80,19 +80,19 @@ def compare(
     pictures = _pictures(folder, lc25000, performance)
     faded = [path for path, (data, _) in pictures.items() if not curves.is_current(path, data)]
     if check and (stale or faded):
-        told = ", ".join(str(path) for path in [*stale, *faded])
+        message = ", ".join(str(path) for path in [*stale, *faded])
         raise CheckFailedError(
-            f"{told}: out of date with what stands under {folder}/: run python scripts/compare.py"
+            f"{message}: out of date with what stands under {folder}/: run python scripts/compare.py"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for path in stale:
-        write_whole(path, texts[path])
+        atomic_write(path, texts[path])
     for path in faded:
         data, draw = pictures[path]
         draw(path, data)
 
 
-def tell_runs(directories: Sequence[Path], *, ignore_damage: bool = False) -> None:
+def print_runs(directories: Sequence[Path], *, ignore_damage: bool = False) -> None:
     """Prints the table of finished runs, wherever they lie: ours beside the reports', seeds together.
 
     Raises ConfigError where a directory holds no finished run, CheckpointError where one is damaged; with
@@ -105,7 +105,7 @@ def tell_runs(directories: Sequence[Path], *, ignore_damage: bool = False) -> No
         if run.result is None:
             raise ConfigError(f"{directory} holds no finished run: it has no {results.RESULT}")
         found[directory] = run.result
-    Screen().say(results_table(table_of_results.rows_of(table_of_results.grouped(found))))
+    Reporter().print(results_table(table_of_results.rows_of(table_of_results.grouped(found))))
 
 
 def _performance_text(page: Path, folder: Path) -> str:
@@ -202,16 +202,16 @@ def bench_tables(folder: Path) -> str:
     """A table a machine: of each row the newest measurement."""
     parts = []
     for machine, rows in _newest(folder).items():
-        told = ", ".join(_told_versions([content["versions"] for content, _ in rows.values()]))
+        message = ", ".join(_format_versions([content["versions"] for content, _ in rows.values()]))
         heads = ("row", "ours", "ratio [range]", "tuned", "in JAX: ratio", "tuned", "GiB")
         lines = [_bench_row(row) for _, row in rows.values()]
-        parts.append(f"{machine}; {told}:\n\n{table(heads, lines)}")
+        parts.append(f"{machine}; {message}:\n\n{table(heads, lines)}")
     return "\n\n".join(parts)
 
 
-def _told_versions(versions: Sequence[Mapping[str, str]]) -> Iterator[str]:
+def _format_versions(versions: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """Of each package that computes the version, or those that rows were measured with."""
-    for name in VERSIONS_TOLD:
+    for name in SHOWN_VERSIONS:
         found = sorted({there[name] for there in versions if name in there})
         if found:
             yield f"{name} {' and '.join(found)}"
@@ -230,7 +230,7 @@ def _newest(
         for row in content["rows"]:
             if FAILED in row:
                 continue
-            if elsewhere or not (row["name"].startswith(TOLD_ELSEWHERE) or "mfu" in row):
+            if elsewhere or not (row["name"].startswith(REPORTED_ELSEWHERE) or "mfu" in row):
                 rows[row["name"]] = content, row
     return {machine: rows for machine, rows in found.items() if rows}
 
@@ -257,7 +257,7 @@ def rate_in_words(per_second: float, unit: str) -> str:
 
 
 def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def told(name: str) -> str:
+    def message(name: str) -> str:
         value = row.get(name)
         return "" if value is None else f"{value:.2f}"
 
@@ -265,14 +265,14 @@ def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         row.get("title", row["name"]),
         rate_in_words(row["ours"], row.get("unit", "images")),
     )
-    ratio = told("ratio")
+    ratio = message("ratio")
     if row["range"] is not None:
         low, high = row["range"]
         ratio += f" [{low:.2f}, {high:.2f}]"
-    if row.get("lowering") == IN_JAX_ALONE:
-        return title, ours, "", "", ratio, told("ratio_tuned"), peaks_in_words(row)
+    if row.get("implementation") == IN_JAX_ALONE:
+        return title, ours, "", "", ratio, message("ratio_tuned"), peaks_in_words(row)
     pure = ("ratio_in_jax", "ratio_tuned_in_jax")
-    return title, ours, ratio, told("ratio_tuned"), *map(told, pure), peaks_in_words(row)
+    return title, ours, ratio, message("ratio_tuned"), *map(message, pure), peaks_in_words(row)
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

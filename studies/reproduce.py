@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
-from jaxnets.evaluation.result import Result, split_in_short, told_test
+from jaxnets.evaluation.result import Result, format_test, split_in_short
 from jaxnets.experiment import runtime_estimate, workdir
 from jaxnets.runtime import child_process
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from studies.result_archive import finished, keep
 from studies.sweeps import RUNS, TRAINER, Row, read_table
 
@@ -71,7 +71,7 @@ def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
     save, and at the end CheckFailedError where a row failed. A budget that is over is no failure.
     """
     options = options or Options()
-    job = _Job(options, Screen())
+    job = _Job(options, Reporter())
     rows = read_table(table, options.only)
     outcomes: list[Outcome] = []
     try:
@@ -79,10 +79,10 @@ def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
             outcomes.append(job.make(row, f"{number} of {len(rows)}"))
     finally:
         if outcomes:
-            job.screen.say(report(outcomes))
+            job.reporter.print(report(outcomes))
     left = [outcome.row.name for outcome in outcomes if outcome.state in LEFT]
     if left:
-        job.screen.line("left", f"{', '.join(left)}; the same command goes on")
+        job.reporter.line("left", f"{', '.join(left)}; the same command goes on")
     failed = [outcome.row.name for outcome in outcomes if outcome.state is State.FAILED]
     if failed:
         raise CheckFailedError(
@@ -96,7 +96,7 @@ def list_rows(table: str, options: Options | None = None) -> list[Outcome]:
     """Prints the rows of a table and where each stands; nothing is run or written."""
     options = options or Options()
     outcomes = [_standing(row, options) for row in read_table(table, options.only)]
-    Screen().say(report(outcomes))
+    Reporter().print(report(outcomes))
     return outcomes
 
 
@@ -117,14 +117,14 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
     result = outcome.result
     speed = result["images_per_second"]
     told_speed = "not known" if speed is None else f"{speed:,.0f}"
-    return outcome.row.name, state, told_test(result), split_in_short(result), told_speed
+    return outcome.row.name, state, format_test(result), split_in_short(result), told_speed
 
 
 class _Job:
     """One start of the command: its options, its clock, its screen."""
 
-    def __init__(self, options: Options, screen: Screen):
-        self.options, self.screen = options, screen
+    def __init__(self, options: Options, reporter: Reporter):
+        self.options, self.reporter = options, reporter
         self._deadline = None if options.budget is None else time.monotonic() + options.budget
         self._hardware: str | None = None
 
@@ -132,7 +132,7 @@ class _Job:
         """Makes one row; what is wrong with it is told and is no hindrance to the next."""
 
         def say(text: str) -> None:
-            self.screen.line("row", f"{place}  {row.name}  {text}")
+            self.reporter.line("row", f"{place}  {row.name}  {text}")
 
         directory, kept = self.options.runs / row.name, self.options.results / row.name
         try:
@@ -159,7 +159,7 @@ class _Job:
 
     def _finished(self, row: Row, directory: Path, kept: Path) -> Result | None:
         ignore = self.options.ignore_damage
-        result = finished(kept, row.recipe, ignore_damage=ignore)
+        result = finished(kept, row.config, ignore_damage=ignore)
         return result or keep(row, directory, kept, ignore_damage=ignore)
 
     def _judge(self, row: Row, directory: Path, *, begun: bool) -> tuple[str, str]:
@@ -176,14 +176,14 @@ class _Job:
         if self._hardware is None:
             self._hardware = self.options.hardware()
         known = runtime_estimate.measurements((self.options.runs, self.options.results))
-        estimate = runtime_estimate.estimate(row.recipe, directory, known, self._hardware)
+        estimate = runtime_estimate.estimate(row.config, directory, known, self._hardware)
         if estimate is None:
             return "; its speed is not known yet, it is cut when the budget is over", ""
         needs = f"needs about {_minutes(estimate.seconds)} ({estimate.basis})"
         if estimate.seconds > time_left and not begun:
             whole = estimate.seconds > (self.options.budget or 0)
-            mend = f"; --budget={math.ceil(estimate.seconds / 60) + 1} begins it" if whole else ""
-            return "", f"{needs}, {_minutes(time_left)} left{mend}"
+            remedy = f"; --budget={math.ceil(estimate.seconds / 60) + 1} begins it" if whole else ""
+            return "", f"{needs}, {_minutes(time_left)} left{remedy}"
         return f", {needs}", ""
 
     def _run(self, row: Row, directory: Path, kept: Path) -> Outcome:
@@ -211,8 +211,8 @@ def _standing(row: Row, options: Options) -> Outcome:
     directory = options.runs / row.name
     try:
         ignore = options.ignore_damage
-        kept = finished(options.results / row.name, row.recipe, ignore_damage=ignore)
-        result = kept or finished(directory, row.recipe, ignore_damage=ignore)
+        kept = finished(options.results / row.name, row.config, ignore_damage=ignore)
+        result = kept or finished(directory, row.config, ignore_damage=ignore)
     except JaxnetsError as error:
         return Outcome(row, State.FAILED, str(error))
     if result is not None:
@@ -238,7 +238,7 @@ def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None
         time.sleep(child_process.POLL_SECONDS)
 
 
-def _reason(ending: child_process.Ending, trainer: Path) -> str:
+def _reason(ending: child_process.ProcessResult, trainer: Path) -> str:
     """One line on why a run failed: its own last words, or how it died."""
     if ending.code < 0:
         name = signal.Signals(-ending.code).name

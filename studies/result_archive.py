@@ -4,40 +4,42 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import checksums, workdir
-from jaxnets.experiment.run_directory import RunDirectory, open_begun, print_warnings
+from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
 from jaxnets.training.callbacks.writers import METRICS
 from studies.sweeps import Row
 
 
 def finished(
-    folder: Path, recipe: config_dict.ConfigDict, *, ignore_damage: bool = False
+    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool = False
 ) -> Result | None:
     """The complete result of a run directory or of a folder under results/; None where there is none.
 
-    Raises ConfigError where it is of another recipe, CheckpointError where it is damaged; with
+    Raises ConfigError where it is of another config, CheckpointError where it is damaged; with
     `ignore_damage` what differs from its checksum is a warning.
     """
-    opened = _finished(folder, recipe, ignore_damage=ignore_damage)
+    opened = _finished(folder, config, ignore_damage=ignore_damage)
     return None if opened is None else opened.result
 
 
 def _finished(
-    folder: Path, recipe: config_dict.ConfigDict, *, ignore_damage: bool
+    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool
 ) -> RunDirectory | None:
-    opened = open_begun(folder, ignore_damage=ignore_damage)
+    opened = open_run_if_exists(folder, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
     print_warnings(opened.warnings)
-    changed = workdir.told_differences(opened.config, _with_what_weights_set(recipe, opened.config))
+    changed = workdir.describe_config_diff(
+        opened.config, _with_what_weights_set(config, opened.config)
+    )
     if changed:
         raise ConfigError(
-            f"{folder} holds a result of another recipe ({changed}): "
+            f"{folder} holds a result of another config ({changed}): "
             "move it away, or give the row another 'name'"
         )
     return opened
@@ -51,24 +53,24 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
     result.json is written last: a folder without it is not complete. Raises what `finished` raises, and
     MachineError where a file cannot be written.
     """
-    opened = _finished(run, row.recipe, ignore_damage=ignore_damage)
+    opened = _finished(run, row.config, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
     config = opened.config
-    for path in workdir.FREE_FIELDS:
-        recipes.set_field(config, path, recipes.FIELDS[path].default)
+    for path in workdir.FIELDS_ALLOWED_TO_DIFFER:
+        config_lib.set_field(config, path, config_lib.FIELDS[path].default)
     kept: Result = {
         **opened.result,
-        "pretrained_on": row.recipe.transfer.pretrained_on,
+        "pretrained_on": row.config.transfer.pretrained_on,
         "command": row.command(),
         "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
     }
     contents: dict[str, str | bytes] = {
-        workdir.CONFIG: recipes.to_json(config),
+        workdir.CONFIG: config_lib.to_json(config),
         METRICS: opened.metrics(),
     }
     answers = opened.predictions()
-    if answers is not None and answers.has_siblings:
+    if answers is not None and answers.has_near_duplicates:
         contents[predictions_name()] = answers.to_bytes()
     contents[results.RESULT] = results.to_json(kept)
     try:
@@ -86,14 +88,14 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
 
 
 def _with_what_weights_set(
-    recipe: config_dict.ConfigDict, there: config_dict.ConfigDict
+    config: config_dict.ConfigDict, there: config_dict.ConfigDict
 ) -> config_dict.ConfigDict:
-    """The recipe with what a run takes from the weights it begins with, as the run has it.
+    """The config with what a run takes from the weights it begins with, as the run has it.
 
-    That is the preprocessing, and the form of the network where the recipe leaves it open.
+    That is the preprocessing, and the form of the network where the config leaves it open.
     """
-    if recipe.transfer.weights in (None, "random"):
-        return recipe
-    settled = recipe.copy_and_resolve_references()
-    workdir.take_what_weights_set(settled, there)
+    if config.transfer.weights in (None, "random"):
+        return config
+    settled = config.copy_and_resolve_references()
+    workdir.copy_pretrained_settings(settled, there)
     return settled

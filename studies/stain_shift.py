@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.leakage import sibling_shares
+from jaxnets.data.leakage import leaked_fractions
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.build import make_evaluator
 from jaxnets.experiment.data import open_data
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_result
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 from jaxnets.models import create
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.devices import Devices
 from studies import stain_jitter as shifts
@@ -55,8 +55,8 @@ def stain_shift(
 def _stain_shift(run: RunDirectory, kept: Path | None) -> dict[str, Any]:
     """The same for a run that is open, in its precision."""
     config = run.config
-    screen = Screen()
-    data = open_data(config, screen)
+    reporter = Reporter()
+    data = open_data(config, reporter)
     if data.source.kind != "image" or data.shape[-1] != 3:
         raise ConfigError(f"the examples of {data.source.name} have no colour to shift")
     run.require_data(data.source.fingerprint)
@@ -64,31 +64,31 @@ def _stain_shift(run: RunDirectory, kept: Path | None) -> dict[str, Any]:
     devices, model = Devices.all(), create(config.model)
     restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
-    for told in restored.warnings:
-        screen.line("warning", told)
+    for message in restored.warnings:
+        reporter.line("warning", message)
     clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
-    leak = sibling_shares(data.split, data.siblings)
-    told = data.told_split(leak)
-    screen.line("split", told)
-    screen.line("clean", _told(clean))
+    leak = leaked_fractions(data.split, data.group_ids)
+    message = data.format_split(leak)
+    reporter.line("split", message)
+    reporter.line("clean", _format(clean))
     shifted = make_evaluator(
         config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config)
     )
     measured: dict[str, Any] = {"step": step, "split": data.split.name}
-    measured |= {"leak": leak, "told_split": told, "clean": clean}
+    measured |= {"leakage": leak, "format_split": message, "clean": clean}
     measured["shifts"] = {kind: [] for kind in shifts.SHIFTS}
     for number, (kind, strengths) in enumerate(shifts.SHIFTS.items()):
         for strength in strengths:
             more = {shifts.KIND: np.int32(number), shifts.STRENGTH: np.float32(strength)}
             entry = shifted.entry(state, data.split.test, more)
             measured["shifts"][kind].append({"strength": strength, **entry})
-            screen.line(kind, f"{strength:+.2f}  {_told(entry)}")
+            reporter.line(kind, f"{strength:+.2f}  {_format(entry)}")
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
-    write_whole(folder / PICTURE, shifts.draw(measured))
+    atomic_write(folder / PICTURE, shifts.draw(measured))
     for target in (folder, kept) if kept is not None else (folder,):
-        write_whole(target / NUMBERS, json.dumps(measured, indent=1) + "\n")
-        screen.line("saved", str(target / NUMBERS))
+        atomic_write(target / NUMBERS, json.dumps(measured, indent=1) + "\n")
+        reporter.line("saved", str(target / NUMBERS))
     return measured
 
 
@@ -100,6 +100,6 @@ def _require_result_of(run: RunDirectory, kept: Path) -> None:
         )
 
 
-def _told(entry: Mapping[str, Any]) -> str:
+def _format(entry: Mapping[str, Any]) -> str:
     low, high = entry["interval"]
     return f"{100 * entry['accuracy']:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

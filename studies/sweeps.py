@@ -10,10 +10,10 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError
-from jaxnets.experiment.data import AUTO, load_recipe
-from jaxnets.experiment.workdir import FREE_FIELDS
+from jaxnets.experiment.data import AUTO, load_config
+from jaxnets.experiment.workdir import FIELDS_ALLOWED_TO_DIFFER
 
 TABLES = Path("configs/tables")
 RUNS = Path("runs")
@@ -24,12 +24,12 @@ LONGEST_NAME = 200
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A run of a table; `name` is its folder, `recipe` its whole config, `overrides` with the seed."""
+    """A run of a table; `name` is its folder, `config` its whole config, `overrides` with the seed."""
 
     name: str
     spec: str
     overrides: Mapping[str, Any]
-    recipe: config_dict.ConfigDict
+    config: config_dict.ConfigDict
 
     def flags(self, workdir: Path) -> list[str]:
         """The flags of scripts/train.py that make this run in `workdir`."""
@@ -65,7 +65,7 @@ def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
 
 
 def row_names(path: Path) -> list[str]:
-    """The names of a table's rows, in order, as far as rows have a 'name'; no recipe is loaded.
+    """The names of a table's rows, in order, as far as rows have a 'name'; no config is loaded.
 
     Raises ConfigError where the file is no table.
     """
@@ -79,7 +79,7 @@ def _table_path(table: str) -> Path:
         return path
     known = [file.stem for file in sorted(TABLES.glob("*.py"))]
     where = f"there are {_list(known)}" if known else f"no {TABLES}/ here: run it in the repository"
-    raise ConfigError(f"no table {table!r}{recipes.nearest(path.stem, known)}; {where}")
+    raise ConfigError(f"no table {table!r}{config_lib.nearest(path.stem, known)}; {where}")
 
 
 def _raw_rows(path: Path) -> list[Any]:
@@ -91,8 +91,8 @@ def _raw_rows(path: Path) -> list[Any]:
         spec.loader.exec_module(module)
         rows = list(module.get_rows())
     except Exception as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"{path} is no table: {type(error).__name__}: {told}") from error
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{path} is no table: {type(error).__name__}: {message}") from error
     if not rows:
         raise ConfigError(f"{path} has no rows")
     return rows
@@ -102,20 +102,20 @@ def _row(entry: Any, where: str) -> Row:
     overrides, seed = _check(entry, where)
     settings = {**overrides, "seed": seed}
     try:
-        recipe = load_recipe(entry["config"], settings)
+        config = load_config(entry["config"], settings)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    if recipe.data.name == AUTO:
+    if config.data.name == AUTO:
         raise ConfigError(
             f"{where}: data.name is {AUTO!r}, which may fall back on drawn tissue: override it"
         )
-    name = entry.get("name") or _derived_name(recipe.name, overrides, seed)
+    name = entry.get("name") or _derived_name(config.name, overrides, seed)
     if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) or len(name) > LONGEST_NAME:
         raise ConfigError(
             f"{where}: {name!r} cannot be a folder's name: give a 'name' of at most {LONGEST_NAME} "
             "letters, digits and . _ + -"
         )
-    return Row(name, entry["config"], settings, recipe)
+    return Row(name, entry["config"], settings, config)
 
 
 def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
@@ -125,7 +125,7 @@ def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
     for key in entry:
         if key not in KEYS:
             raise ConfigError(
-                f"{where}: unknown key {key!r}{recipes.nearest(key, KEYS)}; it may have {_list(KEYS)}"
+                f"{where}: unknown key {key!r}{config_lib.nearest(key, KEYS)}; it may have {_list(KEYS)}"
             )
     if not isinstance(entry.get("config"), str):
         raise ConfigError(
@@ -149,17 +149,21 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _derived_name(recipe_name: str, overrides: Mapping[str, Any], seed: int) -> str:
+def _derived_name(config_name: str, overrides: Mapping[str, Any], seed: int) -> str:
     """CONFIG-VARIANT-FIELDVALUE-...-sSEED; the order of the overrides does not matter."""
-    fields = [path for path in recipes.FIELDS if path in overrides and path not in FREE_FIELDS]
+    fields = [
+        path
+        for path in config_lib.FIELDS
+        if path in overrides and path not in FIELDS_ALLOWED_TO_DIFFER
+    ]
     parts = [_part(path, overrides[path]) for path in fields]
-    return "-".join([recipe_name.replace(":", "-"), *parts, f"s{seed}"])
+    return "-".join([config_name.replace(":", "-"), *parts, f"s{seed}"])
 
 
 def _part(path: str, value: Any) -> str:
     leaf = path.split(".")[-1]
-    twins = [field for field in recipes.FIELDS if field.split(".")[-1] == leaf]
-    field = path if len(twins) > 1 else leaf
+    exact_duplicates = [field for field in config_lib.FIELDS if field.split(".")[-1] == leaf]
+    field = path if len(exact_duplicates) > 1 else leaf
     if isinstance(value, tuple):
         text = "_" + "x".join(str(each) if isinstance(each, str) else f"{each:g}" for each in value)
     elif isinstance(value, str | bool):

@@ -8,11 +8,19 @@ from typing import Any
 import jax
 
 from jaxnets.errors import CheckFailedError
-from jaxnets.runtime.console import Screen
-from studies.mlp_proof import agreement, disagreement, layout, picture, sibling, slips, ways
+from jaxnets.runtime.console import Reporter
+from studies.mlp_proof import (
+    agreement,
+    disagreement,
+    errata,
+    implementations,
+    layout,
+    picture,
+    relu_variant,
+)
 from studies.mlp_proof.case import Case, read_case
 from studies.mlp_proof.check import Check
-from studies.mlp_proof.ways import Oracle, Way
+from studies.mlp_proof.implementations import Implementation, TorchReference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Options:
 
     as_json: bool = False
     every_value: bool = False
-    slips: bool = False
+    errata: bool = False
     plot: Path | None = None
 
 
@@ -30,18 +38,18 @@ class Proof:
     """All that was computed."""
 
     case: Case
-    ways: dict[str, Way]
+    ways: dict[str, Implementation]
     agreement: agreement.Agreement
     disagreement: disagreement.Disagreement
-    sibling: sibling.Sibling
-    slips: slips.Slips
+    relu_variant: relu_variant.ReluVariant
+    errata: errata.Errata
 
     def checks(self) -> list[Check]:
         """All of them, held or not."""
         return [
             *self.agreement.checks(),
             *self.disagreement.checks(),
-            *self.sibling.checks(),
+            *self.relu_variant.checks(),
         ]
 
     def as_json(self, pytorch: str | None) -> dict[str, Any]:
@@ -60,82 +68,82 @@ class Proof:
             },
             "agreement": self.agreement.as_json(),
             "disagreement": self.disagreement.as_json(),
-            "relu": self.sibling.as_json(),
-            "slips": self.slips.as_json(),
+            "relu": self.relu_variant.as_json(),
+            "slips": self.errata.as_json(),
             "checks": [{**dataclasses.asdict(c), "holds": c.holds} for c in self.checks()],
         }
 
 
-def prove(oracle: Oracle | None = None) -> Proof:
+def prove(oracle: TorchReference | None = None) -> Proof:
     """Computes everything in doubles, with PyTorch as one more way where `oracle` is given."""
     with jax.enable_x64(True):
         case = read_case()
-        computed = ways.compute(case, oracle)
+        computed = implementations.compute(case, oracle)
         return Proof(
             case=case,
             ways=computed,
             agreement=agreement.compare(case, computed),
             disagreement=disagreement.reproduce(case, oracle),
-            sibling=sibling.examine(case),
-            slips=slips.find(case),
+            relu_variant=relu_variant.examine(case),
+            errata=errata.find(case),
         )
 
 
-def verify(options: Options, oracle: Oracle | None) -> Proof:
+def verify(options: Options, oracle: TorchReference | None) -> Proof:
     """Prints the proof, writes the pictures where asked to, and raises CheckFailedError if it fails."""
-    screen = Screen(quiet=options.as_json)
+    reporter = Reporter(quiet=options.as_json)
     if options.plot is not None:
         picture.prepare(options.plot)
-    with screen.phase("compute") as phase:
+    with reporter.phase("compute") as phase:
         proof = prove(oracle)
         phase.text = f"{len(proof.ways)} ways"
-    screen.say("")
+    reporter.print("")
     if options.as_json:
         print(json.dumps(proof.as_json(oracle.version if oracle else None), indent=1))
-    _show(proof, options, screen)
+    _show(proof, options, reporter)
     if options.plot is not None:
         written = picture.draw(proof.case, options.plot)
-        screen.line("saved", ", ".join(map(str, written)))
-    _conclude(proof.checks(), screen)
+        reporter.line("saved", ", ".join(map(str, written)))
+    _conclude(proof.checks(), reporter)
     return proof
 
 
-def _show(proof: Proof, options: Options, screen: Screen) -> None:
+def _show(proof: Proof, options: Options, reporter: Reporter) -> None:
     case = proof.case
     _section(
-        screen,
+        reporter,
         "One step of a 3-4-4-1 tanh network, rate 0.1, sum of squared errors (report A)",
         layout.side_by_side(case, proof.ways, every_value=options.every_value),
     )
     _section(
-        screen,
+        reporter,
         "Largest difference of any float64 column to the report's tables",
         layout.differences(proof.agreement),
     )
     _section(
-        screen,
+        reporter,
         "Why PyTorch's page disagrees",
         layout.disagreement(proof.disagreement, case),
     )
     _section(
-        screen,
+        reporter,
         "The ReLU sibling: ReLU, ReLU, tanh, half the squared error (report B, its first sample)",
-        layout.sibling(proof.sibling),
+        layout.relu_variant(proof.relu_variant),
     )
-    if options.slips:
-        _section(screen, "The report's own slips, carried out", layout.slips(proof.slips))
+    if options.errata:
+        _section(reporter, "The report's own slips, carried out", layout.errata(proof.errata))
 
 
-def _section(screen: Screen, title: str, lines: list[str]) -> None:
-    screen.console.print(title, style="bold", markup=False)
+def _section(reporter: Reporter, title: str, lines: list[str]) -> None:
+    reporter.console.print(title, style="bold", markup=False)
     for line in lines:
-        screen.say(line)
-    screen.say("")
+        reporter.print(line)
+    reporter.print("")
 
 
-def _conclude(checks: list[Check], screen: Screen) -> None:
+def _conclude(checks: list[Check], reporter: Reporter) -> None:
     failed = [check for check in checks if not check.holds]
     if failed:
-        told = "; ".join(map(str, failed))
-        raise CheckFailedError(f"{len(failed)} of {len(checks)} checks do not hold: {told}")
-    screen.console.print(f"all {len(checks)} checks hold", style="green", markup=False)
+        message = "; ".join(map(str, failed))
+        raise CheckFailedError(f"{len(failed)} of {len(checks)} checks do not hold: {message}")
+    reporter.console.print(f"all {len(checks)} checks hold", style="green", markup=False)

@@ -13,11 +13,11 @@ import pytest
 from jaxnets.errors import MachineError
 from jaxnets.io import (
     DISK_FULL,
+    atomic_replace,
+    atomic_write,
     file_lock,
     remove_stale_temporaries,
-    replacing,
     try_file_lock,
-    write_whole,
 )
 from jaxnets.training.checkpoint import _disk_error
 
@@ -55,14 +55,14 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     path = tmp_path / "test.npz"
-    write_whole(path, "old")
+    atomic_write(path, "old")
 
     def full(_: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=os.strerror(number)):
-        write_whole(path, "new")
+        atomic_write(path, "new")
     assert os.listdir(tmp_path) == ["test.npz"]
     assert path.read_text() == "old"
 
@@ -72,7 +72,7 @@ def test_a_limit_on_the_size_of_files_counts_as_a_full_disk(tmp_path: Path) -> N
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            write_whole(tmp_path / "file", b"0" * 10_000)
+            atomic_write(tmp_path / "file", b"0" * 10_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.EFBIG
@@ -97,13 +97,13 @@ def test_orbax_s_errors_of_a_full_disk_are_known(error: Exception, tmp_path: Pat
 
 def test_the_longest_name_that_a_file_may_have(tmp_path: Path) -> None:
     path = tmp_path / ("x" * os.pathconf(tmp_path, "PC_NAME_MAX"))
-    write_whole(path, "whole")
+    atomic_write(path, "whole")
     assert path.read_text() == "whole"
 
 
 def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
     def interrupted() -> Any:
-        with replacing(tmp_path / "file") as temporary:
+        with atomic_replace(tmp_path / "file") as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 

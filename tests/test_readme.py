@@ -17,10 +17,10 @@ from absl import flags
 from PIL import Image
 
 from benchmarks import suite
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import runner
-from jaxnets.experiment.data import load_recipe
-from jaxnets.training.callbacks import Hook
+from jaxnets.experiment.data import load_config
+from jaxnets.training.callbacks import Callback
 from studies.sweeps import row_names
 
 REPOSITORY = Path(__file__).parents[1]
@@ -80,7 +80,7 @@ def understood(words: Sequence[str]) -> tuple[str | None, dict[str, object]]:
 
 
 def value(path: str, text: str) -> object:
-    return text if recipes.FIELDS[path].type is str else ast.literal_eval(text)
+    return text if config_lib.FIELDS[path].type is str else ast.literal_eval(text)
 
 
 @pytest.mark.parametrize(("page", "words"), list(commands()), ids=lambda part: str(part)[:60])
@@ -88,7 +88,7 @@ def test_a_command_is_understood(page: str, words: list[str]) -> None:
     del page
     spec, fields = understood(words)
     if spec is not None:
-        load_recipe(str(REPOSITORY / spec), fields)
+        load_config(str(REPOSITORY / spec), fields)
     suites = [word.partition("=")[2] for word in words if word.startswith("--suite=")]
     assert set(suites) <= set(suite.SUITES)
 
@@ -145,26 +145,26 @@ def test_the_snippet_that_predicts(
     for name in ("a.png", "b.jpg"):
         Image.new("RGB", (40, 30), (200, 120, 180)).save(name)
     exec(compile(code, "README.md", "exec"), {})
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told] == ["a.png", "b.jpg"]
-    assert all(re.fullmatch(r".+ \d+\.\d%", line) for line in told)
+    message = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in message] == ["a.png", "b.jpg"]
+    assert all(re.fullmatch(r".+ \d+\.\d%", line) for line in message)
 
 
 def test_the_hook_snippet_is_a_hook_and_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("jaxnets.train", lambda *given, **named: calls.append((given, named)))
-    (code,) = (code for code in blocks(PAGES[0], "python") if "Hook" in code)
+    (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
     exec(compile(code, "README.md", "exec"), {})
     (((spec,), named),) = calls
     assert spec == LUNG
-    (hook,) = named["hooks"]
-    assert isinstance(hook, Hook)
+    (callback,) = named["callbacks"]
+    assert isinstance(callback, Callback)
 
 
 @pytest.mark.slow
 def test_the_hook_snippet_stops_a_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXNETS_DATA", str(checkout / "data"))
-    (code,) = (code for code in blocks(PAGES[0], "python") if "Hook" in code)
+    (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
     easier = code.replace(LUNG, "configs/lung_resnet.py:smoke").replace("> 0.99", "> 0.0")
     exec(compile(easier, "README.md", "exec"), {})
     assert '"stopped_early": "good enough"' in (checkout / "runs/mine/result.json").read_text()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 CONFIG = "configs/lenet_questions.py"
-CHANGES = (
+OVERRIDABLE_FIELDS = (
     {},
     {"model.activation": "sigmoid"},
     {"model.activation": "tanh"},
@@ -28,7 +28,7 @@ RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 def get_rows() -> list[dict[str, Any]]:
     """One change a row, the rates of each optimizer, each network on the other's data, AlexNet's changes."""
-    rows = _changed("mnist", CHANGES)
+    rows = _changed("mnist", OVERRIDABLE_FIELDS)
     rows += [
         {
             "config": f"{CONFIG}:{variant}",

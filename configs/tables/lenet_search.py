@@ -7,7 +7,7 @@ The first row is where it began; each other changes one thing. The learning rate
 
 from typing import Any
 
-CHANGES = (
+OVERRIDABLE_FIELDS = (
     {},
     {"augment.rotation_degrees": 15.0},
     {"augment.crop_padding": 3},
@@ -28,5 +28,5 @@ def get_rows() -> list[dict[str, Any]]:
             ),
             "overrides": {**begun_with, **change},
         }
-        for change in CHANGES
+        for change in OVERRIDABLE_FIELDS
     ]

@@ -38,7 +38,7 @@ def _inception_v3(weights: str, split: str) -> dict[str, Any]:
         "overrides": {
             "transfer.weights": weights,
             **({"transfer.pretrained_on": "ImageNet"} if imagenet else {}),
-            "model.cut": "mixed7a",
+            "model.truncate_after": "mixed7a",
             "model.variant": "keras",
             "data.image_size": 139,
             "data.split": split,

@@ -17,7 +17,7 @@ from jaxnets.interop.convert import convolution_of, norms
 from jaxnets.interop.torch_names import BY_NETWORK
 from jaxnets.interop.weights import Weights, flatten
 from jaxnets.runtime import xla
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 
 LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
@@ -42,7 +42,7 @@ def diagnose(first: Path, second: Path, *, ignore_damage: bool = False) -> list[
     Raises CheckFailedError, naming the first layer that differs; CheckpointError where the networks are two,
     or the recorded inputs are not what `first` takes.
     """
-    screen = Screen()
+    reporter = Reporter()
     given = folders.read(first, ignore_damage=ignore_damage)
     if second.suffix == ".safetensors":
         recorded, inputs = _recorded(second, given)
@@ -55,8 +55,8 @@ def diagnose(first: Path, second: Path, *, ignore_damage: bool = False) -> list[
         inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         ours, theirs = outputs(given, inputs), outputs(other, inputs)
         if bool(given.source.get("folded")) != bool(other.source.get("folded")):
-            told = "one side has batch norms folded into kernels: compared after each norm"
-            screen.line("note", told)
+            message = "one side has batch norms folded into kernels: compared after each norm"
+            reporter.line("note", message)
             kernels = {convolution_of(norm) for norm in norms(flatten(given.variables))}
             ours = {layer: values for layer, values in ours.items() if layer not in kernels}
     found = compare(ours, theirs)
@@ -65,13 +65,13 @@ def diagnose(first: Path, second: Path, *, ignore_damage: bool = False) -> list[
     wrong = next((number for number, each in enumerate(found) if not each.error <= LIMIT), None)
     begin = 0 if wrong is None else max(wrong - 2, 0)
     for each in found[begin:][: len(found) if wrong is None else 5]:
-        screen.line("layer", f"{each.layer:<40} {each.error:.2e}")
+        reporter.line("layer", f"{each.layer:<40} {each.error:.2e}")
     if wrong is not None:
         raise CheckFailedError(
             f"layer {wrong + 1} of {len(found)} is the first that differs: {found[wrong].layer}, "
             f"by {found[wrong].error:.2e} of its largest value"
         )
-    screen.line("same", f"{len(found)} layers, none by more than {LIMIT:g} of its largest value")
+    reporter.line("same", f"{len(found)} layers, none by more than {LIMIT:g} of its largest value")
     return found
 
 

@@ -12,8 +12,8 @@ from jaxnets.evaluation.predictions import (
     read_predictions,
 )
 from jaxnets.evaluation.statistics import Comparison, compare_paired
-from jaxnets.experiment.run_directory import open_run, print_warnings, read_listed
-from jaxnets.runtime.console import Screen
+from jaxnets.experiment.run_directory import open_run, print_warnings, read_verified
+from jaxnets.runtime.console import Reporter
 
 
 def compare_runs(
@@ -25,15 +25,15 @@ def compare_runs(
     examples, CheckpointError where answers are missing or damaged; with `ignore_damage` what differs from its
     checksum is a warning.
     """
-    ours, theirs = (_answers(path, part, ignore_damage) for path in (first, second))
+    ours, theirs = (_predictions(path, part, ignore_damage) for path in (first, second))
     found = compared(ours, theirs)
     if found is None:
         raise ConfigError(
             f"{first} and {second} were not tested on the same {part} examples: "
             "compare runs of one split (data.split, data.split_seed, data.groups, data.fold)"
         )
-    siblings = ours.groups_known or theirs.groups_known
-    Screen().say(_told(found, ours, theirs, siblings=siblings))
+    group_ids = ours.groups_known or theirs.groups_known
+    Reporter().print(_format(found, ours, theirs, group_ids=group_ids))
     return found
 
 
@@ -46,9 +46,9 @@ def compared(ours: Predictions, theirs: Predictions) -> Comparison | None:
     return compare_paired(ours.correct, theirs.correct, units)
 
 
-def _answers(path: Path, part: str, ignore_damage: bool) -> Predictions:
+def _predictions(path: Path, part: str, ignore_damage: bool) -> Predictions:
     if path.suffix == ".npz":
-        data = read_listed(
+        data = read_verified(
             path.parents[1], f"{path.parent.name}/{path.name}", ignore_damage=ignore_damage
         )
         return load_predictions(path) if data is None else read_predictions(data, path)
@@ -64,9 +64,9 @@ def _same_examples(ours: Predictions, theirs: Predictions) -> bool:
     )
 
 
-def _told(found: Comparison, ours: Predictions, theirs: Predictions, *, siblings: bool) -> str:
+def _format(found: Comparison, ours: Predictions, theirs: Predictions, *, group_ids: bool) -> str:
     low, high = found.interval
-    units = "groups" if siblings else "examples, no groups are known"
+    units = "groups" if group_ids else "examples, no groups are known"
     return (
         f"difference  {100 * found.difference:+.2f} points [{100 * low:.2f}, {100 * high:.2f}], "
         f"{100 * ours.correct.mean():.2f} % less {100 * theirs.correct.mean():.2f} %; "

@@ -11,7 +11,7 @@ from jaxnets.data.images import read_image
 from jaxnets.data.near_duplicates import grouping, montage
 from jaxnets.data.near_duplicates.settings import Settings
 from jaxnets.data.sources.image_folder import ImageFiles
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 MONTAGE_ROWS = 24
 
@@ -57,8 +57,8 @@ def summary(images: ImageFiles, found: grouping.Found, settings: Settings) -> di
     }
 
 
-def _extreme(pairs: np.ndarray, choose: Any) -> float | None:
-    return round(float(choose(pairs["centre"])), 2) if len(pairs) else None
+def _extreme(pairs: np.ndarray, apply_variant: Any) -> float | None:
+    return round(float(apply_variant(pairs["centre"])), 2) if len(pairs) else None
 
 
 def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
@@ -106,44 +106,46 @@ def _row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
     )
 
 
-def _pictured(images: ImageFiles, pair: np.void, told: str) -> montage.Row:
+def _pictured(images: ImageFiles, pair: np.void, message: str) -> montage.Row:
     first, second = (images.files[pair[end]] for end in ("first", "second"))
     return montage.Row(
         read_image(images.root / first, max_pixels=images.max_pixels),
         read_image(images.root / second, max_pixels=images.max_pixels),
         pair["matrix"],
-        f"{first} | {second} | {told}",
+        f"{first} | {second} | {message}",
     )
 
 
-def say(screen: Screen, target: Path, told: dict[str, Any], montages: Sequence[Path]) -> None:
+def print_report(
+    reporter: Reporter, target: Path, message: dict[str, Any], montages: Sequence[Path]
+) -> None:
     """The closing lines, from a `summary` and the pictures that were written."""
-    sure, overlaps = told["confidence"], told["overlaps"]
-    screen.line(
+    sure, overlaps = message["confidence"], message["overlaps"]
+    reporter.line(
         "found",
-        f"{told['originals']:,} originals (copies with one centre) in {told['groups']:,} groups (and what "
-        f"overlaps them); {told['images_without_a_sibling']:,} images have no likes",
+        f"{message['originals']:,} originals (copies with one centre) in {message['groups']:,} groups (and what "
+        f"overlaps them); {message['images_without_a_sibling']:,} images have no likes",
     )
-    for name, counts in told["classes"].items():
-        screen.line(
+    for name, counts in message["classes"].items():
+        reporter.line(
             "",
             f"{name}: {counts['images']:,} images, {counts['originals']:,} originals, "
             f"{counts['groups']:,} groups",
         )
-    screen.line("sure", _told_gap(sure, told["settings"]["original_centre"]))
-    screen.line(
+    reporter.line("sure", _format_gap(sure, message["settings"]["original_centre"]))
+    reporter.line(
         "overlaps",
         f"{overlaps['joined']} joined ({overlaps['joined_across_classes']} across classes), "
         f"{overlaps['left_apart_with_evidence']} with thin evidence left apart; "
         f"{overlaps['doubtful']} are doubtful",
     )
     if sure["images_too_plain_to_compare"]:
-        screen.line("", f"{sure['images_too_plain_to_compare']} images are too plain to compare")
+        reporter.line("", f"{sure['images_too_plain_to_compare']} images are too plain to compare")
     beside = [f"{target.stem}.json", *(path.name for path in montages)]
-    screen.line("saved", f"{target}, with {', '.join(beside)} beside it")
+    reporter.line("saved", f"{target}, with {', '.join(beside)} beside it")
 
 
-def _told_gap(sure: dict[str, Any], line: float) -> str:
+def _format_gap(sure: dict[str, Any], line: float) -> str:
     """How far copies of one original are from all else, and where the line between them is drawn."""
     within = sure["largest_centre_distance_within_an_original"]
     beyond = sure["smallest_centre_distance_between_originals"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.leakage import sibling_shares
+from jaxnets.data.leakage import leaked_fractions
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.evaluation import result as results
@@ -22,7 +22,7 @@ from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings
 from jaxnets.models import create
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.fork import require_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.text import printable
@@ -64,8 +64,8 @@ def evaluate(
 def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     """The same for a run that is open, in its precision."""
     config = run.config
-    screen = Screen()
-    data = open_data(config, screen)
+    reporter = Reporter()
+    data = open_data(config, reporter)
     run.require_data(data.source.fingerprint)
     run.require_split(data.split_csv)
     indices = data.split.parts()[part]
@@ -74,11 +74,11 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     devices = Devices.all()
     restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
-    for told in restored.warnings:
-        screen.line("warning", told)
+    for message in restored.warnings:
+        reporter.line("warning", message)
     metrics = run.metrics(step)
     evaluator = make_evaluator(config, create(config.model), data, devices)
-    with screen.phase("evaluate") as phase:
+    with reporter.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
     predictions = evaluator.predictions(scores, indices)
@@ -96,20 +96,20 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     if predictions is not None:
         checked = None
         if part != "validation" and len(data.split.validation):
-            with screen.phase("evaluate") as phase:
+            with reporter.phase("evaluate") as phase:
                 on_validation = evaluator(state, data.split.validation)
                 checked = evaluator.predictions(on_validation, data.split.validation)
                 phase.text = f"{on_validation.examples:,} validation examples, for the temperature"
         measured |= measure(predictions, data.source.classes, checked)
-        leak = measured["leak"] = sibling_shares(data.split, data.siblings)
-    screen.say(_told(scores, data.source.classes, measured))
-    screen.say(f"split  {data.told_split(leak)}")
-    with screen.phase("report") as phase:
+        leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
+    reporter.print(_format(scores, data.source.classes, measured))
+    reporter.print(f"split  {data.format_split(leak)}")
+    with reporter.phase("report") as phase:
         phase.text = str(write_report(run, data, state, measured, predictions, metrics))
     return measured
 
 
-def _told(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
+def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
     if isinstance(scores, ClassScores):
         return _table(scores, [printable(name) for name in classes], measured)
     return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
@@ -145,6 +145,8 @@ def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int)
     for number in np.argsort(recall, kind="stable")[:WHOLE_MATRIX]:
         if sizes[number]:
             other = wrong[number].argmax()
-            told = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            message = (
+                f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            )
             share = f"{100 * recall[number]:.1f} %"
-            yield f"{classes[number]:<{width}}{sizes[number]:>6,} {share:>7}{told}"
+            yield f"{classes[number]:<{width}}{sizes[number]:>6,} {share:>7}{message}"

@@ -18,12 +18,12 @@ from jaxnets.experiment import weights as folders
 from jaxnets.experiment import workdir
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import preprocessing
-from jaxnets.interop.convert import require_published_form, to_layout
+from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import WRITTEN
 from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
-from jaxnets.io import require_folder, write_whole
-from jaxnets.runtime.console import Screen
+from jaxnets.io import atomic_write, require_folder
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.fork import require_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.preprocess import normalize, scale
@@ -42,46 +42,46 @@ def export(
     other things, CheckpointError where the weights are not whole or another library's network is another.
     """
     require_not_forked()
-    screen = Screen()
+    reporter = Reporter()
     out = out or directory / EXPORT
     if layout is not None and layout not in WRITTEN:
         raise ConfigError(f"--layout={layout}: it is one of {', '.join(WRITTEN)}")
     if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is no export and not empty: choose another --out")
     weights = folders.read(directory, ignore_damage=ignore_damage)
-    for told in weights.source.get("warnings", ()):
-        screen.line("warning", told)
+    for message in weights.source.get("warnings", ()):
+        reporter.line("warning", message)
     if weights.missing or weights.preprocessing is None:
-        lack = weights.missing[0] if weights.missing else "its preprocessing"
-        raise CheckpointError(f"{directory} lacks {lack}: it cannot be exported")
+        unmet = weights.missing[0] if weights.missing else "its preprocessing"
+        raise CheckpointError(f"{directory} lacks {unmet}: it cannot be exported")
     result = None
     if (directory / workdir.CONFIG).is_file():
         result = read_result(directory, ignore_damage=ignore_damage)
     of_library = _of_library(layout, weights) if layout else None
-    with screen.phase("export") as phase:
+    with reporter.phase("export") as phase:
         compiled = program(weights, weights.preprocessing)
         phase.text = f"any number of images, for {' and '.join(PLATFORMS)}"
     require_folder(out)
-    write_whole(out / PROGRAM, bytes(compiled.serialize()))  # first: with it a folder is an export
+    atomic_write(out / PROGRAM, bytes(compiled.serialize()))  # first: with it a folder is an export
     write_weights(out, weights)
     for name in WRITTEN:  # of an export before, maybe of another network
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if of_library is not None:
-        arrays, remarks = of_library
-        save_safetensors(out / f"{layout}.safetensors", arrays, remarks)
-    write_whole(out / CARD, model_card.write(weights, result))
-    screen.line("saved", str(out))
+        arrays, metadata = of_library
+        save_safetensors(out / f"{layout}.safetensors", arrays, metadata)
+    atomic_write(out / CARD, model_card.write(weights, result))
+    reporter.line("saved", str(out))
     return out
 
 
 def _of_library(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays as the library has them, for pixels as it gives them, and the file's remarks."""
-    require_published_form(layout, weights.model)
+    check_published_form(layout, weights.model)
     bgr = preprocessing.is_bgr(layout, weights)
     if bgr:
         arrays, _ = preprocessing.channels_reversed(flatten(weights.variables))
         weights = dataclasses.replace(weights, variables=unflatten(arrays))
-    return to_layout(layout, weights), preprocessing.as_remarks(weights.preprocessing, bgr=bgr)
+    return to_layout(layout, weights), preprocessing.to_metadata(weights.preprocessing, bgr=bgr)
 
 
 def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
@@ -105,7 +105,7 @@ def _logits(
     weights: Weights, given: Preprocessing
 ) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     # The program must run where nothing of this package is, in the one form that XLA itself has.
-    model = config_dict.ConfigDict({**weights.model, "lowering": "reference"})
+    model = config_dict.ConfigDict({**weights.model, "implementation": "reference"})
     network = models.create(model)
     dtype = jnp.dtype(weights.model.dtype)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from jaxnets.commands import duplicates_report as report
 from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS, all_unreadable
-from jaxnets.data.near_duplicates import grouping, montage, pieces
+from jaxnets.data.near_duplicates import grouping, montage, tasks
 from jaxnets.data.near_duplicates.features import opencv
 from jaxnets.data.near_duplicates.listing import list_images
 from jaxnets.data.near_duplicates.settings import Settings
@@ -24,9 +24,9 @@ from jaxnets.data.near_duplicates.verification import PAIR
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
-from jaxnets.io import replacing, write_whole
-from jaxnets.runtime.console import Screen
-from jaxnets.runtime.worker_pool import crew
+from jaxnets.io import atomic_replace, atomic_write
+from jaxnets.runtime.console import Reporter
+from jaxnets.runtime.worker_pool import worker_pool
 
 ALGORITHM_VERSION = 1
 """Raised whenever finished pieces of older versions must not be used."""
@@ -62,7 +62,7 @@ def find_duplicates(
         raise ConfigError(
             f"--out={out} lies in {folder_of_images}, whose images it is about: give a place outside"
         )
-    screen = Screen()
+    reporter = Reporter()
     listing = list_images(folder_of_images, max_pixels=max_pixels)
     images = listing.images
     others = f", {listing.others:,} other files left out" if listing.others else ""
@@ -70,9 +70,9 @@ def find_duplicates(
         others += (
             f", {listing.beside:,} images beside the classes' folders left out, as in training"
         )
-    screen.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
-    with workdir.hold(place, "--work" if work else "--out"):
-        with screen.phase("hash") as phase:
+    reporter.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
+    with workdir.lock_workdir(place, "--work" if work else "--out"):
+        with reporter.phase("hash") as phase:
             folder = place / _identity(images, settings)
             phase.text = f"work files in {folder}"
         there = [path for path in _written(target) if path.exists()]
@@ -80,8 +80,8 @@ def find_duplicates(
             raise ConfigError(f"{there[0]} is there already: name another --out, or remove it")
         folder.mkdir(exist_ok=True)
         processes = workers or os.cpu_count() or 1
-        with crew(processes, _be_single) as pool:
-            run = Run(screen, pool)
+        with worker_pool(processes, _be_single) as pool:
+            run = Run(reporter, pool)
             found = search(images, folder, settings, run)
         _write(target, images, found, settings, run)
 
@@ -103,13 +103,13 @@ def _written(target: Path) -> tuple[Path, ...]:
 class Run:
     """Has the pieces of each stage computed, and counts seconds."""
 
-    def __init__(self, screen: Screen, pool: concurrent.futures.Executor):
-        self.screen, self.pool = screen, pool
+    def __init__(self, reporter: Reporter, pool: concurrent.futures.Executor):
+        self.reporter, self.pool = reporter, pool
         self.seconds: dict[str, float] = {}
         self.processor_seconds = 0.0
         self.kept = 0
 
-    def stage(self, name: str, work: Sequence[pieces.Piece]) -> None:
+    def stage(self, name: str, work: Sequence[tasks.Task]) -> None:
         """Computes the pieces that are not there; raises DataError for images that cannot be read."""
         start = time.perf_counter()
         missing = [piece for piece in work if not piece.path.exists()]
@@ -117,8 +117,8 @@ class Run:
         total = sum(piece.count for piece in work)
         done = total - sum(piece.count for piece in missing)
         unreadable: list[str] = []
-        with self.screen.phase(name) as phase:
-            with self.screen.counter(name) as progress:
+        with self.reporter.phase(name) as phase:
+            with self.reporter.counter(name) as progress:
                 progress(done, total)
                 futures = [self.pool.submit(piece.run) for piece in missing]
                 for future in concurrent.futures.as_completed(futures):
@@ -146,28 +146,28 @@ def search(images: ImageFiles, folder: Path, settings: Settings, run: Run) -> gr
     """Describe, find copies, then overlaps among a few images of each original, then follow these up."""
     none, nothing = np.zeros((0, 2), np.int32), np.zeros(0, PAIR)
     paths = [images.root / file for file in images.files]
-    run.stage("describe", pieces.describing(folder, paths, images.max_pixels, settings))
-    records = pieces.FeatureFiles(folder)
+    run.stage("describe", tasks.describe_tasks(folder, paths, images.max_pixels, settings))
+    records = tasks.FeatureFiles(folder)
     _, identical = np.unique(records.field("pixels"), axis=0, return_inverse=True)
 
     def verify(stage: str, pairs: np.ndarray) -> np.ndarray:
-        work = pieces.verifying(folder, stage, pairs, settings)
+        work = tasks.verify_tasks(folder, stage, pairs, settings)
         run.stage(stage, work)
-        return pieces.collected(work, nothing)
+        return tasks.collected(work, nothing)
 
-    near = pieces.neighbouring(folder, images.labels, settings)
+    near = tasks.neighbour_tasks(folder, images.labels, settings)
     run.stage("compare", near)
-    tried = np.unique(pieces.collected(near, none), axis=0)
+    tried = np.unique(tasks.collected(near, none), axis=0)
     pairs = verify("copies", tried)
     originals = grouping.originals(pairs, identical, settings)
-    few = grouping.hubs(pairs, originals, settings.representatives, settings)
-    alike = pieces.wording(folder, few, images.labels, settings)
+    few = grouping.representatives(pairs, originals, settings.representatives, settings)
+    alike = tasks.word_tasks(folder, few, images.labels, settings)
     run.stage("words", alike)
-    new = grouping.without(pieces.collected(alike, none), tried)
+    new = grouping.without(tasks.collected(alike, none), tried)
     pairs, tried = np.concatenate([pairs, verify("overlaps", new)]), np.concatenate([tried, new])
     originals = grouping.originals(pairs, identical, settings)
-    more = grouping.hubs(pairs, originals, settings.overlap_members, settings)
-    new = grouping.between(more, grouping.touching(pairs, originals))
+    more = grouping.representatives(pairs, originals, settings.overlap_members, settings)
+    new = grouping.between(more, grouping.overlapping(pairs, originals))
     new = grouping.without(new, tried)
     pairs = np.concatenate([pairs, verify("certain", new)])
     originals = grouping.originals(pairs, identical, settings)
@@ -179,21 +179,21 @@ def search(images: ImageFiles, folder: Path, settings: Settings, run: Run) -> gr
 
 def _identity(images: ImageFiles, settings: Settings) -> str:
     """Names the work by all that its results depend on."""
-    told = [
+    message = [
         ALGORITHM_VERSION,
         images.fingerprint,
         dataclasses.asdict(settings),
         opencv().__version__,
     ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(message).encode()).hexdigest()[:16]
 
 
 def _write(
     target: Path, images: ImageFiles, found: grouping.Found, settings: Settings, run: Run
 ) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    told = report.summary(images, found, settings)
-    told["run"] = {
+    message = report.summary(images, found, settings)
+    message["run"] = {
         "seconds": run.seconds,
         "total_seconds": round(sum(run.seconds.values()), 1),
         "processor_seconds": round(run.processor_seconds + time.thread_time(), 1),
@@ -209,14 +209,14 @@ def _write(
         path = _montage(target, name)
         if rows:
             picture = Image.fromarray(montage.montage(rows, settings))
-            with replacing(path) as temporary:
+            with atomic_replace(path) as temporary:
                 picture.save(temporary, "JPEG", quality=85)
             montages.append(path)
-    write_whole(target.with_suffix(".json"), json.dumps(told, indent=1) + "\n")
+    atomic_write(target.with_suffix(".json"), json.dumps(message, indent=1) + "\n")
     labels = zip(found.originals, found.groups, strict=True)
     members = {
         file: (str(original), str(group))
         for file, (original, group) in zip(images.files, labels, strict=True)
     }
     Groups(str(target), members).write(target)
-    report.say(run.screen, target, told, montages)
+    report.print_report(run.reporter, target, message, montages)

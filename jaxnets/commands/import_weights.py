@@ -13,24 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, hub, layouts, weight_files, weights
-from jaxnets.interop.preprocessing import channels_reversed, of_remarks
+from jaxnets.interop.preprocessing import channels_reversed, from_metadata
 from jaxnets.interop.recognise import (
     CHANNELS,
     KNOWN,
     NATIVE_SIZES,
-    SCHEMES,
-    Scheme,
+    PRESETS,
+    PreprocessingPreset,
+    preset_of,
     recognise,
-    scheme_of,
 )
 from jaxnets.io import file_sha256
 from jaxnets.runtime import xla
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 
 ReadTorch = Callable[[Path], dict[str, np.ndarray]]
@@ -74,13 +74,13 @@ def import_weights(
     CheckpointError for a file that is damaged or of another network, and, unless `options.partial`, where
     anything is missing or left over.
     """
-    screen = Screen()
+    reporter = Reporter()
     _require_free(destination)
-    with screen.phase("read") as phase:
-        opened = _open(source, read_torch, functools.partial(screen.report_progress, "download"))
+    with reporter.phase("read") as phase:
+        opened = _open(source, read_torch, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
     named = options.model or _known(opened.described.get("architecture"))
-    network, layout = recognise(layouts.modern(opened.arrays), named, options.layout)
+    network, layout = recognise(layouts.normalize_keys(opened.arrays), named, options.layout)
     arrays, notes = _without_other_heads(opened.arrays, network, layout)
     model, shape = _describe(arrays, network, layout, options, opened.described)
     least = models.entry(network).auxiliary_size
@@ -89,7 +89,7 @@ def import_weights(
         notes.append(f"auxiliary heads left out: they need {least} px")
     converted = convert.from_layout(layout, arrays, model, shape)
     notes += _dropped(opened.described)
-    _tell(screen, converted, network, layout, notes)
+    _print(reporter, converted, network, layout, notes)
     _require_whole(converted, source, partial=options.partial)
     _require_same_place(destination, network)
     scheme, preprocessing = _preprocessing(network, layout, shape[0], options, opened)
@@ -108,18 +108,18 @@ def import_weights(
             **opened.source,
             "layout": layout,
             "folded": len(converted.folded),
-            "left_over": converted.left_over,
+            "unexpected": converted.unexpected,
             "notes": notes,
         },
     )
-    with screen.phase("forward") as phase:
+    with reporter.phase("forward") as phase:
         phase.text = forward_pass(kept)
     weights.write_weights(destination, kept)
     if preprocessing is None:
-        screen.line(
+        reporter.line(
             "note", "its preprocessing is not known: give --preprocessing to predict with it"
         )
-    screen.line("saved", str(destination))
+    reporter.line("saved", str(destination))
     return kept
 
 
@@ -167,8 +167,8 @@ def _open(source: str, read_torch: ReadTorch, say: Callable[[str], None]) -> Ope
         )
     ending = path.name.rpartition(".")[2].lower()
     if ending == "safetensors":
-        arrays, remarks = weight_files.read_safetensors(path)
-        origin |= {"remarks": remarks} if remarks else {}
+        arrays, metadata = weight_files.read_safetensors(path)
+        origin |= {"remarks": metadata} if metadata else {}
     elif ending in ("h5", "hdf5"):
         arrays = weight_files.read_keras(path)
     elif ending in ("pth", "pt", "bin"):
@@ -194,7 +194,7 @@ def _describe(
     form = layouts.LAYOUTS[layout]
     if network not in form.variants:
         raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.variant = network, _variant(network, layout, options.variant)
     path = "classifier/kernel"
     kernel = arrays.get(form.name(network, path))
@@ -231,7 +231,7 @@ def _without_other_heads(
     arrays: dict[str, np.ndarray], network: str, layout: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Leaves out auxiliary heads of another number of classes, which a new main head leaves behind."""
-    arrays = layouts.modern(arrays) if layout == "torch" else dict(arrays)
+    arrays = layouts.normalize_keys(arrays) if layout == "torch" else dict(arrays)
     main = arrays.get("fc.bias")
     heads = {
         name: arrays[name].size
@@ -246,23 +246,23 @@ def _without_other_heads(
 
 def _preprocessing(
     network: str, layout: str, size: int, options: Options, opened: Opened
-) -> tuple[Scheme | None, weights.Preprocessing | None]:
+) -> tuple[PreprocessingPreset | None, weights.Preprocessing | None]:
     given = opened.described.get(hub.PRETRAINED, {})
-    remarked = of_remarks(opened.source.get("remarks", {}))
-    name = options.preprocessing or (None if given else scheme_of(network, layout))
+    remarked = from_metadata(opened.source.get("remarks", {}))
+    name = options.preprocessing or (None if given else preset_of(network, layout))
     if remarked is not None and options.preprocessing is None:
         scheme = remarked
     elif name is None and "mean" in given and "std" in given:
-        scheme = Scheme(tuple(given["mean"]), tuple(given["std"]))
+        scheme = PreprocessingPreset(tuple(given["mean"]), tuple(given["std"]))
     elif name is None or name == "unknown":
         return None, None
-    elif name not in SCHEMES:
+    elif name not in PRESETS:
         raise ConfigError(
-            f"--preprocessing={name}: it is one of {', '.join(SCHEMES)}, unknown"
-            f"{nearest(name, SCHEMES)}"
+            f"--preprocessing={name}: it is one of {', '.join(PRESETS)}, unknown"
+            f"{nearest(name, PRESETS)}"
         )
     else:
-        scheme = SCHEMES[name]
+        scheme = PRESETS[name]
     channels = CHANNELS.get(network, 3)
     return scheme, weights.Preprocessing(size, scheme.mean[:channels], scheme.std[:channels])
 
@@ -312,31 +312,35 @@ def _classes(
     )
 
 
-def _tell(
-    screen: Screen, converted: convert.Converted, network: str, layout: str, notes: Sequence[str]
+def _print(
+    reporter: Reporter,
+    converted: convert.Converted,
+    network: str,
+    layout: str,
+    notes: Sequence[str],
 ) -> None:
     title = f"{models.entry(network).title}, as {layouts.LAYOUTS[layout].title} has it"
-    screen.line("network", f"{title}: {len(converted.arrays)} arrays fit")
+    reporter.line("network", f"{title}: {len(converted.arrays)} arrays fit")
     if converted.folded:
-        screen.line("folded", f"{len(converted.folded)} batch norms, in the kernels before them")
+        reporter.line("folded", f"{len(converted.folded)} batch norms, in the kernels before them")
     for note in notes:
-        screen.line("note", note)
-    for what, names in (("missing", converted.missing), ("left over", converted.left_over)):
+        reporter.line("note", note)
+    for what, names in (("missing", converted.missing), ("left over", converted.unexpected)):
         for name in names[:SHOWN]:
-            screen.line(what, name)
+            reporter.line(what, name)
         if len(names) > SHOWN:
-            screen.line(what, f"and {len(names) - SHOWN} more")
+            reporter.line(what, f"and {len(names) - SHOWN} more")
 
 
 def _require_whole(converted: convert.Converted, source: str, *, partial: bool) -> None:
     if not converted.arrays:
         raise CheckpointError(f"{source} has nothing of this network")
-    if partial or not (converted.missing or converted.left_over):
+    if partial or not (converted.missing or converted.unexpected):
         return
-    first = (*converted.missing, *converted.left_over)[0]
+    first = (*converted.missing, *converted.unexpected)[0]
     raise CheckpointError(
         f"{source} is of another network or a part of this one: {len(converted.missing)} arrays missing, "
-        f"{len(converted.left_over)} left over ({first}, ...); --partial takes what there is"
+        f"{len(converted.unexpected)} left over ({first}, ...); --partial takes what there is"
     )
 
 

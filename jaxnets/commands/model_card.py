@@ -36,7 +36,7 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
     count = f"{models.count_parameters(params) - in_heads:,} parameters"
     heads = f" and {in_heads:,} in auxiliary heads, which only training runs" if in_heads else ""
     shown = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-    cut = f" up to {weights.model.cut}" if weights.model.cut else ""
+    cut = f" up to {weights.model.truncate_after}" if weights.model.truncate_after else ""
     title = entry.title if result is None else f"{entry.title}: {result['name']}"
     limits = (*weights.source.get("warnings", ()), *_own_limits(result), *LIMITS)
     sections = [
@@ -49,7 +49,7 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
         ),
         f"On CPUs set `XLA_FLAGS={xla.safe_flag()}` before JAX starts: from jaxlib 0.10.2 on, XLA's default "
         "computes wrong numbers in some programs. This one is not known to be among them.",
-        _told_preprocessing(weights.preprocessing),
+        _format_preprocessing(weights.preprocessing),
         "`weights.json` has the classes, the preprocessing and the network's fields; "
         "`jaxnets.load(FOLDER)` reads the folder as it is.",
         "## Data and results",
@@ -60,7 +60,7 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
-def _told_preprocessing(given: Preprocessing | None) -> str:
+def _format_preprocessing(given: Preprocessing | None) -> str:
     if given is None:
         return ""
     how = "cut to a square from the middle and" if given.resize == "crop" else "stretched and"
@@ -74,11 +74,14 @@ def _told_preprocessing(given: Preprocessing | None) -> str:
 def _results(result: Mapping[str, Any]) -> Sequence[str]:
     title = models.entry(result["model"]).title
     rows = [
-        ("network", results.told_network(result, title)),
-        *([("trained", _trained(result))] if result.get("frozen") else []),
+        ("network", results.format_network(result, title)),
+        *([("trained", _trained(result))] if result.get("freeze_backbone") else []),
         ("data", result["data"]),
-        ("split", results.told_split(result)),
-        *((f"leak, {part}", _share(share)) for part, share in (result.get("leak") or {}).items()),
+        ("split", results.format_split(result)),
+        *(
+            (f"leak, {part}", _share(share))
+            for part, share in (result.get("leakage") or {}).items()
+        ),
         ("test accuracy", _accuracy(result)),
         ("validation accuracy", _share(result.get("validation_accuracy"))),
         (
@@ -89,7 +92,7 @@ def _results(result: Mapping[str, Any]) -> Sequence[str]:
         ("hardware", result["hardware"]),
         ("note", result.get("note") or "none"),
     ]
-    table = ["| | |", "| --- | --- |", *(f"| {name} | {told} |" for name, told in rows)]
+    table = ["| | |", "| --- | --- |", *(f"| {name} | {message} |" for name, message in rows)]
     return ["\n".join(table)]
 
 
@@ -101,11 +104,11 @@ def _trained(result: Mapping[str, Any]) -> str:
 def _accuracy(result: Mapping[str, Any]) -> str:
     if result.get("test_accuracy") is None:
         return "not known"
-    told = _share(result["test_accuracy"])
+    message = _share(result["test_accuracy"])
     if result.get("test_interval"):
         low, high = result["test_interval"]
-        told += f" [{100 * low:.2f}, {100 * high:.2f}] (95 %, {result['interval_method']})"
-    return f"{told}, {result['test_examples']:,} images"
+        message += f" [{100 * low:.2f}, {100 * high:.2f}] (95 %, {result['interval_method']})"
+    return f"{message}, {result['test_examples']:,} images"
 
 
 def _share(value: float | None) -> str:
@@ -116,7 +119,7 @@ def _own_limits(result: Mapping[str, Any] | None) -> Sequence[str]:
     if result is None:
         return ()
     limits = []
-    leak = (result.get("leak") or {}).get("test")
+    leak = (result.get("leakage") or {}).get("test")
     if leak:
         limits.append(
             f"{100 * leak:.1f} % of the test images have a near-copy in training: the accuracy is "
@@ -130,5 +133,7 @@ def _own_limits(result: Mapping[str, Any] | None) -> Sequence[str]:
 
 
 def _source(source: Mapping[str, Any]) -> str:
-    told = {key: source[key] for key in ("file", "hub", "layout", "sha256") if source.get(key)}
-    return ", ".join(f"{key} {value}" for key, value in told.items()) or "its source is not named"
+    message = {key: source[key] for key in ("file", "hub", "layout", "sha256") if source.get(key)}
+    return (
+        ", ".join(f"{key} {value}" for key, value in message.items()) or "its source is not named"
+    )

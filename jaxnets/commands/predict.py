@@ -19,9 +19,9 @@ from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor, open_network
 from jaxnets.experiment.run_directory import print_warnings
-from jaxnets.io import require_folder, write_whole
+from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import signals
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.text import csv_cell, printable
 
 GRADCAM = "gradcam"
@@ -90,25 +90,25 @@ def predict_files(
         _require_place(table, files)
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
-    screen = Screen(quiet="-" in (csv_path, json_path))
+    reporter = Reporter(quiet="-" in (csv_path, json_path))
     if passed_over:
-        told = ", ".join(passed_over[:SHOWN]) + (", ..." if len(passed_over) > SHOWN else "")
-        screen.line(
-            "skipped", f"{len(passed_over)} files that are no images by their names: {told}"
+        message = ", ".join(passed_over[:SHOWN]) + (", ..." if len(passed_over) > SHOWN else "")
+        reporter.line(
+            "skipped", f"{len(passed_over)} files that are no images by their names: {message}"
         )
     tables = _Tables(
         predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None
     )
     with signals.clean_up(tables.write):
         try:
-            with screen.counter("predict") as progress:
+            with reporter.counter("predict") as progress:
                 for row in _rows(predictor, files, gradcam_folder, progress):
                     tables.rows.append(row)
-                    _tell(row, screen)
+                    _print(row, reporter)
         finally:
             tables.write()
     if gradcam_folder is not None:
-        screen.line("gradcam", f"overlays are in {gradcam_folder}{_told_coarseness(predictor)}")
+        reporter.line("gradcam", f"overlays are in {gradcam_folder}{_warn_coarse_map(predictor)}")
     bad = [row for row in tables.rows if row["error"] is not None]
     if bad:
         others = "; the others are answered" if len(bad) < len(tables.rows) else ""
@@ -144,10 +144,10 @@ class _Tables:
                 _write(self._json_path, json.dumps(rows, indent=1) + "\n")
 
 
-def _tell(row: dict[str, Any], screen: Screen) -> None:
+def _print(row: dict[str, Any], reporter: Reporter) -> None:
     if row["error"] is None:
         share = f"{100 * row['confidence']:6.2f} %"
-        screen.say(f"{printable(row['file'])}  {printable(row['class'])}  {share}")
+        reporter.print(f"{printable(row['file'])}  {printable(row['class'])}  {share}")
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
         print(printable(f"{row['file']}  not read  {reason}"), file=sys.stderr)
@@ -211,11 +211,11 @@ def _add_overlays(
         source = os.path.realpath(file.path).encode("utf-8", "backslashreplace").decode()
         path = _free_path(folder / file.name, source)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _as_png(overlay(view, heat), source))
+        atomic_write(path, _as_png(overlay(view, heat), source))
         row["gradcam"] = str(path)
 
 
-def _told_coarseness(predictor: Predictor) -> str:
+def _warn_coarse_map(predictor: Predictor) -> str:
     """Says where a network's last map has too few places to show where in the image something is."""
     height, width = predictor.map_size
     if min(height, width) >= COARSE:
@@ -305,4 +305,4 @@ def _write(path: str, text: str) -> None:
     if path == "-":
         print(text, end="")
         return
-    write_whole(Path(path), text)
+    atomic_write(Path(path), text)

@@ -4,11 +4,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.data.acquire import prepare as data
 from jaxnets.data.sources.tfds import build_tfds
 from jaxnets.errors import ConfigError
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 NAMES = ("lc25000_lung", "mnist", "cifar10")
 
@@ -28,25 +28,27 @@ def prepare(
     Raises ConfigError for a wrong name, DataError for files that are missing or damaged.
     """
     if len(names) != 1 or names[0] not in NAMES:
-        given = f"{names[0]!r} is no data set{recipes.nearest(names[0], NAMES)}: " if names else ""
+        given = (
+            f"{names[0]!r} is no data set{config_lib.nearest(names[0], NAMES)}: " if names else ""
+        )
         raise ConfigError(f"{given}name one of {', '.join(NAMES)}")
-    screen = Screen()
-    config = recipes.recipe()
+    reporter = Reporter()
+    config = config_lib.default_config()
     if root is not None:
         config.data.root = root
-    folder = recipes.data_root(config)
-    with screen.phase("prepare") as phase, screen.counter("prepare") as progress:
+    folder = config_lib.data_root(config)
+    with reporter.phase("prepare") as phase, reporter.counter("prepare") as progress:
         done = data.prepare(
             names[0],
             folder,
             from_path=Path(from_path) if from_path else None,
             kaggle=kaggle,
             progress=progress,
-            say=functools.partial(screen.report_progress, "download"),
+            say=functools.partial(reporter.report_progress, "download"),
         )
         was = "was ready" if done.already else "is ready"
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"
     if tfds_dir is not None:
-        with screen.phase("tfds") as phase:
+        with reporter.phase("tfds") as phase:
             built = build_tfds(names[0], folder, tfds_dir)
             phase.text = f"--config.data.name=tfds --config.data.path={built}"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from absl import flags, logging
 from ml_collections import config_flags
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
 from jaxnets.io import DISK_FULL, NOT_WRITABLE, user_cache_folder
 from jaxnets.runtime import signals, xla
@@ -59,7 +59,7 @@ def execute(
             print(_help(), flush=True)
             signals.leave(0)
         arguments = _parse(sys.argv)
-        _check_recipe()
+        _check_config()
         xla.set_safe_flags(os.environ)
         before_jax()
         if KEEP_MEMORY.value:
@@ -110,7 +110,9 @@ def kernels_folder() -> Path:
     return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
 
 
-def recipe(holder: flags.FlagHolder[Any] | flags.Flag[Any]) -> tuple[str, dict[str, Any]]:
+def parse_config_flag(
+    holder: flags.FlagHolder[Any] | flags.Flag[Any],
+) -> tuple[str, dict[str, Any]]:
     """The config file, `PATH` or `PATH:VARIANT`, that --config names, and the --config.FIELD values.
 
     None for the fields that --config.FIELD=None unsets. Raises ConfigError where there is no --config.
@@ -122,10 +124,10 @@ def recipe(holder: flags.FlagHolder[Any] | flags.Flag[Any]) -> tuple[str, dict[s
     return config_flags.get_config_filename(flag), overrides | dict.fromkeys(_unset(sys.argv))
 
 
-def _check_recipe() -> None:
+def _check_config() -> None:
     """Loads what --config names, where there is one: a wrong recipe need not wait for JAX."""
     if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:
-        recipes.load(*recipe(flags.FLAGS[CONFIG]))
+        config_lib.load_config(*parse_config_flag(flags.FLAGS[CONFIG]))
 
 
 def _keep_compiled() -> None:
@@ -160,14 +162,14 @@ def _help() -> str:
 def _parse(argv: Sequence[str]) -> list[str]:
     for argument in argv[1:]:
         if (field := _field_of(argument)) is not None:
-            recipes.require_field(field)
+            config_lib.require_field(field)
     unset = _unset(argv)
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) not in unset])
     except (flags.Error, TypeError, ValueError, AttributeError, KeyError, OSError) as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             raise ConfigError(
-                f"unknown flag --{error.flagname}{recipes.nearest(error.flagname, list(flags.FLAGS))}; "
+                f"unknown flag --{error.flagname}{config_lib.nearest(error.flagname, list(flags.FLAGS))}; "
                 "--help lists all"
             ) from error
         raise ConfigError(_value_problem(str(error)) or " ".join(str(error).split())) from error
@@ -189,12 +191,12 @@ def _unset(argv: Sequence[str]) -> set[str]:
     return {field for field, argument in last.items() if field and argument.endswith("=None")}
 
 
-def _value_problem(told: str) -> str | None:
+def _value_problem(message: str) -> str | None:
     """What is wrong with the value of a field that flags could not read; None of other errors."""
-    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", told, re.DOTALL)
-    if found is None or found[1] not in recipes.FIELDS:
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
+    if found is None or found[1] not in config_lib.FIELDS:
         return None
-    wanted = recipes.FIELDS[found[1]].wanted
+    wanted = config_lib.FIELDS[found[1]].wanted
     return f"--config.{found[1]}={found[2]} cannot be used: it must be {wanted}"
 
 

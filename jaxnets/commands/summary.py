@@ -13,11 +13,11 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.errors import ConfigError
 from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 WIDE = 100
 """Columns that a terminal needs for the shapes of inputs too."""
@@ -43,7 +43,7 @@ def summarize(
 
     Raises ConfigError for an unknown network or variant, and for images that are too small.
     """
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.variant = name, variant
     model.num_classes = num_classes or (3 if CHANNELS.get(name, 3) == 3 else 10)
     entry = models.entry(name)
@@ -56,14 +56,14 @@ def summarize(
         models.check_image_size(name, size, flag="--image_size")
         shape = (size, size, CHANNELS.get(name, 3))
     layers = layers_of(model, shape)
-    screen = Screen()
+    reporter = Reporter()
     for line in table(layers, shutil.get_terminal_size((WIDE, 24)).columns):
-        screen.say(line)
-    screen.say("")
+        reporter.print(line)
+    reporter.print("")
     for line in _totals(layers, entry.title, model, shape):
-        screen.say(line)
+        reporter.print(line)
     for line in _beside_the_report(layers, name):
-        screen.say(line)
+        reporter.print(line)
     return layers
 
 
@@ -112,8 +112,8 @@ def table(layers: Sequence[Layer], width: int) -> list[str]:
         (
             layer.path,
             layer.kind,
-            _told_shape(layer.inputs),
-            _told_shape(layer.outputs),
+            _format_shape(layer.inputs),
+            _format_shape(layer.outputs),
             f"{layer.parameters:,}",
             f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
         )
@@ -141,13 +141,13 @@ def _totals(
     classes = "" if model.name == "mlp" else f", {model.num_classes} classes"
     variant = f" ({model.variant})" if model.variant else ""
     lines = [
-        f"{title}{variant}, input {_told_shape(shape)}{classes}",
+        f"{title}{variant}, input {_format_shape(shape)}{classes}",
         f"parameters            {sum(layer.parameters for layer in main):>14,}",
         f"auxiliary_parameters  {sum(layer.parameters for layer in heads):>14,}",
         f"batch statistics      {sum(layer.statistics for layer in main):>14,}",
         f"multiply-adds         {sum(layer.multiply_adds for layer in main):>14,}",
     ]
-    left_out = models.left_out(model, shape[0]) if len(shape) == 3 else None
+    left_out = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
     return [*lines, left_out] if left_out else lines
 
 
@@ -181,7 +181,7 @@ def _multiply_adds(leaves: dict[str, Any], outputs: tuple[int, ...]) -> int:
     return leaves["kernel"].size * math.prod(outputs[:-1]) if "kernel" in leaves else 0
 
 
-def _told_shape(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(side) for side in shape)
 
 

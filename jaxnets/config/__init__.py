@@ -31,16 +31,16 @@ __all__ = [
     "SQUARED_ERRORS",
     "UNITS",
     "Field",
-    "choose",
+    "apply_variant",
     "data_root",
+    "default_config",
     "differences",
     "from_json",
     "get_field",
     "import_config",
     "leave_out_unused",
-    "load",
+    "load_config",
     "nearest",
-    "recipe",
     "require_field",
     "set_field",
     "steps",
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-def recipe() -> config_dict.ConfigDict:
+def default_config() -> config_dict.ConfigDict:
     """A complete recipe with every field at its default, locked against unknown names."""
     config = config_dict.ConfigDict()
     for path, field in FIELDS.items():
@@ -68,7 +68,7 @@ def recipe() -> config_dict.ConfigDict:
     return config.lock()
 
 
-def choose(
+def apply_variant(
     config: config_dict.ConfigDict,
     name: str,
     variant: str,
@@ -95,12 +95,12 @@ def require_field(path: str) -> None:
     inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
     if inside is not None:
         raise ConfigError(f"--config.{path} is a group of fields: set one, such as {inside}")
-    twins = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
-    hint = nearest(path, FIELDS if "." in path else twins) or nearest(path, FIELDS)
+    exact_duplicates = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
+    hint = nearest(path, FIELDS if "." in path else exact_duplicates) or nearest(path, FIELDS)
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
 
 
-def load(spec: str, overrides: Mapping[str, Any] | None = None) -> config_dict.ConfigDict:
+def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> config_dict.ConfigDict:
     """The validated recipe of a config file, `PATH` or `PATH:VARIANT`, with overrides by dotted path.
 
     An override of a duration in one unit takes the place of the file's in another; None unsets an optional
@@ -200,7 +200,7 @@ def from_json(text: str) -> config_dict.ConfigDict:
 
     Raises ConfigError for fields that this version does not know.
     """
-    config = recipe()
+    config = default_config()
     flat = dict(_flatten(json.loads(text)))
     for path, value in flat.items():
         require_field(path)

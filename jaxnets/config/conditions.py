@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 
-class Lack(NamedTuple):
+class Unmet(NamedTuple):
     """Why a condition does not hold, in words that follow "as", and what would make it hold."""
 
     state: str
@@ -22,7 +22,7 @@ class Values(Protocol):
         """What a field's value may be when the run begins: mostly one value, that of the recipe."""
         ...
 
-    def lack(self, path: str) -> Lack | None:
+    def unmet(self, path: str) -> Unmet | None:
         """Why the run does not use that field, or None."""
         ...
 
@@ -30,7 +30,7 @@ class Values(Protocol):
 class Condition(Protocol):
     """Something that holds for a recipe, or does not; `str` of it is its documentation."""
 
-    def lack(self, values: Values) -> Lack | None:
+    def unmet(self, values: Values) -> Unmet | None:
         """Why it does not hold, or None."""
         ...
 
@@ -39,7 +39,7 @@ class Condition(Protocol):
 class Always:
     """Holds for every recipe."""
 
-    def lack(self, values: Values) -> Lack | None:
+    def unmet(self, values: Values) -> Unmet | None:
         """None."""
         del values
         return None
@@ -61,15 +61,15 @@ class FieldIs:
     remedy: str
     if_unused: bool = False
 
-    def lack(self, values: Values) -> Lack | None:
+    def unmet(self, values: Values) -> Unmet | None:
         """Names the field and its value."""
-        unused = values.lack(self.path)
+        unused = values.unmet(self.path)
         if unused is not None:
             return None if self.if_unused else unused
         possible = values.possible(self.path)
         if any(map(self.test, possible)):
             return None
-        return Lack(f"--config.{self.path}={possible[0]}", self.remedy)
+        return Unmet(f"--config.{self.path}={possible[0]}", self.remedy)
 
     def __str__(self) -> str:
         return self.words
@@ -82,10 +82,10 @@ class AllOf:
     parts: tuple[Condition, ...]
     words: str = ""
 
-    def lack(self, values: Values) -> Lack | None:
+    def unmet(self, values: Values) -> Unmet | None:
         """That of the first part that does not hold."""
-        found = (part.lack(values) for part in self.parts)
-        return next((lack for lack in found if lack is not None), None)
+        found = (part.unmet(values) for part in self.parts)
+        return next((unmet for unmet in found if unmet is not None), None)
 
     def __str__(self) -> str:
         return self.words or " and ".join(
@@ -99,12 +99,12 @@ class AnyOf:
     """Holds where one of `parts` does; `words` names the whole, `otherwise` is why it does not hold."""
 
     parts: tuple[Condition, ...]
-    otherwise: Lack | None = None
+    otherwise: Unmet | None = None
     words: str = ""
 
-    def lack(self, values: Values) -> Lack | None:
+    def unmet(self, values: Values) -> Unmet | None:
         """`otherwise`, or that of the first part."""
-        found = [part.lack(values) for part in self.parts]
+        found = [part.unmet(values) for part in self.parts]
         return None if None in found else self.otherwise or found[0]
 
     def __str__(self) -> str:
@@ -144,7 +144,7 @@ def all_of(*parts: Condition, words: str = "") -> AllOf:
     return AllOf(parts, words)
 
 
-def any_of(*parts: Condition, otherwise: Lack | None = None, words: str = "") -> AnyOf:
+def any_of(*parts: Condition, otherwise: Unmet | None = None, words: str = "") -> AnyOf:
     """Holds where one of these does."""
     return AnyOf(parts, otherwise, words)
 

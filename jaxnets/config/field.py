@@ -26,10 +26,10 @@ class Field:
     type: type
     about: str
     choices: tuple[str, ...] = ()
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
+    ge: float | None = None
+    le: float | None = None
+    gt: float | None = None
+    lt: float | None = None
     used: Condition = ALWAYS
     elsewhere: tuple[tuple[str, str], ...] = ()
 
@@ -75,14 +75,14 @@ class Field:
             return None
         if not math.isfinite(value):
             return "it must be a finite number"
-        if self.least is not None and value < self.least:
-            return f"it must be at least {self.least:g}"
-        if self.most is not None and value > self.most:
-            return f"it must be at most {self.most:g}"
-        if self.above is not None and value <= self.above:
-            return f"it must be above {self.above:g}"
-        if self.below is not None and value >= self.below:
-            return f"it must be below {self.below:g}"
+        if self.ge is not None and value < self.ge:
+            return f"it must be at least {self.ge:g}"
+        if self.le is not None and value > self.le:
+            return f"it must be at most {self.le:g}"
+        if self.gt is not None and value <= self.gt:
+            return f"it must be above {self.gt:g}"
+        if self.lt is not None and value >= self.lt:
+            return f"it must be below {self.lt:g}"
         return None
 
 
@@ -121,17 +121,16 @@ def words(default: tuple[str, ...], choices: Sequence[str], about: str, **more: 
     return Field(default, tuple, about, choices=tuple(choices), **more)
 
 
-def duration(prefix: str, about: str, least: int = 0, **more: Any) -> dict[str, Field]:
+def duration(prefix: str, about: str, ge: int = 0, **more: Any) -> dict[str, Field]:
     """The fields of a duration, one for each unit."""
     return {
-        f"{prefix}{unit}": integer(None, f"{about}, in {unit}", least=least, **more)
-        for unit in UNITS
+        f"{prefix}{unit}": integer(None, f"{about}, in {unit}", ge=ge, **more) for unit in UNITS
     }
 
 
 def period(prefix: str, about: str, **more: Any) -> dict[str, Field]:
     """The time between two events: never 0, which could mean at every step as well as never."""
-    return duration(prefix, about, least=1, **more)
+    return duration(prefix, about, ge=1, **more)
 
 
 _WANTED = {

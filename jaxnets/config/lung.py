@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from jaxnets.config import choose, recipe
-from jaxnets.config.transfer import freeze_body, head_first
+from jaxnets.config import apply_variant, default_config
+from jaxnets.config.transfer import freeze_backbone, head_only_first
 
 SCRATCH = "report A gives 10 epochs and 768 px originals; the rest of the recipe is ours"
 TRANSFER = "report B gives 100 epochs and the batch; the rest of the recipe is ours"
@@ -46,7 +46,7 @@ class LungNetwork:
     dropout: float = 0.0
     smoke: Change | None = None
 
-    def recipe(self, variant: str) -> config_dict.ConfigDict:
+    def config(self, variant: str) -> config_dict.ConfigDict:
         """The recipe of a variant: scratch, transfer, finetune, demo or smoke.
 
         Raises ConfigError for another variant.
@@ -58,10 +58,10 @@ class LungNetwork:
             "demo": self._demo,
             "smoke": self._smoke,
         }
-        return choose(self._common(), self.name, variant, variants)
+        return apply_variant(self._common(), self.name, variant, variants)
 
     def _common(self) -> config_dict.ConfigDict:
-        config = recipe()
+        config = default_config()
         config.model.name = self.model
         config.model.dropout = self.dropout
         config.augment.flip_horizontal = True
@@ -84,14 +84,14 @@ class LungNetwork:
 
     def _transfer(self, config: config_dict.ConfigDict) -> None:
         _real(config)
-        freeze_body(config)
+        freeze_backbone(config)
         config.entry = self.transfer_entry
         config.note = UNTRAINED if self.transfer_entry is None else TRANSFER
         config.train.batch_size = self.transfer_batch
 
     def _finetune(self, config: config_dict.ConfigDict) -> None:
         _real(config)
-        head_first(config)
+        head_only_first(config)
         config.note = "no report fine-tunes a whole network: the recipe is ours"
 
     def _demo(self, config: config_dict.ConfigDict) -> None:

@@ -17,7 +17,7 @@ ON_HUB = {
 """Where scripts/import_weights.py finds ImageNet's weights, by network; for others it takes a file."""
 
 
-def freeze_body(config: config_dict.ConfigDict) -> None:
+def freeze_backbone(config: config_dict.ConfigDict) -> None:
     """Trains a new head alone, by Adam for 100 epochs, on images as they are.
 
     Without augmentation an image looks the same to a frozen body in every epoch, and what the body gives is
@@ -28,7 +28,7 @@ def freeze_body(config: config_dict.ConfigDict) -> None:
     config.augment.right_angles = False
     config.model.dropout = 0.0
     _leave_out_auxiliary_heads(config)
-    config.transfer.frozen = True
+    config.transfer.freeze_backbone = True
     config.train.epochs = 100
     config.train.drop_last = False
     config.optimizer.name = "adam"
@@ -38,11 +38,11 @@ def freeze_body(config: config_dict.ConfigDict) -> None:
     config.checkpoint.every_epochs = 25  # each holds the body
 
 
-def head_first(config: config_dict.ConfigDict) -> None:
+def head_only_first(config: config_dict.ConfigDict) -> None:
     """Trains a new head for an epoch, then everything, the body at a tenth of the rate."""
     _leave_out_auxiliary_heads(config)
     config.transfer.head_first_epochs = 1
-    config.transfer.body_share = 0.1
+    config.transfer.backbone_lr_multiplier = 0.1
     config.train.epochs = 6
     config.schedule.warmup_steps = 100
 

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets.config.access import get_field, set_field
-from jaxnets.config.conditions import Lack
+from jaxnets.config.conditions import Unmet
 from jaxnets.config.fields import FIELDS
 from jaxnets.config.uses import AUTO, NETWORKS, SOURCES
 from jaxnets.errors import ConfigError
@@ -29,15 +29,15 @@ class _OfRecipe:
             return KNOWN[path]
         return (value,)
 
-    def lack(self, path: str) -> Lack | None:
-        return FIELDS[path].used.lack(self)
+    def unmet(self, path: str) -> Unmet | None:
+        return FIELDS[path].used.unmet(self)
 
 
-def unused(config: config_dict.ConfigDict) -> dict[str, Lack]:
+def unused(config: config_dict.ConfigDict) -> dict[str, Unmet]:
     """The fields that a run of the recipe certainly does not use, and why, in the schema's order."""
     values = _OfRecipe(config)
-    lacks = {path: values.lack(path) for path in FIELDS}
-    return {path: lack for path, lack in lacks.items() if lack is not None}
+    lacks = {path: values.unmet(path) for path in FIELDS}
+    return {path: unmet for path, unmet in lacks.items() if unmet is not None}
 
 
 def leave_out_unused(config: config_dict.ConfigDict, overrides: Collection[str] = ()) -> None:
@@ -47,11 +47,11 @@ def leave_out_unused(config: config_dict.ConfigDict, overrides: Collection[str] 
     default or not, it would do nothing.
     """
     found = unused(config)
-    for path, lack in found.items():
+    for path, unmet in found.items():
         if path in overrides:
             raise ConfigError(
-                f"--config.{path}={get_field(config, path)} is not used, as {lack.state}: "
-                f"{lack.remedy}, or leave it out"
+                f"--config.{path}={get_field(config, path)} is not used, as {unmet.state}: "
+                f"{unmet.remedy}, or leave it out"
             )
     for path in found:
         set_field(config, path, FIELDS[path].default)

@@ -7,7 +7,7 @@ with what is said here.
 
 from jaxnets.config.conditions import (
     FieldIs,
-    Lack,
+    Unmet,
     all_of,
     any_of,
     given,
@@ -56,7 +56,7 @@ DECAY_HAS_TWO_PLACES = (
 STEP, COSINE = one_of("schedule.name", "step"), one_of("schedule.name", "cosine")
 CROSS_ENTROPY = one_of("train.loss", "cross_entropy")
 WEIGHTS = given("transfer.weights", "FOLDER")
-WHOLE_NETWORK = off("transfer.frozen")
+WHOLE_NETWORK = off("transfer.freeze_backbone")
 AUXILIARY_LOSS = all_of(
     positive("model.auxiliary_heads", True),
     any_of(
@@ -76,7 +76,7 @@ VALIDATES = any_of(
     FieldIs("data.fractions", lambda shares: len(shares) > 1 and shares[1] > 0, "", ""),
     positive("data.folds", 5),
     words="a part of the data validates",
-    otherwise=Lack(
+    otherwise=Unmet(
         "no part of the data validates",
         "set --config.data.validation_fraction=0.1 for an official split, or a validation share in "
         "--config.data.fractions for others",
@@ -89,11 +89,11 @@ AUGMENTATIONS = (
 AUGMENTS = any_of(
     *(positive(f"augment.{name}", True) for name in AUGMENTATIONS),
     words="images are augmented",
-    otherwise=Lack("no image is augmented", "set --config.augment.flip_horizontal=True"),
+    otherwise=Unmet("no image is augmented", "set --config.augment.flip_horizontal=True"),
 )
 
 FEATURES_STAY = all_of(
-    positive("transfer.frozen", True),
+    positive("transfer.freeze_backbone", True),
     *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup")),
     one_of("model.dtype", "float32"),
     positive("data.cache", True),

@@ -45,10 +45,10 @@ def require_agreement(config: config_dict.ConfigDict) -> None:
     if config.data.fractions[0] <= 0:
         raise ConfigError("--config.data.fractions leaves nothing to train on")
     _validate_folds(config.data)
-    if config.train.batch_size % config.train.accumulate:
+    if config.train.batch_size % config.train.grad_accum_steps:
         raise ConfigError(
             f"--config.train.batch_size={config.train.batch_size} is no multiple of "
-            f"--config.train.accumulate={config.train.accumulate}"
+            f"--config.train.grad_accum_steps={config.train.grad_accum_steps}"
         )
     if config.schedule.name == "step" and all(
         config.schedule[f"decay_every_{unit}"] is None for unit in UNITS

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import PIL
 
-from jaxnets.data.cached_memmap import kept_array
+from jaxnets.data.cached_memmap import cached_memmap
 from jaxnets.data.images import PIXELS, all_unreadable, resize_image
 from jaxnets.data.sources.base import FEATURES, Example, Source
 from jaxnets.data.sources.image_folder import Progress
@@ -144,7 +144,7 @@ def open_cache(
         if unreadable:
             raise all_unreadable(unreadable)
 
-    images, _ = kept_array(
+    images, _ = cached_memmap(
         folder,
         "images",
         fill,

@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnets.errors import JaxnetsError, MachineError
-from jaxnets.io import file_lock, file_sha256, try_file_lock, write_whole
+from jaxnets.io import atomic_write, file_lock, file_sha256, try_file_lock
 
 FORMAT = 2
 DESCRIPTION, UNFINISHED = "cache.json", ".unfinished"
 POLL_SECONDS = 0.05
 
 
-class KeptArray(NamedTuple):
+class CachedMemmap(NamedTuple):
     """A memory-mapped array, read-only, and what it took to fill it, also where that was another process."""
 
     array: np.ndarray
     seconds: float
 
 
-def kept_array(
+def cached_memmap(
     folder: Path,
     name: str,
     fill: Callable[[np.ndarray], None],
@@ -34,7 +34,7 @@ def kept_array(
     shape: tuple[int, ...],
     dtype: Any,
     about: Mapping[str, Any],
-) -> KeptArray:
+) -> CachedMemmap:
     """The array FOLDER/NAME.npy; made by `fill` unless it is there.
 
     `about` is all that its values depend on, as JSON: an array that was made from anything else is made
@@ -51,11 +51,11 @@ def kept_array(
             before = _version(folder)
             description = _read_whole(folder, file, about)
             if description is not None:
-                return KeptArray(np.load(file, mmap_mode="r"), description["seconds"])
+                return CachedMemmap(np.load(file, mmap_mode="r"), description["seconds"])
         with try_file_lock(lock) as locked:
             if locked and _version(folder) == before:  # else another process has made it meanwhile
                 seconds = _make(folder, file.name, fill, shape, dtype, about)
-                return KeptArray(np.load(file, mmap_mode="r"), seconds)
+                return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
         time.sleep(POLL_SECONDS)
 
 
@@ -107,7 +107,7 @@ def _build(
         "seconds": seconds,
         "sha256": file_sha256(unfinished / file),
     }
-    write_whole(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+    atomic_write(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
     unfinished.rename(folder)
     return seconds
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnets.data.sources.image_folder import natural_order
 from jaxnets.errors import DataError
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 from jaxnets.text import csv_cell, from_csv_cell
 
 COLUMNS = ("file", "original", "group")
@@ -65,9 +65,9 @@ class Groups:
     def write(self, path: Path) -> None:
         """Writes `to_csv` whole or not at all; packed where the name ends in .gz, the same bytes always."""
         if path.suffix == ".gz":
-            write_whole(path, gzip.compress(self.to_csv().encode(), mtime=0))
+            atomic_write(path, gzip.compress(self.to_csv().encode(), mtime=0))
         else:
-            write_whole(path, self.to_csv())
+            atomic_write(path, self.to_csv())
 
 
 def read_groups(path: Path) -> Groups:

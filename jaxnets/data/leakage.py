@@ -13,23 +13,23 @@ from jaxnets.data.splits import Split
 HELD_OUT = ("validation", "test")
 
 
-def sibling_shares(split: Split, siblings: np.ndarray | None) -> dict[str, float | None]:
+def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, float | None]:
     """By part that is held out, the share of its examples with a sibling in training.
 
-    `siblings` is int64[N] over the source, alike for siblings. None where nothing is known of them or
+    `group_ids` is int64[N] over the source, alike for siblings. None where nothing is known of them or
     the part is empty.
     """
     shares: dict[str, float | None] = {}
     for part in HELD_OUT:
         indices = split.parts()[part]
         shares[part] = None
-        if siblings is not None and len(indices):
-            shares[part] = float(np.isin(siblings[indices], siblings[split.train]).mean())
+        if group_ids is not None and len(indices):
+            shares[part] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
     return shares
 
 
 @dataclasses.dataclass(frozen=True)
-class Twins:
+class ExactDuplicates:
     """Held-out examples that another part has, too: how many of each part, and the first pair."""
 
     validation: int
@@ -42,7 +42,7 @@ class Twins:
         return self.pair is not None
 
 
-def find_twins(split: Split, contents: np.ndarray) -> Twins:
+def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates:
     """Exact copies across the parts: of validation in training, of test in training or validation.
 
     `contents` is [N] over the source, equal where examples are.
@@ -50,7 +50,7 @@ def find_twins(split: Split, contents: np.ndarray) -> Twins:
     validation = _copies(contents, split.validation, split.train)
     test = _copies(contents, split.test, np.concatenate([split.train, split.validation]))
     pairs = [*test, *validation]
-    return Twins(len(validation), len(test), pairs[0] if pairs else None)
+    return ExactDuplicates(len(validation), len(test), pairs[0] if pairs else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _copies(contents: np.ndarray, held: np.ndarray, seen: np.ndarray) -> list[tu
     return [(index, other) for index, other in pairs if index != other]
 
 
-def contents_of(source: Source | CachedSource) -> np.ndarray | None:
+def content_hashes(source: Source | CachedSource) -> np.ndarray | None:
     """Digests [N] that are equal where examples are the same; None where that would cost a pass of decoding.
 
     Of files it is their bytes, which the fingerprint has read already; else the pixels in the cache.

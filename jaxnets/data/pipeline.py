@@ -7,7 +7,7 @@ import grain
 import numpy as np
 
 from jaxnets.data.cache import CachedSource, gather
-from jaxnets.data.sampler import Batch, Order, padded
+from jaxnets.data.sampler import Batch, EpochSampler, padded_eval_batches
 from jaxnets.data.sources.base import Source
 
 BUFFERED_BATCHES = 2
@@ -15,9 +15,9 @@ BUFFERED_BATCHES = 2
 
 
 class TrainBatches:
-    """The batches of an `Order` with the source's fields, each with a leading [B], from any step on."""
+    """The batches of an `EpochSampler` with the source's fields, each with a leading [B], from any step on."""
 
-    def __init__(self, source: Source | CachedSource, order: Order, *, threads: int):
+    def __init__(self, source: Source | CachedSource, order: EpochSampler, *, threads: int):
         self._source, self._order = source, order
         # grain's own shuffle draws one index at a time, at 0.1 ms each: more than reading the image.
         dataset = grain.MapDataset.range(order.steps_per_epoch).repeat().map_with_index(self._read)
@@ -39,12 +39,12 @@ class TrainBatches:
     def __next__(self) -> Batch:
         return next(self._iterator)
 
-    def take(self, most: int) -> tuple[Batch, int]:
+    def next_batches(self, most: int) -> tuple[Batch, int]:
         """The batch of the next call, which is one step's whatever the `most`."""
         del most
         return next(self), 1
 
-    def shapes(self) -> Iterator[Batch]:
+    def example_batches(self) -> Iterator[Batch]:
         """A batch of every shape that will come; its examples are one example again and again."""
         one = gather(self._source, np.array([0]))
         for size in sorted(self._order.sizes(), reverse=True):
@@ -68,8 +68,8 @@ def eval_batches(
     threads: int,
     shares: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """The batches of `padded` with the source's fields."""
-    batches = list(padded(indices, batch_size=batch_size, shares=shares))
+    """The batches of `padded_eval_batches` with the source's fields."""
+    batches = list(padded_eval_batches(indices, batch_size=batch_size, shares=shares))
 
     def read(number: int) -> Batch:
         return {**batches[number], **gather(source, batches[number]["index"])}

@@ -9,7 +9,7 @@ import numpy as np
 Batch = dict[str, np.ndarray]
 
 
-class Order:
+class EpochSampler:
     """The batches of training for ever, by step: every epoch a new order, drawn from (seed, epoch).
 
     A batch has "index" int64[B], "epoch" int32[B] and "weight" float32[B] (ones). Every process draws the
@@ -58,14 +58,14 @@ class Order:
 
 
 class IndexBatches:
-    """The batches of an `Order` for examples that stay on the device, up to `at_once` steps a call.
+    """The batches of an `EpochSampler` for examples that stay on the device, up to `steps_per_execution` steps a call.
 
-    With `at_once` 1 a call's batch is [B], else [at_once, B], of which the first so many rows are steps
+    With `steps_per_execution` 1 a call's batch is [B], else [at_once, B], of which the first so many rows are steps
     and the rest has weight 0.
     """
 
-    def __init__(self, order: Order, *, at_once: int = 1):
-        self._order, self._at_once = order, at_once
+    def __init__(self, order: EpochSampler, *, steps_per_execution: int = 1):
+        self._order, self._at_once = order, steps_per_execution
         self._next = 0
 
     @property
@@ -73,7 +73,7 @@ class IndexBatches:
         """Batches an epoch."""
         return self._order.steps_per_epoch
 
-    def take(self, most: int) -> tuple[Batch, int]:
+    def next_batches(self, most: int) -> tuple[Batch, int]:
         """The batch of the next call, and its steps: `most` at the most, all of one size."""
         parts = [self._order.batch(self._next)]
         while len(parts) < min(most, self._at_once):
@@ -84,7 +84,7 @@ class IndexBatches:
         self._next += len(parts)
         return self._stacked(parts), len(parts)
 
-    def shapes(self) -> Iterator[Batch]:
+    def example_batches(self) -> Iterator[Batch]:
         """A batch of every shape that will come; its examples are the first one again and again."""
         for size in sorted(self._order.sizes(), reverse=True):
             row = {
@@ -110,7 +110,7 @@ class IndexBatches:
         return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def padded(
+def padded_eval_batches(
     indices: np.ndarray, *, batch_size: int, shares: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
     """Every example once, in order, for evaluation; the last batch is filled up with weight 0.

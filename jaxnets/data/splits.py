@@ -13,7 +13,7 @@ from jaxnets.errors import ConfigError, DataError
 from jaxnets.text import csv_cell
 
 PARTS = ("train", "validation", "test")
-ORDERS = 64
+SPLIT_METHODS = 64
 """Random orders of the groups that are tried; the one that divides them most evenly counts."""
 
 
@@ -52,9 +52,9 @@ class Split:
 class _TooFewError(DataError):
     """A class that cannot be divided; known by its number until `make_split` gives its name."""
 
-    def __init__(self, label: int, told: str):
-        super().__init__(f"class {label} {told}")
-        self.label, self.told = label, told
+    def __init__(self, label: int, message: str):
+        super().__init__(f"class {label} {message}")
+        self.label, self.description = label, message
 
 
 def sha256(text: str) -> str:
@@ -117,10 +117,10 @@ def grouped_split(
     _require_groups(labels, groups, len(parts), "a part")
     shares = _shares(labels, groups)
     generator = np.random.default_rng(seed)
-    orders = np.stack([generator.permutation(len(shares)) for _ in range(ORDERS)])
-    tries = np.arange(ORDERS)
+    orders = np.stack([generator.permutation(len(shares)) for _ in range(SPLIT_METHODS)])
+    tries = np.arange(SPLIT_METHODS)
     placed = np.zeros(orders.shape, np.int64)
-    filled = np.zeros((ORDERS, len(parts), shares.shape[1]))
+    filled = np.zeros((SPLIT_METHODS, len(parts), shares.shape[1]))
     for groups_now in orders.T:
         room = 1 - filled / wanted[:, None]
         where = np.einsum("tpk,tk->tp", room, shares[groups_now]).argmax(axis=1)
@@ -183,7 +183,7 @@ def make_split(
         else:
             split = grouped_split(source.labels, groups, fractions, seed)
     except _TooFewError as error:
-        raise DataError(f"class {source.classes[error.label]} {error.told}") from error
+        raise DataError(f"class {source.classes[error.label]} {error.description}") from error
     return dataclasses.replace(split, groups=groups)
 
 

@@ -20,10 +20,10 @@ def class_metrics(
     """
     count, classes = probabilities.shape
     rows = np.ones((1, count)) if weights is None else np.atleast_2d(weights)
-    told = np.eye(classes)[probabilities.argmax(axis=1)]
+    message = np.eye(classes)[probabilities.argmax(axis=1)]
     true = np.eye(classes)[label]
-    hit = rows @ (told * true)
-    positive, told_so, total = rows @ true, rows @ told, rows.sum(axis=1, keepdims=True)
+    hit = rows @ (message * true)
+    positive, told_so, total = rows @ true, rows @ message, rows.sum(axis=1, keepdims=True)
     rejected = total - positive - told_so + hit
     scores = {
         "precision": _ratio(hit, told_so),

@@ -45,14 +45,14 @@ def evaluate(
     sums: dict[str, Any] = {}
     shares: list[np.ndarray] = []
     answers: list[np.ndarray] = []
-    for told in _fetched_late(step(state, batch) for batch in batches):
-        shares += [told.pop(PROBABILITIES)] if PROBABILITIES in told else []
-        answers += [told.pop(ANSWERS)] if ANSWERS in told else []
-        sums = add_metrics(sums, told)
+    for message in _prefetch_one(step(state, batch) for batch in batches):
+        shares += [message.pop(PROBABILITIES)] if PROBABILITIES in message else []
+        answers += [message.pop(ANSWERS)] if ANSWERS in message else []
+        sums = add_metrics(sums, message)
     counted = round(sums.get("examples", 0))
     if counted != expected:
         raise AssertionError(f"{counted} examples were counted instead of {expected}")
-    loss = sums["loss"] / sums.get("normalizer", 1)
+    loss = sums["loss"] / sums.get("weight_sum", 1)
     if "correct" not in sums:
         return Scores(loss, counted)
     return ClassScores(
@@ -72,7 +72,7 @@ def _confusion(answers: np.ndarray, classes: int) -> np.ndarray:
     return matrix
 
 
-def _fetched_late(under_way: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:
+def _prefetch_one(under_way: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:
     """Each in its turn, fetched when the next one is under way: the device does not wait for the host."""
     before: dict[str, jax.Array] | None = None
     for one in under_way:

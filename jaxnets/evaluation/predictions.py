@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError
-from jaxnets.io import read_regular, write_whole
+from jaxnets.io import atomic_write, read_regular
 
 FOLDER = "predictions"
 _FIELDS = ("index", "label", "probabilities", "files", "group")
@@ -37,15 +37,15 @@ class Predictions:
         source: Source,
         indices: np.ndarray,
         probabilities: np.ndarray,
-        siblings: np.ndarray | None,
+        group_ids: np.ndarray | None,
     ) -> "Predictions":
-        """Those of a source's examples at `indices` [N]; `siblings` is int64 over all of it, or None."""
+        """Those of a source's examples at `indices` [N]; `group_ids` is int64 over all of it, or None."""
         return cls(
             index=indices.astype(np.int64),
             label=source.labels[indices].astype(np.int32),
             probabilities=probabilities.astype(np.float32),
             files=np.array([source.files[index] for index in indices], np.str_),
-            group=np.full(len(indices), -1) if siblings is None else siblings[indices],
+            group=np.full(len(indices), -1) if group_ids is None else group_ids[indices],
         )
 
     @property
@@ -64,7 +64,7 @@ class Predictions:
         return bool((self.group >= 0).all())
 
     @property
-    def has_siblings(self) -> bool:
+    def has_near_duplicates(self) -> bool:
         """Whether groups are known and one of them has more than one example here."""
         return self.groups_known and len(np.unique(self.group)) < len(self.group)
 
@@ -78,7 +78,7 @@ class Predictions:
     def save(self, path: Path) -> None:
         """Writes an .npz file, whole or not at all; makes its folder."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, self.to_bytes())
+        atomic_write(path, self.to_bytes())
 
 
 def predictions_path(run_dir: Path, part: str = "test") -> Path:

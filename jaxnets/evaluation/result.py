@@ -15,31 +15,33 @@ from jaxnets.reported import tested_as
 from jaxnets.text import printable
 
 __all__ = [
-    "COPIES",
+    "DATASETS_WITH_DUPLICATES",
     "RESULT",
     "TESTED_ON",
     "Result",
     "Test",
-    "closing_block",
     "epochs_of",
+    "format_grouping",
+    "format_head",
+    "format_network",
+    "format_split",
+    "format_test",
     "is_leaky",
     "read",
     "split_in_short",
+    "summary_text",
     "test_entry",
     "to_json",
-    "told_grouping",
-    "told_head",
-    "told_network",
-    "told_split",
-    "told_test",
 ]
 
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
-WILSON_OF_GROUPS = "wilson, a group for an example"
+WILSON_BY_GROUP = "wilson, a group for an example"
 """Where resamples of groups would show no spread: one group, or all of one share of right answers."""
-COPIES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
+DATASETS_WITH_DUPLICATES = {
+    "lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"
+}
 """Sources that are known to hold copies: under a random split their tests leak."""
-WHOLE_GROUPS = "group"
+GROUP_LEVEL_DEFAULT = "group"
 """The level of a table of groups by which a grouped split goes, where it says no other."""
 
 TESTED_ON = {
@@ -60,10 +62,10 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     if not isinstance(scores, ClassScores):
         return {"loss": scores.loss, "examples": scores.examples}
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
-    if predictions is not None and predictions.has_siblings:
+    if predictions is not None and predictions.has_near_duplicates:
         interval = group_interval(predictions.correct, predictions.group)
         alike = scores.correct in (0, scores.examples) or math.isnan(interval[0])
-        method = WILSON_OF_GROUPS if alike else GROUP_BOOTSTRAP
+        method = WILSON_BY_GROUP if alike else GROUP_BOOTSTRAP
         if alike:
             count = len(np.unique(predictions.group))
             interval = wilson_interval(round(scores.accuracy * count), count)
@@ -77,7 +79,7 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     }
 
 
-def closing_block(
+def summary_text(
     result: Mapping[str, Any],
     *,
     title: str,
@@ -95,14 +97,14 @@ def closing_block(
     rows = [
         (
             label,
-            f"{told_network(result, title)}, {result['parameters']:,} parameters{heads}{_trained(result)}, "
+            f"{format_network(result, title)}, {result['parameters']:,} parameters{heads}{_trained(result)}, "
             f"{data_title}, "
             f"{size}{_epochs(result['epochs'])}, seed {result['seed']}",
         ),
         ("", "ours".ljust(24) + ("published" if published else "")),
         _accuracy(result, published, title) if classes else _loss(result, published),
         *_other_tests(result),
-        ("split", told_split(result)),
+        ("split", format_split(result)),
         ("speed", _speed(result, classes).ljust(24) + _time(published)),
     ]
     if result.get("stopped_early"):
@@ -117,7 +119,11 @@ def closing_block(
 
 
 def _trained(result: Mapping[str, Any]) -> str:
-    return f", {result['trained_parameters']:,} of them trained" if result.get("frozen") else ""
+    return (
+        f", {result['trained_parameters']:,} of them trained"
+        if result.get("freeze_backbone")
+        else ""
+    )
 
 
 def _accuracy(
@@ -147,13 +153,15 @@ def _loss(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> tup
 def _speed(result: Mapping[str, Any], classes: bool) -> str:
     unit = "images" if classes else "examples"
     speed = result["images_per_second"]
-    return "not known" if speed is None else f"{speed:,.0f} {unit}/s{told_head(result)}"
+    return "not known" if speed is None else f"{speed:,.0f} {unit}/s{format_head(result)}"
 
 
-def told_head(result: Mapping[str, Any]) -> str:
+def format_head(result: Mapping[str, Any]) -> str:
     """What a speed is of, where training read what a frozen body gives, computed before; else ""."""
-    kept = result.get("on_kept_features")
-    kept = result.get("frozen") if kept is None else kept  # results of version 1 do not say it
+    kept = result.get("on_cached_features")
+    kept = (
+        result.get("freeze_backbone") if kept is None else kept
+    )  # results of version 1 do not say it
     return " by the head, of kept features" if kept else ""
 
 
@@ -182,54 +190,56 @@ def _time(entry: Mapping[str, Any] | None) -> str:
     return f"{entry['hardware']}, about {entry['time_hours']} h"
 
 
-def told_network(result: Mapping[str, Any], title: str) -> str:
+def format_network(result: Mapping[str, Any], title: str) -> str:
     """The network in words: where it was cut, and what its body was trained on, or else its name."""
-    cut = f" up to {result['cut']}" if result.get("cut") else ""
+    cut = f" up to {result['truncate_after']}" if result.get("truncate_after") else ""
     weights = result.get("weights")
     if weights is None:
         return f"{title}{cut}"
-    state = "frozen" if result["frozen"] else "trained on"
+    state = "freeze_backbone" if result["freeze_backbone"] else "trained on"
     name = "random weights" if weights == "random" else Path(weights).name
     origin = result.get("pretrained_on") or name
     return f"{title}{cut} (body: {origin}, {state})"
 
 
-def told_split(result: Mapping[str, Any]) -> str:
+def format_split(result: Mapping[str, Any]) -> str:
     """How the examples were divided, and whether that lets copies of the test into training."""
-    split, shares = split_in_short(result), result.get("leak") or {}
+    split, shares = split_in_short(result), result.get("leakage") or {}
     if not is_leaky(result):
         return split
-    mend = "" if result["split"] == "grouped" else " (--config.data.split=grouped)"
+    remedy = "" if result["split"] == "grouped" else " (--config.data.split=grouped)"
     for part in ("test", "validation"):
         if shares.get(part):
             share = f"{100 * shares[part]:.1f} % of {part} images"
-            return f"{split}: {share} have a sibling in training{mend}"
-    return f"{split}: {COPIES[result['data']]} (share not measured)"
+            return f"{split}: {share} have a sibling in training{remedy}"
+    return f"{split}: {DATASETS_WITH_DUPLICATES[result['data']]} (share not measured)"
 
 
 def split_in_short(result: Mapping[str, Any]) -> str:
     """The same without the share and the mend: "random, LEAKY"."""
-    return f"{result['split']}{told_grouping(result)}{', LEAKY' * is_leaky(result)}"
+    return f"{result['split']}{format_grouping(result)}{', LEAKY' * is_leaky(result)}"
 
 
-def told_grouping(result: Mapping[str, Any]) -> str:
+def format_grouping(result: Mapping[str, Any]) -> str:
     """What a grouped split kept together, where it is not the source's own groups: " by ..."."""
     if result["split"] != "grouped":
         return ""
-    level = result.get("group_level") or WHOLE_GROUPS
-    given = (result.get("groups"), None if level == WHOLE_GROUPS else level)
-    told = ", ".join(name for name in given if name)
-    return f" by {told}" if told else ""
+    level = result.get("group_level") or GROUP_LEVEL_DEFAULT
+    given = (result.get("groups"), None if level == GROUP_LEVEL_DEFAULT else level)
+    message = ", ".join(name for name in given if name)
+    return f" by {message}" if message else ""
 
 
 def is_leaky(result: Mapping[str, Any]) -> bool:
     """Whether held-out images are known to have copies in training, measured or not."""
-    shares = result.get("leak") or {}
-    known_to_hold_copies = result["split"] == "random" and result["data"] in COPIES
+    shares = result.get("leakage") or {}
+    known_to_hold_copies = (
+        result["split"] == "random" and result["data"] in DATASETS_WITH_DUPLICATES
+    )
     return any(shares.values()) or (known_to_hold_copies and shares.get("test") is None)
 
 
-def told_test(result: Mapping[str, Any]) -> str:
+def format_test(result: Mapping[str, Any]) -> str:
     """What the clean test came to: accuracy with its interval, or the loss where there are no classes."""
     clean = result["tests"]["clean"]
     if "accuracy" not in clean:

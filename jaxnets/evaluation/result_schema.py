@@ -48,13 +48,13 @@ class Result(TypedDict):
     name: str
     entry: str | None
     model: str
-    cut: str | None
+    truncate_after: str | None
     weights: str | None
     pretrained_on: str | None
-    frozen: bool | None
+    freeze_backbone: bool | None
     parameters: Count
     auxiliary_parameters: Count
-    on_kept_features: bool | None
+    on_cached_features: bool | None
     features_seconds: Seconds | None
     trained_parameters: Count | None
     data: str
@@ -62,7 +62,7 @@ class Result(TypedDict):
     split_sha256: Sha256
     groups: str | None
     group_level: str | None
-    leak: dict[str, Share | None]
+    leakage: dict[str, Share | None]
     fold: Annotated[list[Count], Length(2, 2)] | None
     image_size: Positive | None
     epochs: Annotated[float, Range(0)]
@@ -70,7 +70,7 @@ class Result(TypedDict):
     batch_size: Positive
     overrides: list[str]
     command: str
-    lowering: str
+    implementation: str
     test_accuracy: Share | None
     test_examples: Positive
     test_interval: Interval | None
@@ -86,13 +86,20 @@ class Result(TypedDict):
     finished: Annotated[str, Pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")]
     stopped_early: str | None
     step: Count
-    different_bits: bool
+    not_bit_exact: bool
     complete: Literal[True]
     note: str
 
 
 ADDED = (
-    *("cut", "weights", "pretrained_on", "frozen", "on_kept_features", "features_seconds"),
+    *(
+        "truncate_after",
+        "weights",
+        "pretrained_on",
+        "freeze_backbone",
+        "on_cached_features",
+        "features_seconds",
+    ),
     *("trained_parameters", "groups", "group_level", "fold"),
 )
 """Fields that results of version 1 may lack: they are read as None."""

@@ -195,7 +195,7 @@ def difference_interval(
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class SeedSummary:
     """How a value moves from seed to seed; `interval` is Student's, of the mean over seeds."""
 
     mean: float
@@ -206,7 +206,7 @@ class Spread:
     count: int
 
 
-def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
+def summarize_seeds(values: Sequence[float], confidence: float = 0.95) -> SeedSummary:
     """Mean, standard deviation (n - 1) and range over seeds; deviation and interval are nan for one seed."""
     given = np.asarray(values, float)
     deviation, interval = float("nan"), (float("nan"), float("nan"))
@@ -216,7 +216,7 @@ def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
             scipy.stats.t.ppf((1 + confidence) / 2, len(given) - 1) * deviation / len(given) ** 0.5
         )
         interval = (float(given.mean() - half), float(given.mean() + half))
-    return Spread(
+    return SeedSummary(
         float(given.mean()), deviation, float(given.min()), float(given.max()), interval, len(given)
     )
 

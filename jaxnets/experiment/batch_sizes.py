@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.training.devices import Devices
@@ -14,7 +14,7 @@ from jaxnets.training.devices import Devices
 
 def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
     """Raises ConfigError where the devices or the parts of a step do not divide a batch."""
-    size, parts = config.train.batch_size, config.train.accumulate
+    size, parts = config.train.batch_size, config.train.grad_accum_steps
     change = "change --config.train.batch_size"
     batches = {size: ("a batch", change)}
     last = examples % size
@@ -23,13 +23,13 @@ def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devi
             "an epoch's last batch",
             f"set --config.train.drop_last=True, or {change}",
         )
-    for batch, (what, mend) in batches.items():
-        devices.check_batch_size(batch, what, mend)
+    for batch, (what, remedy) in batches.items():
+        devices.check_batch_size(batch, what, remedy)
         share = batch // devices.count
         if share % parts:
             raise ConfigError(
                 f"{what} of {batch} gives each device {share}, which "
-                f"--config.train.accumulate={parts} does not divide: {mend}"
+                f"--config.train.grad_accum_steps={parts} does not divide: {remedy}"
             )
     if examples < size and config.train.drop_last:
         raise ConfigError(
@@ -46,10 +46,10 @@ def check_batch_norm(
     Only the shapes of the forward pass are computed, and these only where some batch has one image: larger
     ones have more than one value.
     """
-    if "model.sync_batch_norm" in recipes.unused(config) or config.transfer.frozen:
+    if "model.sync_batch_norm" in config_lib.unused(config) or config.transfer.freeze_backbone:
         return
     shared = devices.count if config.model.sync_batch_norm else 1
-    parts = devices.count * config.train.accumulate
+    parts = devices.count * config.train.grad_accum_steps
     if all(size // parts * shared > 1 for size in _batch_sizes(config, examples)):
         return
     shape = (1, config.data.image_size, config.data.image_size, channels)

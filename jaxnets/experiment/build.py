@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
@@ -16,54 +16,54 @@ from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.experiment import environment, workdir
 from jaxnets.experiment.data import Data
-from jaxnets.experiment.execution import place, resident
+from jaxnets.experiment.execution import fits_on_device, place
 from jaxnets.experiment.network import Network
-from jaxnets.experiment.optimizer import Rule, make_rule
-from jaxnets.runtime.console import Screen
-from jaxnets.training.callbacks import Hook, make_hooks
+from jaxnets.experiment.optimizer import OptimizerBundle, make_optimizer_bundle
+from jaxnets.runtime.console import Reporter
+from jaxnets.training.callbacks import Callback, make_callbacks
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
-from jaxnets.training.on_device import Examples, gathered, many
+from jaxnets.training.on_device import Examples, multi_step, with_on_device_gather
 from jaxnets.training.preprocess import Preprocess, make_preprocess
-from jaxnets.training.run import Plan, Run
+from jaxnets.training.run import Cadence, Run
 from jaxnets.training.state import TrainState
 from jaxnets.training.step import TrainStep, make_eval_step, make_train_step
 
 
-def assemble(
+def build_run(
     config: config_dict.ConfigDict,
     data: Data,
     devices: Devices,
     network: Network,
     directory: Path,
-    screen: Screen,
-    more_hooks: Sequence[Hook],
+    reporter: Reporter,
+    more_hooks: Sequence[Callback],
 ) -> tuple[Run, "Evaluator"]:
     """A run before its first step, and what scores its states."""
-    plan = make_plan(config, data.order(devices).steps_per_epoch)
-    rule = make_rule(
+    plan = make_cadence(config, data.order(devices).steps_per_epoch)
+    rule = make_optimizer_bundle(
         config,
         network.parts,
         total_steps=plan.total_steps,
         steps_per_epoch=plan.steps_per_epoch,
     )
-    _tell_phases_too_long(config, plan, rule, screen)
+    _warn_of_unreachable_phases(config, plan, rule, reporter)
     loss = make_loss(config.train, models.entry(config.model.name).auxiliary_weight)
     train_step = make_train_step(
         network.model,
         loss,
         rule.optimizer,
         preprocess=make_preprocess(config, train=True),
-        accumulate=config.train.accumulate,
+        grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
         network_parts=rule.parts,
-        head_steps=rule.head_steps,
+        head_only_steps=rule.head_only_steps,
     )
     followed = {
         "validation": data.split.validation,
-        "test": data.split.test if config.eval.follow_test else np.empty(0, np.int64),
+        "test": data.split.test if config.eval.monitor_test else np.empty(0, np.int64),
     }
     followed = {split: indices for split, indices in followed.items() if len(indices)}
     state = TrainState.create(
@@ -73,20 +73,22 @@ def assemble(
         with_ema=config.train.ema_decay is not None,
     )
     validates = "validation" in followed
-    hooks = make_hooks(config, screen.console, writes=devices.is_first, validates=validates)
-    hooks += more_hooks
-    _require_names(hooks)
+    callbacks = make_callbacks(
+        config, reporter.console, writes=devices.is_process_zero, validates=validates
+    )
+    callbacks += more_hooks
+    _require_names(callbacks)
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
     placement = place(
         config,
         data,
         devices,
         parameters=models.count_parameters(state.params),
-        hooks=hooks,
-        before=checkpoints.newest_bits(),
+        callbacks=callbacks,
+        before=checkpoints.newest_fingerprint(),
     )
-    examples = resident(data, devices) if placement.on_device else None
-    steps_per_call = placement.steps_per_call
+    examples = fits_on_device(data, devices) if placement.on_device else None
+    steps_per_execution = placement.steps_per_execution
     evaluator = make_evaluator(config, network.model, data, devices, examples)
     evaluators = {"validation": evaluator, "test": evaluator}
     if "test" in followed and config.eval.augment:  # as reports tested that draw the curve
@@ -100,45 +102,47 @@ def assemble(
         plan=plan if followed else dataclasses.replace(plan, evaluate_every=None),
         devices=devices,
         state=devices.replicate(state),
-        train_step=_compilable(train_step, devices, examples, steps_per_call),
+        train_step=_compilable(train_step, devices, examples, steps_per_execution),
         evaluate=lambda state: {
             split: evaluators[split].means(state, indices, before_batch=run.check_interrupted)
             for split, indices in followed.items()
         },
         batches=data.train_batches(devices)
         if examples is None
-        else data.index_batches(devices, at_once=steps_per_call),
+        else data.index_batches(devices, steps_per_execution=steps_per_execution),
         checkpoints=checkpoints,
-        hooks=hooks,
+        callbacks=callbacks,
         learning_rate=rule.schedule,
-        bits=environment.bits(config=config, placement=placement.bits(data)),
-        steps_per_call=steps_per_call,
-        told=placement.told,
+        determinism_fingerprint=environment.determinism_fingerprint(
+            config=config, placement=placement.determinism_fingerprint(data)
+        ),
+        steps_per_execution=steps_per_execution,
+        description=placement.description,
     )
     return run, evaluator
 
 
-def _tell_phases_too_long(
-    config: config_dict.ConfigDict, plan: Plan, rule: Rule, screen: Screen
+def _warn_of_unreachable_phases(
+    config: config_dict.ConfigDict, plan: Cadence, rule: OptimizerBundle, reporter: Reporter
 ) -> None:
     """Says where a run ends before a part of its recipe begins."""
     total = plan.total_steps
-    warmup = recipes.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
+    warmup = config_lib.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
     if warmup > total:
-        screen.line(
+        reporter.line(
             "warning",
             f"the warm-up's {warmup} steps outlast the run's {total}: the rate never peaks",
         )
-    if rule.head_steps is not None and rule.head_steps >= total:
-        screen.line(
+    if rule.head_only_steps is not None and rule.head_only_steps >= total:
+        reporter.line(
             "warning",
-            f"the head alone is trained for {rule.head_steps} steps, the run has {total}: "
+            f"the head alone is trained for {rule.head_only_steps} steps, the run has {total}: "
             "the body stays as it is",
         )
 
 
-def _require_names(hooks: Sequence[Hook]) -> None:
-    names = [hook.name for hook in hooks]
+def _require_names(callbacks: Sequence[Callback]) -> None:
+    names = [callback.name for callback in callbacks]
     if len(set(names)) < len(names):
         raise ConfigError(
             f"two hooks are named alike among {', '.join(names)}: give one another `name`"
@@ -146,24 +150,24 @@ def _require_names(hooks: Sequence[Hook]) -> None:
 
 
 def _compilable(
-    train_step: TrainStep, devices: Devices, examples: Examples | None, steps_per_call: int
+    train_step: TrainStep, devices: Devices, examples: Examples | None, steps_per_execution: int
 ) -> CompiledStep:
     if examples is None:
         return devices.compile_step(train_step, donate=True)
-    form = gathered(train_step) if steps_per_call == 1 else many(train_step)
+    form = with_on_device_gather(train_step) if steps_per_execution == 1 else multi_step(train_step)
     return devices.compile_step(form, donate=True, shared=(examples,))
 
 
-def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> Plan:
+def make_cadence(config: config_dict.ConfigDict, steps_per_epoch: int) -> Cadence:
     """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing.
 
     A training line is written once an epoch at least: each evaluation has a training loss beside it.
     """
 
     def duration(prefix: str) -> int | None:
-        return recipes.steps(config, prefix, steps_per_epoch)
+        return config_lib.steps(config, prefix, steps_per_epoch)
 
-    return Plan(
+    return Cadence(
         total_steps=duration("train.") or 0,
         steps_per_epoch=steps_per_epoch,
         log_every=min(config.log.every_steps, steps_per_epoch),
@@ -198,11 +202,11 @@ def make_evaluator(
     )
     if examples is None:
         return Evaluator(devices.compile_step(step, donate=False), data, devices)
-    compiled = devices.compile_step(gathered(step), donate=False, shared=(examples,))
+    compiled = devices.compile_step(with_on_device_gather(step), donate=False, shared=(examples,))
     return Evaluator(compiled, data, devices, on_device=True)
 
 
-def other_tests(
+def extra_test_evaluators(
     config: config_dict.ConfigDict, data: Data, devices: Devices
 ) -> "dict[str, Evaluator]":
     """The tests beside the clean one that a recipe asks for, by their names in result.json."""
@@ -260,7 +264,7 @@ class Evaluator:
         """What the network said of each of `indices`, from their scores; None where they have no classes."""
         if not isinstance(scores, ClassScores) or scores.probabilities is None:
             return None
-        return Predictions.of(self.data.source, indices, scores.probabilities, self.data.siblings)
+        return Predictions.of(self.data.source, indices, scores.probabilities, self.data.group_ids)
 
     def entry(
         self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None

@@ -12,36 +12,36 @@ from ml_collections import config_dict
 from jaxnets import models, ops
 from jaxnets.config.unused import unused
 from jaxnets.data.cache import CachedSource, FeatureSource
-from jaxnets.data.cached_memmap import kept_array
+from jaxnets.data.cached_memmap import cached_memmap
 from jaxnets.data.images import PIXELS
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import Data, cache_root
 from jaxnets.experiment.network import Network
 from jaxnets.runtime import xla
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.training.preprocess import make_preprocess
 
 BATCH_SIZE = 32
 """Of the pass over all images, whatever the recipe's: the bits of the features may depend on it."""
 NUMBER_OF_DEVICES = ("devices", "processes")
-DEPENDS_ON = ("name", "variant", "cut", "stage_sizes", "width", "dtype", "compute_dtype")
+DEPENDS_ON = ("name", "variant", "truncate_after", "stage_sizes", "width", "dtype", "compute_dtype")
 
 
 CACHE_FEATURES = "transfer.cache_features"
 
 
-def can_keep(config: config_dict.ConfigDict, data: Data) -> bool:
+def can_cache_features(config: config_dict.ConfigDict, data: Data) -> bool:
     """True where a recipe's features can be kept and its images lie in the cache."""
-    return keeps_features(config) and isinstance(data.source, CachedSource)
+    return uses_cached_features(config) and isinstance(data.source, CachedSource)
 
 
-def keeps_features(config: config_dict.ConfigDict) -> bool:
+def uses_cached_features(config: config_dict.ConfigDict) -> bool:
     """True where an image gives the same features in every epoch, and float32 holds them."""
     return config.transfer.cache_features and CACHE_FEATURES not in unused(config)
 
 
 def with_features(
-    config: config_dict.ConfigDict, data: Data, network: Network, screen: Screen
+    config: config_dict.ConfigDict, data: Data, network: Network, reporter: Reporter
 ) -> Data:
     """The data, read as what the body gives; computed unless the cache has them.
 
@@ -49,13 +49,13 @@ def with_features(
 
     Raises MachineError where the disk is full.
     """
-    compute = xla.jit(_make_body(config, network.model))
+    compute = xla.jit(_make_backbone_fn(config, network.model))
     first = next(_batches(data, 1))
     shape = jax.eval_shape(compute, network.variables, first).shape[1:]
-    about = depends_on(config, data, network.body_sha256)
+    about = depends_on(config, data, network.backbone_sha256)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     root = cache_root(config)
-    with screen.phase("features") as phase, screen.counter("features") as progress:
+    with reporter.phase("features") as phase, reporter.counter("features") as progress:
 
         def fill(features: np.ndarray) -> None:
             for batch in _batches(data, BATCH_SIZE):
@@ -63,7 +63,7 @@ def with_features(
                 features[rows] = np.asarray(compute(network.variables, batch))[: len(rows)]
                 progress(int(rows[-1]) + 1, len(features))
 
-        features, seconds = kept_array(
+        features, seconds = cached_memmap(
             root / f"{data.source.name}-features-{digest[:16]}",
             "features",
             fill,
@@ -79,14 +79,14 @@ def with_features(
 
 
 def depends_on(
-    config: config_dict.ConfigDict, data: Data, body_sha256: str | None
+    config: config_dict.ConfigDict, data: Data, backbone_sha256: str | None
 ) -> dict[str, Any]:
     """All that the features' bits depend on: the images, the backbone, and what computes."""
-    conditions = environment.bits(config=config, placement={})
+    conditions = environment.determinism_fingerprint(config=config, placement={})
     return {
         "source": data.source.name,
         "fingerprint": data.source.fingerprint,
-        "body": body_sha256,
+        "body": backbone_sha256,
         "model": computed_by(config.model),
         "image_size": config.data.image_size,
         "resize": config.data.resize,
@@ -111,7 +111,7 @@ def _batches(data: Data, size: int) -> Any:
     return eval_batches(data.source, everything, batch_size=size, threads=data.threads)
 
 
-def _make_body(config: config_dict.ConfigDict, model: Any) -> Any:
+def _make_backbone_fn(config: config_dict.ConfigDict, model: Any) -> Any:
     """(variables, batch) -> [B, h, w, C], of which h = w = 1 where the head takes the mean first anyway."""
     preprocess = make_preprocess(config, train=False)
     averages = models.entry(config.model.name).averages

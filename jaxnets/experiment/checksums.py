@@ -17,12 +17,12 @@ from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.result_schema import RESULT
 from jaxnets.experiment.workdir import CONFIG, MANIFEST, SPLIT
-from jaxnets.io import file_lock, read_regular, write_whole
+from jaxnets.io import atomic_write, file_lock, read_regular
 from jaxnets.schema import Length, Sha256, parse, problem
 from jaxnets.training.callbacks.writers import METRICS
 
 CHECKSUMS, LOCK = "checksums.json", ".checksums.lock"
-Listing = Mapping[str, Sequence[str | None]]
+AllowedHashes = Mapping[str, Sequence[str | None]]
 """By file, relative to the directory: the sha256 that it may have; None: it may be absent."""
 
 
@@ -39,7 +39,7 @@ class Checksums(TypedDict):
     sha256: Sha256
 
 
-def read_listing(directory: Path) -> Listing | None:
+def read_hashes(directory: Path) -> AllowedHashes | None:
     """The hashes of checksums.json; None if it does not exist. Raises CheckpointError if it is damaged."""
     checksums = read_checksums(directory)
     return None if checksums is None else checksums["files"]
@@ -65,14 +65,16 @@ def read_checksums(directory: Path) -> Checksums | None:
     return checksums
 
 
-def damage(listing: Listing | None, directory: Path, name: str, data: bytes | None) -> str | None:
+def damage(
+    hashes: AllowedHashes | None, directory: Path, name: str, data: bytes | None
+) -> str | None:
     """What is wrong with a file of these bytes, None where it is absent; None where it is as it was written.
 
     Without a listing nothing is known to be wrong.
     """
-    if listing is None:
+    if hashes is None:
         return None
-    path, allowed = directory / name, listing.get(name)
+    path, allowed = directory / name, hashes.get(name)
     if allowed is None:
         return None if data is None else f"{path} is not listed in {CHECKSUMS}"
     if data is None:
@@ -95,20 +97,20 @@ def write_files(
     }
     with file_lock(directory / LOCK):  # evaluation may end while training does
         listed, unverified = _listed_before(directory)
-        listing = {name: list(allowed) for name, allowed in listed.items()}
-        listing |= {name: [_sha256_now(directory / name)] for name in final}
+        hashes = {name: list(allowed) for name, allowed in listed.items()}
+        hashes |= {name: [_sha256_now(directory / name)] for name in final}
         after = {name: [_sha256(data)] for name, data in encoded.items()}
         before = {name: _sha256_now(directory / name) for name in encoded}
         both = {name: list(dict.fromkeys([before[name], *after[name]])) for name in encoded}
-        write_whole(directory / CHECKSUMS, _to_json({**listing, **both}, unverified))
+        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **both}, unverified))
         for name, data in encoded.items():
             (directory / name).parent.mkdir(exist_ok=True)
-            write_whole(directory / name, data)
+            atomic_write(directory / name, data)
         unverified = [name for name in unverified if name not in (*after, *final)]
-        write_whole(directory / CHECKSUMS, _to_json({**listing, **after}, unverified))
+        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **after}, unverified))
 
 
-def _listed_before(directory: Path) -> tuple[Listing, list[str]]:
+def _listed_before(directory: Path) -> tuple[AllowedHashes, list[str]]:
     """The hashes that are listed, and the names of those files that are unverified."""
     with contextlib.suppress(CheckpointError):
         if (checksums := read_checksums(directory)) is not None:
@@ -118,8 +120,8 @@ def _listed_before(directory: Path) -> tuple[Listing, list[str]]:
         answers = sorted((directory / PREDICTIONS).glob("*.npz"))
         names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in answers)]
     found = {name: _sha256_now(directory / name) for name in names}
-    listing = {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
-    return listing, sorted(listing)
+    hashes = {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
+    return hashes, sorted(hashes)
 
 
 def _sha256(data: bytes) -> str:
@@ -133,7 +135,7 @@ def _sha256_now(path: Path) -> str | None:
         return None
 
 
-def _to_json(files: Listing, unverified: Sequence[str]) -> str:
+def _to_json(files: AllowedHashes, unverified: Sequence[str]) -> str:
     """The one text of a list, so that any changed byte is found."""
     listed = {name: list(hashes) for name, hashes in files.items()}
     late = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.acquire import prepare
 from jaxnets.data.cache import (
@@ -22,7 +22,7 @@ from jaxnets.data.cache import (
     writable_cache_root,
 )
 from jaxnets.data.groups import read_groups, shipped_groups
-from jaxnets.data.sampler import IndexBatches, Order, padded
+from jaxnets.data.sampler import EpochSampler, IndexBatches, padded_eval_batches
 from jaxnets.data.sources import registry
 from jaxnets.data.sources.base import FEATURES, Source
 from jaxnets.data.sources.image_folder import ImageFolder
@@ -31,7 +31,7 @@ from jaxnets.data.splits import Split, make_split
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation import result as results
 from jaxnets.io import user_cache_folder
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.hardware import cpu_threads
 from jaxnets.training.devices import Devices
 
@@ -48,7 +48,7 @@ class Data:
     source: Source
     split: Split
     config: config_dict.ConfigDict
-    siblings: np.ndarray | None = None
+    group_ids: np.ndarray | None = None
     """int64[N] over the source, the same for siblings, overlapping photographs included; None: not known."""
     features: FeatureSource | None = None
     features_seconds: float | None = None
@@ -87,10 +87,10 @@ class Data:
         """What split.csv holds."""
         return self.split.to_csv(self.source)
 
-    def told_split(self, leak: Mapping[str, float | None]) -> str:
+    def format_split(self, leak: Mapping[str, float | None]) -> str:
         """How the examples were divided, in words, with the shares of held-out images that leak."""
-        told = {"data": self.config.data.name, "split": self.split.name, "leak": leak}
-        return results.told_split(told | self.grouping)
+        message = {"data": self.config.data.name, "split": self.split.name, "leakage": leak}
+        return results.format_split(message | self.grouping)
 
     @property
     def grouping(self) -> dict[str, Any]:
@@ -107,9 +107,9 @@ class Data:
         whole = gather(read, np.arange(len(read)))
         return {name: values for name, values in whole.items() if name != "index"}
 
-    def order(self, devices: Devices) -> Order:
+    def order(self, devices: Devices) -> EpochSampler:
         """Which training examples each step of this process takes."""
-        return Order(
+        return EpochSampler(
             self.split.train,
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
@@ -124,9 +124,9 @@ class Data:
         source = self.features or self.source
         return TrainBatches(source, self.order(devices), threads=self.threads)
 
-    def index_batches(self, devices: Devices, *, at_once: int) -> IndexBatches:
+    def index_batches(self, devices: Devices, *, steps_per_execution: int) -> IndexBatches:
         """The same batches without their examples, for those that are on the device."""
-        return IndexBatches(self.order(devices), at_once=at_once)
+        return IndexBatches(self.order(devices), steps_per_execution=steps_per_execution)
 
     def eval_batches(
         self,
@@ -144,7 +144,7 @@ class Data:
         size = self.eval_batch_size(devices)
         shares = (devices.process_index, devices.process_count)
         if on_device:
-            batches = padded(indices, batch_size=size, shares=shares)
+            batches = padded_eval_batches(indices, batch_size=size, shares=shares)
         else:
             from jaxnets.data.pipeline import eval_batches
 
@@ -166,29 +166,29 @@ class Data:
         return -(-wanted // devices.count) * devices.count
 
 
-def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict.ConfigDict:
+def resolve(spec: str, overrides: dict[str, Any], reporter: Reporter) -> config_dict.ConfigDict:
     """The recipe of a config file with data.name "auto" settled: LC25000 where it is prepared, else :demo.
 
     A name that was given never falls back.
     """
-    config = load_recipe(spec, overrides)
-    if config.data.name == AUTO and prepare.is_prepared(AUTO_SOURCE, recipes.data_root(config)):
+    config = load_config(spec, overrides)
+    if config.data.name == AUTO and prepare.is_prepared(AUTO_SOURCE, config_lib.data_root(config)):
         config.data.name = AUTO_SOURCE
         _leave_out_unused(config, overrides)
     if config.data.name != AUTO:
         return config
     path = spec.partition(":")[0]
-    root = recipes.data_root(config)
+    root = config_lib.data_root(config)
     if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
         given = "--config.data.root" if config.data.root else "JAXNETS_DATA"
         raise DataError(f"{given}={root} is not a directory: correct it, or leave it out")
     wrong = prepare.what_is_wrong(AUTO_SOURCE, root)
     reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
     try:
-        demo = load_recipe(f"{path}:{DEMO}", overrides)
+        demo = load_config(f"{path}:{DEMO}", overrides)
     except ConfigError as error:
         raise ConfigError(f"{reason}, so this is {path}:{DEMO}: {error}") from error
-    screen.line(
+    reporter.line(
         "demo",
         f"{reason}, so this is {demo.name}, on drawn tissue, an easy task; "
         "the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
@@ -196,12 +196,12 @@ def resolve(spec: str, overrides: dict[str, Any], screen: Screen) -> config_dict
     return demo
 
 
-def load_recipe(spec: str, overrides: Mapping[str, Any]) -> config_dict.ConfigDict:
+def load_config(spec: str, overrides: Mapping[str, Any]) -> config_dict.ConfigDict:
     """The recipe of a config file without what only other networks and data have.
 
     Raises ConfigError where the user asks for that, and what `jaxnets.config.load` raises.
     """
-    config = recipes.load(spec, overrides)
+    config = config_lib.load_config(spec, overrides)
     _leave_out_unused(config, overrides)
     return config
 
@@ -212,9 +212,9 @@ def _leave_out_unused(config: config_dict.ConfigDict, overrides: Mapping[str, An
     The published entry is left out where network or data are not the entry's. A body that ends early or was
     trained on something else has it all the same: the verdict names both.
     """
-    user_set = recipes.user_set(overrides)
-    recipes.leave_out_unused(config, user_set)
-    problems = models.foreign_values(config.model)
+    user_set = config_lib.user_set(overrides)
+    config_lib.leave_out_unused(config, user_set)
+    problems = models.values_for_other_networks(config.model)
     if config.data.name != AUTO and (differs := _differs_from_entry(config)):
         problems["entry"] = (
             f"--config.entry={config.entry} is not comparable with this run, as {differs}: leave it out"
@@ -222,7 +222,7 @@ def _leave_out_unused(config: config_dict.ConfigDict, overrides: Mapping[str, An
     for path, problem in problems.items():
         if path in user_set:
             raise ConfigError(problem)
-        recipes.set_field(config, path, recipes.FIELDS[path].default)
+        config_lib.set_field(config, path, config_lib.FIELDS[path].default)
 
 
 def _differs_from_entry(config: config_dict.ConfigDict) -> str:
@@ -233,45 +233,45 @@ def _differs_from_entry(config: config_dict.ConfigDict) -> str:
     theirs = {"model.name": entry["model"], "data.name": reported.data_of(config.entry)}
     if entry["variant"] is not None:
         theirs["model.variant"] = entry["variant"]
-    for name in (*models.CHANGES, "stage_sizes", "width", "layer_sizes", "activations"):
-        theirs[f"model.{name}"] = entry.get(name, recipes.FIELDS[f"model.{name}"].default)
-    ours = {path: recipes.get_field(config, path) for path in theirs}
+    for name in (*models.OVERRIDABLE_FIELDS, "stage_sizes", "width", "layer_sizes", "activations"):
+        theirs[f"model.{name}"] = entry.get(name, config_lib.FIELDS[f"model.{name}"].default)
+    ours = {path: config_lib.get_field(config, path) for path in theirs}
     different = next((path for path in theirs if ours[path] != theirs[path]), None)
     if different is None:
         return ""
     return f"--config.{different}={ours[different]} and the entry's is {theirs[different]}"
 
 
-def open_data(config: config_dict.ConfigDict, screen: Screen) -> Data:
+def open_data(config: config_dict.ConfigDict, reporter: Reporter) -> Data:
     """What a recipe trains on, decoded; completes `config.model.num_classes`.
 
     Raises what `open_source` and `with_cache` raise.
     """
-    return with_cache(open_source(config, screen), screen)
+    return with_cache(open_source(config, reporter), reporter)
 
 
-def open_source(config: config_dict.ConfigDict, screen: Screen) -> Data:
+def open_source(config: config_dict.ConfigDict, reporter: Reporter) -> Data:
     """Opens the source and divides it; completes `config.model.num_classes`.
 
     Raises ConfigError where source, size and network do not fit, DataError where data cannot be used.
     """
-    root = recipes.data_root(config)
-    with screen.phase("data") as phase:
+    root = config_lib.data_root(config)
+    with reporter.phase("data") as phase:
         source = registry.open_source(config.data, root)
-        split, siblings = divide(config, source)
+        split, group_ids = divide(config, source)
         classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
         title = registry.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
-        if isinstance(source, ImageFolder) and source.left_out:
+        if isinstance(source, ImageFolder) and source.skipped_aux_heads_note:
             phase.text += f", {source.describe_left_out()}"
     _fit(config, source)
     if source.kind == "image":
         _check_channels(config, source[0]["image"].shape[-1])
-    return Data(source, split, config, siblings)
+    return Data(source, split, config, group_ids)
 
 
-def with_cache(data: Data, screen: Screen) -> Data:
+def with_cache(data: Data, reporter: Reporter) -> Data:
     """The same at the recipe's size: decoded once, or at every reading where the recipe has no cache.
 
     Raises DataError for images that cannot be read.
@@ -280,7 +280,7 @@ def with_cache(data: Data, screen: Screen) -> Data:
     if source.kind != "image":
         return data
     if config.data.cache:
-        sized: Source = _cached(config, source, data.threads, screen)
+        sized: Source = _cached(config, source, data.threads, reporter)
     else:
         sized = ResizedSource(source, config.data.image_size, config.data.resize)
     return dataclasses.replace(data, source=sized)
@@ -294,13 +294,13 @@ def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.nd
     """
     shipped = shipped_groups(source.name)
     given = read_groups(Path(config.data.groups)) if config.data.groups else shipped
-    groups = siblings = None
+    groups = group_ids = None
     if given is not None:
         originals, overlapping = given.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping
-        siblings = overlapping if shipped is None else shipped.match(source.files)[1]
+        group_ids = overlapping if shipped is None else shipped.match(source.files)[1]
     elif isinstance(source, SyntheticTissue):
-        groups = siblings = np.arange(len(source))  # every picture is drawn by itself
+        groups = group_ids = np.arange(len(source))  # every picture is drawn by itself
     split = make_split(
         source,
         config.data.split,
@@ -311,7 +311,7 @@ def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.nd
         folds=config.data.folds,
         fold=config.data.fold,
     )
-    return split, siblings
+    return split, group_ids
 
 
 def require_examples(split: Split) -> None:
@@ -348,10 +348,10 @@ def _fit(config: config_dict.ConfigDict, source: Source) -> None:
 
 def _require_no_classes(config: config_dict.ConfigDict, source: Source) -> None:
     """Refuses what only images and classes have; image_size, mean and std are not looked at."""
-    if config.train.loss not in recipes.SQUARED_ERRORS:
+    if config.train.loss not in config_lib.SQUARED_ERRORS:
         raise ConfigError(
             f"--config.train.loss={config.train.loss} needs classes, and {source.name} has values: "
-            f"set it to one of {', '.join(recipes.SQUARED_ERRORS)}"
+            f"set it to one of {', '.join(config_lib.SQUARED_ERRORS)}"
         )
     if config.monitor.metric != "validation_loss":
         raise ConfigError(
@@ -376,15 +376,15 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
 
 def cache_root(config: config_dict.ConfigDict) -> Path:
     """The folder of decoded images and features; raises MachineError where none can be written."""
-    root = recipes.data_root(config) / "cache"
+    root = config_lib.data_root(config) / "cache"
     return writable_cache_root(Path(config.data.cache_root or root), user_cache_folder())
 
 
 def _cached(
-    config: config_dict.ConfigDict, source: Source, threads: int, screen: Screen
+    config: config_dict.ConfigDict, source: Source, threads: int, reporter: Reporter
 ) -> CachedSource:
     folder = cache_root(config)
-    with screen.phase("cache") as phase, screen.counter("cache") as progress:
+    with reporter.phase("cache") as phase, reporter.counter("cache") as progress:
         cached = open_cache(
             source,
             folder,

@@ -17,7 +17,7 @@ from jaxnets.ops.cpu_kernels.load import Kernels, in_use
 from jaxnets.runtime import hardware, xla
 from jaxnets.runtime.hardware import cpu_threads
 
-BITS_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")
+FINGERPRINT_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
 
 
@@ -29,9 +29,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def lowering(config: config_dict.ConfigDict) -> str:
+def implementation(config: config_dict.ConfigDict) -> str:
     """Which form of `jaxnets.ops` the recipe's programs are compiled to here."""
-    if config.model.lowering == "reference":
+    if config.model.implementation == "reference":
         return "reference"
     if jax.default_backend() != "cpu":
         return "lax"
@@ -44,11 +44,13 @@ def lowering(config: config_dict.ConfigDict) -> str:
 def kernels_of(config: config_dict.ConfigDict) -> Kernels | None:
     """The C++ kernels, where this process has them and the recipe leaves its computing to them."""
     computes_in = config.model.compute_dtype or config.model.dtype
-    takes_them = computes_in == "float32" and config.model.lowering == "auto"
+    takes_them = computes_in == "float32" and config.model.implementation == "auto"
     return in_use() if takes_them else None
 
 
-def bits(*, config: config_dict.ConfigDict, placement: Mapping[str, Any]) -> dict[str, Any]:
+def determinism_fingerprint(
+    *, config: config_dict.ConfigDict, placement: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the bits of a run depend on, beside its recipe and its data; `placement` is its part of it."""
     kernels = kernels_of(config) if jax.default_backend() == "cpu" else None
     return {
@@ -56,7 +58,7 @@ def bits(*, config: config_dict.ConfigDict, placement: Mapping[str, Any]) -> dic
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
-        "lowering": lowering(config),
+        "implementation": implementation(config),
         "x64": jax.dtypes.canonicalize_dtype(float) == "float64",
         "xla_fusions": xla.fusions() if jax.default_backend() == "cpu" else None,
         "xla_flags": xla.other_flags(),
@@ -65,7 +67,7 @@ def bits(*, config: config_dict.ConfigDict, placement: Mapping[str, Any]) -> dic
         "processor": hardware.processor()
         if jax.default_backend() == "cpu"
         else jax.devices()[0].device_kind,
-        **{package: importlib.metadata.version(package) for package in BITS_PACKAGES},
+        **{package: importlib.metadata.version(package) for package in FINGERPRINT_PACKAGES},
     }
 
 

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.data import Data
 from jaxnets.experiment.environment import kernels_of
-from jaxnets.training.callbacks import Hook
+from jaxnets.training.callbacks import Callback
 from jaxnets.training.devices import Devices
 from jaxnets.training.on_device import Examples
 
@@ -25,17 +25,17 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
-    """Whether examples stay on the device, and the steps of a call; `told` says so in words."""
+class ExecutionPlan:
+    """Whether examples stay on the device, and the steps of a call; `description` says so in words."""
 
     on_device: bool
-    steps_per_call: int
-    told: str
+    steps_per_execution: int
+    description: str
 
-    def bits(self, data: Data) -> dict[str, Any]:
+    def determinism_fingerprint(self, data: Data) -> dict[str, Any]:
         """What the bits of a run depend on of this."""
         path = f"{data.path}, {DEVICE}" if self.on_device else data.path
-        return {"data_path": path, "steps_per_call": self.steps_per_call}
+        return {"data_path": path, "steps_per_execution": self.steps_per_execution}
 
 
 def place(
@@ -44,9 +44,9 @@ def place(
     devices: Devices,
     *,
     parameters: int = 0,
-    hooks: Sequence[Hook] = (),
+    callbacks: Sequence[Callback] = (),
     before: Mapping[str, Any] | None = None,
-) -> Placement:
+) -> ExecutionPlan:
     """What the recipe asks for; where it leaves the choice, what a run that goes on had `before`, else ours.
 
     Ours: on the device where the examples take a small share of its memory; many steps a call for small
@@ -60,17 +60,19 @@ def place(
     if config.data.on_device == "auto" and "data_path" in before:
         on_device = before["data_path"].endswith(DEVICE) and not why_not
     elif config.data.on_device == "auto":
-        on_device = not why_not and size <= _room(devices)
+        on_device = not why_not and size <= _device_budget(devices)
     else:
         on_device = config.data.on_device == "yes"
-    steps = _steps_per_call(config, data, on_device, parameters, hooks, before)
+    steps = _steps_per_execution(config, data, on_device, parameters, callbacks, before)
     if not on_device:
-        return Placement(on_device, steps, f"{size / 1e6:,.0f} MB of examples read by threads")
+        return ExecutionPlan(on_device, steps, f"{size / 1e6:,.0f} MB of examples read by threads")
     calls = "1 step a call" if steps == 1 else f"up to {steps} steps a call"
-    return Placement(on_device, steps, f"{size / 1e6:,.0f} MB of examples on the device, {calls}")
+    return ExecutionPlan(
+        on_device, steps, f"{size / 1e6:,.0f} MB of examples on the device, {calls}"
+    )
 
 
-def resident(data: Data, devices: Devices) -> Examples:
+def fits_on_device(data: Data, devices: Devices) -> Examples:
     """Every example of the source, on every device."""
     return devices.replicate(data.examples())
 
@@ -85,37 +87,37 @@ def _why_not_on_device(data: Data, devices: Devices) -> str | None:
     return None
 
 
-def _steps_per_call(
+def _steps_per_execution(
     config: config_dict.ConfigDict,
     data: Data,
     on_device: bool,
     parameters: int,
-    hooks: Sequence[Hook],
+    callbacks: Sequence[Callback],
     before: Mapping[str, Any],
 ) -> int:
-    wanted = config.train.steps_per_call
+    wanted = config.train.steps_per_execution
     if wanted > 1 and not on_device:
         raise ConfigError(
-            f"--config.train.steps_per_call={wanted} needs the examples on the device: "
+            f"--config.train.steps_per_execution={wanted} needs the examples on the device: "
             "set --config.data.on_device=yes"
         )
-    listening = [hook.name for hook in hooks if hook.hears_every_step()]
+    listening = [callback.name for callback in callbacks if callback.needs_every_step()]
     if wanted > 1 and listening:
         raise ConfigError(
-            f"--config.train.steps_per_call={wanted}, but {listening[0]} hears of every step: "
+            f"--config.train.steps_per_execution={wanted}, but {listening[0]} hears of every step: "
             "set its every_step=False, or leave steps_per_call out"
         )
     if wanted or not on_device or listening:
         return wanted or 1
-    if "steps_per_call" in before:
-        return before["steps_per_call"]
+    if "steps_per_execution" in before:
+        return before["steps_per_execution"]
     with_kernels = jax.default_backend() == "cpu" and kernels_of(config) is not None
     # XLA's own convolution on CPUs is; an accelerator's was not measured.
     slow_in_a_loop = data.source.kind == "image" and not with_kernels
     return 1 if slow_in_a_loop or parameters >= SMALL_NETWORK else STEPS_PER_CALL
 
 
-def _room(devices: Devices) -> float:
+def _device_budget(devices: Devices) -> float:
     """Bytes that examples may take on each device."""
     if jax.default_backend() == "cpu":
         return CPU_SHARE * _host_memory() / devices.local_count

@@ -6,19 +6,19 @@ from typing import Any
 from jaxnets.data.cache import CachedSource, ResizedSource
 from jaxnets.data.leakage import (
     HELD_OUT,
+    ExactDuplicates,
     LabelConflicts,
-    Twins,
-    contents_of,
+    content_hashes,
+    find_exact_duplicates,
     find_label_conflicts,
-    find_twins,
-    sibling_shares,
+    leaked_fractions,
 )
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.data.splits import Split
 from jaxnets.errors import DataError
-from jaxnets.evaluation.result import COPIES
+from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
 from jaxnets.experiment.data import Data
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Leak:
     """
 
     shares: dict[str, float | None]
-    twins: Twins | None
+    exact_duplicates: ExactDuplicates | None
     conflicts: LabelConflicts | None = None
 
     def as_result(self) -> dict[str, Any]:
@@ -41,15 +41,15 @@ def measure_leak(data: Data) -> Leak:
     """What the split lets through; vectors have no siblings that anybody could find."""
     if data.source.kind != "image":
         return Leak(dict.fromkeys(HELD_OUT), None)
-    contents = contents_of(data.source)
-    shares = sibling_shares(data.split, data.siblings)
+    contents = content_hashes(data.source)
+    shares = leaked_fractions(data.split, data.group_ids)
     if contents is None:
         return Leak(shares, None)
     conflicts = find_label_conflicts(data.source.labels, contents)
-    return Leak(shares, find_twins(data.split, contents), conflicts)
+    return Leak(shares, find_exact_duplicates(data.split, contents), conflicts)
 
 
-def tell_leak(data: Data, leak: Leak, screen: Screen) -> None:
+def report_leakage(data: Data, leak: Leak, reporter: Reporter) -> None:
     """Says it in one line.
 
     Raises DataError for exact copies across the parts of a split that is not known to leak, unless the
@@ -59,30 +59,37 @@ def tell_leak(data: Data, leak: Leak, screen: Screen) -> None:
     if data.source.kind != "image":
         return
     if leak.conflicts is not None:
-        screen.line("warning", _describe_conflicts(data, leak.conflicts))
-    copies = leak.twins is not None and leak.twins.any
-    admitted = data.split.name == "random" and data.source.name in COPIES
+        reporter.line("warning", _describe_conflicts(data, leak.conflicts))
+    copies = leak.exact_duplicates is not None and leak.exact_duplicates.any
+    admitted = data.split.name == "random" and data.source.name in DATASETS_WITH_DUPLICATES
     if copies and not (admitted or data.split.name == "official" or _allowed(data)):
-        raise DataError(_told_refusal(data, leak))
-    screen.line("leak", _told_shares(data, leak) + (_told_copies(leak.twins) if copies else ""))
+        raise DataError(_leakage_error(data, leak))
+    reporter.line(
+        "leakage",
+        _format_fractions(data, leak) + (_format_copies(leak.exact_duplicates) if copies else ""),
+    )
 
 
 def _allowed(data: Data) -> bool:
     return bool(data.config.data.allow_duplicates)
 
 
-def _told_shares(data: Data, leak: Leak) -> str:
+def _format_fractions(data: Data, leak: Leak) -> str:
     known = [(part, share) for part, share in leak.shares.items() if share is not None]
-    if data.siblings is None and data.split.name == "random" and data.source.name in COPIES:
-        return f"LEAKY: {COPIES[data.source.name]} (share not measured)"
-    if data.siblings is None or not known:
+    if (
+        data.group_ids is None
+        and data.split.name == "random"
+        and data.source.name in DATASETS_WITH_DUPLICATES
+    ):
+        return f"LEAKY: {DATASETS_WITH_DUPLICATES[data.source.name]} (share not measured)"
+    if data.group_ids is None or not known:
         return f"not known: no groups of {data.source.name} are known{_how_to_find(data)}"
-    told = " and ".join(f"{100 * share:.1f} % of {part} images" for part, share in known)
+    message = " and ".join(f"{100 * share:.1f} % of {part} images" for part, share in known)
     leaky = any(share > 0 for _, share in known)
-    return f"{'LEAKY: ' if leaky else ''}{told} have a sibling in training{_mend(data, leaky)}"
+    return f"{'LEAKY: ' if leaky else ''}{message} have a sibling in training{_remedy(data, leaky)}"
 
 
-def _mend(data: Data, leaky: bool) -> str:
+def _remedy(data: Data, leaky: bool) -> str:
     return " (--config.data.split=grouped)" if leaky and data.split.name != "grouped" else ""
 
 
@@ -105,28 +112,28 @@ def _describe_conflicts(data: Data, conflicts: LabelConflicts) -> str:
     )
 
 
-def _told_copies(twins: Twins | None) -> str:
-    assert twins is not None
-    counts = {"validation": twins.validation, "test": twins.test}
-    told = " and ".join(f"{count:,} {part}" for part, count in counts.items() if count)
-    return f"; {told} images are in another part too, copy for copy"
+def _format_copies(exact_duplicates: ExactDuplicates | None) -> str:
+    assert exact_duplicates is not None
+    counts = {"validation": exact_duplicates.validation, "test": exact_duplicates.test}
+    message = " and ".join(f"{count:,} {part}" for part, count in counts.items() if count)
+    return f"; {message} images are in another part too, copy for copy"
 
 
-def _told_refusal(data: Data, leak: Leak) -> str:
-    twins = leak.twins
-    assert twins is not None
-    assert twins.pair is not None
-    held, seen = (data.source.files[index] for index in twins.pair)
-    mend = (
+def _leakage_error(data: Data, leak: Leak) -> str:
+    exact_duplicates = leak.exact_duplicates
+    assert exact_duplicates is not None
+    assert exact_duplicates.pair is not None
+    held, seen = (data.source.files[index] for index in exact_duplicates.pair)
+    remedy = (
         "its groups are wrong: find them anew with python scripts/find_duplicates.py DIR"
         if data.split.name == "grouped"
         else "find the siblings with python scripts/find_duplicates.py DIR, then use "
         "--config.data.split=grouped --config.data.groups=FILE"
     )
     return (
-        f"the {data.split.name} split leaks: {twins.test:,} test and {twins.validation:,} validation "
-        f"images are copies of images in another part ({_part(data.split, twins.pair[0])} {held} is "
-        f"{_part(data.split, twins.pair[1])} {seen}); {mend}, or set "
+        f"the {data.split.name} split leaks: {exact_duplicates.test:,} test and {exact_duplicates.validation:,} validation "
+        f"images are copies of images in another part ({_part(data.split, exact_duplicates.pair[0])} {held} is "
+        f"{_part(data.split, exact_duplicates.pair[1])} {seen}); {remedy}, or set "
         "--config.data.allow_duplicates=True"
     )
 

@@ -13,7 +13,7 @@ from jaxnets.experiment import pretrained
 from jaxnets.experiment.data import Data
 from jaxnets.experiment.pretrained import RANDOM, Pretrained
 from jaxnets.runtime import xla
-from jaxnets.training.backbone import NetworkParts
+from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.preprocess import Batch, make_preprocess
 
 BATCH_SIZE = 32
@@ -27,8 +27,8 @@ class Network:
 
     model: nn.Module
     variables: dict[str, Any]
-    parts: NetworkParts | None = None
-    body_sha256: str | None = None
+    parts: BackboneHeadPartition | None = None
+    backbone_sha256: str | None = None
 
 
 def make_network(
@@ -50,13 +50,13 @@ def make_network(
     variables = models.initialize(model, key, shape)
     if config.transfer.weights is None:
         return Network(model, variables)
-    parts = NetworkParts.of(model, shape)
+    parts = BackboneHeadPartition.of(model, shape)
     if found is not None:
-        variables = pretrained.with_body(variables, found, parts)
-    if config.transfer.weights == RANDOM and config.transfer.frozen:
+        variables = pretrained.with_backbone(variables, found, parts)
+    if config.transfer.weights == RANDOM and config.transfer.freeze_backbone:
         variables = _measured(config, data, variables)
-    begun_with = None if found is None else found.body_sha256
-    sha256 = begun_with or pretrained.body_sha256(variables, parts)
+    begun_with = None if found is None else found.backbone_sha256
+    sha256 = begun_with or pretrained.backbone_sha256(variables, parts)
     return Network(model, variables, parts, sha256)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.images import read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
@@ -130,11 +130,16 @@ class Predictor:
         require_not_forked()
         count = len(arrays[0])
         padding = -count % BATCH_SIZE
-        padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
+        padded_eval_batches = [
+            np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays
+        ]
         with precision_of(self._config.model):
             parts = [
                 jax.device_get(
-                    apply(self._variables, *(array[start : start + BATCH_SIZE] for array in padded))
+                    apply(
+                        self._variables,
+                        *(array[start : start + BATCH_SIZE] for array in padded_eval_batches),
+                    )
                 )
                 for start in range(0, count, BATCH_SIZE)
             ]
@@ -155,9 +160,9 @@ class Predictor:
         ):
             images = [images]
         pixels = [self.preprocess.read(image) for image in images]
-        return self._tell(self.probabilities(np.stack(pixels))) if pixels else []
+        return self._print(self.probabilities(np.stack(pixels))) if pixels else []
 
-    def _tell(self, shares: np.ndarray) -> list[Prediction]:
+    def _print(self, shares: np.ndarray) -> list[Prediction]:
         return [
             Prediction(
                 self.classes[int(row.argmax())],
@@ -199,8 +204,8 @@ def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> Pre
     that differs from its checksum is a warning), where no checkpoint is whole, or where weights lack arrays
     or do not say what is to be done to pixels.
     """
-    network, told = open_network(Path(run_dir), ignore_damage=ignore_damage)
-    for line in told:
+    network, message = open_network(Path(run_dir), ignore_damage=ignore_damage)
+    for line in message:
         warnings.warn(line, stacklevel=2)
     return network
 
@@ -216,11 +221,11 @@ def open_network(
     config, shape = run.config, run.input_shape
     with precision_of(config.model):
         restored = restore_state(run)
-    told = (*run.warnings, *restored.warnings)
+    message = (*run.warnings, *restored.warnings)
     variables = restored.state.variables(ema=config.eval.ema)
     if models.entry(config.model.name).kind == "vector":
-        return Regressor(config, shape[0], variables), told
-    return Predictor(config, run.manifest["classes"], shape[-1], variables), told
+        return Regressor(config, shape[0], variables), message
+    return Predictor(config, run.manifest["classes"], shape[-1], variables), message
 
 
 def _of_weights(folder: Path) -> Predictor:
@@ -233,7 +238,7 @@ def _of_weights(folder: Path) -> Predictor:
         raise CheckpointError(
             f"{folder} does not say what is to be done to pixels: import it with --preprocessing"
         )
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.update(weights.model.to_dict())
     config.data.image_size, config.data.resize = given.image_size, given.resize
     config.data.mean, config.data.std = given.mean, given.std

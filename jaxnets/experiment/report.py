@@ -20,7 +20,7 @@ from jaxnets.evaluation.report.pictures import Card, card, most_confident_mistak
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import Data
 from jaxnets.experiment.run_directory import RunDirectory
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 from jaxnets.runtime import xla
 from jaxnets.training.callbacks.loss_warnings import loss_warnings
 from jaxnets.training.callbacks.writers import read_lines
@@ -54,8 +54,8 @@ def write_report(
     page, figures = report_paths(run.path, measured["split"])
     html = render(_content(run, data, state, measured, predictions, metrics))
     page.parent.mkdir(exist_ok=True)
-    write_whole(figures, json.dumps(measured, indent=1) + "\n")
-    write_whole(page, html)
+    atomic_write(figures, json.dumps(measured, indent=1) + "\n")
+    atomic_write(page, html)
     return page
 
 
@@ -83,12 +83,12 @@ def _content(
         leak_mark=_leak_mark(data, measured),
         metrics=measured,
         facts=_facts(data, result),
-        split=_told_split(data, measured.get("leak", {})),
+        split=_format_split(data, measured.get("leakage", {})),
         parts=_parts(data),
         curves=curves,
         mistakes=mistakes,
         uncertain=uncertain,
-        manifest={name: _told(value) for name, value in manifest.items() if name != "classes"},
+        manifest={name: _format(value) for name, value in manifest.items() if name != "classes"},
         commands=_commands(directory, result, manifest, part),
     )
 
@@ -110,8 +110,8 @@ def _leak_mark(data: Data, measured: Mapping[str, Any]) -> str:
     """What stands beside the accuracy: LEAKY, that nobody knows, or nothing."""
     if measured["split"] == "train":
         return ""
-    share = measured.get("leak", {}).get(measured["split"])
-    if share or (share is None and data.config.data.name in results.COPIES):
+    share = measured.get("leakage", {}).get(measured["split"])
+    if share or (share is None and data.config.data.name in results.DATASETS_WITH_DUPLICATES):
         return "LEAKY"
     return "leak not known" if data.source.kind == "image" and share is None else ""
 
@@ -121,10 +121,10 @@ def _of_leak(data: Data, measured: Mapping[str, Any]) -> list[str]:
     mark, part = _leak_mark(data, measured), measured["split"]
     if mark != "LEAKY":
         return []
-    share = measured["leak"].get(part)
-    told = "Images here" if share is None else f"{percent(share)} of the {part} images"
+    share = measured["leakage"].get(part)
+    message = "Images here" if share is None else f"{percent(share)} of the {part} images"
     return [
-        f"LEAKY: {told} have a sibling in training. Being right on them is knowing a picture again, turned, "
+        f"LEAKY: {message} have a sibling in training. Being right on them is knowing a picture again, turned, "
         "zoomed or overlapping, and says nothing of new ones."
     ]
 
@@ -155,17 +155,17 @@ def _facts(data: Data, result: results.Result | None) -> dict[str, str]:
     return facts
 
 
-def _told_split(data: Data, leak: Mapping[str, float | None]) -> str:
-    told = data.told_split(leak)
+def _format_split(data: Data, leak: Mapping[str, float | None]) -> str:
+    message = data.format_split(leak)
     if data.source.kind != "image":
-        return f"Split: {told}."
+        return f"Split: {message}."
     shares = [f"{percent(share)} of {part}" for part, share in leak.items() if share is not None]
     if not shares:
         return (
-            f"Split: {told}. How many held-out images have a sibling in training is not known, as no "
+            f"Split: {message}. How many held-out images have a sibling in training is not known, as no "
             "groups of siblings are known: scripts/find_duplicates.py finds them."
         )
-    return f"Split: {told}. Held-out images with a sibling in training: {', '.join(shares)}."
+    return f"Split: {message}. Held-out images with a sibling in training: {', '.join(shares)}."
 
 
 def _parts(data: Data) -> dict[str, list[int]]:
@@ -222,9 +222,9 @@ def _commands(
     return {"The run:": train, "This page:": again}
 
 
-def _told(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_told(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {_format(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return " x ".join(map(str, value))
     return "not known" if value is None else str(value)

@@ -10,9 +10,9 @@ from ml_collections import config_dict
 from jaxnets import models
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
-from jaxnets.experiment.optimizer import make_rule
+from jaxnets.experiment.optimizer import make_optimizer_bundle
 from jaxnets.experiment.run_directory import UNUSABLE, RunDirectory
-from jaxnets.training.backbone import NetworkParts
+from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.state import TrainState
 
 
@@ -34,7 +34,7 @@ def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Re
     """
     shape = shape or run.input_shape
     checkpoints = run.checkpoints()
-    step, damaged = checkpoints.newest_whole()
+    step, damaged = checkpoints.latest_valid()
     if step is None:
         reason = f": {damaged[0]}" if damaged else f" in {checkpoints.folder}"
         remedy = f"train with --workdir={run.path} first" if run.result is None else UNUSABLE
@@ -63,8 +63,8 @@ def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> An
     model = models.create(config.model)
     variables = models.initialize(model, jax.random.key(0), (1, *shape))
     given = config.transfer.weights is not None
-    parts = NetworkParts.of(model, (1, *shape)) if given else None
-    rule = make_rule(config, parts, total_steps=1, steps_per_epoch=1)
+    parts = BackboneHeadPartition.of(model, (1, *shape)) if given else None
+    rule = make_optimizer_bundle(config, parts, total_steps=1, steps_per_epoch=1)
     return TrainState.create(
         variables,
         rule.optimizer,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NotRequired, TypedDict, TypeVar, cast
 
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.splits import PARTS, sha256
 from jaxnets.errors import CheckpointError, ConfigError, DataError
@@ -20,7 +20,7 @@ from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.predictions import Predictions, read_predictions
 from jaxnets.evaluation.result_schema import RESULT, Result
 from jaxnets.experiment import checksums, workdir
-from jaxnets.experiment.checksums import CHECKSUMS, Listing
+from jaxnets.experiment.checksums import CHECKSUMS, AllowedHashes
 from jaxnets.experiment.workdir import CHECKPOINTS, CONFIG, MANIFEST, SPLIT
 from jaxnets.io import read_regular
 from jaxnets.schema import Length, Range, Sha256, parse, problem
@@ -32,7 +32,7 @@ T = TypeVar("T")
 ATTEMPTS = 5
 """To open a directory that another process writes to."""
 SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]
-MEND = "restore it from a copy, or use it all the same with --ignore_damage"
+REMEDY = "restore it from a copy, or use it all the same with --ignore_damage"
 UNUSABLE = "restore it from a copy"
 
 
@@ -47,32 +47,32 @@ class Manifest(TypedDict):
     classes: list[str]
     input_shape: Annotated[list[Annotated[int, Range(1, 2**20)]], Length(1, 3)]
     data_fingerprint: str
-    body_sha256: NotRequired[Sha256 | None]
+    backbone_sha256: NotRequired[Sha256 | None]
     split_sha256: Sha256
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run directory of any age; `opened_manifest`, `split` and `result` are None where it has none yet.
+    """A run directory of any age; `manifest_or_none`, `split` and `result` are None where it has none yet.
 
     `warnings` are what a person must know of it, a sentence each.
     """
 
     path: Path
     config: config_dict.ConfigDict
-    opened_manifest: Manifest | None
+    manifest_or_none: Manifest | None
     split: str | None
     result: Result | None
     warnings: tuple[str, ...]
     ignore_damage: bool
-    listing: Listing | None
+    hashes: AllowedHashes | None
 
     @property
     def manifest(self) -> Manifest:
         """manifest.json; raises CheckpointError where there is none."""
-        if self.opened_manifest is None:
+        if self.manifest_or_none is None:
             raise CheckpointError(f"{self.path} is not a run directory: it has no {MANIFEST}")
-        return self.opened_manifest
+        return self.manifest_or_none
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -86,7 +86,7 @@ class RunDirectory:
     def predictions(self, part: str = "test") -> Predictions | None:
         """The stored answers to a part of the split; None where there are none."""
         name = f"{PREDICTIONS}/{part}.npz"
-        data = self._read(name, lambda data: checksums.damage(self.listing, self.path, name, data))
+        data = self._read(name, lambda data: checksums.damage(self.hashes, self.path, name, data))
         return None if data is None else read_predictions(data, self.path / name)
 
     def metrics(self, step: int | None = None) -> bytes:
@@ -100,7 +100,7 @@ class RunDirectory:
 
         def damage(data: bytes | None) -> str | None:
             if self.result is not None:
-                return checksums.damage(self.listing, self.path, METRICS, data)
+                return checksums.damage(self.hashes, self.path, METRICS, data)
             return _metrics_damage(self.path / METRICS, data or b"", recorded)
 
         data = self._read(METRICS, damage) or b""
@@ -108,17 +108,17 @@ class RunDirectory:
 
     def require_data(self, fingerprint: str) -> None:
         """Raises DataError where the run began on data of other contents."""
-        manifest = self.opened_manifest
+        manifest = self.manifest_or_none
         if manifest is not None and manifest["data_fingerprint"] != fingerprint:
             raise DataError(
                 f"the data are not those that {self.path} began with: contents have changed; "
                 "restore them or choose another --workdir"
             )
 
-    def require_weights(self, body_sha256: str | None) -> None:
+    def require_weights(self, backbone_sha256: str | None) -> None:
         """Raises CheckpointError where the run began with another body; None where none was given."""
-        manifest = self.opened_manifest
-        if manifest is not None and manifest.get("body_sha256") != body_sha256:
+        manifest = self.manifest_or_none
+        if manifest is not None and manifest.get("backbone_sha256") != backbone_sha256:
             raise CheckpointError(
                 f"--config.transfer.weights are not those that {self.path} began with: "
                 "give those, or choose another --workdir"
@@ -134,7 +134,7 @@ class RunDirectory:
 
     def require_same_config(self, config: config_dict.ConfigDict) -> None:
         """Raises ConfigError, naming the fields that differ, where the run is of another config."""
-        changed = workdir.told_differences(self.config, config)
+        changed = workdir.describe_config_diff(self.config, config)
         if changed:
             raise ConfigError(
                 f"{self.path} holds a run of another recipe ({changed}): "
@@ -145,7 +145,7 @@ class RunDirectory:
         data = _read_or_none(self.path / name)
         if found := damage(data):
             if not self.ignore_damage:
-                raise CheckpointError(f"{found}: {MEND}")
+                raise CheckpointError(f"{found}: {REMEDY}")
             print_warnings([found])
         return data
 
@@ -177,7 +177,7 @@ def open_run(directory: Path, *, ignore_damage: bool = False) -> RunDirectory:
     return _open(directory, ignore_damage=ignore_damage)
 
 
-def open_begun(directory: Path, *, ignore_damage: bool = False) -> RunDirectory | None:
+def open_run_if_exists(directory: Path, *, ignore_damage: bool = False) -> RunDirectory | None:
     """The same for a directory that may be new: None where it has neither config.json nor checksums.json."""
     names = (CONFIG, CHECKSUMS)
     if all(_read_or_none(directory / name) is None for name in names):
@@ -187,15 +187,15 @@ def open_begun(directory: Path, *, ignore_damage: bool = False) -> RunDirectory 
     return open_run(directory, ignore_damage=ignore_damage)
 
 
-def read_listed(directory: Path, name: str, *, ignore_damage: bool = False) -> bytes | None:
+def read_verified(directory: Path, name: str, *, ignore_damage: bool = False) -> bytes | None:
     """One file of a folder of results, compared with checksums.json where there is one; None without it."""
     data = _read_or_none(directory / name)
     try:
-        found = checksums.damage(checksums.read_listing(directory), directory, name, data)
+        found = checksums.damage(checksums.read_hashes(directory), directory, name, data)
     except CheckpointError as error:
         found = str(error)
     if found and not ignore_damage:
-        raise CheckpointError(f"{found}: {MEND}")
+        raise CheckpointError(f"{found}: {REMEDY}")
     if found:
         print_warnings([found])
     return data
@@ -203,7 +203,7 @@ def read_listed(directory: Path, name: str, *, ignore_damage: bool = False) -> b
 
 def read_result(directory: Path, *, ignore_damage: bool = False) -> Result | None:
     """The result of a finished run, alone; None where there is none."""
-    data = read_listed(directory, RESULT, ignore_damage=ignore_damage)
+    data = read_verified(directory, RESULT, ignore_damage=ignore_damage)
     return None if data is None else result_schema.from_json(data, directory / RESULT)
 
 
@@ -215,17 +215,17 @@ def print_warnings(warnings: Iterable[str]) -> None:
 
 def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     found: list[str] = []
-    listing: Listing | None = None
+    hashes: AllowedHashes | None = None
     unverified: list[str] = []
     try:
         if recorded := checksums.read_checksums(directory):
-            listing, unverified = recorded["files"], recorded.get("unverified", [])
+            hashes, unverified = recorded["files"], recorded.get("unverified", [])
     except CheckpointError as error:
         found.append(str(error))
     files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
-    if files[CONFIG] is None and not found and listing is None:
+    if files[CONFIG] is None and not found and hashes is None:
         raise CheckpointError(f"{directory} is not a run directory: it has no {CONFIG}")
-    found += _found_damage(directory, files, listing)
+    found += _found_damage(directory, files, hashes)
     if found and not ignore_damage:
         raise CheckpointError(f"{found[0]}: {_remedy(directory)}")
     if files[CONFIG] is None:
@@ -234,12 +234,12 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     manifest = _of(files[MANIFEST], lambda data: _read_manifest(directory, data, config))
     split = _of(files[SPLIT], lambda data: _read_split(directory / SPLIT, data))
     result = _of(files[RESULT], lambda data: _read_result(directory / RESULT, data, config))
-    known = listing is not None and SPLIT in listing
+    known = hashes is not None and SPLIT in hashes
     if manifest and split is not None and not known and sha256(split) != manifest["split_sha256"]:
         found.append(f"{directory / SPLIT} is not the file that {MANIFEST} records")
         if not ignore_damage:
             raise CheckpointError(f"{found[-1]}: {_remedy(directory)}")
-    if listing is None and not found:
+    if hashes is None and not found:
         found.append(
             f"{directory} has no {CHECKSUMS}: it was made by an earlier version, and whether its files "
             "are as they were written is not known"
@@ -252,12 +252,12 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     return RunDirectory(
         path=directory,
         config=config,
-        opened_manifest=manifest,
+        manifest_or_none=manifest,
         split=split,
         result=result,
         warnings=tuple(found),
         ignore_damage=ignore_damage,
-        listing=listing,
+        hashes=hashes,
     )
 
 
@@ -267,17 +267,17 @@ def _remedy(directory: Path) -> str:
         _open(directory, ignore_damage=True)
     except CheckpointError:
         return UNUSABLE
-    return MEND
+    return REMEDY
 
 
 def _found_damage(
-    directory: Path, files: Mapping[str, bytes | None], listing: Listing | None
+    directory: Path, files: Mapping[str, bytes | None], hashes: AllowedHashes | None
 ) -> list[str]:
     """The files that differ from checksums.json, or from what the newest checkpoint recorded of them."""
     recorded = Checkpoints(directory / CHECKPOINTS, keep=1).newest_run_files()
     found = []
     for name, data in files.items():
-        if text := checksums.damage(listing, directory, name, data):
+        if text := checksums.damage(hashes, directory, name, data):
             found.append(text)
         elif name in recorded and data is not None and record_of(data) != recorded[name]:
             found.append(f"{directory / name} is not the file that the newest checkpoint recorded")
@@ -289,12 +289,12 @@ def _read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
     try:
         if not isinstance(parse(data), dict):
             raise ValueError("it is not an object")
-        config = recipes.from_json(data.decode())
-        for name, field in recipes.FIELDS.items():
-            value = recipes.get_field(config, name)
+        config = config_lib.from_json(data.decode())
+        for name, field in config_lib.FIELDS.items():
+            value = config_lib.get_field(config, name)
             if value is not None and not _is_of_type(value, field.type):
                 raise ValueError(f"{name} is {value!r}")
-        recipes.validate(config)
+        config_lib.validate(config)
         models.create(config.model)
         if models.entry(config.model.name).kind == "image":
             models.check_image_size(config.model.name, config.data.image_size)
@@ -408,8 +408,8 @@ def _checksums_now(directory: Path) -> bytes | None:
 def _may_lack_config(directory: Path) -> bool:
     """Whether a run was killed before config.json, its first file, was written."""
     with contextlib.suppress(CheckpointError):
-        listing = checksums.read_listing(directory)
-        return listing is not None and None in listing.get(CONFIG, [None])
+        hashes = checksums.read_hashes(directory)
+        return hashes is not None and None in hashes.get(CONFIG, [None])
     return False
 
 

@@ -14,18 +14,18 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.data.sources import registry
 from jaxnets.errors import JaxnetsError
 from jaxnets.experiment import workdir
-from jaxnets.experiment.cached_features import keeps_features
+from jaxnets.experiment.cached_features import uses_cached_features
 from jaxnets.experiment.data import divide
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.training.callbacks.writers import METRICS, read_lines
 from jaxnets.training.checkpoint import Checkpoints
 
 RECENT_LINES = 10
-SPEED_NEUTRAL = ("model.num_classes", "model.init")
+FIELDS_NOT_AFFECTING_SPEED = ("model.num_classes", "model.init")
 START_SECONDS = 20.0
 """For imports, opening the data and compiling."""
 EVALUATION_SHARE = 1 / 3
@@ -77,7 +77,7 @@ def estimate(
         return None
     newest = max(exact or same, key=lambda m: m.time)
     pixels = (size / newest.image_size) ** 2
-    kept = keeps_features(config)
+    kept = uses_cached_features(config)
     speed = newest.images_per_second / (1 if kept else pixels)
     sizes = _part_sizes(config, folder)
     if sizes is None:
@@ -98,11 +98,11 @@ def images_left(config: config_dict.ConfigDict, sizes: Mapping[str, int], step: 
     size = config.train.batch_size
     rounded = math.floor if config.train.drop_last else math.ceil
     per_epoch = rounded(sizes["train"] / size)
-    total = recipes.steps(config, "train.", per_epoch) or 0
-    every = recipes.steps(config, "eval.every_", per_epoch) or per_epoch
+    total = config_lib.steps(config, "train.", per_epoch) or 0
+    every = config_lib.steps(config, "eval.every_", per_epoch) or per_epoch
     evaluations = (total - step) // every if every else 0
     evaluated = (evaluations + 1) * sizes["validation"] + sizes["test"]
-    if config.eval.follow_test:
+    if config.eval.monitor_test:
         evaluated += evaluations * sizes["test"]
     return max(total - step, 0) * size + EVALUATION_SHARE * evaluated
 
@@ -127,7 +127,7 @@ def _part_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, in
         if split.is_file():
             with split.open(newline="") as file:
                 return collections.Counter(line["split"] for line in csv.DictReader(file))
-        source = registry.open_source(config.data, recipes.data_root(config))
+        source = registry.open_source(config.data, config_lib.data_root(config))
         made, _ = divide(config, source)
         return {name: len(part) for name, part in made.parts().items()}
     except (JaxnetsError, OSError, ValueError, KeyError, csv.Error):
@@ -168,7 +168,14 @@ def _measurement(folder: Path) -> Measurement | None:
 
 def _network(config: config_dict.ConfigDict) -> dict[str, Any]:
     """What decides how long a step takes for an image of one size."""
-    fields = [path for path in recipes.FIELDS if path.startswith("model.")]
-    used = recipes.used_fields(config)
-    told = {path: recipes.get_field(used, path) for path in fields if path not in SPEED_NEUTRAL}
-    return told | {"frozen": config.transfer.frozen, "kept features": keeps_features(config)}
+    fields = [path for path in config_lib.FIELDS if path.startswith("model.")]
+    used = config_lib.used_fields(config)
+    message = {
+        path: config_lib.get_field(used, path)
+        for path in fields
+        if path not in FIELDS_NOT_AFFECTING_SPEED
+    }
+    return message | {
+        "freeze_backbone": config.transfer.freeze_backbone,
+        "kept features": uses_cached_features(config),
+    }

@@ -56,15 +56,15 @@ def read(folder: str | os.PathLike[str], *, ignore_damage: bool = False) -> Weig
             "run": directory.name,
             "step": restored.step,
             "warnings": restored.warnings,
-            **_body(config),
+            **_backbone(config),
         },
     )
 
 
-def _body(config: ConfigDict) -> dict[str, Any]:
+def _backbone(config: ConfigDict) -> dict[str, Any]:
     """Whose body a transferred network has, and whether training left it as it was."""
     if config.transfer.weights is None:
         return {}
     given = config.transfer  # of a path, the name: the rest is of this machine
-    told = {"weights": Path(given.weights).name, "pretrained_on": given.pretrained_on}
-    return {"body": {**told, "frozen": given.frozen}}
+    message = {"weights": Path(given.weights).name, "pretrained_on": given.pretrained_on}
+    return {"body": {**message, "freeze_backbone": given.frozen}}

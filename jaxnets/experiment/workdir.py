@@ -9,7 +9,7 @@ from typing import IO
 
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.io import DISK_FULL, remove_stale_temporaries
 
@@ -22,9 +22,9 @@ CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
 )
 RECORD_LOCK = "hhqqi4x"
 """Linux's struct flock: type, whence, start, length (0: all of the file), process."""
-FREE_FIELDS = (
+FIELDS_ALLOWED_TO_DIFFER = (
     *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
-    *("train.steps_per_call", "transfer.pretrained_on", "note"),
+    *("train.steps_per_execution", "transfer.pretrained_on", "note"),
 )
 """Fields that may differ when a run goes on: they say where things are and how, not what is computed."""
 
@@ -35,7 +35,7 @@ def default_workdir(config: config_dict.ConfigDict) -> Path:
 
 
 @contextlib.contextmanager
-def hold(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
+def lock_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
     """Makes the directory and keeps other processes out of it.
 
     `flag` is what the user gave the directory with. Raises ConfigError if it is a file, MachineError if it
@@ -94,13 +94,13 @@ def _record_lock(kind: int) -> bytes:
 
 
 def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:
-    mend = "make room, or " if error.errno in DISK_FULL else ""
+    remedy = "make room, or " if error.errno in DISK_FULL else ""
     return MachineError(
-        f"{workdir} cannot be written ({error.strerror}): {mend}choose another {flag}"
+        f"{workdir} cannot be written ({error.strerror}): {remedy}choose another {flag}"
     )
 
 
-def take_what_weights_set(config: config_dict.ConfigDict, there: config_dict.ConfigDict) -> None:
+def copy_pretrained_settings(config: config_dict.ConfigDict, there: config_dict.ConfigDict) -> None:
     """Sets what a run took from the weights it began with, as its recipe `there` has it.
 
     That is the preprocessing, and the form of the network where `config` leaves it open.
@@ -110,15 +110,15 @@ def take_what_weights_set(config: config_dict.ConfigDict, there: config_dict.Con
         config.model.variant = there.model.variant
 
 
-def told_differences(there: config_dict.ConfigDict, now: config_dict.ConfigDict) -> str:
+def describe_config_diff(there: config_dict.ConfigDict, now: config_dict.ConfigDict) -> str:
     """In what two recipes differ that counts, in words; "" where they are the same.
 
     A number of classes that still follows the data differs from none, and fields that neither run uses
     differ from nothing.
     """
-    there, now = recipes.used_fields(there), recipes.used_fields(now)
+    there, now = config_lib.used_fields(there), config_lib.used_fields(now)
     return ", ".join(
         f"{path}: {old!r} there, {new!r} now"
-        for path, (old, new) in recipes.differences(there, now).items()
-        if path not in FREE_FIELDS and (path, new) != ("model.num_classes", 0)
+        for path, (old, new) in config_lib.differences(there, now).items()
+        if path not in FIELDS_ALLOWED_TO_DIFFER and (path, new) != ("model.num_classes", 0)
     )

@@ -12,7 +12,7 @@ from jaxnets import models
 from jaxnets.config import FIELDS
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import LAYOUTS, WRITTEN, Layout, modern
+from jaxnets.interop.layouts import LAYOUTS, WRITTEN, Layout, normalize_keys
 from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]
@@ -22,7 +22,7 @@ OWN_FORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "lenet5": ("activation", "pooling"),
         "alexnet": ("activation", "pooling"),
         "resnet50": ("stage_sizes", "width"),
-        "inception_v3": ("cut",),
+        "inception_v3": ("truncate_after",),
     }
 )
 """Fields of config.model by network whose defaults alone other libraries have."""
@@ -31,13 +31,13 @@ OWN_FORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 class Converted(NamedTuple):
     """A network's arrays by path, and the names that found no counterpart on either side.
 
-    `missing` are ours ("params/classifier/kernel"), `left_over` the file's, `folded` the norms whose
+    `missing` are ours ("params/classifier/kernel"), `unexpected` the file's, `folded` the norms whose
     convolutions have them in their kernels and biases.
     """
 
     arrays: dict[str, np.ndarray]
     missing: tuple[str, ...]
-    left_over: tuple[str, ...]
+    unexpected: tuple[str, ...]
     folded: tuple[str, ...]
 
 
@@ -51,7 +51,7 @@ def from_layout(
     Raises CheckpointError for an array of another shape or of another type than numbers.
     """
     form, network = LAYOUTS[layout], model.name
-    arrays = modern(arrays) if layout == "torch" else arrays
+    arrays = normalize_keys(arrays) if layout == "torch" else arrays
     expected = weights.structure(model, input_shape)
     found: dict[str, np.ndarray] = {}
     used: set[str] = set()
@@ -90,7 +90,7 @@ def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
     form, network = LAYOUTS[layout], given.model.name
     if not form.written:
         raise ConfigError(f"--layout={layout} is read, never written: take {', '.join(WRITTEN)}")
-    require_same_network(layout, given.model)
+    check_same_network(layout, given.model)
     arrays = {}
     for path, leaf in weights.flatten(given.variables).items():
         inside = _inside(path)
@@ -107,7 +107,7 @@ def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
     return arrays
 
 
-def require_same_network(layout: str, model: config_dict.ConfigDict) -> None:
+def check_same_network(layout: str, model: config_dict.ConfigDict) -> None:
     """Raises CheckpointError where the library of `layout` has not this network, or has another variant."""
     form, network = LAYOUTS[layout], model.name
     if network not in form.variants:
@@ -120,7 +120,7 @@ def require_same_network(layout: str, model: config_dict.ConfigDict) -> None:
         )
 
 
-def require_published_form(layout: str, model: config_dict.ConfigDict) -> None:
+def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
     """Raises CheckpointError where the network is cut, narrower or changed: no library builds such a one."""
     for name in OWN_FORMS.get(model.name, ()):
         if model[name] != FIELDS[f"model.{name}"].default:

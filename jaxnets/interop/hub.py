@@ -45,9 +45,9 @@ def download(
             for each in wanted
         }
     except Exception as error:  # the transport's own classes change with huggingface_hub's version
-        told = " ".join(str(error).split())[:200] or type(error).__name__
+        message = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(
-            f"{source} could not be fetched ({told}): mend the name or the network, "
+            f"{source} could not be fetched ({message}): mend the name or the network, "
             "or fetch the file elsewhere and give its path"
         ) from error
     if file is None:

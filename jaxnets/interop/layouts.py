@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnets.interop import inception_2015, keras_names, torch_names, torch_state
 
-Turn = Callable[[str, str, np.ndarray], np.ndarray]
+Transform = Callable[[str, str, np.ndarray], np.ndarray]
 """(network, path, array) -> the array, laid out in another way."""
 
 KERAS_LEAVES = {
@@ -42,8 +42,8 @@ class Layout(NamedTuple):
 
     title: str
     name: Callable[[str, str], str]
-    read: Turn
-    write: Turn
+    read: Transform
+    write: Transform
     variants: Mapping[str, tuple[str | None, ...]]
     without_scale: tuple[str, ...] = ()
     counted: str = "no such suffix"
@@ -88,8 +88,8 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         "torch": Layout(
             "torchvision or timm",
             _torch_name,
-            torch_state.turned_from_torch,
-            torch_state.turned_to_torch,
+            torch_state.transposed_from_torch,
+            torch_state.transposed_to_torch,
             MappingProxyType(
                 {network: OF_TORCH.get(network, (None,)) for network in torch_names.BY_NETWORK}
             ),
@@ -129,7 +129,7 @@ WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""
 
 
-def modern(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def normalize_keys(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays under today's names: without a wrapper's prefixes and DenseNet's old dots."""
     named = dict(arrays)
     for prefix in WRAPPERS * 2:  # either may be around the other

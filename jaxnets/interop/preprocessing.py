@@ -6,19 +6,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxnets.errors import CheckpointError
-from jaxnets.interop.recognise import SCHEMES, Scheme, scheme_of
+from jaxnets.interop.recognise import PRESETS, PreprocessingPreset, preset_of
 from jaxnets.interop.weights import Preprocessing, Weights
 
-REMARK = "jaxnets preprocessing"
+METADATA_KEY = "jaxnets preprocessing"
 """Of a safetensors file that we wrote in a library's names."""
 
 
 def is_bgr(layout: str, weights: Weights) -> bool:
     """Whether the library's network with these weights and this preprocessing takes BGR."""
-    name, given = scheme_of(weights.model.name, layout), weights.preprocessing
-    if name is None or given is None or not SCHEMES[name].bgr:
+    name, given = preset_of(weights.model.name, layout), weights.preprocessing
+    if name is None or given is None or not PRESETS[name].bgr:
         return False
-    return (given.mean, given.std) == (SCHEMES[name].mean, SCHEMES[name].std)
+    return (given.mean, given.std) == (PRESETS[name].mean, PRESETS[name].std)
 
 
 def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
@@ -30,20 +30,20 @@ def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.nd
     return {**arrays, first: np.ascontiguousarray(arrays[first][:, :, ::-1])}, first
 
 
-def as_remarks(given: Preprocessing | None, *, bgr: bool) -> dict[str, str]:
+def to_metadata(given: Preprocessing | None, *, bgr: bool) -> dict[str, str]:
     """What stands in a file's remarks, so that whoever imports it needs not guess."""
     if given is None:
         return {}
-    return {REMARK: json.dumps({"mean": given.mean, "std": given.std, "bgr": bgr})}
+    return {METADATA_KEY: json.dumps({"mean": given.mean, "std": given.std, "bgr": bgr})}
 
 
-def of_remarks(remarks: Mapping[str, str]) -> Scheme | None:
-    """What `as_remarks` wrote; None without, CheckpointError where it is damaged."""
-    if REMARK not in remarks:
+def from_metadata(metadata: Mapping[str, str]) -> PreprocessingPreset | None:
+    """What `to_metadata` wrote; None without, CheckpointError where it is damaged."""
+    if METADATA_KEY not in metadata:
         return None
     try:
-        told = json.loads(remarks[REMARK])
-        mean, std = (tuple(map(float, told[name])) for name in ("mean", "std"))
-        return Scheme(mean, std, bool(told["bgr"]))
+        message = json.loads(metadata[METADATA_KEY])
+        mean, std = (tuple(map(float, message[name])) for name in ("mean", "std"))
+        return PreprocessingPreset(mean, std, bool(message["bgr"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the file's remark {REMARK!r} is damaged: {error}") from error
+        raise CheckpointError(f"the file's remark {METADATA_KEY!r} is damaged: {error}") from error

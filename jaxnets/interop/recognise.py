@@ -10,7 +10,7 @@ from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop.layouts import LAYOUTS
 
-MARKS: Mapping[tuple[str, str], str] = MappingProxyType(
+SIGNATURE_KEYS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("resnet50", "torch"): "layer4.2.conv3.weight",
         ("densenet121", "torch"): "features.denseblock4.denselayer16.conv2.weight",
@@ -28,7 +28,7 @@ MARKS: Mapping[tuple[str, str], str] = MappingProxyType(
 )
 """An array that a file of the network in the layout has; the first that fits counts."""
 
-KNOWN = tuple(dict.fromkeys(network for network, _ in MARKS))
+KNOWN = tuple(dict.fromkeys(network for network, _ in SIGNATURE_KEYS))
 """The networks that other libraries have."""
 
 NATIVE_SIZES: Mapping[str, int] = MappingProxyType(
@@ -43,7 +43,7 @@ NATIVE_SIZES: Mapping[str, int] = MappingProxyType(
 CHANNELS: Mapping[str, int] = MappingProxyType({"lenet5": 1})
 
 
-class Scheme(NamedTuple):
+class PreprocessingPreset(NamedTuple):
     """What a library subtracts from pixels in [0, 1], RGB, and divides by; `bgr` where it then turns them."""
 
     mean: tuple[float, ...]
@@ -51,16 +51,18 @@ class Scheme(NamedTuple):
     bgr: bool = False
 
 
-SCHEMES: Mapping[str, Scheme] = MappingProxyType(
+PRESETS: Mapping[str, PreprocessingPreset] = MappingProxyType(
     {
-        "imagenet": Scheme((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        "half": Scheme((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        "inception_2015": Scheme((128 / 255,) * 3, (128 / 255,) * 3),
-        "caffe": Scheme((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
+        "imagenet": PreprocessingPreset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "half": PreprocessingPreset((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        "inception_2015": PreprocessingPreset((128 / 255,) * 3, (128 / 255,) * 3),
+        "caffe": PreprocessingPreset(
+            (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True
+        ),
     }
 )
 """imagenet: torchvision's; half: [-1, 1], "tf" in Keras; caffe: Keras's for ResNet."""
-KERAS_SCHEMES: Mapping[str, str] = MappingProxyType(
+KERAS_PRESETS: Mapping[str, str] = MappingProxyType(
     {
         "resnet50": "caffe",
         "densenet121": "imagenet",
@@ -86,7 +88,7 @@ def recognise(
         raise ConfigError(
             f"--model={network}: it is one of {', '.join(KNOWN)}{nearest(network, KNOWN)}"
         )
-    marked = [place for place, mark in MARKS.items() if mark in arrays]
+    marked = [place for place, mark in SIGNATURE_KEYS.items() if mark in arrays]
     for name, form in marked:
         if network in (None, name) and layout in (None, form):
             return name, form
@@ -105,8 +107,8 @@ def recognise(
     )
 
 
-def scheme_of(network: str, layout: str) -> str | None:
+def preset_of(network: str, layout: str) -> str | None:
     """The preprocessing of a library's own weights by name; None where a file alone does not say."""
     if layout == "keras":
-        return KERAS_SCHEMES.get(network)
+        return KERAS_PRESETS.get(network)
     return "inception_2015" if layout == "inception_2015" else None

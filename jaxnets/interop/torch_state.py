@@ -27,7 +27,7 @@ LEAVES = {
 def to_torch(network: str, tree: Tree) -> Arrays:
     """The arrays of one collection (parameters, gradients, buffers of an optimizer, statistics)."""
     return {
-        torch_name(network, path): turned_to_torch(network, path, np.asarray(leaf))
+        torch_name(network, path): transposed_to_torch(network, path, np.asarray(leaf))
         for path, leaf in traverse_util.flatten_dict(dict(tree), sep="/").items()
     }
 
@@ -39,7 +39,7 @@ def from_torch(network: str, arrays: Mapping[str, np.ndarray], like: Tree) -> di
     """
     flat = traverse_util.flatten_dict(dict(like), sep="/")
     leaves = {
-        path: turned_from_torch(network, path, np.asarray(arrays[torch_name(network, path)]))
+        path: transposed_from_torch(network, path, np.asarray(arrays[torch_name(network, path)]))
         for path in flat
     }
     return traverse_util.unflatten_dict(leaves, sep="/")
@@ -51,7 +51,7 @@ def torch_name(network: str, path: str) -> str:
     return f"{BY_NETWORK[network].module(module)}.{LEAVES[leaf]}"
 
 
-def turned_to_torch(network: str, path: str, array: np.ndarray) -> np.ndarray:
+def transposed_to_torch(network: str, path: str, array: np.ndarray) -> np.ndarray:
     """Our array at `path` as PyTorch lays it out."""
     if not path.endswith("kernel"):
         return array.copy()
@@ -64,7 +64,7 @@ def turned_to_torch(network: str, path: str, array: np.ndarray) -> np.ndarray:
     return array.T.copy()
 
 
-def turned_from_torch(network: str, path: str, array: np.ndarray) -> np.ndarray:
+def transposed_from_torch(network: str, path: str, array: np.ndarray) -> np.ndarray:
     """PyTorch's array at `path` as ours."""
     if not path.endswith("kernel"):
         return array.copy()

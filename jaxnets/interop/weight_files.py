@@ -10,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, MachineError
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
@@ -35,10 +35,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     """The arrays by name and the file's own remarks; raises CheckpointError where it is damaged."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            remarks = file.metadata() or {}
+            metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118 (a safe_open is no mapping)
                 _check_dtype(path, name, file.get_slice(name).get_dtype())
-        return safetensors.numpy.load_file(path), remarks
+        return safetensors.numpy.load_file(path), metadata
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is no whole safetensors file: {_line(error)}") from error
 
@@ -52,10 +52,10 @@ def _check_dtype(path: Path, name: str, dtype: str) -> None:
 
 
 def save_safetensors(
-    path: Path, arrays: dict[str, np.ndarray], remarks: dict[str, str] | None = None
+    path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None
 ) -> None:
     """Writes the arrays by name, whole, with remarks of the file's own."""
-    write_whole(path, safetensors.numpy.save(arrays, remarks))
+    atomic_write(path, safetensors.numpy.save(arrays, metadata))
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:

@@ -21,10 +21,10 @@ import safetensors.numpy
 from flax import traverse_util
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError, JaxnetsError
-from jaxnets.io import file_sha256, require_folder, write_whole
+from jaxnets.io import atomic_write, file_sha256, require_folder
 from jaxnets.runtime.precision import precision_of
 
 ARRAYS, DESCRIPTION = "weights.safetensors", "weights.json"
@@ -92,7 +92,7 @@ def write_weights(folder: Path, weights: Weights) -> None:
     arrays = {path: np.asarray(leaf) for path, leaf in flatten(weights.variables).items()}
     _check(str(folder), arrays, weights)
     require_folder(folder)
-    write_whole(folder / ARRAYS, safetensors.numpy.save(arrays))
+    atomic_write(folder / ARRAYS, safetensors.numpy.save(arrays))
     described = {
         "format": FORMAT,
         "model": weights.model.to_dict(),
@@ -103,7 +103,7 @@ def write_weights(folder: Path, weights: Weights) -> None:
         "source": weights.source,
         "sha256": file_sha256(folder / ARRAYS),
     }
-    write_whole(folder / DESCRIPTION, json.dumps(described, indent=1) + "\n")
+    atomic_write(folder / DESCRIPTION, json.dumps(described, indent=1) + "\n")
 
 
 def is_weights_folder(folder: Path) -> bool:
@@ -151,7 +151,7 @@ def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeD
 
 def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:
     """The section config.model that has these fields; raises ConfigError for one that is unknown."""
-    return recipes.from_json(json.dumps({"model": fields})).model
+    return config_lib.from_json(json.dumps({"model": fields})).model
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

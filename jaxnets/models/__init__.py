@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from jaxnets.config import FIELDS, nearest, recipe, unused
+from jaxnets.config import FIELDS, default_config, nearest, unused
 from jaxnets.errors import ConfigError
 from jaxnets.models import alexnet, densenet, inception_v1, inception_v3, resnet
 from jaxnets.models.alexnet import AlexNet
@@ -18,12 +18,12 @@ from jaxnets.models.densenet import DenseNet
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
 from jaxnets.models.inception_v1 import InceptionV1
 from jaxnets.models.inception_v3 import InceptionV3
-from jaxnets.models.init_eagerly import by_equation
+from jaxnets.models.init_eagerly import init_eqn_by_eqn
 from jaxnets.models.lenet import LeNet5
 from jaxnets.models.mlp import MLP, PUBLISHED
 from jaxnets.models.resnet import ResNet
 
-CHANGES = ("activation", "pooling", "kernel_size")
+OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
 """Fields of config.model that change one part of a network; a network without that part refuses them."""
 
 
@@ -90,7 +90,7 @@ def _inception_v3(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.
     return InceptionV3(
         variant=config.variant or inception_v3.TORCHVISION,
         auxiliary_heads=config.auxiliary_heads,
-        cut=config.cut,
+        truncate_after=config.truncate_after,
         **shared,
     )
 
@@ -110,7 +110,7 @@ def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
     return MLP(
         layer_sizes=tuple(config.layer_sizes),
         activations=tuple(config.activations),
-        **{name: shared[name] for name in ("init_style", "dtype", "compute_dtype")},
+        **{name: shared[name] for name in ("init_scheme", "dtype", "compute_dtype")},
     )
 
 
@@ -161,17 +161,17 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
 
     Raises ConfigError for a name that is not in the registry and for what the network does not have.
     """
-    for problem in foreign_values(config).values():
+    for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
     _check_changes(config)
     shared = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
-        "init_style": config.init,
+        "init_scheme": config.init,
         "dtype": jnp.dtype(config.dtype),
         "compute_dtype": jnp.dtype(config.compute_dtype) if config.compute_dtype else None,
         "axis_name": axis_name if config.sync_batch_norm else None,
-        "lowering": config.lowering,
+        "implementation": config.implementation,
     }
     return entry(config.name).build(config, shared)
 
@@ -190,8 +190,8 @@ def variant_of(config: config_dict.ConfigDict) -> str | None:
     return config.variant or next(iter(entry(config.name).variants), None)
 
 
-def cuts(name: str) -> tuple[str, ...]:
-    """The blocks that config.model.cut may name, nearest the input first; () where there are none."""
+def truncation_blocks(name: str) -> tuple[str, ...]:
+    """The blocks that config.model.truncate_after may name, nearest the input first; () where there are none."""
     return inception_v3.LAST_BLOCKS if name == "inception_v3" else ()
 
 
@@ -209,12 +209,12 @@ def _variant_problem(name: str, variant: str | None, flag: str) -> str | None:
     return f"{flag}={variant}: {entry(name).title} {listed}{nearest(variant, variants)}"
 
 
-def foreign_values(config: config_dict.ConfigDict) -> dict[str, str]:
+def values_for_other_networks(config: config_dict.ConfigDict) -> dict[str, str]:
     """The fields of `config.model` whose values only other networks have, by path, and why, in words."""
     found = {
         "model.init": _init_problem(config),
         "model.variant": _variant_problem(config.name, config.variant, "--config.model.variant"),
-        "model.cut": _cut_problem(config),
+        "model.truncate_after": _cut_problem(config),
     }
     return {path: problem for path, problem in found.items() if problem is not None}
 
@@ -229,27 +229,29 @@ def _init_problem(config: config_dict.ConfigDict) -> str | None:
 
 
 def _cut_problem(config: config_dict.ConfigDict) -> str | None:
-    allowed = cuts(config.name)
-    if config.cut is None or config.cut in allowed:
+    allowed = truncation_blocks(config.name)
+    if config.truncate_after is None or config.truncate_after in allowed:
         return None
     listed = f"may be cut after {', '.join(allowed)}" if allowed else "cannot be cut"
     return (
-        f"--config.model.cut={config.cut}: {entry(config.name).title} {listed}"
-        f"{nearest(config.cut, allowed)}"
+        f"--config.model.truncate_after={config.truncate_after}: {entry(config.name).title} {listed}"
+        f"{nearest(config.truncate_after, allowed)}"
     )
 
 
 @functools.cache
 def changes(name: str) -> tuple[str, ...]:
     """Which of CHANGES the network takes."""
-    config = recipe()
+    config = default_config()
     config.model.name = name
-    left_out = unused(config)
-    return tuple(change for change in CHANGES if f"model.{change}" not in left_out)
+    skipped_aux_heads_note = unused(config)
+    return tuple(
+        change for change in OVERRIDABLE_FIELDS if f"model.{change}" not in skipped_aux_heads_note
+    )
 
 
 def _check_changes(config: config_dict.ConfigDict) -> None:
-    for name in CHANGES:
+    for name in OVERRIDABLE_FIELDS:
         if name not in changes(config.name) and config[name] != FIELDS[f"model.{name}"].default:
             takers = ", ".join(other for other in REGISTRY if name in changes(other))
             raise ConfigError(
@@ -291,7 +293,7 @@ def check_image_size(name: str, image_size: int, *, flag: str = "--config.data.i
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
     """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
-    variables = by_equation(lambda key: model.init(key, _nothing(model, shape)), key)
+    variables = init_eqn_by_eqn(lambda key: model.init(key, _dummy_input(model, shape)), key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
@@ -299,14 +301,14 @@ def head_modules(model: nn.Module, shape: tuple[int, ...]) -> frozenset[str]:
     """The names of the modules that `model.head` runs, for inputs [B, ...] of `shape`."""
 
     def init(key: jax.Array) -> Any:
-        x = _nothing(model, shape)
+        x = _dummy_input(model, shape)
         features, _ = model.init_with_output(key, x, train=False, method="features")
         return model.init(key, features, train=False, method="head")["params"]
 
     return frozenset(jax.eval_shape(init, jax.random.key(0)))
 
 
-def _nothing(model: nn.Module, shape: tuple[int, ...]) -> jax.Array:
+def _dummy_input(model: nn.Module, shape: tuple[int, ...]) -> jax.Array:
     return jnp.zeros((1, *shape[1:]), getattr(model, "dtype", jnp.float32))
 
 
@@ -320,7 +322,7 @@ def auxiliary_part(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in tree.items() if name.startswith("auxiliary")}
 
 
-def left_out(config: config_dict.ConfigDict, image_size: int) -> str | None:
+def skipped_aux_heads_note(config: config_dict.ConfigDict, image_size: int) -> str | None:
     """Says which heads of `config.model` training leaves out on images of that size, or None."""
     found = entry(config.name)
     if not config.auxiliary_heads or image_size >= found.auxiliary_size:

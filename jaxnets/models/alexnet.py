@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ACTIVATIONS, adaptive_average_pool, pool, same_padding
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 
 POOLED = (6, 6)
 """What the dense layers see, height and width, whatever the image's size: torchvision's adaptive pooling.
@@ -44,13 +44,13 @@ class AlexNet(nn.Module):
     activation: str = "relu"
     pooling: str = "max"
     dropout: float = 0.0
-    init_style: str = "torch"
-    lowering: Lowering = "auto"
+    init_scheme: str = "torch"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
-        kernel_init, bias_init = ops.BY_STYLE[self.init_style]
+        kernel_init, bias_init = ops.INITIALIZERS[self.init_scheme]
         shared = {
             "kernel_init": kernel_init,
             "bias_init": bias_init,
@@ -63,7 +63,7 @@ class AlexNet(nn.Module):
                 features,
                 (side, side),
                 padding=same_padding((side, side)),
-                lowering=self.lowering,
+                implementation=self.implementation,
                 **shared,
             )
 
@@ -100,4 +100,6 @@ class AlexNet(nn.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         side = VARIANTS[self.variant].window
-        return pool(x, self.pooling, (side, side), strides=(2, 2), lowering=self.lowering)
+        return pool(
+            x, self.pooling, (side, side), strides=(2, 2), implementation=self.implementation
+        )

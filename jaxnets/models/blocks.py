@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets import ops
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import Initializer
 from jaxnets.ops.windows import Padding, Pair
 
@@ -42,7 +42,7 @@ class ConvNorm(nn.Module):
     padding: Padding = ((0, 0), (0, 0))
     epsilon: float = 1e-3
     axis_name: str | None = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
@@ -51,7 +51,7 @@ class ConvNorm(nn.Module):
         shared = {
             "dtype": self.dtype,
             "compute_dtype": self.compute_dtype,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
         }
         x = ops.Conv(
             self.features,
@@ -73,18 +73,18 @@ def same_padding(kernel_size: Pair) -> Padding:
 
 
 def pool(
-    x: jax.Array, kind: str, window: Pair, *, strides: Pair, lowering: Lowering = "auto"
+    x: jax.Array, kind: str, window: Pair, *, strides: Pair, implementation: Implementation = "auto"
 ) -> jax.Array:
     """[B, H, W, C] -> [B, H', W', C], by a name of config.model.pooling; an average has one form alone."""
     kinds = {
-        "max": functools.partial(ops.max_pool, lowering=lowering),
+        "max": functools.partial(ops.max_pool, implementation=implementation),
         "average": ops.average_pool,
     }
     return kinds[kind](x, window, strides=strides)
 
 
 def max_pool_ceil(
-    x: jax.Array, window: Pair, *, strides: Pair, lowering: Lowering = "auto"
+    x: jax.Array, window: Pair, *, strides: Pair, implementation: Implementation = "auto"
 ) -> jax.Array:
     """`ops.max_pool` whose last window may stick out, as torch.nn.MaxPool2d(..., ceil_mode=True).
 
@@ -94,7 +94,9 @@ def max_pool_ceil(
         (0, _overhang(extent, side, stride))
         for extent, side, stride in zip(x.shape[1:3], window, strides, strict=True)
     )
-    return ops.max_pool(x, window, strides=strides, padding=(rows, columns), lowering=lowering)
+    return ops.max_pool(
+        x, window, strides=strides, padding=(rows, columns), implementation=implementation
+    )
 
 
 def _overhang(extent: int, side: int, stride: int) -> int:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 
 BOTTLENECK = 4
 """Channels of a layer's 1x1 convolution per channel that the layer adds (section 3, "Bottleneck layers")."""
@@ -31,7 +31,7 @@ class DenseLayer(nn.Module):
     kernel_init: Any
     epsilon: float
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
@@ -40,7 +40,7 @@ class DenseLayer(nn.Module):
         shared = {
             "dtype": self.dtype,
             "compute_dtype": self.compute_dtype,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
         }
         conv = functools.partial(ops.Conv, kernel_init=self.kernel_init, **shared)
         norm = functools.partial(
@@ -63,7 +63,7 @@ class DenseBlock(nn.Module):
     kernel_init: Any
     epsilon: float
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
@@ -76,7 +76,7 @@ class DenseBlock(nn.Module):
                 kernel_init=self.kernel_init,
                 epsilon=self.epsilon,
                 axis_name=self.axis_name,
-                lowering=self.lowering,
+                implementation=self.implementation,
                 dtype=self.dtype,
                 compute_dtype=self.compute_dtype,
                 name=f"layer{number}",
@@ -91,7 +91,7 @@ class Transition(nn.Module):
     kernel_init: Any
     epsilon: float
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
@@ -100,7 +100,7 @@ class Transition(nn.Module):
         shared = {
             "dtype": self.dtype,
             "compute_dtype": self.compute_dtype,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
         }
         norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **shared)
         y = nn.relu(norm(x, train=train))
@@ -126,20 +126,20 @@ class DenseNet(nn.Module):
     growth_rate: int = 32
     layer_dropout: float = 0.0
     dropout: float = 0.0
-    init_style: str = "torch"
+    init_scheme: str = "torch"
     axis_name: str | None = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
-        default = ops.BY_STYLE[self.init_style]
-        kernel_init = kaiming_normal_fan_in if self.init_style == "torch" else default.kernel
+        default = ops.INITIALIZERS[self.init_scheme]
+        kernel_init = kaiming_normal_fan_in if self.init_scheme == "torch" else default.kernel
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         normal = {
             "epsilon": EPSILONS[self.variant],
             "axis_name": self.axis_name,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
             **dtypes,
         }
         shared = {"kernel_init": kernel_init, **normal}
@@ -149,7 +149,7 @@ class DenseNet(nn.Module):
             kernel_init=kernel_init,
             strides=(2, 2),
             padding=((3, 3), (3, 3)),
-            lowering=self.lowering,
+            implementation=self.implementation,
             **dtypes,
         )
         self.norm0 = ops.BatchNorm(**normal)
@@ -180,7 +180,7 @@ class DenseNet(nn.Module):
         """[B, H, W, 3] -> [B, h, w, C], after the last norm and its ReLU; 224 px give 7x7x1024."""
         x = nn.relu(self.norm0(self.conv0(x), train=train))
         x = ops.max_pool(
-            x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), lowering=self.lowering
+            x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), implementation=self.implementation
         )
         for block, transition in zip(self.dense_blocks, (*self.transitions, None), strict=True):
             x = block(x, train=train)

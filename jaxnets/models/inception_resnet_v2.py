@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, same_padding
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import BiasInitializer, Initializer
 
 EPSILON = 1e-3
@@ -69,7 +69,7 @@ class Branched(nn.Module):
     branches: Branches
     kernel_init: Initializer
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
@@ -83,7 +83,7 @@ class Branched(nn.Module):
             padding=same_padding(layer.kernel_size) if layer.stride == 1 else ((0, 0), (0, 0)),
             epsilon=EPSILON,
             axis_name=self.axis_name,
-            lowering=self.lowering,
+            implementation=self.implementation,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
             name=name,
@@ -117,7 +117,7 @@ class Reduction(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        pooled = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
+        pooled = ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation)
         return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
 
 
@@ -137,7 +137,7 @@ class Residual(Branched):
             bias_init=self.bias_init,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
-            lowering=self.lowering,
+            implementation=self.implementation,
             name="projection",
         )
         residual = projection(jnp.concatenate(self.outputs(x, train=train), axis=-1))
@@ -156,19 +156,19 @@ class InceptionResNetV2(nn.Module):
     num_classes: int
     repeats: tuple[int, int, int] = (10, 20, 10)
     dropout: float = 0.0
-    init_style: str = "torch"
+    init_scheme: str = "torch"
     axis_name: str | None = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
-        kernel_init, bias_init = ops.BY_STYLE[self.init_style]
+        kernel_init, bias_init = ops.INITIALIZERS[self.init_scheme]
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         shared = {
             "kernel_init": kernel_init,
             "axis_name": self.axis_name,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
             **dtypes,
         }
         conv = functools.partial(ConvNorm, epsilon=EPSILON, **shared)
@@ -212,9 +212,9 @@ class InceptionResNetV2(nn.Module):
         conv1a, conv2a, conv2b, conv3b, conv4a = self.stem
         for layer in (conv1a, conv2a, conv2b):
             x = layer(x, train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation)
         x = conv4a(conv3b(x, train=train), train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation)
         x = self.mixed5b(x, train=train)
         for block in self.blocks:
             x = block(x, train=train)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, adaptive_average_pool, max_pool_ceil, same_padding
-from jaxnets.models.outputs import Logits
-from jaxnets.ops.implementation import Lowering
+from jaxnets.models.outputs import ModelOutput
+from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.windows import Pair
 
@@ -31,18 +31,18 @@ CHANNELS = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 """Table 1: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj."""
-POOLED_BEFORE = {"4a": (3, 3), "5a": (2, 2)}
+POOL_BEFORE = {"4a": (3, 3), "5a": (2, 2)}
 """The window of the max pooling, of stride 2, before a block."""
-TAPPED = ("4a", "4d")
+AUX_HEAD_BLOCKS = ("4a", "4d")
 """The blocks whose outputs the auxiliary classifiers see."""
 
 
 def initialization(style: str) -> Initialization:
-    """As `init_style` says: "torch" is torchvision's normal of deviation 0.01 for every kernel.
+    """As `init_scheme` says: "torch" is torchvision's normal of deviation 0.01 for every kernel.
 
     It truncates at 2, which is 200 deviations and cuts nothing.
     """
-    default = ops.BY_STYLE[style]
+    default = ops.INITIALIZERS[style]
     return default._replace(kernel=ops.initializers.normal(0.01)) if style == "torch" else default
 
 
@@ -56,7 +56,7 @@ class Inception(nn.Module):
     variant: str
     kernel_init: Any
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
@@ -71,14 +71,14 @@ class Inception(nn.Module):
                 padding=same_padding((side, side)),
                 kernel_init=self.kernel_init,
                 axis_name=self.axis_name,
-                lowering=self.lowering,
+                implementation=self.implementation,
                 dtype=self.dtype,
                 compute_dtype=self.compute_dtype,
                 name=name,
             )(y, train=train)
 
         pooled = ops.max_pool(
-            x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)), lowering=self.lowering
+            x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)), implementation=self.implementation
         )
         side = 5 if self.variant == "paper" else 3
         branches = [
@@ -95,15 +95,15 @@ class AuxiliaryClassifier(nn.Module):
 
     num_classes: int
     dropout: float
-    init_style: str
+    init_scheme: str
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        init = initialization(self.init_style)
+        init = initialization(self.init_scheme)
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         dense = functools.partial(ops.Dense, kernel_init=init.kernel, bias_init=init.bias, **dtypes)
         x = ConvNorm(
@@ -111,7 +111,7 @@ class AuxiliaryClassifier(nn.Module):
             (1, 1),
             kernel_init=init.kernel,
             axis_name=self.axis_name,
-            lowering=self.lowering,
+            implementation=self.implementation,
             name="conv",
             **dtypes,
         )(adaptive_average_pool(x, (4, 4)), train=train)
@@ -124,7 +124,7 @@ class InceptionV1(nn.Module):
     """Stem, nine Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
     H and W are at least 15. `variant` "torchvision" has 3x3 where the paper has 5x5. In training, with
-    `auxiliary_heads`, it gives Logits; evaluation never runs them. `init_style` "torch" is torchvision's.
+    `auxiliary_heads`, it gives Logits; evaluation never runs them. `init_scheme` "torch" is torchvision's.
     """
 
     num_classes: int
@@ -132,19 +132,19 @@ class InceptionV1(nn.Module):
     auxiliary_heads: bool = True
     auxiliary_dropout: float = AUXILIARY_DROPOUT
     dropout: float = 0.0
-    init_style: str = "torch"
+    init_scheme: str = "torch"
     axis_name: str | None = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
-        init = initialization(self.init_style)
+        init = initialization(self.init_scheme)
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         shared = {
             "kernel_init": init.kernel,
             "axis_name": self.axis_name,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
             **dtypes,
         }
         self.conv1 = ConvNorm(64, (7, 7), strides=(2, 2), padding=((3, 3), (3, 3)), **shared)
@@ -159,13 +159,13 @@ class InceptionV1(nn.Module):
                 AuxiliaryClassifier(
                     self.num_classes,
                     self.auxiliary_dropout,
-                    self.init_style,
+                    self.init_scheme,
                     axis_name=self.axis_name,
-                    lowering=self.lowering,
+                    implementation=self.implementation,
                     name=f"auxiliary{number}",
                     **dtypes,
                 )
-                for number in range(1, len(TAPPED) + 1)
+                for number in range(1, len(AUX_HEAD_BLOCKS) + 1)
             ]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = ops.Dense(
@@ -174,34 +174,34 @@ class InceptionV1(nn.Module):
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, 1024], the output of block 5b, about 1/32 of the size."""
-        return self._body(x, train=train)[0]
+        return self._backbone(x, train=train)[0]
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, 1024] -> logits [B, num_classes], in the parameters' dtype."""
         pooled = self.drop(ops.global_average_pool(features), deterministic=not train)
         return self.classifier(pooled).astype(self.dtype)
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | Logits:
-        features, tapped = self._body(x, train=train)
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | ModelOutput:
+        features, tapped = self._backbone(x, train=train)
         logits = self.head(features, train=train)
         if not self.auxiliary_heads or not (train or self.is_initializing()):
             return logits
         others = tuple(head(y, train=train) for head, y in zip(self.heads, tapped, strict=True))
-        return Logits(logits, others) if train else logits
+        return ModelOutput(logits, others) if train else logits
 
-    def _body(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
+    def _backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """The features, and what the auxiliary classifiers see."""
         x = self._pool(self.conv1(x, train=train), (3, 3))
         x = self.conv2(self.conv2_reduce(x, train=train), train=train)
         x = self._pool(x, (3, 3))
         tapped = []
         for place, block in self.blocks.items():
-            if place in POOLED_BEFORE:
-                x = self._pool(x, POOLED_BEFORE[place])
+            if place in POOL_BEFORE:
+                x = self._pool(x, POOL_BEFORE[place])
             x = block(x, train=train)
-            if place in TAPPED:
+            if place in AUX_HEAD_BLOCKS:
                 tapped.append(x)
         return x, tapped
 
     def _pool(self, x: jax.Array, window: Pair) -> jax.Array:
-        return max_pool_ceil(x, window, strides=(2, 2), lowering=self.lowering)
+        return max_pool_ceil(x, window, strides=(2, 2), implementation=self.implementation)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.blocks import ConvNorm, same_padding
-from jaxnets.models.outputs import Logits
-from jaxnets.ops.implementation import Lowering
+from jaxnets.models.outputs import ModelOutput
+from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import Initialization
 
 AUXILIARY_WEIGHT = 0.4
@@ -24,11 +24,11 @@ VARIANTS = (TORCHVISION, KERAS)
 
 
 def initialization(style: str) -> Initialization:
-    """As `init_style` says: "torch" is torchvision's normal of deviation 0.1 for every kernel.
+    """As `init_scheme` says: "torch" is torchvision's normal of deviation 0.1 for every kernel.
 
     It truncates at 2, which is 20 deviations and cuts nothing.
     """
-    default = ops.BY_STYLE[style]
+    default = ops.INITIALIZERS[style]
     return default._replace(kernel=ops.initializers.normal(0.1)) if style == "torch" else default
 
 
@@ -37,7 +37,7 @@ class Block(nn.Module):
 
     kernel_init: Any
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
     variant: str = TORCHVISION
@@ -59,7 +59,7 @@ class Block(nn.Module):
             padding=same_padding((height, width)) if stride == 1 else ((0, 0), (0, 0)),
             kernel_init=self.kernel_init,
             axis_name=self.axis_name,
-            lowering=self.lowering,
+            implementation=self.implementation,
             dtype=self.dtype,
             compute_dtype=self.compute_dtype,
             name=name,
@@ -96,7 +96,7 @@ class InceptionB(Block):
         branches = [
             self.conv("branch3x3", 384, 3, 3, 2)(x, train=train),
             self.chain(x, "branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3, 2), train=train),
-            ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering),
+            ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -129,7 +129,7 @@ class InceptionD(Block):
         branches = [
             self.chain(x, "branch3x3", (192, 1, 1), (320, 3, 3, 2), train=train),
             self.chain(x, "branch7x7x3", *layers, train=train),
-            ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering),
+            ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -155,30 +155,30 @@ class InceptionE(Block):
 class AuxiliaryClassifier(nn.Module):
     """Average pooling, 1x1 and 5x5 convolutions, a dense layer (section 4): logits [B, num_classes].
 
-    H and W are at least 17. Under `init_style` "torch" the dense layer's deviation is 0.001.
+    H and W are at least 17. Under `init_scheme` "torch" the dense layer's deviation is 0.001.
     """
 
     num_classes: int
-    init_style: str
+    init_scheme: str
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        init = initialization(self.init_style)
+        init = initialization(self.init_scheme)
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         shared = {
             "kernel_init": init.kernel,
             "axis_name": self.axis_name,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
             **dtypes,
         }
         x = ops.average_pool(x, (5, 5), strides=(3, 3))
         x = ConvNorm(128, (1, 1), name="conv0", **shared)(x, train=train)
         x = ConvNorm(768, (5, 5), name="conv1", **shared)(x, train=train)
-        small = ops.initializers.normal(0.001) if self.init_style == "torch" else init.kernel
+        small = ops.initializers.normal(0.001) if self.init_scheme == "torch" else init.kernel
         classifier = ops.Dense(
             self.num_classes, kernel_init=small, bias_init=init.bias, name="classifier", **dtypes
         )
@@ -190,28 +190,28 @@ class InceptionV3(nn.Module):
 
     H and W are at least 75. In training on 299 pixels or more, with `auxiliary_heads`, it gives Logits;
     the head is left out of smaller images, and evaluation never runs it. `variant` is the library whose
-    form this is, of VARIANTS. `init_style` "torch" is torchvision's.
-    `cut` is the one of LAST_BLOCKS that the body ends with, where later weights are not to be had.
+    form this is, of VARIANTS. `init_scheme` "torch" is torchvision's.
+    `truncate_after` is the one of LAST_BLOCKS that the body ends with, where later weights are not to be had.
     """
 
     num_classes: int
     variant: str = TORCHVISION
     auxiliary_heads: bool = True
-    cut: str | None = None
+    truncate_after: str | None = None
     dropout: float = 0.0
-    init_style: str = "torch"
+    init_scheme: str = "torch"
     axis_name: str | None = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
-        init = initialization(self.init_style)
+        init = initialization(self.init_scheme)
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         shared = {
             "kernel_init": init.kernel,
             "axis_name": self.axis_name,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
             **dtypes,
         }
         self.conv1a = ConvNorm(32, (3, 3), strides=(2, 2), **shared)
@@ -230,13 +230,17 @@ class InceptionV3(nn.Module):
             InceptionC(channels=160, name="mixed6d", **block),
             InceptionC(channels=192, name="mixed6e", **block),
         ]
-        kept = LAST_BLOCKS if self.cut is None else LAST_BLOCKS[: LAST_BLOCKS.index(self.cut) + 1]
+        kept = (
+            LAST_BLOCKS
+            if self.truncate_after is None
+            else LAST_BLOCKS[: LAST_BLOCKS.index(self.truncate_after) + 1]
+        )
         self.last_blocks = [
             (InceptionD if name == LAST_BLOCKS[0] else InceptionE)(name=name, **block)
             for name in kept
         ]
         self.auxiliary = AuxiliaryClassifier(
-            self.num_classes, self.init_style, self.axis_name, self.lowering, **dtypes
+            self.num_classes, self.init_scheme, self.axis_name, self.implementation, **dtypes
         )
         self.drop = nn.Dropout(self.dropout)
         self.classifier = ops.Dense(
@@ -245,29 +249,29 @@ class InceptionV3(nn.Module):
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, C]: 2048 of mixed7c, 1280 where cut at mixed7a; 8x8 at 299 pixels."""
-        return self._body(x, train=train)[0]
+        return self._backbone(x, train=train)[0]
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, C] -> logits [B, num_classes], in the parameters' dtype."""
         pooled = self.drop(ops.global_average_pool(features), deterministic=not train)
         return self.classifier(pooled).astype(self.dtype)
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | Logits:
-        features, tapped = self._body(x, train=train)
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | ModelOutput:
+        features, tapped = self._backbone(x, train=train)
         logits = self.head(features, train=train)
         has_head = self.auxiliary_heads and min(x.shape[1:3]) >= AUXILIARY_SIZE
         if not has_head or not (train or self.is_initializing()):
             return logits
         other = self.auxiliary(tapped, train=train)
-        return Logits(logits, (other,)) if train else logits
+        return ModelOutput(logits, (other,)) if train else logits
 
-    def _body(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def _backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         """The features, and what the auxiliary classifier sees."""
         for conv in (self.conv1a, self.conv2a, self.conv2b):
             x = conv(x, train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation)
         x = self.conv4a(self.conv3b(x, train=train), train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), lowering=self.lowering)
+        x = ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation)
         for block in self.blocks:
             x = block(x, train=train)
         tapped = x

@@ -7,7 +7,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 
-def by_equation(function: Callable[..., Any], *arguments: Any) -> Any:
+def init_eqn_by_eqn(function: Callable[..., Any], *arguments: Any) -> Any:
     """What `jax.jit(function)(*arguments)` gives, without one program of it all.
 
     XLA's time grows with a program, and a network's initial weights make a very long one; equations of one

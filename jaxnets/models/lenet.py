@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnets import ops
 from jaxnets.errors import ConfigError
 from jaxnets.models.blocks import ACTIVATIONS, pool
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 
 
 def smallest_image(kernel_size: int) -> int:
@@ -31,13 +31,13 @@ class LeNet5(nn.Module):
     pooling: str = "max"
     kernel_size: int = 5
     dropout: float = 0.0
-    init_style: str = "torch"
-    lowering: Lowering = "auto"
+    init_scheme: str = "torch"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
-        kernel_init, bias_init = ops.BY_STYLE[self.init_style]
+        kernel_init, bias_init = ops.INITIALIZERS[self.init_scheme]
         shared = {
             "kernel_init": kernel_init,
             "bias_init": bias_init,
@@ -45,8 +45,8 @@ class LeNet5(nn.Module):
             "compute_dtype": self.compute_dtype,
         }
         side = self.kernel_size
-        self.conv1 = ops.Conv(6, (side, side), lowering=self.lowering, **shared)
-        self.conv2 = ops.Conv(16, (side, side), lowering=self.lowering, **shared)
+        self.conv1 = ops.Conv(6, (side, side), implementation=self.implementation, **shared)
+        self.conv2 = ops.Conv(16, (side, side), implementation=self.implementation, **shared)
         self.dense1 = ops.Dense(120, **shared)
         self.dense2 = ops.Dense(84, **shared)
         self.drop = nn.Dropout(self.dropout)
@@ -78,4 +78,4 @@ class LeNet5(nn.Module):
         return self.head(self.features(x, train=train), train=train)
 
     def _pool(self, x: jax.Array) -> jax.Array:
-        return pool(x, self.pooling, (2, 2), strides=(2, 2), lowering=self.lowering)
+        return pool(x, self.pooling, (2, 2), strides=(2, 2), implementation=self.implementation)

@@ -20,7 +20,7 @@ PUBLISHED = "published"
 class MLP(nn.Module):
     """Dense layers layer1 ... layerN: [B, layer_sizes[0]] -> [B, layer_sizes[-1]], in `dtype`.
 
-    (3, 4, 4, 1) makes 41 parameters. `init_style="torch"` is uniform on ±1/sqrt(inputs of the layer), as
+    (3, 4, 4, 1) makes 41 parameters. `init_scheme="torch"` is uniform on ±1/sqrt(inputs of the layer), as
     report B has it too; "published" is the 41 weights that report A prints.
     Raises ConfigError where there is not one known activation a layer, for "published" with other sizes,
     and for inputs of another length.
@@ -28,12 +28,12 @@ class MLP(nn.Module):
 
     layer_sizes: tuple[int, ...] = (3, 4, 4, 1)
     activations: tuple[str, ...] = ("tanh", "tanh", "tanh")
-    init_style: str = "torch"
+    init_scheme: str = "torch"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def __post_init__(self) -> None:
-        _check(tuple(self.layer_sizes), tuple(self.activations), self.init_style)
+        _check(tuple(self.layer_sizes), tuple(self.activations), self.init_scheme)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -47,7 +47,7 @@ class MLP(nn.Module):
                 name=f"layer{number}",
             )
             for number, size in enumerate(self.layer_sizes[1:], 1)
-            for kernel_init, bias_init in [_initialization(self.init_style, number)]
+            for kernel_init, bias_init in [_initialization(self.init_scheme, number)]
         ]
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -81,7 +81,7 @@ def published_parameters() -> dict[str, dict[str, np.ndarray]]:
 def _initialization(style: str, number: int) -> Initialization:
     """How layer `number` begins."""
     if style != PUBLISHED:
-        return ops.BY_STYLE[style]
+        return ops.INITIALIZERS[style]
     given = published_parameters()[f"layer{number}"]
 
     def fill(name: str) -> ops.initializers.Initializer:

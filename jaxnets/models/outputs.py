@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 
 
-class Logits(NamedTuple):
+class ModelOutput(NamedTuple):
     """The classifier's logits [B, classes], and those of each auxiliary head, nearest the input first."""
 
     main: jax.Array

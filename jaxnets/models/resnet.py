@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import BiasInitializer, Initialization, zero_bias
 
 EXPANSION = 4
@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
     kernel_init: Any
     bias_init: BiasInitializer | None
     axis_name: str | None
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     compute_dtype: Any
 
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
         shared = {
             "dtype": self.dtype,
             "compute_dtype": self.compute_dtype,
-            "lowering": self.lowering,
+            "implementation": self.implementation,
         }
         conv = functools.partial(
             ops.Conv, kernel_init=self.kernel_init, bias_init=self.bias_init, **shared
@@ -100,18 +100,18 @@ class ResNet(nn.Module):
     width: int = 64
     variant: str = TORCHVISION
     dropout: float = 0.0
-    init_style: str = "torch"
+    init_scheme: str = "torch"
     axis_name: str | None = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     def setup(self) -> None:
         variant = VARIANTS[self.variant]
-        conv, default = _initializations(self.variant, self.init_style)
+        conv, default = _initializations(self.variant, self.init_scheme)
         bias_init = conv.bias if variant.conv_biases else None
         dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {"lowering": self.lowering, **dtypes}
+        shared = {"implementation": self.implementation, **dtypes}
         self.conv1 = ops.Conv(
             self.width,
             (7, 7),
@@ -145,7 +145,7 @@ class ResNet(nn.Module):
         """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 32 * width], after the last ReLU."""
         x = nn.relu(self.norm1(self.conv1(x), train=train))
         x = ops.max_pool(
-            x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), lowering=self.lowering
+            x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), implementation=self.implementation
         )
         for block in self.blocks:
             x = block(x, train=train)
@@ -163,9 +163,9 @@ class ResNet(nn.Module):
 def _initializations(variant: str, style: str) -> tuple[Initialization, Initialization]:
     """Of the convolutions and of the classifier."""
     if style != "torch":
-        return ops.BY_STYLE[style], ops.BY_STYLE[style]
+        return ops.INITIALIZERS[style], ops.INITIALIZERS[style]
     if variant == KERAS:
         glorot = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), zero_bias)
         return glorot, glorot
-    default = ops.BY_STYLE[style]
+    default = ops.INITIALIZERS[style]
     return Initialization(ops.kaiming_normal_fan_out, default.bias), default

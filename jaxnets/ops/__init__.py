@@ -5,13 +5,13 @@ and where it was measured faster a form for CPUs, picked when a program is compi
 """
 
 from jaxnets.ops.convolution import convolution
-from jaxnets.ops.initializers import BY_STYLE, Initialization, kaiming_normal_fan_out
+from jaxnets.ops.initializers import INITIALIZERS, Initialization, kaiming_normal_fan_out
 from jaxnets.ops.layers import Conv, Dense
 from jaxnets.ops.normalization import BatchNorm
 from jaxnets.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 
 __all__ = [
-    "BY_STYLE",
+    "INITIALIZERS",
     "BatchNorm",
     "Conv",
     "Dense",

@@ -8,8 +8,8 @@ from jax import lax
 
 from jaxnets.ops.cpu import im2col
 from jaxnets.ops.cpu_kernels import convolution as in_cpp
-from jaxnets.ops.implementation import Lowering, kernels_of
-from jaxnets.ops.windows import Padding, Pair, lay_out_cuts, output_size
+from jaxnets.ops.implementation import Implementation, kernels_of
+from jaxnets.ops.windows import Padding, Pair, apply_negative_padding, output_size
 
 
 def convolution(
@@ -18,24 +18,24 @@ def convolution(
     *,
     strides: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)),
-    lowering: Lowering = "auto",
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Correlates `x` [B, H, W, C_in] with `kernel` [kh, kw, C_in, C_out], giving [B, H', W', C_out].
 
     H' = (H + top + bottom - kh) // stride + 1, as torch.nn.functional.conv2d. Forms for CPUs have gradients
     of any order, forward over reverse among them; forward mode of the convolution itself (`jvp`) is refused
-    by JAX and needs `lowering="reference"`. bfloat16 takes the reference everywhere. Negative padding cuts.
+    by JAX and needs `implementation="reference"`. bfloat16 takes the reference everywhere. Negative padding cuts.
     Raises ValueError where the channels of `x` and `kernel` differ.
     """
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {kernel.shape[2]}")
-    x, padding = lay_out_cuts(x, padding, 0)
+    x, padding = apply_negative_padding(x, padding, 0)
     reference = functools.partial(im2col.reference, strides=strides, padding=padding)
     size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)
     empty = 0 in x.shape or 0 in kernel.shape or min(size) < 1
-    if lowering == "reference" or x.dtype == jnp.bfloat16 or empty:
+    if implementation == "reference" or x.dtype == jnp.bfloat16 or empty:
         return reference(x, kernel)
-    kernels = kernels_of(lowering)
+    kernels = kernels_of(implementation)
 
     # The choice of a platform is outside the custom gradient: so forward mode reaches gradients.
     def for_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ BiasInitializer = Callable[[int], Initializer]
 Distribution = Literal["normal", "uniform"]
 Fan = Literal["fan_in", "fan_out", "fan_avg"]
 
-MOST_IN_VAIN = 1 << 20
+MAX_OVERDRAW = 1 << 20
 """Numbers that may be drawn beyond those that are wanted."""
 
 
@@ -49,7 +49,7 @@ def _initializer(
         number = np.dtype(dtype).type
         size = math.prod(shape)
         drawn = 1 << (size - 1).bit_length()
-        count = drawn if drawn - size <= MOST_IN_VAIN else size
+        count = drawn if drawn - size <= MAX_OVERDRAW else size
         factors = factor(tuple(shape), number)
         if distribution == "normal":
             factors *= number(math.sqrt(2))  # XLA makes one of two constants; so do we
@@ -106,7 +106,7 @@ class Initialization(NamedTuple):
 
 
 # PyTorch's default kernel is uniform on ±1/sqrt(fan_in): Kaiming uniform with a = sqrt(5).
-BY_STYLE = {
+INITIALIZERS = {
     "torch": Initialization(scaled("uniform", 1 / 3, "fan_in"), torch_default_bias),
     "flax": Initialization(alone(nn.initializers.lecun_normal()), zero_bias),
 }

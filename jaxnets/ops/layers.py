@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets.ops.convolution import convolution
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import BiasInitializer, Initializer
 from jaxnets.ops.windows import Padding, Pair
 
@@ -23,7 +23,7 @@ class Conv(nn.Module):
     padding: Padding = ((0, 0), (0, 0))
     dtype: Any = jnp.float32
     compute_dtype: Any = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -35,7 +35,7 @@ class Conv(nn.Module):
             kernel.astype(compute_dtype),
             strides=self.strides,
             padding=self.padding,
-            lowering=self.lowering,
+            implementation=self.implementation,
         )
         if self.bias_init is not None:
             fan_in = shape[0] * shape[1] * shape[2]

@@ -10,7 +10,7 @@ from jax import lax
 
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import normalization as in_cpp
-from jaxnets.ops.implementation import Lowering, kernels_of
+from jaxnets.ops.implementation import Implementation, kernels_of
 
 PIXELS = (0, 1, 2)
 """The axes of [B, H, W, C] that a channel's statistics are taken over."""
@@ -27,7 +27,7 @@ class BatchNorm(nn.Module):
     batch_stats/mean, batch_stats/var [C]. Raises ConfigError where training sees one value a channel.
     The C++ kernels take its sums where the batch is one device's.
     Training has gradients of any order, forward over reverse among them; forward mode of the layer itself
-    (`jvp`) is refused by JAX and needs `lowering="reference"`, the plain formula.
+    (`jvp`) is refused by JAX and needs `implementation="reference"`, the plain formula.
     """
 
     epsilon: float = 1e-5
@@ -35,7 +35,7 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     compute_dtype: Any = None
-    lowering: Lowering = "auto"
+    implementation: Implementation = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -64,9 +64,9 @@ class BatchNorm(nn.Module):
     def _by_batch(
         self, x: jax.Array, scale: jax.Array, bias: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        kernels = kernels_of(self.lowering)
+        kernels = kernels_of(self.implementation)
 
-        if self.lowering == "reference":
+        if self.implementation == "reference":
             return plain_batch_norm(x, scale, bias, self.epsilon, self.axis_name)
 
         def in_jax(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -9,8 +9,8 @@ from jax import lax
 
 from jaxnets.ops.cpu import argmax_pool
 from jaxnets.ops.cpu_kernels import pooling as in_cpp
-from jaxnets.ops.implementation import Lowering, kernels_of
-from jaxnets.ops.windows import Padding, Pair, lay_out_cuts, output_size
+from jaxnets.ops.implementation import Implementation, kernels_of
+from jaxnets.ops.windows import Padding, Pair, apply_negative_padding, output_size
 
 
 def max_pool(
@@ -19,23 +19,27 @@ def max_pool(
     *,
     strides: Pair,
     padding: Padding = ((0, 0), (0, 0)),
-    lowering: Lowering = "auto",
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """The largest value under each window: [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.max_pool2d.
 
     Padding counts as minus infinity. The gradient goes to the first of equal values. A NaN is the largest, as
     in PyTorch, and has the gradient in the forms for CPUs; in the reference form, which is that of all GPUs,
     the gradient goes past it to another pixel of the window. Forms for CPUs have gradients of any order;
-    forward mode (`jvp`) is refused by JAX and needs `lowering="reference"`. Windows of more than 127 pixels
+    forward mode (`jvp`) is refused by JAX and needs `implementation="reference"`. Windows of more than 127 pixels
     take the reference everywhere. Negative padding cuts.
     """
-    x, padding = lay_out_cuts(x, padding, -np.inf)
+    x, padding = apply_negative_padding(x, padding, -np.inf)
     reference = functools.partial(_reference, window=window, strides=strides, padding=padding)
     size = x.shape[1:3]
     empty = 0 in x.shape or min(output_size(size, window, strides, padding)) < 1
-    if lowering == "reference" or empty or window[0] * window[1] > argmax_pool.MOST_TAPS:
+    if (
+        implementation == "reference"
+        or empty
+        or window[0] * window[1] > argmax_pool.MAX_WINDOW_SIZE
+    ):
         return reference(x)
-    kernels = kernels_of(lowering)
+    kernels = kernels_of(implementation)
 
     def for_cpu(x: jax.Array) -> jax.Array:
         if kernels is not None and in_cpp.can_pool(x):

@@ -22,7 +22,9 @@ def output_size(
     return height, width
 
 
-def lay_out_cuts(x: jax.Array, padding: Padding, value: float) -> tuple[jax.Array, Padding]:
+def apply_negative_padding(
+    x: jax.Array, padding: Padding, value: float
+) -> tuple[jax.Array, Padding]:
     """Lays padding out in [B, H, W, C] where one of it is negative, which cuts; x and the padding left to do.
 
     XLA's convolution reads beside the image where one side of it is cut and the other padded, and its max
@@ -39,11 +41,13 @@ def places(window: Sequence[int]) -> list[Pair]:
     return list(itertools.product(range(window[0]), range(window[1])))
 
 
-def taps(padded: jax.Array, window: Sequence[int], strides: Pair) -> list[jax.Array]:
+def window_slices(
+    padded_eval_batches: jax.Array, window: Sequence[int], strides: Pair
+) -> list[jax.Array]:
     """For each tap of the window what lies under it: [B, H, W, C] -> window-many [B, H', W', C]."""
-    height, width = output_size(padded.shape[1:3], window, strides, ((0, 0), (0, 0)))
+    height, width = output_size(padded_eval_batches.shape[1:3], window, strides, ((0, 0), (0, 0)))
     return [
-        padded[
+        padded_eval_batches[
             :,
             row : row + (height - 1) * strides[0] + 1 : strides[0],
             column : column + (width - 1) * strides[1] + 1 : strides[1],
@@ -52,7 +56,7 @@ def taps(padded: jax.Array, window: Sequence[int], strides: Pair) -> list[jax.Ar
     ]
 
 
-def spread(values: jax.Array, corner: Pair, size: Sequence[int], strides: Pair) -> jax.Array:
+def interior_pad(values: jax.Array, corner: Pair, size: Sequence[int], strides: Pair) -> jax.Array:
     """Lays `values` on a grid of zeros of `size`, from `corner` on, `strides` apart; cuts what sticks out."""
     edges = [(0, 0, 0)]
     for first, extent, target, stride in zip(corner, values.shape[1:3], size, strides, strict=True):

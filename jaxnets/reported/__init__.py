@@ -44,8 +44,8 @@ def _entries() -> dict[str, dict[str, Any]]:
 
 def _mlp(printed: dict[str, Any]) -> dict[str, Any]:
     """The entry of a document that is of one MLP: what is printed of it is tables, no result."""
-    sizes, told = printed["network"]["layer_sizes"], printed["network"]["activation"]
-    activations = told if isinstance(told, list) else [told.split()[0]] * (len(sizes) - 1)
+    sizes, message = printed["network"]["layer_sizes"], printed["network"]["activation"]
+    activations = message if isinstance(message, list) else [message.split()[0]] * (len(sizes) - 1)
     return {
         "report": printed["report"],
         "model": "mlp",

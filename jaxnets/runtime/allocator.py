@@ -14,12 +14,12 @@ ENVIRONMENT = {
 }
 """The same for a process that is started with these variables, whatever it runs, and for its own children."""
 
-_kept = False
+_is_set = False
 
 
 def is_kept() -> bool:
     """Whether `keep_freed_memory` was called, and did it."""
-    return _kept
+    return _is_set
 
 
 def keep_freed_memory() -> bool:
@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
     that large, so each step faults its pages in anew, which costs a third of a ResNet's step. The price
     is that the process keeps its peak memory. To be called before the first large allocation.
     """
-    global _kept
+    global _is_set
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
@@ -39,5 +39,5 @@ def keep_freed_memory() -> bool:
         (M_TRIM_THRESHOLD, -1),  # never give back; 2**31 - 1 is less than one step's temporaries
         (M_TOP_PAD, TOP_PAD_BYTES),
     )
-    _kept = all(libc.mallopt(name, value) == 1 for name, value in settings)
-    return _kept
+    _is_set = all(libc.mallopt(name, value) == 1 for name, value in settings)
+    return _is_set

@@ -13,11 +13,11 @@ from pathlib import Path
 from jaxnets.runtime import signals
 
 POLL_SECONDS = 0.1
-TETHER = Path(__file__).with_name("parent_death.py")
+PARENT_DEATH_SCRIPT = Path(__file__).with_name("parent_death.py")
 
 
 @dataclasses.dataclass(frozen=True)
-class Ending:
+class ProcessResult:
     """How a command ended: its exit code (-N: killed by signal N), whether we cut it, what it said last.
 
     `signal_number` is the first signal that this process had meanwhile and passed on.
@@ -35,7 +35,7 @@ def run(
     deadline: float | None = None,
     death_signal: int = signal.SIGTERM,
     show: Callable[[str], str] = str,
-) -> Ending:
+) -> ProcessResult:
     """Runs a command to its end; at `deadline` (time.monotonic) it gets SIGTERM, and time to save.
 
     Its standard output is ours, its standard error is copied to ours as `show` has it. Signals that end or
@@ -49,7 +49,7 @@ def run(
     ):
         # A session of its own: Ctrl-C reaches it through us alone, so once and not twice.
         process = subprocess.Popen(
-            tethered(command, death_signal),
+            with_parent_death(command, death_signal),
             stdin=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
@@ -71,12 +71,19 @@ def run(
                 process.wait()
         _echo(errors.fileno(), shown, show)
         said = _read(errors.fileno(), 0)
-    return Ending(process.returncode, cut, said, request.number)
+    return ProcessResult(process.returncode, cut, said, request.number)
 
 
-def tethered(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:
+def with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:
     """The command as one that gets `death_signal` when this process dies (Linux)."""
-    tether = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(death_signal))]
+    tether = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(PARENT_DEATH_SCRIPT),
+        str(os.getpid()),
+        str(int(death_signal)),
+    ]
     return [*tether, *command]
 
 

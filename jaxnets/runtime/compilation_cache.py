@@ -13,7 +13,7 @@ from jaxnets.runtime.hardware import cpu_threads
 AUTO, NONE = "auto", "none"
 CPUINFO = Path("/proc/cpuinfo")
 CPUINFO_FIELDS = ("model name", "flags", "Features")
-LEAST_SECONDS = 0.0
+MIN_SECONDS = 0.0
 """What compiles in less is not kept: everything is, since many small programs draw the initial weights."""
 
 
@@ -34,16 +34,16 @@ def enable(place: str) -> Path | None:
     root = user_cache_folder() / "compiled" if place == AUTO else Path(place)
     folder = root / conditions()
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     return folder
 
 
 def conditions() -> str:
     """A name for what compiled programs depend on here, beside what JAX's own keys hold."""
-    told = [importlib.metadata.version("jaxlib"), platform.machine(), str(cpu_threads())]
+    message = [importlib.metadata.version("jaxlib"), platform.machine(), str(cpu_threads())]
     if CPUINFO.is_file():
         lines = CPUINFO.read_text().splitlines()
         found = {line for line in lines if line.startswith(CPUINFO_FIELDS)}
-        told += sorted(found)
-    digest = hashlib.sha256("\n".join(told).encode()).hexdigest()
+        message += sorted(found)
+    digest = hashlib.sha256("\n".join(message).encode()).hexdigest()
     return f"{platform.machine()}-{digest[:16]}"

@@ -18,7 +18,7 @@ from rich.progress import (
 from jaxnets.text import printable, printable_lines
 
 
-class Screen:
+class Reporter:
     """Lines and bars on standard output; a screen that is `quiet` shows nothing (all processes but one).
 
     Progress is on standard error unless standard output is a terminal, so that a pipe carries results alone.
@@ -34,13 +34,13 @@ class Screen:
             else Console(quiet=quiet, soft_wrap=True, highlight=False, stderr=True)
         )
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Prints lines as they are: no markup, no wrapping."""
         self.console.print(printable_lines(text), markup=False)
 
     def line(self, name: str, text: str) -> None:
         """A line of the flow: its name in the first column."""
-        self.say(_line(name, text))
+        self.print(_line(name, text))
 
     def report_progress(self, name: str, text: str) -> None:
         """A line that is no result: of what is being waited for."""
@@ -80,14 +80,14 @@ class Screen:
                 task = bar.add_task(name, total=None)
                 yield lambda done, total: bar.update(task, completed=done, total=total)
             return
-        told = 0
+        message = 0
 
         def tell(done: int, total: int | None) -> None:
-            nonlocal told
+            nonlocal message
             tenth = 10 * done // total if total else 0
-            told = min(told, tenth)  # it may begin again: a file after another
-            if tenth > told and done != total:
-                told = tenth
+            message = min(message, tenth)  # it may begin again: a file after another
+            if tenth > message and done != total:
+                message = tenth
                 self.report_progress(name, f"{done:,} of {total:,}")
 
         yield tell

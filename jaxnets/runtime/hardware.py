@@ -28,11 +28,11 @@ def processor() -> str:
     """The CPU's name and its widest vector instructions, such as "AMD EPYC, AVX2"."""
     if not CPUINFO.is_file():
         return platform.processor() or platform.machine()
-    told: dict[str, str] = {}
+    message: dict[str, str] = {}
     for line in CPUINFO.read_text().splitlines():
         field, _, value = line.partition(":")
-        told.setdefault(field.strip(), value.strip())
-    name = told.get("model name") or platform.processor() or platform.machine()
-    has = told.get("flags", "").split()
+        message.setdefault(field.strip(), value.strip())
+    name = message.get("model name") or platform.processor() or platform.machine()
+    has = message.get("flags", "").split()
     vectors = next((words for flag, words in WIDEST.items() if flag in has), None)
     return f"{name}, {vectors}" if vectors else name

@@ -13,11 +13,11 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main() -> None:
     """Ties this process to the parent and executes the command."""
     parent, number, *command = sys.argv[1:]
-    die_with(int(parent), int(number))
+    exit_with_parent(int(parent), int(number))
     os.execv(command[0], command)
 
 
-def die_with(parent: int, number: int) -> None:
+def exit_with_parent(parent: int, number: int) -> None:
     """Asks Linux for a signal when the parent dies, however it dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

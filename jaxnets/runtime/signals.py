@@ -56,7 +56,7 @@ class Request:
     def __init__(self, on_signal: Callable[[int], None], signals: int):
         self._on_signal, self._left = on_signal, signals
 
-    def take(self, number: int) -> bool:
+    def deliver(self, number: int) -> bool:
         """Passes a signal on; False where it has had all that it asked for."""
         if not self._left:
             return False
@@ -110,7 +110,7 @@ class _Watcher:
         with self.lock:
             if self._ending:
                 os._exit(EXIT_CODE + number)
-            if self.requests and self.requests[-1].take(number):
+            if self.requests and self.requests[-1].deliver(number):
                 return
             self._ending = True
         # In a thread, so that a second signal ends the process whatever this one waits for.
@@ -242,7 +242,7 @@ def _handlers(request: Request) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        if not repeats.is_repeat(number) and not request.take(number):
+        if not repeats.is_repeat(number) and not request.deliver(number):
             restore()
             signal.raise_signal(number)
 

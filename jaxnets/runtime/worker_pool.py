@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def crew(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
+def worker_pool(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
     """Workers that call `prepare` first; they end with the block, or with this process.
 
     What still waits when the block is left by an error is not begun.
@@ -71,7 +71,7 @@ class _Worker:
         self._connection, theirs = Pipe()
         command = [sys.executable, "-m", "jaxnets.runtime.worker_pool", str(theirs.fileno())]
         self._process = subprocess.Popen(
-            child_process.tethered(command),
+            child_process.with_parent_death(command),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             process_group=0,  # Ctrl-C is for this process, which ends its workers

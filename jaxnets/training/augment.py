@@ -55,9 +55,9 @@ def rotate(key: jax.Array, image: jax.Array, *, degrees: float) -> jax.Array:
 
 def padded_crop(key: jax.Array, image: jax.Array, *, padding: int) -> jax.Array:
     """Pads with zeros on all sides and cuts the old size from a random place."""
-    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    padded_eval_batches = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     corner = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    return jax.lax.dynamic_slice(padded, (corner[0], corner[1], 0), image.shape)
+    return jax.lax.dynamic_slice(padded_eval_batches, (corner[0], corner[1], 0), image.shape)
 
 
 def brightness(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:

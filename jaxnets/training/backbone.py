@@ -12,13 +12,13 @@ Tree = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkParts:
+class BackboneHeadPartition:
     """Which modules of a tree of parameters, statistics or gradients are the head's; the rest is the body."""
 
     head: frozenset[str]
 
     @classmethod
-    def of(cls, model: nn.Module, shape: tuple[int, ...]) -> "NetworkParts":
+    def of(cls, model: nn.Module, shape: tuple[int, ...]) -> "BackboneHeadPartition":
         """The parts of a network for inputs [B, ...] of `shape`; auxiliary heads belong to the head."""
         found = models.head_modules(model, shape)
         return cls(frozenset(found))

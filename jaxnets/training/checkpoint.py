@@ -15,12 +15,12 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import CheckpointError, MachineError
-from jaxnets.io import DISK_FULL, file_sha256, read_regular, write_whole
+from jaxnets.io import DISK_FULL, atomic_write, file_sha256, read_regular
 from jaxnets.schema import Count, Sha256, parse, problem
 
 FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
 """How orbax, whose errors have no number, says that the disk is full."""
-MANIFEST, POSITION, SHAPES, STATE = "manifest.json", "position.json", "shapes.json", "state"
+MANIFEST, HOST_STATE, SHAPES, STATE = "manifest.json", "host_state.json", "shapes.json", "state"
 
 
 class FileRecord(TypedDict):
@@ -73,14 +73,14 @@ class Checkpoints:
         self,
         step: int,
         state: Any,
-        position: dict[str, Any],
+        host_state: dict[str, Any],
         *,
         protect: int | None = None,
         run_files: Mapping[str, FileRecord] | None = None,
     ) -> None:
         """Writes one checkpoint and waits for it; then lets go of old ones, but never of `protect`.
 
-        `position` is what is not an array: JSON. `run_files` are recorded in the manifest. Raises
+        `host_state` is what is not an array: JSON. `run_files` are recorded in the manifest. Raises
         MachineError where the disk is full or read-only.
         """
         target = self._path(step)
@@ -93,9 +93,9 @@ class Checkpoints:
             self._require_room(step, state)
             with _checkpointer() as checkpointer:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
-            write_whole(target / POSITION, _to_json(position))
-            write_whole(target / SHAPES, _to_json(_shapes(state)))
-            write_whole(target / MANIFEST, _manifest(target, run_files or {}))
+            atomic_write(target / HOST_STATE, _to_json(host_state))
+            atomic_write(target / SHAPES, _to_json(_shapes(state)))
+            atomic_write(target / MANIFEST, _manifest(target, run_files or {}))
         except (OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
@@ -124,9 +124,9 @@ class Checkpoints:
         # orbax's arrays have the sharding of an empty mesh, which device_put alone would leave: it is
         # part of the key of JAX's compilation cache, and every program would be compiled again.
         state = jax.device_put(jax.device_get(state))
-        return state, json.loads((path / POSITION).read_text())
+        return state, json.loads((path / HOST_STATE).read_text())
 
-    def newest_whole(self) -> tuple[int | None, list[str]]:
+    def latest_valid(self) -> tuple[int | None, list[str]]:
         """The newest step whose every byte is as it was written, and what is wrong with newer ones."""
         damaged = []
         for step in reversed(self.steps()):
@@ -156,11 +156,11 @@ class Checkpoints:
                 return self.run_files(step)
         return {}
 
-    def newest_bits(self) -> dict[str, Any]:
+    def newest_fingerprint(self) -> dict[str, Any]:
         """What the newest checkpoint says its bits depend on; {} where there is none that can be read."""
         for step in reversed(self.steps()):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                return dict(json.loads(read_regular(self._path(step) / POSITION))["bits"])
+                return dict(json.loads(read_regular(self._path(step) / HOST_STATE))["bits"])
         return {}
 
     def damage(self, step: int) -> str | None:
@@ -259,8 +259,8 @@ def _with_digest(content: Mapping[str, Any]) -> str:
 
     Manifests without `run_files` are of earlier versions, whose digest was of the files alone.
     """
-    listing = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
-    digest = hashlib.sha256(listing.encode()).hexdigest()
+    hashes = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
+    digest = hashlib.sha256(hashes.encode()).hexdigest()
     return _to_json({**content, "sha256": digest})
 
 
@@ -284,7 +284,7 @@ def _read_manifest(folder: Path) -> Manifest:
         if leaves or not os.path.realpath(folder / name).startswith(f"{real}/"):
             raise ValueError("lists a file outside of the checkpoint")
     state = [name for name in manifest["files"] if name.startswith(f"{STATE}/")]
-    if not state or not {POSITION, SHAPES} <= manifest["files"].keys():
+    if not state or not {HOST_STATE, SHAPES} <= manifest["files"].keys():
         raise ValueError("does not list all files of a checkpoint")
     return manifest
 

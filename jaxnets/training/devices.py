@@ -46,15 +46,15 @@ class Devices:
         return AXIS if self.count > 1 else None
 
     @property
-    def is_first(self) -> bool:
+    def is_process_zero(self) -> bool:
         """True in the process that writes files and prints."""
         return self.process_index == 0
 
-    def check_batch_size(self, batch_size: int, what: str, mend: str) -> None:
+    def check_batch_size(self, batch_size: int, what: str, remedy: str) -> None:
         """Raises ConfigError where the devices do not divide a global batch."""
         if batch_size % self.count:
             raise ConfigError(
-                f"{what} of {batch_size} is not divided by {self.count} devices: {mend}"
+                f"{what} of {batch_size} is not divided by {self.count} devices: {remedy}"
             )
 
     def compile_step(
@@ -114,7 +114,7 @@ class Devices:
         return int(np.max(seen)) or None
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def collective_section(self) -> Iterator[None]:
         """A part of the program that all processes leave, or none: where one fails, all do.
 
         Raises MachineError in the others, which would wait for the failed one for ever.

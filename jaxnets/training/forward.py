@@ -6,14 +6,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxnets.models.outputs import Logits
+from jaxnets.models.outputs import ModelOutput
 
 Tree = Any
-Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | Logits, Tree]]
+Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
 """(variables, inputs, dropout's key) -> (outputs, batch statistics)."""
 
 
-def whole_network(model: nn.Module) -> Forward:
+def full_forward(model: nn.Module) -> Forward:
     """The network in training: batch normalisation by the batch, dropout, auxiliary heads."""
 
     def forward(variables: dict[str, Tree], inputs: jax.Array, key: jax.Array) -> tuple[Any, Tree]:
@@ -25,7 +25,7 @@ def whole_network(model: nn.Module) -> Forward:
     return forward
 
 
-def head_alone(model: nn.Module, *, on_features: bool) -> Forward:
+def frozen_backbone_forward(model: nn.Module, *, on_features: bool) -> Forward:
     """The body as in evaluation, its statistics as they are, and the head in training.
 
     With `on_features` the inputs are what the body gave.

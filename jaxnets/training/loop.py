@@ -13,13 +13,13 @@ def train(run: Run) -> None:
     takes several steps, it ends where anything is due.
     """
     try:
-        for hook in run.hooks:
-            hook.start(run)
+        for callback in run.callbacks:
+            callback.start(run)
         while True:
             if run.evaluation_due():
                 _evaluate(run)
             ending = run.ending  # read once: a signal may come at any moment
-            if run.stop_reason is not None and run.has_untold_steps:
+            if run.stop_reason is not None and run.has_unlogged_steps:
                 _end_interval(run)
             if run.save_due(ending=ending):
                 run.save()
@@ -28,24 +28,24 @@ def train(run: Run) -> None:
             start = time.perf_counter()
             batch, steps = run.next_batch()
             run.state, metrics = run.train_step(run.state, batch)
-            metrics = run.took_steps(metrics, steps)
+            metrics = run.record_steps(metrics, steps)
             _log(run, start)
-            for hook in run.hooks:
-                hook.step(run, metrics)
+            for callback in run.callbacks:
+                callback.step(run, metrics)
     finally:
-        for hook in run.hooks:
-            hook.end(run)
+        for callback in run.callbacks:
+            callback.end(run)
 
 
 def _evaluate(run: Run) -> None:
     scores = run.score()
     for split, metrics in scores.items():
         line = run.line(split, metrics)
-        for hook in run.hooks:
-            hook.log(run, line)
+        for callback in run.callbacks:
+            callback.log(run, line)
     if "validation" in scores:
-        for hook in run.hooks:
-            hook.epoch(run, scores["validation"])
+        for callback in run.callbacks:
+            callback.epoch(run, scores["validation"])
 
 
 def _log(run: Run, start: float) -> None:
@@ -55,24 +55,24 @@ def _log(run: Run, start: float) -> None:
     counted as the evaluation's or the save's time.
     """
     due = run.step % run.plan.log_every == 0 or run.step == run.plan.total_steps
-    if due or run.pausing():
-        run.collect()
-    run.spend(time.perf_counter() - start)
+    if due or run.at_boundary():
+        run.flush_metrics()
+    run.add_train_seconds(time.perf_counter() - start)
     if due:
         _write_line(run)
-        run.agree_to_end()
+        run.sync_interrupt()
 
 
 def _end_interval(run: Run) -> None:
     """The line of a run that is stopped for good between two lines: a short one may have no other."""
     start = time.perf_counter()
-    run.collect()
-    run.spend(time.perf_counter() - start)
+    run.flush_metrics()
+    run.add_train_seconds(time.perf_counter() - start)
     _write_line(run)
 
 
 def _write_line(run: Run) -> None:
-    line = run.training_line()
+    line = run.train_record()
     line["values"]["learning_rate"] = run.current_learning_rate()
-    for hook in run.hooks:
-        hook.log(run, line)
+    for callback in run.callbacks:
+        callback.log(run, line)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import config_dict
 
-from jaxnets.models.outputs import Logits
+from jaxnets.models.outputs import ModelOutput
 
 
 class LossTerms(NamedTuple):
@@ -20,11 +20,11 @@ class LossTerms(NamedTuple):
     """
 
     total: jax.Array  # shape=()
-    normalizer: jax.Array | None  # shape=()
+    weight_sum: jax.Array | None  # shape=()
 
     def sums(self) -> dict[str, jax.Array]:
         """Both by name, as metrics hold them."""
-        named = {"loss": self.total, "normalizer": self.normalizer}
+        named = {"loss": self.total, "weight_sum": self.weight_sum}
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -82,7 +82,7 @@ def with_auxiliary(loss: Loss, auxiliary_weight: float) -> Loss:
     """`loss` of the main outputs, plus `auxiliary_weight` times that of each auxiliary head's."""
 
     def total(outputs: Any, targets: jax.Array, weight: jax.Array) -> LossTerms:
-        if not isinstance(outputs, Logits):
+        if not isinstance(outputs, ModelOutput):
             return loss(outputs, targets, weight)
         main = loss(outputs.main, targets, weight)
         heads = [loss(logits, targets, weight).total for logits in outputs.auxiliary]

@@ -13,10 +13,10 @@ Examples = dict[str, jax.Array]
 """Every example of a source by its place: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
 
 Step = Callable[[Any, Batch], Any]
-EACH, LAST = "each", "last"
+PER_STEP, LAST = "each", "last"
 
 
-def gathered(step: Step) -> Callable[[Any, Batch, Examples], Any]:
+def with_on_device_gather(step: Step) -> Callable[[Any, Batch, Examples], Any]:
     """`step` for a batch of "index" [B] whose examples are looked up among the resident ones."""
 
     def gathering(state: Any, batch: Batch, examples: Examples) -> Any:
@@ -25,14 +25,14 @@ def gathered(step: Step) -> Callable[[Any, Batch, Examples], Any]:
     return gathering
 
 
-def many(step: Step) -> Callable[[Any, Batch, Examples], tuple[Any, dict[str, Any]]]:
+def multi_step(step: Step) -> Callable[[Any, Batch, Examples], tuple[Any, dict[str, Any]]]:
     """Several training steps in one call, one after another, for batches [K, B].
 
     Rows of weight 0, which come last, are no steps. The number of steps is no part of the program, so
     that each step is computed alike however many share a call. Metrics: "each" stacked [K], zeros where
     there was no step, and "last".
     """
-    one_step = gathered(step)
+    one_step = with_on_device_gather(step)
 
     def stepping(state: Any, batch: Batch, examples: Examples) -> tuple[Any, dict[str, Any]]:
         rows, count = batch["weight"].shape[0], jnp.sum(batch["weight"][:, 0] > 0)
@@ -51,7 +51,7 @@ def many(step: Step) -> Callable[[Any, Batch, Examples], tuple[Any, dict[str, An
         _, shapes = jax.eval_shape(one_step, state, row(0), examples)
         empty = jax.tree.map(lambda one: jnp.zeros((rows, *one.shape), one.dtype), shapes)
         state, each = lax.fori_loop(0, count, take, (state, empty))
-        return state, {EACH: each, LAST: jax.tree.map(lambda all: all[count - 1], each)}
+        return state, {PER_STEP: each, LAST: jax.tree.map(lambda all: all[count - 1], each)}
 
     return stepping
 

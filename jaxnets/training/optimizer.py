@@ -8,7 +8,7 @@ import optax
 from ml_collections import config_dict
 
 from jaxnets.config import steps
-from jaxnets.training.backbone import NetworkParts
+from jaxnets.training.backbone import BackboneHeadPartition
 
 
 def make_schedule(
@@ -46,7 +46,7 @@ def make_optimizer(
     config: config_dict.ConfigDict,
     schedule: optax.Schedule,
     *,
-    network_parts: NetworkParts | None = None,
+    network_parts: BackboneHeadPartition | None = None,
     body_schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformation:
     """The recipe's rule for all parameters; with `network_parts` for each part by itself.
@@ -54,13 +54,13 @@ def make_optimizer(
     The body's has `body_schedule`, or there is none for it, and no state. Gradients are clipped part by part.
     """
     if network_parts is None:
-        return _make_rule(config, schedule)
-    body = None if body_schedule is None else _make_rule(config, body_schedule)
-    return _by_part(network_parts, _make_rule(config, schedule), body)
+        return _make_transform(config, schedule)
+    body = None if body_schedule is None else _make_transform(config, body_schedule)
+    return _partitioned(network_parts, _make_transform(config, schedule), body)
 
 
-def _by_part(
-    network_parts: NetworkParts,
+def _partitioned(
+    network_parts: BackboneHeadPartition,
     head: optax.GradientTransformation,
     body: optax.GradientTransformation | None,
 ) -> optax.GradientTransformation:
@@ -87,7 +87,7 @@ def _by_part(
     return optax.GradientTransformation(init, update)
 
 
-def _make_rule(
+def _make_transform(
     config: config_dict.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """Clipping, coupled decay, SGD or Adam, decoupled decay, the schedule, and the hooks' multiplier.
@@ -104,7 +104,9 @@ def _make_rule(
     else:
         core = optax.identity()
     parts = [
-        optax.clip_by_global_norm(config.train.clip_norm) if config.train.clip_norm else None,
+        optax.clip_by_global_norm(config.train.clip_grad_norm)
+        if config.train.clip_grad_norm
+        else None,
         None if rule.decoupled else decay,
         core,
         decay if rule.decoupled else None,

@@ -12,9 +12,9 @@ import optax
 from jax import lax
 
 from jaxnets.data.sources.base import FEATURES
-from jaxnets.models.outputs import Logits
-from jaxnets.training.backbone import NetworkParts
-from jaxnets.training.forward import Forward, head_alone, whole_network
+from jaxnets.models.outputs import ModelOutput
+from jaxnets.training.backbone import BackboneHeadPartition
+from jaxnets.training.forward import Forward, frozen_backbone_forward, full_forward
 from jaxnets.training.loss import Loss
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
 from jaxnets.training.state import TrainState, Tree
@@ -26,7 +26,7 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Metrics]
 Part = tuple[jax.Array, jax.Array, jax.Array]
 """Inputs, targets and weights of one part of a batch."""
-Sums = Callable[[Tree, Tree, Tree, Part, jax.Array], tuple[Tree, Tree, Metrics]]
+GradAndMetrics = Callable[[Tree, Tree, Tree, Part, jax.Array], tuple[Tree, Tree, Metrics]]
 """(trained, other parameters, batch statistics, part, key) -> (gradient, batch statistics, sums)."""
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
@@ -39,20 +39,20 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     preprocess: Preprocess,
-    accumulate: int = 1,
+    grad_accum_steps: int = 1,
     ema_decay: float | None = None,
     axis_name: str | None = None,
-    network_parts: NetworkParts | None = None,
-    head_steps: int | None = None,
+    network_parts: BackboneHeadPartition | None = None,
+    head_only_steps: int | None = None,
 ) -> TrainStep:
     """A step (state, batch) -> (state, metrics), mapped over `axis_name` where there is one.
 
     Gradients, losses and their normaliser are summed over the parts of the batch and over the axis,
-    and divided once, or not at all where the loss is a sum. With `accumulate` > 1 the batch is computed
+    and divided once, or not at all where the loss is a sum. With `grad_accum_steps` > 1 the batch is computed
     in that many parts, one after another, batch statistics following each part. The moving average's
     decay is min(ema_decay, (1 + t) / (10 + t)), so that its first values are not the initial weights.
     With `network_parts`, which the optimizer must have been made of, the head alone is trained, the body
-    being as in evaluation: in the first `head_steps` steps, or in all where that is None.
+    being as in evaluation: in the first `head_only_steps` steps, or in all where that is None.
     Metrics: loss (auxiliary heads' terms included) and its normalizer (none where it is a sum), correct
     (where there are classes; of the main outputs), examples, gradient_norm and steps (1).
     """
@@ -66,15 +66,15 @@ def make_train_step(
         parts = (inputs, targets, batch["weight"].astype(targets.dtype))
 
         def advance(forward: Forward, trained: Tree, others: Tree) -> tuple[TrainState, Metrics]:
-            sums_over_parts = _make_sums(loss, forward, accumulate, has_classes(batch))
+            sums_over_parts = _make_grad_fn(loss, forward, grad_accum_steps, has_classes(batch))
             gradient, batch_stats, sums = sums_over_parts(
                 trained, others, state.batch_stats, parts, dropout_key
             )
             if axis_name is not None:
                 gradient, sums = lax.psum((gradient, sums), axis_name)
                 batch_stats = lax.pmean(batch_stats, axis_name)
-            if "normalizer" in sums:
-                gradient = jax.tree.map(lambda g: g / sums["normalizer"], gradient)
+            if "weight_sum" in sums:
+                gradient = jax.tree.map(lambda g: g / sums["weight_sum"], gradient)
             updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
             moved: Any = optax.apply_updates(trained, updates)
             params = {**others, **moved}
@@ -89,27 +89,29 @@ def make_train_step(
                 params=params,
                 batch_stats=batch_stats,
                 opt_state=opt_state,
-                ema=_moved(state, params, ema_decay),
+                ema=_update_ema(state, params, ema_decay),
             )
             return new_state, metrics
 
         def train_all() -> tuple[TrainState, Metrics]:
-            return advance(whole_network(model), state.params, {})
+            return advance(full_forward(model), state.params, {})
 
         if network_parts is None:
             return train_all()
         head, body = network_parts.split(state.params)
         train_head = functools.partial(
-            advance, head_alone(model, on_features=FEATURES in batch), head, body
+            advance, frozen_backbone_forward(model, on_features=FEATURES in batch), head, body
         )
-        if head_steps is None:
+        if head_only_steps is None:
             return train_head()
-        return lax.cond(state.step < head_steps, train_head, train_all)
+        return lax.cond(state.step < head_only_steps, train_head, train_all)
 
     return train_step
 
 
-def _make_sums(loss: Loss, forward: Forward, accumulate: int, classes: bool) -> Sums:
+def _make_grad_fn(
+    loss: Loss, forward: Forward, grad_accum_steps: int, classes: bool
+) -> GradAndMetrics:
     """The gradient of the summed loss by the trained parameters, over the parts of a batch."""
 
     def loss_of_part(
@@ -119,7 +121,7 @@ def _make_sums(loss: Loss, forward: Forward, accumulate: int, classes: bool) -> 
         variables = {"params": {**others, **trained}, "batch_stats": batch_stats}
         outputs, batch_stats = forward(variables, inputs, key)
         terms = loss(outputs, targets, weight)
-        main = outputs.main if isinstance(outputs, Logits) else outputs
+        main = outputs.main if isinstance(outputs, ModelOutput) else outputs
         sums = {**terms.sums(), **_counts(main, targets, weight, classes)}
         return terms.total, (batch_stats, sums)
 
@@ -128,7 +130,7 @@ def _make_sums(loss: Loss, forward: Forward, accumulate: int, classes: bool) -> 
     def sums_over_parts(
         trained: Tree, others: Tree, batch_stats: Tree, parts: Part, key: jax.Array
     ) -> tuple[Tree, Tree, Metrics]:
-        if accumulate == 1:
+        if grad_accum_steps == 1:
             gradient, (batch_stats, sums) = gradient_of_part(
                 trained, others, batch_stats, parts, key
             )
@@ -142,15 +144,15 @@ def _make_sums(loss: Loss, forward: Forward, accumulate: int, classes: bool) -> 
             )
             return batch_stats, (gradient, sums)
 
-        split = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), parts)
-        batch_stats, stacked = lax.scan(add, batch_stats, (jnp.arange(accumulate), split))
+        split = jax.tree.map(lambda x: x.reshape(grad_accum_steps, -1, *x.shape[1:]), parts)
+        batch_stats, stacked = lax.scan(add, batch_stats, (jnp.arange(grad_accum_steps), split))
         gradient, sums = jax.tree.map(lambda x: x.sum(axis=0), stacked)
         return gradient, batch_stats, sums
 
     return sums_over_parts
 
 
-def _moved(state: TrainState, params: Tree, decay: float | None) -> Tree:
+def _update_ema(state: TrainState, params: Tree, decay: float | None) -> Tree:
     if decay is None or state.ema is None:
         return state.ema
     step = state.step.astype(jnp.float32)

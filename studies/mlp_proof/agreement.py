@@ -8,7 +8,7 @@ import numpy as np
 
 from studies.mlp_proof.case import Case
 from studies.mlp_proof.check import Check
-from studies.mlp_proof.ways import BY_HAND, GRAD32, Way
+from studies.mlp_proof.implementations import BY_HAND, GRAD32, Implementation
 
 FLOAT64_LIMIT, FLOAT32_LIMIT = 1e-12, 1e-6
 
@@ -56,7 +56,7 @@ class Agreement:
         return dataclasses.asdict(self)
 
 
-def compare(case: Case, ways: Mapping[str, Way]) -> Agreement:
+def compare(case: Case, ways: Mapping[str, Implementation]) -> Agreement:
     """Every printed table with every way in doubles that computes it."""
     doubles = [way for way in ways.values() if way.name != GRAD32]
     engine = {
@@ -93,14 +93,14 @@ def compare(case: Case, ways: Mapping[str, Way]) -> Agreement:
     )
 
 
-def _distance(one: Way, other: Way) -> float:
+def _distance(one: Implementation, other: Implementation) -> float:
     """The largest difference in anything that both compute."""
     shared = one.tables.keys() & other.tables.keys()
     tables = [_largest(one.tables[name] - other.tables[name]) for name in shared]
     return float(np.max([_largest(one.values() - other.values()), *tables]))
 
 
-def _relative_to_loss(one: Way, other: Way) -> float:
+def _relative_to_loss(one: Implementation, other: Implementation) -> float:
     """The largest difference of losses, as a share of them, predictions and parameters."""
     differences = [
         abs(one.loss / other.loss - 1),

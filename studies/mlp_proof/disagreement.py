@@ -12,7 +12,7 @@ from jaxnets.errors import ConfigError
 from studies.mlp_proof.agreement import FLOAT64_LIMIT
 from studies.mlp_proof.case import MEAN, SUM, Case, flat
 from studies.mlp_proof.check import Check, fact
-from studies.mlp_proof.ways import Oracle, by_hand_step, column_biases_step
+from studies.mlp_proof.implementations import TorchReference, by_hand_step, column_biases_step
 
 FLOAT32_ROUNDING = float(np.finfo(np.float32).eps)
 """One rounding step of a float32 in [1, 2), as the page's loss is."""
@@ -82,7 +82,7 @@ class Disagreement:
         }
 
 
-def reproduce(case: Case, oracle: Oracle | None) -> Disagreement:
+def reproduce(case: Case, oracle: TorchReference | None) -> Disagreement:
     """The three readings of one step; JAX must compute in doubles."""
     total = by_hand_step(case.parameters, **case.step, loss=SUM)
     right = by_hand_step(case.parameters, **case.step, loss=MEAN)
@@ -131,7 +131,7 @@ def _refusal(case: Case) -> str:
     return ""
 
 
-def _by_pytorch(case: Case, oracle: Oracle, ours: mlp.Trace) -> Mapping[str, float]:
+def _by_pytorch(case: Case, oracle: TorchReference, ours: mlp.Trace) -> Mapping[str, float]:
     step: dict[str, Any] = {**case.step, "loss": MEAN}
     double = oracle.gradient_step(case.columns, **step)
     single = oracle.gradient_step(case.columns, **step, dtype="float32")

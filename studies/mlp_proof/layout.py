@@ -7,9 +7,16 @@ import numpy as np
 from studies.mlp_proof.agreement import FLOAT32_LIMIT, FLOAT64_LIMIT, Agreement
 from studies.mlp_proof.case import PAGE_DECIMALS, Case
 from studies.mlp_proof.disagreement import FLOAT32_ROUNDING, Disagreement
-from studies.mlp_proof.sibling import Sibling
-from studies.mlp_proof.slips import Slips
-from studies.mlp_proof.ways import BY_HAND, GRAD32, GRAD64, PYTORCH, SCALAR, Way
+from studies.mlp_proof.errata import Errata
+from studies.mlp_proof.implementations import (
+    BY_HAND,
+    GRAD32,
+    GRAD64,
+    PYTORCH,
+    SCALAR,
+    Implementation,
+)
+from studies.mlp_proof.relu_variant import ReluVariant
 
 HEADS = {
     BY_HAND: ("", "by hand"),
@@ -29,7 +36,7 @@ ABSENT = "-"
 NO_PYTORCH = "PyTorch is not installed"
 
 
-def side_by_side(case: Case, ways: Mapping[str, Way], *, every_value: bool) -> list[str]:
+def side_by_side(case: Case, ways: Mapping[str, Implementation], *, every_value: bool) -> list[str]:
     """The loss, the predictions and the first value of each updated tensor, or every value, by way."""
     names = parameter_names(case)
     chosen = names if every_value else [name for name in names if name.endswith(("[0][0]", "'[0]"))]
@@ -71,7 +78,7 @@ def differences(agreement: Agreement) -> list[str]:
         units[kind] = f"{comparison.limit:.0e}"
     layers = len(by_kind["z"])
     table = [["", *(f"layer {number}" for number in range(1, layers + 1)), "half a unit"]]
-    table += [[told, *by_kind[kind], units[kind]] for kind, told in KINDS.items()]
+    table += [[message, *by_kind[kind], units[kind]] for kind, message in KINDS.items()]
     predictions, parameters = (comparison.largest for comparison in agreement.engine)
     return [
         *aligned(table),
@@ -120,7 +127,7 @@ def disagreement(found: Disagreement, case: Case) -> list[str]:
     ]
 
 
-def sibling(found: Sibling) -> list[str]:
+def relu_variant(found: ReluVariant) -> list[str]:
     """What survives of report B's network, and what cannot be so."""
     draws, row = found.draws, found.impossible[0] if found.impossible else 0
     return [
@@ -134,7 +141,7 @@ def sibling(found: Sibling) -> list[str]:
     ]
 
 
-def slips(found: Slips) -> list[str]:
+def errata(found: Errata) -> list[str]:
     """Each printed formula, the right one, and what the printed one gives."""
     table = [["printed", "right", "as printed it"]]
     table += [[slip.printed, slip.right, slip.in_words()] for slip in found.formulas]

@@ -14,10 +14,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from jaxnets.by_hand import column_biases, mlp
 from jaxnets.errors import ConfigError
-from jaxnets.io import replacing
+from jaxnets.io import atomic_replace
 from jaxnets.runtime import xla
 from studies.mlp_proof.case import MEAN, SUM, Case
-from studies.mlp_proof.ways import by_hand_step
+from studies.mlp_proof.implementations import by_hand_step
 
 NETWORK, LOSS = "mlp_network.png", "mlp_loss.png"
 STEPS = 50
@@ -170,6 +170,6 @@ def save(figure: Any, path: Path, digest: str) -> None:
     noted.add_text(DIGEST, digest)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
-    with Image.open(drawn) as image, replacing(path) as temporary:
+    with Image.open(drawn) as image, atomic_replace(path) as temporary:
         small = image.convert("RGB").quantize(COLORS)  # with a palette it is a third as large
         small.save(temporary, "PNG", optimize=True, pnginfo=noted)

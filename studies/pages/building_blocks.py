@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 from studies.mlp_proof.picture import save
 from studies.pages import building_blocks_numbers as numbers
 from studies.pages import building_blocks_pictures as pictures
@@ -51,11 +51,11 @@ def main() -> None:
     """Computes all, and writes what changed."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     jax.config.update("jax_enable_x64", True)
-    write_whole(PAGE, with_numbers(PAGE.read_text()))
+    atomic_write(PAGE, with_numbers(PAGE.read_text()))
     found = behind()
     FOLDER.mkdir(exist_ok=True)
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(data)}" for name, data in found.items())
-    write_whole(FOLDER / "numbers.json", f"{{\n{lines}\n}}\n")
+    atomic_write(FOLDER / "numbers.json", f"{{\n{lines}\n}}\n")
     for name, (_, draw) in pictures.PICTURES.items():
         save(draw(found[name]), FOLDER / f"{name}.png", digest(found[name]))
 

@@ -166,8 +166,8 @@ def of_valley() -> str:
     for rule, rates in valley.RATES.items():
         for rate in rates:
             arrivals = [valley.arrival(rule, rate, turned=turned) for turned in (False, True)]
-            told = [map(str, steps) if steps else ("diverges", "") for steps in arrivals]
-            _append(columns, [rule, f"{rate:g}", *told[0], *told[1]])
+            message = [map(str, steps) if steps else ("diverges", "") for steps in arrivals]
+            _append(columns, [rule, f"{rate:g}", *message[0], *message[1]])
     return _table(columns)
 
 
@@ -223,12 +223,12 @@ def _append(columns: Sequence[list[str]], cells: Sequence[str]) -> None:
 
 def _table(columns: Sequence[Sequence[str]]) -> str:
     """Columns of lines beside each other, the first line of each its head."""
-    padded = []
+    padded_eval_batches = []
     for column in columns:
         width = max(map(len, column))
-        padded.append([line.ljust(width) for line in column])
-    rows = itertools.zip_longest(*padded)
-    widths = [len(column[0]) for column in padded]
+        padded_eval_batches.append([line.ljust(width) for line in column])
+    rows = itertools.zip_longest(*padded_eval_batches)
+    widths = [len(column[0]) for column in padded_eval_batches]
     return "\n".join(
         "   ".join(
             (cell or "").ljust(width) for cell, width in zip(row, widths, strict=True)

@@ -11,8 +11,8 @@ from jaxnets.evaluation.predictions import (
     predictions_path,
     read_predictions,
 )
-from jaxnets.experiment.run_directory import read_listed, read_result
-from studies.colour_baseline import answers_path
+from jaxnets.experiment.run_directory import read_result, read_verified
+from studies.colour_baseline import predictions_path_of
 
 BASELINE = Path("lc25000") / "colour_baseline.json"
 """Below the folder of results."""
@@ -25,7 +25,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 
     p is the permutation test's, by groups. [] where the baseline's answers are not there.
     """
-    kept = answers_path(folder / BASELINE, SPLIT)
+    kept = predictions_path_of(folder / BASELINE, SPLIT)
     if not kept.is_file():
         return []
     of_colour = load_predictions(kept)
@@ -34,16 +34,16 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
         result = read_result(path.parent)
         if result is None or result["split"] != SPLIT or result["test_accuracy"] is None:
             continue
-        answers = read_listed(path.parent, predictions_name())
+        answers = read_verified(path.parent, predictions_name())
         if answers is None:
             continue
         comparison = compared(read_predictions(answers, predictions_path(path.parent)), of_colour)
         if comparison is None:
             continue
         low, high = (100 * end for end in comparison.interval)
-        told = results.told_network(result, models.entry(result["model"]).title)
+        message = results.format_network(result, models.entry(result["model"]).title)
         row = (
-            f"{told}, {result['image_size']} px, {result['epochs']:g} epochs",
+            f"{message}, {result['image_size']} px, {result['epochs']:g} epochs",
             f"{100 * result['test_accuracy']:.1f} %",
             f"{100 * comparison.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
             f"{comparison.permutation_p:.2g}",

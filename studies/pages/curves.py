@@ -15,8 +15,8 @@ from PIL import Image, PngImagePlugin
 from jaxnets import reported
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.result import TESTED_ON
-from jaxnets.experiment.run_directory import read_listed
-from jaxnets.io import write_whole
+from jaxnets.experiment.run_directory import read_verified
+from jaxnets.io import atomic_write
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.callbacks.writers import read_lines as lines_of
 
@@ -85,7 +85,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     Raises CheckpointError where it is damaged: where it is not the file that checksums.json lists, or a line
     cannot be read.
     """
-    data = read_listed(folder, METRICS) or b""
+    data = read_verified(folder, METRICS) or b""
     lines = lines_of(data)
     if len(lines) < data.count(b"\n"):
         raise CheckpointError(f"{folder / METRICS} is damaged: restore it from a copy")
@@ -142,7 +142,7 @@ def save(path: Path, figure: Any, data: Mapping[str, Any]) -> None:
     drawing = io.BytesIO()
     figure.savefig(drawing, format="png", dpi=DPI)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, _small(drawing, _digest(data)))
+    atomic_write(path, _small(drawing, _digest(data)))
 
 
 def _plot(axes: Any, curves: Mapping[str, Curve], kind: str, **style: Any) -> None:
@@ -159,7 +159,7 @@ def _legend(axes: Any, data: Mapping[str, Any]) -> None:
     shown = {name.split()[0] for curves in drawn for name in curves}
     for split, line in STYLES.items():
         if split in shown:
-            axes.plot([], [], line, color="0.4", label=_told(split, data["entry"]))
+            axes.plot([], [], line, color="0.4", label=_format(split, data["entry"]))
     axes.legend(fontsize=7)
 
 
@@ -169,7 +169,7 @@ def _count(runs: int, configs: int) -> str:
     return f"{runs} seed{'s' if runs > 1 else ''}"
 
 
-def _told(split: str, entry: str) -> str:
+def _format(split: str, entry: str) -> str:
     """A split as the legend names it: a test followed for its curve is measured as the report's was."""
     tested = reported.tested_as(entry)
     return split if split != "test" or tested == "clean" else f"test, {TESTED_ON[tested]}"
@@ -177,11 +177,11 @@ def _told(split: str, entry: str) -> str:
 
 def _small(drawing: io.BytesIO, digest: str) -> bytes:
     """The PNG in few colours, with the digest of its data."""
-    told = PngImagePlugin.PngInfo()
-    told.add_text(DIGEST, digest)
+    message = PngImagePlugin.PngInfo()
+    message.add_text(DIGEST, digest)
     picture = Image.open(drawing).convert("RGB").quantize(COLORS)
     small = io.BytesIO()
-    picture.save(small, format="png", optimize=True, pnginfo=told)
+    picture.save(small, format="png", optimize=True, pnginfo=message)
     return small.getvalue()
 
 

@@ -18,13 +18,15 @@ RUNS = {
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """A line a grouping, by HEADS; "not run" where `folder` has no result of it."""
-    return [(kept, *_told(read_result(folder / name)), f"`{name}`") for kept, name in RUNS.items()]
+    return [
+        (kept, *_format(read_result(folder / name)), f"`{name}`") for kept, name in RUNS.items()
+    ]
 
 
-def _told(result: results.Result | None) -> tuple[str, str]:
+def _format(result: results.Result | None) -> tuple[str, str]:
     if result is None:
         return NOT_RUN, ""
-    accuracy = results.told_test(result)
-    share = (result.get("leak") or {}).get("test")
+    accuracy = results.format_test(result)
+    share = (result.get("leakage") or {}).get("test")
     leak = "not measured" if share is None else f"{100 * share:.1f} % of test images"
     return accuracy, f"LEAKY: {leak}" if share else leak

@@ -89,22 +89,22 @@ def _of_growth(rows: Rows) -> list[Mapping[str, Any]]:
 def _in_words(rows: Rows) -> str:
     """A sentence a network and what grows, and one each of devices and of processes."""
     alone = [row for row in rows if _is_alone(row)]
-    told = []
+    message = []
     for network in _networks(alone):
         for what, fixed, _ in SERIES:
             series = _longest_series(_of_network(alone, network), what, fixed)
             if len(series) > 1:
-                told.append(_grows(network, what, series[0], series[-1]))
+                message.append(_grows(network, what, series[0], series[-1]))
     by_shape = {_shape(row): row for row in alone}
     for row in rows:
         one = by_shape.get(_shape(row))
         if one is not None and not _is_alone(row):
             share = row["ours"] / one["ours"]
-            told.append(
+            message.append(
                 f"{_called(row['point']['network'])}: {_spread(row)} processes x devices on the same cores "
                 f"give {share:.2f} of the images/s of one."
             )
-    return "\n".join(f"- {sentence}" for sentence in told)
+    return "\n".join(f"- {sentence}" for sentence in message)
 
 
 def _networks(rows: Rows) -> list[str]:
@@ -162,7 +162,7 @@ def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str,
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         "{}, {image_size} px, batch {batch_size}, {lowering}".format(
-            _called(row["point"]["network"]), **row["point"], lowering=row["lowering"]
+            _called(row["point"]["network"]), **row["point"], implementation=row["implementation"]
         ),
         _spread(row),
         milliseconds(row["seconds_a_step"]),

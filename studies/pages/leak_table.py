@@ -40,10 +40,10 @@ class Pair:
     def title(self) -> str:
         """The network, its size and epochs, and whose groups, where they are not those of the recipe."""
         run = self.some.first
-        told = results.told_network(run, models.entry(run["model"]).title)
-        grouping = results.told_grouping(run)
+        message = results.format_network(run, models.entry(run["model"]).title)
+        grouping = results.format_grouping(run)
         groups_told = f", groups{grouping}" if grouping else ""
-        return f"{told}, {run['image_size']} px, {run['epochs']:g} epochs{groups_told}"
+        return f"{message}, {run['image_size']} px, {run['epochs']:g} epochs{groups_told}"
 
     @property
     def _entry(self) -> Mapping[str, Any] | None:
@@ -73,27 +73,28 @@ def pairs(folder: Path) -> list[Pair]:
     found: dict[str, dict[str, list[Group]]] = {}
     for group in groups(folder, unpublished=True):
         if group.first["split"] in SPLITS and group.accuracies(CLEAN):
-            of_recipe = found.setdefault(_but_for_the_split(group), {})
-            of_recipe.setdefault(group.first["split"], []).append(group)
-    made = [pair for of_recipe in found.values() for pair in _paired(of_recipe)]
+            of_config = found.setdefault(_but_for_the_split(group), {})
+            of_config.setdefault(group.first["split"], []).append(group)
+    made = [pair for of_config in found.values() for pair in _paired(of_config)]
     shown = [
         pair
         for pair in made
-        if (pair.random and pair.grouped) or pair.some.first["data"] in results.COPIES
+        if (pair.random and pair.grouped)
+        or pair.some.first["data"] in results.DATASETS_WITH_DUPLICATES
     ]
     return sorted(shown, key=lambda pair: (pair.some.first["model"], pair.title))
 
 
-def _paired(of_recipe: Mapping[str, list[Group]]) -> Iterator[Pair]:
+def _paired(of_config: Mapping[str, list[Group]]) -> Iterator[Pair]:
     """The one random group with every grouped one; there are several where groupings differ."""
-    (random, *_) = of_recipe.get("random", [None])
-    for grouped in of_recipe.get("grouped", [None]):
+    (random, *_) = of_config.get("random", [None])
+    for grouped in of_config.get("grouped", [None]):
         yield Pair(random, grouped)
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """A line a pair, by HEADS."""
-    return [_told(pair) for pair in pairs(folder)]
+    return [_format(pair) for pair in pairs(folder)]
 
 
 def _way(entry: Mapping[str, Any]) -> str:
@@ -106,19 +107,19 @@ def missing(folder: Path, table: Path) -> str:
     for name in row_names(table):
         if read_result(folder / name) is None:
             stems.setdefault(name.rpartition("-s")[0], []).append(name)
-    told = ", ".join(f"`{shortened(names)}`" for _, names in sorted(stems.items()))
-    return f"Not run yet of `scripts/reproduce.py {table.stem}`: {told}." if stems else ""
+    message = ", ".join(f"`{shortened(names)}`" for _, names in sorted(stems.items()))
+    return f"Not run yet of `scripts/reproduce.py {table.stem}`: {message}." if stems else ""
 
 
 def _but_for_the_split(group: Group) -> str:
     """Alike for groups of one recipe."""
     free = ("data.split=", "data.groups=", "data.group_level=")
     return str(
-        [part for part in group.recipe if part not in SPLITS and not str(part).startswith(free)]
+        [part for part in group.config if part not in SPLITS and not str(part).startswith(free)]
     )
 
 
-def _told(pair: Pair) -> tuple[str, ...]:
+def _format(pair: Pair) -> tuple[str, ...]:
     both = (pair.random, pair.grouped)
     drop = ""
     if pair.random and pair.grouped:

@@ -20,7 +20,7 @@ from jaxnets.data.sources.cifar10 import CLASSES as CIFAR10
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.statistics import spread, wilson_interval
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 from studies.pages import curves, results_table
 from studies.sweeps import Row, read_table
 
@@ -64,21 +64,21 @@ def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
     found = {row.name: results.read(folder / row.name) for row in rows}
     known: Found = {name: result for name, result in found.items() if result}
     rates = "optimizer.learning_rate"
-    by_recipe: dict[str, list[Row]] = {}
+    by_config: dict[str, list[Row]] = {}
     for row in rows:
-        by_recipe.setdefault(row.recipe.name.partition(":")[2], []).append(row)
-    changes = [row for row in by_recipe["mnist"] if rates not in row.overrides]
-    base, alexnet = changes[0], by_recipe["alexnet_cifar10"]
+        by_config.setdefault(row.config.name.partition(":")[2], []).append(row)
+    changes = [row for row in by_config["mnist"] if rates not in row.overrides]
+    base, alexnet = changes[0], by_config["alexnet_cifar10"]
     chance = _chance(folder, known.get(base.name))
     return {
         "reports": _reports(folder),
         **_accidents(folder),
         "swapped": _swapped(
-            folder, [base, *by_recipe["cifar10"], *by_recipe["alexnet_mnist"]], alexnet[0]
+            folder, [base, *by_config["cifar10"], *by_config["alexnet_mnist"]], alexnet[0]
         ),
         "changes": "\n".join(_change(row, base, known) for row in changes),
         "alexnet_changes": "\n".join(_change(row, alexnet[0], known) for row in alexnet),
-        **chance.told,
+        **chance.description,
         "pooling_told": _pooling(changes, known, chance),
         "rates": _rates(folder, _by_rate(rows)),
         **_optimizers(folder, _by_rate(rows), chance),
@@ -97,7 +97,7 @@ class Chance:
     """Of the interval of one run's test accuracy."""
 
     @property
-    def told(self) -> dict[str, str]:
+    def message(self) -> dict[str, str]:
         """What the page says of it."""
         if self.half_width is None:
             return dict.fromkeys(("half_width", "seed_deviation", "difference"), MISSING)
@@ -136,10 +136,10 @@ def _reports(folder: Path) -> str:
                 )
             )
         for group in groups:
-            for test, told in results.TESTED_ON.items():
+            for test, message in results.TESTED_ON.items():
                 if group.accuracies(test):
                     theirs = _percent_of(entry) if test == reported.tested_as(name) else ""
-                    lines.append(_line(title, told, _interval(group, test), theirs))
+                    lines.append(_line(title, message, _interval(group, test), theirs))
     return "\n".join(lines)
 
 
@@ -150,7 +150,7 @@ def _title(entry: str) -> str:
 def _accidents(folder: Path) -> dict[str, str]:
     """What the other tests cost of the accuracy on clean images, and what that makes of report E's number."""
     groups = [group for group in results_table.groups(folder) if group.entry in ACCIDENTS]
-    lines, told = [], f"Report E's recipe is {MISSING}."
+    lines, message = [], f"Report E's recipe is {MISSING}."
     for name in ACCIDENTS:
         found = [group for group in groups if group.entry == name]
         lines += [_line(_title(name), MISSING, "", "", "")] if not found else []
@@ -162,23 +162,23 @@ def _accidents(folder: Path) -> dict[str, str]:
             if reported.tested_as(name) == "augmented_dropout":
                 percent = reported.entry(name)["result"]["accuracy_percent"]
                 cost = clean - statistics.fmean(group.accuracies("augmented_dropout"))
-                told = (
+                message = (
                     f"So with both, as report E tested, {cost:.2f} points are lost; by that its "
                     f"{percent:g} % stands for some {percent + cost:.1f} % on clean images."
                 )
-    return {"accidents": "\n".join(lines), "accidents_told": told}
+    return {"accidents": "\n".join(lines), "accidents_told": message}
 
 
 def _beyond(folder: Path) -> dict[str, str]:
     """Our own recipe's seeds, and what it was chosen from."""
     found = [results.read(folder / row.name) for row in _rows(BEST)]
     known = {str(number): result for number, result in enumerate(found) if result}
-    told = MISSING
+    message = MISSING
     if known:
         group = results_table.Group(None, known)
         each = group.accuracies("clean")
         seeds = ", ".join(f"{accuracy:.2f}" for accuracy in each)
-        told = f"**{_interval(group, 'clean')}** ({seeds} %)."
+        message = f"**{_interval(group, 'clean')}** ({seeds} %)."
     rows = _rows(SEARCH)
     searched = [results.read(folder / row.name) for row in rows]
     validated = [result["validation_accuracy"] for result in searched if result]
@@ -187,7 +187,7 @@ def _beyond(folder: Path) -> dict[str, str]:
         apart = f"{100 * (max(validated) - min(validated)):.2f} points"
         half_width = f"{_half_width_of(validated[0], HELD_OUT):.2f} points"
     return {
-        "beyond": told,
+        "beyond": message,
         "search": "\n".join(
             _searched(row, rows[0], result) for row, result in zip(rows, searched, strict=True)
         ),
@@ -226,7 +226,7 @@ def _line(*cells: str) -> str:
 
 def _costs(row: Row) -> tuple[str, str]:
     """Parameters and multiply-adds of a row's network."""
-    config = row.recipe.copy_and_resolve_references()
+    config = row.config.copy_and_resolve_references()
     config.model.num_classes = 10
     shape = (config.data.image_size, config.data.image_size, CHANNELS[config.data.name])
     layers = layers_of(config.model, shape)
@@ -246,7 +246,7 @@ def _swapped(folder: Path, rows: Sequence[Row], one_epoch: Row) -> str:
 
 
 def _network_on_data(row: Row, result: Mapping[str, Any] | None, validated: Sequence[float]) -> str:
-    title, data = models.entry(row.recipe.model.name).title, TITLES[row.recipe.data.name]
+    title, data = models.entry(row.config.model.name).title, TITLES[row.config.data.name]
     first = f"{validated[0]:.2f} %" if validated else MISSING
     if result is None:
         return _line(title, data, MISSING, first, *_costs(row), "")
@@ -275,10 +275,10 @@ def _pooling(changes: Sequence[Row], known: Found, chance: Chance) -> str:
     if not all(pair):
         return f"Which pooling wins: {MISSING}."
     most, mean = (100 * result["test_accuracy"] for result in pair if result)
-    told = _apart(
+    message = _apart(
         "max pooling", most, "average pooling", mean, chance.of_a_pair(chance.half_width or 0)
     )
-    return f"Which pooling wins: {told}."
+    return f"Which pooling wins: {message}."
 
 
 def _apart(first: str, one: float, second: str, other: float, chance: float) -> str:
@@ -303,8 +303,8 @@ def _by_rate(rows: Sequence[Row]) -> dict[float, dict[str, str]]:
     found: dict[float, dict[str, str]] = {}
     for row in rows:
         only_rate = not set(row.overrides) - {"seed", "optimizer.learning_rate"}
-        if only_rate and row.recipe.model.name == "lenet5" and row.recipe.data.name == "mnist":
-            rule = row.recipe.optimizer
+        if only_rate and row.config.model.name == "lenet5" and row.config.data.name == "mnist":
+            rule = row.config.optimizer
             found.setdefault(rule.learning_rate, {})[rule.name] = row.name
     return dict(sorted(found.items()))
 
@@ -401,8 +401,8 @@ def _cifar_classes(folder: Path) -> dict[str, str]:
             continue
         matrix = np.array(result["tests"]["clean"]["confusion"])
         sizes |= set(matrix.sum(1).tolist())
-        told = f"{100 * result['tests']['clean']['accuracy']:.2f} %"
-        named[f"cifar_{network}"] = f"`{name}`, accuracy {told}"
+        message = f"{100 * result['tests']['clean']['accuracy']:.2f} %"
+        named[f"cifar_{network}"] = f"`{name}`, accuracy {message}"
         columns += [
             [f"{each:.1f} %" for each in shares] for shares in _recall_and_precision(matrix)
         ]
@@ -414,11 +414,11 @@ def _cifar_classes(folder: Path) -> dict[str, str]:
 def drawn_rates(folder: Path) -> dict[str, Any]:
     """What the picture shows: (rate, validation accuracy) by optimizer, after one epoch and the last."""
     by_rate, drawn = _by_rate(question_rows()), {}
-    for optimizer, told in NAMES.items():
+    for optimizer, message in NAMES.items():
         found = {rate: _validation(folder, named[optimizer]) for rate, named in by_rate.items()}
         for place, epochs in ((0, "one epoch"), (-1, "five epochs")):
             points = [(rate, curve[place]) for rate, curve in found.items() if curve]
-            drawn[f"{told}, {epochs}"] = points
+            drawn[f"{message}, {epochs}"] = points
     return drawn
 
 
@@ -440,7 +440,7 @@ def draw_rates(path: Path, drawn: Mapping[str, Any]) -> None:
 def main() -> None:
     """Writes the page and its picture."""
     folder, docs = REPOSITORY / "results", REPOSITORY / "docs"
-    write_whole(docs / PAGE, page(folder))
+    atomic_write(docs / PAGE, page(folder))
     draw_rates(docs / PICTURE, drawn_rates(folder))
 
 

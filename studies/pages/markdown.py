@@ -22,5 +22,5 @@ def peaks_in_words(row: Mapping[str, Any]) -> str:
     """
     memory = row.get("peak_memory") or {}
     sides = [memory.get("ours"), memory.get(row.get("opponent"))]
-    told = [f"{side / 2**30:.2f}" for side in sides if side is not None]
-    return " / ".join(told) if len(told) == len(sides) else ""
+    message = [f"{side / 2**30:.2f}" for side in sides if side is not None]
+    return " / ".join(message) if len(message) == len(sides) else ""

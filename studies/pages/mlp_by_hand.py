@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 from studies import verify_mlp
 from studies.mlp_proof.agreement import FLOAT32_LIMIT, FLOAT64_LIMIT
 from studies.mlp_proof.case import Case
 from studies.mlp_proof.disagreement import FLOAT32_ROUNDING
+from studies.mlp_proof.implementations import BY_HAND, GRAD32, GRAD64, SCALAR
 from studies.mlp_proof.layout import parameter_names
 from studies.mlp_proof.picture import STEPS, first_losses
-from studies.mlp_proof.ways import BY_HAND, GRAD32, GRAD64, SCALAR
 
 TEMPLATES = Path(__file__).parent / "templates"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -173,10 +173,10 @@ def _disagreement(proof: verify_mlp.Proof) -> dict[str, str]:
 def _slips(proof: verify_mlp.Proof) -> dict[str, str]:
     keys = ("z1", "delta_2", "delta_1", "W1", "W2", "W3", "b", "w", "loss", "derivative", "layer")
     named = {}
-    for key, slip in zip(keys, proof.slips.formulas, strict=True):
-        shapes = slip.told.partition(": ")[2]
+    for key, slip in zip(keys, proof.errata.formulas, strict=True):
+        shapes = slip.description.partition(": ")[2]
         named[f"slip_{key}"] = shapes if slip.difference is None else f"{slip.difference:.2f}"
-    rounded = proof.slips.rounded
+    rounded = proof.errata.rounded
     return {
         **named,
         "samples": str(len(proof.case.inputs)),
@@ -240,7 +240,7 @@ def _sum_of_products(left: Any, right: Any, bias: Any = None, *, decimals: int =
 def main() -> None:
     """Writes both pages."""
     for name, text in pages(verify_mlp.prove()).items():
-        write_whole(DOCS / name, text)
+        atomic_write(DOCS / name, text)
 
 
 if __name__ == "__main__":

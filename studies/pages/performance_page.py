@@ -54,7 +54,7 @@ def _ops(rows: Rows) -> str:
 
 
 def _ops_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def told(speed: float | None) -> str:
+    def message(speed: float | None) -> str:
         return "" if speed is None else f"{speed / 1e9:,.0f}"
 
     def middle(form: str) -> float | None:
@@ -63,8 +63,8 @@ def _ops_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
     better = " (the other wins here)" if row["range"][1] < 1 else ""
     name = row["name"].removeprefix("ops/")
-    beside = (told(middle(form)) for form in (KERNELS, PRODUCT))
-    return name, row["chosen"] + better, told(row["ours"]), told(row["theirs"]), *beside
+    beside = (message(middle(form)) for form in (KERNELS, PRODUCT))
+    return name, row["chosen"] + better, message(row["ours"]), message(row["theirs"]), *beside
 
 
 def _layers(rows: Rows) -> str:
@@ -74,13 +74,13 @@ def _layers(rows: Rows) -> str:
 
 
 def _layer_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def told(calls_per_second: float) -> str:
+    def message(calls_per_second: float) -> str:
         return milliseconds(1 / calls_per_second)
 
     kernels = row["per_second"].get(KERNELS)
-    beside = told(statistics.median(kernels)) if kernels else ""
+    beside = message(statistics.median(kernels)) if kernels else ""
     name = row["name"].removeprefix("layers/")
-    return name, told(row["ours"]), told(row["theirs"]), beside
+    return name, message(row["ours"]), message(row["theirs"]), beside
 
 
 def _profile(rows: Rows) -> str:
@@ -101,7 +101,7 @@ def _profile_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     shares = (f"{100 * parts[kind] / sum(parts.values()):.0f} %" for kind in PARTS)
     speed = row["operations"] / sum(parts[kind] for kind in PARTS[:2])
     return (
-        f"{row['title']}, {row['lowering']}",
+        f"{row['title']}, {row['implementation']}",
         milliseconds(row["seconds_a_step"]),
         *shares,
         f"{speed / 1e9:,.0f}",

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.config.unused import refusal_table
 
 SPLITS: Mapping[str, Mapping[str, Any]] = {
@@ -17,7 +17,7 @@ SPLITS: Mapping[str, Mapping[str, Any]] = {
     "grouped, folds": {"data.split": "grouped", "data.folds": 5},
 }
 GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "Networks": {name: {"model.name": name} for name in recipes.NETWORKS},
+    "Networks": {name: {"model.name": name} for name in config_lib.NETWORKS},
     "Optimizers": {
         "sgd": {"optimizer.name": "sgd"},
         "sgd, momentum 0": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
@@ -25,15 +25,15 @@ GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "adam, weight decay": {"optimizer.name": "adam", "optimizer.weight_decay": 0.01},
     },
     "Schedules": {
-        name: {"schedule.name": name} for name in recipes.FIELDS["schedule.name"].choices
+        name: {"schedule.name": name} for name in config_lib.FIELDS["schedule.name"].choices
     },
     "Splits": SPLITS,
-    "Sources": {name: {"data.name": name} for name in recipes.SOURCES},
-    "Losses": {name: {"train.loss": name} for name in recipes.FIELDS["train.loss"].choices},
+    "Sources": {name: {"data.name": name} for name in config_lib.SOURCES},
+    "Losses": {name: {"train.loss": name} for name in config_lib.FIELDS["train.loss"].choices},
     "Weights": {
         "from scratch": {},
         "fine-tuned": {"transfer.weights": "random"},
-        "frozen": {"transfer.weights": "random", "transfer.frozen": True},
+        "freeze_backbone": {"transfer.weights": "random", "transfer.freeze_backbone": True},
     },
     "Switches that others need": {
         "none of them": {},
@@ -54,11 +54,11 @@ BASE = {"model.name": "alexnet", "data.name": "mnist", "data.image_size": 32}
 
 def columns(title: str) -> dict[str, config_dict.ConfigDict]:
     """The recipes of one table, by the heads of their columns."""
-    return {name: _recipe(changes) for name, changes in GROUPS[title].items()}
+    return {name: _config(changes) for name, changes in GROUPS[title].items()}
 
 
-def _recipe(changes: Mapping[str, Any]) -> config_dict.ConfigDict:
-    config = recipes.recipe()
+def _config(changes: Mapping[str, Any]) -> config_dict.ConfigDict:
+    config = config_lib.default_config()
     config.update_from_flattened_dict({**BASE, **changes})
     if config.model.name == "inception_v3":
         config.data.image_size = 299  # which its auxiliary head needs

@@ -11,9 +11,9 @@ from typing import Any
 from jaxnets import models, reported
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.statistics import spread
+from jaxnets.evaluation.statistics import summarize_seeds
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.experiment.workdir import FREE_FIELDS
+from jaxnets.experiment.workdir import FIELDS_ALLOWED_TO_DIFFER
 
 HEADS = (
     *("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed"),
@@ -61,9 +61,9 @@ class Group:
         return wanted if all(wanted in run["tests"] for run in self.runs.values()) else "clean"
 
     @property
-    def recipe(self) -> tuple[Any, ...]:
+    def make_config(self) -> tuple[Any, ...]:
         """What its runs share, and the overrides that change what is computed."""
-        return _recipe_of(self.first)
+        return _config_of(self.first)
 
     def accuracies(self, test: str) -> list[float]:
         """In per cent, a run each; [] of a regression."""
@@ -111,21 +111,30 @@ def grouped(directories: Mapping[Path, results.Result]) -> list[Group]:
     names = collections.Counter(directory.name for directory in directories)
     for directory, run in directories.items():
         name = directory.name if names[directory.name] == 1 else str(directory)
-        alike = (*_recipe_of(run), run["data"], run["split_sha256"])
+        alike = (*_config_of(run), run["data"], run["split_sha256"])
         found.setdefault(alike, {})[name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
     made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
     return sorted(made, key=lambda group: group.entry or "~")  # ours alone come last
 
 
-def _recipe_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
-    shared = ("entry", "name", "split", "image_size", "epochs", "batch_size", "weights", "cut")
+def _config_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    shared = (
+        "entry",
+        "name",
+        "split",
+        "image_size",
+        "epochs",
+        "batch_size",
+        "weights",
+        "truncate_after",
+    )
     return (*(run.get(name) for name in shared), *_changes(run))
 
 
 def _changes(run: Mapping[str, Any]) -> list[str]:
     """The overrides that change what is computed; seeds do not change the recipe."""
-    free = ("seed", "data.name", *FREE_FIELDS)
+    free = ("seed", "data.name", *FIELDS_ALLOWED_TO_DIFFER)
     return sorted(o for o in run.get("overrides", ()) if o.partition("=")[0] not in free)
 
 
@@ -138,15 +147,15 @@ def verdict(group: Group) -> str:
     percent = (entry.get("result") or {}).get("accuracy_percent")
     if percent is None or not group.accuracies("clean"):
         return "not comparable: the report prints no such number after training"
-    told = _incomparable(group, entry)
+    message = _incomparable(group, entry)
     low, high = group.interval(group.tested_as)
-    if told:
-        word = f"not comparable: {told}"
+    if message:
+        word = f"not comparable: {message}"
     elif percent > high:
         word = "below"
     else:
         word = "above" if percent < low else "within"
-    if not told and group.tested_as != "clean":
+    if not message and group.tested_as != "clean":
         clean = statistics.fmean(group.accuracies("clean"))
         word += f", tested as there ({results.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
     return "; ".join([word, *_contradiction(group.entry)])
@@ -161,31 +170,31 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
         reasons.append(f"{run['epochs']:g} epochs, the report's {entry['epochs']}")
     if recipe.get("optimizer") is not None and _changes(run):
         reasons.append(", ".join(_changes(run)))
-    if run.get("cut"):
-        reasons.append(f"cut after {run['cut']}")
+    if run.get("truncate_after"):
+        reasons.append(f"cut after {run['truncate_after']}")
     if recipe.get("pretrained"):
-        reasons += _other_body(run)
+        reasons += _other_backbone(run)
     wanted = reported.tested_as(group.entry or "")
     if wanted != group.tested_as:
         reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
-    reasons += _unknown_recipe(
+    reasons += _unknown_config(
         group.entry or ""
     )  # its image size, optimizer and rate may differ from ours
     return "; ".join(reasons)
 
 
-def _other_body(run: Mapping[str, Any]) -> list[str]:
+def _other_backbone(run: Mapping[str, Any]) -> list[str]:
     """What is said of a body that is not from ImageNet, where the report's is."""
     weights, origin = run.get("weights"), run.get("pretrained_on")
     if weights in (None, "random"):
         return ["from random weights, the report's were trained before"]
     if origin == PRETRAINED_ON:
         return []
-    told = origin or f"{Path(weights).name}, whose origin is not told"
-    return [f"body from {told}, the report's from {PRETRAINED_ON}"]
+    message = origin or f"{Path(weights).name}, whose origin is not told"
+    return [f"body from {message}, the report's from {PRETRAINED_ON}"]
 
 
-def _unknown_recipe(name: str) -> list[str]:
+def _unknown_config(name: str) -> list[str]:
     recipe = reported.entry(name)["recipe"]
     unknown = all(recipe.get(field) is None for field in ("optimizer", "learning_rate"))
     return ["the report's recipe is not known"] if unknown else []
@@ -219,7 +228,7 @@ def rows_of(made: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def _not_run(name: str) -> str:
-    return "; ".join([NOT_RUN, *_unknown_recipe(name), *_contradiction(name)])
+    return "; ".join([NOT_RUN, *_unknown_config(name), *_contradiction(name)])
 
 
 def _of_entry(name: str) -> dict[str, Any]:
@@ -234,14 +243,14 @@ def _row(group: Group) -> dict[str, Any]:
     row |= {"entry": group.entry, "tested_as": test, "seeds": len(group.runs)}
     if group.entry is not None:
         row["published_percent"] = _of_entry(group.entry)["published_percent"]
-    row |= {"leaky": _leaky(run), "leak_test": (run.get("leak") or {}).get("test")}
+    row |= {"leaky": _leaky(run), "leak_test": (run.get("leakage") or {}).get("test")}
     accuracies = group.accuracies(test)
     if accuracies:
         low, high = group.interval(test)
         row |= {"mean_percent": statistics.fmean(accuracies), "low_percent": low}
         row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
     if len(accuracies) > 1:
-        row["spread_percent"] = spread(accuracies).deviation
+        row["spread_percent"] = summarize_seeds(accuracies).deviation
     speed, hardware = group.speed()
     row |= {"verdict": verdict(group), "images_per_second": speed, "hardware": hardware}
     return row | {"runs": " ".join(group.runs), "result": run}
@@ -251,15 +260,15 @@ def _leaky(run: Mapping[str, Any]) -> str:
     """LEAKY, clean, or "" where nobody knows."""
     if results.is_leaky(run):
         return "LEAKY"
-    return "" if (run.get("leak") or {}).get("test") is None else "clean"
+    return "" if (run.get("leakage") or {}).get("test") is None else "clean"
 
 
 def as_markdown(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The rows as README shows them, by HEADS."""
-    return [_told(row) for row in found]
+    return [_format(row) for row in found]
 
 
-def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _format(row: Mapping[str, Any]) -> tuple[str, ...]:
     title = models.entry(row["model"]).title
     data = TITLES[row["data"]]
     percent = row.get("published_percent")
@@ -268,10 +277,10 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
     if run is None:
         return title, data, report, "", row["verdict"], "", ""
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
-    network = f"{results.told_network(run, title)}{pixels}, {run['epochs']:g} epochs"
+    network = f"{results.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
     split = results.split_in_short(run)
     rate = row["images_per_second"]
-    told_rate = "not known" if rate is None else f"{rate:,.0f} a second{results.told_head(run)}"
+    told_rate = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
     speed = f"{told_rate}, {row['hardware']}"
     names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
@@ -280,8 +289,8 @@ def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _ours(row: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     if row.get("mean_percent") is None:
         return f"loss {run['tests']['clean']['loss']:.4g}"
-    spread = row.get("spread_percent")
-    seeds = "1 seed" if spread is None else f"{row['seeds']} seeds ± {spread:.2f}"
+    summarize_seeds = row.get("spread_percent")
+    seeds = "1 seed" if summarize_seeds is None else f"{row['seeds']} seeds ± {summarize_seeds:.2f}"
     return f"{row['mean_percent']:.2f} % [{row['low_percent']:.2f}, {row['high_percent']:.2f}], {seeds}"
 
 

@@ -27,7 +27,7 @@ SMALL: Mapping[str, tuple[float, float]] = {
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """A line a run, by HEADS: accuracy in per cent, and the lowest under small steps and under all."""
-    return [_told(name, *found) for name, found in _found(folder).items()]
+    return [_format(name, *found) for name, found in _found(folder).items()]
 
 
 def drawn_data(folder: Path) -> dict[str, Any]:
@@ -37,11 +37,13 @@ def drawn_data(folder: Path) -> dict[str, Any]:
             "title": _title(result),
             "split": results.split_in_short(result),
             "curves": {
-                kind: [[row["strength"], 100 * row["accuracy"]] for row in shifts.curve(told, kind)]
+                kind: [
+                    [row["strength"], 100 * row["accuracy"]] for row in shifts.curve(message, kind)
+                ]
                 for kind in shifts.SHIFTS
             },
         }
-        for name, (result, told) in _found(folder).items()
+        for name, (result, message) in _found(folder).items()
     }
 
 
@@ -78,20 +80,20 @@ def _found(folder: Path) -> dict[str, tuple[results.Result, Mapping[str, Any]]]:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        told = json.loads(path.read_text())
-        assert set(shifts.SHIFTS) <= told["shifts"].keys()
-        assert "clean" in told
+        message = json.loads(path.read_text())
+        assert set(shifts.SHIFTS) <= message["shifts"].keys()
+        assert "clean" in message
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise ConfigError(f"{path} holds no shifts: remove it or measure again") from error
-    return told
+    return message
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    told = results.told_network(result, models.entry(result["model"]).title)
-    return f"{told}, {result['image_size']} px, {result['epochs']:g} epochs"
+    message = results.format_network(result, models.entry(result["model"]).title)
+    return f"{message}, {result['image_size']} px, {result['epochs']:g} epochs"
 
 
-def _told(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
+def _format(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
     lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
     clean = f"{100 * measured['clean']['accuracy']:.1f} %"
     return _title(result), results.split_in_short(result), clean, *lowest, f"`{name}`"

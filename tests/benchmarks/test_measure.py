@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import measure
-from benchmarks.measure import TUNED, Row, check_same, measure_row, summary
+from benchmarks.measure import TUNED_ALLOCATOR, Row, check_same, measure_row, summary
 from benchmarks.worker import PEAK_MEMORY
 from jaxnets.errors import CheckFailedError
 
@@ -109,7 +109,7 @@ def test_sides_take_turns_and_ratios_are_of_one_round(start: Any, turns: list) -
     ratios = [100 / 40, 220 / 80, 90 / 900]
     assert entry["ratio"] == pytest.approx(np.median(ratios))
     assert entry["range"] == pytest.approx([min(ratios), max(ratios)])
-    assert entry["opponent_tuned"] == "contiguous" + TUNED
+    assert entry["opponent_tuned"] == "contiguous" + TUNED_ALLOCATOR
     assert entry["ratio_tuned"] == pytest.approx(np.median([100 / 80, 220 / 110, 90 / 100]))
 
 

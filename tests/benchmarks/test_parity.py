@@ -9,15 +9,15 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks import drift, mlp_sides, our_sides, rows, their_sides
+from benchmarks import drift, jax_workloads, mlp_sides, rows, torch_workloads
 from benchmarks.measure import LOSS_TOLERANCE, Row, check_same, measure_row
 from jaxnets.errors import CheckFailedError
 
 pytestmark = pytest.mark.oracle
 
 
-def lenet_row(ours: type = our_sides.TrainingSide) -> Row:
-    row = rows.choose("cpu", [])["train/lenet5/28/64"]("train/lenet5/28/64", rows.Setting(1))
+def lenet_row(ours: type = jax_workloads.TrainingSide) -> Row:
+    row = rows.choose("cpu", [])["train/lenet5/28/64"]("train/lenet5/28/64", rows.BenchContext(1))
     make = functools.partial(ours, network="lenet5", image_size=28, batch_size=4)
     return Row(row.name, row.title, make, row.theirs)
 
@@ -42,7 +42,7 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_another_step_of_the_same_network_is_refused() -> None:
-    ours = our_sides.TrainingSide(None, network="lenet5", image_size=28, batch_size=4)
+    ours = jax_workloads.TrainingSide(None, network="lenet5", image_size=28, batch_size=4)
     shared = ours.share()
     losses, share = ours.losses()
     assert 0.02 < 1 - losses[1] / losses[0] < 0.05  # a step that shows
@@ -51,7 +51,7 @@ def test_another_step_of_the_same_network_is_refused() -> None:
         config = copy.deepcopy(shared["config"])
         config.optimizer[name] = value
         how = {"channels_last": False, "threads": 1}
-        side = their_sides.TrainingSide({**shared, "config": config}, **how)
+        side = torch_workloads.TrainingSide({**shared, "config": config}, **how)
         return side.losses(share)[0]
 
     rate = shared["config"].optimizer.learning_rate
@@ -64,9 +64,9 @@ def test_another_step_of_the_same_network_is_refused() -> None:
 
 @pytest.mark.slow
 def test_a_network_that_drops_units_is_compared_without() -> None:
-    ours = our_sides.TrainingSide(None, network="inception_v1", image_size=32, batch_size=8)
+    ours = jax_workloads.TrainingSide(None, network="inception_v1", image_size=32, batch_size=8)
     how = {"channels_last": True, "threads": 1}
-    side = their_sides.TrainingSide(ours.share(), **how)
+    side = torch_workloads.TrainingSide(ours.share(), **how)
     losses, share = ours.losses()
     check_same("train/inception_v1", "channels_last", losses, side.losses(share)[0], LOSS_TOLERANCE)
     side.take_step()
@@ -75,7 +75,7 @@ def test_a_network_that_drops_units_is_compared_without() -> None:
 
 
 def test_the_mlp_s_row() -> None:
-    row = rows.choose("cpu", ["train/mlp_tanh/4"])["train/mlp_tanh/4"]("mlp", rows.Setting(1))
+    row = rows.choose("cpu", ["train/mlp_tanh/4"])["train/mlp_tanh/4"]("mlp", rows.BenchContext(1))
     entry = measure_row(row, rounds=1, seconds=0.05, pause=0.0)
     assert entry["ratio"] > 0
     assert entry["unit"] == "points"
@@ -85,7 +85,7 @@ def test_the_mlp_s_row() -> None:
 def test_the_mlp_s_update_counts_and_not_its_predictions_alone() -> None:
     ours = mlp_sides.ScannedSide(None)
     shared = ours.share()
-    theirs = their_sides.MlpSide(shared, fused=False, threads=1).answer()
+    theirs = torch_workloads.MlpSide(shared, fused=False, threads=1).answer()
     check_same("train/mlp_tanh/4", "eager", ours.answer(), theirs)
     before = np.concatenate([np.column_stack(layer).ravel() for layer in shared["parameters"]])
     half_a_step = np.concatenate([theirs[:4], (theirs[4:] + before) / 2])
@@ -97,14 +97,16 @@ def test_the_mlp_s_update_counts_and_not_its_predictions_alone() -> None:
 def test_a_pipeline_row(tmp_path: Path, cache: bool) -> None:
     rows.draw_jpegs(tmp_path / "images", count=30, size=32)
     ours = functools.partial(
-        our_sides.PipelineSide,
+        jax_workloads.PipelineSide,
         images=tmp_path / "images",
         image_size=32,
         batch_size=5,
         cache=cache,
     )
     theirs = {
-        f"{workers} workers": functools.partial(their_sides.LoaderSide, workers=workers, threads=1)
+        f"{workers} workers": functools.partial(
+            torch_workloads.LoaderSide, workers=workers, threads=1
+        )
         for workers in (0, 2)
     }
     entry = measure_row(
@@ -114,7 +116,7 @@ def test_a_pipeline_row(tmp_path: Path, cache: bool) -> None:
 
 
 def test_the_drift_is_measured_and_drawn(tmp_path: Path) -> None:
-    config = drift.drift_recipe()
+    config = drift.drift_config()
     config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
     found = drift.measure(config, steps=3)
     for name in (drift.RESTARTED, drift.FREE):

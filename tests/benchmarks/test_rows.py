@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import rows
+from benchmarks.jax_workloads import PipelineSide, TrainingSide
 from benchmarks.measure import check_same
 from benchmarks.mlp_sides import ScalarSide, ScannedSide
-from benchmarks.our_sides import PipelineSide, TrainingSide
 from jaxnets import models, reported
 from jaxnets.errors import DataError
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
-SETTING = rows.Setting(threads=2, images=Path("images"), data_root=Path("data"))
+SETTING = rows.BenchContext(threads=2, images=Path("images"), data_root=Path("data"))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_images_of_several_sizes_are_refused(tmp_path: Path) -> None:
 
 def test_a_given_folder_is_read_and_nothing_is_left_in_or_beside_it(jpegs: Path) -> None:
     before = sorted(jpegs.parent.rglob("*"))
-    with rows.setting("pipeline", jpegs, 2, Screen(quiet=True)) as setting:
+    with rows.setting("pipeline", jpegs, 2, Reporter(quiet=True)) as setting:
         side = PipelineSide(None, images=setting.images, image_size=32, batch_size=5, cache=True)
         assert len(side.answer()) > 0
     assert not setting.images.exists()
@@ -122,5 +122,5 @@ def test_our_mlp_and_the_scalar_engine_answer_as_report_a_prints() -> None:
 
 
 def test_training_rows_draw_no_images() -> None:
-    with rows.setting("cpu", None, 2, Screen(quiet=True)) as setting:
+    with rows.setting("cpu", None, 2, Reporter(quiet=True)) as setting:
         assert setting.images is None

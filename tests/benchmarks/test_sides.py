@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import pytest
 
-from benchmarks import our_sides, their_sides
+from benchmarks import jax_workloads, torch_workloads
 from benchmarks.worker import STATUS
 
 
@@ -20,9 +20,9 @@ class _Device:
         return self._statistics
 
 
-def _theirs(*, on_card: bool) -> their_sides.NetworkSide:
+def _theirs(*, on_card: bool) -> torch_workloads.NetworkSide:
     """Without PyTorch and a network: what `peak_memory` reads."""
-    side = object.__new__(their_sides.NetworkSide)
+    side = object.__new__(torch_workloads.NetworkSide)
     side.torch = types.SimpleNamespace(
         cuda=types.SimpleNamespace(max_memory_allocated=lambda: 7 << 20)
     )
@@ -33,11 +33,11 @@ def _theirs(*, on_card: bool) -> their_sides.NetworkSide:
 def test_on_a_card_memory_is_the_card_s(monkeypatch: pytest.MonkeyPatch) -> None:
     card: Any = _Device({"peak_bytes_in_use": 5 << 20, "bytes_in_use": 1 << 20})
     monkeypatch.setattr(jax, "local_devices", lambda: [card])
-    assert object.__new__(our_sides.TrainingSide).peak_memory() == 5 << 20
+    assert object.__new__(jax_workloads.TrainingSide).peak_memory() == 5 << 20
     assert _theirs(on_card=True).peak_memory() == 7 << 20
 
 
 @pytest.mark.skipif(not STATUS.is_file(), reason="no /proc here")
 def test_on_a_cpu_memory_is_the_process_s() -> None:
-    for side in (object.__new__(our_sides.TrainingSide), _theirs(on_card=False)):
+    for side in (object.__new__(jax_workloads.TrainingSide), _theirs(on_card=False)):
         assert side.peak_memory() > 50 << 20  # JAX is loaded here

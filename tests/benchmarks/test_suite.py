@@ -28,8 +28,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
         return {**summary(row.name, sides), "unit": row.unit}
 
     @contextlib.contextmanager
-    def setting(*_: Any) -> Iterator[rows.Setting]:
-        yield rows.Setting(threads=2)
+    def setting(*_: Any) -> Iterator[rows.BenchContext]:
+        yield rows.BenchContext(threads=2)
 
     fakes = {
         name: lambda name, setting: Row(
@@ -160,13 +160,13 @@ def test_options_that_mean_nothing_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("with_torch", "names", "told"), [(False, (), "needs PyTorch"), (True, ("x",), "no rows")]
+    ("with_torch", "names", "message"), [(False, (), "needs PyTorch"), (True, ("x",), "no rows")]
 )
 def test_drift_says_what_it_lacks(
-    with_torch: bool, names: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+    with_torch: bool, names: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "has_torch", lambda: with_torch)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         suite.run("drift", suite.Options(rows=names))
 
 

@@ -93,7 +93,7 @@ def _reshaped(name: str, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("gradient_step", [mlp.gradient_step, scalar_network.gradient_step])
 class TestWhatIsRefused:
     @pytest.mark.parametrize(
-        ("name", "shape", "told"),
+        ("name", "shape", "message"),
         [
             ("b1", (4, 1), r"b1 has shape (4, 1), but W1 (4, 3) needs (4,): a column"),
             ("b3", (1, 1), r"b3 has shape (1, 1), but W3 (1, 4) needs (1,)"),
@@ -113,11 +113,11 @@ class TestWhatIsRefused:
         ],
     )
     def test_shapes_that_do_not_fit_are_named(
-        self, gradient_step: Any, name: str, shape: tuple[int, ...], told: str
+        self, gradient_step: Any, name: str, shape: tuple[int, ...], message: str
     ) -> None:
         with pytest.raises(ConfigError) as caught:
             gradient_step(*_reshaped(name, shape), **STEP)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         assert "\n" not in str(caught.value)
 
     def test_names_that_there_are_not(self, gradient_step: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from jaxnets.by_hand import mlp, scalar_network
 from jaxnets.models.mlp import MLP
 from jaxnets.training.loss import SQUARED_ERRORS
-from studies.mlp_proof.ways import as_params
+from studies.mlp_proof.implementations import as_params
 
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")
 LARGEST, DEEPEST = 5, 3
@@ -82,7 +82,7 @@ def _loss(architecture: _Architecture) -> Any:
     def loss(parameters: mlp.Parameters, x: jax.Array, y: jax.Array) -> jax.Array:
         outputs: Any = model.apply({"params": as_params(parameters)}, x)
         terms = SQUARED_ERRORS[architecture.loss](outputs, y, ones)
-        return terms.total if terms.normalizer is None else terms.total / terms.normalizer
+        return terms.total if terms.weight_sum is None else terms.total / terms.weight_sum
 
     return loss
 

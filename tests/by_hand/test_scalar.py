@@ -166,12 +166,12 @@ print(b"".join(values.tobytes() for layer in trace.gradients for values in layer
 
 def test_other_places_in_memory_give_the_same_bits() -> None:
     """What differs from run to run is where values lie, by which a set of them would be ordered."""
-    program, told, kept = PROGRAM.replace("print(", "told.append("), [], []
+    program, message, kept = PROGRAM.replace("print(", "told.append("), [], []
     for run in range(5):
         kept.append([Value(number) for number in range(run * 97)][:: run + 1])  # leaves gaps
-        exec(program, {"told": told})
-    assert len(set(told)) == 1
-    assert len(told[0]) > 1000
+        exec(program, {"message": message})
+    assert len(set(message)) == 1
+    assert len(message[0]) > 1000
 
 
 @pytest.mark.slow
@@ -185,9 +185,9 @@ def test_two_processes_give_the_same_bits() -> None:
         )
         for seed in ("1", "2")
     ]
-    told = [process.communicate(timeout=120)[0] for process in processes]
-    assert told[0] == told[1]
-    assert len(told[0]) > 1000
+    message = [process.communicate(timeout=120)[0] for process in processes]
+    assert message[0] == message[1]
+    assert len(message[0]) > 1000
 
 
 @pytest.mark.oracle

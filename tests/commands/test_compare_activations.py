@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from benchmarks.oracles import load
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands.compare_activations import diagnose, outputs
 from jaxnets.errors import CheckFailedError, CheckpointError
 from jaxnets.interop import convert
@@ -21,7 +21,7 @@ ORDER = ["conv1", "conv2", "dense1", "dense2", "classifier"]
 
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes = "lenet5", 10
     generator = np.random.default_rng(0)
     arrays = {
@@ -73,7 +73,7 @@ def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
 
 def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
     def write(name: str, shape: tuple[int, ...]) -> Path:
-        model = recipes.recipe().model
+        model = config_lib.default_config().model
         model.name, model.num_classes = name, 3
         model.stage_sizes, model.width = (1, 1, 1, 1), 4
         arrays = {path: np.ones(s.shape, s.dtype) for path, s in structure(model, shape).items()}
@@ -109,7 +109,7 @@ def test_a_pytorch_network_recorded_by_hooks(lenet, tmp_path: Path) -> None:
 
 
 def test_folded_weights_are_the_same_function(tmp_path: Path) -> None:
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes, model.stage_sizes, model.width = "resnet50", 3, (1, 1, 1, 1), 4
     shape = (32, 32, 3)
     generator = np.random.default_rng(0)

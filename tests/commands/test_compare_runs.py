@@ -15,16 +15,16 @@ from jaxnets.evaluation.statistics import compare_paired
 EXAMPLES = 200
 
 
-def answers(share: float, seed: int, *, siblings: bool = True) -> Predictions:
+def answers(share: float, seed: int, *, group_ids: bool = True) -> Predictions:
     generator = np.random.default_rng(seed)
     label = np.arange(EXAMPLES) % 2
-    told = np.where(generator.random(EXAMPLES) < share, label, 1 - label)
+    message = np.where(generator.random(EXAMPLES) < share, label, 1 - label)
     return Predictions(
         index=np.arange(EXAMPLES),
         label=label.astype(np.int32),
-        probabilities=np.eye(2, dtype=np.float32)[told],
+        probabilities=np.eye(2, dtype=np.float32)[message],
         files=np.array([f"{number}.png" for number in range(EXAMPLES)]),
-        group=np.arange(EXAMPLES) // 4 if siblings else np.full(EXAMPLES, -1),
+        group=np.arange(EXAMPLES) // 4 if group_ids else np.full(EXAMPLES, -1),
     )
 
 
@@ -40,16 +40,16 @@ def config(tmp_path: Path) -> None:
 def test_two_runs_are_compared_by_groups(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    better, worse = answers(0.95, 0), answers(0.8, 1, siblings=False)
+    better, worse = answers(0.95, 0), answers(0.8, 1, group_ids=False)
     better.save(predictions_path(tmp_path / "a"))
     worse.save(predictions_path(tmp_path / "b"))
     found = compare_runs(tmp_path / "a", predictions_path(tmp_path / "b"))
     assert found == compare_paired(better.correct, worse.correct, better.group)
-    told = capsys.readouterr().out
-    assert told.count("\n") == 1
-    assert told.startswith(f"difference  {100 * found.difference:+.2f} points [")
-    assert f"p = {found.permutation_p:.2g} by permutation" in told
-    assert told.endswith(" of 50 groups\n")
+    message = capsys.readouterr().out
+    assert message.count("\n") == 1
+    assert message.startswith(f"difference  {100 * found.difference:+.2f} points [")
+    assert f"p = {found.permutation_p:.2g} by permutation" in message
+    assert message.endswith(" of 50 groups\n")
     back = compare_runs(tmp_path / "b", tmp_path / "a")
     assert back.difference == -found.difference
     compare_runs(tmp_path / "b", tmp_path / "b")

@@ -19,7 +19,7 @@ def test_names_of_classes_write_nothing_on_the_terminal(
     scores = ClassScores(
         loss=0.5, examples=4, accuracy=0.75, correct=3, confusion=np.array([[2, 0], [1, 1]])
     )
-    table = evaluate._told(scores, names, MEASURED)
+    table = evaluate._format(scores, names, MEASURED)
     assert not {"\x1b", "\x07"} & set(table)
     assert r"\x1b[2Ja\nb" in table
     assert len(table.splitlines()) == (5 if whole else 4)

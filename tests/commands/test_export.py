@@ -14,14 +14,14 @@ import safetensors.numpy
 from jax import export as jax_export
 
 import jaxnets
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import weights as folders
 from jaxnets.interop import preprocessing
-from jaxnets.interop.recognise import SCHEMES
+from jaxnets.interop.recognise import PRESETS
 from jaxnets.interop.weights import (
     Preprocessing,
     Weights,
@@ -80,7 +80,7 @@ def test_the_card_is_filled_from_the_run(trained: Path, exported: Path) -> None:
     card = (exported / "README.md").read_text()
     result = json.loads((trained / "result.json").read_text())
     low, high = result["test_interval"]
-    for told in (
+    for message in (
         "# LeNet-5: lung_resnet:smoke",
         f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]",
         "| data | synthetic_tissue |",
@@ -88,7 +88,7 @@ def test_the_card_is_filled_from_the_run(trained: Path, exported: Path) -> None:
         "drawn pictures",
         *result["model"].split(),
     ):
-        assert told.lower().replace("lenet5", "lenet") in card.lower(), told
+        assert message.lower().replace("lenet5", "lenet") in card.lower(), message
     assert "None" not in card
 
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
 
 def test_a_network_comes_back_from_its_export_for_keras(tmp_path: Path) -> None:
     """Keras's ResNet-50 takes BGR."""
-    caffe = Preprocessing(32, SCHEMES["caffe"].mean, SCHEMES["caffe"].std)
+    caffe = Preprocessing(32, PRESETS["caffe"].mean, PRESETS["caffe"].std)
     drawn = _drawn("resnet50", (32, 32, 3), variant="keras")
     given = dataclasses.replace(drawn, preprocessing=caffe)
     write_weights(tmp_path / "given", given)
@@ -137,18 +137,18 @@ def test_a_network_comes_back_from_its_export_for_keras(tmp_path: Path) -> None:
 
 
 def test_a_file_says_what_pixels_its_network_takes() -> None:
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.variant = "resnet50", "keras"
-    for mean, bgr in ((SCHEMES["caffe"].mean, True), ((0.5, 0.4, 0.3), False)):
-        given = Preprocessing(32, mean, SCHEMES["caffe"].std)
+    for mean, bgr in ((PRESETS["caffe"].mean, True), ((0.5, 0.4, 0.3), False)):
+        given = Preprocessing(32, mean, PRESETS["caffe"].std)
         weights = Weights({}, model, (32, 32, 3), preprocessing=given)
         assert preprocessing.is_bgr("keras", weights) is bgr
         assert not preprocessing.is_bgr("torch", weights)
-        remarks = preprocessing.as_remarks(given, bgr=bgr)
-        assert preprocessing.of_remarks(remarks) == (given.mean, given.std, bgr)
-    assert preprocessing.of_remarks({}) is None
+        metadata = preprocessing.to_metadata(given, bgr=bgr)
+        assert preprocessing.from_metadata(metadata) == (given.mean, given.std, bgr)
+    assert preprocessing.from_metadata({}) is None
     with pytest.raises(CheckpointError, match="is damaged"):
-        preprocessing.of_remarks({preprocessing.REMARK: "{}"})
+        preprocessing.from_metadata({preprocessing.METADATA_KEY: "{}"})
 
 
 def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path:
 
 def _drawn(name: str, shape: tuple[int, ...], **fields: Any) -> Weights:
     """Random weights, whose batch norms change what comes through them."""
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes, model.auxiliary_heads = name, 3, False
     model.update(fields)
     generator = np.random.default_rng(0)

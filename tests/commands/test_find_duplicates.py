@@ -77,9 +77,9 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
     search()
     assert _members(out, 0) == [planted["original"], planted["across"]]
     assert _members(out, 1) == [planted["original"], planted["overlap"]]
-    told = json.loads(out.with_suffix(".json").read_text())
-    assert told["overlaps"]["joined_across_classes"] + told["overlaps"]["joined"] >= 1
-    assert told["settings"]["side"] == SIZE
+    message = json.loads(out.with_suffix(".json").read_text())
+    assert message["overlaps"]["joined_across_classes"] + message["overlaps"]["joined"] >= 1
+    assert message["settings"]["side"] == SIZE
     left_out = (
         "1 other files left out, 1 images beside the classes' folders left out, as in training"
     )
@@ -125,15 +125,15 @@ def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "out", "told"),
+    ("arguments", "out", "message"),
     [
         ([], "groups.csv", "name one folder"),
         (["a", "b"], "g.csv", "name one"),
         (["a"], "g.txt", ".csv"),
     ],
 )
-def test_a_wrong_command(arguments: list[str], out: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_wrong_command(arguments: list[str], out: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         find_duplicates(arguments, out=out)
 
 

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 import jaxnets
 from benchmarks import torch_file
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
 from jaxnets.commands.import_weights import Options
 from jaxnets.errors import CheckpointError, ConfigError
@@ -30,7 +30,7 @@ SHAPE = (28, 28, 1)
 @pytest.fixture(scope="module")
 def state_dict() -> dict[str, np.ndarray]:
     """A LeNet-5 as PyTorch names it."""
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes, model.auxiliary_heads = "lenet5", 10, False
     generator = np.random.default_rng(0)
     arrays = {
@@ -61,9 +61,9 @@ def test_a_file_becomes_a_weights_folder_that_predicts(
     names.write_text("\n".join(f"digit {number}" for number in range(10)) + "\n")
     folder = tmp_path / "lenet"
     kept = _import(lenet_file, folder, preprocessing="half", classes=str(names))
-    told = capsys.readouterr().out
-    assert "LeNet-5, as torchvision or timm has it: 10 arrays fit" in told
-    assert "logits [1, 10]" in told
+    message = capsys.readouterr().out
+    assert "LeNet-5, as torchvision or timm has it: 10 arrays fit" in message
+    assert "logits [1, 10]" in message
     assert read_weights(folder).preprocessing == kept.preprocessing
     described = json.loads((folder / "weights.json").read_text())
     assert described["source"]["file"] == "lenet.safetensors"
@@ -102,9 +102,9 @@ def test_parts_are_taken_only_when_asked_for(
     assert not (tmp_path / "part").exists()
     kept = _import(path, tmp_path / "part", partial=True, num_classes=10, preprocessing="half")
     assert kept.missing == ("params/classifier/bias",)
-    told = capsys.readouterr().out
-    assert "missing   params/classifier/bias" in told
-    assert "left over extra" in told
+    message = capsys.readouterr().out
+    assert "missing   params/classifier/bias" in message
+    assert "left over extra" in message
     with pytest.raises(CheckpointError, match="lacks params/classifier/bias"):
         jaxnets.load(tmp_path / "part")
 
@@ -117,13 +117,13 @@ def test_files_of_another_kind_or_network_are_refused(
     (tmp_path / "other.zip").write_bytes(data)
     wrong = {**state_dict, "conv1.weight": np.zeros((6, 1, 3, 3), np.float32)}
     safetensors.numpy.save_file(wrong, tmp_path / "wrong.safetensors")
-    for name, told in {
+    for name, message in {
         "cut.safetensors": "no whole safetensors file",
         "other.zip": "of no known kind",
         "absent.safetensors": "is not there",
         "wrong.safetensors": r"another network: conv1.weight is \[3, 3, 1, 6\]",
     }.items():
-        with pytest.raises(CheckpointError, match=told) as caught:
+        with pytest.raises(CheckpointError, match=message) as caught:
             _import(tmp_path / name, tmp_path / "new")
         assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError, match="nothing of this network"):
@@ -132,13 +132,13 @@ def test_files_of_another_kind_or_network_are_refused(
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="no weights folder and not empty"):
         _import(lenet_file, tmp_path / "full")
-    for options, told in (
+    for options, message in (
         ({"layout": "troch"}, "did you mean torch"),
         ({"preprocessing": "imagnet"}, "did you mean imagenet"),
         ({"classes": "absent.txt"}, "is no file"),
         ({"variant": "paper"}, "lenet5 of --layout=torch has no variants"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             _import(lenet_file, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
 
@@ -164,7 +164,7 @@ def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"classes": ["a", "b"]}, "names 2 classes, and the network has 10"),
         ({"preprocessing": {"image_size": "big"}}, "image_size is 'big'"),
@@ -174,7 +174,7 @@ def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path
     ],
 )
 def test_a_description_that_was_edited_wrongly(
-    change: dict[str, Any], told: str, lenet_file: Path, tmp_path: Path
+    change: dict[str, Any], message: str, lenet_file: Path, tmp_path: Path
 ) -> None:
     _import(lenet_file, tmp_path / "new", preprocessing="half")
     path = tmp_path / "new" / "weights.json"
@@ -182,7 +182,7 @@ def test_a_description_that_was_edited_wrongly(
     for name, value in change.items():
         described[name] = described[name] | value if isinstance(value, dict) else value
     path.write_text(json.dumps(described))
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         read_weights(tmp_path / "new")
 
 
@@ -230,7 +230,7 @@ class TestKerasFiles:
             weight_files.read_keras(path)
 
     @pytest.mark.parametrize(
-        ("make", "told"),
+        ("make", "message"),
         [
             (lambda f: f.__setitem__("x/k", h5py.ExternalLink("other.h5", "/k")), "a link at x/k"),
             (lambda f: f.__setitem__("x/k", h5py.SoftLink("/y")), "a link at x/k"),
@@ -243,12 +243,12 @@ class TestKerasFiles:
             (lambda f: None, "holds no weights"),
         ],
     )
-    def test_nothing_is_followed_out_of_the_file(self, make, told: str, tmp_path: Path) -> None:
+    def test_nothing_is_followed_out_of_the_file(self, make, message: str, tmp_path: Path) -> None:
         path = tmp_path / "bad.h5"
         with h5py.File(path, "w") as file:
             file.create_group("x")
             make(file)
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             weight_files.read_keras(path)
 
     def test_a_cut_file(self, tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ class TestHub:
         assert kept.source["revision"] == "abc"
 
     @pytest.mark.parametrize(
-        ("given", "told"),
+        ("given", "message"),
         [
             ({"crop_pct": 0.875, "interpolation": "bilinear"}, "crop_pct 0.875, interpolation bil"),
             ({"crop_pct": 0.95, "interpolation": "bicubic"}, "note      crop_pct 0.95 of the"),
@@ -355,7 +355,7 @@ class TestHub:
     def test_another_way_to_a_square_is_named(
         self,
         given: dict[str, Any],
-        told: str | None,
+        message: str | None,
         lenet_file: Path,
         tmp_path: Path,
         stub: ModuleType,
@@ -365,9 +365,9 @@ class TestHub:
         _serve(stub, lenet_file, tmp_path / "config.json", json.dumps(config))
         kept = _import("hub:owner/lenet", tmp_path / "new")
         printed = capsys.readouterr().out
-        assert (told or "saved") in printed
-        assert ("not taken" in printed) is bool(told)
-        assert len(kept.source["notes"]) == bool(told)
+        assert (message or "saved") in printed
+        assert ("not taken" in printed) is bool(message)
+        assert len(kept.source["notes"]) == bool(message)
 
     def test_without_a_network_it_is_one_line(self, tmp_path: Path, stub: ModuleType) -> None:
         class ConnectError(Exception):
@@ -381,7 +381,7 @@ class TestHub:
             _import("hub:timm/lenet", tmp_path / "new")
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             ("[1]", "describes no network"),
             ('{"pretrained_cfg": [1]}', "describes no network"),
@@ -389,10 +389,10 @@ class TestHub:
         ],
     )
     def test_a_description_of_another_form_is_refused(
-        self, text: str, told: str, lenet_file: Path, tmp_path: Path, stub: ModuleType
+        self, text: str, message: str, lenet_file: Path, tmp_path: Path, stub: ModuleType
     ) -> None:
         _serve(stub, lenet_file, tmp_path / "config.json", text)
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             _import("hub:owner/lenet", tmp_path / "new")
 
     def test_a_name_without_weights_is_refused(self, tmp_path: Path, stub: ModuleType) -> None:

@@ -69,8 +69,8 @@ def test_predictions_on_the_test_set_make_the_result_s_accuracy(
     config = json.loads((trained / "config.json").read_text())["data"]
     source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
     tests = [row for row in rows if row["split"] == "test"]
-    told = jaxnets.load(trained).predict([source[int(row["index"])]["image"] for row in tests])
-    right = sum(p.label == row["label"] for p, row in zip(told, tests, strict=True))
+    message = jaxnets.load(trained).predict([source[int(row["index"])]["image"] for row in tests])
+    right = sum(p.label == row["label"] for p, row in zip(message, tests, strict=True))
     result = json.loads((trained / "result.json").read_text())
     assert right / len(tests) == result["test_accuracy"]
 
@@ -120,10 +120,10 @@ def test_bad_files_are_named_and_the_rest_answered(
             csv_path=str(tmp_path / "out.csv"),
             json_path=str(tmp_path / "out.json"),
         )
-    told = capsys.readouterr()
-    assert "empty.jpg  not read" in told.err
-    assert "text.jpg  not read" in told.err
-    assert good in told.out
+    message = capsys.readouterr()
+    assert "empty.jpg  not read" in message.err
+    assert "text.jpg  not read" in message.err
+    assert good in message.out
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
     assert [bool(row["error"]) for row in rows] == [True, True, False]
     answers = json.loads((tmp_path / "out.json").read_text())
@@ -134,15 +134,15 @@ def test_what_was_answered_before_an_interruption_is_kept(
     trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted(map(str, images.iterdir()))
-    tell, told = predict._tell, []
+    tell, message = predict._print, []
 
-    def interrupted(row: dict, screen: object) -> None:
-        tell(row, screen)
-        told.append(row)
-        if len(told) == 3:
+    def interrupted(row: dict, reporter: object) -> None:
+        tell(row, reporter)
+        message.append(row)
+        if len(message) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "_tell", interrupted)
+    monkeypatch.setattr(predict, "_print", interrupted)
     table = tmp_path / "new" / "table.csv"
     with pytest.raises(KeyboardInterrupt):
         predict.predict_files(str(trained), paths, csv_path=str(table))
@@ -183,9 +183,9 @@ def test_a_folder_without_images_does_not_stop_the_others(
     rows = json.loads(path.read_text())
     assert [row["file"] for row in rows] == [str(folders[0]), str(folders[1] / "tile.png")]
     assert [row["class"] is None for row in rows] == [True, False]
-    told = capsys.readouterr()
-    assert f"{folders[0]}  not read  holds no image" in told.err
-    assert f"2 files that are no images by their names: {folders[0] / 'notes.txt'}, " in told.out
+    message = capsys.readouterr()
+    assert f"{folders[0]}  not read  holds no image" in message.err
+    assert f"2 files that are no images by their names: {folders[0] / 'notes.txt'}, " in message.out
 
 
 def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:
@@ -273,9 +273,11 @@ def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     older, tested = sorted((run / "checkpoints").iterdir())[-2:]
-    position = tested / "position.json"
+    position = tested / "host_state.json"
     position.write_text(position.read_text().replace("0", "1", 1))
-    refused = f"position.json has changed.*use step {int(older.name)} instead with --ignore_damage"
+    refused = (
+        f"host_state.json has changed.*use step {int(older.name)} instead with --ignore_damage"
+    )
     image = str(images / "tile0.png")
     for command in (
         lambda: jaxnets.load(run),
@@ -286,16 +288,16 @@ def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
         with pytest.raises(CheckpointError, match=refused):
             command()
     assert not (tmp_path / "out").exists()
-    told = f"step {int(tested.name)} that result.json .* is damaged .* is step {int(older.name)}"
-    with pytest.warns(UserWarning, match=told):
+    message = f"step {int(tested.name)} that result.json .* is damaged .* is step {int(older.name)}"
+    with pytest.warns(UserWarning, match=message):
         jaxnets.load(run, ignore_damage=True)
     predict.predict_files(str(run), [image], csv_path="-", ignore_damage=True)
-    assert re.search(told, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
     evaluate(run, ignore_damage=True)
-    assert re.search(told, capsys.readouterr().out)
+    assert re.search(message, capsys.readouterr().out)
     exporting.export(run, tmp_path / "out", ignore_damage=True)
-    assert re.search(told, capsys.readouterr().out)
-    assert re.search(told, (tmp_path / "out" / exporting.CARD).read_text())
+    assert re.search(message, capsys.readouterr().out)
+    assert re.search(message, (tmp_path / "out" / exporting.CARD).read_text())
 
 
 def test_tables_have_no_formulas_and_numbers_stay_numbers(trained: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "message"),
     [
         (ConfigError("wrong flag"), 2, "try.py: wrong flag"),
         (DataError("wrong file"), 3, "try.py: wrong file"),
@@ -42,7 +42,7 @@ def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_a_known_cause_is_one_line(
-    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main(arguments: Sequence[str]) -> None:
         raise error
@@ -51,7 +51,7 @@ def test_a_known_cause_is_one_line(
         runner.execute(main, with_kernels=False)
     assert left.value.code == code
     printed = capsys.readouterr().err
-    assert told in printed
+    assert message in printed
     assert printed.count("\n") == 1
 
 

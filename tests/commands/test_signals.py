@@ -23,7 +23,7 @@ from PIL import Image
 
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.experiment import checksums
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 from jaxnets.runtime.signals import NUMBERS
 
 RECIPE = {
@@ -32,7 +32,7 @@ RECIPE = {
     "data.image_size": 16,
     "data.num_examples": 180,
     "train.epochs": 60,
-    "train.steps_per_call": 1,
+    "train.steps_per_execution": 1,
     "log.every_steps": 25,
     "checkpoint.every_steps": 40,
     "log.tensorboard": False,
@@ -47,7 +47,7 @@ PROMPT_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Ending:
+class ProcessResult:
     """How a process ended after a signal, and after which line of its output."""
 
     number: int
@@ -102,7 +102,7 @@ class _Command:
         with self.start() as process:
             assert process.wait(240) == 0, (self.folder / "err").read_text()
 
-    def signal(self, number: int, *more: str, after: str, seconds: float) -> Ending | None:
+    def signal(self, number: int, *more: str, after: str, seconds: float) -> ProcessResult | None:
         """Sends a signal so long after a line that begins with a word, or the start; None if too late."""
         with self.start(*more) as process:
             while after and not any(line.startswith(after) for line in self.lines()):
@@ -122,7 +122,7 @@ class _Command:
             return None
         last = lines[-1].split()[0] if lines else ""
         _wait_for_no_process(process.pid)
-        return Ending(number, code, took, last, (self.folder / "err").read_text())
+        return ProcessResult(number, code, took, last, (self.folder / "err").read_text())
 
 
 def _hears(pid: int, number: int) -> bool:
@@ -147,10 +147,10 @@ class _Counts:
     """Endings by part; what is in the loop is told by its last line."""
 
     def __init__(self) -> None:
-        self.endings: dict[str, list[Ending]] = collections.defaultdict(list)
+        self.endings: dict[str, list[ProcessResult]] = collections.defaultdict(list)
         self.late = 0
 
-    def add(self, part: str, ending: Ending | None) -> bool:
+    def add(self, part: str, ending: ProcessResult | None) -> bool:
         """Counts an ending; False where the signal came too late."""
         if ending is None:
             self.late += 1
@@ -242,8 +242,8 @@ def straight(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> _Str
 
 WINDOWS = {
     "start, import": ("", "", "data", 24),
-    "cache": ("data", "data", "leak", 10),
-    "compile": ("leak", "leak", "compile", 14),
+    "cache": ("data", "data", "leakage", 10),
+    "compile": ("leakage", "leakage", "compile", 14),
     "loop": ("compile", "compile", "end", 20),
     "evaluate, finish": ("resume", "resume", "end", 12),
 }
@@ -285,11 +285,11 @@ def _train_to_the_last_save(command: _Command, run: Path) -> None:
     if not (run / "result.json").exists():
         command.finish()
     (run / "result.json").unlink()
-    listing = checksums.read_listing(run)
-    assert listing is not None
+    hashes = checksums.read_hashes(run)
+    assert hashes is not None
     # As the list is when the result is about to be written.
-    expected = {**listing, "result.json": [None, *listing["result.json"]]}
-    write_whole(run / checksums.CHECKSUMS, checksums._to_json(expected))
+    expected = {**hashes, "result.json": [None, *hashes["result.json"]]}
+    atomic_write(run / checksums.CHECKSUMS, checksums._to_json(expected))
 
 
 def _check_same(stopped: _Command, straight: _Command) -> None:
@@ -366,7 +366,7 @@ def test_a_run_is_ended_as_it_compiles_and_saved_as_it_trains(
     repository: Path, tmp_path: Path
 ) -> None:
     command = _trainer(repository, tmp_path / "one", tmp_path / "data", as_shipped=False)
-    compiling = command.signal(signal.SIGTERM, after="leak", seconds=0.1)
+    compiling = command.signal(signal.SIGTERM, after="leakage", seconds=0.1)
     assert compiling is not None
     assert not compiling.faults, compiling
     assert compiling.seconds < PROMPT_SECONDS

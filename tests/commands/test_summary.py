@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import summary
 from jaxnets.errors import ConfigError
 
@@ -25,7 +25,7 @@ PER_IMAGE = {
 )
 def test_multiply_adds_are_those_of_pytorch(name: str) -> None:
     size, classes, parameters, expected = PER_IMAGE[name]
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes = name, classes
     layers = summary.layers_of(model, (size, size, 3))
     main = [layer for layer in layers if not layer.path.startswith("auxiliary")]
@@ -45,9 +45,9 @@ def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
         120 * 84,
         84 * 10,
     ]
-    told = capsys.readouterr().out
-    assert "parameters                    44,426" in told
-    assert "LeNet-5, input 28x28x1, 10 classes" in told
+    message = capsys.readouterr().out
+    assert "parameters                    44,426" in message
+    assert "LeNet-5, input 28x28x1, 10 classes" in message
 
 
 @pytest.mark.parametrize("width", [40, 60, 99, 100, 200])

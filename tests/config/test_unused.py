@@ -13,7 +13,7 @@ import pytest
 from ml_collections import config_dict
 from rich.console import Console
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.config import uses
 from jaxnets.config.unused import leave_out_unused, refusal_table
@@ -22,11 +22,11 @@ from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.batch_sizes import check_batch_norm
-from jaxnets.experiment.data import load_recipe, resolve
-from jaxnets.experiment.run_directory import open_begun
+from jaxnets.experiment.data import load_config, resolve
+from jaxnets.experiment.run_directory import open_run_if_exists
 from jaxnets.models import inception_v3
-from jaxnets.runtime.console import Screen
-from jaxnets.training.callbacks import make_hooks
+from jaxnets.runtime.console import Reporter
+from jaxnets.training.callbacks import make_callbacks
 from jaxnets.training.devices import Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
@@ -40,7 +40,7 @@ OTHER: Mapping[str, Any] = {
     "model.init": "flax",
     "model.auxiliary_heads": False,
     "model.auxiliary_dropout": 0.5,
-    "model.cut": "mixed7a",
+    "model.truncate_after": "mixed7a",
     "model.stage_sizes": (1, 1, 1, 1),
     "model.width": 8,
     "model.layer_sizes": (3, 5, 4, 1),
@@ -51,7 +51,7 @@ OTHER: Mapping[str, Any] = {
     "model.dropout": 0.5,
     "model.dtype": "float64",
     "model.compute_dtype": "bfloat16",
-    "model.lowering": "reference",
+    "model.implementation": "reference",
     "model.sync_batch_norm": False,
     "data.fractions": (0.6, 0.2, 0.2),
     "data.validation_fraction": 0.2,
@@ -66,7 +66,7 @@ OTHER: Mapping[str, Any] = {
     "optimizer.beta2": 0.9,
     "optimizer.epsilon": 0.01,
     "optimizer.weight_decay": 0.1,
-    "optimizer.decoupled": True,
+    "optimizer.decoupled_weight_decay": True,
     "schedule.warmup_steps": 5,
     "schedule.decay_every_steps": 3,
     "schedule.decay_factor": 0.7,
@@ -74,18 +74,18 @@ OTHER: Mapping[str, Any] = {
     "plateau.patience": 3,
     "plateau.factor": 0.5,
     "plateau.cooldown": 2,
-    "plateau.threshold": 0.1,
-    "plateau.least_scale": 0.2,
+    "plateau.min_delta": 0.1,
+    "plateau.min_scale": 0.2,
     "early_stopping.patience": 4,
-    "early_stopping.least_gain": 0.1,
+    "early_stopping.min_delta": 0.1,
     "monitor.metric": "validation_accuracy",
 }
 """A value of each field that is not its default, and that the networks which have it take."""
 
 
-def recipe(**changes: Any) -> config_dict.ConfigDict:
+def make_config(**changes: Any) -> config_dict.ConfigDict:
     """A recipe with changes by path, `__` for a dot."""
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name, config.data.name = "alexnet", "mnist"
     config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
     return config
@@ -93,7 +93,7 @@ def recipe(**changes: Any) -> config_dict.ConfigDict:
 
 def changed(config: config_dict.ConfigDict, path: str, value: Any) -> config_dict.ConfigDict:
     copy = config.copy_and_resolve_references()
-    recipes.set_field(copy, path, value)
+    config_lib.set_field(copy, path, value)
     return copy
 
 
@@ -107,7 +107,7 @@ def fields(prefix: str) -> list[str]:
 @pytest.mark.parametrize("name", models.REGISTRY)
 @pytest.mark.parametrize("path", [*fields("model."), "model.variant"])
 def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str) -> None:
-    config = recipe(model__name=name, model__num_classes=3)
+    config = make_config(model__name=name, model__num_classes=3)
     other = (
         (models.entry(name).variants or ("none",))[-1] if path == "model.variant" else OTHER[path]
     )
@@ -118,9 +118,9 @@ def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str
         built = plain
     if name == "inception_v3" and path.startswith("model.auxiliary"):
         config.data.image_size = uses.AUXILIARY_SIZE
-    assert (built != plain) is (path not in recipes.unused(config)), (
+    assert (built != plain) is (path not in config_lib.unused(config)), (
         f"jaxnets/models builds {name} {'with' if built != plain else 'without'} {path}, and "
-        f"jaxnets/config/fields.py says it is used where {recipes.FIELDS[path].used}"
+        f"jaxnets/config/fields.py says it is used where {config_lib.FIELDS[path].used}"
     )
 
 
@@ -129,7 +129,7 @@ def test_the_schema_knows_every_network_and_source() -> None:
     assert set(uses.SOURCES) == set(registry.TITLES)
     assert uses.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
     for name, entry in models.REGISTRY.items():
-        images = "data.image_size" not in recipes.unused(recipe(model__name=name))
+        images = "data.image_size" not in config_lib.unused(make_config(model__name=name))
         assert images is (entry.kind == "image"), name
 
 
@@ -144,10 +144,10 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(
     class Reading:
         def __getattr__(self, field: str) -> Any:
             read.add(f"data.{field}")
-            return name if field == "name" else recipes.FIELDS[f"data.{field}"].default or "x"
+            return name if field == "name" else config_lib.FIELDS[f"data.{field}"].default or "x"
 
     registry.open_source(Reading(), Path())  # type: ignore[arg-type]
-    left_out = recipes.unused(recipe(data__name=name))
+    left_out = config_lib.unused(make_config(data__name=name))
     assert not read & set(left_out)
     for path in ("data.path", "data.num_examples", "data.synthetic_seed"):
         assert (path in read) is (path not in left_out), path
@@ -156,11 +156,11 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(
 @pytest.mark.parametrize("path", fields("optimizer."))
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("decay", [0.0, 0.2])
-@pytest.mark.parametrize("name", recipes.FIELDS["optimizer.name"].choices)
+@pytest.mark.parametrize("name", config_lib.FIELDS["optimizer.name"].choices)
 def test_an_optimizer_s_updates_follow_the_fields_that_it_uses(
     name: str, decay: float, momentum: float, path: str
 ) -> None:
-    config = recipe(optimizer__name=name, optimizer__weight_decay=decay)
+    config = make_config(optimizer__name=name, optimizer__weight_decay=decay)
     if momentum != 0.9 and name == "sgd":
         config.optimizer.momentum = momentum
 
@@ -175,20 +175,20 @@ def test_an_optimizer_s_updates_follow_the_fields_that_it_uses(
         return np.stack(seen)
 
     differs = bool((values(config) != values(changed(config, path, OTHER[path]))).any())
-    assert differs is (path not in recipes.unused(config))
+    assert differs is (path not in config_lib.unused(config))
 
 
 @pytest.mark.parametrize("path", fields("schedule."))
-@pytest.mark.parametrize("name", recipes.FIELDS["schedule.name"].choices)
+@pytest.mark.parametrize("name", config_lib.FIELDS["schedule.name"].choices)
 def test_a_schedule_follows_the_fields_that_it_uses(name: str, path: str) -> None:
-    config = recipe(schedule__name=name, schedule__decay_every_steps=4)
+    config = make_config(schedule__name=name, schedule__decay_every_steps=4)
 
     def values(config: config_dict.ConfigDict) -> list[float]:
         schedule = make_schedule(config, total_steps=20, steps_per_epoch=5)
         return [float(schedule(step)) for step in range(20)]
 
     differs = values(config) != values(changed(config, path, OTHER[path]))
-    assert differs is (path not in recipes.unused(config))
+    assert differs is (path not in config_lib.unused(config))
 
 
 class Labelled:
@@ -228,15 +228,15 @@ def _divided(config: config_dict.ConfigDict) -> list[list[int]]:
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 @pytest.mark.parametrize("path", fields("data."))
 def test_a_split_follows_the_fields_that_it_uses(split: Mapping[str, Any], path: str) -> None:
-    config = recipe(**{name.replace(".", "__"): value for name, value in split.items()})
+    config = make_config(**{name.replace(".", "__"): value for name, value in split.items()})
     differs = _divided(config) != _divided(changed(config, path, OTHER[path]))
-    assert differs is (path not in recipes.unused(config))
+    assert differs is (path not in config_lib.unused(config))
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 def test_the_schema_knows_whether_a_part_validates(split: Mapping[str, Any]) -> None:
-    config = recipe(**{name.replace(".", "__"): value for name, value in split.items()})
-    validates = "early_stopping.patience" not in recipes.unused(config)
+    config = make_config(**{name.replace(".", "__"): value for name, value in split.items()})
+    validates = "early_stopping.patience" not in config_lib.unused(config)
     assert validates is bool(_divided(config)[1])
 
 
@@ -257,27 +257,27 @@ def _inside(thing: Any) -> Any:
 def test_hooks_follow_the_fields_that_they_use(
     path: str, fraction: float, patience: int | None
 ) -> None:
-    config = recipe(data__split="official", data__validation_fraction=fraction)
+    config = make_config(data__split="official", data__validation_fraction=fraction)
     config.plateau.patience = config.early_stopping.patience = patience
 
-    def hooks(config: config_dict.ConfigDict) -> Any:
-        return _inside(make_hooks(config, Console(), writes=False, validates=fraction > 0))
+    def callbacks(config: config_dict.ConfigDict) -> Any:
+        return _inside(make_callbacks(config, Console(), writes=False, validates=fraction > 0))
 
-    differs = hooks(config) != hooks(changed(config, path, OTHER[path]))
-    assert differs is (path not in recipes.unused(config))
+    differs = callbacks(config) != callbacks(changed(config, path, OTHER[path]))
+    assert differs is (path not in config_lib.unused(config))
 
 
 @pytest.mark.parametrize("path", ["train.label_smoothing", "train.class_weights"])
-@pytest.mark.parametrize("loss", recipes.FIELDS["train.loss"].choices)
+@pytest.mark.parametrize("loss", config_lib.FIELDS["train.loss"].choices)
 def test_a_loss_follows_the_fields_that_it_uses(loss: str, path: str) -> None:
-    config = recipe(train__loss=loss)
+    config = make_config(train__loss=loss)
 
     def value(config: config_dict.ConfigDict) -> float:
         logits, targets = jnp.array([[1.0, 2.0, -1.0]]), jnp.array([[0.0, 1.0, 0.0]])
         return float(make_loss(config.train)(logits, targets, jnp.ones(1)).total)
 
     differs = value(config) != value(changed(config, path, OTHER[path]))
-    assert differs is (path not in recipes.unused(config))
+    assert differs is (path not in config_lib.unused(config))
 
 
 # What the user hears.
@@ -290,35 +290,35 @@ COLUMNS = [(title, name) for title in TABLE.GROUPS for name in TABLE.GROUPS[titl
 @pytest.mark.parametrize(("title", "name"), COLUMNS)
 def test_every_field_that_is_not_used_is_refused_in_one_line(title: str, name: str) -> None:
     config = TABLE.columns(title)[name]
-    left_out = recipes.unused(config)
-    for path, field in recipes.FIELDS.items():
+    left_out = config_lib.unused(config)
+    for path, field in config_lib.FIELDS.items():
         if path not in left_out:
             leave_out_unused(config.copy_and_resolve_references(), {path})
             continue
         with pytest.raises(ConfigError) as refused:
             leave_out_unused(config.copy_and_resolve_references(), {path})
         assert str(refused.value).startswith(
-            f"--config.{path}={recipes.get_field(config, path)} is"
+            f"--config.{path}={config_lib.get_field(config, path)} is"
         )
         assert "\n" not in str(refused.value)
         assert left_out[path].remedy, path
         without = config.copy_and_resolve_references()
         leave_out_unused(without)
-        assert recipes.get_field(without, path) == field.default
-        assert path in recipes.unused(without), "leaving out changes what is used"
+        assert config_lib.get_field(without, path) == field.default
+        assert path in config_lib.unused(without), "leaving out changes what is used"
 
 
-def test_a_table_has_a_line_a_field_and_a_column_a_recipe() -> None:
+def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
     text = refusal_table(TABLE.columns("Optimizers"))
     assert "| `optimizer.nesterov` | optimizer.momentum is above 0 |  | x | x | x |" in text
     assert TABLE.page().count("\n## ") == len(TABLE.GROUPS)
     listed = {line.split("`")[1] for line in TABLE.page().splitlines() if line.startswith("| `")}
-    sometimes = {path for path, field in recipes.FIELDS.items() if str(field.used) != "always"}
+    sometimes = {path for path, field in config_lib.FIELDS.items() if str(field.used) != "always"}
     assert sometimes == listed
 
 
 @pytest.mark.parametrize(
-    ("config", "overrides", "told"),
+    ("config", "overrides", "message"),
     [
         ("lenet_mnist:adam", {"early_stopping.patience": 5}, "no part of the data validates"),
         ("lenet_mnist:adam", {"eval.use_best": True}, "set --config.data.validation_fraction=0.1"),
@@ -334,7 +334,11 @@ def test_a_table_has_a_line_a_field_and_a_column_a_recipe() -> None:
         ("lung_resnet:demo", {"data.path": "x"}, "name=synthetic_tissue"),
         ("lung_resnet", {"data.path": "x"}, "data.path=x is not used"),  # auto is neither of both
         ("lung_resnet", {"optimizer.beta1": 0.9}, "name=sgd: set --config.optimizer.name=adam"),
-        ("lung_resnet", {"transfer.frozen": False}, "set --config.transfer.weights=FOLDER"),
+        (
+            "lung_resnet",
+            {"transfer.freeze_backbone": False},
+            "set --config.transfer.weights=FOLDER",
+        ),
         ("lung_resnet", {"eval.ema": True}, "set --config.train.ema_decay=0.999"),
         (
             "lung_resnet",
@@ -347,57 +351,60 @@ def test_a_table_has_a_line_a_field_and_a_column_a_recipe() -> None:
     ],
 )
 def test_what_the_user_sets_and_the_run_does_not_use_is_refused(
-    config: str, overrides: Mapping[str, Any], told: str
+    config: str, overrides: Mapping[str, Any], message: str
 ) -> None:
     name, _, variant = config.partition(":")
     spec = f"{CONFIGS / name}.py" + (f":{variant}" if variant else "")
-    with pytest.raises(ConfigError, match=told):
-        recipes.load(spec, overrides)
+    with pytest.raises(ConfigError, match=message):
+        config_lib.load_config(spec, overrides)
 
 
 def test_what_a_file_sets_for_another_choice_is_left_out() -> None:
-    adam = recipes.load(str(CONFIGS / "lung_resnet.py"), {"optimizer.name": "adam"})
+    adam = config_lib.load_config(str(CONFIGS / "lung_resnet.py"), {"optimizer.name": "adam"})
     assert (adam.optimizer.nesterov, adam.optimizer.momentum) == (False, 0.9)
-    plain = recipes.load(str(CONFIGS / "lung_resnet.py"), {"optimizer.momentum": 0.0})
+    plain = config_lib.load_config(str(CONFIGS / "lung_resnet.py"), {"optimizer.momentum": 0.0})
     assert plain.optimizer.nesterov is False
-    random = recipes.load(
+    random = config_lib.load_config(
         str(CONFIGS / "resnet_cifar10.py"), {"data.split": "random", "eval.every_epochs": 2}
     )
     assert random.data.validation_fraction == 0.0
-    frozen = recipes.load(
+    frozen = config_lib.load_config(
         f"{CONFIGS / 'lung_resnet.py'}:finetune",
-        {"transfer.weights": "random", "transfer.frozen": True},
+        {"transfer.weights": "random", "transfer.freeze_backbone": True},
     )
-    assert (frozen.transfer.body_share, frozen.transfer.head_first_epochs) == (1.0, None)
+    assert (frozen.transfer.backbone_lr_multiplier, frozen.transfer.head_first_epochs) == (
+        1.0,
+        None,
+    )
 
 
 def test_what_only_another_network_has_is_left_out_or_refused() -> None:
     alexnet = str(CONFIGS / "alexnet_cifar10.py")
     other = {"model.name": "resnet50", "data.image_size": 32}
-    made = load_recipe(alexnet, other)
+    made = load_config(alexnet, other)
     assert (made.model.variant, made.entry) == (None, None)
     with pytest.raises(ConfigError, match="ResNet-50 has the variants"):
-        load_recipe(alexnet, {**other, "model.variant": "pool3"})
+        load_config(alexnet, {**other, "model.variant": "pool3"})
     with pytest.raises(ConfigError, match="entry=C/alexnet is not comparable .*name=resnet50"):
-        load_recipe(alexnet, {**other, "entry": "C/alexnet"})
-    assert load_recipe(alexnet, {"entry": "C/alexnet"}).entry == "C/alexnet"
+        load_config(alexnet, {**other, "entry": "C/alexnet"})
+    assert load_config(alexnet, {"entry": "C/alexnet"}).entry == "C/alexnet"
 
 
 def test_a_field_of_the_demo_alone_may_be_set_where_the_source_is_open(tmp_path: Path) -> None:
     nowhere = {"data.root": str(tmp_path)}
     config = resolve(
-        str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90}, Screen(quiet=True)
+        str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90}, Reporter(quiet=True)
     )
     assert (config.name, config.data.num_examples) == ("lung_resnet:demo", 90)
     with pytest.raises(ConfigError, match="so this is .*:demo: --config.data.folds=3 is not used"):
-        resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3}, Screen(quiet=True))
+        resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3}, Reporter(quiet=True))
 
 
 def test_a_recipe_of_trained_weights_without_any_says_how_to_get_some() -> None:
     for variant in ("transfer", "finetune"):
         with pytest.raises(ConfigError, match="import_weights.py hub:timm/resnet50") as refused:
-            recipes.load(f"{CONFIGS / 'lung_resnet.py'}:{variant}")
-        assert "transfer.frozen" not in str(refused.value)
+            config_lib.load_config(f"{CONFIGS / 'lung_resnet.py'}:{variant}")
+        assert "transfer.freeze_backbone" not in str(refused.value)
 
 
 # The repository's own recipes, and what was stored before.
@@ -406,7 +413,7 @@ def test_a_recipe_of_trained_weights_without_any_says_how_to_get_some() -> None:
 def _variants() -> Iterator[str]:
     for path in sorted(CONFIGS.glob("*.py")):
         try:
-            recipes.import_config(f"{path}:none of them")
+            config_lib.import_config(f"{path}:none of them")
         except ConfigError as error:
             for variant in str(error).partition("it has ")[2].split(", "):
                 yield f"{path.stem}:{variant}"
@@ -415,11 +422,11 @@ def _variants() -> Iterator[str]:
 @pytest.mark.parametrize("spec", list(_variants()))
 def test_no_variant_sets_a_field_that_it_does_not_use(spec: str) -> None:
     name, _, variant = spec.partition(":")
-    config = recipes.import_config(f"{CONFIGS / name}.py:{variant}")
+    config = config_lib.import_config(f"{CONFIGS / name}.py:{variant}")
     if variant in ("transfer", "finetune"):
         config.transfer.weights = "random"
-    used = recipes.used_fields(config)
-    assert recipes.differences(config, used) == {}
+    used = config_lib.used_fields(config)
+    assert config_lib.differences(config, used) == {}
 
 
 def test_there_are_variants() -> None:
@@ -433,21 +440,21 @@ def test_a_table_s_rows_are_the_recipes_of_their_stored_results(
     monkeypatch.chdir(REPOSITORY)
     for row in sweeps.read_table(str(path)):
         result_archive.finished(
-            REPOSITORY / "results" / row.name, row.recipe
+            REPOSITORY / "results" / row.name, row.config
         )  # raises for another recipe
 
 
-def test_a_run_from_before_is_the_same_recipe(tmp_path: Path) -> None:
+def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:
     spec = str(CONFIGS / "lenet_mnist.py")
-    before = recipes.import_config(spec)
+    before = config_lib.import_config(spec)
     before.early_stopping.patience = 5  # which was left out without a word
     before.optimizer.nesterov = True
-    (tmp_path / workdir.CONFIG).write_text(recipes.to_json(before))
-    begun = open_begun(tmp_path)
+    (tmp_path / workdir.CONFIG).write_text(config_lib.to_json(before))
+    begun = open_run_if_exists(tmp_path)
     assert begun is not None
-    begun.require_same_config(recipes.load(spec))
+    begun.require_same_config(config_lib.load_config(spec))
     with pytest.raises(ConfigError, match=r"train.epochs: 10 there, 3 now\)"):
-        begun.require_same_config(recipes.load(spec, {"train.epochs": 3}))
+        begun.require_same_config(config_lib.load_config(spec, {"train.epochs": 3}))
 
 
 def test_a_refusal_does_not_wait_for_jax() -> None:
@@ -469,7 +476,7 @@ TWO = Devices(count=2, local_count=2, process_index=0, process_count=1)
     ("changes", "devices"),
     [
         ({}, ONE),
-        ({"train.batch_size": 4, "train.accumulate": 4}, ONE),
+        ({"train.batch_size": 4, "train.grad_accum_steps": 4}, ONE),
         ({"train.batch_size": 2, "model.sync_batch_norm": False}, TWO),
     ],
 )
@@ -480,12 +487,12 @@ def test_a_batch_of_one_image_is_refused_before_anything_is_compiled(
     begun = {"train.drop_last": False, "train.batch_size": 20, **changes}
     examples = 41 if "train.batch_size" not in changes else 40
     with pytest.raises(ConfigError, match="drop_last=True"):
-        check_batch_norm(recipes.load(spec, begun), 3, examples, devices)
+        check_batch_norm(config_lib.load_config(spec, begun), 3, examples, devices)
     larger = {**begun, "data.image_size": 64}  # the last stage has four pixels
-    check_batch_norm(recipes.load(spec, larger), 3, examples, devices)
+    check_batch_norm(config_lib.load_config(spec, larger), 3, examples, devices)
     for without in (
-        {**begun, "train.drop_last": True, "train.batch_size": 20, "train.accumulate": 1},
+        {**begun, "train.drop_last": True, "train.batch_size": 20, "train.grad_accum_steps": 1},
         {"train.batch_size": 20, "train.drop_last": False, "model.name": "lenet5"},
-        {**begun, "transfer.weights": "random", "transfer.frozen": True},
+        {**begun, "transfer.weights": "random", "transfer.freeze_backbone": True},
     ):
-        check_batch_norm(recipes.load(spec, without), 3, examples, devices)
+        check_batch_norm(config_lib.load_config(spec, without), 3, examples, devices)

@@ -89,21 +89,21 @@ def _fill_slowly(array: np.ndarray) -> None:
     array[:] = 1
 
 
-def _kept(folder: Path, fill: Callable[[np.ndarray], None]) -> cached_memmap.KeptArray:
-    return cached_memmap.kept_array(
+def _is_set(folder: Path, fill: Callable[[np.ndarray], None]) -> cached_memmap.CachedMemmap:
+    return cached_memmap.cached_memmap(
         folder / "one", "values", fill, shape=(3,), dtype=np.uint8, about={"body": "x"}
     )
 
 
 def test_a_cache_knows_the_seconds_that_filling_it_took(tmp_path: Path) -> None:
-    first, second = _kept(tmp_path, _fill_slowly), _kept(tmp_path, _fill_slowly)
+    first, second = _is_set(tmp_path, _fill_slowly), _is_set(tmp_path, _fill_slowly)
     assert first.seconds == second.seconds >= 0.05
 
 
 def test_processes_check_a_cache_at_the_same_time(tmp_path: Path) -> None:
-    _kept(tmp_path, _fill_slowly)
+    _is_set(tmp_path, _fill_slowly)
     with file_lock(tmp_path / ".one.lock", shared=True), ThreadPoolExecutor(1) as pool:
-        assert pool.submit(_kept, tmp_path, _fill_slowly).result(timeout=20).array.sum() == 3
+        assert pool.submit(_is_set, tmp_path, _fill_slowly).result(timeout=20).array.sum() == 3
 
 
 FILL = """

@@ -58,7 +58,7 @@ def test_clean_labels_count_anew_in_each_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (OURS + "a/1.png,o2,g1\n", "line 6: a/1.png is in two groups"),
         (OURS + "a/1.png,o0,g0\n", "a/1.png is named twice"),
@@ -71,8 +71,8 @@ def test_clean_labels_count_anew_in_each_class(tmp_path: Path) -> None:
         ("\x00\xff", "groups.csv"),
     ],
 )
-def test_a_wrong_table_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(DataError, match=told) as raised:
+def test_a_wrong_table_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as raised:
         read_groups(_write(tmp_path, text))
     assert "\n" not in str(raised.value)
 
@@ -81,26 +81,26 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0")
     (tmp_path / "short.csv.gz").write_bytes(gzip.compress(OURS.encode())[:-9])
     (tmp_path / "empty").mkdir()
-    for name, told in {
+    for name, message in {
         "picture.csv": "damaged or no csv",
         "short.csv.gz": "damaged or no csv",
         "empty": "no csv file in this folder",
         "nowhere.csv": "cannot be read",
     }.items():
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             read_groups(tmp_path / name)
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         ((*FILES, "b/2.png"), r"1 of the data's 5 files are missing in it \(b/2.png\)"),
         (FILES[1:], r"names 1 files that the data does not have \(b/1.png\)"),
     ],
 )
-def test_other_data_is_refused(tmp_path: Path, files: tuple[str, ...], told: str) -> None:
+def test_other_data_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
     groups = read_groups(_write(tmp_path, OURS))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         groups.match(files)
 
 

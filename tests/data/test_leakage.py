@@ -9,10 +9,10 @@ from PIL import Image
 from jaxnets.data.cache import open_cache
 from jaxnets.data.leakage import (
     LabelConflicts,
-    contents_of,
+    content_hashes,
+    find_exact_duplicates,
     find_label_conflicts,
-    find_twins,
-    sibling_shares,
+    leaked_fractions,
 )
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
@@ -22,23 +22,26 @@ SPLIT = Split("random", np.arange(6), np.array([6, 7]), np.array([8, 9, 10, 11])
 
 
 def test_the_share_counts_images_with_a_sibling_in_training() -> None:
-    siblings = np.array([0, 0, 1, 1, 2, 2, 2, 9, 0, 9, 8, 1])  # 9 is in validation and test alone
-    assert sibling_shares(SPLIT, siblings) == {"validation": 0.5, "test": 0.5}
-    assert sibling_shares(SPLIT, np.arange(12)) == {"validation": 0.0, "test": 0.0}
+    group_ids = np.array([0, 0, 1, 1, 2, 2, 2, 9, 0, 9, 8, 1])  # 9 is in validation and test alone
+    assert leaked_fractions(SPLIT, group_ids) == {"validation": 0.5, "test": 0.5}
+    assert leaked_fractions(SPLIT, np.arange(12)) == {"validation": 0.0, "test": 0.0}
 
 
 def test_what_is_not_known_is_none() -> None:
-    assert sibling_shares(SPLIT, None) == {"validation": None, "test": None}
+    assert leaked_fractions(SPLIT, None) == {"validation": None, "test": None}
     empty = Split("official", np.arange(6), np.zeros(0, np.int64), np.array([6]))
-    assert sibling_shares(empty, np.zeros(7, np.int64)) == {"validation": None, "test": 1.0}
+    assert leaked_fractions(empty, np.zeros(7, np.int64)) == {"validation": None, "test": 1.0}
 
 
 def test_copies_are_counted_once_each_and_named() -> None:
     contents = np.array(list("abcdefaxbbgx"))
-    twins = find_twins(SPLIT, contents)
-    assert (twins.validation, twins.test) == (1, 3)  # 6 = a; 8, 9 = b, and 11 is 7's
-    assert twins.pair == (8, 1)
-    assert not find_twins(SPLIT, np.arange(12)).any
+    exact_duplicates = find_exact_duplicates(SPLIT, contents)
+    assert (exact_duplicates.validation, exact_duplicates.test) == (
+        1,
+        3,
+    )  # 6 = a; 8, 9 = b, and 11 is 7's
+    assert exact_duplicates.pair == (8, 1)
+    assert not find_exact_duplicates(SPLIT, np.arange(12)).any
 
 
 def test_copies_with_different_labels_are_conflicts() -> None:
@@ -51,7 +54,7 @@ def test_copies_with_different_labels_are_conflicts() -> None:
 
 def test_an_example_that_is_in_two_parts_is_no_copy_of_itself() -> None:
     both = Split("official", np.arange(4), np.zeros(0, np.int64), np.arange(4))
-    assert not find_twins(both, np.arange(4)).any
+    assert not find_exact_duplicates(both, np.arange(4)).any
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -60,7 +63,7 @@ def test_files_are_told_apart_by_their_bytes(tmp_path: Path, cached: bool) -> No
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "set" / f"{name}.png")
     source = ImageFolder(tmp_path / "set")
-    contents = contents_of(open_cache(source, tmp_path, 8) if cached else source)
+    contents = content_hashes(open_cache(source, tmp_path, 8) if cached else source)
     assert contents is not None
     assert (contents[:3] == contents[0]).all()
     assert contents[3] != contents[0]
@@ -68,7 +71,7 @@ def test_files_are_told_apart_by_their_bytes(tmp_path: Path, cached: bool) -> No
 
 def test_what_has_no_files_is_told_apart_by_its_pixels(tmp_path: Path) -> None:
     source = SyntheticTissue(30, 8)
-    assert contents_of(source) is None
-    contents = contents_of(open_cache(source, tmp_path, 8))
+    assert content_hashes(source) is None
+    contents = content_hashes(open_cache(source, tmp_path, 8))
     assert contents is not None
     assert len(set(contents.tolist())) == 30

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxnets.data.cache import open_cache
 from jaxnets.data.pipeline import TrainBatches, eval_batches
-from jaxnets.data.sampler import Order
+from jaxnets.data.sampler import EpochSampler
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
 SOURCE = SyntheticTissue(40, 8)
@@ -20,7 +20,9 @@ INDICES = np.arange(3, 26)
 def _train(
     *, batch_size: int = 5, drop_last: bool = False, threads: int = 2, shares=(0, 1), seed=0
 ):
-    order = Order(INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last, shares=shares)
+    order = EpochSampler(
+        INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last, shares=shares
+    )
     return TrainBatches(SOURCE, order, threads=threads)
 
 
@@ -91,7 +93,7 @@ def test_evaluation_counts_every_example_once(count: int, per_share: int, shares
 
 def test_the_cache_gives_the_same_batches(tmp_path: Path) -> None:
     cached = open_cache(SOURCE, tmp_path, 8)
-    order = Order(INDICES, batch_size=5, seed=1, drop_last=False)
+    order = EpochSampler(INDICES, batch_size=5, seed=1, drop_last=False)
     plain, fast = (TrainBatches(source, order, threads=1) for source in (SOURCE, cached))
     for mine, expected in zip(_take(fast, 5), _take(plain, 5), strict=True):
         for name in expected:

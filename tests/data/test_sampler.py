@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 
 from jaxnets.data.cache import gather
 from jaxnets.data.pipeline import TrainBatches
-from jaxnets.data.sampler import Batch, IndexBatches, Order
+from jaxnets.data.sampler import Batch, EpochSampler, IndexBatches
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
 SOURCE = SyntheticTissue(40, 8)
 INDICES = np.arange(3, 26)
 
 
-def _order(batch_size: int = 5, *, drop_last: bool = False, seed: int = 4) -> Order:
-    return Order(INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last)
+def _order(batch_size: int = 5, *, drop_last: bool = False, seed: int = 4) -> EpochSampler:
+    return EpochSampler(INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last)
 
 
 def _steps(batches: IndexBatches, wanted: list[int]) -> list[Batch]:
     """The single steps of calls that want so many; what is no step has weight 0."""
     found = []
     for most in wanted:
-        batch, count = batches.take(most)
+        batch, count = batches.next_batches(most)
         assert 1 <= count <= most
         if batch["weight"].ndim == 1:
             found.append(batch)
@@ -39,7 +39,7 @@ def test_the_pipeline_gives_the_same_indices_and_images() -> None:
     images = gather(SOURCE, np.arange(len(SOURCE)))
     pipeline = TrainBatches(SOURCE, _order(), threads=2)
     for mine, theirs in zip(
-        _steps(IndexBatches(_order(), at_once=3), [3] * 7), pipeline, strict=False
+        _steps(IndexBatches(_order(), steps_per_execution=3), [3] * 7), pipeline, strict=False
     ):
         for name in ("index", "epoch", "weight"):
             np.testing.assert_array_equal(mine[name], theirs[name])
@@ -50,25 +50,27 @@ def test_the_pipeline_gives_the_same_indices_and_images() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    at_once=st.integers(1, 7),
+    steps_per_execution=st.integers(1, 7),
     wanted=st.lists(st.integers(1, 9), min_size=1, max_size=12),
     batch_size=st.integers(1, 23),
     drop_last=st.booleans(),
 )
 def test_steps_are_the_same_however_many_share_a_call(
-    at_once: int, wanted: list[int], batch_size: int, drop_last: bool
+    steps_per_execution: int, wanted: list[int], batch_size: int, drop_last: bool
 ) -> None:
     order = _order(batch_size, drop_last=drop_last)
-    steps = _steps(IndexBatches(order, at_once=at_once), wanted)
+    steps = _steps(IndexBatches(order, steps_per_execution=steps_per_execution), wanted)
     for number, step in enumerate(steps):
         expected = order.batch(number)
         for name in expected:
             np.testing.assert_array_equal(step[name], expected[name])
 
 
-@pytest.mark.parametrize("at_once", [1, 4])
-def test_a_position_goes_on_and_is_the_pipelines(at_once: int) -> None:
-    batches, resumed = (IndexBatches(_order(), at_once=at_once) for _ in range(2))
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+def test_a_position_goes_on_and_is_the_pipelines(steps_per_execution: int) -> None:
+    batches, resumed = (
+        IndexBatches(_order(), steps_per_execution=steps_per_execution) for _ in range(2)
+    )
     taken = len(_steps(batches, [2, 2, 2]))
     resumed.restore(batches.state())
     pipeline = TrainBatches(SOURCE, _order(), threads=1)
@@ -79,15 +81,18 @@ def test_a_position_goes_on_and_is_the_pipelines(at_once: int) -> None:
 
 
 @pytest.mark.parametrize(("drop_last", "sizes"), [(False, [5, 3]), (True, [5])])
-@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_every_shape_that_comes_is_foretold(
-    at_once: int, drop_last: bool, sizes: list[int]
+    steps_per_execution: int, drop_last: bool, sizes: list[int]
 ) -> None:
     order = _order(drop_last=drop_last)
-    foretold = {batch["index"].shape for batch in IndexBatches(order, at_once=at_once).shapes()}
-    batches = IndexBatches(order, at_once=at_once)
-    assert foretold == {batches.take(4)[0]["index"].shape for _ in range(12)}
+    foretold = {
+        batch["index"].shape
+        for batch in IndexBatches(order, steps_per_execution=steps_per_execution).example_batches()
+    }
+    batches = IndexBatches(order, steps_per_execution=steps_per_execution)
+    assert foretold == {batches.next_batches(4)[0]["index"].shape for _ in range(12)}
     assert sorted(size for *_, size in foretold) == sorted(sizes)
     pipeline = TrainBatches(SOURCE, order, threads=1)
-    told = [{name: v.dtype for name, v in batch.items()} for batch in pipeline.shapes()]
-    assert told[0] == {name: values.dtype for name, values in next(pipeline).items()}
+    message = [{name: v.dtype for name, v in batch.items()} for batch in pipeline.example_batches()]
+    assert message[0] == {name: values.dtype for name, values in next(pipeline).items()}

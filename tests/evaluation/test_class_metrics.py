@@ -10,7 +10,9 @@ from sklearn.exceptions import UndefinedMetricWarning
 from jaxnets.evaluation.class_metrics import NAMES, class_metrics, macro
 
 
-def _answers(examples: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _predictions(
+    examples: int, classes: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     label = generator.integers(0, classes, examples)
     shares = generator.dirichlet(np.ones(classes), examples)
@@ -23,9 +25,9 @@ def _answers(examples: int, classes: int, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def _sklearn(label: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> dict[str, list[float]]:
-    told, found = shares.argmax(1), {name: [] for name in NAMES}
+    message, found = shares.argmax(1), {name: [] for name in NAMES}
     for k in range(shares.shape[1]):
-        is_k, told_k = label == k, told == k
+        is_k, told_k = label == k, message == k
         shared = {"sample_weight": weights, "zero_division": np.nan}
         found["precision"].append(sklearn_metrics.precision_score(is_k, told_k, **shared))
         found["recall"].append(sklearn_metrics.recall_score(is_k, told_k, **shared))
@@ -40,7 +42,7 @@ def _sklearn(label: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> dict
 
 @pytest.mark.parametrize(("examples", "classes"), [(60, 2), (80, 5), (9, 7)])
 def test_they_are_scikit_learn_s(examples: int, classes: int) -> None:
-    label, shares, weights = _answers(examples, classes, seed=examples)
+    label, shares, weights = _predictions(examples, classes, seed=examples)
     rows = np.stack([np.ones(examples), weights])
     found = class_metrics(label, shares, rows)
     for row, row_weights in enumerate(rows):
@@ -62,7 +64,7 @@ def test_what_is_not_defined_is_not_a_number() -> None:
 
 
 def test_weights_are_copies() -> None:
-    label, shares, weights = _answers(40, 3, seed=0)
+    label, shares, weights = _predictions(40, 3, seed=0)
     copies = np.repeat(np.arange(40), weights)
     weighted = class_metrics(label, shares, weights[None].astype(float))
     for name, values in class_metrics(label[copies], shares[copies]).items():

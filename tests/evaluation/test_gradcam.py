@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.gradcam import make_gradcam, overlay, stretch
@@ -208,7 +208,7 @@ def test_where_nothing_speaks_for_a_class_it_is_zero(
     ],
 )
 def test_every_convolutional_network_has_one(name: str) -> None:
-    config = recipes.recipe().model
+    config = config_lib.default_config().model
     config.name, config.num_classes = name, 3
     network, size = models.create(config), max(64, models.entry(name).smallest)
     x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)

@@ -37,7 +37,7 @@ def _result(**changes: object) -> dict[str, object]:
 
 def _block(result: dict[str, object]) -> str:
     entry = result["entry"]
-    return results.closing_block(
+    return results.summary_text(
         result,
         title="ResNet-50",
         data_title="LC25000 lung",
@@ -57,11 +57,11 @@ def test_the_published_number_stands_beside_ours() -> None:
 
 
 def test_a_frozen_run_says_what_it_trained_and_what_its_speed_is_of() -> None:
-    frozen = {"frozen": True, "weights": "random", "trained_parameters": 6147}
+    frozen = {"freeze_backbone": True, "weights": "random", "trained_parameters": 6147}
     block = _block(_result(**frozen))
     assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
     assert "2,310 images/s by the head, of kept features" in block
-    assert "by the head" not in _block(_result(**frozen, on_kept_features=False))
+    assert "by the head" not in _block(_result(**frozen, on_cached_features=False))
     assert "trained" not in _block(_result()).splitlines()[0]
 
 
@@ -79,19 +79,27 @@ def test_the_leak_is_told_by_its_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({}, "ResNet-50"),
-        ({"weights": "random", "frozen": True}, "ResNet-50 (body: random weights, frozen)"),
-        ({"weights": "runs/mine", "frozen": False}, "ResNet-50 (body: mine, trained on)"),
         (
-            {"weights": "runs/mine", "pretrained_on": "CIFAR-10", "frozen": True, "cut": "stage3"},
+            {"weights": "random", "freeze_backbone": True},
+            "ResNet-50 (body: random weights, frozen)",
+        ),
+        ({"weights": "runs/mine", "freeze_backbone": False}, "ResNet-50 (body: mine, trained on)"),
+        (
+            {
+                "weights": "runs/mine",
+                "pretrained_on": "CIFAR-10",
+                "freeze_backbone": True,
+                "truncate_after": "stage3",
+            },
             "ResNet-50 up to stage3 (body: CIFAR-10, frozen)",
         ),
     ],
 )
-def test_a_body_is_told_by_what_it_was_trained_on(fields: dict[str, object], told: str) -> None:
-    assert results.told_network(fields, "ResNet-50") == told
+def test_a_body_is_told_by_what_it_was_trained_on(fields: dict[str, object], message: str) -> None:
+    assert results.format_network(fields, "ResNet-50") == message
 
 
 def test_siblings_widen_the_interval() -> None:
@@ -115,7 +123,7 @@ def test_siblings_widen_the_interval() -> None:
         np.arange(120) % 3,
     ):  # one group, or 90 right of each 120
         known = entry(alike)
-        assert known["interval_method"] == results.WILSON_OF_GROUPS
+        assert known["interval_method"] == results.WILSON_BY_GROUP
         low, high = known["interval"]  # type: ignore[misc]
         assert 0 <= low < 0.75 < high <= 1
         assert high - low > 0.5
@@ -128,10 +136,18 @@ def test_siblings_widen_the_interval() -> None:
 @pytest.mark.parametrize(
     ("fields", "short", "whole"),
     [
-        ({"leak": {"test": 0.0, "validation": 0.0}}, "grouped", ""),
-        ({"leak": {"test": 0.02, "validation": 0.1}}, "grouped, LEAKY", ": 2.0 % of test images"),
-        ({"leak": {"test": 0.0, "validation": 0.1}}, "grouped, LEAKY", ": 10.0 % of validation im"),
-        ({"groups": "a:b.csv", "leak": {}}, "grouped by a:b.csv", ""),
+        ({"leakage": {"test": 0.0, "validation": 0.0}}, "grouped", ""),
+        (
+            {"leakage": {"test": 0.02, "validation": 0.1}},
+            "grouped, LEAKY",
+            ": 2.0 % of test images",
+        ),
+        (
+            {"leakage": {"test": 0.0, "validation": 0.1}},
+            "grouped, LEAKY",
+            ": 10.0 % of validation im",
+        ),
+        ({"groups": "a:b.csv", "leakage": {}}, "grouped by a:b.csv", ""),
         ({"groups": "b.csv", "group_level": "original"}, "grouped by b.csv, original", ""),
         ({"split": "random"}, "random, LEAKY", ": its 15,000 images are augmented"),
         ({"split": "random", "data": "cifar10"}, "random", ""),
@@ -140,7 +156,7 @@ def test_siblings_widen_the_interval() -> None:
 def test_a_split_says_which_part_leaks(fields: dict[str, object], short: str, whole: str) -> None:
     result = {"split": "grouped", "data": "lc25000_lung", **fields}
     assert results.split_in_short(result) == short
-    assert results.told_split(result).startswith(short + whole)
+    assert results.format_split(result).startswith(short + whole)
     assert results.is_leaky(result) is ("LEAKY" in short)
 
 
@@ -184,7 +200,7 @@ def test_wilson_is_scipy_s_and_holds_the_share() -> None:
 def test_a_miscount_stops_the_evaluation() -> None:
     sums = {
         "loss": np.float32(3.0),
-        "normalizer": np.float32(3.0),
+        "weight_sum": np.float32(3.0),
         "correct": np.float32(2.0),
         "examples": np.float32(3.0),
         ANSWERS: np.array([[0, 0], [1, 1], [0, 1]], np.int32),

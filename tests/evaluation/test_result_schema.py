@@ -33,7 +33,7 @@ def test_every_stored_result_is_read(repository: Path) -> None:
         ("test_accuracy", math.nan),
         ("test_accuracy", 1.1),
         ("validation_accuracy", math.inf),
-        ("leak", {"test": -0.1}),
+        ("leakage", {"test": -0.1}),
         ("parameters", -1),
         ("parameters", 1.5),
         ("seed", True),
@@ -85,7 +85,7 @@ def test_a_confusion_matrix_comes_back(classes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "told"),
+    ("cells", "message"),
     [
         ([[0, 200, 1]], "outside of 200 classes"),
         ([[0, 1, 1], [0, 1, 2]], "twice"),
@@ -95,9 +95,9 @@ def test_a_confusion_matrix_comes_back(classes: int) -> None:
         ([[0, 1, -1]], "below 0"),
     ],
 )
-def test_a_sparse_matrix_that_contradicts_is_refused(cells: list[list[int]], told: str) -> None:
+def test_a_sparse_matrix_that_contradicts_is_refused(cells: list[list[int]], message: str) -> None:
     test = made_results.entry(0.9, confusion={"classes": 200, "counts": cells})
-    assert told in str(result_schema.check(made_results.made(tests={"clean": test})))
+    assert message in str(result_schema.check(made_results.made(tests={"clean": test})))
     right = {"classes": 200, "counts": [[0, 0, 9_000], [5, 199, 1_000]]}
     test = made_results.entry(0.9, confusion=right)
     assert result_schema.check(made_results.made(tests={"clean": test})) is None

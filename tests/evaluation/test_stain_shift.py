@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.training.augment import STAINS
 from jaxnets.training.preprocess import make_preprocess
 from studies import stain_jitter
@@ -59,7 +59,7 @@ def test_saturation_zero_is_grey_and_a_third_of_the_circle_turns_the_channels() 
 
 
 def test_the_preprocessing_shifts_and_else_is_evaluation_s() -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.num_classes = 2
     pixels = np.random.default_rng(2).integers(40, 200, (3, 4, 4, 3), dtype=np.uint8)
     batch = {"image": pixels, "label": np.array([0, 1, 1], np.int32)}
@@ -85,5 +85,5 @@ def test_the_picture_is_a_picture() -> None:
         kind: [{"strength": strength, **entry} for strength in strengths]
         for kind, strengths in stain_jitter.SHIFTS.items()
     }
-    picture = stain_jitter.draw({"told_split": "grouped", "clean": entry, "shifts": shifts})
+    picture = stain_jitter.draw({"format_split": "grouped", "clean": entry, "shifts": shifts})
     assert picture.startswith(b"\x89PNG")

@@ -183,12 +183,12 @@ def test_a_difference_has_the_interval_of_newcombe_s_first_example() -> None:
 
 def test_spread_is_student_s() -> None:
     values = [0.91, 0.94, 0.925]
-    found = statistics.spread(values)
+    found = statistics.summarize_seeds(values)
     expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert found.interval == pytest.approx(expected)
     assert (found.least, found.most, found.count) == (0.91, 0.94, 3)
     assert found.deviation == pytest.approx(np.std(values, ddof=1))
-    assert np.isnan(statistics.spread([0.9]).deviation)
+    assert np.isnan(statistics.summarize_seeds([0.9]).deviation)
 
 
 class TestCalibration:

@@ -13,12 +13,12 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.errors import InterruptedRunError
-from jaxnets.training.callbacks import Hook
+from jaxnets.training.callbacks import Callback
 
 ONE_CHECKPOINT = {"checkpoint.keep": 1, "checkpoint.every_steps": 1}
 
 
-class _StopAt(Hook):
+class _StopAt(Callback):
     def __init__(self, step: int):
         self._step = step
 
@@ -45,7 +45,7 @@ def interrupted(
     run = tmp_path_factory.mktemp("interrupted") / "run"
     overrides = {**smoke_overrides, **ONE_CHECKPOINT, "log.every_steps": 1}
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=run, hooks=[_StopAt(3)])
+        jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[_StopAt(3)])
     return _with_one_checkpoint(run)
 
 

@@ -12,23 +12,23 @@ import pytest
 from ml_collections import config_dict
 
 import jaxnets
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import export as exporting
 from jaxnets.commands.compare_activations import diagnose
 from jaxnets.experiment import checksums, restore, workdir
 from jaxnets.experiment import weights as folders
 from jaxnets.experiment.pretrained import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.checkpoint import Checkpoints
 
 SHAPE = (16, 16, 3)
 
 
-def _recipe(smoke_config: str, dtype: str) -> config_dict.ConfigDict:
+def _config(smoke_config: str, dtype: str) -> config_dict.ConfigDict:
     overrides = {"model.name": "lenet5", "model.kernel_size": 3, "data.image_size": SHAPE[0]}
-    config = recipes.load(smoke_config, {**overrides, "model.dtype": dtype})
+    config = config_lib.load_config(smoke_config, {**overrides, "model.dtype": dtype})
     config.model.num_classes = 3
     return config
 
@@ -39,7 +39,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     made = {}
     for dtype in ("float32", "float64"):
         made[dtype] = tmp_path_factory.mktemp("runs") / dtype
-        config = _recipe(smoke_config, dtype)
+        config = _config(smoke_config, dtype)
         with precision_of(config.model):
             shapes = jax.eval_shape(functools.partial(restore._initial_state, config, SHAPE))
             generator = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             )
             Checkpoints(made[dtype] / workdir.CHECKPOINTS, keep=1).save(0, state, {})
         contents = {
-            workdir.CONFIG: recipes.to_json(config),
+            workdir.CONFIG: config_lib.to_json(config),
             workdir.MANIFEST: made_results.manifest(),
         }
         checksums.write_files(made[dtype], contents)
@@ -86,10 +86,10 @@ def test_each_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> No
 def test_a_body_of_the_other_precision_is_taken(
     dtype: str, other: str, runs: dict[str, Path], smoke_config: str, tmp_path: Path
 ) -> None:
-    config = _recipe(smoke_config, dtype)
+    config = _config(smoke_config, dtype)
     config.transfer.weights = str(runs[other])
     with precision_of(config.model):
-        found = open_pretrained(config, Screen(), tmp_path)
+        found = open_pretrained(config, Reporter(), tmp_path)
         assert jax.config.jax_enable_x64 is (dtype == "float64")  # the new run's is as it was
     assert found is not None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(found.variables)} == {other}

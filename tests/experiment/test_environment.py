@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.experiment import environment
 from jaxnets.ops.cpu_kernels.load import Kernels
 from jaxnets.runtime import hardware
@@ -13,31 +13,33 @@ BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"
 
 
 @pytest.mark.parametrize(
-    ("overrides", "without", "told"),
+    ("overrides", "without", "message"),
     [
         ({}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
         ({"dtype": "float64"}, BY_SHAPE, BY_SHAPE),
         ({"compute_dtype": "bfloat16"}, HALF, HALF),
         ({"dtype": "float64", "compute_dtype": "float32"}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
-        ({"lowering": "reference"}, "reference", "reference"),
+        ({"implementation": "reference"}, "reference", "reference"),
     ],
 )
 def test_kernels_are_named_where_they_are_used(
-    monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], without: str, told: str
+    monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], without: str, message: str
 ) -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.update(overrides)
-    assert environment.lowering(config) == without
+    assert environment.implementation(config) == without
     monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
-    assert environment.lowering(config) == told
-    bits = environment.bits(config=config, placement={"data_path": "memory"})
-    assert bits["lowering"] == told
+    assert environment.implementation(config) == message
+    determinism_fingerprint = environment.determinism_fingerprint(
+        config=config, placement={"data_path": "memory"}
+    )
+    assert determinism_fingerprint["implementation"] == message
     # A library that was built anew may sum in another order: its bytes are among the conditions.
-    assert bits.get("kernels") == ("0123456789ab" if "C++" in told else None)
+    assert determinism_fingerprint.get("kernels") == ("0123456789ab" if "C++" in message else None)
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "told"),
+    ("cpuinfo", "message"),
     [
         ("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx avx2 fma\n", "AMD EPYC, AVX2"),
         ("model name\t: AMD EPYC\nflags\t: avx2 avx512f avx512vl\n", "AMD EPYC, AVX-512"),
@@ -45,12 +47,14 @@ def test_kernels_are_named_where_they_are_used(
     ],
 )
 def test_hardware_names_the_widest_vectors(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str, told: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str, message: str
 ) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text(cpuinfo)
     monkeypatch.setattr(hardware, "CPUINFO", path)
     monkeypatch.setattr(hardware, "cpu_threads", lambda: 2)
-    assert hardware.description() == f"2 cores of {told}"
-    bits = environment.bits(config=recipes.recipe(), placement={})
-    assert bits["processor"] == told
+    assert hardware.description() == f"2 cores of {message}"
+    determinism_fingerprint = environment.determinism_fingerprint(
+        config=config_lib.default_config(), placement={}
+    )
+    assert determinism_fingerprint["processor"] == message

@@ -15,18 +15,18 @@ import orbax.checkpoint as ocp
 import pytest
 
 import jaxnets
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, InterruptedRunError
 from jaxnets.experiment import execution
 from jaxnets.experiment.batch_sizes import check_divisible
 from jaxnets.experiment.data import open_data
-from jaxnets.runtime.console import Screen
-from jaxnets.training.callbacks import Hook
+from jaxnets.runtime.console import Reporter
+from jaxnets.training.callbacks import Callback
 from jaxnets.training.devices import Devices
 from jaxnets.training.run import Run
 
 FOUR = {
-    "train.steps_per_call": 4,
+    "train.steps_per_execution": 4,
     "train.batch_size": 5,
     "train.drop_last": False,
     "train.epochs": 2,
@@ -35,12 +35,12 @@ FOUR = {
 """42 examples: calls of 4, 1 and 3 steps and the short batch's one, cut where a line or a save is due."""
 
 
-class _Listens(Hook):
+class _Listens(Callback):
     def step(self, run: Run, metrics: Any) -> None:
         """Hears of every step."""
 
 
-class _SignalAt(Hook):
+class _SignalAt(Callback):
     """A signal at the first line of metrics.jsonl from a step on, as a person might send it."""
 
     def __init__(self, step: int):
@@ -52,11 +52,11 @@ class _SignalAt(Hook):
 
 
 def _data(smoke_config: str, overrides: dict[str, Any]) -> Any:
-    config = recipes.load(smoke_config, overrides)
-    return config, open_data(config, Screen(quiet=True))
+    config = config_lib.load_config(smoke_config, overrides)
+    return config, open_data(config, Reporter(quiet=True))
 
 
-def _place(config: Any, data: Any, **options: Any) -> execution.Placement:
+def _place(config: Any, data: Any, **options: Any) -> execution.ExecutionPlan:
     return execution.place(config, data, Devices.all(), **options)
 
 
@@ -65,47 +65,47 @@ def test_what_fits_stays_on_the_device(
 ) -> None:
     config, data = _data(smoke_config, smoke_overrides)
     found = _place(config, data, parameters=40_000)
-    assert (found.on_device, found.steps_per_call) == (True, 1)  # no kernels here
-    assert "on the device" in found.told
+    assert (found.on_device, found.steps_per_execution) == (True, 1)  # no kernels here
+    assert "on the device" in found.description
     monkeypatch.setattr(execution, "kernels_of", lambda config: object())
-    assert _place(config, data, parameters=40_000).steps_per_call == execution.STEPS_PER_CALL
-    assert _place(config, data, parameters=2_000_000).steps_per_call == 1
-    assert _place(config, data, parameters=40_000, hooks=[_Listens()]).steps_per_call == 1
-    monkeypatch.setattr(execution, "_room", lambda devices: data.nbytes - 1)
+    assert _place(config, data, parameters=40_000).steps_per_execution == execution.STEPS_PER_CALL
+    assert _place(config, data, parameters=2_000_000).steps_per_execution == 1
+    assert _place(config, data, parameters=40_000, callbacks=[_Listens()]).steps_per_execution == 1
+    monkeypatch.setattr(execution, "_device_budget", lambda devices: data.nbytes - 1)
     found = _place(config, data, parameters=40_000)
-    assert (found.on_device, found.steps_per_call) == (False, 1)
-    assert "read by threads" in found.told
+    assert (found.on_device, found.steps_per_execution) == (False, 1)
+    assert "read by threads" in found.description
 
 
 def test_a_run_that_goes_on_keeps_its_ways(smoke_config: str, smoke_overrides: dict) -> None:
     config, data = _data(smoke_config, smoke_overrides)
     assert not _place(config, data, before={"data_path": "cache"}).on_device
-    found = _place(config, data, before={"data_path": "device", "steps_per_call": 7})
-    assert (found.on_device, found.steps_per_call) == (True, 7)
+    found = _place(config, data, before={"data_path": "device", "steps_per_execution": 7})
+    assert (found.on_device, found.steps_per_execution) == (True, 7)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "hooks", "told"),
+    ("overrides", "callbacks", "message"),
     [
         ({"data.on_device": "yes", "data.cache": False}, [], "set --config.data.cache=True"),
         (
-            {"data.on_device": "no", "train.steps_per_call": 4},
+            {"data.on_device": "no", "train.steps_per_execution": 4},
             [],
             "set --config.data.on_device=yes",
         ),
-        ({"train.steps_per_call": 4}, [_Listens()], "_Listens hears of every step"),
+        ({"train.steps_per_execution": 4}, [_Listens()], "_Listens hears of every step"),
     ],
 )
 def test_what_cannot_be_is_refused(
-    smoke_config: str, smoke_overrides: dict, overrides: dict, hooks: list, told: str
+    smoke_config: str, smoke_overrides: dict, overrides: dict, callbacks: list, message: str
 ) -> None:
     config, data = _data(smoke_config, {**smoke_overrides, **overrides})
-    with pytest.raises(ConfigError, match=told):
-        _place(config, data, hooks=hooks)
+    with pytest.raises(ConfigError, match=message):
+        _place(config, data, callbacks=callbacks)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         ({"batch_size": 10}, "a batch of 10 is not divided by 4 devices: change --config.train.b"),
         (
@@ -119,21 +119,21 @@ def test_what_cannot_be_is_refused(
     ],
 )
 def test_every_batch_of_an_epoch_is_divided_by_devices_and_parts(
-    smoke_config: str, overrides: dict, told: str | None
+    smoke_config: str, overrides: dict, message: str | None
 ) -> None:
     given = {"train.drop_last": False, **{f"train.{name}": v for name, v in overrides.items()}}
-    config = recipes.load(smoke_config, given)
+    config = config_lib.load_config(smoke_config, given)
     four = Devices(count=4, local_count=4, process_index=0, process_count=1)
-    refused = pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext()
+    refused = pytest.raises(ConfigError, match=message) if message else contextlib.nullcontext()
     with refused:
         check_divisible(config, 42, four)
 
 
 def test_the_last_batchs_parts_are_told_with_its_own_mend(smoke_config: str) -> None:
-    recipe = {"train.batch_size": 8, "train.drop_last": False, "train.accumulate": 4}
+    recipe = {"train.batch_size": 8, "train.drop_last": False, "train.grad_accum_steps": 4}
     one = Devices(count=1, local_count=1, process_index=0, process_count=1)
     with pytest.raises(ConfigError, match=r"last batch of 2 .* --config\.train\.drop_last=True"):
-        check_divisible(recipes.load(smoke_config, recipe), 42, one)
+        check_divisible(config_lib.load_config(smoke_config, recipe), 42, one)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,13 @@ def _state(directory: Path) -> Any:
 def test_lines_and_saves_fall_on_the_same_steps_and_say_the_same(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    runs = {"host": {"data.on_device": "no"}, "device": {}, "many": {"train.steps_per_call": 4}}
+    runs = {
+        "host": {"data.on_device": "no"},
+        "device": {},
+        "many": {"train.steps_per_execution": 4},
+    }
     for name, overrides in runs.items():
-        every = {**smoke_overrides, **FOUR, "train.steps_per_call": 0, **overrides}
+        every = {**smoke_overrides, **FOUR, "train.steps_per_execution": 0, **overrides}
         jaxnets.train(smoke_config, every, workdir=tmp_path / name)
     expected, saved = _lines(tmp_path / "host"), _saves(tmp_path / "host")
     for name in ("device", "many"):
@@ -191,9 +195,9 @@ def test_a_run_of_calls_that_was_stopped_ends_in_the_same_bits(
     overrides = {**smoke_overrides, **FOUR}
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "whole")
     with pytest.raises(InterruptedRunError, match="stopped at step 10"):
-        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", hooks=[_SignalAt(10)])
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", callbacks=[_SignalAt(10)])
     # Not said again: a run goes on as it began.
-    again = {**overrides, "train.steps_per_call": 0}
+    again = {**overrides, "train.steps_per_execution": 0}
     jaxnets.train(smoke_config, again, workdir=tmp_path / "cut")
     assert _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
     chex.assert_trees_all_equal(_state(tmp_path / "cut"), _state(tmp_path / "whole"))
@@ -207,7 +211,7 @@ def test_two_devices_take_the_steps_of_the_hosts_batches(
     flags = f"--xla_force_host_platform_device_count=2 {os.environ['XLA_FLAGS']}"
     environment = {**os.environ, "XLA_FLAGS": flags}
     for name, wanted in {"host": ("no", 0), "many": ("yes", 4)}.items():
-        recipe["data.on_device"], recipe["train.steps_per_call"] = wanted
+        recipe["data.on_device"], recipe["train.steps_per_execution"] = wanted
         flags = [f"--config.{field}={value}" for field, value in recipe.items()]
         command = [sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"]
         subprocess.run(

@@ -59,4 +59,4 @@ def test_quick_does_not_diverge(
     assert max(losses) < 10 * math.log(5)
     assert result["test_accuracy"] > 0.3
     config = configs.from_json((tmp_path / "run/config.json").read_text())
-    assert not any("training loss is" in told for told in loss_warnings(config, lines))
+    assert not any("training loss is" in message for message in loss_warnings(config, lines))

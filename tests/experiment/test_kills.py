@@ -86,8 +86,8 @@ class _Trial:
 
     def finish(self) -> None:
         with self.start() as process:
-            told, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, told
+            message, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, message
 
     def finished(self) -> bool:
         return (self.workdir / "result.json").exists()
@@ -119,13 +119,13 @@ class _Trial:
         }
         return len(logged), len(logged - shown.keys()), sum(count > 1 for count in shown.values())
 
-    def bits(self) -> tuple[Any, ...]:
+    def determinism_fingerprint(self) -> tuple[Any, ...]:
         """The last state, position, metrics and result, without timings."""
         folder = self.workdir / "checkpoints" / f"{self.newest():010d}"
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             state = checkpointer.restore(folder / "state")
-        position = json.loads((folder / "position.json").read_text())
-        position["hooks"].pop("MetricsLog")  # bytes of a file that holds timings
+        position = json.loads((folder / "host_state.json").read_text())
+        position["callbacks"].pop("MetricsLog")  # bytes of a file that holds timings
         lines = list(map(json.loads, (self.workdir / "metrics.jsonl").read_text().splitlines()))
         result = json.loads((self.workdir / "result.json").read_text())
         kept = {name: result[name] for name in ("tests", "train_accuracy", "validation_accuracy")}
@@ -191,7 +191,9 @@ def _check(
     killed.finish()
     assert done == kills, f"only {done} kills before it was finished: make the run longer"
     assert in_save >= inside
-    for mine, expected in zip(killed.bits(), straight.bits(), strict=True):
+    for mine, expected in zip(
+        killed.determinism_fingerprint(), straight.determinism_fingerprint(), strict=True
+    ):
         assert _equal(mine, expected)
 
 
@@ -225,8 +227,8 @@ def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     }
     straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data")
     killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
-    told = json.dumps([smoke_config, overrides, str(killed.workdir)])
-    command = [sys.executable, "-c", STUCK_IN_A_SAVE, told]
+    message = json.dumps([smoke_config, overrides, str(killed.workdir)])
+    command = [sys.executable, "-c", STUCK_IN_A_SAVE, message]
     with subprocess.Popen(
         command, env=_environment(), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -241,7 +243,9 @@ def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     logged, lost, doubled = killed.events()
     assert logged > 0
     assert (lost, doubled) == (0, 0)
-    for mine, expected in zip(killed.bits(), straight.bits(), strict=True):
+    for mine, expected in zip(
+        killed.determinism_fingerprint(), straight.determinism_fingerprint(), strict=True
+    ):
         assert _equal(mine, expected)
 
 

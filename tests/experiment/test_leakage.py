@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands.split import write_split
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.experiment import checksums
 from jaxnets.experiment.data import Data, open_data
-from jaxnets.experiment.leakage import measure_leak, tell_leak
+from jaxnets.experiment.leakage import measure_leak, report_leakage
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
-COPIES = 4
+DATASETS_WITH_DUPLICATES = 4
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = ["file,original,group"]
     for name in ("a", "b"):
         (root / "set" / name).mkdir(parents=True)
-        for number in range(10 * COPIES):
+        for number in range(10 * DATASETS_WITH_DUPLICATES):
             file = f"{name}/{number}.png"
             level = number + 100 * (name == "b")
             Image.new("RGB", (16, 16), (level, 2 * number, 7)).save(root / "set" / file)
-            rows.append(f"{file},{name}{number // COPIES},{name}{number // (2 * COPIES)}")
+            rows.append(
+                f"{file},{name}{number // DATASETS_WITH_DUPLICATES},{name}{number // (2 * DATASETS_WITH_DUPLICATES)}"
+            )
     (root / "groups.csv").write_text("\n".join(rows) + "\n")
     return root
 
@@ -42,13 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(folder: Path, tmp_path: Path) -> Callable[..., Data]:
     def opened(**fields: Any) -> Data:
-        config = recipes.recipe()
+        config = config_lib.default_config()
         given = {"name": "image_folder", "path": str(folder / "set"), "image_size": 16}
         for field, value in {**given, "root": str(tmp_path), **fields}.items():
             config.data[field] = value
         config.model.name, config.train.epochs = "lenet5", 1
-        recipes.validate(config)
-        return open_data(config, Screen(quiet=True))
+        config_lib.validate(config)
+        return open_data(config, Reporter(quiet=True))
 
     return opened
 
@@ -66,7 +68,7 @@ def test_one_image_in_two_classes_is_a_warning(
     shutil.copy(tmp_path / "set" / ("b" if conflict else "a") / "3.png", copy)
     data = opened(path=str(tmp_path / "set"), allow_duplicates=True)
     capsys.readouterr()
-    tell_leak(data, measure_leak(data), Screen())
+    report_leakage(data, measure_leak(data), Reporter())
     lines = capsys.readouterr().out.splitlines()
     warned = [line for line in lines if line.startswith("warning")]
     assert len(warned) == conflict
@@ -75,21 +77,21 @@ def test_one_image_in_two_classes_is_a_warning(
         assert "(a/copy.png is b/3.png)" in warned[0]
 
 
-def _told(data: Data, capsys: pytest.CaptureFixture[str]) -> str:
+def _format(data: Data, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    tell_leak(data, measure_leak(data), Screen())
-    told = capsys.readouterr().out
-    assert len(told.splitlines()) == 1
-    return told
+    report_leakage(data, measure_leak(data), Reporter())
+    message = capsys.readouterr().out
+    assert len(message.splitlines()) == 1
+    return message
 
 
 def test_unknown_groups_are_said_and_how_to_find_them(
     opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened()
-    told = _told(data, capsys)
-    assert "not known" in told
-    assert f"scripts/find_duplicates.py {folder / 'set'}" in told
+    message = _format(data, capsys)
+    assert "not known" in message
+    assert f"scripts/find_duplicates.py {folder / 'set'}" in message
     assert measure_leak(data).as_result() == {"test": None, "validation": None}
 
 
@@ -99,20 +101,20 @@ def test_a_random_split_of_siblings_is_leaky(
     data = opened(groups=str(folder / "groups.csv"))
     shares = measure_leak(data).as_result()
     assert shares["test"] > 0.8
-    told = _told(data, capsys)
-    assert f"LEAKY: {100 * shares['validation']:.1f} % of validation images" in told
-    assert "(--config.data.split=grouped)" in told
+    message = _format(data, capsys)
+    assert f"LEAKY: {100 * shares['validation']:.1f} % of validation images" in message
+    assert "(--config.data.split=grouped)" in message
 
 
 def test_a_grouped_split_does_not_leak_and_one_of_originals_a_little(
     opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grouped = {"groups": str(folder / "groups.csv"), "split": "grouped"}
-    told = _told(opened(**grouped), capsys)
-    assert "0.0 % of validation images and 0.0 % of test images have a sibling" in told
-    assert "LEAKY" not in told
+    message = _format(opened(**grouped), capsys)
+    assert "0.0 % of validation images and 0.0 % of test images have a sibling" in message
+    assert "LEAKY" not in message
     by_original = opened(**grouped, group_level="original")
-    assert by_original.told_split({}).endswith("groups.csv, original")
+    assert by_original.format_split({}).endswith("groups.csv, original")
     assert by_original.split.groups is not None
     assert len(set(by_original.split.groups.tolist())) == 20
     assert measure_leak(by_original).as_result()["test"] > 0
@@ -122,14 +124,14 @@ def test_a_grouped_split_does_not_leak_and_one_of_originals_a_little(
 
 
 def test_drawn_tissue_has_no_siblings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.data.name, config.data.root, config.data.num_examples = (
         *("synthetic_tissue", str(tmp_path)),
         30,
     )
     config.model.name, config.data.image_size = "lenet5", 16
-    data = open_data(config, Screen(quiet=True))
-    assert "0.0 % of test images" in _told(data, capsys)
+    data = open_data(config, Reporter(quiet=True))
+    assert "0.0 % of test images" in _format(data, capsys)
 
 
 @pytest.fixture
@@ -149,8 +151,8 @@ def test_copies_across_parts_stop_the_run_unless_they_are_allowed(
 ) -> None:
     data = opened(path=str(copied))
     with pytest.raises(DataError, match=r"copies of images in another part .test .* is train .*"):
-        _told(data, capsys)
-    assert "copy for copy" in _told(opened(path=str(copied), allow_duplicates=True), capsys)
+        _format(data, capsys)
+    assert "copy for copy" in _format(opened(path=str(copied), allow_duplicates=True), capsys)
 
 
 def test_copies_that_groups_know_of_stop_a_random_split_too(
@@ -162,29 +164,29 @@ def test_copies_that_groups_know_of_stop_a_random_split_too(
     lines = [f"{file},{name},{name}" for file, name in zip(files, names, strict=True)]
     table.write_text("\n".join(["file,original,group", *lines]))
     with pytest.raises(DataError, match="the random split leaks"):
-        _told(opened(path=str(copied), groups=str(table)), capsys)
-    told = _told(opened(path=str(copied), groups=str(table), allow_duplicates=True), capsys)
-    assert "LEAKY" in told
-    assert "copy for copy" in told
-    assert "copy for copy" not in _told(
+        _format(opened(path=str(copied), groups=str(table)), capsys)
+    message = _format(opened(path=str(copied), groups=str(table), allow_duplicates=True), capsys)
+    assert "LEAKY" in message
+    assert "copy for copy" in message
+    assert "copy for copy" not in _format(
         opened(path=str(copied), groups=str(table), split="grouped"), capsys
     )
     lines = [f"{file},{file},{file}" for file in files]
     table.write_text("\n".join(["file,original,group", *lines]))
     with pytest.raises(DataError, match="its groups are wrong"):
-        _told(opened(path=str(copied), groups=str(table), split="grouped"), capsys)
+        _format(opened(path=str(copied), groups=str(table), split="grouped"), capsys)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"folds": 2}, "must be 3 or more"),
         ({"folds": 4, "fold": 4}, "must be below"),
         ({"fold": 1}, "must be below"),
     ],
 )
-def test_folds_that_cannot_be(opened: Callable[..., Data], wrong: dict, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_folds_that_cannot_be(opened: Callable[..., Data], wrong: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         opened(**{"split": "grouped", **wrong})
 
 
@@ -212,8 +214,8 @@ def test_a_split_is_written_for_others(
     with pytest.raises(ConfigError, match="holds something else"):
         write_split(spec, {**overrides, "data.split": "random"}, out)
     out.write_bytes(b"\xff\xfe\x00 no text")
-    for wrong, told in ((out, "holds something else"), (out / "split.csv", "cannot be made")):
-        with pytest.raises((ConfigError, MachineError), match=told):
+    for wrong, message in ((out, "holds something else"), (out / "split.csv", "cannot be made")):
+        with pytest.raises((ConfigError, MachineError), match=message):
             write_split(spec, {**overrides, "data.split": "grouped"}, wrong)
     assert out.read_bytes() == b"\xff\xfe\x00 no text"
 

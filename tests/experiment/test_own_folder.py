@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import evaluate, predict
 from jaxnets.errors import ConfigError, DataError
 
@@ -48,14 +48,14 @@ def test_a_body_is_kept_and_a_head_made_for_its_classes(
     begin = time.perf_counter()
     result = jaxnets.train(f"{config}:transfer", own, workdir=tmp_path / "head")
     seconds = time.perf_counter() - begin
-    assert (result["frozen"], result["on_kept_features"]) == (True, True)
+    assert (result["freeze_backbone"], result["on_cached_features"]) == (True, True)
     (cache,) = (tmp_path / "cache").glob("*-features-*/cache.json")
     assert result["features_seconds"] == json.loads(cache.read_text())["seconds"]
     assert 0 < result["features_seconds"] < seconds
     assert result["trained_parameters"] < result["parameters"]
     assert "of them trained" in capsys.readouterr().out
-    finetuned = recipes.load(f"{config}:finetune", own)
-    assert (finetuned.transfer.frozen, finetuned.transfer.head_first_epochs) == (False, 1)
+    finetuned = config_lib.load_config(f"{config}:finetune", own)
+    assert (finetuned.transfer.freeze_backbone, finetuned.transfer.head_first_epochs) == (False, 1)
 
 
 @pytest.fixture(scope="module")

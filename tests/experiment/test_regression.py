@@ -18,8 +18,8 @@ from jaxnets.experiment import predictor
 from jaxnets.experiment.data import resolve
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.runtime.console import Screen
-from jaxnets.training.callbacks import Hook
+from jaxnets.runtime.console import Reporter
+from jaxnets.training.callbacks import Callback
 
 QUIET = {"log.tensorboard": False}
 
@@ -85,17 +85,17 @@ def test_what_is_seen(
     five_steps: Path, mlp: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jaxnets.train(mlp, {**QUIET, "train.steps": 1}, workdir=tmp_path / "run")
-    told = capsys.readouterr().out
-    assert "official split 4 / 0 / 4" in told
-    assert "step 1/1  loss 5.3121  " in told
-    assert "examples/s" in told
+    message = capsys.readouterr().out
+    assert "official split 4 / 0 / 4" in message
+    assert "step 1/1  loss 5.3121  " in message
+    assert "examples/s" in message
     jaxnets.train(mlp, QUIET, workdir=five_steps)  # told again
-    told = capsys.readouterr().out
-    assert "test loss             1.3303" in told
-    assert "report A prints no loss after training" in told
-    assert "four that it trained on" in told
+    message = capsys.readouterr().out
+    assert "test loss             1.3303" in message
+    assert "report A prints no loss after training" in message
+    assert "four that it trained on" in message
     for absent in ("accuracy", " px", "images", "Traceback"):
-        assert absent not in told
+        assert absent not in message
 
 
 def test_two_runs_give_the_same_bits(five_steps: Path, mlp: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_two_runs_give_the_same_bits(five_steps: Path, mlp: str, tmp_path: Path)
         np.testing.assert_array_equal(values, _params(five_steps)[name])
 
 
-class _StopAfterTwo(Hook):
+class _StopAfterTwo(Callback):
     def step(self, run: Any, metrics: Any) -> None:
         if run.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -113,7 +113,7 @@ class _StopAfterTwo(Hook):
 
 def test_a_stopped_run_goes_on_to_the_same_bits(five_steps: Path, mlp: str, tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError, match="stopped at step 2"):
-        jaxnets.train(mlp, QUIET, workdir=tmp_path / "run", hooks=[_StopAfterTwo()])
+        jaxnets.train(mlp, QUIET, workdir=tmp_path / "run", callbacks=[_StopAfterTwo()])
     jaxnets.train(mlp, QUIET, workdir=tmp_path / "run")
     assert _lines(tmp_path / "run") == _lines(five_steps)
 
@@ -161,7 +161,7 @@ def test_evaluation_and_prediction_repeat_the_result(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         ({"model.layer_sizes": (2, 4, 4, 1), "model.init": "torch"}, "begin with 3"),
         ({"model.layer_sizes": (3, 4, 4, 2), "model.init": "torch"}, "labels of length 1: end"),
@@ -178,9 +178,9 @@ def test_evaluation_and_prediction_repeat_the_result(
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing(
-    mlp: str, tmp_path: Path, overrides: dict, told: str
+    mlp: str, tmp_path: Path, overrides: dict, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         jaxnets.train(mlp, {**QUIET, **overrides}, workdir=tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
 
@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
 def test_another_network_has_no_published_entry(
     mlp: str, overrides: dict, entry: str | None
 ) -> None:
-    assert resolve(mlp, overrides, Screen(quiet=True)).entry == entry
+    assert resolve(mlp, overrides, Reporter(quiet=True)).entry == entry
 
 
 def test_report_b_s_sibling_keeps_its_entry_and_learns(repository: Path, tmp_path: Path) -> None:

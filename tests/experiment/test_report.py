@@ -33,17 +33,17 @@ def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFix
     assert measured["accuracy"] == result["test_accuracy"]
     assert measured["interval"] == result["test_interval"]
     assert measured["confusion"] == result["tests"]["clean"]["confusion"]
-    assert measured["leak"]["test"] == result["leak"]["test"]
-    told = capsys.readouterr().out
-    assert "recall" in told
-    assert "split  random\n" in told
+    assert measured["leakage"]["test"] == result["leakage"]["test"]
+    message = capsys.readouterr().out
+    assert "recall" in message
+    assert "split  random\n" in message
 
 
 def test_a_leak_is_said_on_the_screen(
     reported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leaks = {"validation": 0.5, "test": 0.25}
-    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, siblings: leaks)
+    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, group_ids: leaks)
     monkeypatch.setattr("jaxnets.commands.evaluate.write_report", lambda *given: "nowhere")
     evaluate.evaluate(reported)
     assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_a_leak_is_said_at_the_head_of_the_page(
     copy = tmp_path / "copy"
     shutil.copytree(reported, copy)
     leaks = {"validation": 0.5, "test": share}
-    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, siblings: leaks)
+    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, group_ids: leaks)
     evaluate.evaluate(copy)
     head, _, _ = (copy / "report" / "index.html").read_text().partition("<h2>")
     assert ("LEAKY: 25.0 % of the test images have a sibling in training" in head) is marks
@@ -72,15 +72,15 @@ def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None
     for k, row in enumerate(metrics["classes"]):
         for name in NAMES:
             assert page.figures[str(k), name] == value_of(row[name], name)
-    told = metrics["calibration"]["temperature"]
+    message = metrics["calibration"]["temperature"]
     checked = load_predictions(predictions_path(reported, "validation"))
     tested = load_predictions(predictions_path(reported))
     fitted = statistics.fit_temperature(checked.probabilities, checked.label)
     cooled = statistics.with_temperature(tested.probabilities, fitted)
     after = statistics.calibration(cooled, tested.label).error
-    assert told["value"] == pytest.approx(fitted)
-    assert told["expected_error_before"] == metrics["calibration"]["expected_error"]
-    assert told["expected_error_after"] == pytest.approx(after)
+    assert message["value"] == pytest.approx(fitted)
+    assert message["expected_error_before"] == metrics["calibration"]["expected_error"]
+    assert message["expected_error_after"] == pytest.approx(after)
     assert page.figures["all", "temperature"] == f"{fitted:.3g}"
     assert page.figures["all", "calibration-after"] == f"{100 * after:.1f} %"
     assert all(address.startswith("data:") for address in page.addresses)
@@ -105,19 +105,19 @@ def test_pictures_are_those_of_the_predictions(reported: Path, read_page) -> Non
 def test_other_parts_have_pages_of_their_own(reported: Path) -> None:
     before = (reported / "report" / "index.html").read_bytes()
     evaluate.evaluate(reported, part="validation")
-    told = (reported / "report" / "index-validation.html").read_text()
-    assert "may have chosen checkpoint and settings" in told
+    message = (reported / "report" / "index-validation.html").read_text()
+    assert "may have chosen checkpoint and settings" in message
     metrics = json.loads((reported / "report" / "metrics-validation.json").read_text())
     assert metrics["split"] == "validation"
     assert metrics["calibration"]["temperature"] is None  # nothing is fitted on what it is told of
-    assert "temperature" not in told
+    assert "temperature" not in message
     assert (reported / "report" / "index.html").read_bytes() == before
     with pytest.raises(ConfigError, match="train, validation, test"):
         evaluate.evaluate(reported, part="tset")
 
 
 def test_a_run_that_is_not_finished_is_marked(reported: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut"
+    cut = tmp_path / "truncate_after"
     shutil.copytree(reported, cut)
     (cut / "result.json").unlink()
     with (cut / "metrics.jsonl").open("a") as file:
@@ -138,11 +138,11 @@ def test_of_many_classes_the_worst_are_printed() -> None:
     confusion[9] = 0  # no example is of it
     scores = ClassScores(0.1, int(confusion.sum()), 0.9, 1, confusion)
     measured = {"interval": [0.8, 0.95], "interval_method": "wilson"}
-    told = evaluate._told(scores, [f"class {k}" for k in range(count)], measured).splitlines()
-    assert told[2].startswith("lowest of 30")
-    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", told[3])
-    assert len(told) == 3 + 20
-    assert not [line for line in told if line.startswith("class 9 ")]
+    message = evaluate._format(scores, [f"class {k}" for k in range(count)], measured).splitlines()
+    assert message[2].startswith("lowest of 30")
+    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", message[3])
+    assert len(message) == 3 + 20
+    assert not [line for line in message if line.startswith("class 9 ")]
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("circles", "a rather long name of a class")])

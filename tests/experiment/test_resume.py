@@ -16,11 +16,11 @@ import jaxnets
 from jaxnets.errors import InterruptedRunError
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.training.callbacks import Hook
+from jaxnets.training.callbacks import Callback
 
 
-class _SignalAt(Hook):
-    every_step = False
+class _SignalAt(Callback):
+    per_step = False
 
     def step(self, run: Any, metrics: Any) -> None:
         if run.step == 3:
@@ -52,7 +52,7 @@ def test_a_resume_compiles_nothing_anew(
     fresh = _entries(cache)
     assert len(fresh) > 1  # the training and the evaluation step at least
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", hooks=[_SignalAt()])
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", callbacks=[_SignalAt()])
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut")
     assert _entries(cache) - fresh == set()
     _require_same_end(tmp_path / "straight", tmp_path / "cut")

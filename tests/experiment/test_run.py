@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.data.pipeline import TrainBatches
 from jaxnets.data.sampler import IndexBatches
 from jaxnets.errors import (
@@ -30,9 +30,9 @@ from jaxnets.errors import (
 from jaxnets.evaluation import result_schema
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import resolve
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.signals import NUMBERS
-from jaxnets.training.callbacks import Hook
+from jaxnets.training.callbacks import Callback
 from jaxnets.training.run import Run
 
 
@@ -51,7 +51,7 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     assert result["trained_parameters"] == result["parameters"] > 0
     assert result["fold"] is None
     assert result["features_seconds"] is None  # nothing is frozen
-    assert result["on_kept_features"] is False
+    assert result["on_cached_features"] is False
     assert result["complete"] is True
     assert result["epochs"] == 2
     assert result["test_examples"] == 9
@@ -96,7 +96,7 @@ def test_further_tests_stand_beside_the_clean_one(
     further = {
         **smoke_overrides,
         **{"model.dropout": 0.5, "train.epochs": 1, "train.label_smoothing": 0.0},
-        **{"eval.augment": True, "eval.dropout": True, "eval.follow_test": True},
+        **{"eval.augment": True, "eval.dropout": True, "eval.monitor_test": True},
     }
     result = jaxnets.train(smoke_config, further, workdir=tmp_path / "run")
     tests = result["tests"]
@@ -151,7 +151,7 @@ def test_a_directory_in_use_is_refused(trained: Path, smoke_config: str, tmp_pat
         holder.stdout.readline()
         with (
             pytest.raises(MachineError, match="in use by another process"),
-            workdir.hold(tmp_path / "held"),
+            workdir.lock_workdir(tmp_path / "held"),
         ):
             pass
         holder.kill()
@@ -161,7 +161,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(MachineError, match="cannot be written"),
-        workdir.hold(tmp_path / "file" / "run"),
+        workdir.lock_workdir(tmp_path / "file" / "run"),
     ):
         pass
 
@@ -173,7 +173,7 @@ def test_divergence_is_said(smoke_config: str, smoke_overrides: dict, tmp_path: 
     assert not (tmp_path / "wild" / "result.json").exists()
 
 
-class _SignalAt(Hook):
+class _SignalAt(Callback):
     """Sends this process a signal after a step."""
 
     def __init__(self, step: int, number: int):
@@ -194,7 +194,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError, match="stopped at step 3, saved") as caught:
         jaxnets.train(
-            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(3, number)]
+            smoke_config, smoke_overrides, workdir=directory, callbacks=[_SignalAt(3, number)]
         )
     assert caught.value.exit_code == code
     assert not (directory / "result.json").exists()
@@ -227,7 +227,7 @@ def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
     assert _lines(directory) == _lines(trained)
 
 
-class _SignalAtTheEnd(Hook):
+class _SignalAtTheEnd(Callback):
     """Sends this process a signal when the loop has looked for the last time whether there was one."""
 
     def end(self, run: Any) -> None:
@@ -239,7 +239,7 @@ def test_a_signal_as_the_loop_ends_is_not_lost(
 ) -> None:
     with pytest.raises(InterruptedRunError, match="saved") as caught:
         jaxnets.train(
-            smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_SignalAtTheEnd()]
+            smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_SignalAtTheEnd()]
         )
     assert caught.value.exit_code == 129
     jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run")
@@ -256,14 +256,16 @@ def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
     directory = tmp_path / "stopped"
     every = {**smoke_overrides, "checkpoint.every_steps": 1}
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, every, workdir=directory, hooks=[_SignalAt(3, signal.SIGTERM)])
-    newest = directory / "checkpoints" / f"{3:010d}" / "position.json"
+        jaxnets.train(
+            smoke_config, every, workdir=directory, callbacks=[_SignalAt(3, signal.SIGTERM)]
+        )
+    newest = directory / "checkpoints" / f"{3:010d}" / "host_state.json"
     newest.write_text(newest.read_text().replace("0", "1", 1))
     capsys.readouterr()
     jaxnets.train(smoke_config, every, workdir=directory)
-    told = capsys.readouterr().out
-    assert "position.json has changed" in told
-    assert "from step 2" in told
+    message = capsys.readouterr().out
+    assert "host_state.json has changed" in message
+    assert "from step 2" in message
     assert _lines(directory) == _lines(trained)
 
 
@@ -273,7 +275,10 @@ def test_no_whole_checkpoint_is_an_error_not_a_new_start(
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(
-            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(2, signal.SIGTERM)]
+            smoke_config,
+            smoke_overrides,
+            workdir=directory,
+            callbacks=[_SignalAt(2, signal.SIGTERM)],
         )
     for manifest in directory.glob("checkpoints/*/manifest.json"):
         manifest.write_text("{}")
@@ -289,14 +294,21 @@ def test_other_conditions_are_named_and_can_be_allowed(
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(
-            smoke_config, smoke_overrides, workdir=directory, hooks=[_SignalAt(2, signal.SIGTERM)]
+            smoke_config,
+            smoke_overrides,
+            workdir=directory,
+            callbacks=[_SignalAt(2, signal.SIGTERM)],
         )
-    bits = environment.bits
-    monkeypatch.setattr(environment, "bits", lambda **kw: {**bits(**kw), "cpu_threads": 999})
+    determinism_fingerprint = environment.determinism_fingerprint
+    monkeypatch.setattr(
+        environment,
+        "determinism_fingerprint",
+        lambda **kw: {**determinism_fingerprint(**kw), "cpu_threads": 999},
+    )
     with pytest.raises(CheckpointError, match=r"cpu_threads: \d+ then, 999 now"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
     result = jaxnets.train(
-        smoke_config, smoke_overrides, workdir=directory, allow_different_bits=True
+        smoke_config, smoke_overrides, workdir=directory, allow_nondeterministic_resume=True
     )
     assert result["complete"]
 
@@ -312,7 +324,7 @@ def test_data_that_changed_since_is_refused(
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
 
 
-class _Every(Hook):
+class _Every(Callback):
     """Counts what it hears."""
 
     def __init__(self) -> None:
@@ -334,18 +346,18 @@ class _Every(Hook):
 def test_a_hook_of_the_user_s_hears_everything_in_order(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    hook = _Every()
+    callback = _Every()
     jaxnets.train(
         smoke_config,
         {**smoke_overrides, "train.steps": 3, "eval.every_steps": 2},
         workdir=tmp_path / "run",
-        hooks=[hook],
+        callbacks=[callback],
     )
-    told = "epoch ['accuracy', 'loss']"
-    assert hook.heard == ["start", "step 1", "step 2", told, "step 3", told, "end"]
+    message = "epoch ['accuracy', 'loss']"
+    assert callback.heard == ["start", "step 1", "step 2", message, "step 3", message, "end"]
 
 
-class _StopAt(Hook):
+class _StopAt(Callback):
     def __init__(self, step: int):
         self._step = step
 
@@ -356,7 +368,7 @@ class _StopAt(Hook):
 
 def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     result = jaxnets.train(
-        smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_StopAt(2)]
+        smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_StopAt(2)]
     )
     assert result["stopped_early"] == "enough"
     assert result["complete"]
@@ -367,19 +379,19 @@ def test_a_run_that_is_stopped_before_its_first_line_has_one(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     overrides = {**smoke_overrides, "log.every_steps": 50}
-    hooks = [_StopAt(2)]
-    result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
-    told = [line for line in _lines(tmp_path / "run") if line["split"] == "train"]
-    assert [line["step"] for line in told] == [2]
+    callbacks = [_StopAt(2)]
+    result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", callbacks=callbacks)
+    message = [line for line in _lines(tmp_path / "run") if line["split"] == "train"]
+    assert [line["step"] for line in message] == [2]
     assert result["images_per_second"] > 0
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(CheckpointError, match=r"result.json is missing"):
-        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks)
+        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", callbacks=callbacks)
     again = jaxnets.train(
-        smoke_config, overrides, workdir=tmp_path / "run", hooks=hooks, ignore_damage=True
+        smoke_config, overrides, workdir=tmp_path / "run", callbacks=callbacks, ignore_damage=True
     )
     assert again["images_per_second"] == result["images_per_second"]
-    assert [line for line in _lines(tmp_path / "run") if line["split"] == "train"] == told
+    assert [line for line in _lines(tmp_path / "run") if line["split"] == "train"] == message
 
 
 def test_a_run_in_another_thread_leaves_signals_as_they_are(
@@ -402,7 +414,7 @@ def test_a_phase_that_outlasts_the_run_is_told(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         ({"data.name": "lc25000"}, "did you mean lc25000_lung"),
         ({"model.name": "resnet5"}, "did you mean resnet50"),
@@ -419,9 +431,9 @@ def test_a_phase_that_outlasts_the_run_is_told(
     ],
 )
 def test_what_does_not_fit_is_refused(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path, overrides: dict, told: str
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, overrides: dict, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
 
 
@@ -480,8 +492,8 @@ def test_a_file_s_published_entry_is_dropped_where_it_does_not_compare(
 ) -> None:
     begun = {**smoke_overrides, "data.name": "synthetic_tissue"}
     scratch = smoke_config.replace(":smoke", ":scratch")
-    assert recipes.load(scratch, begun).entry == "A/resnet50"
-    assert resolve(scratch, begun, Screen(quiet=True)).entry is None
+    assert config_lib.load_config(scratch, begun).entry == "A/resnet50"
+    assert resolve(scratch, begun, Reporter(quiet=True)).entry is None
 
 
 def test_hooks_of_one_name_are_refused(
@@ -489,7 +501,7 @@ def test_hooks_of_one_name_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="named alike"):
         jaxnets.train(
-            smoke_config, smoke_overrides, workdir=tmp_path / "run", hooks=[_Every(), _Every()]
+            smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_Every(), _Every()]
         )
 
 
@@ -515,15 +527,15 @@ def test_images_that_are_not_whole_are_told_before_the_demo(
 ) -> None:
     (tmp_path / "lc25000_lung" / "lung_aca").mkdir(parents=True)
     spec = str(repository / "configs" / "lung_resnet.py")
-    resolve(spec, {"data.root": str(tmp_path)}, Screen())
-    told = capsys.readouterr().out
-    assert "LC25000 is not whole (" in told
-    assert "so this is lung_resnet:demo" in told
+    resolve(spec, {"data.root": str(tmp_path)}, Reporter())
+    message = capsys.readouterr().out
+    assert "LC25000 is not whole (" in message
+    assert "so this is lung_resnet:demo" in message
     (tmp_path / "none").mkdir()
-    resolve(spec, {"data.root": str(tmp_path / "none")}, Screen())
+    resolve(spec, {"data.root": str(tmp_path / "none")}, Reporter())
     assert "LC25000 is not at " in capsys.readouterr().out
     with pytest.raises(DataError, match="data.root=.*nowhere is not a directory"):
-        resolve(spec, {"data.root": str(tmp_path / "nowhere")}, Screen())
+        resolve(spec, {"data.root": str(tmp_path / "nowhere")}, Reporter())
 
 
 @pytest.mark.slow
@@ -572,9 +584,9 @@ def test_the_first_line_says_which_head_is_left_out(
     overrides = {"data.image_size": size, "data.root": str(tmp_path), "data.name": "lc25000_lung"}
     with pytest.raises(DataError):  # there are none, which is found out later
         jaxnets.train(config, overrides, workdir=tmp_path / "run")
-    told = capsys.readouterr().out
-    assert told.startswith("note      Inception v3's auxiliary head is left out") is said
-    assert ("is left out" in told) is said
+    message = capsys.readouterr().out
+    assert message.startswith("note      Inception v3's auxiliary head is left out") is said
+    assert ("is left out" in message) is said
 
 
 def test_an_early_stop_is_printed_with_its_reason(
@@ -586,17 +598,19 @@ def test_an_early_stop_is_printed_with_its_reason(
         "train.epochs": 9,
         "optimizer.learning_rate": 1e-9,
         "early_stopping.patience": 1,
-        "early_stopping.least_gain": 0.5,
+        "early_stopping.min_delta": 0.5,
     }
     result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
     assert result["epochs"] == 2
     printed = capsys.readouterr().out
-    told = re.search(
+    message = re.search(
         r"^stop +at step 4 of 18, epoch 2 of 9: (.*); the test takes (.*)$", printed, re.M
     )
-    assert told is not None
-    assert re.fullmatch(r"validation_loss has not improved over [\d.]+ for 1 evaluation", told[1])
-    assert told[2].startswith("the last state, of step 4")
+    assert message is not None
+    assert re.fullmatch(
+        r"validation_loss has not improved over [\d.]+ for 1 evaluation", message[1]
+    )
+    assert message[2].startswith("the last state, of step 4")
     assert re.search(r"^stopped early +validation_loss has not improved", printed, re.M)
     best = {**overrides, "eval.use_best": True}
     result = jaxnets.train(smoke_config, best, workdir=tmp_path / "best")

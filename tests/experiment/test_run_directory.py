@@ -18,9 +18,9 @@ from jaxnets.commands import compare_activations, compare_runs, evaluate, export
 from jaxnets.errors import CheckpointError, InterruptedRunError
 from jaxnets.experiment import checksums, weights
 from jaxnets.experiment.checksums import CHECKSUMS
-from jaxnets.experiment.run_directory import open_begun, open_run
-from jaxnets.io import write_whole
-from jaxnets.training.callbacks import Hook
+from jaxnets.experiment.run_directory import open_run, open_run_if_exists
+from jaxnets.io import atomic_write
+from jaxnets.training.callbacks import Callback
 from studies import compare, stain_shift
 
 FILES = ("checksums.json", "config.json", "manifest.json", "split.csv", "result.json")
@@ -64,7 +64,7 @@ def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) ->
         "predict": lambda **given: predict.predict_files(str(run), [str(image)], **given),
         "export": lambda **given: export.export(run, out, **given),
         "shift": lambda **given: stain_shift.stain_shift(run, **given),
-        "compare": lambda **given: compare.tell_runs([run], **given),
+        "compare": lambda **given: compare.print_runs([run], **given),
         "diagnose": lambda **given: compare_activations.diagnose(run, run, **given),
         "weights": lambda **given: weights.read(run, **given),
     }
@@ -107,7 +107,7 @@ def test_every_command_continues_with_one_warning(
         path.write_text(path.read_text().replace('"data": "', '"data": "another '))
     else:
         _without_checksums(run)
-    told = "manifest.json has changed since" if damaged else "has no checksums.json"
+    message = "manifest.json has changed since" if damaged else "has no checksums.json"
     calls = _commands(run, tmp_path / "x", smoke_config, smoke_overrides)
     if not damaged:
         calls = {name: calls[name] for name in ("train", "predict", "compare", "weights")}
@@ -116,8 +116,8 @@ def test_every_command_continues_with_one_warning(
         call(**({"ignore_damage": True} if damaged else {}))
         warnings = [line for line in capsys.readouterr().err.splitlines() if "warning: " in line]
         opened = 2 if name in ("against", "diagnose") else 1
-        assert len([line for line in warnings if told in line]) == opened, name
-    with pytest.warns(UserWarning, match=told):
+        assert len([line for line in warnings if message in line]) == opened, name
+    with pytest.warns(UserWarning, match=message):
         jaxnets.load(run, ignore_damage=damaged)
 
 
@@ -221,11 +221,11 @@ def test_a_kill_between_any_two_writes_leaves_a_directory_that_opens(
         calls.append(path)
         if len(calls) == number + 1 and not after:
             raise _Killed
-        write_whole(path, content)
+        atomic_write(path, content)
         if len(calls) == number + 1:
             raise _Killed
 
-    monkeypatch.setattr(checksums, "write_whole", killed)
+    monkeypatch.setattr(checksums, "atomic_write", killed)
     with pytest.raises(_Killed):
         checksums.write_files(run, contents)
     monkeypatch.undo()
@@ -237,8 +237,8 @@ def test_a_kill_between_any_two_writes_leaves_a_directory_that_opens(
     left.predictions("validation")
     checksums.write_files(run, contents)
     assert open_run(run).result == json.loads(result)
-    listing = checksums.read_listing(run) or {}
-    assert all(len(allowed) == 1 for allowed in listing.values())
+    hashes = checksums.read_hashes(run) or {}
+    assert all(len(allowed) == 1 for allowed in hashes.values())
 
 
 def test_a_kill_before_the_first_file_is_no_run_yet(tmp_path: Path, trained: Path) -> None:
@@ -247,10 +247,10 @@ def test_a_kill_before_the_first_file_is_no_run_yet(tmp_path: Path, trained: Pat
     for name in contents:
         (tmp_path / name).unlink()
     with pytest.raises(CheckpointError, match="config.json is missing"):
-        open_begun(tmp_path)
+        open_run_if_exists(tmp_path)
     both = {name: [None, "0" * 64] for name in contents}
     (tmp_path / CHECKSUMS).write_text(checksums._to_json(both, []))
-    assert open_begun(tmp_path) is None
+    assert open_run_if_exists(tmp_path) is None
 
 
 def test_a_finished_run_is_shown_without_a_lock(
@@ -271,7 +271,7 @@ def test_a_finished_run_is_shown_without_a_lock(
     assert [path.stat().st_mtime_ns for path in (run, *before)] == times
 
 
-class _StopAt(Hook):
+class _StopAt(Callback):
     def step(self, run: Any, metrics: Any) -> None:
         if run.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -288,7 +288,7 @@ def test_lost_or_changed_metrics_are_refused_before_training(
     overrides = {**smoke_overrides, "log.every_steps": 1}
     stopped = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=stopped, hooks=[_StopAt()])
+        jaxnets.train(smoke_config, overrides, workdir=stopped, callbacks=[_StopAt()])
     whole = (stopped / "metrics.jsonl").read_bytes()
     changes = {
         "shorter": whole[: len(whole) // 2],
@@ -342,8 +342,8 @@ def test_a_changed_answer_is_refused(run: Path) -> None:
 
 def test_evaluation_lists_what_it_writes(run: Path) -> None:
     evaluate.evaluate(run, part="validation")
-    listing = checksums.read_listing(run) or {}
-    assert "predictions/validation.npz" in listing
+    hashes = checksums.read_hashes(run) or {}
+    assert "predictions/validation.npz" in hashes
     assert open_run(run).predictions("validation") is not None
     _flip(run / "predictions" / "validation.npz")
     with pytest.raises(CheckpointError, match="validation.npz has changed"):
@@ -370,4 +370,4 @@ def test_checksums_of_earlier_versions_are_read(tmp_path: Path) -> None:
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     content = {"schema_version": 1, "files": files, "sha256": digest}
     (tmp_path / CHECKSUMS).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    assert checksums.read_listing(tmp_path) == files
+    assert checksums.read_hashes(tmp_path) == files

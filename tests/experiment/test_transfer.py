@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxnets
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
@@ -22,14 +22,14 @@ from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
 from jaxnets.experiment import cached_features, environment, pretrained
-from jaxnets.experiment.optimizer import make_rule
+from jaxnets.experiment.optimizer import make_optimizer_bundle
 from jaxnets.experiment.pretrained import Pretrained
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
-from jaxnets.runtime.console import Screen
-from jaxnets.training.backbone import NetworkParts
-from jaxnets.training.callbacks import Hook
+from jaxnets.runtime.console import Reporter
+from jaxnets.training.backbone import BackboneHeadPartition
+from jaxnets.training.callbacks import Callback
 
 PLAIN = {
     "augment.flip_horizontal": False,
@@ -38,7 +38,7 @@ PLAIN = {
     "data.num_examples": 60,
     "log.tensorboard": False,
 }
-FROZEN = {"transfer.weights": "random", "transfer.frozen": True}
+FROZEN = {"transfer.weights": "random", "transfer.freeze_backbone": True}
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +133,14 @@ def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
 def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: float) -> None:
     plain = {"optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
     constant = {"schedule.name": "constant", "schedule.warmup_steps": 0}
-    begun = {"transfer.weights": "random", "transfer.body_share": share}
-    config = recipes.load(smoke_config, {**plain, **constant, **begun, "model.num_classes": 3})
+    begun = {"transfer.weights": "random", "transfer.backbone_lr_multiplier": share}
+    config = config_lib.load_config(
+        smoke_config, {**plain, **constant, **begun, "model.num_classes": 3}
+    )
     model = models.create(config.model)
     params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
-    parts = NetworkParts.of(model, (1, 32, 32, 3))
-    rule = make_rule(config, parts, total_steps=9, steps_per_epoch=3)
+    parts = BackboneHeadPartition.of(model, (1, 32, 32, 3))
+    rule = make_optimizer_bundle(config, parts, total_steps=9, steps_per_epoch=3)
     ones = jax.tree.map(np.ones_like, params)
     updates, _ = rule.optimizer.update(ones, rule.optimizer.init(params), params)
     rate = config.optimizer.learning_rate
@@ -150,16 +152,18 @@ def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: floa
 
 def test_another_body_than_a_run_began_with_is_refused(kept: Path) -> None:
     run = open_run(kept)
-    mine = run.manifest.get("body_sha256")
+    mine = run.manifest.get("backbone_sha256")
     assert mine is not None
     run.require_weights(mine)
     for other in ("yours", None):
         with pytest.raises(CheckpointError, match="are not those that .* began with"):
             run.require_weights(other)
-    dataclasses.replace(run, opened_manifest=None).require_weights("any")  # nothing has begun there
+    dataclasses.replace(run, manifest_or_none=None).require_weights(
+        "any"
+    )  # nothing has begun there
 
 
-class _SignalAt(Hook):
+class _SignalAt(Callback):
     name = "signal_at"
 
     def __init__(self, step: int):
@@ -171,7 +175,7 @@ class _SignalAt(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-FINETUNE = {"transfer.head_first_epochs": 1, "transfer.body_share": 0.1}
+FINETUNE = {"transfer.head_first_epochs": 1, "transfer.backbone_lr_multiplier": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +191,7 @@ def test_the_head_goes_first_and_a_resume_has_the_same_bits(
     jaxnets.train(smoke_config, every, workdir=tmp_path / "whole")
     cut = tmp_path / "cut"
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, every, workdir=cut, hooks=[_SignalAt(3)])
+        jaxnets.train(smoke_config, every, workdir=cut, callbacks=[_SignalAt(3)])
     jaxnets.train(smoke_config, every, workdir=cut)
     assert _lines(cut) == _lines(tmp_path / "whole")
     before, after = _variables(trained)["params"], _variables(tmp_path / "whole")["params"]
@@ -197,9 +201,13 @@ def test_the_head_goes_first_and_a_resume_has_the_same_bits(
     for folder in (cut / "checkpoints").iterdir():
         if folder.name > first.name:
             (folder / "manifest.json").unlink()
-    head_alone = _variables(cut)["params"]
-    np.testing.assert_array_equal(before["conv1"]["kernel"], head_alone["conv1"]["kernel"])
-    assert not np.array_equal(before["classifier"]["kernel"], head_alone["classifier"]["kernel"])
+    frozen_backbone_forward = _variables(cut)["params"]
+    np.testing.assert_array_equal(
+        before["conv1"]["kernel"], frozen_backbone_forward["conv1"]["kernel"]
+    )
+    assert not np.array_equal(
+        before["classifier"]["kernel"], frozen_backbone_forward["classifier"]["kernel"]
+    )
 
 
 def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any]:
@@ -223,13 +231,13 @@ def test_a_run_needs_its_weights_only_to_begin(
     weights, run = tmp_path / "weights" / "drawn", tmp_path / "run"
     variables = _write_weights_of(trained, weights, level=0.25)
     overrides = {
-        **(smoke_overrides | ({"transfer.frozen": True} if frozen else FINETUNE) | PLAIN),
+        **(smoke_overrides | ({"transfer.freeze_backbone": True} if frozen else FINETUNE) | PLAIN),
         "data.root": str(tmp_path),
         "transfer.weights": "drawn",
         "checkpoint.every_steps": 1,
     }
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=run, hooks=[_SignalAt(3)])
+        jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[_SignalAt(3)])
     shutil.rmtree(weights)
     with pytest.raises(CheckpointError, match="is a weights folder or a run directory"):
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "other")
@@ -256,7 +264,7 @@ def test_weights_bring_their_preprocessing(
         **smoke_overrides,
         "data.root": str(tmp_path),
         "transfer.weights": "drawn",
-        "transfer.frozen": True,
+        "transfer.freeze_backbone": True,
         "train.epochs": 1,
     }
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
@@ -279,7 +287,7 @@ def test_what_is_no_body_is_refused(
         "model.width": 4,
     }
     of_lenet = ("model.kernel_size",)
-    for changes, told in (
+    for changes, message in (
         ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
         ({"model.name": "alexnet"}, "has weights of lenet5"),
         (
@@ -294,7 +302,7 @@ def test_what_is_no_body_is_refused(
             for path, value in from_trained.items()
             if "model.name" not in changes or path not in of_lenet
         }
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             jaxnets.train(smoke_config, {**begun, **changes}, workdir=tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
     assert "cache " not in capsys.readouterr().out, (
@@ -317,42 +325,46 @@ def test_a_random_body_is_measured_on_few_images_too(
 
 
 def test_the_cut_that_would_fit_is_named() -> None:
-    mend = pretrained._or_cut("inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"])
-    assert mend.endswith("--config.model.cut=mixed7a")
-    assert pretrained._or_cut("inception_v3", ["mixed7c/a"]).endswith("=mixed7b")
-    assert pretrained._or_cut("inception_v3", ["mixed6e/a", "mixed7c/a"]) == ""
-    assert pretrained._or_cut("resnet50", ["stage4_block3/conv1/kernel"]) == ""
+    remedy = pretrained._or_truncated(
+        "inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"]
+    )
+    assert remedy.endswith("--config.model.truncate_after=mixed7a")
+    assert pretrained._or_truncated("inception_v3", ["mixed7c/a"]).endswith("=mixed7b")
+    assert pretrained._or_truncated("inception_v3", ["mixed6e/a", "mixed7c/a"]) == ""
+    assert pretrained._or_truncated("resnet50", ["stage4_block3/conv1/kernel"]) == ""
 
 
 @pytest.mark.parametrize(
     ("given", "asked"), [(None, "torchvision"), ("torchvision", None), ("keras", None)]
 )
 def test_a_variant_may_be_named_or_not(given: str | None, asked: str | None) -> None:
-    config, theirs = recipes.recipe(), recipes.recipe().model
+    config, theirs = config_lib.default_config(), config_lib.default_config().model
     config.model.name = theirs.name = "resnet50"
     config.model.variant, theirs.variant = asked, given
     found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
-    pretrained._settle(config, found, Screen())
+    pretrained._apply_pretrained_settings(config, found, Reporter())
     assert models.variant_of(config.model) == models.variant_of(theirs)
 
 
 def test_another_variant_is_refused() -> None:
-    config, theirs = recipes.recipe(), recipes.recipe().model
+    config, theirs = config_lib.default_config(), config_lib.default_config().model
     config.model.name = theirs.name = "resnet50"
     config.model.variant, theirs.variant = "torchvision", "keras"
     found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
     with pytest.raises(CheckpointError, match="of the variant 'keras'"):
-        pretrained._settle(config, found, Screen())
+        pretrained._apply_pretrained_settings(config, found, Reporter())
 
 
 def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
-    config, theirs = recipes.recipe(), recipes.recipe().model
+    config, theirs = config_lib.default_config(), config_lib.default_config().model
     config.model.name = theirs.name = "resnet50"
     half = (0.5, 0.5, 0.5)
     found = Pretrained(Path("weights"), {}, theirs, mean=(0.4, 0.4, 0.4), std=half)
     with pytest.raises(ConfigError, match=r"data.mean=\(0.5, .* weights expects 0.4, 0.4, 0.4"):
-        pretrained._settle(config, found, Screen(quiet=True), {"data.mean"})
-    pretrained._settle(config, found, Screen(quiet=True), {"data.std"})  # which is theirs
+        pretrained._apply_pretrained_settings(config, found, Reporter(quiet=True), {"data.mean"})
+    pretrained._apply_pretrained_settings(
+        config, found, Reporter(quiet=True), {"data.std"}
+    )  # which is theirs
     assert tuple(config.data.mean) == (0.4, 0.4, 0.4)
 
 
@@ -360,7 +372,7 @@ def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
     "change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}]
 )
 def test_kept_features_are_of_a_body_as_it_computes(change: dict[str, Any]) -> None:
-    model, other = recipes.recipe().model, recipes.recipe().model
+    model, other = config_lib.default_config().model, config_lib.default_config().model
     model.name = other.name = "lenet5"
     assert cached_features.computed_by(model) == cached_features.computed_by(other)
     other.update(change)
@@ -370,31 +382,33 @@ def test_kept_features_are_of_a_body_as_it_computes(change: dict[str, Any]) -> N
 def test_the_first_variant_is_what_none_means() -> None:
     for name, entry in models.REGISTRY.items():
         if entry.variants:
-            model = recipes.recipe().model
+            model = config_lib.default_config().model
             model.name = name
             assert models.create(model).variant == models.variant_of(model)  # type: ignore[missing-attribute]
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
-            {"transfer.frozen": True},
-            "transfer.frozen=True is not used.* set --config.transfer.weights=FOLDER",
+            {"transfer.freeze_backbone": True},
+            "transfer.freeze_backbone=True is not used.* set --config.transfer.weights=FOLDER",
         ),
         (
-            {"transfer.body_share": 0.5},
-            "transfer.body_share=0.5 is not used.* set --config.transfer.weights=FOLDER",
+            {"transfer.backbone_lr_multiplier": 0.5},
+            "transfer.backbone_lr_multiplier=0.5 is not used.* set --config.transfer.weights=FOLDER",
         ),
         (
             {**FROZEN, "transfer.head_first_steps": 5},
-            "head_first_steps=5 is not used.* set --config.transfer.frozen=False",
+            "head_first_steps=5 is not used.* set --config.transfer.freeze_backbone=False",
         ),
     ],
 )
-def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        recipes.load(smoke_config, changes)
+def test_contradictions_are_refused(
+    smoke_config: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_lib.load_config(smoke_config, changes)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +420,7 @@ def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], 
         "jaxlib",
         "pillow",
         "kernels",
-        "lowering",
+        "implementation",
         "processor",
         "flags",
     ],
@@ -414,7 +428,7 @@ def test_contradictions_are_refused(smoke_config: str, changes: dict[str, Any], 
 def test_features_are_computed_again_where_their_bits_may_differ(
     changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name = "lenet5"
     source = SimpleNamespace(name="own", fingerprint="f")
     data: Any = SimpleNamespace(source=source)
@@ -430,19 +444,25 @@ def test_features_are_computed_again_where_their_bits_may_differ(
     elif changed == "flags":
         monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     else:
-        bits = environment.bits(config=config, placement={})
-        monkeypatch.setattr(environment, "bits", lambda **_: bits | {changed: "another"})
+        determinism_fingerprint = environment.determinism_fingerprint(config=config, placement={})
+        monkeypatch.setattr(
+            environment,
+            "determinism_fingerprint",
+            lambda **_: determinism_fingerprint | {changed: "another"},
+        )
     assert cached_features.depends_on(config, data, body) != before
 
 
 def test_features_do_not_depend_on_how_many_devices_train(monkeypatch: pytest.MonkeyPatch) -> None:
     config, data = (
-        recipes.recipe(),
+        config_lib.default_config(),
         SimpleNamespace(source=SimpleNamespace(name="", fingerprint="")),
     )
     config.model.name = "lenet5"
-    bits = environment.bits(config=config, placement={})
-    monkeypatch.setattr(environment, "bits", lambda **_: bits | {"devices": 8})
+    determinism_fingerprint = environment.determinism_fingerprint(config=config, placement={})
+    monkeypatch.setattr(
+        environment, "determinism_fingerprint", lambda **_: determinism_fingerprint | {"devices": 8}
+    )
     eight: Any = cached_features.depends_on(config, data, None)  # type: ignore[arg-type]
     monkeypatch.undo()
     assert cached_features.depends_on(config, data, None) == eight  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.training.loss import cross_entropy
 
@@ -31,7 +31,7 @@ CASES = {
 
 def compute(case: dict[str, Any]) -> dict[str, Any]:
     """Logits [B, K] in evaluation and training, loss, gradient norms and statistics' norms."""
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.update({**case["model"], "dtype": "float64"})
     model = models.create(config.model)
     generator = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from typing import Any
 from jaxnets.config import to_json
 from jaxnets.errors import JaxnetsError
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.training.checkpoint import MANIFEST, POSITION, SHAPES, Checkpoints
+from jaxnets.training.checkpoint import HOST_STATE, MANIFEST, SHAPES, Checkpoints
 
 OUTCOMES = ("refused", "warned", "harmless", "silent", "tracebacks", "hangs")
 SECONDS = 20
@@ -66,9 +66,9 @@ def mutations(path: Path) -> Iterator[Change]:
         yield from _of_cells(list(csv.reader(io.StringIO(data.decode()))))
     if path.suffix == ".jsonl":
         first, *rest = data.splitlines(keepends=True)
-        for told, changed in _of_json(json.loads(first)):
+        for message, changed in _of_json(json.loads(first)):
             line = b"" if changed is None else changed.replace(b"\n", b"") + b"\n"
-            yield f"line 1: {told}", line + b"".join(rest)
+            yield f"line 1: {message}", line + b"".join(rest)
 
 
 def _of_whole(data: bytes) -> Iterator[Change]:
@@ -90,39 +90,45 @@ def _of_whole(data: bytes) -> Iterator[Change]:
 
 def _of_json(content: Any) -> Iterator[Change]:
     for path in list(_paths(content)):
-        told = "/".join(map(str, path)) or "all"
+        message = "/".join(map(str, path)) or "all"
         value = _at(content, path)
         if path:
-            yield f"{told} deleted", _dumped(_changed(content, path, lambda box, key: box.pop(key)))
+            yield (
+                f"{message} deleted",
+                _dumped(_changed(content, path, lambda box, key: box.pop(key))),
+            )
             for wrong in WRONG:
                 if wrong is not value and type(wrong) is not type(value):
-                    yield f"{told} = {str(wrong)[:9]!r}", _dumped(_replaced(content, path, wrong))
+                    yield (
+                        f"{message} = {str(wrong)[:9]!r}",
+                        _dumped(_replaced(content, path, wrong)),
+                    )
             for name, text in (("NaN", "NaN"), ("1e999", "1e999"), ("-1e999", "-1e999")):
                 marked = _dumped(_replaced(content, path, "@@")).replace(b'"@@"', text.encode())
-                yield f"{told} = {name}", marked
+                yield f"{message} = {name}", marked
             deep = _dumped(_replaced(content, path, "@@")).replace(b'"@@"', HUGE.encode())
-            yield f"{told} nested", deep
+            yield f"{message} nested", deep
         if isinstance(value, bool):
-            yield f"{told} turned", _dumped(_replaced(content, path, not value))
+            yield f"{message} turned", _dumped(_replaced(content, path, not value))
         elif isinstance(value, int | float):
             for number in (value + 1, -value, value * 2, 2**62, 1e300, float(value)):
-                yield f"{told} = {number}", _dumped(_replaced(content, path, number))
+                yield f"{message} = {number}", _dumped(_replaced(content, path, number))
         elif isinstance(value, str):
             for text in (value[:-1], value + "x", value.upper(), "../../" + value, "/dev/zero"):
-                yield f"{told} = {text[:20]!r}", _dumped(_replaced(content, path, text))
+                yield f"{message} = {text[:20]!r}", _dumped(_replaced(content, path, text))
         elif isinstance(value, list):
             for changed in (value[::-1], value + value[:1], value[1:], value * 2):
-                yield f"{told} of other elements", _dumped(_replaced(content, path, changed))
+                yield f"{message} of other elements", _dumped(_replaced(content, path, changed))
         elif isinstance(value, dict):
             more = _replaced(content, path, {**value, "extra": 1})
-            yield f"{told} with more", _dumped(more)
+            yield f"{message} with more", _dumped(more)
             order = _replaced(content, path, dict(reversed(list(value.items()))))
-            yield f"{told} reordered", _dumped(order)
+            yield f"{message} reordered", _dumped(order)
             if value:
                 key = next(iter(value))
                 again = {"@@": 0, **value}
                 text = _dumped(_replaced(content, path, again))
-                yield f"{told} with a key twice", text.replace(b'"@@"', json.dumps(key).encode())
+                yield f"{message} with a key twice", text.replace(b'"@@"', json.dumps(key).encode())
 
 
 def _of_lines(lines: list[bytes]) -> Iterator[Change]:
@@ -191,19 +197,19 @@ def observed(run: Path, *, ignore_damage: bool = False) -> tuple[Any, list[str]]
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         opened = open_run(run, ignore_damage=ignore_damage)
-        step, damaged = opened.checkpoints().newest_whole()
+        step, damaged = opened.checkpoints().latest_valid()
         if damaged or step is None:
             return None, damaged or ["no checkpoint"]
         metrics = opened.metrics(step)
     folder = run / "checkpoints" / f"{step:010d}"
     read = (
         to_json(opened.config),
-        opened.opened_manifest,
+        opened.manifest_or_none,
         opened.split,
         opened.result,
         metrics,
         step,
-        *((folder / name).read_bytes() for name in (MANIFEST, POSITION, SHAPES)),
+        *((folder / name).read_bytes() for name in (MANIFEST, HOST_STATE, SHAPES)),
     )
     return read, [*opened.warnings, *said.getvalue().splitlines()]
 
@@ -227,7 +233,7 @@ def outcome(run: Path, path: Path, expected: Any, *, ignore_damage: bool = False
 
 
 def _newest_is_damaged(run: Path) -> bool:
-    step, damaged = Checkpoints(run / "checkpoints", keep=1).newest_whole()
+    step, damaged = Checkpoints(run / "checkpoints", keep=1).latest_valid()
     return step is None or bool(damaged)
 
 
@@ -294,12 +300,12 @@ def try_all(
     for path in files_of(run):
         whole = path.read_bytes()
         name = "/".join(part for part in path.relative_to(run).parts if not part.isdecimal())
-        for told, content in changes(path):
+        for message, content in changes(path):
             number += 1
             if number % every == 0 and content != whole:
                 apply(path, content)
                 found = outcome(run, path, expected, ignore_damage=ignore_damage)
-                count.add(name, told, found)
+                count.add(name, message, found)
         path.write_bytes(whole)
     assert observed(run) == (expected, [])
     return count

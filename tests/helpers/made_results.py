@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.evaluation import result_schema
 from jaxnets.evaluation.statistics import wilson_interval
 
@@ -32,13 +32,13 @@ def made(**changes: Any) -> dict[str, Any]:
         "name": "recipe:variant",
         "entry": None,
         "model": "resnet50",
-        "cut": None,
+        "truncate_after": None,
         "weights": None,
         "pretrained_on": None,
-        "frozen": False,
+        "freeze_backbone": False,
         "parameters": 23_514_179,
         "auxiliary_parameters": 0,
-        "on_kept_features": False,
+        "on_cached_features": False,
         "features_seconds": None,
         "trained_parameters": 23_514_179,
         "data": "lc25000_lung",
@@ -46,7 +46,7 @@ def made(**changes: Any) -> dict[str, Any]:
         "split_sha256": "0" * 64,
         "groups": None,
         "group_level": "group",
-        "leak": {"test": None, "validation": None},
+        "leakage": {"test": None, "validation": None},
         "fold": None,
         "image_size": 64,
         "epochs": 3,
@@ -54,7 +54,7 @@ def made(**changes: Any) -> dict[str, Any]:
         "batch_size": 32,
         "overrides": [],
         "command": "",
-        "lowering": "cpu: by shape",
+        "implementation": "cpu: by shape",
         "tests": {"clean": entry(0.9)},
         "validation_accuracy": None,
         "train_accuracy": None,
@@ -66,7 +66,7 @@ def made(**changes: Any) -> dict[str, Any]:
         "finished": "2026-01-01T00:00:00+00:00",
         "stopped_early": None,
         "step": 7,
-        "different_bits": False,
+        "not_bit_exact": False,
         "complete": True,
         "note": "",
         **changes,
@@ -86,12 +86,12 @@ def write(folder: Path, **changes: Any) -> dict[str, Any]:
 
 def config_of(result: dict[str, Any]) -> str:
     """The text of a config.json that a result may be of."""
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.name, config.seed = result["name"], result["seed"]
     config.model.name, config.model.num_classes = result["model"], 2
     config.data.name, config.data.image_size = result["data"], result["image_size"] or 224
     config.train.batch_size, config.train.epochs = result["batch_size"], 1
-    return recipes.to_json(config)
+    return config_lib.to_json(config)
 
 
 def manifest(**changes: Any) -> str:
@@ -105,7 +105,7 @@ def manifest(**changes: Any) -> str:
         "classes": ["a", "b", "c"],
         "input_shape": [16, 16, 3],
         "data_fingerprint": "",
-        "body_sha256": None,
+        "backbone_sha256": None,
         "split_sha256": "0" * 64,
         **changes,
     }

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, inception_2015, inception_order
-from jaxnets.interop.layouts import LAYOUTS, modern
-from jaxnets.interop.recognise import CHANNELS, MARKS, NATIVE_SIZES, recognise
+from jaxnets.interop.layouts import LAYOUTS, normalize_keys
+from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES, SIGNATURE_KEYS, recognise
 from jaxnets.interop.weights import Weights, structure, unflatten
 
 KERAS_NAMES = {
@@ -47,7 +47,7 @@ KERAS_NAMES = {
 
 
 def _model(network: str, layout: str = "torch", **fields: Any) -> config_dict.ConfigDict:
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes = network, 3
     model.variant = LAYOUTS[layout].variants[network][0]
     model.auxiliary_heads = layout == "torch"
@@ -108,7 +108,7 @@ def test_every_array_comes_back_to_the_bit(network: str, layout: str) -> None:
     theirs = convert.to_layout(layout, Weights(unflatten(arrays), model, _shape(network)))
     assert recognise(theirs, None, None) == (network, layout)
     back = convert.from_layout(layout, theirs, model, _shape(network))
-    assert back.missing == back.left_over == back.folded == ()
+    assert back.missing == back.unexpected == back.folded == ()
     assert set(back.arrays) == set(arrays)
     for path, array in arrays.items():
         np.testing.assert_array_equal(back.arrays[path], array, err_msg=path)
@@ -117,11 +117,11 @@ def test_every_array_comes_back_to_the_bit(network: str, layout: str) -> None:
 def test_every_mark_is_a_name_of_its_network() -> None:
     """A network that no other library's files are read for needs neither."""
     read = {(network, layout) for layout, form in LAYOUTS.items() for network in form.variants}
-    assert set(MARKS) == read, (
+    assert set(SIGNATURE_KEYS) == read, (
         "interop/recognise.py MARKS and the `variants` of interop/layouts.py LAYOUTS must list the same: a "
         "network whose files of another library are read stands in both, any other network in neither"
     )
-    assert {network for network, _ in MARKS} <= set(models.REGISTRY)
+    assert {network for network, _ in SIGNATURE_KEYS} <= set(models.REGISTRY)
 
 
 SMALL = {"stage_sizes": (1, 1, 1, 1), "width": 8}
@@ -161,7 +161,7 @@ def test_folded_batch_norm_is_the_same_function() -> None:
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     folded = _fold(theirs, epsilon=1e-5)
     back = convert.from_layout("torch", folded, model, SHAPE)
-    assert back.missing == back.left_over == ()
+    assert back.missing == back.unexpected == ()
     assert len(back.folded) == 17
     for path, array in back.arrays.items():  # what stands for a norm is 1 to the bit
         if path.endswith("/var"):
@@ -194,9 +194,9 @@ def test_old_names_and_prefixes_are_read(prefix: str) -> None:
     wrapped = {f"{prefix}{name}": array for name, array in theirs.items()}
     wrapped[f"{prefix}bn1.num_batches_tracked"] = np.zeros((), np.int64)
     back = convert.from_layout("torch", wrapped, model, SHAPE)
-    assert back.missing == back.left_over == ()
+    assert back.missing == back.unexpected == ()
     old = {"features.denseblock1.denselayer2.norm.1.weight": np.zeros(1)}
-    assert list(modern(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
+    assert list(normalize_keys(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
 
 
 def test_what_does_not_fit_is_told() -> None:
@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_told() -> None:
     del theirs["fc.bias"]
     back = convert.from_layout("torch", {**theirs, "extra": np.zeros(3)}, model, SHAPE)
     assert back.missing == ("params/classifier/bias",)
-    assert back.left_over == ("extra",)
+    assert back.unexpected == ("extra",)
     with pytest.raises(CheckpointError, match=r"of another network: fc.weight is \[256, 5\]"):
         convert.from_layout("torch", {"fc.weight": np.zeros((5, 256))}, model, SHAPE)
     with pytest.raises(CheckpointError, match="fc.weight holds int64"):
@@ -225,9 +225,9 @@ def test_another_library_s_network_is_refused() -> None:
     with pytest.raises(CheckpointError, match="computes resnet50 otherwise"):
         convert.to_layout("torch", Weights(unflatten(arrays), of_keras, SHAPE))
     with pytest.raises(CheckpointError, match="'torchvision', and these weights are of 'paper'"):
-        convert.require_same_network("torch", _model("inception_v1", variant="paper"))
+        convert.check_same_network("torch", _model("inception_v1", variant="paper"))
     for variant in ("pool3", "pool2", None):
-        convert.require_same_network("torch", _model("alexnet", variant=variant))
+        convert.check_same_network("torch", _model("alexnet", variant=variant))
     with pytest.raises(ConfigError, match="inception_2015 is read, never written"):
         convert.to_layout("inception_2015", given)
     lenet = Weights({}, _model("lenet5"), (28, 28, 1))
@@ -238,7 +238,7 @@ def test_another_library_s_network_is_refused() -> None:
 @pytest.mark.parametrize(
     ("network", "field", "value"),
     [
-        ("inception_v3", "cut", "mixed7a"),
+        ("inception_v3", "truncate_after", "mixed7a"),
         ("resnet50", "stage_sizes", (1, 1, 1, 1)),
         ("resnet50", "width", 8),
         ("lenet5", "activation", "sigmoid"),
@@ -246,10 +246,10 @@ def test_another_library_s_network_is_refused() -> None:
 )
 def test_a_network_that_no_library_builds_is_refused(network: str, field: str, value) -> None:
     model = _model(network)
-    convert.require_published_form("torch", model)
+    convert.check_published_form("torch", model)
     model[field] = value
     with pytest.raises(CheckpointError, match=f"one with {field} .*leave --layout=torch out"):
-        convert.require_published_form("torch", model)
+        convert.check_published_form("torch", model)
 
 
 def test_a_network_that_is_not_the_file_s_is_named_with_what_it_is() -> None:
@@ -282,7 +282,7 @@ def test_folded_batch_norm_beside_a_bias_that_stays() -> None:
     whole = convert.to_layout("keras", Weights(unflatten(arrays), model, SHAPE))
     bare = {name: array for name, array in whole.items() if "_bn/" not in name}
     back = convert.from_layout("keras", bare, model, SHAPE)
-    assert back.missing == back.left_over == ()
+    assert back.missing == back.unexpected == ()
     assert set(back.folded) == set(convert.norms(arrays))
     np.testing.assert_array_equal(back.arrays["params/conv1/bias"], bare["conv1_conv/bias"])
     assert not back.arrays["params/norm1/bias"].any()

@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from benchmarks import torch_file
 from benchmarks.oracles import has_torch
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError, JaxnetsError, MachineError
 from jaxnets.interop import convert, weight_files
@@ -30,7 +30,7 @@ F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 def _lenet() -> dict[str, np.ndarray]:
     """A LeNet-5 as PyTorch names it, all zeros."""
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes, model.auxiliary_heads = "lenet5", 10, False
     shape = (28, 28, 1)
     arrays = {path: np.zeros(leaf.shape, "f4") for path, leaf in structure(model, shape).items()}

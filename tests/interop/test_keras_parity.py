@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.oracles import FOLDER, load
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.interop import convert, weight_files
 from jaxnets.interop.keras_names import WITHOUT_SCALE
@@ -41,7 +41,7 @@ def test_logits_are_those_of_keras(
     if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here
         pytest.skip("needs Keras")
     oracle = load("keras_logits")
-    config = recipes.recipe().model
+    config = config_lib.default_config().model
     config.name, config.num_classes, config.dtype = network, 3, "float64"
     config.variant, config.auxiliary_heads = LAYOUTS["keras"].variants[network][0], False
     model, shape = models.create(config), (size, size, 3)
@@ -60,7 +60,7 @@ def test_logits_are_those_of_keras(
 
     read = weight_files.read_keras(tmp_path / file)
     back = convert.from_layout("keras", read, config, shape)
-    assert back.missing == back.left_over == ()
+    assert back.missing == back.unexpected == ()
     for path, leaf in arrays.items():
         np.testing.assert_array_equal(back.arrays[path], leaf, err_msg=path)
 

@@ -8,7 +8,7 @@ import chex
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.weights import (
     ARRAYS,
@@ -28,7 +28,7 @@ SHAPE = (28, 28, 1)
 
 @pytest.fixture(scope="module")
 def lenet() -> Weights:
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     model.name, model.num_classes = "lenet5", 10
     generator = np.random.default_rng(0)
     arrays = {
@@ -84,7 +84,7 @@ def _described(folder: Path, **fields: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (_other_byte, "is not the file that weights.json tells of"),
         (lambda folder: (folder / ARRAYS).unlink(), "is not the file"),
@@ -96,23 +96,23 @@ def _described(folder: Path, **fields: object) -> None:
         (lambda folder: _described(folder, input_shape=[32, 32, 1]), "dense1/kernel is"),
     ],
 )
-def test_damage_is_told(damage, told: str, lenet: Weights, tmp_path: Path) -> None:
+def test_damage_is_told(damage, message: str, lenet: Weights, tmp_path: Path) -> None:
     write_weights(tmp_path, lenet)
     damage(tmp_path)
-    with pytest.raises(CheckpointError, match=told) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         read_weights(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("path", "array", "told"),
+    ("path", "array", "message"),
     [
         ("params/conv3/kernel", np.zeros(3), "lenet5 has no params/conv3/kernel"),
         ("params/conv1/bias", np.zeros(3), r"params/conv1/bias is \[3\], not \[6\]"),
     ],
 )
-def test_arrays_of_another_network_are_not_written(path, array, told, lenet, tmp_path) -> None:
+def test_arrays_of_another_network_are_not_written(path, array, message, lenet, tmp_path) -> None:
     wrong = unflatten({**flatten(lenet.variables), path: array})
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         write_weights(tmp_path, dataclasses.replace(lenet, variables=wrong))
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.models.alexnet import AlexNet
 from jaxnets.models.blocks import adaptive_average_pool
@@ -41,7 +41,7 @@ def test_the_smallest_image_leaves_a_pixel() -> None:
 
 
 def test_the_variant_is_the_recipe_s() -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name, config.model.num_classes = "alexnet", 10
     assert models.create(config.model).variant == "pool3"
     config.model.variant = "pool2"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 
 IMAGES = 4
@@ -28,9 +28,9 @@ SHORTER = {
 """Networks that repeat their blocks: each of them once."""
 
 
-def _model(lowering: str, **fields: Any) -> Any:
-    model = recipes.recipe().model
-    model.update({"num_classes": 3, "lowering": lowering, **fields})
+def _model(implementation: str, **fields: Any) -> Any:
+    model = config_lib.default_config().model
+    model.update({"num_classes": 3, "implementation": implementation, **fields})
     return models.create(model)
 
 
@@ -43,8 +43,8 @@ def _inputs(**fields: Any) -> tuple[Any, Any, np.ndarray]:
     return variables, direction, x
 
 
-def _energy(lowering: str, variables: Any, x: jax.Array, **fields: Any) -> Energy:
-    model = _model(lowering, **fields)
+def _energy(implementation: str, variables: Any, x: jax.Array, **fields: Any) -> Energy:
+    model = _model(implementation, **fields)
 
     def energy(params: Any) -> jax.Array:
         given = {**variables, "params": params}
@@ -100,8 +100,8 @@ def test_every_network_of_images_hands_it_to_its_layers(name: str) -> None:
     size = models.entry(name).smallest
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
 
-    def program(lowering: str) -> str:
-        model = _model(lowering, name=name).clone(**SHORTER.get(name, {}))
+    def program(implementation: str) -> str:
+        model = _model(implementation, name=name).clone(**SHORTER.get(name, {}))
         keys = dict(zip(("params", "dropout"), jax.random.split(jax.random.key(0)), strict=True))
         variables = jax.eval_shape(functools.partial(model.init, train=False), keys, images)
         apply = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs=keys)

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from benchmarks.oracles import load
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.interop import to_torch
 from jaxnets.models import inception_v1, inception_v3
 from jaxnets.models.blocks import ConvNorm
-from jaxnets.models.outputs import Logits
+from jaxnets.models.outputs import ModelOutput
 
 
 def _model(name: str, **fields: Any) -> Any:
-    config = recipes.recipe().model
+    config = config_lib.default_config().model
     config.name, config.num_classes = name, 3
     config.update(fields)
     return models.create(config)
@@ -48,14 +48,14 @@ def test_the_paper_s_5x5_adds_its_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "variant", "told"),
+    ("name", "variant", "message"),
     [
         ("inception_v1", "papre", "variants torchvision, paper .did you mean paper"),
         ("inception_v3", "paper", "Inception v3 has the variants torchvision, keras"),
     ],
 )
-def test_a_variant_that_is_not_there_is_refused(name: str, variant: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_variant_that_is_not_there_is_refused(name: str, variant: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         _model(name, variant=variant)
 
 
@@ -67,7 +67,7 @@ def test_heads_answer_in_training_alone(name: str, size: int, heads: int) -> Non
     model = _model(name)
     variables = _variables(model, size)
     outputs = _outputs(model, variables, size, train=True)
-    assert isinstance(outputs, Logits)
+    assert isinstance(outputs, ModelOutput)
     assert [logits.shape for logits in outputs.auxiliary] == [(2, 3)] * heads
     assert _outputs(model, variables, size, train=False).shape == (2, 3)
 
@@ -84,14 +84,16 @@ def test_inception_v3_has_no_head_for_smaller_images_and_says_so() -> None:
     variables = _variables(model, 298)
     assert not models.auxiliary_part(variables["params"])
     assert _outputs(model, variables, 298, train=True).shape == (2, 3)
-    config = recipes.recipe().model
+    config = config_lib.default_config().model
     config.name = "inception_v3"
-    assert "needs 299 pixels, and images have 298" in str(models.left_out(config, 298))
-    assert models.left_out(config, 299) is None
+    assert "needs 299 pixels, and images have 298" in str(
+        models.skipped_aux_heads_note(config, 298)
+    )
+    assert models.skipped_aux_heads_note(config, 299) is None
     config.auxiliary_heads = False
-    assert models.left_out(config, 298) is None
+    assert models.skipped_aux_heads_note(config, 298) is None
     config.name, config.auxiliary_heads = "inception_v1", True
-    assert models.left_out(config, 15) is None
+    assert models.skipped_aux_heads_note(config, 15) is None
 
 
 def _initial(module: Any, shape: tuple[int, ...]) -> Any:

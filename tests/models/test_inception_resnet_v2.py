@@ -47,7 +47,7 @@ def shared() -> dict[str, Any]:
     return {
         "kernel_init": nn.initializers.ones,
         "axis_name": None,
-        "lowering": "auto",
+        "implementation": "auto",
         "dtype": jnp.float32,
         "compute_dtype": None,
     }
@@ -57,7 +57,7 @@ BRANCHES = ((Layer(2, (1, 1)),), (Layer(2, (1, 1)), Layer(3, (1, 7))))
 
 
 def test_a_residual_block_adds_its_scaled_branches() -> None:
-    bias_init = ops.BY_STYLE["torch"].bias
+    bias_init = ops.INITIALIZERS["torch"].bias
 
     @jax.jit
     def three(x):

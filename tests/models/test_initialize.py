@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.models.init_eagerly import by_equation
+from jaxnets.models.init_eagerly import init_eqn_by_eqn
 from jaxnets.ops import initializers
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "initial_weights.json"
@@ -27,7 +27,7 @@ KEY = 7
 
 def digest(name: str, style: str) -> str:
     """Twelve digits of the sha256 of every initial weight of a network with three classes."""
-    config = recipes.recipe().model
+    config = config_lib.default_config().model
     config.name, config.num_classes, config.init = name, 3, style
     size = SIZES.get(name, 32)
     variables = models.initialize(models.create(config), jax.random.key(KEY), (1, size, size, 3))
@@ -79,7 +79,7 @@ def test_weights_are_those_that_jax_draws(
 
 def test_many_weights_are_drawn_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     few = initializers.normal(1.0)(jax.random.key(KEY), (5, 9), jnp.float32)
-    monkeypatch.setattr(initializers, "MOST_IN_VAIN", 0)
+    monkeypatch.setattr(initializers, "MAX_OVERDRAW", 0)
     many = initializers.normal(1.0)(jax.random.key(KEY), (5, 9), jnp.float32)
     np.testing.assert_array_equal(few, many)
 
@@ -93,7 +93,7 @@ def test_only_what_the_result_needs_is_computed() -> None:
         return {"wanted": wanted, "same": x, "constant": jnp.ones(2)}
 
     x = jnp.arange(3.0)
-    given = by_equation(function, x)
+    given = init_eqn_by_eqn(function, x)
     jax.effects_barrier()
     assert not computed
     chex.assert_trees_all_equal(
@@ -102,5 +102,5 @@ def test_only_what_the_result_needs_is_computed() -> None:
 
 
 def test_it_may_be_traced() -> None:
-    double = jax.jit(lambda x: by_equation(lambda y: 2 * y, x))
+    double = jax.jit(lambda x: init_eqn_by_eqn(lambda y: 2 * y, x))
     np.testing.assert_array_equal(double(jnp.arange(3.0)), [0, 2, 4])

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.oracles import load
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
 
 
 def network(name: str = "lenet5", **changes: Any):
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name, config.model.num_classes = name, 10
     config.model.update(changes)
     return models.create(config.model)

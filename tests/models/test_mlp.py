@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.errors import ConfigError
 from jaxnets.models.mlp import ACTIVATIONS, MLP
@@ -35,7 +35,7 @@ def test_torch_initialisation_is_report_b_s_range() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_the_published_weights_make_the_published_predictions() -> None:
-    model = MLP(init_style="published", dtype=jnp.float64)
+    model = MLP(init_scheme="published", dtype=jnp.float64)
     variables = models.initialize(model, jax.random.key(0), (1, 3))
     assert variables["params"]["layer1"]["kernel"][2, 0] == PRINTED["weights_full"]["W1"][0][2]
     predictions = model.apply(variables, np.array(PRINTED["data"]["X"]))
@@ -54,23 +54,23 @@ def test_every_layer_has_its_own_activation() -> None:
 
 
 def test_recipes_know_the_same_activations() -> None:
-    assert set(recipes.FIELDS["model.activations"].choices) == set(ACTIVATIONS)
+    assert set(config_lib.FIELDS["model.activations"].choices) == set(ACTIVATIONS)
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"activations": ("tanh", "tanhh", "tanh")}, "no activation 'tanhh' .did you mean tanh"),
         ({"activations": ("tanh", "tanh")}, "make 3 layers, but there are 2 activations"),
         ({"layer_sizes": (3,), "activations": ()}, "one layer at least"),
         (
-            {"layer_sizes": (3, 5, 4, 1), "init_style": "published"},
+            {"layer_sizes": (3, 5, 4, 1), "init_scheme": "published"},
             r"report A's \(3, 4, 4, 1\), not layer_sizes=\(3, 5, 4, 1\)",
         ),
     ],
 )
-def test_what_makes_no_network_is_refused(fields: dict, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_makes_no_network_is_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         MLP(**fields)
 
 
@@ -80,28 +80,28 @@ def test_inputs_of_another_length_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"name": "lenet5", "init": "published"}, "no report prints the weights of 'lenet5'"),
         ({"name": "mlp", "dropout": 0.5}, "the MLP has no dropout"),
     ],
 )
-def test_what_the_network_does_not_have_is_refused(fields: dict, told: str) -> None:
-    config = recipes.recipe().model
+def test_what_the_network_does_not_have_is_refused(fields: dict, message: str) -> None:
+    config = config_lib.default_config().model
     config.update(fields)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         models.create(config)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "told"), [(2, 1, "begins with 3.*begin with 2"), (3, 4, "end with 4")]
+    ("inputs", "outputs", "message"), [(2, 1, "begins with 3.*begin with 2"), (3, 4, "end with 4")]
 )
 def test_layers_that_do_not_chain_with_the_data_are_refused(
-    inputs: int, outputs: int, told: str
+    inputs: int, outputs: int, message: str
 ) -> None:
-    config = recipes.recipe().model
+    config = config_lib.default_config().model
     models.check_lengths(config, 3, 1)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         models.check_lengths(config, inputs, outputs)
 
 

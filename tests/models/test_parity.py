@@ -21,7 +21,7 @@ from benchmarks.oracles import load
 from jaxnets import models
 from jaxnets.interop import from_torch, to_torch
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
-from jaxnets.models.outputs import Logits
+from jaxnets.models.outputs import ModelOutput
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 
@@ -86,9 +86,9 @@ RULES = {
 }
 
 
-def recipe(name: str, rule: str = "sgd", dtype: str = "float64") -> config_dict.ConfigDict:
+def make_config(name: str, rule: str = "sgd", dtype: str = "float64") -> config_dict.ConfigDict:
     case = CASES[name]
-    config = ours.recipe(case.network, image_size=case.image_size, batch_size=case.batch_size)
+    config = ours.make_config(case.network, image_size=case.image_size, batch_size=case.batch_size)
     config.model.update(case.model)
     config.model.dtype = dtype
     config.optimizer.update(RULES[rule])
@@ -111,7 +111,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def outputs_of(outputs: Any) -> list[np.ndarray]:
     """The logits, then those of auxiliary heads."""
-    return [outputs.main, *outputs.auxiliary] if isinstance(outputs, Logits) else [outputs]
+    return [outputs.main, *outputs.auxiliary] if isinstance(outputs, ModelOutput) else [outputs]
 
 
 def without_rounding(gradient: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -134,7 +134,7 @@ def test_every_network_of_images_is_compared() -> None:
 
 @pytest.mark.parametrize("network", _networks(gradient=False))
 def test_logits_in_single_precision(network: str) -> None:
-    config = recipe(network, dtype="float32")
+    config = make_config(network, dtype="float32")
     variables, batch = random_variables(config), ours.random_batch(config, seed=0)
     theirs = mirror.Mirror(config)
     theirs.load(variables)
@@ -151,7 +151,7 @@ def test_logits_in_single_precision(network: str) -> None:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("network", _networks(gradient=True))
 def test_logits_statistics_and_gradient(network: str) -> None:
-    config = recipe(network)
+    config = make_config(network)
     variables = random_variables(config)
     model = ours.build(config, variables).model
     _compare(network, config, model, variables, mirror.Mirror(config))
@@ -162,7 +162,7 @@ def test_logits_statistics_and_gradient(network: str) -> None:
 def test_a_short_inception_resnet_v2() -> None:
     """One block of each kind, ending as the whole network does: its gradient compiles in half a minute."""
     name = "inception_resnet_v2"
-    config = recipe(name)
+    config = make_config(name)
     model = InceptionResNetV2(config.model.num_classes, repeats=(1, 1, 1), dtype=np.float64)
     theirs = mirror.Mirror(config)
     whole = theirs.network
@@ -183,7 +183,7 @@ def _as_last_block(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compare(
-    told: str,
+    message: str,
     config: config_dict.ConfigDict,
     model: nn.Module,
     variables: dict[str, Any],
@@ -205,7 +205,7 @@ def _compare(
                 {**variables, "params": params}, inputs, train=True, mutable=["batch_stats"]
             )
             terms = loss(outputs, targets, np.ones(len(targets)))
-            return terms.total / terms.normalizer, (outputs, updates.get("batch_stats", {}))
+            return terms.total / terms.weight_sum, (outputs, updates.get("batch_stats", {}))
 
         return jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
 
@@ -228,7 +228,7 @@ def _compare(
     distances = weights.distances(ours_by_name, without_rounding(expected_gradient))
     farthest = max(distances, key=lambda name: distances[name])
     print(
-        f"{told}: logits {of_logits:.1e}, in training {in_training:.1e}, statistics {of_statistics:.1e}, "
+        f"{message}: logits {of_logits:.1e}, in training {in_training:.1e}, statistics {of_statistics:.1e}, "
         f"gradient {distances[farthest]:.1e} ({farthest})"
     )
     assert of_logits < 1e-10
@@ -252,7 +252,7 @@ def _compare(
     ],
 )
 def test_each_of_ten_steps_from_the_same_state(network: str, rule: str) -> None:
-    config = recipe(network, rule)
+    config = make_config(network, rule)
     variables = random_variables(config)
     steps = drift.compare_steps(config, steps=STEPS, restart=True, variables=variables)
     seen = 0
@@ -278,7 +278,7 @@ def test_each_of_ten_steps_from_the_same_state(network: str, rule: str) -> None:
 def test_the_comparison_sees_another_rule(
     rule: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = recipe("lenet5", rule)
+    config = make_config("lenet5", rule)
     other = config.copy_and_resolve_references()
     other.optimizer.update(change)
     make_theirs = mirror.Mirror
@@ -292,7 +292,7 @@ SAME_NETWORKS = [name for name in CASES if name[-3:] in ("224", "299")]
 
 @pytest.mark.parametrize("network", [name for name in CASES if name not in SAME_NETWORKS])
 def test_weights_come_back_from_pytorch(network: str) -> None:
-    config = recipe(network, dtype="float32")
+    config = make_config(network, dtype="float32")
     variables = random_variables(config)
     theirs = mirror.Mirror(config)
     theirs.load(variables)

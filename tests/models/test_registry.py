@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.oracles import load
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
 
@@ -38,7 +38,7 @@ def _shapes(name: str, classes: int, size: int) -> dict:
 
 
 def _config(name: str, classes: int):
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name, config.model.num_classes = name, classes
     return config
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import pytest
 from flax import traverse_util
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
 
 
 def keras_resnet(num_classes: int = 3, **fields):
-    model = recipes.recipe().model
+    model = config_lib.default_config().model
     fields = {"name": "resnet50", "num_classes": num_classes, "variant": "keras", **fields}
     with model.unlocked():
         model.update(fields)

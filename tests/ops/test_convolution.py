@@ -15,7 +15,7 @@ from benchmarks.oracles import load
 from jaxnets.ops import convolution
 from jaxnets.ops.cpu_kernels.convolution import WIDEST
 from jaxnets.ops.cpu_kernels.load import Kernels
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -60,9 +60,13 @@ def _draw(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[np.ndarray]
 
 
 def _with_gradients(
-    x: jax.Array, kernel: jax.Array, cotangent: jax.Array, lowering: Lowering, **options: Any
+    x: jax.Array,
+    kernel: jax.Array,
+    cotangent: jax.Array,
+    implementation: Implementation,
+    **options: Any,
 ) -> tuple[jax.Array, ...]:
-    function = functools.partial(convolution, lowering=lowering, **options)
+    function = functools.partial(convolution, implementation=implementation, **options)
     y, pull = jax.vjp(function, x, kernel)
     return y, *pull(cotangent)
 
@@ -144,7 +148,7 @@ def test_the_widest_windows_of_the_kernels_are_right_and_wider_ones_are_left_to_
     arrays = _draw(x_shape, kernel_shape, y_shape)
     exact = oracle.convolution(*arrays, **options)
     for form in kernels:
-        apply = jax.jit(functools.partial(_with_gradients, lowering=form, **options))
+        apply = jax.jit(functools.partial(_with_gradients, implementation=form, **options))
         program = apply.lower(*arrays)
         assert (form.library in program.as_text()) == in_cpp
         for name, ours, expected in zip(
@@ -167,74 +171,83 @@ def test_values_by_hand() -> None:
 
 
 @pytest.fixture(params=["by_shape", "kernels"])
-def lowering(request: pytest.FixtureRequest) -> Lowering:
+def implementation(request: pytest.FixtureRequest) -> Implementation:
     """The two forms for CPUs."""
     return request.getfixturevalue("kernels")[-1] if request.param == "kernels" else "by_shape"
 
 
-def _energy(kernel: jax.Array, lowering: Lowering) -> Callable[[jax.Array], jax.Array]:
-    return lambda x: jnp.sum(jnp.sin(convolution(x, kernel, padding=PADDING, lowering=lowering)))
+def _energy(kernel: jax.Array, implementation: Implementation) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: jnp.sum(
+        jnp.sin(convolution(x, kernel, padding=PADDING, implementation=implementation))
+    )
 
 
 PADDING = ((1, 1), (1, 1))
 
 
-def test_second_derivatives(lowering: Lowering) -> None:
+def test_second_derivatives(implementation: Implementation) -> None:
     x, kernel, direction = _draw((2, 5, 5, 2), (3, 3, 2, 2), (2, 5, 5, 2))
 
     @functools.partial(jax.jit, static_argnums=0)
-    def curvatures(lowering):
-        slope = jax.grad(_energy(kernel, lowering))
+    def curvatures(implementation):
+        slope = jax.grad(_energy(kernel, implementation))
         reverse_over_reverse = jax.grad(lambda x: jnp.vdot(slope(x), direction))(x)
         forward_over_reverse = jax.jvp(slope, (x,), (direction,))[1]
-        by_kernel = jax.grad(lambda k: jnp.vdot(jax.grad(_energy(k, lowering))(x), direction))
+        by_kernel = jax.grad(lambda k: jnp.vdot(jax.grad(_energy(k, implementation))(x), direction))
         return reverse_over_reverse, forward_over_reverse, by_kernel(kernel)
 
-    for ours, expected in zip(curvatures(lowering), curvatures("reference"), strict=True):
+    for ours, expected in zip(curvatures(implementation), curvatures("reference"), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_vmap_and_remat(lowering: Lowering) -> None:
+def test_vmap_and_remat(implementation: Implementation) -> None:
     xs, kernels = _draw((3, 2, 5, 5, 2), (3, 3, 3, 2, 2))
 
     @functools.partial(jax.jit, static_argnums=0)
-    def mapped(lowering):
-        slopes = jax.vmap(lambda x, k: jax.grad(jax.checkpoint(_energy(k, lowering)))(x))
-        same_kernel = jax.vmap(lambda x: jax.grad(_energy(kernels[0], lowering))(x))
+    def mapped(implementation):
+        slopes = jax.vmap(lambda x, k: jax.grad(jax.checkpoint(_energy(k, implementation)))(x))
+        same_kernel = jax.vmap(lambda x: jax.grad(_energy(kernels[0], implementation))(x))
         return slopes(xs, kernels), same_kernel(xs)
 
     one_by_one = [jax.grad(_energy(k, "reference"))(x) for x, k in zip(xs, kernels, strict=True)]
-    both, same_kernel = mapped(lowering)
+    both, same_kernel = mapped(implementation)
     np.testing.assert_allclose(both, one_by_one, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(same_kernel[0], one_by_one[0], rtol=1e-4, atol=1e-5)
 
 
-def test_scan_and_donation(lowering: Lowering) -> None:
+def test_scan_and_donation(implementation: Implementation) -> None:
     x, kernel = _draw((2, 6, 6, 4), (3, 3, 4, 4))
 
-    def steps(x, lowering):
-        step = lambda x, _: (convolution(x, kernel / 4, padding=PADDING, lowering=lowering), None)  # noqa: E731
+    def steps(x, implementation):
+        def step(x, _):
+            return (
+                convolution(x, kernel / 4, padding=PADDING, implementation=implementation),
+                None,
+            )
+
         return jax.lax.scan(step, x, length=3)[0]
 
     donated = jax.jit(steps, static_argnums=1, donate_argnums=0)
     given = jnp.asarray(x)
     np.testing.assert_allclose(
-        donated(given, lowering), steps(x, "reference"), rtol=1e-4, atol=1e-5
+        donated(given, implementation), steps(x, "reference"), rtol=1e-4, atol=1e-5
     )
     assert given.is_deleted()
 
 
-def test_forward_mode_is_refused_and_has_the_reference_form(lowering: Lowering) -> None:
+def test_forward_mode_is_refused_and_has_the_reference_form(implementation: Implementation) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
     with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(functools.partial(convolution, kernel=kernel, lowering=lowering), (x,), (x,))
-    function = functools.partial(convolution, kernel=kernel, lowering="reference")
+        jax.jvp(
+            functools.partial(convolution, kernel=kernel, implementation=implementation), (x,), (x,)
+        )
+    function = functools.partial(convolution, kernel=kernel, implementation="reference")
     np.testing.assert_allclose(jax.jvp(function, (x,), (x,))[1], 9.0)
 
 
-def test_a_program_for_gpus_holds_the_plain_convolution(lowering: Lowering) -> None:
+def test_a_program_for_gpus_holds_the_plain_convolution(implementation: Implementation) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
-    traced = jax.jit(functools.partial(convolution, lowering=lowering)).trace(x, kernel)
+    traced = jax.jit(functools.partial(convolution, implementation=implementation)).trace(x, kernel)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "stablehlo.convolution" in text
     assert "custom_call" not in text
@@ -242,26 +255,26 @@ def test_a_program_for_gpus_holds_the_plain_convolution(lowering: Lowering) -> N
 
 @pytest.mark.parametrize("padding", [((-1, 0), (0, -2)), ((-1, 1), (2, -2)), ((-3, -3), (0, 0))])
 def test_negative_padding_cuts(
-    lowering: Lowering, padding: tuple[tuple[int, int], tuple[int, int]]
+    implementation: Implementation, padding: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
     x, kernel = _draw((2, 9, 8, 2), (3, 3, 2, 3))
     (top, bottom), (left, right) = padding
     kept = x[:, max(-top, 0) : 9 + min(bottom, 0), max(-left, 0) : 8 + min(right, 0)]
-    left_over = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
-    oracle_options = {"strides": (1, 1), "padding": left_over}
+    unexpected = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
+    oracle_options = {"strides": (1, 1), "padding": unexpected}
     y_shape = oracle.output_shape(kept.shape, (3, 3), 3, **oracle_options)
     (cotangent,) = _draw(y_shape)
     y, by_x, by_kernel = oracle.convolution(kept, kernel, cotangent, **oracle_options)
     edges = ((0, 0), *((max(-one, 0), max(-other, 0)) for one, other in padding), (0, 0))
-    for form in (lowering, "reference"):
+    for form in (implementation, "reference"):
         ours = _with_gradients(x, kernel, cotangent, form, padding=padding)
         for mine, exact in zip(ours, (y, np.pad(by_x, edges), by_kernel), strict=True):
             np.testing.assert_allclose(mine, exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 2), (2, 4, 4, 0), (2, 2, 2, 2)])
-def test_what_is_empty_stays_empty(lowering: Lowering, shape: tuple[int, ...]) -> None:
+def test_what_is_empty_stays_empty(implementation: Implementation, shape: tuple[int, ...]) -> None:
     kernel = jnp.ones((3, 3, shape[-1], 5))
-    expected = convolution(jnp.ones(shape), kernel, lowering="reference")
-    ours = convolution(jnp.ones(shape), kernel, lowering=lowering)
+    expected = convolution(jnp.ones(shape), kernel, implementation="reference")
+    ours = convolution(jnp.ones(shape), kernel, implementation=implementation)
     np.testing.assert_array_equal(ours, expected)

@@ -91,7 +91,7 @@ def test_the_reference_form_has_every_derivative_of_the_plain_formula() -> None:
     *arguments, _ = _arguments(np.float64)
     directions = [np.random.default_rng(1).normal(size=each.shape) for each in arguments]
     variables = {"mean": jnp.zeros(2), "var": jnp.ones(2)}
-    layer = BatchNorm(epsilon=1e-3, dtype=jnp.float64, lowering="reference")
+    layer = BatchNorm(epsilon=1e-3, dtype=jnp.float64, implementation="reference")
 
     def ours(x, scale, bias):
         given = {"params": {"scale": scale, "bias": bias}, "batch_stats": variables}
@@ -183,10 +183,10 @@ def test_the_kernels_give_what_double_precision_gives(
     scale, bias = generator.normal(size=(2, shape[-1])).astype(np.float32)
 
     @functools.partial(jax.jit, static_argnums=(0, 1))
-    def results(lowering, dtype, *arrays):
+    def results(implementation, dtype, *arrays):
         x, scale, bias, cotangent = (each.astype(dtype) for each in arrays)
         ones = {"mean": jnp.ones(shape[-1], dtype), "var": jnp.ones(shape[-1], dtype)}
-        layer = BatchNorm(dtype=dtype, lowering=lowering)
+        layer = BatchNorm(dtype=dtype, implementation=implementation)
 
         def apply(x, scale, bias):
             variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": ones}
@@ -220,7 +220,7 @@ def _exact(x, scale, bias, cotangent):
 
 def _apply(form, x, scale, bias):
     """A layer's output in a form, and its statistics from 0 and 1 on."""
-    layer = BatchNorm(dtype=scale.dtype, compute_dtype=x.dtype, lowering=form)
+    layer = BatchNorm(dtype=scale.dtype, compute_dtype=x.dtype, implementation=form)
     before = {"mean": jnp.zeros_like(scale), "var": jnp.ones_like(scale)}
     variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": before}
     return layer.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -289,12 +289,12 @@ def test_the_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> No
     x, scale, bias, direction = _arguments(np.float32)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def curvatures(lowering):
+    def curvatures(implementation):
         variables = {
             "params": {"scale": scale, "bias": bias},
             "batch_stats": {"mean": bias, "var": jnp.ones(2)},
         }
-        layer = BatchNorm(lowering=lowering)
+        layer = BatchNorm(implementation=implementation)
 
         def energy(x):
             y, _ = layer.apply(variables, x, train=True, mutable=["batch_stats"])

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from jaxnets.ops import BatchNorm, average_pool, convolution, global_max_pool, max_pool
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 
 pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("x64")]
 functional = torch.nn.functional
@@ -22,7 +22,7 @@ functional = torch.nn.functional
 class Form(NamedTuple):
     """A lowering, the precision that it is made for, and how near PyTorch's double precision it comes."""
 
-    lowering: Lowering
+    implementation: Implementation
     dtype: Any
     close: dict[str, float]
 
@@ -67,7 +67,7 @@ def test_convolution(form: Form, size: int, extent: int, stride: int, pad: int) 
             kernel,
             strides=(stride, stride),
             padding=((pad, pad), (pad, pad)),
-            lowering=form.lowering,
+            implementation=form.implementation,
         ),
         x,
         kernel,
@@ -92,7 +92,7 @@ def test_max_pool_with_ties(form: Form, window: int, stride: int, pad: int) -> N
             (window, window),
             strides=(stride, stride),
             padding=((pad, pad), (pad, pad)),
-            lowering=form.lowering,
+            implementation=form.implementation,
         ),
         x,
     )
@@ -107,14 +107,14 @@ def test_max_pool_of_nan(form: Form) -> None:
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype(form.dtype)
     x[0, 2, 3, 0] = x[0, 5, 5, 1] = np.nan
     value, cotangent, (by_x,) = with_gradients(
-        lambda x: max_pool(x, (2, 2), strides=(2, 2), lowering=form.lowering), x
+        lambda x: max_pool(x, (2, 2), strides=(2, 2), implementation=form.implementation), x
     )
     theirs = channels_first(x)
     expected = functional.max_pool2d(theirs, 2, 2)
     expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
     assert np.isnan(value).sum() == 2
     np.testing.assert_array_equal(value, channels_last(expected))
-    if form.lowering != "reference":  # XLA's own gradient goes past a NaN
+    if form.implementation != "reference":  # XLA's own gradient goes past a NaN
         np.testing.assert_array_equal(by_x, channels_last(theirs.grad))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.oracles import load
 from jaxnets.ops import average_pool, global_average_pool, global_max_pool, max_pool
 from jaxnets.ops.cpu_kernels.load import Kernels
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.windows import output_size
 
 FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples
@@ -43,9 +43,13 @@ def cases(
 
 
 def _with_gradient(
-    x: jax.Array, window: tuple[int, int], cotangent: jax.Array, lowering: Lowering, **options: Any
+    x: jax.Array,
+    window: tuple[int, int],
+    cotangent: jax.Array,
+    implementation: Implementation,
+    **options: Any,
 ) -> tuple[jax.Array, jax.Array]:
-    y, pull = jax.vjp(lambda x: max_pool(x, window, lowering=lowering, **options), x)
+    y, pull = jax.vjp(lambda x: max_pool(x, window, implementation=implementation, **options), x)
     return y, *pull(cotangent)
 
 
@@ -170,32 +174,34 @@ def test_averages_are_right_in_every_precision(
 
 
 @pytest.fixture(params=["by_shape", "kernels"])
-def lowering(request: pytest.FixtureRequest) -> Lowering:
+def implementation(request: pytest.FixtureRequest) -> Implementation:
     """The two forms for CPUs."""
     return request.getfixturevalue("kernels")[-1] if request.param == "kernels" else "by_shape"
 
 
-def test_transformations(lowering: Lowering) -> None:
+def test_transformations(implementation: Implementation) -> None:
     xs, direction = np.random.default_rng(0).normal(size=(2, 3, 1, 5, 5, 2)).astype(np.float32)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def derivatives(lowering):
-        energy = lambda x: jnp.sum(max_pool(x, (3, 3), lowering=lowering, **PADDED) ** 3)  # noqa: E731
+    def derivatives(implementation):
+        def energy(x):
+            return jnp.sum(max_pool(x, (3, 3), implementation=implementation, **PADDED) ** 3)
+
         slope = jax.grad(jax.checkpoint(energy))
         curvature = jax.jvp(slope, (xs[0],), (direction[0],))[1]
         again = jax.grad(lambda x: jnp.vdot(slope(x), direction[0]))(xs[0])
         return jax.vmap(slope)(xs), curvature, again
 
-    for ours, expected in zip(derivatives(lowering), derivatives("reference"), strict=True):
+    for ours, expected in zip(derivatives(implementation), derivatives("reference"), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_forward_mode_is_refused_and_has_the_reference_form(lowering: Lowering) -> None:
+def test_forward_mode_is_refused_and_has_the_reference_form(implementation: Implementation) -> None:
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     pool = functools.partial(max_pool, window=(2, 2), strides=(2, 2))
     with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(functools.partial(pool, lowering=lowering), (x,), (x,))
-    _, tangent = jax.jvp(functools.partial(pool, lowering="reference"), (x,), (x,))
+        jax.jvp(functools.partial(pool, implementation=implementation), (x,), (x,))
+    _, tangent = jax.jvp(functools.partial(pool, implementation="reference"), (x,), (x,))
     np.testing.assert_array_equal(tangent[0, :, :, 0], [[5, 7], [13, 15]])
 
 
@@ -209,20 +215,22 @@ def test_forward_mode_is_refused_and_has_the_reference_form(lowering: Lowering) 
     ],
 )
 def test_large_windows_and_negative_padding(
-    lowering: Lowering, window: tuple[int, int], padding: tuple[tuple[int, int], tuple[int, int]]
+    implementation: Implementation,
+    window: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
 ) -> None:
     # No two values are equal: which of equals has the gradient is not XLA's to say.
     x = np.random.default_rng(0).permutation(2 * 14 * 13 * 2).reshape(2, 14, 13, 2)
     x = x.astype(np.float32) - 300
     (top, bottom), (left, right) = padding
     kept = x[:, max(-top, 0) : 14 + min(bottom, 0), max(-left, 0) : 13 + min(right, 0)]
-    left_over = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
-    options = {"strides": (1, 2), "padding": left_over}
+    unexpected = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
+    options = {"strides": (1, 2), "padding": unexpected}
     y_shape = oracle.output_shape(kept.shape, window, 2, **options)
     cotangent = np.random.default_rng(1).normal(size=y_shape).astype(np.float32)
     y, by_x = oracle.max_pool(kept, window, cotangent, **options)
     edges = ((0, 0), *((max(-one, 0), max(-other, 0)) for one, other in padding), (0, 0))
-    for form in (lowering, "reference"):
+    for form in (implementation, "reference"):
         ours = _with_gradient(x, window, cotangent, form, strides=(1, 2), padding=padding)
         np.testing.assert_array_equal(ours[0], y)
         np.testing.assert_allclose(ours[1], np.pad(by_x, edges), rtol=1e-5, atol=1e-5)
@@ -230,7 +238,7 @@ def test_large_windows_and_negative_padding(
 
 def test_what_is_minus_infinity_has_a_gradient(kernels: tuple[Kernels, ...]) -> None:
     x = jnp.full((1, 3, 3, 1), -jnp.inf)
-    pool = lambda x: max_pool(x, (3, 3), lowering=kernels[-1], **PADDED)  # noqa: E731
+    pool = lambda x: max_pool(x, (3, 3), implementation=kernels[-1], **PADDED)  # noqa: E731
     y, pull = jax.vjp(pool, x)
     assert jnp.isneginf(y).all()
     assert pull(jnp.ones_like(y))[0].sum() == 4  # none goes to the padding

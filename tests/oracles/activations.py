@@ -12,13 +12,13 @@ def record(network: torch.nn.Module, images: torch.Tensor) -> dict[str, np.ndarr
     def keep(name: str, values: torch.Tensor) -> None:
         found[name] = values.detach().numpy().copy()
 
-    hooks = [
+    callbacks = [
         module.register_forward_hook(lambda _, __, values, name=name: keep(name, values))
         for name, module in network.named_modules()
         if isinstance(module, kinds)
     ]
     with torch.no_grad():
         network.eval()(images)
-    for hook in hooks:
-        hook.remove()
+    for callback in callbacks:
+        callback.remove()
     return found

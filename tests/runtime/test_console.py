@@ -7,16 +7,16 @@ import time
 import pytest
 from rich.console import Console
 
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 
 def test_progress_in_a_pipe_is_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen()
-    with screen.counter("predict") as progress:
+    reporter = Reporter()
+    with reporter.counter("predict") as progress:
         for done in range(0, 41, 8):
             progress(done, 40)
-    screen.report_progress("download", "https://example.org/a")
-    screen.line("saved", "here")
+    reporter.report_progress("download", "https://example.org/a")
+    reporter.line("saved", "here")
     printed = capsys.readouterr()
     assert printed.out == "saved     here\n"
     lines = printed.err.splitlines()
@@ -26,44 +26,44 @@ def test_progress_in_a_pipe_is_on_standard_error(capsys: pytest.CaptureFixture[s
 
 def test_progress_on_a_terminal_is_where_the_lines_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # has rich take any output for a terminal
-    screen = Screen()
-    assert screen.progress is screen.console
+    reporter = Reporter()
+    assert reporter.progress is reporter.console
 
 
 def test_a_quiet_screen_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen(quiet=True)
-    screen.line("a", "b")
-    screen.report_progress("a", "b")
-    with screen.counter("a") as progress:
+    reporter = Reporter(quiet=True)
+    reporter.line("a", "b")
+    reporter.report_progress("a", "b")
+    with reporter.counter("a") as progress:
         progress(5, 10)
     assert capsys.readouterr() == ("", "")
 
 
 def test_names_write_nothing_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen()
-    screen.line("saved", "\x1b[2J\na\x07")
-    screen.say("[bold]one\x9b\ntwo\u202e")
+    reporter = Reporter()
+    reporter.line("saved", "\x1b[2J\na\x07")
+    reporter.print("[bold]one\x9b\ntwo\u202e")
     assert capsys.readouterr().out == ("saved     \\x1b[2J\\na\\x07\n[bold]one\\x9b\ntwo\\u202e\n")
 
 
 def test_a_forced_terminal_gets_escapes_of_ours_alone() -> None:
     file = io.StringIO()
-    screen = Screen()
-    screen.console = Console(file=file, force_terminal=True, highlight=False, soft_wrap=True)
-    screen.say("a\x1b[31mb")
+    reporter = Reporter()
+    reporter.console = Console(file=file, force_terminal=True, highlight=False, soft_wrap=True)
+    reporter.print("a\x1b[31mb")
     assert "\x1b[31m" not in file.getvalue()
 
 
-def _screen(*, terminal: bool) -> tuple[Screen, io.StringIO]:
-    screen, file = Screen(), io.StringIO()
-    screen.console = Console(file=file, force_terminal=terminal, width=100, highlight=False)
-    screen.progress = screen.console
-    return screen, file
+def _screen(*, terminal: bool) -> tuple[Reporter, io.StringIO]:
+    reporter, file = Reporter(), io.StringIO()
+    reporter.console = Console(file=file, force_terminal=terminal, width=100, highlight=False)
+    reporter.progress = reporter.console
+    return reporter, file
 
 
 def test_a_phase_shows_the_time_that_has_passed_on_a_terminal() -> None:
-    screen, file = _screen(terminal=True)
-    with screen.phase("compile") as phase:
+    reporter, file = _screen(terminal=True)
+    with reporter.phase("compile") as phase:
         time.sleep(1.2)
         shown = file.getvalue()
         phase.text = "a step"
@@ -72,15 +72,15 @@ def test_a_phase_shows_the_time_that_has_passed_on_a_terminal() -> None:
 
 
 def test_a_counter_may_run_inside_a_phase() -> None:
-    screen, file = _screen(terminal=True)
-    with screen.phase("cache") as phase, screen.counter("cache") as progress:
+    reporter, file = _screen(terminal=True)
+    with reporter.phase("cache") as phase, reporter.counter("cache") as progress:
         progress(3, 10)
         phase.text = "10 images"
     assert "10 images" in file.getvalue()
 
 
 def test_elsewhere_a_phase_is_one_line() -> None:
-    screen, file = _screen(terminal=False)
-    with screen.phase("compile") as phase:
+    reporter, file = _screen(terminal=False)
+    with reporter.phase("compile") as phase:
         phase.text = "a step"
     assert re.fullmatch(r"compile   a step  \d+\.\d s\n", file.getvalue())

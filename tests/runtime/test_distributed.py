@@ -45,8 +45,8 @@ def _two_processes(repository: Path, *more: str) -> list["subprocess.Popen[str]"
 
 def _ended(processes: list["subprocess.Popen[str]"]) -> tuple[list[int], list[str]]:
     """Exit codes and standard errors, when all have ended."""
-    told = [process.communicate(timeout=240)[1] for process in processes]
-    return [process.returncode for process in processes], told
+    message = [process.communicate(timeout=240)[1] for process in processes]
+    return [process.returncode for process in processes], message
 
 
 @pytest.mark.slow
@@ -70,14 +70,14 @@ def test_where_one_process_is_refused_the_other_does_not_wait(
     repository: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "run").mkdir()
-    with workdir.hold(tmp_path / "run"):  # only the first process would write there
+    with workdir.lock_workdir(tmp_path / "run"):  # only the first process would write there
         processes = _two_processes(
             repository, f"--config.data.root={tmp_path}", f"--workdir={tmp_path / 'run'}"
         )
-        codes, told = _ended(processes)
+        codes, message = _ended(processes)
     assert codes == [6, 6]
-    assert "is in use by another process" in told[0]
-    assert "another process stopped" in told[1]
+    assert "is in use by another process" in message[0]
+    assert "another process stopped" in message[1]
 
 
 def _wait_for_a_save(processes: list["subprocess.Popen[str]"], run: Path) -> None:

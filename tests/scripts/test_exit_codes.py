@@ -22,7 +22,7 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "told"),
+    ("command", "code", "message"),
     [
         ([TRAIN], 2, "--config=configs/NAME.py[:VARIANT] is missing"),
         ([TRAIN, "--config=configs/lung_resnt.py"], 2, "did you mean configs/lung_resnet.py"),
@@ -56,13 +56,13 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
     ],
 )
 def test_one_line_and_the_code(
-    repository: Path, tmp_path: Path, command: list[str], code: int, told: str
+    repository: Path, tmp_path: Path, command: list[str], code: int, message: str
 ) -> None:
     if command[0] == TRAIN:
         command = [*command, f"--workdir={tmp_path / 'run'}"]
     returned, _, errors = _run(repository, *command)
     assert returned == code, errors
-    assert told in errors
+    assert message in errors
     assert len(errors.strip().splitlines()) == 1, errors
     assert "Traceback" not in errors
 
@@ -108,8 +108,8 @@ def test_what_is_wrong_in_the_command_does_not_wait_for_jax(repository: Path) ->
             "except SystemExit as done:\n"
             "    print(done.code, 'jax' in sys.modules)\n"
         )
-        _, told, _ = _run(repository, "-c", program)
-        assert told.splitlines()[-1] == f"{0 if words == '--help' else 2} False"
+        _, message, _ = _run(repository, "-c", program)
+        assert message.splitlines()[-1] == f"{0 if words == '--help' else 2} False"
 
 
 def test_traceback_shows_the_rest(repository: Path) -> None:
@@ -119,16 +119,16 @@ def test_traceback_shows_the_rest(repository: Path) -> None:
 
 
 def test_help_lists_the_flags(repository: Path) -> None:
-    code, told, errors = _run(repository, "scripts/predict.py", "--help")
+    code, message, errors = _run(repository, "scripts/predict.py", "--help")
     assert code == 0, errors
-    assert "--csv" in told
+    assert "--csv" in message
 
 
-def test_print_config_is_the_whole_recipe(repository: Path) -> None:
-    code, told, errors = _run(
+def test_print_config_is_the_whole_config(repository: Path) -> None:
+    code, message, errors = _run(
         repository, TRAIN, f"{CONFIG}:demo", "--config.train.steps=7", "--print_config"
     )
     assert code == 0, errors
-    recipe = json.loads(told)
+    recipe = json.loads(message)
     assert recipe["train"] | {"steps": 7, "epochs": None} == recipe["train"]
     assert recipe["optimizer"]["learning_rate"] == 0.005

@@ -20,7 +20,7 @@ from jaxnets.commands.predict import predict_files
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.errors import DataError
 
-CLASSES, EACH = ("a", "b"), 14
+CLASSES, PER_STEP = ("a", "b"), 14
 DATA, DONE = 3, 0
 UNSAFE = ("\x1b", "\x07", "\x9b", "\u202e", "\r")
 """Characters that no line on a terminal may have."""
@@ -110,7 +110,7 @@ def _remove_all(root: Path) -> None:
 
 
 def _same_image_in_both(root: Path) -> None:
-    for number in range(EACH):
+    for number in range(PER_STEP):
         (root / f"b/{number}.png").write_bytes((root / f"a/{number}.png").read_bytes())
 
 
@@ -205,7 +205,7 @@ CASES: dict[str, Case] = {
 def _make(root: Path, case: Case) -> Path:
     for number, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
-        for image in range(EACH):
+        for image in range(PER_STEP):
             _picture(100 * number + image).save(root / name / f"{image}.png")
     case.change(root)
     return root
@@ -314,8 +314,8 @@ def test_the_scripts_on_every_odd_folder(
         if code is not None and (len(own) != (code != DONE) or set(UNSAFE) & set(out + errors)):
             wrong["lines"].append(f"{name}: {errors[-300:]!r}")
     with capsys.disabled():
-        told = ", ".join(f"{len(found)} {kind}" for kind, found in wrong.items())
-        print(f"\n{script} on {len(CASES)} folders; wrong: {told}")
+        message = ", ".join(f"{len(found)} {kind}" for kind, found in wrong.items())
+        print(f"\n{script} on {len(CASES)} folders; wrong: {message}")
         for found in (*wrong["codes"], *wrong["lines"]):
             print(found)
     assert not any(wrong.values())

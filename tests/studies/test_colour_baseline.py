@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets.config import recipe
+from jaxnets.config import default_config
 from jaxnets.data.cache import CachedSource
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import random_split
 from jaxnets.evaluation.predictions import load_predictions
 from jaxnets.experiment.data import Data
-from studies.colour_baseline import LEVELS, answers_path, colour_baseline, colour_histograms
+from studies.colour_baseline import LEVELS, colour_baseline, colour_histograms, predictions_path_of
 
 
 def _write(folder: Path, *, apart: int) -> None:
@@ -41,17 +41,17 @@ def test_it_goes_as_far_as_colour_does(
         **{"data.image_size": 64, "data.root": str(tmp_path)},
     }
     spec, out = str(repository / "configs" / "image_folder.py"), tmp_path / "out" / "colour.json"
-    told = colour_baseline(spec, overrides, ["random", "grouped"], out)
-    assert json.loads(out.read_text()) == told
-    assert told["splits"]["random"]["leak"]["test"] > 0.5
-    assert told["splits"]["grouped"]["leak"]["test"] == 0
-    for entry in told["splits"].values():
+    message = colour_baseline(spec, overrides, ["random", "grouped"], out)
+    assert json.loads(out.read_text()) == message
+    assert message["splits"]["random"]["leakage"]["test"] > 0.5
+    assert message["splits"]["grouped"]["leakage"]["test"] == 0
+    for entry in message["splits"].values():
         assert least <= entry["accuracy"] <= most
         assert np.trace(entry["confusion"]) == round(entry["accuracy"] * entry["examples"])
-    method = told["splits"]["grouped"]["interval_method"]
+    method = message["splits"]["grouped"]["interval_method"]
     assert method == ("wilson, a group for an example" if least == 1 else "group bootstrap")
-    for name, entry in told["splits"].items():
-        answers = load_predictions(answers_path(out, name))
+    for name, entry in message["splits"].items():
+        answers = load_predictions(predictions_path_of(out, name))
         assert answers.correct.mean() == pytest.approx(entry["accuracy"])
 
 
@@ -61,7 +61,7 @@ def test_histograms_count_colours() -> None:
     images[2, :2] = (0, 0, 255)
     source = CachedSource(SyntheticTissue(30, 8), images)
     split = random_split(np.repeat(np.arange(3), 10), (0.7, 0.15, 0.15), 0)
-    rows = colour_histograms(Data(source, split, recipe())) ** 2  # type: ignore[arg-type]
+    rows = colour_histograms(Data(source, split, default_config())) ** 2  # type: ignore[arg-type]
     np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)
     assert rows[0, 0] == 1
     assert rows[1, LEVELS**3 - 1] == 1

@@ -137,26 +137,26 @@ def test_run_directories_are_told_and_nothing_is_written(
     keep(tmp_path / "elsewhere", "mine-s1", seed=1, hardware="a card", images_per_second=500.0)
     keep(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a card", images_per_second=700.0)
     before = sorted(tmp_path.rglob("*"))
-    compare.tell_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
+    compare.print_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
     shown = capsys.readouterr()
-    told = shown.out.splitlines()
+    message = shown.out.splitlines()
     assert shown.err.count("has no checksums.json") == 3  # one warning for each directory
-    assert len(told) == 3
-    assert "3 seeds ± 0.00" in told[2]
-    assert "600 a second, a card" in told[2]  # of the runs on what most ran on
+    assert len(message) == 3
+    assert "3 seeds ± 0.00" in message[2]
+    assert "600 a second, a card" in message[2]  # of the runs on what most ran on
     assert sorted(tmp_path.rglob("*")) == before
     keep(tmp_path / "third", "mine-s0", split_sha256="1" * 64)
     keep(tmp_path / "fourth", "mine-s0", seed=3)
-    compare.tell_runs([tmp_path / name / "mine-s0" for name in ("runs", "third", "fourth")])
-    told = capsys.readouterr().out
-    assert len(told.splitlines()) == 4  # two of one data set, of one name; one of another
-    assert "2 seeds" in told
-    assert str(tmp_path / "fourth" / "mine-s0") in told
+    compare.print_runs([tmp_path / name / "mine-s0" for name in ("runs", "third", "fourth")])
+    message = capsys.readouterr().out
+    assert len(message.splitlines()) == 4  # two of one data set, of one name; one of another
+    assert "2 seeds" in message
+    assert str(tmp_path / "fourth" / "mine-s0") in message
     (tmp_path / "fourth" / "mine-s0" / "result.json").unlink()
     with pytest.raises(ConfigError, match="holds no finished run"):
-        compare.tell_runs([tmp_path / "fourth" / "mine-s0"])
+        compare.print_runs([tmp_path / "fourth" / "mine-s0"])
     with pytest.raises(CheckpointError, match="is not a run directory"):
-        compare.tell_runs([tmp_path])
+        compare.print_runs([tmp_path])
 
 
 def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> N
         ", groups by original",
     ]
     assert [", LEAKY | 0.0" in line for line in splits] == [False, False, True]
-    told = [line.split(" | ")[1] for line in lines if "`" in line]
-    assert sorted(told) == [
+    message = [line.split(" | ")[1] for line in lines if "`" in line]
+    assert sorted(message) == [
         "LC25000 lung, grouped",
         "LC25000 lung, grouped by data/clusters",
         "LC25000 lung, grouped by original, LEAKY",
@@ -196,8 +196,10 @@ def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
     keep(tmp_path / "results", "a-random-s0")
     (tmp_path / "results" / "b-s0").mkdir()
     compare.compare(page, tmp_path / "results", tables=[table])
-    told = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
-    assert told in page.read_text().splitlines()
+    message = (
+        "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
+    )
+    assert message in page.read_text().splitlines()
     for name in names:
         keep(tmp_path / "all", name)
     compare.compare(page, tmp_path / "all", tables=[table])
@@ -268,15 +270,15 @@ def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "unit", "told"),
+    ("rate", "unit", "message"),
     [
         (12345.6, "images", "12,346 images/s"),
         (1.234, "images", "1.2 images/s"),
         (0.125, "starts", "8.0 s"),
     ],
 )
-def test_rates_in_words(rate: float, unit: str, told: str) -> None:
-    assert compare.rate_in_words(rate, unit) == told
+def test_rates_in_words(rate: float, unit: str, message: str) -> None:
+    assert compare.rate_in_words(rate, unit) == message
 
 
 def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
@@ -304,9 +306,14 @@ def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
 
 def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
     row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
-    told = ("0.50 [0.40, 0.60]", "0.25")
-    assert compare._bench_row({**row, "lowering": "in JAX"})[2:] == ("", "", *told, "")
-    assert compare._bench_row({**row, "lowering": "C++ kernels"})[2:] == (*told, "", "", "")
+    message = ("0.50 [0.40, 0.60]", "0.25")
+    assert compare._bench_row({**row, "implementation": "in JAX"})[2:] == ("", "", *message, "")
+    assert compare._bench_row({**row, "implementation": "C++ kernels"})[2:] == (
+        *message,
+        "",
+        "",
+        "",
+    )
 
 
 def test_the_peaks_of_both_processes_are_told() -> None:

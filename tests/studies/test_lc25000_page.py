@@ -44,14 +44,14 @@ def _without_colour(measured: dict[str, Any]) -> float:
 
 def test_what_other_colours_do(repository: Path, page: str) -> None:
     found = list(_measured(repository))
-    scratch = {name: told for name, result, told in found if result["weights"] is None}
-    hue = {name: _cost(told, "hue", small=True) for name, told in scratch.items()}
+    scratch = {name: message for name, result, message in found if result["weights"] is None}
+    hue = {name: _cost(message, "hue", small=True) for name, message in scratch.items()}
     worst = max(hue, key=lambda name: hue[name])
     assert "inception_resnet_v2" in worst
     others = max(cost for name, cost in hue.items() if name != worst)
-    saturation = [_cost(told, "saturation", small=True) for told in scratch.values()]
-    left = [_without_colour(told) for told in scratch.values()]
-    turned = [_cost(told, "hue", small=False) for told in scratch.values()]
+    saturation = [_cost(message, "saturation", small=True) for message in scratch.values()]
+    left = [_without_colour(message) for message in scratch.values()]
+    turned = [_cost(message, "hue", small=False) for message in scratch.values()]
     assert (
         f"small hue shifts cost up to {others:.0f} points ({EXCEPTION}: {hue[worst]:.0f}) and small "
         f"saturation shifts {min(saturation):.0f} to {max(saturation):.0f}. Without colour "
@@ -61,7 +61,7 @@ def test_what_other_colours_do(repository: Path, page: str) -> None:
 
 
 def test_what_imagenet_s_body_keeps(repository: Path, page: str) -> None:
-    found = {name: told for name, _, told in _measured(repository)}
+    found = {name: message for name, _, message in _measured(repository)}
     taught, drawn = found[IMAGENET], found[AT_RANDOM]
     kinds = [kind for kind in shifts.SHIFTS if kind != "saturation"]
     most = max(_cost(taught, kind, small=False) for kind in kinds)

@@ -21,7 +21,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
@@ -178,7 +178,7 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([{}, {}], "rows 1 and 2 are both named"),
         ([{"overides": {}}], "unknown key 'overides' (did you mean overrides?)"),
@@ -196,11 +196,11 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
         ([], "has no rows"),
     ],
 )
-def test_a_wrong_table_is_refused(place: Place, rows: list[dict[str, Any]], told: str) -> None:
+def test_a_wrong_table_is_refused(place: Place, rows: list[dict[str, Any]], message: str) -> None:
     place.rows(*rows)
     with pytest.raises(ConfigError) as raised:
         place.make()
-    assert told in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not place.runs.exists()
 
@@ -227,8 +227,8 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
         "lung_resnet-scratch-96px-s0",
         "lung_resnet-scratch-224px-s0",
     ]
-    assert [row.recipe.data.image_size for row in rows] == [96, 224]
-    assert {(row.recipe.data.name, row.recipe.train.epochs) for row in rows} == {
+    assert [row.config.data.image_size for row in rows] == [96, 224]
+    assert {(row.config.data.name, row.config.train.epochs) for row in rows} == {
         ("lc25000_lung", 10)
     }
     for path in Path("configs/tables").glob("*.py"):
@@ -240,7 +240,7 @@ def test_what_is_kept_is_of_the_tables_rows(
 ) -> None:
     monkeypatch.chdir(repository)
     rows = [row for name in ("lung_resnet", "lung") for row in sweeps.read_table(name)]
-    kept = {row.name: finished(Path("results") / row.name, row.recipe) for row in rows}
+    kept = {row.name: finished(Path("results") / row.name, row.config) for row in rows}
     assert kept["lung_resnet-scratch-96px-s0"] is not None
     for row in rows:
         result = kept[row.name]
@@ -249,7 +249,7 @@ def test_what_is_kept_is_of_the_tables_rows(
 
 # ml_collections imports config files by a method that Python means to drop.
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
-def test_the_flags_of_a_row_give_its_recipe(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flags_of_a_row_give_its_config(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = {
         "note": 'two words; "quoted", (1, 2)',
         "model.stage_sizes": [2, 1],
@@ -269,7 +269,7 @@ def test_the_flags_of_a_row_give_its_recipe(place: Place, monkeypatch: pytest.Mo
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     values(argv)
     given = dict(config_flags.get_override_values(values["config"]))
-    assert not recipes.differences(recipes.load(place.spec, given), row.recipe)
+    assert not config_lib.differences(config_lib.load_config(place.spec, given), row.config)
 
 
 # What is done with rows.
@@ -360,7 +360,7 @@ def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) 
     assert "train.epochs: 1 there, 2 now" in outcome.detail
 
 
-def test_what_weights_bring_is_no_other_recipe(place: Place) -> None:
+def test_what_weights_bring_is_no_other_config(place: Place) -> None:
     """A run takes preprocessing and variant from its weights; the table's row does not say them."""
     place.rows({"name": "from-weights", "overrides": {"transfer.weights": "somewhere"}})
     assert place.make() == [("from-weights", State.COMPLETE)]
@@ -455,9 +455,9 @@ def test_the_budget_refuses_a_row_that_it_cannot_hold(
     place.rows({"name": "known"}, {"name": "long", "overrides": {"train.epochs": 500}})
     # 500 epochs of three batches of 16 and of 13 images evaluated, at 100 and 300 images/s: 262 s.
     assert place.make(budget=30) == [("known", State.COMPLETE), ("long", State.LEFT_OUT)]
-    told = capsys.readouterr().out
-    assert "needs about 5 min (100 images/s), " in told
-    assert "--budget=6 begins it" in told
+    message = capsys.readouterr().out
+    assert "needs about 5 min (100 images/s), " in message
+    assert "--budget=6 begins it" in message
     assert place.make(budget=30) == [("known", State.WAS_COMPLETE), ("long", State.LEFT_OUT)]
     assert place.make(budget=3600)[1] == ("long", State.COMPLETE)
 
@@ -487,7 +487,9 @@ def test_the_estimate(
     place.rows({"name": "known"})
     place.make()
     known = runtime_estimate.measurements([place.runs, place.results])
-    config = recipes.load(place.spec, {"train.epochs": 1, "train.drop_last": False, **changes})
+    config = config_lib.load_config(
+        place.spec, {"train.epochs": 1, "train.drop_last": False, **changes}
+    )
     run = place.folder / "run"
     run.mkdir()
     lines = "0,train\n" * 96 + "0,validation\n" * 45 + "0,test\n" * 60
@@ -504,7 +506,7 @@ def test_the_estimate_before_the_data_was_opened(place: Place) -> None:
     place.rows({"name": "known"})
     place.make()
     known = runtime_estimate.measurements([place.runs])
-    config = recipes.load(place.spec, {"data.num_examples": 100})
+    config = config_lib.load_config(place.spec, {"data.num_examples": 100})
     estimate = runtime_estimate.estimate(config, place.folder / "none", known, HARDWARE)
     # 70, 15 and 15: two epochs of four batches of 16, three validations and a test.
     assert estimate is not None
@@ -519,10 +521,14 @@ def test_the_speed_of_a_head_is_not_that_of_a_network(place: Place) -> None:
     place.rows({"name": "known"})
     place.make()
     path = place.runs / "known"
-    frozen = {"transfer.weights": "random", "transfer.frozen": True, "data.num_examples": 100}
+    frozen = {
+        "transfer.weights": "random",
+        "transfer.freeze_backbone": True,
+        "data.num_examples": 100,
+    }
     plain = dict.fromkeys(("flip_horizontal", "flip_vertical", "right_angles"), False)
     frozen |= {f"augment.{name}": value for name, value in plain.items()}
-    config = recipes.load(place.spec, frozen)
+    config = config_lib.load_config(place.spec, frozen)
     none = place.folder / "none"
     assert (
         runtime_estimate.estimate(
@@ -530,9 +536,9 @@ def test_the_speed_of_a_head_is_not_that_of_a_network(place: Place) -> None:
         )
         is None
     )
-    (path / "config.json").write_text(recipes.to_json(config))
+    (path / "config.json").write_text(config_lib.to_json(config))
     result = json.loads((path / "result.json").read_text())
-    result |= {"on_kept_features": True, "features_seconds": 7.0, "images_per_second": 100.0}
+    result |= {"on_cached_features": True, "features_seconds": 7.0, "images_per_second": 100.0}
     (path / "result.json").write_text(json.dumps(result))
     known = runtime_estimate.measurements([place.runs])
     seconds = (2 * 64 + 60 / 3) / 100
@@ -541,7 +547,7 @@ def test_the_speed_of_a_head_is_not_that_of_a_network(place: Place) -> None:
         estimate = runtime_estimate.estimate(config, none, known, HARDWARE)
         assert estimate is not None
         assert estimate.seconds == pytest.approx(runtime_estimate.START_SECONDS + seconds + of_body)
-    open_body = recipes.load(place.spec, {**frozen, "transfer.frozen": False})
+    open_body = config_lib.load_config(place.spec, {**frozen, "transfer.freeze_backbone": False})
     assert runtime_estimate.estimate(open_body, none, known, HARDWARE) is None
 
 
@@ -550,9 +556,9 @@ def test_the_newest_measurement_is_told_by_the_result_and_not_by_the_file(place:
     place.make()
     for name, speed, day in (("new", 50.0, 2), ("old", 900.0, 1)):  # the old one is written last
         path = place.runs / name / "result.json"
-        told = {"images_per_second": speed, "finished": f"2026-01-0{day}T00:00:00+00:00"}
-        path.write_text(json.dumps({**json.loads(path.read_text()), **told}))
-    config = recipes.load(place.spec, {"train.epochs": 1})
+        message = {"images_per_second": speed, "finished": f"2026-01-0{day}T00:00:00+00:00"}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **message}))
+    config = config_lib.load_config(place.spec, {"train.epochs": 1})
     known = runtime_estimate.measurements([place.runs])
     estimate = runtime_estimate.estimate(config, place.folder / "none", known, HARDWARE)
     assert estimate is not None
@@ -666,7 +672,7 @@ def test_a_signal_counts_even_where_the_result_cannot_be_kept(place: Place) -> N
 
 def test_a_run_in_use_is_waited_for_and_then_failed(place: Place) -> None:
     place.rows({"name": "busy"}, {"name": "free"})
-    with workdir.hold(place.runs / "busy"):
+    with workdir.lock_workdir(place.runs / "busy"):
         standing = reproduce.list_rows(str(place.table), place.options())
         assert [outcome.state for outcome in standing] == [State.IN_USE, State.NEW]
         with pytest.raises(CheckFailedError, match="1 of 2 rows failed: busy;"):
@@ -700,7 +706,7 @@ while True:
 
 def test_listing_never_stops_a_run_that_begins(place: Place) -> None:
     folder = place.runs / "starting"
-    with workdir.hold(folder):
+    with workdir.lock_workdir(folder):
         pass
     with subprocess.Popen(
         [sys.executable, "-c", ASKS, str(folder)], stdout=subprocess.PIPE
@@ -709,7 +715,7 @@ def test_listing_never_stops_a_run_that_begins(place: Place) -> None:
         assert lister.stdout.readline() == b"asks\n"
         try:
             for _ in range(3000):
-                with workdir.hold(folder):
+                with workdir.lock_workdir(folder):
                     pass
         finally:
             lister.kill()
@@ -734,14 +740,16 @@ def test_flags_of_every_script_reach_the_runs(place: Place, repository: Path) ->
     done = subprocess.run(
         [
             *(sys.executable, "-c", program, "scripts/reproduce.py", str(place.table)),
-            *(*given.values(), "--allow_different_bits"),
+            *(*given.values(), "--allow_nondeterministic_resume"),
         ],
         cwd=repository,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == sorted([*given.values(), "--allow_different_bits"])
+    assert sorted(done.stdout.split()) == sorted(
+        [*given.values(), "--allow_nondeterministic_resume"]
+    )
 
 
 # The real thing.

@@ -21,17 +21,17 @@ def test_a_run_is_scored_under_every_shift(
     shutil.copytree(trained, run)
     monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
     leaks = {"validation": 0.5, "test": 0.25}
-    monkeypatch.setattr("studies.stain_shift.sibling_shares", lambda split, siblings: leaks)
+    monkeypatch.setattr("studies.stain_shift.sibling_shares", lambda split, group_ids: leaks)
     kept = tmp_path / "kept"
     kept.mkdir()
     with pytest.raises(ConfigError, match="holds no result of"):
         stain_shift(run, kept=kept)
     shutil.copy(run / "result.json", kept)
     measured = stain_shift(run, kept=kept)
-    told = "random, LEAKY: 25.0 % of test images have a sibling in training"
-    assert measured["told_split"].startswith(told)
-    assert measured["leak"] == leaks
-    assert told in capsys.readouterr().out
+    message = "random, LEAKY: 25.0 % of test images have a sibling in training"
+    assert measured["format_split"].startswith(message)
+    assert measured["leakage"] == leaks
+    assert message in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert measured["clean"] == result["tests"]["clean"]
     assert json.loads((run / "report" / "stain_shift.json").read_text()) == measured
@@ -46,9 +46,9 @@ def test_a_run_is_scored_under_every_shift(
 def test_what_has_no_colour_is_refused(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jaxnets import config as recipes
+    from jaxnets import config as config_lib
 
-    config = recipes.load(str(repository / "configs" / "mlp_tanh.py"))
-    (tmp_path / "config.json").write_text(recipes.to_json(config))
+    config = config_lib.load_config(str(repository / "configs" / "mlp_tanh.py"))
+    (tmp_path / "config.json").write_text(config_lib.to_json(config))
     with pytest.raises(ConfigError, match="have no colour"):
         stain_shift(tmp_path)

@@ -18,7 +18,7 @@ from studies import verify_mlp
 from studies.mlp_proof import agreement, picture
 from studies.mlp_proof.case import read_case
 from studies.mlp_proof.check import Check
-from studies.mlp_proof.ways import BY_HAND, GRAD32, GRAD64, PYTORCH, SCALAR
+from studies.mlp_proof.implementations import BY_HAND, GRAD32, GRAD64, PYTORCH, SCALAR
 from studies.pages import mlp_by_hand
 from studies.verify_mlp import Options, Proof, verify
 
@@ -30,7 +30,7 @@ def proof() -> Proof:
 
 
 @pytest.fixture
-def told(
+def message(
     proof: Proof, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> pytest.CaptureFixture[str]:
     """What `verify` prints, of the proof that there is."""
@@ -84,10 +84,10 @@ class TestTheDisagreement:
 
 
 def test_the_slips_are_carried_out(proof: Proof) -> None:
-    off = [slip.difference for slip in proof.slips.formulas]
+    off = [slip.difference for slip in proof.errata.formulas]
     assert off[:2] == [None, None]
     assert off[2:6] == pytest.approx([1.18, 0.0, 0.26, 0.31], abs=5e-3)
-    rounded = proof.slips.rounded
+    rounded = proof.errata.rounded
     assert (rounded.values, rounded.off, rounded.forward_off) == (149, 108, 31)
     assert rounded.forward_largest == pytest.approx(2.0e-3, rel=1e-2)
     assert rounded.backward_largest == pytest.approx(3.3e-3, rel=1e-2)
@@ -142,25 +142,25 @@ class TestWhatDoesNotHold:
 
 
 class TestWhatIsPrinted:
-    def test_a_screen_of_100_columns(self, told: pytest.CaptureFixture[str]) -> None:
+    def test_a_screen_of_100_columns(self, message: pytest.CaptureFixture[str]) -> None:
         verify(Options(), None)
-        lines = told.readouterr().out.splitlines()
+        lines = message.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 100
         assert len(lines) < 60
         assert "PyTorch is not installed" in "\n".join(lines)
         assert lines[-1].startswith("all ")
 
-    def test_all_and_slips(self, told: pytest.CaptureFixture[str]) -> None:
-        verify(Options(every_value=True, slips=True), None)
-        out = told.readouterr().out
+    def test_all_and_slips(self, message: pytest.CaptureFixture[str]) -> None:
+        verify(Options(every_value=True, errata=True), None)
+        out = message.readouterr().out
         assert sum(line.startswith(("W", "b")) and "'[" in line for line in out.splitlines()) >= 41
         assert "runs, off by 1.18" in out
         assert "108 of 149" in out
         assert max(map(len, out.splitlines())) <= 100
 
-    def test_json_is_all_of_it(self, told: pytest.CaptureFixture[str]) -> None:
+    def test_json_is_all_of_it(self, message: pytest.CaptureFixture[str]) -> None:
         verify(Options(as_json=True), None)
-        read = json.loads(told.readouterr().out)
+        read = json.loads(message.readouterr().out)
         assert all(check["holds"] for check in read["checks"])
         assert read["pytorch"] is None
         assert len(read["ways"][GRAD64]["updated"]) == len(read["parameter_names"]) == 41
@@ -169,12 +169,12 @@ class TestWhatIsPrinted:
 
 class TestThePictures:
     def test_they_are_written_and_the_pages_show_the_same(
-        self, told: pytest.CaptureFixture[str], tmp_path: Path, repository: Path
+        self, message: pytest.CaptureFixture[str], tmp_path: Path, repository: Path
     ) -> None:
         folder = tmp_path / "a" / "b"
         verify(Options(plot=folder), None)
         assert sorted(path.name for path in folder.iterdir()) == [picture.LOSS, picture.NETWORK]
-        out = told.readouterr().out
+        out = message.readouterr().out
         for path in folder.iterdir():
             assert str(path) in out
             with Image.open(path) as image:

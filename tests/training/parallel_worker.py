@@ -13,7 +13,7 @@ import optax
 from flax import traverse_util
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.training.devices import Devices, initialize_distributed
 from jaxnets.training.loss import make_loss
@@ -25,8 +25,8 @@ from jaxnets.training.step import make_eval_step, make_train_step
 BATCH_SIZE, SIZE = 16, 32
 
 
-def recipe(dtype: str, sync: str, stages: int) -> config_dict.ConfigDict:
-    config = recipes.recipe()
+def make_config(dtype: str, sync: str, stages: int) -> config_dict.ConfigDict:
+    config = config_lib.default_config()
     config.model.name, config.model.num_classes = "resnet50", 3
     config.model.stage_sizes, config.model.width = (1,) * stages, 8
     config.model.dtype, config.model.sync_batch_norm = dtype, sync == "sync"
@@ -75,7 +75,7 @@ def main(out: str, dtype: str, sync: str, stages: str, *distributed: str) -> Non
         initialize_distributed(coordinator, int(processes), int(process))
     warnings.simplefilter("error")
     devices = Devices.all()
-    state, train_step, eval_step = build(recipe(dtype, sync, int(stages)), devices.axis_name)
+    state, train_step, eval_step = build(make_config(dtype, sync, int(stages)), devices.axis_name)
     state = devices.replicate(state)
     step = devices.compile_step(train_step, donate=True)
     evaluate = devices.compile_step(eval_step, donate=False)
@@ -85,13 +85,13 @@ def main(out: str, dtype: str, sync: str, stages: str, *distributed: str) -> Non
     for batch in batches():
         mine = {name: values[share] for name, values in batch.items()}
         state, metrics = step(state, devices.place(mine))
-        losses.append(float(metrics["loss"] / metrics["normalizer"]))
+        losses.append(float(metrics["loss"] / metrics["weight_sum"]))
         first = first or {f"first/{name}": value for name, value in flat(state).items()}
     mine["weight"] = np.where(mine["index"] % 5 == 0, 0, 1).astype(np.float32)
     sums = jax.device_get(evaluate(state, devices.place(mine)))
-    if devices.is_first:
-        told = {name: sums[name] for name in ("examples", "loss", "probabilities")}
-        measured = {"losses": losses, **told}
+    if devices.is_process_zero:
+        message = {name: sums[name] for name in ("examples", "loss", "probabilities")}
+        measured = {"losses": losses, **message}
         np.savez(out, **measured, **first, **flat(state))
 
 

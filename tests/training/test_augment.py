@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.training import augment
 from jaxnets.training.preprocess import make_preprocess
 
@@ -74,8 +74,10 @@ def test_brightness_contrast_and_saturation_are_their_formulas() -> None:
 
 
 def test_a_padded_crop_is_a_shift() -> None:
-    padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
-    shifts = [padded[i : i + 12, j : j + 12].tobytes() for i in range(5) for j in range(5)]
+    padded_eval_batches = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
+    shifts = [
+        padded_eval_batches[i : i + 12, j : j + 12].tobytes() for i in range(5) for j in range(5)
+    ]
     found = {i.tobytes() for i in _many(functools.partial(augment.padded_crop, padding=2))}
     assert found <= set(shifts)
     assert len(found) > 15
@@ -105,7 +107,7 @@ def test_mixup_mixes_pictures_and_targets_by_one_share() -> None:
 
 
 def test_an_example_looks_the_same_in_any_batch() -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.num_classes = 3
     for name in ("flip_horizontal", "flip_vertical", "right_angles"):
         config.augment[name] = True
@@ -131,7 +133,7 @@ def test_an_example_looks_the_same_in_any_batch() -> None:
 
 
 def test_evaluation_is_never_augmented() -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.num_classes, config.augment.flip_horizontal = 3, True
     image = np.arange(16 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
     batch = {"image": image, "label": np.array([2]), "index": np.array([0]), "epoch": np.array([0])}

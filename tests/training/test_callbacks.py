@@ -19,8 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jaxnets.errors import DivergedError, MachineError
 from jaxnets.training.callbacks import (
+    CheckpointBest,
     EarlyStopping,
-    KeepBest,
     MetricsLog,
     ReduceOnPlateau,
     ShowProgress,
@@ -42,37 +42,37 @@ class _Run(SimpleNamespace):
     def stop(self, reason: str) -> None:
         self.stopped = reason
 
-    def want_save(self, *, best: bool = False) -> None:
+    def request_checkpoint(self, *, best: bool = False) -> None:
         self.saves.append((self.step, best))
 
     def scale_learning_rate(self, value: float) -> None:
         self.scale = value
 
 
-def _feed(hook: Any, losses: list[float], run: _Run | None = None) -> _Run:
+def _feed(callback: Any, losses: list[float], run: _Run | None = None) -> _Run:
     run = run or _Run()
     for loss in losses:
         run.step += 1
-        hook.epoch(run, {"loss": loss, "accuracy": 1 - loss})
+        callback.epoch(run, {"loss": loss, "accuracy": 1 - loss})
     return run
 
 
-def _through_json(hook: Any, fresh: Any) -> Any:
-    fresh.restore(json.loads(json.dumps(hook.state())))
+def _through_json(callback: Any, fresh: Any) -> Any:
+    fresh.restore(json.loads(json.dumps(callback.state())))
     return fresh
 
 
 def test_early_stopping_waits_for_its_patience() -> None:
-    hook = EarlyStopping("validation_loss", patience=2)
-    assert _feed(hook, [0.5, 0.4, 0.45]).stopped is None
-    resumed = _through_json(hook, EarlyStopping("validation_loss", patience=2))
-    told = "validation_loss has not improved over 0.4 for 2 evaluations"
-    assert _feed(resumed, [0.41]).stopped == told
+    callback = EarlyStopping("validation_loss", patience=2)
+    assert _feed(callback, [0.5, 0.4, 0.45]).stopped is None
+    resumed = _through_json(callback, EarlyStopping("validation_loss", patience=2))
+    message = "validation_loss has not improved over 0.4 for 2 evaluations"
+    assert _feed(resumed, [0.41]).stopped == message
 
 
 def test_early_stopping_wants_the_least_gain() -> None:
-    hook = EarlyStopping("validation_loss", patience=1, least_gain=0.1)
-    assert _feed(hook, [0.5, 0.45, 0.42]).stopped is not None
+    callback = EarlyStopping("validation_loss", patience=1, min_delta=0.1)
+    assert _feed(callback, [0.5, 0.45, 0.42]).stopped is not None
 
 
 @pytest.mark.parametrize(
@@ -83,22 +83,22 @@ def test_early_stopping_wants_the_least_gain() -> None:
     ],
 )
 def test_the_best_is_kept_and_nan_never_is(metric: str, losses: list, expected: list) -> None:
-    hook = KeepBest(metric)
-    run = _feed(hook, losses[:3])
-    run = _feed(_through_json(hook, KeepBest(metric)), losses[3:], run)
+    callback = CheckpointBest(metric)
+    run = _feed(callback, losses[:3])
+    run = _feed(_through_json(callback, CheckpointBest(metric)), losses[3:], run)
     assert run.saves == [(step, True) for step in expected]
 
 
 def _plateau() -> ReduceOnPlateau:
     return ReduceOnPlateau(
-        "validation_loss", patience=2, factor=0.1, cooldown=0, threshold=1e-4, least_scale=0.0
+        "validation_loss", patience=2, factor=0.1, cooldown=0, threshold=1e-4, min_scale=0.0
     )
 
 
 def test_the_rate_falls_on_a_plateau_and_remembers_it() -> None:
-    hook = _plateau()
-    assert _feed(hook, [0.5, 0.5]).scale == 1.0
-    resumed = _through_json(hook, _plateau())
+    callback = _plateau()
+    assert _feed(callback, [0.5, 0.5]).scale == 1.0
+    resumed = _through_json(callback, _plateau())
     straight = _plateau()
     losses = [0.5, 0.5, 0.5, 0.4, 0.4, 0.4]
     first = _feed(resumed, losses)
@@ -109,11 +109,11 @@ def test_the_rate_falls_on_a_plateau_and_remembers_it() -> None:
 
 
 def test_the_plateau_rule_is_optax_s() -> None:
-    hook, run = _plateau(), _Run()
+    callback, run = _plateau(), _Run()
     rule = optax.contrib.reduce_on_plateau(factor=0.1, patience=2, rtol=1e-4)
     state = rule.init({})
     for loss in (0.9, 0.8, 0.8, 0.8, 0.7, 0.7, 0.7, 0.7):
-        _feed(hook, [loss], run)
+        _feed(callback, [loss], run)
         _, state = rule.update({}, state, value=jnp.float32(loss))
         assert run.scale == pytest.approx(float(state.scale))
 
@@ -126,13 +126,13 @@ def test_a_value_that_is_not_finite_stops_with_a_mend(value: float) -> None:
 
 
 def test_metrics_written_after_the_checkpoint_are_cut_on_resume(tmp_path: Path) -> None:
-    hook, run = MetricsLog(), _Run(tmp_path)
-    hook.start(run)
+    callback, run = MetricsLog(), _Run(tmp_path)
+    callback.start(run)
     for step in (1, 2):
-        hook.log(run, {"step": step})
-    remembered = hook.state()
-    hook.log(run, {"step": 3})
-    hook.end(run)
+        callback.log(run, {"step": step})
+    remembered = callback.state()
+    callback.log(run, {"step": 3})
+    callback.end(run)
     resumed = MetricsLog()
     resumed.restore(remembered)
     resumed.start(run)
@@ -146,16 +146,16 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
     run = _Run(tmp_path)
 
     def write(steps: list[int], offset: float) -> None:
-        hook = TensorBoard()
-        hook.start(run)
+        callback = TensorBoard()
+        callback.start(run)
         for step in steps:
             run.step = step
             values = {"loss": step + offset}
-            hook.log(
+            callback.log(
                 run, {"step": step, "split": "train", "values": values, "images_per_second": 9}
             )
-            hook.step(run, {})
-        hook.end(run)
+            callback.step(run, {})
+        callback.end(run)
 
     write([1, 2, 3, 4], 0.0)
     run.step = run.saved_step = 2
@@ -185,43 +185,43 @@ def test_a_clock_that_was_set_back_changes_no_order(
 
 
 def test_what_was_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
-    run, hook = _Run(tmp_path, step=0), TensorBoard()
-    hook.start(run)
-    hook.log(run, {"step": 1, "split": "train", "values": {"loss": 0.5}})
+    run, callback = _Run(tmp_path, step=0), TensorBoard()
+    callback.start(run)
+    callback.log(run, {"step": 1, "split": "train", "values": {"loss": 0.5}})
     reader = EventAccumulator(str(tmp_path / "tensorboard"))
     reader.Reload()
     assert [(event.step, event.value) for event in reader.Scalars("train/loss")] == [(1, 0.5)]
-    hook.end(run)
+    callback.end(run)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_a_full_disk_is_reported_by_tensorboard_s_writer_and_hangs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    run, hook = _Run(tmp_path, step=2), TensorBoard()
-    hook.start(run)
+    run, callback = _Run(tmp_path, step=2), TensorBoard()
+    callback.start(run)
 
     def full(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(event_file.EventFile, "_add", full)
     line = {"step": 2, "split": "train", "values": {"loss": 1.0}}
-    for write in (lambda: hook.log(run, line), lambda: hook.step(run, {})):
+    for write in (lambda: callback.log(run, line), lambda: callback.step(run, {})):
         with pytest.raises(MachineError, match=r"tensorboard cannot be written \(.*: make room"):
             write()
-    hook.end(run)
+    callback.end(run)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_a_file_on_a_full_device_is_closed_without_a_word(tmp_path: Path) -> None:
-    run, hook = _Run(tmp_path, step=2), TensorBoard()
-    hook.start(run)
-    assert hook._events is not None
-    hook._events._file.close()
-    hook._events._file = Path("/dev/full").open("wb")  # noqa: SIM115 (the hook closes it)
+    run, callback = _Run(tmp_path, step=2), TensorBoard()
+    callback.start(run)
+    assert callback._events is not None
+    callback._events._file.close()
+    callback._events._file = Path("/dev/full").open("wb")  # noqa: SIM115 (the hook closes it)
     with pytest.raises(MachineError, match="No space left"):
-        hook.log(run, {"step": 2, "split": "train", "values": {"loss": 1.0}})
-    hook.end(run)
+        callback.log(run, {"step": 2, "split": "train", "values": {"loss": 1.0}})
+    callback.end(run)
 
 
 def test_histograms_are_numpy_s_and_skip_what_is_not_finite(tmp_path: Path) -> None:
@@ -243,27 +243,27 @@ def test_histograms_are_numpy_s_and_skip_what_is_not_finite(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("width", [80, 132])
 def test_the_moving_line_fits_a_terminal(width: int) -> None:
-    screen = io.StringIO()
-    hook = ShowProgress(Console(file=screen, force_terminal=True, width=width))
+    reporter = io.StringIO()
+    callback = ShowProgress(Console(file=reporter, force_terminal=True, width=width))
     run = _Run(step=0)
     run.plan = SimpleNamespace(total_steps=7820, steps_per_epoch=782)
     run.epoch, run.seconds = 0.0, 0.0
-    hook.start(run)
+    callback.start(run)
     run.step, run.epoch, run.seconds = 3910, 5.0, 100.0
     values = {"loss": 1.2345, "accuracy": 0.5678}
-    hook.log(
+    callback.log(
         run,
         {"split": "train", "values": values, "images_per_second": 12_345.0, "data_wait": 0.001},
     )
-    hook.step(run, {})
-    (task,) = hook._bar.tasks  # type: ignore[union-attr]
+    callback.step(run, {})
+    (task,) = callback._bar.tasks  # type: ignore[union-attr]
     assert len(task.description) <= width
-    for told in ("5.00/10", "3910/7820", "1.2345", "56.8 %", "12,345 images/s", "0:01:40"):
-        assert told in task.description
-    hook.end(run)
+    for message in ("5.00/10", "3910/7820", "1.2345", "56.8 %", "12,345 images/s", "0:01:40"):
+        assert message in task.description
+    callback.end(run)
 
 
 def test_states_hold_no_arrays() -> None:
-    for hook in (_plateau(), KeepBest("validation_loss"), MetricsLog()):
-        for value in jax.tree.leaves(hook.state()):
+    for callback in (_plateau(), CheckpointBest("validation_loss"), MetricsLog()):
+        for value in jax.tree.leaves(callback.state()):
             assert not isinstance(value, jax.Array | np.generic)

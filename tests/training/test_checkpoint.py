@@ -20,7 +20,7 @@ import pytest
 from jaxnets.errors import CheckpointError, MachineError
 from jaxnets.training.checkpoint import MANIFEST, Checkpoints, file_record
 
-POSITION = {"step": 1, "data": {"next_index": 4}}
+HOST_STATE = {"step": 1, "data": {"next_index": 4}}
 
 
 def _state(seed: int = 0, width: int = 5) -> dict[str, Any]:
@@ -40,31 +40,31 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def test_what_was_saved_comes_back(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, _state(7), POSITION)
-    state, position = checkpoints.restore(1, _state())
+    checkpoints.save(1, _state(7), HOST_STATE)
+    state, host_state = checkpoints.restore(1, _state())
     chex.assert_trees_all_equal(state, _state(7))
-    assert position == POSITION
+    assert host_state == HOST_STATE
 
 
 def test_the_newest_and_the_protected_stay(checkpoints: Checkpoints) -> None:
     for step in (1, 2, 3, 4, 5):
-        checkpoints.save(step, _state(step), POSITION, protect=2)
+        checkpoints.save(step, _state(step), HOST_STATE, protect=2)
     assert checkpoints.steps() == [2, 4, 5]
 
 
 def test_damaged_ones_of_later_steps_do_not_push_a_new_one_out(checkpoints: Checkpoints) -> None:
     for step in (100, 200, 300):
-        checkpoints.save(step, _state(step), POSITION, protect=100)
+        checkpoints.save(step, _state(step), HOST_STATE, protect=100)
     for step in (200, 300):
-        (checkpoints.folder / f"{step:010d}" / "position.json").write_text("{")
-    assert checkpoints.newest_whole()[0] == 100
-    checkpoints.save(150, _state(150), POSITION)
+        (checkpoints.folder / f"{step:010d}" / "host_state.json").write_text("{")
+    assert checkpoints.latest_valid()[0] == 100
+    checkpoints.save(150, _state(150), HOST_STATE)
     assert checkpoints.steps() == [100, 150, 200, 300]
-    assert checkpoints.newest_whole()[0] == 150
+    assert checkpoints.latest_valid()[0] == 150
 
 
 def test_a_flipped_bit_is_found_in_any_file_200_times_of_200(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     assert checkpoints.damage(1) is None
     folder = checkpoints.folder / f"{1:010d}"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
@@ -82,7 +82,7 @@ def test_a_flipped_bit_is_found_in_any_file_200_times_of_200(checkpoints: Checkp
 
 
 def test_a_missing_file_is_found(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     next(path for path in (checkpoints.folder).rglob("d/*") if path.is_file()).unlink()
     assert "missing" in (checkpoints.damage(1) or "")
     with pytest.raises(CheckpointError, match="is damaged"):
@@ -91,37 +91,37 @@ def test_a_missing_file_is_found(checkpoints: Checkpoints) -> None:
 
 def test_the_last_good_one_is_found_behind_a_damaged_one(checkpoints: Checkpoints) -> None:
     for step in (1, 2):
-        checkpoints.save(step, _state(step), POSITION)
-    position = checkpoints.folder / f"{2:010d}" / "position.json"
-    position.write_text(position.read_text().replace("4", "5"))
-    step, damaged = checkpoints.newest_whole()
+        checkpoints.save(step, _state(step), HOST_STATE)
+    host_state = checkpoints.folder / f"{2:010d}" / "host_state.json"
+    host_state.write_text(host_state.read_text().replace("4", "5"))
+    step, damaged = checkpoints.latest_valid()
     assert step == 1
     assert len(damaged) == 1
-    assert "position.json has changed" in damaged[0]
+    assert "host_state.json has changed" in damaged[0]
 
 
 def test_a_folder_without_manifest_is_no_checkpoint_and_goes(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     (checkpoints.folder / f"{2:010d}" / "state").mkdir(parents=True)
-    assert checkpoints.newest_whole() == (1, [])
-    checkpoints.save(2, _state(2), POSITION)
+    assert checkpoints.latest_valid() == (1, [])
+    checkpoints.save(2, _state(2), HOST_STATE)
     chex.assert_trees_all_equal(checkpoints.restore(2, _state())[0], _state(2))
 
 
 def test_a_damaged_one_is_written_again_at_its_step(checkpoints: Checkpoints) -> None:
-    checkpoints.save(2, _state(2), POSITION)
-    position = checkpoints.folder / f"{2:010d}" / "position.json"
-    position.write_text(position.read_text().replace("4", "5"))
-    checkpoints.save(2, _state(3), POSITION)
+    checkpoints.save(2, _state(2), HOST_STATE)
+    host_state = checkpoints.folder / f"{2:010d}" / "host_state.json"
+    host_state.write_text(host_state.read_text().replace("4", "5"))
+    checkpoints.save(2, _state(3), HOST_STATE)
     assert checkpoints.damage(2) is None
     chex.assert_trees_all_equal(checkpoints.restore(2, _state())[0], _state(3))
 
 
 def test_copies_and_folders_of_the_user_s_are_no_checkpoints(checkpoints: Checkpoints) -> None:
-    checkpoints.save(3, _state(), POSITION)
+    checkpoints.save(3, _state(), HOST_STATE)
     shutil.copytree(checkpoints.folder / f"{3:010d}", checkpoints.folder / "0000000003.bak")
     (checkpoints.folder / "2024-notes").mkdir()
-    checkpoints.save(4, _state(), POSITION)
+    checkpoints.save(4, _state(), HOST_STATE)
     assert checkpoints.steps() == [3, 4]
     assert (checkpoints.folder / "2024-notes").is_dir()
 
@@ -129,7 +129,7 @@ def test_copies_and_folders_of_the_user_s_are_no_checkpoints(checkpoints: Checkp
 def test_files_that_are_not_ours_are_left_alone(checkpoints: Checkpoints) -> None:
     checkpoints.folder.mkdir()
     (checkpoints.folder / "notes.txt").write_text("mine")
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     assert (checkpoints.folder / "notes.txt").read_text() == "mine"
 
 
@@ -144,13 +144,13 @@ def test_files_that_are_not_ours_are_left_alone(checkpoints: Checkpoints) -> Non
     ids=["shape", "name", "more", "fewer"],
 )
 def test_another_network_is_refused(checkpoints: Checkpoints, change: Any) -> None:
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     with pytest.raises(CheckpointError, match="another network"):
         checkpoints.restore(1, change(_state()))
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
         (ValueError("RESOURCE_EXHAUSTED: Failed writing"), "disk is full"),
@@ -158,31 +158,31 @@ def test_another_network_is_refused(checkpoints: Checkpoints, change: Any) -> No
     ],
 )
 def test_a_disk_that_cannot_is_said_and_the_last_one_stays(
-    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(ocp.Checkpointer, "save", fail)
-    with pytest.raises(MachineError, match=told):
-        checkpoints.save(2, _state(2), POSITION)
-    assert checkpoints.newest_whole() == (1, [])
+    with pytest.raises(MachineError, match=message):
+        checkpoints.save(2, _state(2), HOST_STATE)
+    assert checkpoints.latest_valid() == (1, [])
 
 
 def test_a_full_disk_is_seen_before_orbax_begins(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     usage = SimpleNamespace(free=sum(leaf.nbytes for leaf in jax.tree.leaves(_state())) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(MachineError, match="too full for .*; make room"):
-        checkpoints.save(2, _state(2), POSITION)
-    assert checkpoints.newest_whole() == (1, [])
+        checkpoints.save(2, _state(2), HOST_STATE)
+    assert checkpoints.latest_valid() == (1, [])
     usage.free += 1
-    checkpoints.save(2, _state(2), POSITION)
-    assert checkpoints.newest_whole() == (2, [])
+    checkpoints.save(2, _state(2), HOST_STATE)
+    assert checkpoints.latest_valid() == (2, [])
 
 
 def test_a_limit_on_the_size_of_files_is_seen_before_orbax_begins(checkpoints: Checkpoints) -> None:
@@ -191,7 +191,7 @@ def test_a_limit_on_the_size_of_files_is_seen_before_orbax_begins(checkpoints: C
     resource.setrlimit(resource.RLIMIT_FSIZE, (needed - 1, before[1]))
     try:
         with pytest.raises(MachineError, match=r"files may have .*: raise the limit \(ulimit -f\)"):
-            checkpoints.save(1, _state(), POSITION)
+            checkpoints.save(1, _state(), HOST_STATE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert checkpoints.steps() == []
@@ -203,11 +203,13 @@ def test_the_manifest_is_written_last(
     from jaxnets.training import checkpoint
 
     written: list[str] = []
-    whole = checkpoint.write_whole
+    whole = checkpoint.atomic_write
     monkeypatch.setattr(
-        checkpoint, "write_whole", lambda path, text: (written.append(path.name), whole(path, text))
+        checkpoint,
+        "atomic_write",
+        lambda path, text: (written.append(path.name), whole(path, text)),
     )
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     assert written[-1] == MANIFEST
 
 
@@ -223,10 +225,10 @@ def _crafted(folder: Path, change: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda files: {}, "does not list all files"),
-        (lambda files: {"position.json": files["position.json"]}, "does not list all files"),
+        (lambda files: {"host_state.json": files["host_state.json"]}, "does not list all files"),
         (lambda files: {**files, "/dev/zero": "0" * 64}, "outside of the checkpoint"),
         (lambda files: {**files, "../../../dev/zero": "0" * 64}, "outside of the checkpoint"),
         (lambda files: {**files, "": "0" * 64}, "outside of the checkpoint"),
@@ -236,22 +238,22 @@ def _crafted(folder: Path, change: Any) -> None:
     ],
 )
 def test_a_manifest_lists_regular_files_of_its_folder(
-    checkpoints: Checkpoints, change: Any, told: str
+    checkpoints: Checkpoints, change: Any, message: str
 ) -> None:
-    checkpoints.save(1, _state(), POSITION)
+    checkpoints.save(1, _state(), HOST_STATE)
     folder = checkpoints.folder / f"{1:010d}"
     os.mkfifo(folder / "fifo")
     (folder / "device").symlink_to("/dev/zero")
     _crafted(folder, change)
-    assert told in (checkpoints.damage(1) or "")
-    assert checkpoints.newest_whole()[0] is None
+    assert message in (checkpoints.damage(1) or "")
+    assert checkpoints.latest_valid()[0] is None
 
 
 def test_a_checkpoint_records_files_of_the_run(checkpoints: Checkpoints, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b"one\n")
     record = file_record(tmp_path / "metrics.jsonl")
     assert record["bytes"] == 4
-    checkpoints.save(1, _state(), POSITION, run_files={"metrics.jsonl": record})
+    checkpoints.save(1, _state(), HOST_STATE, run_files={"metrics.jsonl": record})
     assert checkpoints.run_files(1) == checkpoints.newest_run_files() == {"metrics.jsonl": record}
     folder = checkpoints.folder / f"{1:010d}"
     _as_an_earlier_version(folder)

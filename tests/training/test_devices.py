@@ -34,8 +34,8 @@ def _steps(
     out: Path, devices: int, dtype: str, *, sync: str = "sync", stages: int = 4
 ) -> dict[str, np.ndarray]:
     with _start(devices, str(out), dtype, sync, str(stages)) as process:
-        told, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, told
+        message, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, message
     return dict(np.load(out))
 
 
@@ -78,8 +78,8 @@ def _steps_of_two_processes(out: Path, stages: int) -> dict[str, np.ndarray]:
         port = free.getsockname()[1]
     shared = (str(out), "float64", "sync", str(stages), f"localhost:{port}", "2")
     processes = [_start(2, *shared, str(number)) for number in range(2)]
-    told = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
+    message = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], message
     return dict(np.load(out))
 
 
@@ -98,12 +98,12 @@ def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: 
     """Eight devices of two images: the loss is the mean of eight small batches', so are the statistics."""
     eight = _steps(tmp_path / "eight.npz", 8, "float64", sync="per_device")
     worker = _worker()
-    state, step, _ = worker.build(worker.recipe("float64", "per_device", 4), None)
+    state, step, _ = worker.build(worker.config("float64", "per_device", 4), None)
     batch, step = worker.batches()[0], jax.jit(step)
     losses, statistics = [], []
     for start in range(0, 16, 2):
         after, metrics = step(state, {k: v[start : start + 2] for k, v in batch.items()})
-        losses.append(float(metrics["loss"] / metrics["normalizer"]))
+        losses.append(float(metrics["loss"] / metrics["weight_sum"]))
         statistics.append(worker.flat(after))
     np.testing.assert_allclose(eight["losses"][0], np.mean(losses), rtol=1e-12)
     names = [name for name in statistics[0] if name.startswith("batch_stats/")]
@@ -154,21 +154,24 @@ def test_where_a_part_fails_in_one_process_it_fails_in_all(
 ) -> None:
     devices, done = Devices(2, 1, 1, 2), []
     monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
-    with pytest.raises(ConfigError, match="mine"), devices.together():
+    with pytest.raises(ConfigError, match="mine"), devices.collective_section():
         raise ConfigError("mine")
-    told: list[int | None] = []
+    message: list[int | None] = []
     monkeypatch.setattr(
-        Devices, "all_reduce_max", lambda self, number: told.append(number) or elsewhere
+        Devices, "all_reduce_max", lambda self, number: message.append(number) or elsewhere
     )
-    with pytest.raises(OSError, match="no room"), devices.together():
+    with pytest.raises(OSError, match="no room"), devices.collective_section():
         raise OSError("no room")
-    assert told == [1]  # any fault is told to the others, not ours alone
+    assert message == [1]  # any fault is told to the others, not ours alone
     monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
     if elsewhere is not None:
-        with pytest.raises(MachineError, match="another process stopped"), devices.together():
+        with (
+            pytest.raises(MachineError, match="another process stopped"),
+            devices.collective_section(),
+        ):
             done.append("all of it, and then it is told")
         assert done
     else:
-        with devices.together():
+        with devices.collective_section():
             done.append("nobody failed")
         assert done

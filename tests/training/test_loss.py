@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
-from jaxnets.models.outputs import Logits
+from jaxnets import config as config_lib
+from jaxnets.models.outputs import ModelOutput
 from jaxnets.training.loss import SQUARED_ERRORS, cross_entropy, make_loss, mean_squared_error
 
 
@@ -13,15 +13,15 @@ from jaxnets.training.loss import SQUARED_ERRORS, cross_entropy, make_loss, mean
 def test_cross_entropy_by_hand() -> None:
     logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
     targets = jnp.eye(3)[jnp.array([0, 2])]
-    total, normalizer = cross_entropy(logits, targets, jnp.ones(2))
+    total, weight_sum = cross_entropy(logits, targets, jnp.ones(2))
     np.testing.assert_allclose(total, -np.log(0.5) - np.log(0.8))
-    assert normalizer == 2
+    assert weight_sum == 2
 
 
 @pytest.mark.usefixtures("x64")
 def test_smoothing_and_class_weights_by_hand() -> None:
     logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
-    total, normalizer = cross_entropy(
+    total, weight_sum = cross_entropy(
         logits,
         jnp.array([[1.0, 0, 0]]),
         jnp.ones(1),
@@ -29,16 +29,16 @@ def test_smoothing_and_class_weights_by_hand() -> None:
         class_weights=(2.0, 1, 1),
     )
     np.testing.assert_allclose(total, -(2 * 0.8 * np.log(0.5) + 2 * 0.1 * np.log(0.25)))
-    assert normalizer == 2
+    assert weight_sum == 2
 
 
 def test_mean_squared_error_by_hand() -> None:
-    total, normalizer = mean_squared_error(
+    total, weight_sum = mean_squared_error(
         jnp.array([[1.0, 2.0], [5.0, 5.0]]),
         jnp.array([[0.0, 4.0], [0.0, 0.0]]),
         jnp.array([1.0, 0]),
     )
-    assert (float(total), float(normalizer)) == (5.0, 2.0)
+    assert (float(total), float(weight_sum)) == (5.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_sums_have_nothing_to_be_divided_by(name: str, expected: float) -> None:
 
 
 def test_recipes_know_the_same_losses() -> None:
-    assert set(recipes.SQUARED_ERRORS) == set(SQUARED_ERRORS)
+    assert set(config_lib.SQUARED_ERRORS) == set(SQUARED_ERRORS)
 
 
 @pytest.mark.parametrize(
     ("asked", "expected"), [(None, 5 + 0.3 * (1 + 2)), (0.5, 5 + 0.5 * (1 + 2)), (0.0, 5)]
 )
 def test_auxiliary_heads_have_the_published_weight_or_the_recipe_s(asked, expected) -> None:
-    config = recipes.recipe().train
+    config = config_lib.default_config().train
     config.loss, config.auxiliary_weight = "mean_squared_error", asked
     loss = make_loss(config, auxiliary_weight=0.3)
     targets, weight = jnp.zeros((2, 2)), jnp.array([1.0, 0.0])
     main, *others = (jnp.array([row, [9.0, 9.0]]) for row in ([1.0, 2.0], [0.0, 1.0], [1.0, 1.0]))
-    terms = loss(Logits(main, tuple(others)), targets, weight)
+    terms = loss(ModelOutput(main, tuple(others)), targets, weight)
     np.testing.assert_allclose(terms.total, expected, rtol=1e-6)
-    assert terms.normalizer == 2
+    assert terms.weight_sum == 2
     assert loss(main, targets, weight).total == 5

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import jaxnets
 from jaxnets import config as configs
-from jaxnets.config import recipe
+from jaxnets.config import default_config
 from jaxnets.training.callbacks import WarnOfLosses
 from jaxnets.training.callbacks.loss_warnings import loss_warnings
 
@@ -21,7 +21,7 @@ CLASSES, STEPS_PER_EPOCH = 5, 25
 
 
 def _config(**changes: Any) -> config_dict.ConfigDict:
-    config = recipe()
+    config = default_config()
     config.model.name, config.model.num_classes = "resnet50", CLASSES
     config.optimizer.learning_rate = 0.02
     for path, value in changes.items():
@@ -47,21 +47,21 @@ def _lines(
 def test_a_training_loss_above_twice_that_of_guessing_is_warned_of_once() -> None:
     high = 2 * math.log(CLASSES)
     assert loss_warnings(_config(), _lines([0.99 * high] * 4)) == []
-    (told,) = loss_warnings(_config(), _lines([1.5, 1.01 * high, 2 * high, 3 * high]))
-    assert "at step 50" in told
+    (message,) = loss_warnings(_config(), _lines([1.5, 1.01 * high, 2 * high, 3 * high]))
+    assert "at step 50" in message
     for advice in ("learning_rate=0.002 (now 0.02)", "warmup_epochs", "clip_norm=1.0"):
-        assert advice in told
-    (told,) = loss_warnings(_config(train__clip_norm=1.0), _lines([9.0]))
-    assert "clip_norm" not in told
+        assert advice in message
+    (message,) = loss_warnings(_config(train__clip_norm=1.0), _lines([9.0]))
+    assert "clip_grad_norm" not in message
 
 
 def test_a_validation_loss_far_above_that_of_guessing_is_warned_of() -> None:
     """Batch norm hides a divergence from the training loss: its running averages are what explodes."""
-    (told,) = loss_warnings(
+    (message,) = loss_warnings(
         _config(), _lines([1.5, 1.4, 1.2, 1.0, 0.9], [4163.0, 4205885.0, 31984.0, 31000.0, 300.0])
     )
-    assert "the validation loss is 4.206e+06 at step 50" in told
-    assert "learning_rate=0.002 (now 0.02)" in told
+    assert "the validation loss is 4.206e+06 at step 50" in message
+    assert "learning_rate=0.002 (now 0.02)" in message
     assert loss_warnings(_config(), _lines([1.5] * 3, [9.0, 1.0, 9.0])) == []
     warmup = {"schedule__warmup_epochs": 2}
     assert loss_warnings(_config(**warmup), _lines([1.5] * 4, [9.0, 9.0, 9.0, 1.0])) == []
@@ -94,19 +94,21 @@ def test_a_single_hard_batch_is_not_a_high_loss() -> None:
 def test_a_validation_loss_that_rises_three_times_is_warned_of(
     training: list[float], validation: list[float], expected: str | None
 ) -> None:
-    told = loss_warnings(_config(), _lines(training, validation))
-    assert len(told) == (expected is not None)
+    message = loss_warnings(_config(), _lines(training, validation))
+    assert len(message) == (expected is not None)
     if expected:
-        assert expected in told[0]
-        assert "from 1 to 1.3 at step 100" in told[0]
-        assert ("early_stopping" if expected == "overfitting" else "learning_rate=0.002") in told[0]
+        assert expected in message[0]
+        assert "from 1 to 1.3 at step 100" in message[0]
+        assert (
+            "early_stopping" if expected == "overfitting" else "learning_rate=0.002"
+        ) in message[0]
 
 
 def test_losses_without_chance_are_never_high_but_may_rise() -> None:
     for loss in configs.SQUARED_ERRORS:
         assert loss_warnings(_config(train__loss=loss), _lines([99.0] * 4, [99, 98, 97, 96])) == []
-        (told,) = loss_warnings(_config(train__loss=loss), _lines([99.0] * 4, [1, 2, 3, 4]))
-        assert "has risen at 3 evaluations" in told
+        (message,) = loss_warnings(_config(train__loss=loss), _lines([99.0] * 4, [1, 2, 3, 4]))
+        assert "has risen at 3 evaluations" in message
 
 
 def test_auxiliary_heads_add_their_losses() -> None:
@@ -119,18 +121,18 @@ def test_auxiliary_heads_add_their_losses() -> None:
 @pytest.mark.parametrize("cut", range(9))
 def test_a_resumed_run_repeats_nothing_and_forgets_nothing(cut: int) -> None:
     lines = _lines([1.5, 9.0, 9.5, 9.9], [1.0, 1.1, 1.2, 1.3])
-    screen = io.StringIO()
+    reporter = io.StringIO()
 
-    def hook() -> WarnOfLosses:
-        return WarnOfLosses(_config(), Console(file=screen, width=1000))
+    def callback() -> WarnOfLosses:
+        return WarnOfLosses(_config(), Console(file=reporter, width=1000))
 
-    first, second = hook(), hook()
+    first, second = callback(), callback()
     for line in lines[:cut]:
         first.log(None, line)  # type: ignore[arg-type]
     second.restore(json.loads(json.dumps(first.state())))
     for line in lines[cut:]:
         second.log(None, line)  # type: ignore[arg-type]
-    printed = screen.getvalue().splitlines()
+    printed = reporter.getvalue().splitlines()
     assert [line.rstrip() for line in printed] == [
         f"{'warning':<10}{text}" for text in loss_warnings(_config(), lines)
     ]
@@ -145,6 +147,6 @@ def test_a_run_that_diverges_says_so_and_ends(
     assert result["complete"]
     printed = capsys.readouterr().out.splitlines()
     warnings = [line for line in printed if line.startswith("warning")]
-    assert any("the training loss is" in told for told in warnings)
-    assert any("the validation loss is" in told for told in warnings)
-    assert all("learning_rate=1 (now 10)" in told for told in warnings)
+    assert any("the training loss is" in message for message in warnings)
+    assert any("the validation loss is" in message for message in warnings)
+    assert all("learning_rate=1 (now 10)" in message for message in warnings)

@@ -5,12 +5,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.training.optimizer import get_multiplier, make_optimizer, make_schedule, set_multiplier
 
 
 def _config():
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.optimizer.learning_rate = 0.1
     config.optimizer.momentum = 0.0
     return config
@@ -45,7 +45,7 @@ def test_the_multiplier_scales_the_update() -> None:
 def test_where_weight_decay_enters(decoupled: bool) -> None:
     config = _config()
     config.optimizer.name, config.optimizer.weight_decay = "adam", 0.5
-    config.optimizer.decoupled = decoupled
+    config.optimizer.decoupled_weight_decay = decoupled
     optimizer = make_optimizer(config, optax.constant_schedule(0.1))
     params = {"w": jnp.array([2.0])}
     updates, _ = optimizer.update({"w": jnp.array([3.0])}, optimizer.init(params), params)
@@ -57,7 +57,7 @@ def test_where_weight_decay_enters(decoupled: bool) -> None:
 
 def test_clipping_limits_the_global_norm() -> None:
     config = _config()
-    config.train.clip_norm = 1.0
+    config.train.clip_grad_norm = 1.0
     optimizer = make_optimizer(config, optax.constant_schedule(1.0))
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     gradient = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 import torch
 
 from benchmarks.oracles import load
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
@@ -25,11 +25,11 @@ mirror, weights = load("mirror"), load("weights")
 EXAMPLES, CLASSES, STEPS = 12, 5, 20
 
 
-def recipe(**fields: Any) -> config_dict.ConfigDict:
-    config = recipes.recipe()
+def make_config(**fields: Any) -> config_dict.ConfigDict:
+    config = config_lib.default_config()
     config.train.steps = STEPS
     config.update_from_flattened_dict({name.replace("__", "."): v for name, v in fields.items()})
-    recipes.validate(config)
+    config_lib.validate(config)
     return config
 
 
@@ -40,12 +40,12 @@ def test_cross_entropy(smoothing: float, class_weights: tuple[float, ...]) -> No
     logits = generator.normal(scale=3.0, size=(EXAMPLES, CLASSES))
     labels = generator.integers(0, CLASSES, EXAMPLES)
     loss = make_loss(
-        recipe(train__label_smoothing=smoothing, train__class_weights=class_weights).train
+        make_config(train__label_smoothing=smoothing, train__class_weights=class_weights).train
     )
 
     def mean(logits: jax.Array) -> jax.Array:
         terms = loss(logits, jax.nn.one_hot(labels, CLASSES, dtype="float64"), jnp.ones(EXAMPLES))
-        return terms.total / terms.normalizer
+        return terms.total / terms.weight_sum
 
     value, gradient = jax.value_and_grad(mean)(logits)
     theirs = torch.tensor(logits, requires_grad=True)
@@ -62,19 +62,21 @@ def test_cross_entropy_of_shares() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(EXAMPLES, CLASSES))
     shares = generator.dirichlet(np.ones(CLASSES), EXAMPLES)
-    terms = make_loss(recipe(train__label_smoothing=0.1).train)(logits, shares, np.ones(EXAMPLES))
+    terms = make_loss(make_config(train__label_smoothing=0.1).train)(
+        logits, shares, np.ones(EXAMPLES)
+    )
     expected = torch.nn.CrossEntropyLoss(label_smoothing=0.1)(
         torch.from_numpy(logits), torch.from_numpy(shares)
     )
-    assert terms.total / terms.normalizer == pytest.approx(expected.item(), rel=1e-12)
+    assert terms.total / terms.weight_sum == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_mean_squared_error() -> None:
     outputs, targets = np.random.default_rng(0).normal(size=(2, EXAMPLES, CLASSES))
-    loss = make_loss(recipe(train__loss="mean_squared_error").train)
+    loss = make_loss(make_config(train__loss="mean_squared_error").train)
     terms = loss(outputs, targets, np.ones(EXAMPLES))
     expected = torch.nn.MSELoss()(torch.from_numpy(outputs), torch.from_numpy(targets))
-    assert terms.total / terms.normalizer == pytest.approx(expected.item(), rel=1e-12)
+    assert terms.total / terms.weight_sum == pytest.approx(expected.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_mean_squared_error() -> None:
 )
 def test_sums_of_squared_errors(name: str, factor: float) -> None:
     outputs, targets = np.random.default_rng(0).normal(size=(2, EXAMPLES, CLASSES))
-    loss = make_loss(recipe(train__loss=name).train)
+    loss = make_loss(make_config(train__loss=name).train)
     total, gradient = jax.value_and_grad(lambda x: loss(x, targets, jnp.ones(EXAMPLES)).total)(
         outputs
     )
@@ -95,7 +97,9 @@ def test_sums_of_squared_errors(name: str, factor: float) -> None:
 
 def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -> None:
     with pytest.raises(ConfigError, match=r"optimizer.nesterov=True is not used.*momentum"):
-        recipes.load(smoke_config, {"optimizer.nesterov": True, "optimizer.momentum": 0.0})
+        config_lib.load_config(
+            smoke_config, {"optimizer.nesterov": True, "optimizer.momentum": 0.0}
+        )
     with pytest.raises(ValueError, match="requires a momentum"):
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, nesterov=True)
 
@@ -115,7 +119,7 @@ def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -
     ids=str,
 )
 def test_twenty_updates_running_free(rule: dict[str, Any]) -> None:
-    config = recipe(**{f"optimizer__{name}": value for name, value in rule.items()})
+    config = make_config(**{f"optimizer__{name}": value for name, value in rule.items()})
     generator = np.random.default_rng(0)
     start = {"kernel": generator.normal(size=(7, 3)), "bias": generator.normal(size=3)}
     theirs = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in start.items()}
@@ -135,7 +139,7 @@ def test_twenty_updates_running_free(rule: dict[str, Any]) -> None:
 
 
 def test_clipping_of_the_gradient() -> None:
-    config = recipe(train__clip_norm=0.5, optimizer__momentum=0.0)
+    config = make_config(train__clip_norm=0.5, optimizer__momentum=0.0)
     generator = np.random.default_rng(0)
     start = {"a": generator.normal(size=(4, 3)), "b": generator.normal(size=5)}
     gradient = {name: generator.normal(size=value.shape) for name, value in start.items()}
@@ -166,7 +170,7 @@ def rates(config: config_dict.ConfigDict, scheduler: Any) -> tuple[np.ndarray, n
 
 
 def test_step_schedule() -> None:
-    config = recipe(
+    config = make_config(
         schedule__name="step", schedule__decay_every_steps=6, schedule__decay_factor=0.3
     )
     step_lr = torch.optim.lr_scheduler.StepLR
@@ -177,7 +181,7 @@ def test_step_schedule() -> None:
 
 @pytest.mark.parametrize("final_fraction", [0.0, 0.1])
 def test_cosine_schedule(final_fraction: float) -> None:
-    config = recipe(schedule__name="cosine", schedule__final_fraction=final_fraction)
+    config = make_config(schedule__name="cosine", schedule__final_fraction=final_fraction)
     least = final_fraction * config.optimizer.learning_rate
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR
     np.testing.assert_allclose(
@@ -186,7 +190,7 @@ def test_cosine_schedule(final_fraction: float) -> None:
 
 
 def test_warm_up_before_the_cosine() -> None:
-    config = recipe(schedule__name="cosine", schedule__warmup_steps=5)
+    config = make_config(schedule__name="cosine", schedule__warmup_steps=5)
     schedulers = torch.optim.lr_scheduler
 
     def warm_then_cosine(rule: Any) -> Any:

@@ -29,12 +29,12 @@ def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]
         factor=0.1,
         cooldown=0,
         threshold=1e-9,
-        least_scale=0.0,
+        min_scale=0.0,
     )
     stopped, rates = None, []
     for number, loss in enumerate(losses, 1):
-        for hook in (stop, plateau):
-            hook.epoch(run, {"loss": loss})
+        for callback in (stop, plateau):
+            callback.epoch(run, {"loss": loss})
         rates.append(run.scale)
         if run.reason and stopped is None:
             stopped = number

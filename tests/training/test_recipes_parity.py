@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 from benchmarks import drift, ours
 from benchmarks.oracles import load
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800)]
@@ -32,13 +32,13 @@ PLAIN = {  # with nothing augmented or dropped, the tests of both are left out t
 SLOW = pytest.mark.slow
 
 
-def recipe(
+def make_config(
     repository: Path, file: str, variant: str, dtype: str, *, whole: bool = False
 ) -> config_dict.ConfigDict:
     """A recipe of the repository, plain, and for AlexNet with batches of 8 or `whole`."""
     small = {"train.batch_size": 8} if file == ALEXNET and not whole else {}
     spec = f"{repository / 'configs' / file}.py:{variant}"
-    config = recipes.load(spec, {**PLAIN, **small, "model.dtype": dtype})
+    config = config_lib.load_config(spec, {**PLAIN, **small, "model.dtype": dtype})
     config.train.steps = 1  # which the schedule would need; it is constant
     return config
 
@@ -57,7 +57,7 @@ def drawn_variables(config: config_dict.ConfigDict) -> dict[str, Any]:
 def test_each_step_from_the_same_state(
     repository: Path, file: str, variant: str, steps: int
 ) -> None:
-    config = recipe(repository, file, variant, "float64")
+    config = make_config(repository, file, variant, "float64")
     variables = drawn_variables(config)
     found = list(drift.compare_steps(config, variables=variables, steps=steps, restart=True))
     assert len(found) == steps
@@ -88,7 +88,7 @@ def test_losses_running_free_in_single_precision(
     repository: Path, file: str, variant: str, steps: int, bound: float
 ) -> None:
     """From the recipe's own first weights: from others rounding grows faster (docs/parity.md)."""
-    config = recipe(repository, file, variant, "float32", whole=steps == 10)
+    config = make_config(repository, file, variant, "float32", whole=steps == 10)
     losses = [s[drift.LOSS] for s in drift.compare_steps(config, steps=steps, restart=False)]
     print(f"{file}:{variant}, {steps} free steps: losses within {max(losses):.1e}")
     assert len(losses) == steps
@@ -101,9 +101,9 @@ def test_pytorch_s_own_precisions_part_as_far_under_adam(repository: Path) -> No
     mirror = load("mirror")
     sides = {}
     for dtype in ("float32", "float64"):
-        config = recipe(repository, ALEXNET, "adam", dtype)
+        config = make_config(repository, ALEXNET, "adam", dtype)
         sides[dtype] = mirror.Mirror(config)
-    start = ours.build(recipe(repository, ALEXNET, "adam", "float32")).state.variables()
+    start = ours.build(make_config(repository, ALEXNET, "adam", "float32")).state.variables()
     for side in sides.values():
         side.load(start)
     apart = []

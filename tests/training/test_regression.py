@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.cache import gather
 from jaxnets.data.sources.points import Points
@@ -33,7 +33,7 @@ def batch_of(indices: Any) -> dict[str, np.ndarray]:
 
 def setup(loss: str = "sum_squared_error", dtype: str = "float64", **options: Any) -> Any:
     """The state before the first step, the step, and the evaluation step."""
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name, config.model.init, config.model.dtype = "mlp", "published", dtype
     config.train.loss, config.optimizer.momentum = loss, 0.0
     model, terms = models.create(config.model), make_loss(config.train)
@@ -89,7 +89,7 @@ class TestASumIsNeverDivided:
         chex.assert_trees_all_close(metrics, whole[1], rtol=1e-13)
 
     def test_in_parts(self, whole: Any) -> None:
-        state, step, _ = setup(accumulate=2)
+        state, step, _ = setup(grad_accum_steps=2)
         self.check(jax.jit(step)(state, batch_of(range(4))), whole)
 
     def test_on_two_devices(self, whole: Any) -> None:
@@ -100,10 +100,10 @@ class TestASumIsNeverDivided:
         self.check(jax.jit(mapped)(state, halves), whole)
 
     def test_with_padding(self, whole: Any) -> None:
-        padded = batch_of([0, 1, 2, 3, 3, 0])
-        padded["weight"][4:] = 0
+        padded_eval_batches = batch_of([0, 1, 2, 3, 3, 0])
+        padded_eval_batches["weight"][4:] = 0
         state, step, _ = setup()
-        self.check(jax.jit(step)(state, padded), whole)
+        self.check(jax.jit(step)(state, padded_eval_batches), whole)
 
     def test_in_evaluation_by_batches_of_three(self) -> None:
         state, _, evaluate = setup()
@@ -126,8 +126,8 @@ class TestASumIsNeverDivided:
 
 
 def test_labels_of_another_length_never_broadcast() -> None:
-    config = recipes.recipe().train
-    for name in recipes.SQUARED_ERRORS:
+    config = config_lib.default_config().train
+    for name in config_lib.SQUARED_ERRORS:
         config.loss = name
         with pytest.raises(ValueError, match=r"\(4, 1\)"):
             make_loss(config)(jnp.zeros((4, 1)), jnp.zeros((4, 3)), jnp.ones(4))

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.models.outputs import Logits
+from jaxnets.models.outputs import ModelOutput
 from jaxnets.ops import BatchNorm
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
@@ -23,12 +23,12 @@ from jaxnets.training.step import ANSWERS, add_metrics, make_eval_step, make_tra
 
 
 def _config(**overrides: Any):
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name, config.model.num_classes, config.model.dtype = "lenet5", 3, "float64"
     config.model.kernel_size = 3
     config.optimizer.learning_rate = 0.05
     for path, value in overrides.items():
-        recipes.set_field(config, path.replace("__", "."), value)
+        config_lib.set_field(config, path.replace("__", "."), value)
     return config
 
 
@@ -70,7 +70,7 @@ class TestTrainStep:
     def test_parts_of_a_batch_make_the_step_of_the_whole(self, parts: int) -> None:
         config = _config(train__class_weights=(1.0, 2.0, 0.5), augment__flip_horizontal=True)
         state, step, _ = _setup(config)
-        _, in_parts, _ = _setup(config, accumulate=parts)
+        _, in_parts, _ = _setup(config, grad_accum_steps=parts)
         whole, metrics = step(state, _batch(8))
         again, summed = in_parts(state, _batch(8))
         chex.assert_trees_all_close(whole.params, again.params, rtol=1e-12, atol=1e-14)
@@ -78,10 +78,10 @@ class TestTrainStep:
 
     def test_examples_of_weight_zero_change_nothing(self) -> None:
         state, step, _ = _setup(_config())
-        padded = _batch(8)
-        padded["weight"][5:] = 0
-        short = {name: values[:5] for name, values in padded.items()}
-        with_padding, metrics = step(state, padded)
+        padded_eval_batches = _batch(8)
+        padded_eval_batches["weight"][5:] = 0
+        short = {name: values[:5] for name, values in padded_eval_batches.items()}
+        with_padding, metrics = step(state, padded_eval_batches)
         without, expected = step(state, short)
         chex.assert_trees_all_close(with_padding.params, without.params, rtol=1e-12, atol=1e-14)
         assert float(metrics["examples"]) == float(expected["examples"]) == 5
@@ -100,7 +100,7 @@ class TestTrainStep:
         losses = []
         for _ in range(60):
             state, metrics = step(state, _batch(8))
-            losses.append(float(metrics["loss"] / metrics["normalizer"]))
+            losses.append(float(metrics["loss"] / metrics["weight_sum"]))
         assert losses[-1] < 0.2 * losses[0]
 
     def test_the_step_is_pure(self) -> None:
@@ -219,7 +219,7 @@ class _WithHead(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> Any:
         flat = x.reshape(len(x), -1)
         main, other = nn.Dense(3, name="classifier")(flat), nn.Dense(3, name="auxiliary")(flat)
-        return Logits(main, (other,)) if train else main
+        return ModelOutput(main, (other,)) if train else main
 
 
 def test_an_auxiliary_head_is_trained_with_its_weight_and_not_evaluated() -> None:
@@ -278,7 +278,7 @@ def test_batch_statistics_follow_each_part_of_a_batch() -> None:
     variables = model.init(jax.random.key(1), jnp.zeros((1, 16, 16, 3)))
     preprocess = make_preprocess(config, train=True)
     step = make_train_step(
-        model, make_loss(config.train), optimizer, preprocess=preprocess, accumulate=2
+        model, make_loss(config.train), optimizer, preprocess=preprocess, grad_accum_steps=2
     )
     state, _ = step(TrainState.create(variables, optimizer, seed=0), batch)
     inputs, _ = preprocess(batch, jax.random.key(0))

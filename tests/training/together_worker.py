@@ -17,7 +17,7 @@ def main(coordinator: str, process: int) -> None:
     assert devices.all_reduce_max(7 if process == 1 else None) == 7
     for failing in (None, 1, 0):
         try:
-            with devices.together():
+            with devices.collective_section():
                 if process == failing:
                     raise ConfigError("mine")
             print("both continue")

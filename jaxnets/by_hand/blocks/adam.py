@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnets.by_hand.blocks.shapes import require_same_tree
+from jaxnets.by_hand.blocks.shapes import check_same_tree
 
 Tree = Any
 """An array, or a nest of dictionaries, lists and tuples of arrays."""
@@ -65,7 +65,7 @@ def adam(
     As torch.optim.Adam and optax.adam: epsilon is added to the root of the corrected moment. Raises
     ConfigError at a gradient that is missing or of another shape than its parameter.
     """
-    require_same_tree(gradients, parameters)
+    check_same_tree(gradients, parameters)
     state = moments(gradients, state, beta1=beta1, beta2=beta2)
 
     def updated(parameter: jax.Array, mean: jax.Array, square: jax.Array) -> jax.Array:

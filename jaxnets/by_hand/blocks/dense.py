@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxnets.by_hand.blocks.shapes import require, require_same
+from jaxnets.by_hand.blocks.shapes import check_same_shape, require
 
 
 class Layer(NamedTuple):
@@ -21,7 +21,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     The kernel is the transpose of the W in W x + b, since here an example is a row. Raises ConfigError
     for shapes that do not fit; a bias [n_out, 1] would broadcast along the batch.
     """
-    _require_fit(x, kernel)
+    _check_fit(x, kernel)
     require(
         bias.shape == kernel.shape[1:],
         f"bias {list(bias.shape)} for a kernel {list(kernel.shape)}: one value a neuron, "
@@ -34,8 +34,8 @@ def dense_backward(
     gradient: jax.Array, x: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The loss's gradient by x, by the kernel and by the bias, from that by y, [B, n_out]."""
-    _require_fit(x, kernel)
-    require_same(gradient, (x.shape[0], kernel.shape[1]), "the layer's output")
+    _check_fit(x, kernel)
+    check_same_shape(gradient, (x.shape[0], kernel.shape[1]), "the layer's output")
     return gradient @ kernel.T, x.T @ gradient, gradient.sum(axis=0)
 
 
@@ -54,7 +54,7 @@ def flatten_backward(gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return gradient.reshape(shape)
 
 
-def _require_fit(x: jax.Array, kernel: jax.Array) -> None:
+def _check_fit(x: jax.Array, kernel: jax.Array) -> None:
     require(
         x.ndim == 2 and kernel.ndim == 2 and x.shape[1] == kernel.shape[0],
         f"x {list(x.shape)} and kernel {list(kernel.shape)}: they must be [B, n_in] and [n_in, n_out]",

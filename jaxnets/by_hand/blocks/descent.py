@@ -7,12 +7,12 @@ in torch.optim.
 import jax
 import jax.numpy as jnp
 
-from jaxnets.by_hand.blocks.shapes import require_same
+from jaxnets.by_hand.blocks.shapes import check_same_shape
 
 
 def sgd(parameter: jax.Array, gradient: jax.Array, *, learning_rate: float) -> jax.Array:
     """One step down the gradient: parameter - learning_rate * gradient, one rate for all."""
-    require_same(gradient, parameter.shape, "its parameter")
+    check_same_shape(gradient, parameter.shape, "its parameter")
     return parameter - learning_rate * gradient
 
 
@@ -25,7 +25,7 @@ def momentum(
     beta: float = 0.9,
 ) -> tuple[jax.Array, jax.Array]:
     """A step along `velocity`, the sum of all gradients with the old ones fading: what turns cancels."""
-    require_same(gradient, parameter.shape, "its parameter")
+    check_same_shape(gradient, parameter.shape, "its parameter")
     velocity = beta * velocity + gradient
     return parameter - learning_rate * velocity, velocity
 
@@ -39,7 +39,7 @@ def adagrad(
     epsilon: float = 1e-10,
 ) -> tuple[jax.Array, jax.Array]:
     """The gradient over the root of the sum of all its squares, `total`: rare gradients take large steps."""
-    require_same(gradient, parameter.shape, "its parameter")
+    check_same_shape(gradient, parameter.shape, "its parameter")
     total = total + gradient**2
     return parameter - learning_rate * gradient / (jnp.sqrt(total) + epsilon), total
 
@@ -54,6 +54,6 @@ def rmsprop(
     epsilon: float = 1e-8,
 ) -> tuple[jax.Array, jax.Array]:
     """The gradient over the root of the moving average of its squares, `square`: the old are forgotten."""
-    require_same(gradient, parameter.shape, "its parameter")
+    check_same_shape(gradient, parameter.shape, "its parameter")
     square = decay * square + (1 - decay) * gradient**2
     return parameter - learning_rate * gradient / (jnp.sqrt(square) + epsilon), square

@@ -8,7 +8,7 @@ from jaxnets.by_hand.blocks.shapes import require
 
 def draw_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
     """True for what is kept, each value by itself with probability 1 - rate, as flax.linen.Dropout draws."""
-    _require_rate(rate)
+    _check_rate(rate)
     return jax.random.bernoulli(key, 1 - rate, shape)
 
 
@@ -18,7 +18,7 @@ def dropout(x: jax.Array, mask: jax.Array | None, rate: float) -> jax.Array:
     `mask` has the shape of x; None is inference, which changes nothing. Raises ConfigError for another
     shape, and for a rate outside [0, 1).
     """
-    _require_rate(rate)
+    _check_rate(rate)
     if mask is None:
         return x
     require(mask.shape == x.shape, f"mask {list(mask.shape)} for values {list(x.shape)}")
@@ -30,5 +30,5 @@ def dropout_backward(gradient: jax.Array, mask: jax.Array | None, rate: float) -
     return dropout(gradient, mask, rate)
 
 
-def _require_rate(rate: float) -> None:
+def _check_rate(rate: float) -> None:
     require(0 <= rate < 1, f"a dropout rate of {rate} is not in [0, 1)")

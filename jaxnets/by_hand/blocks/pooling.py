@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnets.by_hand.blocks.shapes import require, require_same
+from jaxnets.by_hand.blocks.shapes import check_same_shape, require
 from jaxnets.by_hand.blocks.windows import NO_PADDING, Padding, Pair, Windows
 
 
@@ -28,7 +28,7 @@ def max_pool_backward(
 ) -> jax.Array:
     """The gradient by x: each window hands its own to its largest value, the first of equal ones."""
     windows = _windows(x, window, strides, padding)
-    require_same(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
+    check_same_shape(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
     winner = _under_windows(windows.pad(x, -jnp.inf), windows).argmax(axis=0)
     by_padded = jnp.zeros_like(windows.pad(x))
     for number, (_, pixels) in enumerate(windows.taps()):
@@ -65,7 +65,7 @@ def average_pool_backward(
 ) -> jax.Array:
     """The gradient by x: each window hands an equal share of its own to every pixel under it."""
     windows = _windows(x, window, strides, padding)
-    require_same(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
+    check_same_shape(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
     share = gradient / _counted(x, windows, count_include_pad)
     by_padded = jnp.zeros_like(windows.pad(x))
     for _, pixels in windows.taps():
@@ -81,7 +81,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
 def global_max_pool_backward(gradient: jax.Array, x: jax.Array) -> jax.Array:
     """The gradient by x, [B, H, W, C]: at the largest pixel; equal ones share it, as torch.amax."""
     pixels = _pixels(x)
-    require_same(gradient, (x.shape[0], x.shape[3]), "the pooling's output")
+    check_same_shape(gradient, (x.shape[0], x.shape[3]), "the pooling's output")
     largest = pixels == pixels.max(axis=1, keepdims=True)
     share = gradient / largest.sum(axis=1)
     return jnp.where(largest, share[:, None], 0).reshape(x.shape)
@@ -94,14 +94,14 @@ def global_average_pool(x: jax.Array) -> jax.Array:
 
 def global_average_pool_backward(gradient: jax.Array, x: jax.Array) -> jax.Array:
     """The gradient by x, [B, H, W, C]: the same share at every pixel."""
-    require_same(gradient, (x.shape[0], x.shape[3]), "the pooling's output")
+    check_same_shape(gradient, (x.shape[0], x.shape[3]), "the pooling's output")
     share = gradient / _pixels(x).shape[1]
     return jnp.broadcast_to(share[:, None, None], x.shape)
 
 
-def _under_windows(padded: jax.Array, windows: Windows) -> jax.Array:
+def _under_windows(padded_eval_batches: jax.Array, windows: Windows) -> jax.Array:
     """The values at each place of all windows: [kh * kw, B, H', W', C]."""
-    return jnp.stack([padded[pixels] for _, pixels in windows.taps()])
+    return jnp.stack([padded_eval_batches[pixels] for _, pixels in windows.taps()])
 
 
 def _counted(x: jax.Array, windows: Windows, count_include_pad: bool) -> jax.Array | int:

@@ -13,7 +13,7 @@ def require(fits: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def require_same(gradient: jax.Array, shape: tuple[int, ...], what: str) -> None:
+def check_same_shape(gradient: jax.Array, shape: tuple[int, ...], what: str) -> None:
     """Raises ConfigError where a gradient has not the shape of `what` it belongs to."""
     require(
         gradient.shape == shape,
@@ -21,7 +21,7 @@ def require_same(gradient: jax.Array, shape: tuple[int, ...], what: str) -> None
     )
 
 
-def require_same_tree(gradients: Any, parameters: Any) -> None:
+def check_same_tree(gradients: Any, parameters: Any) -> None:
     """Raises ConfigError at the first parameter whose gradient is missing or of another shape."""
     wanted = {jax.tree_util.keystr(path): leaf.shape for path, leaf in _leaves(parameters)}
     found = {jax.tree_util.keystr(path): leaf.shape for path, leaf in _leaves(gradients)}

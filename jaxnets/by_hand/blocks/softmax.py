@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnets.by_hand.blocks.shapes import require, require_same
+from jaxnets.by_hand.blocks.shapes import check_same_shape, require
 
 
 def softmax(logits: jax.Array) -> jax.Array:
@@ -11,21 +11,21 @@ def softmax(logits: jax.Array) -> jax.Array:
 
     The row's largest logit is taken off first, which cancels in the ratio and keeps e^z finite.
     """
-    _require_rows(logits)
+    _check_rows(logits)
     powers = jnp.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def softmax_backward(gradient: jax.Array, probabilities: jax.Array) -> jax.Array:
     """The gradient by the logits: p_i (g_i - sum over j of p_j g_j), [B, K]."""
-    require_same(gradient, probabilities.shape, "the probabilities")
+    check_same_shape(gradient, probabilities.shape, "the probabilities")
     mean = (probabilities * gradient).sum(axis=1, keepdims=True)
     return probabilities * (gradient - mean)
 
 
 def log_softmax(logits: jax.Array) -> jax.Array:
     """The logarithm of softmax, [B, K], without taking the logarithm of a p that was rounded to 0."""
-    _require_rows(logits)
+    _check_rows(logits)
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - jnp.log(jnp.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -35,21 +35,21 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
     The shares of an example add up to 1 (one-hot, or smoothed). Raises ConfigError for other shapes.
     """
-    _require_targets(logits, targets)
+    _check_targets(logits, targets)
     return -(targets * log_softmax(logits)).sum(axis=1).mean()
 
 
 def cross_entropy_backward(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """The gradient by the logits: (p - y) / B, [B, K]."""
-    _require_targets(logits, targets)
+    _check_targets(logits, targets)
     return (softmax(logits) - targets) / logits.shape[0]
 
 
-def _require_rows(logits: jax.Array) -> None:
+def _check_rows(logits: jax.Array) -> None:
     require(logits.ndim == 2, f"logits {list(logits.shape)} must be [B, K]")
 
 
-def _require_targets(logits: jax.Array, targets: jax.Array) -> None:
+def _check_targets(logits: jax.Array, targets: jax.Array) -> None:
     require(
         logits.shape == targets.shape and logits.ndim == 2,
         f"logits {list(logits.shape)} and targets {list(targets.shape)} must both be [B, K]: "

@@ -71,10 +71,10 @@ def download(
             most = 0
             attempt = 0
             while True:
-                at_once = not part.exists()
+                steps_per_execution = not part.exists()
                 try:
                     _fetch(url, part, timeout, progress)
-                    _check(part, sha256, md5, final=at_once)
+                    _check(part, sha256, md5, final=steps_per_execution)
                     part.replace(target)
                     return target
                 except _FetchError as error:

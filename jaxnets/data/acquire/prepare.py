@@ -21,7 +21,7 @@ from jaxnets.data.sources.image_folder import Progress, is_image_name
 from jaxnets.data.sources.lc25000 import LC25000Lung
 from jaxnets.data.sources.mnist import MNIST
 from jaxnets.errors import ConfigError, DataError, MachineError
-from jaxnets.io import passing_lock, write_whole
+from jaxnets.io import atomic_write, lock_and_remove
 
 MARKER = "prepared.json"
 """Written last into ROOT/NAME; what is beside it has been checked."""
@@ -107,7 +107,7 @@ def _alone(
     if not os.access(root, os.W_OK):  # nothing will be laid out there, but what is there may do
         return contextlib.nullcontext()
     waits = f"another process is preparing {name} in {root}: waiting for it"
-    return passing_lock(root / f".{name}.lock", before_waiting=lambda: say(waits))
+    return lock_and_remove(root / f".{name}.lock", before_waiting=lambda: say(waits))
 
 
 def _prepare(
@@ -268,7 +268,7 @@ def _record(name: str, source: Source, origin: str) -> dict[str, Any]:
 
 
 def _write_marker(folder: Path, record: Mapping[str, Any]) -> None:
-    write_whole(folder / MARKER, json.dumps(record, indent=2) + "\n")
+    atomic_write(folder / MARKER, json.dumps(record, indent=2) + "\n")
 
 
 def _read_marker(folder: Path) -> Prepared:

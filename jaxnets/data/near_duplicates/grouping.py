@@ -73,7 +73,9 @@ def joined(links: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def hubs(pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings) -> list[np.ndarray]:
+def representatives(
+    pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings
+) -> list[np.ndarray]:
     """For each original, its `most` images with the most links to others of it."""
     links = pairs[is_same_original(pairs, settings)]
     degree = np.bincount(links["first"], minlength=len(labels))
@@ -99,7 +101,7 @@ def without(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
     return pairs[~np.isin(keys, known)]
 
 
-def touching(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def overlapping(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """int[L, 2]: the pairs of originals that any verified pair of images connects."""
     ends = np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
     return np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)

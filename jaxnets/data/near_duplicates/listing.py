@@ -14,7 +14,7 @@ from jaxnets.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
-class Listing:
+class AllowedHashes:
     """The images, and how many files were left out: of other kinds, and images that lie beside classes."""
 
     images: ImageFiles
@@ -22,7 +22,7 @@ class Listing:
     beside: int
 
 
-def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Listing:
+def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> AllowedHashes:
     """The images at any depth; links to folders are followed at the first level only, as by ImageFolder.
 
     A class is a folder directly below. Where two of them or more hold images, those that lie in none are
@@ -48,7 +48,7 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Listing:
         )
     labels = [classes.index(file.split("/")[0] if "/" in file else "") for file in files]
     images = ImageFiles("images", folder, files, labels, classes, max_pixels=max_pixels)
-    return Listing(images, others, beside)
+    return AllowedHashes(images, others, beside)
 
 
 def _seen(folder: Path) -> dict[str, list[str]]:

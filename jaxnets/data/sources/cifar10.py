@@ -64,7 +64,7 @@ PYTHON_MD5 = MappingProxyType(
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
 _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
-_MEND = "copy it again, or run: python scripts/prepare_data.py cifar10"
+_REMEDY = "copy it again, or run: python scripts/prepare_data.py cifar10"
 
 
 class CIFAR10:
@@ -152,12 +152,12 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
     binary = path.suffix == ".bin"
     if check_bytes:
         kind, published = ("sha256", BINARY_SHA256) if binary else ("md5", PYTHON_MD5)
         if hashlib.new(kind, data).hexdigest() != published[path.name]:
-            raise DataError(f"{path}: not the official bytes ({kind} differs); {_MEND}")
+            raise DataError(f"{path}: not the official bytes ({kind} differs); {_REMEDY}")
     try:
         labels, pixels = (_parse_binary if binary else _parse_pickle)(data)
         if pixels.dtype != np.uint8 or labels.shape != (count,):
@@ -168,7 +168,7 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
             raise ValueError(f"a label is {labels.max()}")
     # A damaged pickle raises nearly any exception.
     except Exception as error:
-        raise DataError(f"{path}: not a batch of CIFAR-10 ({error}); {_MEND}") from error
+        raise DataError(f"{path}: not a batch of CIFAR-10 ({error}); {_REMEDY}") from error
     return labels, pixels
 
 

@@ -89,10 +89,10 @@ class ImageFiles:
         return tuple(digests)
 
     def _listed(self, digests: Sequence[str]) -> str:
-        listing = hashlib.sha256()
+        hashes = hashlib.sha256()
         for file, digest in zip(self.files, digests, strict=True):
-            listing.update(f"{file}\0{digest}\n".encode())
-        return listing.hexdigest()
+            hashes.update(f"{file}\0{digest}\n".encode())
+        return hashes.hexdigest()
 
     def _size_and_digest(self, file: str) -> str:
         try:
@@ -135,7 +135,7 @@ class ImageFolder(ImageFiles):
         folders = _class_folders(root)
         files: list[str] = []
         labels: list[int] = []
-        self.left_out: dict[str, Counter[str]] = {}
+        self.skipped_aux_heads_note: dict[str, Counter[str]] = {}
         for label, folder in enumerate(folders):
             found = list(visible_files(root / folder))
             images = sorted((file for file in found if is_image_name(file)), key=natural_order)
@@ -146,22 +146,22 @@ class ImageFolder(ImageFiles):
                 )
             others = Counter(kind_of(file) for file in found if not is_image_name(file))
             if others:
-                self.left_out[folder] = others
+                self.skipped_aux_heads_note[folder] = others
             files += [f"{folder}/{image}" for image in images]
             labels += [label] * len(images)
         super().__init__(name, root, files, labels, folders, max_pixels=max_pixels)
 
     def describe_left_out(self) -> str:
         """What was left out, such as "2 files left out: 1 BMP, 1 GIF in class a"; "" if nothing was."""
-        if not self.left_out:
+        if not self.skipped_aux_heads_note:
             return ""
-        total = sum(map(Counter.total, self.left_out.values()))
+        total = sum(map(Counter.total, self.skipped_aux_heads_note.values()))
         named = [
             ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
             + f" in class {name}"
-            for name, kinds in itertools.islice(self.left_out.items(), SHOWN_CLASSES)
+            for name, kinds in itertools.islice(self.skipped_aux_heads_note.items(), SHOWN_CLASSES)
         ]
-        more = len(self.left_out) - len(named)
+        more = len(self.skipped_aux_heads_note) - len(named)
         named += [f"and more in {more:,} other classes"] if more else []
         return f"{total:,} file{'s' * (total != 1)} left out: {'; '.join(named)}"
 

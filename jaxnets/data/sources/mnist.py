@@ -59,7 +59,7 @@ FILES = MappingProxyType(
 
 _SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
 _UNSIGNED_BYTES = 8  # the idx format's code for uint8
-_MEND = "copy it again, or run: python scripts/prepare_data.py mnist"
+_REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
 
 
 class MNIST:
@@ -92,7 +92,9 @@ class MNIST:
                 sha256 = FILES[split, part].content_sha256 if check_bytes else None
                 arrays.append(_read_idx(paths[split, part], shape, sha256))
             if labels[-1].max(initial=0) >= len(CLASSES):
-                raise DataError(f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_MEND}")
+                raise DataError(
+                    f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_REMEDY}"
+                )
         self.images = np.concatenate(images)[..., None]
         self.labels = np.concatenate(labels).astype(np.int32)
         self.images.setflags(write=False)  # examples are views into it
@@ -166,19 +168,19 @@ def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndar
         if path.suffix == ".gz":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read or unpacked ({error}); {_MEND}") from error
+        raise DataError(f"{path}: cannot be read or unpacked ({error}); {_REMEDY}") from error
     header = bytes([0, 0, _UNSIGNED_BYTES, len(shape)])
     header += b"".join(size.to_bytes(4, "big") for size in shape)
     if data[: len(header)] != header:
         raise DataError(
             f"{path}: no idx file of {' x '.join(map(str, shape))} bytes, it begins with "
-            f"{data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_MEND}"
+            f"{data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
         )
     if len(data) != len(header) + np.prod(shape):
         raise DataError(
             f"{path}: {len(data):,} bytes where there should be "
-            f"{len(header) + np.prod(shape):,}; {_MEND}"
+            f"{len(header) + np.prod(shape):,}; {_REMEDY}"
         )
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise DataError(f"{path}: not the official bytes (sha256 differs); {_MEND}")
+        raise DataError(f"{path}: not the official bytes (sha256 differs); {_REMEDY}")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

@@ -180,9 +180,9 @@ class TFDSSource:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the folder's files: their names and contents."""
-        listing = hashlib.sha256()
+        hashes = hashlib.sha256()
         for path in sorted(path for path in self.path.iterdir() if path.is_file()):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            listing.update(f"{path.name}\0{digest}\n".encode())
-        return listing.hexdigest()
+            hashes.update(f"{path.name}\0{digest}\n".encode())
+        return hashes.hexdigest()

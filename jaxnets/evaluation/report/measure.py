@@ -27,7 +27,7 @@ def measure(
     the same network's answers to other examples, where there are any.
     """
     units = np.arange(len(predictions.label))
-    if predictions.has_siblings:
+    if predictions.has_near_duplicates:
         units = predictions.group
     scores = class_metrics(predictions.label, predictions.probabilities)
     intervals = _intervals(predictions, units)
@@ -52,7 +52,7 @@ def measure(
             for i, name in enumerate(NAMES)
         },
         "groups": len(np.unique(units)) if predictions.groups_known else None,
-        "has_siblings": predictions.has_siblings,
+        "has_near_duplicates": predictions.has_near_duplicates,
         "calibration": {
             "expected_error": calibration.error,
             "bins": BINS,
@@ -84,7 +84,7 @@ def _temperature(predictions: Predictions, validation: Predictions | None) -> Fi
 
 def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
     """By metric the lower and the upper ends, two arrays [K]; those of the means as "macro", by metric."""
-    label, told = predictions.label, predictions.predicted
+    label, message = predictions.label, predictions.predicted
     classes = predictions.probabilities.shape[1]
     resamples = RESAMPLES if classes <= MANY_CLASSES else RESAMPLES_OF_MANY
 
@@ -100,15 +100,15 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
     found["macro"] = (low[:, -1], high[:, -1])
     for k in range(classes):
         asked = {
-            "precision": (told == k, label == k),
-            "recall": (label == k, told == k),
-            "specificity": (label != k, told != k),
+            "precision": (message == k, label == k),
+            "recall": (label == k, message == k),
+            "specificity": (label != k, message != k),
         }
         for name, (among, right) in asked.items():
             if among.any():
-                ends = _share_interval(right[among], units[among], predictions.has_siblings)
+                ends = _share_interval(right[among], units[among], predictions.has_near_duplicates)
                 found[name][0][k], found[name][1][k] = ends
-        _widen_f1(found["f1"], k, label, told, units)
+        _widen_f1(found["f1"], k, label, message, units)
     for name in ("roc_auc", "macro"):
         lower, upper = found[name]
         lower[lower == upper] = np.nan  # no spread says nothing
@@ -116,9 +116,9 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
 
 
 def _share_interval(
-    right: np.ndarray, units: np.ndarray, has_siblings: bool
+    right: np.ndarray, units: np.ndarray, has_near_duplicates: bool
 ) -> statistics.Interval:
-    if has_siblings:
+    if has_near_duplicates:
         return statistics.group_interval(right.astype(float), units, resamples=RESAMPLES)
     return statistics.wilson_interval(int(right.sum()), len(right))
 
@@ -127,14 +127,14 @@ def _widen_f1(
     ends: tuple[np.ndarray, np.ndarray],
     k: int,
     label: np.ndarray,
-    told: np.ndarray,
+    message: np.ndarray,
     units: np.ndarray,
 ) -> None:
     """Where a bootstrap sees all right or all wrong: Wilson's interval of what label and answer share, J.
 
     F1 is 2 J / (1 + J).
     """
-    among = (label == k) | (told == k)
+    among = (label == k) | (message == k)
     if not among.any() or ends[0][k] != ends[1][k]:
         return
     if ends[0][k] not in (0, 1):  # one group: it says nothing of others

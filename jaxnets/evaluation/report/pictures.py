@@ -10,7 +10,7 @@ from PIL import Image
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.evaluation.predictions import Predictions
 
-LEAST_SIDE = 112
+MIN_SIDE = 112
 """Smaller images are shown enlarged by whole pixels, so that a person sees them."""
 JPEG_QUALITY = 88
 
@@ -23,7 +23,7 @@ class Card:
     gradcam: str | None
     file: str
     true: str
-    told: str
+    description: str
     confidence: float
     true_confidence: float
 
@@ -64,15 +64,15 @@ def card(
         gradcam=None if heat is None else data_uri(overlay(shown, heat)),
         file=str(predictions.files[place]),
         true=classes[predictions.label[place]],
-        told=classes[predictions.predicted[place]],
+        description=classes[predictions.predicted[place]],
         confidence=float(shares.max()),
         true_confidence=float(shares[predictions.label[place]]),
     )
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """The image with every pixel drawn as a square, so that it is `LEAST_SIDE` pixels a side or more."""
-    times = -(-LEAST_SIDE // len(pixels))
+    """The image with every pixel drawn as a square, so that it is `MIN_SIDE` pixels a side or more."""
+    times = -(-MIN_SIDE // len(pixels))
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 
@@ -93,9 +93,9 @@ def confusion_picture(confusion: np.ndarray, most: int = 250) -> str:
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     block = -(-len(shares) // most)
     padding = -len(shares) % block
-    padded = np.pad(shares, ((0, padding), (0, padding)))
-    side = len(padded) // block
-    cells = padded.reshape(side, block, side, block).max(axis=(1, 3))
+    padded_eval_batches = np.pad(shares, ((0, padding), (0, padding)))
+    side = len(padded_eval_batches) // block
+    cells = padded_eval_batches.reshape(side, block, side, block).max(axis=(1, 3))
     grey = 255 - np.rint(255 * np.sqrt(cells))  # the root shows small shares too
     times = -(-300 // side)
     picture = grey.astype(np.uint8)[..., None].repeat(times, axis=0).repeat(times, axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 14, 44
-MOST_POINTS = 300
+MAX_POINTS = 300
 """Of a line; a longer one is drawn by the means of equal pieces."""
 COLOURS = ("#2563ab", "#c2410c")
 DECADES = 2
@@ -34,7 +34,7 @@ class Tick:
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class LogRecord:
     """A series in the picture's coordinates; `dots` marks each point, as a single one must be."""
 
     name: str
@@ -56,7 +56,7 @@ class Bar:
     y: float
     width: float
     height: float
-    told: str
+    description: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Chart:
     y_label: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    lines: list[Line]
+    lines: list[LogRecord]
     bars: list[Bar]
-    diagonal: Line | None = None
+    diagonal: LogRecord | None = None
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -114,7 +114,7 @@ def line_chart(
     y_ticks = (_powers_of_ten if logarithmic else _round_numbers)(ys.min(), ys.max())
     frame = _Frame((0, max(xs.max(), x_ticks[-1])), (y_ticks[0], y_ticks[-1]), logarithmic)
     lines = [
-        Line(
+        LogRecord(
             one.name,
             COLOURS[number % len(COLOURS)],
             [(frame.across(x), frame.down(y)) for x, y in zip(one.x, one.y, strict=True)],
@@ -127,7 +127,7 @@ def line_chart(
         x_label,
         f"{y_label}, logarithmic" if logarithmic else y_label,
         [Tick(frame.across(value), f"{value:g}") for value in x_ticks],
-        [Tick(frame.down(value), _told(value, percent)) for value in y_ticks],
+        [Tick(frame.down(value), _format(value, percent)) for value in y_ticks],
         lines,
         [],
     )
@@ -149,7 +149,7 @@ def reliability_chart(
                 y=frame.down(right),
                 width=frame.across(high) - frame.across(low) - 1,
                 height=frame.down(0) - frame.down(right),
-                told=f"{examples:,} examples told with {100 * low:.0f} to {100 * high:.0f} %: "
+                description=f"{examples:,} examples told with {100 * low:.0f} to {100 * high:.0f} %: "
                 f"{100 * right:.1f} % right",
             )
         )
@@ -161,18 +161,20 @@ def reliability_chart(
         "share that is right",
         [Tick(frame.across(value), f"{100 * value:.0f} %") for value in fifths],
         [Tick(frame.down(value), f"{100 * value:.0f} %") for value in fifths],
-        [Line("mean of a bin", COLOURS[1], points, True)],
+        [LogRecord("mean of a bin", COLOURS[1], points, True)],
         bars,
-        Line("", "", [(frame.across(0), frame.down(0)), (frame.across(1), frame.down(1))], False),
+        LogRecord(
+            "", "", [(frame.across(0), frame.down(0)), (frame.across(1), frame.down(1))], False
+        ),
     )
 
 
 def _thin(series: Series) -> Series:
     finite = np.isfinite(series.y)
     x, y = series.x[finite], series.y[finite]
-    if len(x) > MOST_POINTS:
+    if len(x) > MAX_POINTS:
         x, y = (
-            np.array([piece.mean() for piece in np.array_split(values, MOST_POINTS)])
+            np.array([piece.mean() for piece in np.array_split(values, MAX_POINTS)])
             for values in (x, y)
         )
     return dataclasses.replace(series, x=x, y=y)
@@ -197,5 +199,5 @@ def _powers_of_ten(low: float, high: float) -> list[float]:
     return [10.0**power for power in range(first, last + step, step)]
 
 
-def _told(value: float, percent: bool) -> str:
+def _format(value: float, percent: bool) -> str:
     return f"{100 * value:g} %" if percent else f"{value:g}"

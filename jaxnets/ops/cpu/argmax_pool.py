@@ -8,9 +8,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxnets.ops.windows import Padding, Pair, places, spread, taps
+from jaxnets.ops.windows import Padding, Pair, interior_pad, places, window_slices
 
-MOST_TAPS = 127
+MAX_WINDOW_SIZE = 127
 """Pixels of a window, at most: their numbers are signed bytes."""
 
 
@@ -27,8 +27,8 @@ def forward(
 ) -> tuple[jax.Array, jax.Array]:
     """The largest under each window, and the number of the tap that holds it, int8."""
     del size
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
-    first, *others = taps(padded, window, strides)
+    padded_eval_batches = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
+    first, *others = window_slices(padded_eval_batches, window, strides)
     largest, chosen = first, jnp.zeros(first.shape, jnp.int8)
     for number, tap in enumerate(others, 1):
         # `>` keeps the first of equals; a NaN wins over what came before it, as in PyTorch.
@@ -52,7 +52,7 @@ def gradient(
     for number, (row, column) in enumerate(places(window)):
         corner = (row - padding[0][0], column - padding[1][0])
         share = jnp.where(chosen == number, gradient, zero)
-        total = total + spread(share, corner, size, strides)
+        total = total + interior_pad(share, corner, size, strides)
     return total
 
 

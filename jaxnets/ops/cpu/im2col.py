@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops.windows import Padding, Pair, output_size, places, spread, taps
+from jaxnets.ops.windows import Padding, Pair, interior_pad, output_size, places, window_slices
 
 # The smallest outputs, in pixels a side, for which XLA's own convolution won on a 2-core AVX-512 CPU.
-SMALLEST_FOR_LAX_FORWARD = 8
-SMALLEST_FOR_LAX_INPUT_GRADIENT = 8
+MIN_SIZE_FOR_LAX_FORWARD = 8
+MIN_SIZE_FOR_LAX_INPUT_GRADIENT = 8
 # Output channels from which im2col mostly won, on maps of any size, on a 2-core AVX2 CPU.
-FEWEST_FOR_COLUMNS_KERNEL_GRADIENT = 48
+MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT = 48
 
 
 def reference(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
@@ -64,7 +64,7 @@ def forward(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) ->
     window = kernel.shape[:2]
     if is_pointwise(window, padding):
         return jnp.einsum("bhwi,io->bhwo", _subsample(x, strides), kernel[0, 0])
-    if min(output_size(x.shape[1:3], window, strides, padding)) >= SMALLEST_FOR_LAX_FORWARD:
+    if min(output_size(x.shape[1:3], window, strides, padding)) >= MIN_SIZE_FOR_LAX_FORWARD:
         return reference(x, kernel, strides=strides, padding=padding)
     return forward_by_columns(x, kernel, strides, padding)
 
@@ -84,8 +84,8 @@ def input_gradient(
     window = kernel.shape[:2]
     if is_pointwise(window, padding):
         product = jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0])
-        return spread(product, (0, 0), size, strides)
-    if strides == (1, 1) and min(gradient.shape[1:3]) >= SMALLEST_FOR_LAX_INPUT_GRADIENT:
+        return interior_pad(product, (0, 0), size, strides)
+    if strides == (1, 1) and min(gradient.shape[1:3]) >= MIN_SIZE_FOR_LAX_INPUT_GRADIENT:
         return input_gradient_by_lax(kernel, gradient, size, strides, padding)
     return input_gradient_by_columns(kernel, gradient, size, strides, padding)
 
@@ -113,7 +113,7 @@ def input_gradient_by_columns(
     total = jnp.zeros(shape, gradient.dtype)
     for number, (row, column) in enumerate(places(window)):
         corner = (row - padding[0][0], column - padding[1][0])
-        total = total + spread(columns[:, :, :, number], corner, size, strides)
+        total = total + interior_pad(columns[:, :, :, number], corner, size, strides)
     return total
 
 
@@ -123,7 +123,7 @@ def kernel_gradient(
     """The gradient with respect to a kernel of height and width `window`, [kh, kw, C_in, C_out]."""
     if is_pointwise(window, padding):
         return _products(_subsample(x, strides), gradient)[None, None]
-    if gradient.shape[-1] >= FEWEST_FOR_COLUMNS_KERNEL_GRADIENT:
+    if gradient.shape[-1] >= MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT:
         return kernel_gradient_by_columns(x, gradient, window, strides, padding)
     return kernel_gradient_by_lax(x, gradient, window, strides, padding)
 
@@ -166,5 +166,5 @@ def _subsample(x: jax.Array, strides: Pair) -> jax.Array:
 
 def _columns(x: jax.Array, window: tuple[int, ...], strides: Pair, padding: Padding) -> jax.Array:
     """im2col: the patch under each output pixel, [B, H', W', kh * kw * C_in]."""
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    return jnp.concatenate(taps(padded, window, strides), axis=-1)
+    padded_eval_batches = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    return jnp.concatenate(window_slices(padded_eval_batches, window, strides), axis=-1)

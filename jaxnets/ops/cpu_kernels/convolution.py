@@ -18,7 +18,7 @@ from jaxnets.ops.windows import Padding, Pair, output_size
 # A kernel's columns at most: plan.h's kTapsAcrossAtMost.
 WIDEST = 320
 # The pixels of all maps together from which a 1x1 kernel's gradient is faster here than as a dot.
-LEAST_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT = 1000
+MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT = 1000
 
 
 def can_convolve(x: jax.Array, kernel: jax.Array) -> bool:
@@ -92,7 +92,7 @@ def _kernel_gradient(
     kernels: Kernels,
 ) -> jax.Array:
     pixels = gradient.size // gradient.shape[-1]
-    few = pixels < LEAST_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT
+    few = pixels < MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT
     if few and im2col.is_pointwise(window, padding):
         return im2col.kernel_gradient(x, gradient, window, strides, padding)
     shape = (*window, x.shape[-1], gradient.shape[-1])

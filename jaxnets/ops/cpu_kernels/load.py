@@ -20,7 +20,7 @@ FUNCTIONS = (
     *("max_pool", "max_pool_gradient"),
     *("moments", "moment_products"),
 )
-MEND = "python scripts/build_kernels.py builds it anew, --nokernels goes on without"
+REMEDY = "python scripts/build_kernels.py builds it anew, --nokernels goes on without"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +58,12 @@ def load(path: Path) -> tuple[Kernels, ...]:
         built_for = library.jaxnets_jaxlib
         functions = {name: getattr(library, f"jaxnets_{name}") for name in FUNCTIONS}
     except (OSError, AttributeError) as error:
-        raise MachineError(f"{path} cannot be loaded ({error}): {MEND}") from error
+        raise MachineError(f"{path} cannot be loaded ({error}): {REMEDY}") from error
     built_for.restype = ctypes.c_char_p
     version = built_for().decode()
     if version != jaxlib.__version__:
         raise MachineError(
-            f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {MEND}"
+            f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}"
         )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
@@ -100,7 +100,7 @@ def require(path: Path) -> Kernels:
     """Has this process use a library that must be there; raises MachineError where it is not."""
     kernels = enable(path)
     if kernels is None:
-        raise MachineError(f"{path} is not there: {MEND}")
+        raise MachineError(f"{path} is not there: {REMEDY}")
     return kernels
 
 

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from jaxnets.training.run import Line, Run
+from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
 
 
-class Hook:
+class Callback:
     """Something that happens beside training; override what is needed.
 
     A hook may read the run, write files, change the learning rate (`run.scale_learning_rate`), ask for
-    a checkpoint (`run.want_save`) or ask to stop (`run.stop`). What it remembers goes through `state`
+    a checkpoint (`run.request_checkpoint`) or ask to stop (`run.stop`). What it remembers goes through `state`
     and `restore`, as JSON, and so survives a kill.
     """
 
-    every_step = True
+    per_step = True
     """Whether `step`, where there is one, must be called after every step: then no call takes several."""
 
     @property
@@ -31,11 +31,11 @@ class Hook:
         """
 
     @classmethod
-    def hears_every_step(cls) -> bool:
+    def needs_every_step(cls) -> bool:
         """True where `step` is overridden and has to hear of each one."""
-        return cls.every_step and cls.step is not Hook.step
+        return cls.per_step and cls.step is not Callback.step
 
-    def log(self, run: Run, line: Line) -> None:
+    def log(self, run: Run, line: LogRecord) -> None:
         """After every line of metrics.jsonl, of training, of validation and of a test that is followed."""
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
@@ -55,10 +55,10 @@ class Hook:
 class Monitor:
     """Whether a watched metric got better: "validation_loss" goes down, "validation_accuracy" up."""
 
-    def __init__(self, metric: str, least_gain: float = 0.0):
+    def __init__(self, metric: str, min_delta: float = 0.0):
         self._key = metric.removeprefix("validation_")
         self._sign = -1.0 if self._key == "loss" else 1.0
-        self._least_gain = least_gain
+        self._least_gain = min_delta
         self.best: float | None = None
 
     def better(self, metrics: dict[str, float]) -> bool:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from jaxnets.training.callbacks.base import Hook, Monitor
+from jaxnets.training.callbacks.base import Callback, Monitor
 from jaxnets.training.run import Run
 
 
-class KeepBest(Hook):
+class CheckpointBest(Callback):
     """Asks for a checkpoint whenever the watched metric is the best so far, and protects that one."""
 
     def __init__(self, metric: str):
@@ -14,7 +14,7 @@ class KeepBest(Hook):
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
         if self._monitor.better(metrics):
-            run.want_save(best=True)
+            run.request_checkpoint(best=True)
 
     def state(self) -> dict[str, Any]:
         return {"best": self._monitor.best}

@@ -2,40 +2,44 @@
 
 from typing import Any
 
-from jaxnets.training.callbacks.base import Hook, Monitor
-from jaxnets.training.run import Line, Run, require_finite
+from jaxnets.training.callbacks.base import Callback, Monitor
+from jaxnets.training.run import LogRecord, Run, require_finite
 
 
-class EarlyStopping(Hook):
+class EarlyStopping(Callback):
     """Stops at the `patience`-th evaluation in a row without gain, as Keras's EarlyStopping does.
 
-    0 is taken as 1. What early stopping calls a gain is more than `least_gain` over the best value.
+    0 is taken as 1. What early stopping calls a gain is more than `min_delta` over the best value.
     """
 
-    def __init__(self, metric: str, *, patience: int, least_gain: float = 0.0):
-        self._monitor = Monitor(metric, least_gain)
+    def __init__(self, metric: str, *, patience: int, min_delta: float = 0.0):
+        self._monitor = Monitor(metric, min_delta)
         self._metric, self._patience = metric, patience
-        self._waited = 0
+        self._data_wait_seconds = 0
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
         if self._monitor.better(metrics):
-            self._waited = 0
+            self._data_wait_seconds = 0
             return
-        self._waited += 1
-        if self._waited >= self._patience:
-            count = "1 evaluation" if self._waited == 1 else f"{self._waited} evaluations"
+        self._data_wait_seconds += 1
+        if self._data_wait_seconds >= self._patience:
+            count = (
+                "1 evaluation"
+                if self._data_wait_seconds == 1
+                else f"{self._data_wait_seconds} evaluations"
+            )
             best = "" if self._monitor.best is None else f" over {self._monitor.best:.4g}"
             run.stop(f"{self._metric} has not improved{best} for {count}")
 
     def state(self) -> dict[str, Any]:
-        return {"best": self._monitor.best, "waited": self._waited}
+        return {"best": self._monitor.best, "waited": self._data_wait_seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._monitor.best, self._waited = state["best"], state["waited"]
+        self._monitor.best, self._data_wait_seconds = state["best"], state["waited"]
 
 
-class StopOnNonFinite(Hook):
+class StopOnNonFinite(Callback):
     """Raises DivergedError at the first logged loss or gradient norm that is not a finite number."""
 
-    def log(self, run: Run, line: Line) -> None:
+    def log(self, run: Run, line: LogRecord) -> None:
         require_finite(line["values"], line["split"], line["step"])

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from jaxnets import models
 from jaxnets.config import SQUARED_ERRORS, steps
-from jaxnets.training.callbacks.base import Hook
-from jaxnets.training.run import Line, Run
+from jaxnets.training.callbacks.base import Callback
+from jaxnets.training.run import LogRecord, Run
 
 FACTOR = 2.0
 """A loss of more than so many times ln(classes), the loss of guessing, is called high."""
@@ -23,9 +23,9 @@ Running averages of batch statistics may be far off at a single one, early in tr
 """
 RISES = 3
 """A validation loss rises that is higher than the one before at so many evaluations in a row..."""
-LEAST_RISE = 0.05
+MIN_RISE = 0.05
 """... and in all by this share: near its least value a loss goes up and down by chance."""
-LEAST_STEPS = 20
+MIN_STEPS = 20
 """A training loss is judged by its mean over so many steps, or an epoch: a single batch may be hard."""
 
 
@@ -47,7 +47,7 @@ class LossWatch:
     high: int = 0
     """Evaluations in a row, after the warm-up, whose validation loss is high."""
 
-    def read(self, line: Line) -> str | None:
+    def read(self, line: LogRecord) -> str | None:
         """A warning, or None."""
         if line["split"] == "train":
             return self._training(line)
@@ -65,14 +65,14 @@ class LossWatch:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def _training(self, line: Line) -> str | None:
+    def _training(self, line: LogRecord) -> str | None:
         begun, self.step = self.step, line["step"]
         taken, self.training_loss = self.step - begun, line["values"]["loss"]
         steps_per_epoch = max(round(line["step"] / line["epoch"]), 1)
         if not self._has_chance() or begun < self._warmup(steps_per_epoch):
             return None
         self.total, self.count = self.total + taken * self.training_loss, self.count + taken
-        if self.count < min(LEAST_STEPS, steps_per_epoch):
+        if self.count < min(MIN_STEPS, steps_per_epoch):
             return None
         mean, self.total, self.count = self.total / self.count, 0.0, 0
         model, weight = self.config.model, self.config.train.auxiliary_weight
@@ -84,7 +84,7 @@ class LossWatch:
             return None
         return self._warn_high("training", mean, chance)
 
-    def _high_validation(self, line: Line) -> str | None:
+    def _high_validation(self, line: LogRecord) -> str | None:
         steps_per_epoch = max(round(line["step"] / line["epoch"]), 1)
         if not self._has_chance() or line["step"] <= self._warmup(steps_per_epoch):
             return None
@@ -111,13 +111,13 @@ class LossWatch:
     def _warmup(self, steps_per_epoch: int) -> int:
         return steps(self.config, "schedule.warmup_", steps_per_epoch) or 0
 
-    def _rising_validation(self, line: Line) -> str | None:
+    def _rising_validation(self, line: LogRecord) -> str | None:
         self.recent = [*self.recent, (line["values"]["loss"], self.training_loss)][-RISES - 1 :]
         losses = [validation for validation, _ in self.recent]
         if len(losses) <= RISES or any(b <= a for a, b in itertools.pairwise(losses)):
             return None
         (first, before), (last, now) = self.recent[0], self.recent[-1]
-        if last < (1 + LEAST_RISE) * first:
+        if last < (1 + MIN_RISE) * first:
             return None
         if before is None or now is None:
             return None
@@ -125,7 +125,7 @@ class LossWatch:
             f"the validation loss has risen at {RISES} evaluations in a row, from {first:.4g} to "
             f"{last:.4g} at step {line['step']}, and the training loss went from {before:.4g} to {now:.4g}"
         )
-        if now < (1 + LEAST_RISE) * before:
+        if now < (1 + MIN_RISE) * before:
             return self._once(
                 "overfitting",
                 f"{rise}: the network may be overfitting. Try "
@@ -145,8 +145,8 @@ class LossWatch:
             f"(now {config.optimizer.learning_rate:g})",
             "a longer warm-up (--config.schedule.warmup_epochs)",
         ]
-        if config.train.clip_norm is None:
-            tries.append("--config.train.clip_norm=1.0")
+        if config.train.clip_grad_norm is None:
+            tries.append("--config.train.clip_grad_norm=1.0")
         return f"Try {' or '.join((', '.join(tries[:-1]), tries[-1]))}. {self._elsewhere}"
 
     _elsewhere = "A changed config needs another --workdir"
@@ -158,19 +158,19 @@ class LossWatch:
         return text
 
 
-def loss_warnings(config: config_dict.ConfigDict, lines: Iterable[Line]) -> list[str]:
+def loss_warnings(config: config_dict.ConfigDict, lines: Iterable[LogRecord]) -> list[str]:
     """The warnings that a run of `config` printed that wrote these lines of metrics.jsonl."""
     watch = LossWatch(config)
     return [text for text in map(watch.read, lines) if text is not None]
 
 
-class WarnOfLosses(Hook):
+class WarnOfLosses(Callback):
     """Prints the warnings of a LossWatch. A resumed run repeats none of them."""
 
     def __init__(self, config: config_dict.ConfigDict, console: Console):
         self._watch, self._console = LossWatch(config), console
 
-    def log(self, run: Run, line: Line) -> None:
+    def log(self, run: Run, line: LogRecord) -> None:
         text = self._watch.read(line)
         if text is not None:
             self._console.print(f"{'warning':<10}{text}", markup=False, highlight=False)

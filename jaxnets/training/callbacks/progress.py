@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from jaxnets.training.callbacks.base import Hook
-from jaxnets.training.run import Line, Run
+from jaxnets.training.callbacks.base import Callback
+from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
 
 WIDE = 132
@@ -15,10 +15,10 @@ WIDE = 132
 SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
 
 
-class ShowProgress(Hook):
+class ShowProgress(Callback):
     """Epoch, step, loss, accuracy (of classes), speed, share of time waiting for data, and the time left."""
 
-    every_step = False
+    per_step = False
 
     def __init__(self, console: Console):
         self._console = console
@@ -43,7 +43,7 @@ class ShowProgress(Hook):
                     place = place.replace(words, short)
             self._bar.update(self._bar.task_ids[0], completed=run.step, description=place)
 
-    def log(self, run: Run, line: Line) -> None:
+    def log(self, run: Run, line: LogRecord) -> None:
         values = line["values"]
         measured, unit = f"loss {values['loss']:.4f}", "examples"
         if "accuracy" in values:  # there are classes, of images
@@ -57,8 +57,8 @@ class ShowProgress(Hook):
                     highlight=False,
                 )
         else:
-            told = "evaluate" if line["split"] == "validation" else line["split"]
-            self._console.print(f"{told:9} {_place(run)}  {measured}", highlight=False)
+            message = "evaluate" if line["split"] == "validation" else line["split"]
+            self._console.print(f"{message:9} {_place(run)}  {measured}", highlight=False)
 
     def end(self, run: Run) -> None:
         if self._bar is not None:

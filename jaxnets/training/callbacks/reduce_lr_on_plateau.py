@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from optax import contrib
 
-from jaxnets.training.callbacks.base import Hook
+from jaxnets.training.callbacks.base import Callback
 from jaxnets.training.run import Run
 
 
-class ReduceOnPlateau(Hook):
+class ReduceOnPlateau(Callback):
     """optax.contrib.reduce_on_plateau, fed once an evaluation; its scale multiplies the learning rate.
 
     The rate falls at the `patience`-th evaluation in a row without gain, in optax and in Keras; PyTorch's
@@ -25,7 +25,7 @@ class ReduceOnPlateau(Hook):
         factor: float,
         cooldown: int,
         threshold: float,
-        least_scale: float,
+        min_scale: float,
     ):
         self._key = metric.removeprefix("validation_")
         self._rule: Any = contrib.reduce_on_plateau(
@@ -33,7 +33,7 @@ class ReduceOnPlateau(Hook):
             patience=max(patience, 1),
             rtol=threshold,
             cooldown=cooldown,
-            min_scale=least_scale,
+            min_scale=min_scale,
         )
         self._state: Any = self._rule.init({})  # a NamedTuple of scalars
 

@@ -11,21 +11,21 @@ import numpy as np
 from flax import traverse_util
 
 from jaxnets.errors import MachineError
-from jaxnets.training.callbacks.base import Hook
+from jaxnets.training.callbacks.base import Callback
 from jaxnets.training.callbacks.event_file import EventFile
-from jaxnets.training.run import Line, Run
+from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 SPLITS = ("train", "validation", "test")
 
 
-def read_lines(data: bytes) -> list[Line]:
+def read_lines(data: bytes) -> list[LogRecord]:
     """The lines of a metrics.jsonl that can be used: a run may be writing the last one, or have been cut."""
     return [line for text in data.split(b"\n") if (line := _line(text)) is not None]
 
 
-def _line(text: bytes) -> Line | None:
+def _line(text: bytes) -> LogRecord | None:
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
@@ -44,7 +44,7 @@ def _is_number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
-class MetricsLog(Hook):
+class MetricsLog(Callback):
     """metrics.jsonl: a JSON line an interval. A resumed run cuts what was written after its checkpoint."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class MetricsLog(Hook):
         os.truncate(path, self._bytes)
         self._file = path.open("ab")
 
-    def log(self, run: Run, line: Line) -> None:
+    def log(self, run: Run, line: LogRecord) -> None:
         if self._file is not None:
             self._file.write((json.dumps(line) + "\n").encode())
             self._file.flush()
@@ -77,13 +77,13 @@ class MetricsLog(Hook):
         self._bytes = state["bytes"]
 
 
-class TensorBoard(Hook):
+class TensorBoard(Callback):
     """Scalars of every line and, every so many steps, histograms of the weights, under tensorboard/.
 
     What was logged is in the file before the next checkpoint is written: a killed run loses none of it.
     """
 
-    every_step = False
+    per_step = False
 
     def __init__(self) -> None:
         self._events: EventFile | None = None
@@ -92,7 +92,7 @@ class TensorBoard(Hook):
         with self._writing(run):
             self._events = EventFile(run.workdir / TENSORBOARD, first_step=run.step + 1)
 
-    def log(self, run: Run, line: Line) -> None:
+    def log(self, run: Run, line: LogRecord) -> None:
         if self._events is None:
             return
         values = {f"{line['split']}/{name}": value for name, value in line["values"].items()}

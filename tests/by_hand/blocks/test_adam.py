@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.by_hand.blocks import adam as by_hand
 from jaxnets.by_hand.blocks.descent import adagrad, rmsprop
 from jaxnets.errors import ConfigError
@@ -66,7 +66,7 @@ class TestInDoublePrecision:
         _assert_close(ours, _walk_of(rule, _gradients()))
 
     def test_twenty_steps_of_the_training_code(self) -> None:
-        config = recipes.recipe()
+        config = config_lib.default_config()
         config.optimizer.name, config.optimizer.learning_rate = "adam", 0.01
         schedule = make_schedule(config, total_steps=STEPS, steps_per_epoch=1)
         theirs = _walk_of(make_optimizer(config, schedule), _gradients())
@@ -149,15 +149,15 @@ def test_the_types_stay(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gradients", "told"),
+    ("gradients", "message"),
     [
         ({"w": (4, 1)}, r"\['w'\] has shape \(4,\), its gradient \(4, 1\)"),
         ({}, r"\['w'\] has shape \(4,\), its gradient none: it is missing"),
         ({"w": (4,), "v": (1,)}, r"\['v'\] has shape none: there is no such"),
     ],
 )
-def test_gradients_that_do_not_fit_are_named(gradients: dict, told: str) -> None:
+def test_gradients_that_do_not_fit_are_named(gradients: dict, message: str) -> None:
     parameters = {"w": jnp.ones(4)}
     given = {name: jnp.ones(shape) for name, shape in gradients.items()}
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         by_hand.adam(parameters, given, by_hand.start(parameters))

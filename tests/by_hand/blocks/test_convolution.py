@@ -17,7 +17,7 @@ NONE, SAME = ((0, 0), (0, 0)), ((1, 1), (1, 1))
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("image", "kernel", "strides", "padding", "lowering"),
+    ("image", "kernel", "strides", "padding", "implementation"),
     [
         (
             (5, 5, 1),
@@ -77,7 +77,7 @@ def test_the_types_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "kernel", "bias", "options", "told"),
+    ("x", "kernel", "bias", "options", "message"),
     [
         ((5, 5, 1), (3, 3, 1, 2), (2,), {}, r"x \[5, 5, 1\] and kernel \[3, 3, 1, 2\]"),
         ((1, 5, 5, 2), (3, 3, 1, 2), (2,), {}, r"\[1, 5, 5, 2\].*the same C_in"),
@@ -87,8 +87,8 @@ def test_the_types_stay() -> None:
         ((1, 5, 5, 1), (3, 3, 1, 2), (2,), {"padding": ((-1, 0), (0, 0))}, r"0 or more"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(x, kernel, bias, options, told) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_shapes_that_do_not_fit_are_named(x, kernel, bias, options, message) -> None:
+    with pytest.raises(ConfigError, match=message):
         convolution(jnp.ones(x), jnp.ones(kernel), jnp.ones(bias), **options)
 
 

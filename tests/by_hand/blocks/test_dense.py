@@ -35,7 +35,7 @@ def test_flattening_is_as_in_our_networks_and_goes_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "kernel", "bias", "told"),
+    ("x", "kernel", "bias", "message"),
     [
         ((5, 4), (3, 2), (2,), r"x \[5, 4\] and kernel \[3, 2\]"),
         ((4,), (4, 2), (2,), r"x \[4\] and kernel \[4, 2\]"),
@@ -43,8 +43,8 @@ def test_flattening_is_as_in_our_networks_and_goes_back() -> None:
         ((4, 4), (4, 4), (4, 1), r"bias \[4, 1\] for a kernel \[4, 4\]: one value a neuron, \[4\]"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(x, kernel, bias, told) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_shapes_that_do_not_fit_are_named(x, kernel, bias, message) -> None:
+    with pytest.raises(ConfigError, match=message):
         dense(jnp.ones(x), jnp.ones(kernel), jnp.ones(bias))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models, reported
 from studies.mlp_proof import picture
 from studies.pages import building_blocks
@@ -113,8 +113,8 @@ def test_every_concept_has_code_and_test_or_is_not_built() -> None:
             assert all(target.startswith("../jaxnets/") for _, target in code), row[0]
             assert test, row[0]
             assert all(target.startswith("../tests/") for _, target in test), row[0]
-    told = f"51 concepts: {built} have code and tests here, {51 - built} are not built yet."
-    assert told in page, f"write in {PAGE.name}: {told}"
+    message = f"51 concepts: {built} have code and tests here, {51 - built} are not built yet."
+    assert message in page, f"write in {PAGE.name}: {message}"
 
 
 def test_what_is_not_built_is_not_there() -> None:
@@ -169,7 +169,7 @@ def test_what_the_report_gets_wrong_is_remarked_on() -> None:
 
 
 def test_resnet_101_is_a_resnet_of_other_stages() -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name, config.model.num_classes = "resnet50", 1000
     config.model.stage_sizes = (3, 4, 23, 3)
     model = models.create(config.model)

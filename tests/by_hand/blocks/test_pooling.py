@@ -104,29 +104,29 @@ def test_padding_never_wins_and_is_counted_as_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "window", "padding", "told"),
+    ("shape", "window", "padding", "message"),
     [
         ((4, 4, 1), (2, 2), ((0, 0), (0, 0)), r"x \[4, 4, 1\] must be"),
         ((1, 2, 4, 1), (3, 3), ((0, 0), (0, 0)), r"\[3, 3\] does not fit on an image \[2, 4\]"),
         ((1, 4, 4, 1), (2, 2), ((2, 0), (0, 0)), r"padding .* for a window \[2, 2\]"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(shape, window, padding, told) -> None:
+def test_shapes_that_do_not_fit_are_named(shape, window, padding, message) -> None:
     for pool in (pooling.max_pool, pooling.average_pool):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             pool(jnp.ones(shape), window, strides=(2, 2), padding=padding)
 
 
 def test_gradients_of_another_shape_are_named() -> None:
     x, wrong = jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1))
     sizes = {"window": (2, 2), "strides": (2, 2)}
-    for backward, options, told in (
+    for backward, options, message in (
         (pooling.max_pool_backward, sizes, r"\[1, 2, 2, 3\]"),
         (pooling.average_pool_backward, sizes, r"\[1, 2, 2, 3\]"),
         (pooling.global_max_pool_backward, {}, r"\[1, 3\]"),
         (pooling.global_average_pool_backward, {}, r"\[1, 3\]"),
     ):
-        with pytest.raises(ConfigError, match=rf"\[1, 1\] is not of the shape {told}"):
+        with pytest.raises(ConfigError, match=rf"\[1, 1\] is not of the shape {message}"):
             backward(wrong, x, **options)
     with pytest.raises(ConfigError, match="a pixel or more"):
         pooling.global_max_pool(jnp.ones((1, 0, 4, 3)))

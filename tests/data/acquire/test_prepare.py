@@ -95,7 +95,7 @@ def origin(name, tmp_path):
     return folder
 
 
-def listing(folder):
+def hashes(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
@@ -150,7 +150,7 @@ def test_files_are_linked_where_they_can_be_and_else_copied(name, origin, root, 
     other = root.with_name("other")
     copied = prepare(name, other, from_path=origin)
     assert copied.fingerprint == open_prepared(name, root).fingerprint
-    assert listing(other) == listing(root)
+    assert hashes(other) == hashes(root)
     assert all(path.stat().st_nlink == 1 for path in other.rglob("*") if path.is_file())
 
 
@@ -182,7 +182,7 @@ def test_from_an_archive(name, kind, tmp_path, root):
     prepared = prepare(name, root, from_path=tmp_path / kind)
     assert prepared.examples == EXAMPLES[name]
     assert prepared.fingerprint == open_prepared(name, root).fingerprint
-    assert not [path for path in listing(root) if "colon" in path]
+    assert not [path for path in hashes(root) if "colon" in path]
     assert os.listdir(root) == [name]
 
 
@@ -233,13 +233,13 @@ def test_from_what_is_neither_folder_nor_archive(name, tmp_path, root):
 
 def test_unmarked_files_are_found_and_need_no_writing(name, root):
     WRITERS[name](root / name)
-    before = listing(root)
+    before = hashes(root)
     assert is_prepared(name, root)
     assert len(open_prepared(name, root)) == EXAMPLES[name]
-    assert listing(root) == before
+    assert hashes(root) == before
     prepared = prepare(name, root)
     assert (prepared.already, prepared.origin) == (True, "already there")
-    assert listing(root) == sorted([*before, f"{name}/prepared.json"])
+    assert hashes(root) == sorted([*before, f"{name}/prepared.json"])
     assert prepare(name, root) == prepared
 
 
@@ -253,11 +253,11 @@ def test_unmarked_files_are_found_and_need_no_writing(name, root):
 )
 def test_unmarked_files_under_other_names_are_found(name, below, root):
     WRITERS[name](root / below)
-    before = listing(root)
+    before = hashes(root)
     assert is_prepared(name, root)
     assert len(open_prepared(name, root)) == EXAMPLES[name]
     assert prepare(name, root).already
-    assert listing(root) == before
+    assert hashes(root) == before
 
 
 def test_read_only_root(name, root):
@@ -286,7 +286,7 @@ def test_half_a_set_in_place_is_never_overwritten(name, origin, root):
     (root / name / "mine.txt").write_text("precious")
     with pytest.raises(DataError, match=r"holds files, but not a whole .*; move it away"):
         prepare(name, root, from_path=origin)
-    assert listing(root) == [name, f"{name}/mine.txt"]
+    assert hashes(root) == [name, f"{name}/mine.txt"]
 
 
 def test_killed_between_rename_and_marker(name, origin, root, monkeypatch):

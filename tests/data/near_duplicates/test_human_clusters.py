@@ -61,21 +61,21 @@ def test_corrections_follow_from_the_table(repository: Path) -> None:
 
 
 def test_the_page_tells_the_recorded_figures(repository: Path) -> None:
-    told = _recorded(repository)
+    message = _recorded(repository)
     page = (repository / "docs" / "lc25000_corrections.md").read_text()
-    for folder, scores in told["against_human_clusters"].items():
-        counts, by = told["classes"][folder], (scores["originals"], scores["groups"])
+    for folder, scores in message["against_human_clusters"].items():
+        counts, by = message["classes"][folder], (scores["originals"], scores["groups"])
         pairs = [f"{score['precision']:.4f}, {score['recall']:.4f}" for score in by]
         row = f"| {folder} | {counts['originals']} | {pairs[0]} | {counts['groups']} | {pairs[1]} |"
         assert row in page
-    sure = told["confidence"]
+    sure = message["confidence"]
     for name in (
         "largest_centre_distance_within_an_original",
         "smallest_centre_distance_between_originals",
     ):
         assert f"{sure[name]} px" in page
-    assert f"{told['overlaps']['joined']} pairs of originals" in page
-    assert f"{told['run']['processor_seconds']:.0f} seconds of processor time" in page
+    assert f"{message['overlaps']['joined']} pairs of originals" in page
+    assert f"{message['run']['processor_seconds']:.0f} seconds of processor time" in page
 
 
 def test_the_score_knows_its_bounds() -> None:
@@ -102,8 +102,10 @@ def test_people_agree(repository: Path, folder: str) -> None:
     theirs, _ = read_groups(Path(place) / f"{folder}.csv").match(_files(folder))
     members = np.array([shipped.members[file] for file in _files(folder)])
     originals, groups = (np.unique(members[:, part], return_inverse=True)[1] for part in (0, 1))
-    told = _recorded(repository)["against_human_clusters"][folder]
+    message = _recorded(repository)["against_human_clusters"][folder]
     for ours, name in ((originals, "originals"), (groups, "groups")):
-        assert dataclasses.asdict(human.score(ours, theirs)) == pytest.approx(told[name], abs=1e-9)
-    assert told["originals"]["precision"] >= 0.996
-    assert told["groups"]["recall"] >= 0.9999
+        assert dataclasses.asdict(human.score(ours, theirs)) == pytest.approx(
+            message[name], abs=1e-9
+        )
+    assert message["originals"]["precision"] >= 0.996
+    assert message["groups"]["recall"] >= 0.9999

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.near_duplicates import candidates, grouping, montage, pieces, words
+from jaxnets.data.near_duplicates import candidates, grouping, montage, tasks, visual_words
 from jaxnets.data.near_duplicates.features import describe
 from jaxnets.data.near_duplicates.listing import list_images
 from jaxnets.data.near_duplicates.settings import Settings
@@ -42,7 +42,7 @@ def _centred(angle: float, zoom_x: float, zoom_y: float, mirror: bool) -> np.nda
     return np.concatenate([linear, (centre - linear @ centre)[:, None]], 1)
 
 
-def _moved(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _update_ema(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The image through a map, its border mirrored, compressed once as JPEG."""
     moved = cv2.warpAffine(image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
     _, data = cv2.imencode(".jpg", moved, [cv2.IMWRITE_JPEG_QUALITY, 80])
@@ -68,12 +68,12 @@ def test_the_map_is_found_again(
 ) -> None:
     matrix = _centred(*move)
     first = describe(photographs[0], SETTINGS)
-    record = verify(first, describe(_moved(photographs[0], matrix), SETTINGS), SETTINGS)
+    record = verify(first, describe(_update_ema(photographs[0], matrix), SETTINGS), SETTINGS)
     assert record is not None
     corners = np.array([(20, 20), (140, 20), (140, 140), (20, 140)])
-    told = corners @ record["matrix"][:, :2].T + record["matrix"][:, 2]
+    message = corners @ record["matrix"][:, :2].T + record["matrix"][:, 2]
     true = corners @ matrix[:, :2].T + matrix[:, 2]
-    np.testing.assert_allclose(told, true, atol=2.5)
+    np.testing.assert_allclose(message, true, atol=2.5)
     assert grouping.is_same_original(np.array([record]), SETTINGS).all()
 
 
@@ -104,7 +104,7 @@ def test_a_plain_image_is_compared_with_nothing(photographs: list[np.ndarray]) -
 
 
 def test_moved_copies_are_nearest(photographs: list[np.ndarray]) -> None:
-    images = [_moved(photo, _centred(*move)) for photo in photographs for move in MOVES[1:]]
+    images = [_update_ema(photo, _centred(*move)) for photo in photographs for move in MOVES[1:]]
     spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
     few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
     pairs = candidates.nearest(spectra, np.zeros(16, int), np.arange(16), few)
@@ -165,10 +165,10 @@ def test_an_overlap_needs_more_than_one_strong_pair_where_there_can_be_more() ->
     labels = np.array([0, 0, 1, 1, 2, 3])
     pairs = _pairs((0, 2, 30, 40.0), (1, 3, 14, 41.0), (0, 4, 30, 50.0), (4, 5, 30, 50.0))
     found = grouping.overlaps(pairs, labels, SETTINGS)
-    told = {(overlap.first, overlap.second): overlap.joined for overlap in found}
-    assert told == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
+    message = {(overlap.first, overlap.second): overlap.joined for overlap in found}
+    assert message == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
     np.testing.assert_array_equal(grouping.groups(labels, found), [0, 0, 0, 0, 1, 1])
-    assert [tuple(pair) for pair in grouping.touching(pairs, labels)] == [(0, 1), (0, 2), (2, 3)]
+    assert [tuple(pair) for pair in grouping.overlapping(pairs, labels)] == [(0, 1), (0, 2), (2, 3)]
 
 
 def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
@@ -180,12 +180,12 @@ def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
     records = np.array([describe(crop, SETTINGS) for crop in crops])
     few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1, overlap_least=1)
     one_class, one_owner = np.zeros(8, int), np.zeros(8, int)
-    pairs = words.likeliest(records, np.arange(8), one_class, few)
+    pairs = visual_words.candidate_pairs(records, np.arange(8), one_class, few)
     assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
-    assert len(words.likeliest(records, one_owner, one_class, few)) == 0
+    assert len(visual_words.candidate_pairs(records, one_owner, one_class, few)) == 0
     # Neighbours of another class are counted apart, so that these do not crowd out one's own.
     labels = np.arange(8) % 2
-    crossing = words.likeliest(
+    crossing = visual_words.candidate_pairs(
         records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
     )
     assert {(0, 1), (2, 3), (4, 5), (6, 7)} <= {tuple(sorted(pair)) for pair in crossing.tolist()}
@@ -193,9 +193,9 @@ def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
 
 
 def test_more_images_have_fewer_neighbours_each() -> None:
-    assert words.neighbours(500, SETTINGS) == (100, 50)
-    assert words.neighbours(10_000, SETTINGS) == (30, 15)
-    assert words.neighbours(10**6, SETTINGS) == (10, 5)
+    assert visual_words.neighbours(500, SETTINGS) == (100, 50)
+    assert visual_words.neighbours(10_000, SETTINGS) == (30, 15)
+    assert visual_words.neighbours(10**6, SETTINGS) == (10, 5)
 
 
 @FEW
@@ -225,22 +225,22 @@ def test_a_piece_with_unreadable_images_is_told_and_not_kept(
     good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
     Image.fromarray(photographs[0]).save(good)
     bad.write_text("no image")
-    (piece,) = pieces.describing(tmp_path, [good, bad], 10**6, SETTINGS)
+    (piece,) = tasks.describe_tasks(tmp_path, [good, bad], 10**6, SETTINGS)
     done = piece.run()
     assert done.count == 2
     assert len(done.unreadable) == 1
     assert "bad.jpg" in done.unreadable[0]
     assert not piece.path.exists()
-    (piece,) = pieces.describing(tmp_path, [good, good], 10**6, SETTINGS)
+    (piece,) = tasks.describe_tasks(tmp_path, [good, good], 10**6, SETTINGS)
     assert not piece.run().unreadable
-    records = pieces.FeatureFiles(tmp_path)
+    records = tasks.FeatureFiles(tmp_path)
     np.testing.assert_array_equal(records[0], describe(photographs[0], SETTINGS))
     assert records.field("count").tolist() == [records[0]["count"]] * 2
 
 
 def test_the_second_is_warped_onto_the_first(photographs: list[np.ndarray]) -> None:
     matrix = _centred(30, 1.0, 1.0, True)
-    second = _moved(photographs[0], matrix)
+    second = _update_ema(photographs[0], matrix)
     over = montage.warped(second, matrix, (SIZE, SIZE))
     middle = slice(50, 110)
     difference = np.abs(over[middle, middle].astype(int) - photographs[0][middle, middle])
@@ -275,6 +275,6 @@ def test_folders_with_and_without_classes(photographs: list[np.ndarray], tmp_pat
     assert alone.images.files == ("b/2.png", "b/10.png", "loose.png")
     assert [alone.images.classes[label] for label in alone.images.labels] == ["b", "b", ""]
     assert alone.beside == 0
-    for folder, told in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "a", "0 images")):
-        with pytest.raises(DataError, match=told):
+    for folder, message in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "a", "0 images")):
+        with pytest.raises(DataError, match=message):
             list_images(folder)

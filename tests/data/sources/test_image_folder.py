@@ -50,7 +50,7 @@ def test_order_labels_and_examples(folder):
     )
     np.testing.assert_array_equal(source.labels, np.array([0, 0, 0, 1, 1], np.int32))
     assert source.labels.dtype == np.int32
-    assert source.left_out == {"cat": {"TXT": 1}, "dog": {"DB": 1}}
+    assert source.skipped_aux_heads_note == {"cat": {"TXT": 1}, "dog": {"DB": 1}}
     assert source.describe_left_out() == "2 files left out: 1 TXT in class cat; 1 DB in class dog"
     numbers = [1, 0, 2, 3, 4]
     for index, number in enumerate(numbers):

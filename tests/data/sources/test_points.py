@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.points import Points
 from jaxnets.data.sources.registry import open_source
@@ -41,7 +41,7 @@ def test_the_fingerprint_is_of_their_values() -> None:
 
 
 def test_all_of_them_train_and_test(tmp_path) -> None:
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.data.name = "points"
     source = open_source(config.data, tmp_path)
     cut = {"fractions": (1.0, 0.0, 0.0), "seed": 0}

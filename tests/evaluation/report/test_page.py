@@ -19,7 +19,7 @@ from jaxnets.evaluation.report.pictures import card, most_confident_mistakes, mo
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
 
 
-def answers(examples: int, classes: int, *, siblings: bool, seed: int = 0) -> Predictions:
+def answers(examples: int, classes: int, *, group_ids: bool, seed: int = 0) -> Predictions:
     """Answers that are mostly right."""
     generator = np.random.default_rng(seed)
     label = np.arange(examples) % classes
@@ -30,7 +30,7 @@ def answers(examples: int, classes: int, *, siblings: bool, seed: int = 0) -> Pr
         label=label.astype(np.int32),
         probabilities=(shares / shares.sum(1, keepdims=True)).astype(np.float32),
         files=np.array([f"folder/<{number}>.png" for number in range(examples)]),
-        group=np.arange(examples) // (2 * classes) if siblings else np.full(examples, -1),
+        group=np.arange(examples) // (2 * classes) if group_ids else np.full(examples, -1),
     )
 
 
@@ -77,26 +77,26 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
 
 @pytest.fixture(scope="module")
 def three() -> tuple[Content, Predictions]:
-    predictions = answers(90, 3, siblings=True)
+    predictions = answers(90, 3, group_ids=True)
     return content(predictions, ("a & b", "<b>", "c")), predictions
 
 
 def test_figures_are_those_of_scikit_learn(read_page, three: tuple[Content, Predictions]) -> None:
     shown, predictions = three
     figures = read_page(render(shown)).figures
-    told = sklearn_metrics.classification_report(
+    message = sklearn_metrics.classification_report(
         predictions.label, predictions.predicted, output_dict=True
     )
     areas = sklearn_metrics.roc_auc_score(
         predictions.label, predictions.probabilities, multi_class="ovr", average=None
     )
     for k, area in enumerate(areas):
-        row = told[str(k)]
+        row = message[str(k)]
         assert figures[str(k), "precision"] == f"{100 * row['precision']:.1f} %"
         assert figures[str(k), "recall"] == f"{100 * row['recall']:.1f} %"
         assert figures[str(k), "f1"] == f"{100 * row['f1-score']:.1f} %"
         assert figures[str(k), "roc_auc"] == f"{area:.4f}"
-    assert figures["mean", "f1"] == f"{100 * told['macro avg']['f1-score']:.1f} %"
+    assert figures["mean", "f1"] == f"{100 * message['macro avg']['f1-score']:.1f} %"
 
 
 def test_figures_are_those_of_the_metrics(read_page, three: tuple[Content, Predictions]) -> None:
@@ -129,7 +129,7 @@ def test_nothing_is_fetched_and_names_are_text(
 
 def test_intervals_of_siblings_are_wider() -> None:
     """Ten copies of one answer tell no more than one."""
-    one = answers(60, 3, siblings=False)
+    one = answers(60, 3, group_ids=False)
     copies = np.repeat(np.arange(60), 10)
     copied = dataclasses.replace(
         one, **{f.name: getattr(one, f.name)[copies] for f in dataclasses.fields(one)}
@@ -144,7 +144,7 @@ def test_intervals_of_siblings_are_wider() -> None:
 
 
 def test_without_a_mistake_intervals_do_not_vanish() -> None:
-    predictions = answers(40, 2, siblings=False)
+    predictions = answers(40, 2, group_ids=False)
     sure = np.eye(2, dtype=np.float32)[predictions.label] * 0.8 + 0.1
     figures = measure(dataclasses.replace(predictions, probabilities=sure), "ab")["classes"][0]
     for name in ("precision", "recall", "specificity", "f1"):
@@ -154,7 +154,7 @@ def test_without_a_mistake_intervals_do_not_vanish() -> None:
 
 
 def test_examples_that_are_shown() -> None:
-    predictions = answers(90, 3, siblings=False)
+    predictions = answers(90, 3, group_ids=False)
     mistakes = most_confident_mistakes(predictions, 4)
     assert not predictions.correct[mistakes].any()
     confidence = predictions.probabilities.max(1)
@@ -162,13 +162,13 @@ def test_examples_that_are_shown() -> None:
     assert confidence[mistakes[0]] == confidence[~predictions.correct].max()
     best = np.sort(predictions.probabilities)
     assert most_uncertain(predictions, 1)[0] == (best[:, -1] - best[:, -2]).argmin()
-    grouped = most_uncertain(answers(90, 3, siblings=True), 50)
+    grouped = most_uncertain(answers(90, 3, group_ids=True), 50)
     assert len(grouped) == 15
 
 
 @pytest.mark.parametrize("classes", [2, 120])
 def test_few_and_many_classes(read_page, classes: int) -> None:
-    predictions = answers(2 * classes, classes, siblings=False)
+    predictions = answers(2 * classes, classes, group_ids=False)
     predictions = dataclasses.replace(predictions, label=np.maximum(predictions.label, 1))
     page = read_page(render(content(predictions, tuple(f"class {k}" for k in range(classes)))))
     rows = {k for k, _ in page.figures} - {"all", "mean"}

@@ -30,8 +30,8 @@ def test_tiles_share_no_function_with_the_rest(built: Path) -> None:
     for tiles in build.tiles():
         path = built / "objects" / f"{tiles.table}.o"
         command = ["nm", "-C", "--extern-only", "--defined-only", str(path)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert [line.split()[-1] for line in told.splitlines()] == [f"jaxnets::{tiles.table}"]
+        message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert [line.split()[-1] for line in message.splitlines()] == [f"jaxnets::{tiles.table}"]
 
 
 def test_the_forms_are_those_of_this_cpu(kernels: tuple[Kernels, ...]) -> None:
@@ -95,9 +95,9 @@ def test_what_the_kernels_are_not_made_for_takes_the_forms_in_jax(
 ) -> None:
     x, kernel, form = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2)), kernels[-1]
     half = jnp.bfloat16
-    assert _calls("convolution", x, kernel, lowering=form)
-    assert not _calls("convolution", x, kernel, lowering="by_shape")
+    assert _calls("convolution", x, kernel, implementation=form)
+    assert not _calls("convolution", x, kernel, implementation="by_shape")
     assert not _calls("convolution", x, kernel)  # nothing is enabled here
-    assert not _calls("convolution", x.astype(half), kernel.astype(half), lowering=form)
-    assert _calls("max_pool", x, lowering=form, **ONE_BY_ONE)
-    assert not _calls("max_pool", x.astype(half), lowering=form, **ONE_BY_ONE)
+    assert not _calls("convolution", x.astype(half), kernel.astype(half), implementation=form)
+    assert _calls("max_pool", x, implementation=form, **ONE_BY_ONE)
+    assert not _calls("max_pool", x.astype(half), implementation=form, **ONE_BY_ONE)

@@ -7,13 +7,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export
 from jaxnets.interop.weights import Preprocessing, Weights
 from jaxnets.ops.cpu_kernels import load
 from jaxnets.ops.cpu_kernels.load import Kernels
-from jaxnets.ops.implementation import Lowering
+from jaxnets.ops.implementation import Implementation
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
@@ -24,17 +24,19 @@ SIZE = 32
 KERNELS = "jaxnets_"  # how the names of the C++ functions begin in a program
 
 
-def _recipe() -> Any:
-    config = recipes.recipe()
+def _config() -> Any:
+    config = config_lib.default_config()
     narrow = {"name": "resnet50", "num_classes": 3, "stage_sizes": (1,), "width": 8}
     config.model.update(narrow)
     config.optimizer.learning_rate = 0.1
     return config
 
 
-def _step(config: Any, lowering: Lowering, batch: dict[str, np.ndarray]) -> tuple[Any, Any, str]:
+def _step(
+    config: Any, implementation: Implementation, batch: dict[str, np.ndarray]
+) -> tuple[Any, Any, str]:
     """The state before and after one step, and the step's program."""
-    model = models.create(config.model).clone(lowering=lowering)
+    model = models.create(config.model).clone(implementation=implementation)
     optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
     variables = models.initialize(model, jax.random.key(1), (1, SIZE, SIZE, 3))
     state = TrainState.create(variables, optimizer, seed=0, with_ema=False)
@@ -55,8 +57,8 @@ def test_a_training_step_is_the_one_by_shape(kernels: tuple[Kernels, ...]) -> No
         "epoch": np.zeros(8, np.int32),
         "weight": np.ones(8, np.float32),
     }
-    _, (expected, sums), by_shape = _step(_recipe(), "by_shape", batch)
-    before, (state, our_sums), in_cpp = _step(_recipe(), kernels[-1], batch)
+    _, (expected, sums), by_shape = _step(_config(), "by_shape", batch)
+    before, (state, our_sums), in_cpp = _step(_config(), kernels[-1], batch)
     for function in load.FUNCTIONS:
         assert f"{KERNELS}{kernels[-1].library}_{function}" in in_cpp
     assert KERNELS not in by_shape
@@ -81,7 +83,7 @@ def test_an_export_takes_the_reference_form_beside_enabled_kernels(
     kernels: tuple[Kernels, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "_in_use", kernels[-1])
-    model, shape = _recipe().model, (SIZE, SIZE, 3)
+    model, shape = _config().model, (SIZE, SIZE, 3)
     network = models.create(model)
     variables = models.initialize(network, jax.random.key(0), (1, *shape))
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
@@ -95,6 +97,6 @@ def test_an_export_takes_the_reference_form_beside_enabled_kernels(
     assert KERNELS not in text
     # The classifier's alone, once a platform: by shape 1x1 kernels are products too.
     assert text.count("stablehlo.dot_general") == len(export.PLATFORMS)
-    assert model.lowering == "auto"  # what is written beside the program says what trained
+    assert model.implementation == "auto"  # what is written beside the program says what trained
     logits = program.call(dict(export.flatten(variables)), images)
     np.testing.assert_allclose(logits, direct(variables, inputs), rtol=1e-4, atol=1e-5)

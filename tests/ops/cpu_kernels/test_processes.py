@@ -26,8 +26,8 @@ def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def _gradient(*processes: "subprocess.Popen[str]", out: Path) -> list[np.ndarray]:
-    told = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), told
+    message = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), message
     return list(np.load(out).values())
 
 

@@ -30,20 +30,20 @@ def _train(repository: Path, kernels: Path, run: Path, *flags: str) -> tuple[int
 
 @pytest.mark.slow
 def test_a_run_says_that_it_uses_them(repository: Path, built: Path, tmp_path: Path) -> None:
-    code, told, errors = _train(repository, built, tmp_path / "run")
+    code, message, errors = _train(repository, built, tmp_path / "run")
     assert code == 0, errors
-    assert "training step, cpu: C++ kernels, " in told
+    assert "training step, cpu: C++ kernels, " in message
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["lowering"].startswith("cpu: C++ kernels, ")
+    assert result["implementation"].startswith("cpu: C++ kernels, ")
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_the_kernels_that_it_began_with(
     repository: Path, built: Path, tmp_path: Path
 ) -> None:
-    code, told, errors = _train(repository, built, tmp_path / "run", "--nokernels")
+    code, message, errors = _train(repository, built, tmp_path / "run", "--nokernels")
     assert code == 0, errors
-    assert "training step, cpu: by shape" in told
+    assert "training step, cpu: by shape" in message
     (tmp_path / "run" / "result.json").unlink()
     code, _, errors = _train(repository, built, tmp_path / "run")
     assert code == 4
@@ -53,11 +53,11 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(
 @pytest.mark.slow
 def test_one_command_builds_them(repository: Path, compiler: str, tmp_path: Path) -> None:
     flags = (f"--compiler={compiler}", f"--kernels_folder={tmp_path}")
-    code, told, errors = _run(repository, "build_kernels", *flags)
+    code, message, errors = _run(repository, "build_kernels", *flags)
     assert code == 0, errors
     (library,) = tmp_path.iterdir()
-    assert "portable" in told
-    assert library.name in told.replace("\n", "")
+    assert "portable" in message
+    assert library.name in message.replace("\n", "")
     library.write_bytes(b"damaged")
     assert _run(repository, "predict", *flags[1:], "--workdir=none")[0] == 6
     assert _run(repository, "build_kernels", *flags)[0] == 0

@@ -7,17 +7,17 @@ import numpy as np
 
 from jaxnets.evaluation.predictions import Predictions, predictions_path
 from jaxnets.evaluation.statistics import compare_paired
-from studies.colour_baseline import answers_path
+from studies.colour_baseline import predictions_path_of
 from studies.pages import colour_table
 
 
 def answers(wrong: int, first: int = 0) -> Predictions:
     """Of 60 examples in 12 groups, `wrong` of them wrong."""
-    told = np.arange(60) < wrong
+    message = np.arange(60) < wrong
     return Predictions(
         index=first + np.arange(60),
         label=np.zeros(60, np.int32),
-        probabilities=np.eye(2, dtype=np.float32)[told.astype(int)],
+        probabilities=np.eye(2, dtype=np.float32)[message.astype(int)],
         files=np.array([f"{number}.png" for number in range(first, first + 60)]),
         group=np.arange(60) // 5,
     )
@@ -31,7 +31,7 @@ def keep(folder: Path, name: str, given: Predictions, split: str = "grouped") ->
 
 def test_runs_on_the_same_images_stand_in_order(tmp_path: Path) -> None:
     assert colour_table.rows(tmp_path) == []
-    answers(12).save(answers_path(tmp_path / colour_table.BASELINE, "grouped"))
+    answers(12).save(predictions_path_of(tmp_path / colour_table.BASELINE, "grouped"))
     keep(tmp_path, "worse", answers(40))
     keep(tmp_path, "better", answers(6))
     keep(tmp_path, "elsewhere", answers(6, first=60))

@@ -67,10 +67,10 @@ def test_seeds_are_one_row_and_other_recipes_others(tmp_path: Path) -> None:
     assert row["mean_percent"] == pytest.approx(98.8)
     assert row["spread_percent"] == pytest.approx(0.2)
     assert row["low_percent"] < 98.8 < row["high_percent"]
-    told = results_table.as_markdown([row])[0]
-    assert told[3].startswith("98.80 % [98.5")
-    assert told[3].endswith("], 3 seeds ± 0.20")
-    assert told[-1] == "`a-s0..2`"
+    message = results_table.as_markdown([row])[0]
+    assert message[3].startswith("98.80 % [98.5")
+    assert message[3].endswith("], 3 seeds ± 0.20")
+    assert message[-1] == "`a-s0..2`"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_published_number_beside_the_interval(
         ({"overrides": ["train.batch_size=32", "data.threads=2"]}, ": train.batch_size=32"),
         ({"entry": "B/resnet50", "epochs": 100}, "from random weights"),
         (
-            {**TRANSFERRED, "cut": "mixed7a"},
+            {**TRANSFERRED, "truncate_after": "mixed7a"},
             "not comparable: cut after mixed7a; the report's recipe",
         ),
         (
@@ -109,10 +109,10 @@ def test_what_cannot_be_compared_says_why(
     tmp_path: Path, changes: dict[str, Any], why: str
 ) -> None:
     keep(tmp_path, "run", changes.pop("entry", "C/lenet5"), **changes)
-    (told,) = verdicts(tmp_path)
-    assert told.startswith("not comparable: ")
-    assert why in told
-    assert "data.threads" not in told
+    (message,) = verdicts(tmp_path)
+    assert message.startswith("not comparable: ")
+    assert why in message
+    assert "data.threads" not in message
 
 
 def test_a_number_of_an_unknown_recipe_is_compared_with_nothing(tmp_path: Path) -> None:
@@ -132,12 +132,19 @@ def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(repository)
-    rows = [row for row in sweeps.read_table("lung_transfer") if row.recipe.entry]
+    rows = [row for row in sweeps.read_table("lung_transfer") if row.config.entry]
     for row in rows:
-        told = row.recipe
-        changes = {"weights": told.transfer.weights, "pretrained_on": told.transfer.pretrained_on}
-        changes |= {"cut": told.model.cut, "split": told.data.split, "epochs": told.train.epochs}
-        keep(tmp_path, row.name, told.entry, **changes)
+        message = row.config
+        changes = {
+            "weights": message.transfer.weights,
+            "pretrained_on": message.transfer.pretrained_on,
+        }
+        changes |= {
+            "truncate_after": message.model.truncate_after,
+            "split": message.data.split,
+            "epochs": message.train.epochs,
+        }
+        keep(tmp_path, row.name, message.entry, **changes)
     verdicts = {
         name: results_table.verdict(group)
         for group in results_table.groups(tmp_path)
@@ -151,10 +158,10 @@ def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
     }
     assert len(verdicts) == len(rows)
     for network in ("resnet", "inception_v3", "densenet"):
-        told = verdicts[f"lung_{network}-224px-imagenet-random-s0"]
-        assert told == "not comparable: the report's recipe is not known"
-        told = verdicts[f"lung_{network}-224px-imagenet-grouped-s0"]
-        assert told.startswith("not comparable: grouped split, the report's is random;"), told
+        message = verdicts[f"lung_{network}-224px-imagenet-random-s0"]
+        assert message == "not comparable: the report's recipe is not known"
+        message = verdicts[f"lung_{network}-224px-imagenet-grouped-s0"]
+        assert message.startswith("not comparable: grouped split, the report's is random;"), message
     for name, reason in reasons.items():
         assert verdicts[name] == f"not comparable: {reason}; the report's recipe is not known"
 
@@ -162,8 +169,8 @@ def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
 def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
     tests = {"clean": scored(81.0), "augmented_dropout": scored(78.7)}
     keep(tmp_path, "run", "E/alexnet", tests=tests, image_size=32)
-    (told,) = verdicts(tmp_path)
-    assert told == "within, tested as there (augmented images, dropout on); clean 81.00 %"
+    (message,) = verdicts(tmp_path)
+    assert message == "within, tested as there (augmented images, dropout on); clean 81.00 %"
     assert "| 78.70 %" in "|".join(
         f" {cell}"
         for cell in results_table.as_markdown(

@@ -11,7 +11,7 @@ from jaxnets.errors import ConfigError
 from studies import stain_jitter as shifts
 from studies.pages import curves, stain_page
 
-RESULT = {"split": "grouped", "leak": {"test": 0.0, "validation": 0.0}}
+RESULT = {"split": "grouped", "leakage": {"test": 0.0, "validation": 0.0}}
 
 
 def entry(strength: float, accuracy: float) -> dict[str, Any]:

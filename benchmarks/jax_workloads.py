@@ -14,9 +14,9 @@ from ml_collections import config_dict
 from PIL import Image
 
 from benchmarks.clock import UNTIMED_BATCHES, Clock
-from benchmarks.ours import build, random_batch, recipe
+from benchmarks.jax_model import build, make_config, random_batch
 from benchmarks.worker import process_peak_memory
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.cache import CachedSource, gather
 from jaxnets.data.sources.image_folder import ImageFolder
@@ -25,14 +25,14 @@ from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_data
 from jaxnets.interop import to_torch
 from jaxnets.runtime import hardware
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.training.devices import Devices
 from jaxnets.training.optimizer import set_multiplier
 from jaxnets.training.preprocess import make_preprocess
 
-ANSWERED = 8
+CHECKED_IMAGES = 8
 """How many images both sides of a pipeline row must read alike."""
-FALL = 0.02
+LOSS_DROP = 0.02
 """The share of the loss by which a step along its gradient is to lower it; momentum doubles that."""
 
 
@@ -93,7 +93,7 @@ class NetworkSide:
         compute_dtype: str | None = None,
     ):
         del shared
-        self.config = recipe(network, image_size, batch_size)
+        self.config = make_config(network, image_size, batch_size)
         self.exact = models.create(self.config.model)
         self.config.model.compute_dtype = compute_dtype
         self.ours = build(self.config)
@@ -177,12 +177,12 @@ class TrainingSide(NetworkSide):
             opt_state = set_multiplier(self._state.opt_state, share)
             state = dataclasses.replace(self._state, opt_state=opt_state)
             self._state, metrics = step(state, self._placed)
-            mean = metrics["loss"] / metrics["normalizer"]
+            mean = metrics["loss"] / metrics["weight_sum"]
             return float(mean), float(metrics["gradient_norm"])
 
         before, norm = take(0.0)
         if share is None:
-            share = FALL * before / (self.config.optimizer.learning_rate * norm**2)
+            share = LOSS_DROP * before / (self.config.optimizer.learning_rate * norm**2)
         take(share)
         after, _ = take(1.0)
         return np.array([before, after]), share
@@ -235,8 +235,8 @@ class PipelineSide:
     def __init__(self, shared: Any, *, images: Path, image_size: int, batch_size: int, cache: bool):
         del shared
         _require_size(images, image_size)
-        config = pipeline_recipe(images, image_size, batch_size, cache=cache)
-        self._data = open_data(config, Screen(quiet=True))
+        config = pipeline_config(images, image_size, batch_size, cache=cache)
+        self._data = open_data(config, Reporter(quiet=True))
         self._images, self._batch_size = images, batch_size
         self._batches = self._data.train_batches(Devices.all())
         next(self._batches)
@@ -253,18 +253,18 @@ class PipelineSide:
 
     def answer(self) -> np.ndarray:
         """The first images, as they are read."""
-        return gather(self._data.source, np.arange(ANSWERED))["image"].astype(np.float32)
+        return gather(self._data.source, np.arange(CHECKED_IMAGES))["image"].astype(np.float32)
 
     def measure(self, seconds: float) -> float:
         """Images per second."""
         return self._batch_size * self._clock.rate(seconds)
 
 
-def pipeline_recipe(
+def pipeline_config(
     images: Path, image_size: int, batch_size: int, *, cache: bool
 ) -> config_dict.ConfigDict:
     """A recipe that trains on all images of a folder; its cache lies beside the folder."""
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name = "resnet50"
     config.data.name = "image_folder"
     config.data.path = str(images)

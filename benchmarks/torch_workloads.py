@@ -11,7 +11,7 @@ from benchmarks.oracles import load
 from benchmarks.worker import process_peak_memory
 from jaxnets.errors import CheckFailedError
 
-ANSWERED = 8
+CHECKED_IMAGES = 8
 """As in our_sides.py, which this process cannot import."""
 
 
@@ -231,7 +231,7 @@ class LoaderSide:
 
     def answer(self) -> np.ndarray:
         """The first images, as they are read."""
-        images = [self._dataset[index][0].numpy() for index in range(ANSWERED)]
+        images = [self._dataset[index][0].numpy() for index in range(CHECKED_IMAGES)]
         return np.stack(images).astype(np.float32)
 
     def measure(self, seconds: float) -> float:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from benchmarks.measure import Entry
 from jaxnets.experiment import environment
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 
 CODE, LIBRARY, BUSY_BEFORE = "code", "kernels_library", "busy_before"
-BUSY = 0.1
+MAX_BACKGROUND_LOAD = 0.1
 """A share of the cores in others' use from which speeds cannot be trusted."""
 
 
@@ -17,11 +17,11 @@ def code_of(kernels: Path | None) -> Entry:
     return {CODE: environment.code_version(), LIBRARY: kernels.name if kernels else None}
 
 
-def circumstances(screen: Screen, kernels: Path | None) -> Entry:
+def circumstances(reporter: Reporter, kernels: Path | None) -> Entry:
     """What `code_of` gives, and `busy_before`, as rows have them; warns where others use the cores."""
     busy = busy_share()
-    if busy is not None and busy > BUSY:
-        screen.line("warning", f"other processes use {busy:.0%} of the cores: wait for them")
+    if busy is not None and busy > MAX_BACKGROUND_LOAD:
+        reporter.line("warning", f"other processes use {busy:.0%} of the cores: wait for them")
     return {**code_of(kernels), BUSY_BEFORE: busy}
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks import bench_file, gpu, growth, layer_forms, ops_forms, step_profile
-from benchmarks.circumstances import circumstances, code_of
+from benchmarks.environment import circumstances, code_of
 from benchmarks.failures import Failures
 from benchmarks.measure import Entry, measure_row
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.runtime.console import Screen
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.hardware import cpu_threads
 from studies.compare import FAILED
 
@@ -94,9 +94,9 @@ def measure_all(
     path: Path,
     machine: str,
     versions: dict[str, str],
-    screen: Screen,
+    reporter: Reporter,
     *,
-    told: Callable[[Entry], str],
+    message: Callable[[Entry], str],
     kernels: Path | None = None,
     budget: float | None = None,
 ) -> None:
@@ -107,26 +107,28 @@ def measure_all(
     A row that fails is noted in the file and does not keep the others from being measured; CheckFailedError
     at the end.
     """
-    begin, longest, failures = time.monotonic(), 0.0, Failures(screen)
+    begin, longest, failures = time.monotonic(), 0.0, Failures(reporter)
     code = code_of(kernels)
     there = bench_file.measured(path) if budget is not None else {}
     left = [name for name in rows if name not in there or there[name] != code]
     older = [name for name in left if name in there]
     if older:
-        screen.line("older", f"other code or kernels gave {', '.join(older)}: measured again")
+        reporter.line("older", f"other code or kernels gave {', '.join(older)}: measured again")
     while left:
         spent = time.monotonic() - begin
         if budget is not None and spent + longest > 60 * budget:
-            screen.line("budget", f"{len(left)} rows are left; the same command goes on with them")
+            reporter.line(
+                "budget", f"{len(left)} rows are left; the same command goes on with them"
+            )
             break
-        name, conditions = left.pop(0), circumstances(screen, kernels)
+        name, conditions = left.pop(0), circumstances(reporter, kernels)
         entries: list[Entry] = []
         with failures.caught(name):
             entries = [{**entry, **conditions} for entry in rows[name]()]
         if entries:
             bench_file.add_rows(path, machine, versions, name, entries)
         for entry in entries:
-            screen.line("measure", told(entry))
+            reporter.line("measure", message(entry))
         # Noted, or the same command would begin with it again; what was measured before stays.
         if name in failures and name not in bench_file.measured(path):
             failed = {"name": name, FAILED: failures.reason(name), **conditions}
@@ -135,7 +137,7 @@ def measure_all(
     for row in bench_file.read(path)["rows"] if there else ():
         if FAILED in row and row["name"] in rows and row["name"] not in failures:
             again = f"--rows={row['name']} without --budget tries it again"
-            screen.line("failed", f"{row['name']}, before: {row[FAILED]}; {again}")
+            reporter.line("failed", f"{row['name']}, before: {row[FAILED]}; {again}")
     failures.tell(len(rows))
 
 

@@ -8,27 +8,27 @@ import numpy as np
 
 from jaxnets.by_hand import mlp
 from studies.mlp_proof.case import FORWARD_DECIMALS, MEAN, SUM, Case, flat
-from studies.mlp_proof.ways import Way, by_hand_step
+from studies.mlp_proof.implementations import Implementation, by_hand_step
 
 SAME = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
-class Slip:
+class Erratum:
     """A printed formula, the right one, and how far apart their results are."""
 
     printed: str
     right: str
     difference: float | None  # the largest; None where the printed formula gives no result
-    told: str
+    description: str
 
     def in_words(self) -> str:
         """What comes of the printed formula."""
         if self.difference is None:
-            return self.told
+            return self.description
         if self.difference < SAME:
-            return f"the same{self.told}"
-        return f"runs, off by {self.difference:.2f}{self.told}"
+            return f"the same{self.description}"
+        return f"runs, off by {self.difference:.2f}{self.description}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Rounded:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slips:
+class Errata:
     """All of them."""
 
-    formulas: tuple[Slip, ...]
+    formulas: tuple[Erratum, ...]
     rounded: Rounded
 
     def as_json(self) -> dict[str, Any]:
@@ -57,13 +57,13 @@ class Slips:
         return dataclasses.asdict(self)
 
 
-def find(case: Case) -> Slips:
+def find(case: Case) -> Errata:
     """Carries out every printed formula; JAX must compute in doubles."""
     trace = by_hand_step(case.parameters, **case.step, loss=SUM)
-    return Slips((*_products(case, trace), *_derivatives(case, trace)), _rounded(case))
+    return Errata((*_products(case, trace), *_derivatives(case, trace)), _rounded(case))
 
 
-def _products(case: Case, trace: mlp.Trace) -> list[Slip]:
+def _products(case: Case, trace: mlp.Trace) -> list[Erratum]:
     """The formulas whose products lack a transpose; the dot is a matrix product in all of them."""
     x, rate = case.inputs, case.learning_rate
     w1, w2, w3 = (np.asarray(layer.weight) for layer in case.parameters)
@@ -93,7 +93,7 @@ def _products(case: Case, trace: mlp.Trace) -> list[Slip]:
     ]
 
 
-def _derivatives(case: Case, trace: mlp.Trace) -> list[Slip]:
+def _derivatives(case: Case, trace: mlp.Trace) -> list[Erratum]:
     """The formulas that differentiate or add up something else than what was computed."""
     x, samples = case.inputs, len(case.inputs)
     d1, _, d3 = map(np.asarray, trace.delta)
@@ -148,13 +148,15 @@ def _derivatives(case: Case, trace: mlp.Trace) -> list[Slip]:
 
 
 def _slip(
-    printed: str, right: str, as_printed: Callable[[], Any], expected: Any, told: str = ""
-) -> Slip:
+    printed: str, right: str, as_printed: Callable[[], Any], expected: Any, description: str = ""
+) -> Erratum:
     try:
         result = np.asarray(as_printed())
     except ValueError as error:
-        return Slip(printed, right, None, str(error))
-    return Slip(printed, right, float(np.max(np.abs(result - np.asarray(expected)))), told)
+        return Erratum(printed, right, None, str(error))
+    return Erratum(
+        printed, right, float(np.max(np.abs(result - np.asarray(expected)))), description
+    )
 
 
 def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -166,7 +168,7 @@ def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _rounded(case: Case) -> Rounded:
     """The tables computed from the weights that are shown beside them."""
-    way = Way.of("rounded", by_hand_step(case.rounded, **case.step, loss=SUM))
+    way = Implementation.of("rounded", by_hand_step(case.rounded, **case.step, loss=SUM))
     forward = [table for table in case.tables if table.decimals == FORWARD_DECIMALS]
     backward = [table for table in case.tables if table.decimals != FORWARD_DECIMALS]
     forward_off, backward_off = (

@@ -16,7 +16,7 @@ from jaxnets.training.loss import SQUARED_ERRORS
 from studies.mlp_proof.agreement import FLOAT64_LIMIT
 from studies.mlp_proof.case import HALF, Case
 from studies.mlp_proof.check import Check, fact
-from studies.mlp_proof.ways import as_params
+from studies.mlp_proof.implementations import as_params
 
 ACTIVATIONS = ("relu", "relu", "tanh")
 DRAWS = 1000
@@ -38,7 +38,7 @@ class Draws:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sibling:
+class ReluVariant:
     """The first sample's gradients as printed, and what they say."""
 
     delta_3: float  # error · (1 - prediction²), from the printed prediction
@@ -79,7 +79,7 @@ class Sibling:
         return dataclasses.asdict(self)
 
 
-def examine(case: Case, draws: int = DRAWS) -> Sibling:
+def examine(case: Case, draws: int = DRAWS) -> ReluVariant:
     """The relations of what report B prints; inputs are report A's, which its gradients point along.
 
     JAX must compute in doubles.
@@ -95,7 +95,7 @@ def examine(case: Case, draws: int = DRAWS) -> Sibling:
     delta_1 = np.array([_slope(row, x) for row in rows])
     bound = float(w2_range * np.sum(np.abs(delta_2) + HALF_UNIT))
     least = np.abs(delta_1) - HALF_UNIT / np.min(np.abs(x))
-    return Sibling(
+    return ReluVariant(
         delta_3=table[0]["error"] * (1 - prediction**2),
         delta_3_printed=delta_3,
         errors=max(abs(row["prediction"] - row["target"] - row["error"]) for row in table),

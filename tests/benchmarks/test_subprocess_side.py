@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.first_step import OurStart
-from benchmarks.starter import Starter
+from benchmarks.subprocess_side import SubprocessSide
 from jaxnets.errors import CheckFailedError
 
 HOLD = """
@@ -26,7 +26,7 @@ def _hold(size: int) -> list[str]:
 def test_the_most_memory_is_that_of_the_processes_alone() -> None:
     ours = bytearray(300 << 20)
     ours[::4096] = bytes(len(ours[::4096]))  # what starts them holds more
-    side = Starter()
+    side = SubprocessSide()
     assert side.peak_memory() is None
     side.run(_hold(1), "a small one")
     small = side.peak_memory()
@@ -41,14 +41,14 @@ def test_the_most_memory_is_that_of_the_processes_alone() -> None:
 
 def test_a_process_of_a_process_counts() -> None:
     program = f"import subprocess; subprocess.run({_hold(120 << 20)!r}, check=True)"
-    side = Starter()
+    side = SubprocessSide()
     assert side.run([sys.executable, "-c", program], "two").lines == ["held"]
     assert side.peak_memory() > 110 << 20
 
 
 def test_lines_and_options_are_handed_on(tmp_path: Path) -> None:
     program = "import os, time; print('a'); time.sleep(0.2); print(os.getcwd(), end='')"
-    done = Starter().run([sys.executable, "-c", program], "this", cwd=tmp_path)
+    done = SubprocessSide().run([sys.executable, "-c", program], "this", cwd=tmp_path)
     assert done.lines == ["a", str(tmp_path)]
     assert 0.2 <= done.seconds < 60
 
@@ -57,7 +57,7 @@ def test_lines_and_options_are_handed_on(tmp_path: Path) -> None:
 def test_a_failure_is_told(end: str) -> None:
     program = f"import sys; print('no data', file=sys.stderr, flush=True); {end}"
     with pytest.raises(CheckFailedError, match="a start failed: .*no data"):
-        Starter().run([sys.executable, "-c", program], "a start")
+        SubprocessSide().run([sys.executable, "-c", program], "a start")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.cache import gather
 from jaxnets.data.sources.points import Points
@@ -35,9 +35,9 @@ class Ours:
     train_step: TrainStep
 
 
-def recipe(network: str, image_size: int, batch_size: int) -> config_dict.ConfigDict:
+def make_config(network: str, image_size: int, batch_size: int) -> config_dict.ConfigDict:
     """A recipe of SGD with momentum on plain images: (x / 255 - 0.5) / 0.5, no augmentation."""
-    config = recipes.recipe()
+    config = config_lib.default_config()
     config.model.name = network
     config.model.num_classes = CLASSES.get(network, 3)
     config.data.image_size = image_size
@@ -71,11 +71,11 @@ def build(
     return Ours(model, TrainState.create(variables, optimizer, seed=config.seed), train_step)
 
 
-def mlp_recipe() -> config_dict.ConfigDict:
+def mlp_config() -> config_dict.ConfigDict:
     """Report A's MLP as configs/mlp_tanh.py has it; raises ConfigError outside a checkout."""
     if not MLP_CONFIG.is_file():
         raise ConfigError(f"{MLP_CONFIG} is not there: run the bench from a checkout")
-    return recipes.load(str(MLP_CONFIG))
+    return config_lib.load_config(str(MLP_CONFIG))
 
 
 def points_batch() -> Batch:

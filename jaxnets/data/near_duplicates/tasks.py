@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.images import read_image
-from jaxnets.data.near_duplicates import candidates, features, verification, words
+from jaxnets.data.near_duplicates import candidates, features, verification, visual_words
 from jaxnets.data.near_duplicates.settings import Settings
 from jaxnets.errors import DataError
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 
 IMAGES, ROWS, PAIRS = 250, 500, 2_000
 """How much one piece holds: images described, images whose neighbours are sought, pairs verified."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
+class TaskResult:
     """What a piece was: how many, the processor's seconds, and images that cannot be read."""
 
     count: int
@@ -30,7 +30,7 @@ class Done:
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece(abc.ABC):
+class Task(abc.ABC):
     """One piece of a stage; `run` computes it and writes `path`."""
 
     folder: Path
@@ -41,22 +41,22 @@ class Piece(abc.ABC):
     @property
     def path(self) -> Path:
         """Where its result lies."""
-        return piece_path(self.folder, self.stage, self.number)
+        return task_path(self.folder, self.stage, self.number)
 
     @property
     @abc.abstractmethod
     def count(self) -> int:
         """How many things it is about."""
 
-    def run(self) -> Done:
+    def run(self) -> TaskResult:
         """Computes and keeps the piece; unreadable images are told, and then nothing is kept."""
         start = time.thread_time()
         result, unreadable = self._compute()
         if not unreadable:
             file = io.BytesIO()
             np.save(file, result)
-            write_whole(self.path, file.getvalue())
-        return Done(self.count, time.thread_time() - start, tuple(unreadable))
+            atomic_write(self.path, file.getvalue())
+        return TaskResult(self.count, time.thread_time() - start, tuple(unreadable))
 
     @abc.abstractmethod
     def _compute(self) -> tuple[np.ndarray, list[str]]:
@@ -64,7 +64,7 @@ class Piece(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Describe(Piece):
+class Describe(Task):
     """Features of images; needs OpenCV."""
 
     paths: tuple[Path, ...]
@@ -88,7 +88,7 @@ class Describe(Piece):
 
 
 @dataclasses.dataclass(frozen=True)
-class Neighbours(Piece):
+class Neighbours(Task):
     """Candidates for the images `start` to `stop`."""
 
     start: int
@@ -107,7 +107,7 @@ class Neighbours(Piece):
 
 
 @dataclasses.dataclass(frozen=True)
-class Words(Piece):
+class Words(Task):
     """Candidates among `images`, int[M], of different `owners`, int[M]; `labels` are their classes."""
 
     images: np.ndarray
@@ -122,12 +122,14 @@ class Words(Piece):
     def _compute(self) -> tuple[np.ndarray, list[str]]:
         records = open_features(self.folder)
         chosen = np.array([records[image] for image in self.images.tolist()])
-        pairs = self.images[words.likeliest(chosen, self.owners, self.labels, self.settings)]
+        pairs = self.images[
+            visual_words.candidate_pairs(chosen, self.owners, self.labels, self.settings)
+        ]
         return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
 
 
 @dataclasses.dataclass(frozen=True)
-class Verify(Piece):
+class Verify(Task):
     """Maps between pairs of images, int32[P, 2]."""
 
     pairs: np.ndarray
@@ -148,9 +150,9 @@ class Verify(Piece):
         return np.array(found, verification.PAIR), []
 
 
-def describing(
+def describe_tasks(
     folder: Path, paths: Sequence[Path], max_pixels: int, settings: Settings
-) -> list[Piece]:
+) -> list[Task]:
     """The pieces of the first stage, "features"."""
     return [
         Describe(
@@ -160,7 +162,7 @@ def describing(
     ]
 
 
-def neighbouring(folder: Path, labels: np.ndarray, settings: Settings) -> list[Piece]:
+def neighbour_tasks(folder: Path, labels: np.ndarray, settings: Settings) -> list[Task]:
     """The pieces of the second, "candidates"."""
     total = len(labels)
     return [
@@ -169,16 +171,16 @@ def neighbouring(folder: Path, labels: np.ndarray, settings: Settings) -> list[P
     ]
 
 
-def wording(
+def word_tasks(
     folder: Path, members: Sequence[np.ndarray], labels: np.ndarray, settings: Settings
-) -> list[Piece]:
+) -> list[Task]:
     """The one piece that seeks, for a few images of each original, those of others that may overlap."""
     owners = np.repeat(np.arange(len(members)), [len(images) for images in members])
     images = np.concatenate(members)
     return [Words(folder, "words", 0, settings, images, owners, labels[images])]
 
 
-def verifying(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -> list[Piece]:
+def verify_tasks(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -> list[Task]:
     """The pieces of a stage that verifies pairs of images, int32[P, 2]."""
     return [
         Verify(folder, stage, number, settings, pairs[start : start + PAIRS])
@@ -186,12 +188,12 @@ def verifying(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -
     ]
 
 
-def collected(pieces: Sequence[Piece], empty: np.ndarray) -> np.ndarray:
+def collected(pieces: Sequence[Task], empty: np.ndarray) -> np.ndarray:
     """The results of all pieces of a stage, one after the other; `empty` where there is none."""
     return np.concatenate([empty, *(np.load(piece.path) for piece in pieces)])
 
 
-def piece_path(folder: Path, stage: str, number: int) -> Path:
+def task_path(folder: Path, stage: str, number: int) -> Path:
     """Where a piece's result lies."""
     return folder / f"{stage}-{number:05d}.npy"
 

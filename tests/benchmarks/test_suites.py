@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import campaigns, gpu, growth, layer_forms, ops_forms, step_profile, suite
+from benchmarks import gpu, growth, layer_forms, ops_forms, step_profile, suite, suites
+from benchmarks.jax_workloads import product_rate
 from benchmarks.measure import Row, summary
-from benchmarks.our_sides import product_rate
 from benchmarks.rows import ROWS
 from jaxnets import models
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.experiment import environment
 from jaxnets.ops.cpu import im2col
-from jaxnets.runtime.console import Screen
-from studies.compare import TOLD_ELSEWHERE
+from jaxnets.runtime.console import Reporter
+from studies.compare import REPORTED_ELSEWHERE
 from studies.pages import growth_page, performance_page
 
 
@@ -123,8 +123,8 @@ def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
 
 
 def test_what_is_taken_follows_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(im2col, "SMALLEST_FOR_LAX_FORWARD", 5)
-    monkeypatch.setattr(im2col, "FEWEST_FOR_COLUMNS_KERNEL_GRADIENT", 3)
+    monkeypatch.setattr(im2col, "MIN_SIZE_FOR_LAX_FORWARD", 5)
+    monkeypatch.setattr(im2col, "MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT", 3)
     shape = ops_forms.Shape(10, 2, 3, 3, stride=2, padding=1, batch=2)
     assert ops_forms.Forms(None, shape=shape).chosen() == {
         "forward": ops_forms.LAX,
@@ -175,13 +175,13 @@ def test_a_campaign_has_every_network_and_goes_on(tmp_path: Path) -> None:
 
     path, rows = tmp_path / "bench.json", {name: row(name) for name in "abc"}
     rows["b"] = both_passes_of_b
-    arguments = (path, "one card", {}, Screen(quiet=True))
-    campaigns.measure_all({"a": rows["a"]}, *arguments, told=suite.in_words)
-    campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=0.0)
+    arguments = (path, "one card", {}, Reporter(quiet=True))
+    suites.measure_all({"a": rows["a"]}, *arguments, message=suite.in_words)
+    suites.measure_all(rows, *arguments, message=suite.in_words, budget=0.0)
     assert done == ["a"]
-    campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=10.0)
+    suites.measure_all(rows, *arguments, message=suite.in_words, budget=10.0)
     assert done == ["a", "b", "c"]
-    campaigns.measure_all(rows, *arguments, told=suite.in_words, budget=10.0)
+    suites.measure_all(rows, *arguments, message=suite.in_words, budget=10.0)
     assert done == ["a", "b", "c"]
     found = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in found] == ["a", "b/forward", "b/backward", "c"]
@@ -199,30 +199,36 @@ def test_rows_of_other_code_are_measured_again(
 
     for version in ("one", "one", "other"):
         monkeypatch.setattr(environment, "code_version", lambda version=version: version)
-        campaigns.measure_all(
-            {"a": measured}, tmp_path / "b.json", "m", {}, Screen(), told=suite.in_words, budget=9.0
+        suites.measure_all(
+            {"a": measured},
+            tmp_path / "b.json",
+            "m",
+            {},
+            Reporter(),
+            message=suite.in_words,
+            budget=9.0,
         )
     assert done == ["a", "a"]
-    options = {"told": suite.in_words, "budget": 9.0, "kernels": tmp_path / "kernels.so"}
-    campaigns.measure_all({"a": measured}, tmp_path / "b.json", "m", {}, Screen(), **options)
+    options = {"message": suite.in_words, "budget": 9.0, "kernels": tmp_path / "kernels.so"}
+    suites.measure_all({"a": measured}, tmp_path / "b.json", "m", {}, Reporter(), **options)
     assert done == ["a", "a", "a"]
     assert "other code or kernels gave a: measured again" in capsys.readouterr().out
 
 
 def test_docs_have_the_rows_of_campaigns_and_readme_those_of_a_suite() -> None:
     for rows in suite.ON_CPUS.values():
-        assert all(name.startswith(TOLD_ELSEWHERE) for name in rows(5, 1.0, None))
+        assert all(name.startswith(REPORTED_ELSEWHERE) for name in rows(5, 1.0, None))
     for rows in ROWS.values():
-        assert not any(name.startswith(TOLD_ELSEWHERE) for name in rows)
+        assert not any(name.startswith(REPORTED_ELSEWHERE) for name in rows)
 
 
 def test_where_there_is_no_card_that_is_said() -> None:
     with pytest.raises(MachineError, match="JAX sees no GPU here"):
-        campaigns.require_gpu("cpu", dry=False)
-    campaigns.require_gpu("cpu", dry=True)
-    campaigns.require_gpu("gpu", dry=False)
+        suites.require_gpu("cpu", dry=False)
+    suites.require_gpu("cpu", dry=True)
+    suites.require_gpu("gpu", dry=False)
     with pytest.raises(ConfigError, match="no row 'x' in --suite=gpu"):
-        campaigns.choose({}, ("x",), campaigns.GPU)
+        suites.choose({}, ("x",), suites.GPU)
 
 
 def test_a_product_has_a_speed() -> None:
@@ -236,7 +242,7 @@ def test_a_dry_campaign_measures_a_network(tmp_path: Path) -> None:
     options = suite.Options(
         rows=names, rounds=1, seconds=0.01, output=tmp_path / "dry.json", dry_run=True
     )
-    rows = json.loads(suite.run(campaigns.GPU, options).read_text())["rows"]
+    rows = json.loads(suite.run(suites.GPU, options).read_text())["rows"]
     assert [row["name"] for row in rows] == list(names)
     for row in rows:
         assert row["opponent"] == gpu.OPPONENT

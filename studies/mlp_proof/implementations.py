@@ -11,7 +11,7 @@ import optax
 from ml_collections import config_dict
 from numpy.typing import ArrayLike
 
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.by_hand import column_biases, mlp, scalar_network
 from jaxnets.runtime import xla
@@ -48,7 +48,7 @@ class TorchStep(Protocol):
         ...
 
 
-class Oracle(NamedTuple):
+class TorchReference(NamedTuple):
     """PyTorch, where it is installed."""
 
     version: str
@@ -56,7 +56,7 @@ class Oracle(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
+class Implementation:
     """What one way computes of the step: `tables` by the printed tables' names, a3 the predictions."""
 
     name: str
@@ -66,7 +66,7 @@ class Way:
     tables: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, name: str, trace: mlp.Trace) -> "Way":
+    def of(cls, name: str, trace: mlp.Trace) -> "Implementation":
         """A way that shows every intermediate."""
         numbers = range(1, len(trace.z) + 1)
         columns = {"z": trace.z, "a": trace.a, "delta_": trace.delta}
@@ -82,23 +82,25 @@ class Way:
         return np.concatenate([[self.loss], self.predictions, self.updated])
 
 
-def compute(case: Case, oracle: Oracle | None, loss: str = SUM) -> dict[str, Way]:
+def compute(
+    case: Case, oracle: TorchReference | None, loss: str = SUM
+) -> dict[str, Implementation]:
     """Every way that there is, by name; JAX must compute in doubles."""
     step: dict[str, Any] = {**case.step, "loss": loss}
     ways = [
-        Way.of(BY_HAND, by_hand_step(case.parameters, **step)),
-        Way.of(SCALAR, scalar_network.gradient_step(case.parameters, **step)),
+        Implementation.of(BY_HAND, by_hand_step(case.parameters, **step)),
+        Implementation.of(SCALAR, scalar_network.gradient_step(case.parameters, **step)),
         by_training_code(GRAD64, case, loss, "float64"),
         by_training_code(GRAD32, case, loss, "float32"),
     ]
     if oracle is not None:
-        ways.append(Way.of(PYTORCH, oracle.gradient_step(case.parameters, **step)))
+        ways.append(Implementation.of(PYTORCH, oracle.gradient_step(case.parameters, **step)))
     return {way.name: way for way in ways}
 
 
-def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Way:
+def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Implementation:
     """`jax.grad` of the Linen MLP with optax's SGD, by the step that trains every network."""
-    config = _recipe(case, loss, dtype)
+    config = _config(case, loss, dtype)
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
     state = TrainState.create(
@@ -123,9 +125,9 @@ def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Way:
         for _, layer in sorted(state.params.items())
     )
     predictions = np.asarray(predictions)
-    return Way(
+    return Implementation(
         name=name,
-        loss=float(metrics["loss"] / metrics.get("normalizer", 1)),
+        loss=float(metrics["loss"] / metrics.get("weight_sum", 1)),
         predictions=predictions[:, 0],
         updated=flat(updated),
         tables={f"a{len(updated)}": predictions.T, **_updated_tables(updated)},
@@ -145,8 +147,8 @@ def as_params(
     }
 
 
-def _recipe(case: Case, loss: str, dtype: str) -> config_dict.ConfigDict:
-    config = recipes.recipe()
+def _config(case: Case, loss: str, dtype: str) -> config_dict.ConfigDict:
+    config = config_lib.default_config()
     settings = {
         "model.name": "mlp",
         "model.layer_sizes": (
@@ -162,8 +164,8 @@ def _recipe(case: Case, loss: str, dtype: str) -> config_dict.ConfigDict:
         "optimizer.momentum": 0.0,
     }
     for path, value in settings.items():
-        recipes.set_field(config, path, value)
-    recipes.validate(config)
+        config_lib.set_field(config, path, value)
+    config_lib.validate(config)
     return config
 
 

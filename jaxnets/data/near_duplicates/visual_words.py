@@ -11,11 +11,11 @@ from jaxnets.data.near_duplicates.features import mirrored, root_sift
 from jaxnets.data.near_duplicates.settings import Settings
 
 _BLOCK, _ROWS = 20_000, 1_000
-_LEAST_PER_WORD = 4
+_MIN_PER_WORD = 4
 _SAMPLE_PER_WORD, _ROUNDS = 40, 20
 
 
-def likeliest(
+def candidate_pairs(
     records: np.ndarray, owners: np.ndarray, labels: np.ndarray, settings: Settings
 ) -> np.ndarray:
     """Pairs int[P, 2] of places in `records`, each with the nearest by words of other owners.
@@ -26,7 +26,7 @@ def likeliest(
     """
     used = np.arange(settings.keypoints) < records["count"][:, None]
     descriptors, places = records["descriptors"][used], np.nonzero(used)[0]
-    size = min(settings.words, len(descriptors) // _LEAST_PER_WORD)
+    size = min(settings.words, len(descriptors) // _MIN_PER_WORD)
     if size < 1:
         return np.zeros((0, 2), np.int32)
     vocabulary = _vocabulary(descriptors, size)
