@@ -36,7 +36,6 @@ IGNORE_DAMAGE = flags.DEFINE_bool(
 
 def main(arguments: Sequence[str]) -> None:
     """SOURCE is a .safetensors, .h5 or .pth file or hub:OWNER/NAME; DEST becomes a weights folder."""
-    from benchmarks.torch_file import read_pth
     from jaxnets.commands import (  # a wrong flag need not wait for JAX
         compare_activations,
         import_weights,
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
         classes=CLASSES.value,
         partial=PARTIAL.value,
     )
-    import_weights.import_weights(arguments[0], Path(arguments[1]), options, read_pth)
+    import_weights.import_weights(arguments[0], Path(arguments[1]), options)
 
 
 if __name__ == "__main__":

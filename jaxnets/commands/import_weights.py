@@ -28,12 +28,12 @@ from jaxnets.interop.recognise import (
     preset_of,
     recognise,
 )
+from jaxnets.interop.torch_file import read_pth
 from jaxnets.io import file_sha256
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 
-ReadTorch = Callable[[Path], dict[str, np.ndarray]]
 SHOWN = 12
 """Names that are listed; of more, how many there are."""
 HEADS = ("AuxLogits.", "aux1.", "aux2.")
@@ -65,9 +65,7 @@ class Opened:
     described: dict[str, Any]
 
 
-def import_weights(
-    source: str, destination: Path, options: Options, read_torch: ReadTorch
-) -> weights.Weights:
+def import_weights(source: str, destination: Path, options: Options) -> weights.Weights:
     """Reads a file, or hub:OWNER/NAME, and writes the weights folder `destination`.
 
     Says what is missing and left over and how a forward pass went. Raises ConfigError for wrong options,
@@ -77,7 +75,7 @@ def import_weights(
     reporter = Reporter()
     _require_free(destination)
     with reporter.phase("read") as phase:
-        opened = _open(source, read_torch, functools.partial(reporter.report_progress, "download"))
+        opened = _open(source, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
     named = options.model or _known(opened.described.get("architecture"))
     network, layout = recognise(layouts.normalize_keys(opened.arrays), named, options.layout)
@@ -151,7 +149,7 @@ def forward_pass(given: weights.Weights) -> str:
     return f"{words}; logits {list(logits.shape)}, {logits.min():.4g} to {logits.max():.4g}"
 
 
-def _open(source: str, read_torch: ReadTorch, say: Callable[[str], None]) -> Opened:
+def _open(source: str, say: Callable[[str], None]) -> Opened:
     described: dict[str, Any] = {}
     path = Path(source)
     origin: dict[str, Any] = {"file": path.name}
@@ -172,7 +170,7 @@ def _open(source: str, read_torch: ReadTorch, say: Callable[[str], None]) -> Ope
     elif ending in ("h5", "hdf5"):
         arrays = weight_files.read_keras(path)
     elif ending in ("pth", "pt", "bin"):
-        arrays = read_torch(path)
+        arrays = read_pth(path)
     else:
         raise CheckpointError(f"{path} is of no known kind: .safetensors, .h5 and .pth are read")
     return Opened(arrays, {**origin, "sha256": file_sha256(path)}, described)

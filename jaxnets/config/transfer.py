@@ -41,7 +41,7 @@ def freeze_backbone(config: config_dict.ConfigDict) -> None:
 def head_only_first(config: config_dict.ConfigDict) -> None:
     """Trains a new head for an epoch, then everything, the body at a tenth of the rate."""
     _leave_out_auxiliary_heads(config)
-    config.transfer.head_first_epochs = 1
+    config.transfer.head_only_epochs = 1
     config.transfer.backbone_lr_multiplier = 0.1
     config.train.epochs = 6
     config.schedule.warmup_steps = 100

@@ -107,9 +107,9 @@ def _make_transform(
         optax.clip_by_global_norm(config.train.clip_grad_norm)
         if config.train.clip_grad_norm
         else None,
-        None if rule.decoupled else decay,
+        None if rule.decoupled_weight_decay else decay,
         core,
-        decay if rule.decoupled else None,
+        decay if rule.decoupled_weight_decay else None,
         optax.scale_by_learning_rate(schedule),
         optax.inject_hyperparams(optax.scale)(step_size=1.0),
     ]

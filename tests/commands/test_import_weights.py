@@ -16,12 +16,11 @@ import pytest
 import safetensors.numpy
 
 import jaxnets
-from benchmarks import torch_file
 from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
 from jaxnets.commands.import_weights import Options
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, hub, weight_files
+from jaxnets.interop import convert, hub, torch_file, weight_files
 from jaxnets.interop.weights import Weights, read_weights, structure, unflatten
 
 SHAPE = (28, 28, 1)
@@ -263,7 +262,7 @@ class TestKerasFiles:
 def test_a_pytorch_file_without_pytorch_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch_file, "has_torch", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install torch=="):
         torch_file.read_pth(tmp_path / "x.pth")
 

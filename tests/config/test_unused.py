@@ -372,7 +372,7 @@ def test_what_a_file_sets_for_another_choice_is_left_out() -> None:
         f"{CONFIGS / 'lung_resnet.py'}:finetune",
         {"transfer.weights": "random", "transfer.freeze_backbone": True},
     )
-    assert (frozen.transfer.backbone_lr_multiplier, frozen.transfer.head_first_epochs) == (
+    assert (frozen.transfer.backbone_lr_multiplier, frozen.transfer.head_only_epochs) == (
         1.0,
         None,
     )

@@ -55,7 +55,7 @@ def test_a_body_is_kept_and_a_head_made_for_its_classes(
     assert result["trained_parameters"] < result["parameters"]
     assert "of them trained" in capsys.readouterr().out
     finetuned = config_lib.load_config(f"{config}:finetune", own)
-    assert (finetuned.transfer.freeze_backbone, finetuned.transfer.head_first_epochs) == (False, 1)
+    assert (finetuned.transfer.freeze_backbone, finetuned.transfer.head_only_epochs) == (False, 1)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def make_optimizer(
             nesterov=rule.nesterov,
             weight_decay=rule.weight_decay,
         )
-    kind = torch.optim.AdamW if rule.decoupled else torch.optim.Adam
+    kind = torch.optim.AdamW if rule.decoupled_weight_decay else torch.optim.Adam
     return kind(
         parameters,
         lr=rule.learning_rate,

@@ -49,9 +49,9 @@ def test_a_training_loss_above_twice_that_of_guessing_is_warned_of_once() -> Non
     assert loss_warnings(_config(), _lines([0.99 * high] * 4)) == []
     (message,) = loss_warnings(_config(), _lines([1.5, 1.01 * high, 2 * high, 3 * high]))
     assert "at step 50" in message
-    for advice in ("learning_rate=0.002 (now 0.02)", "warmup_epochs", "clip_norm=1.0"):
+    for advice in ("learning_rate=0.002 (now 0.02)", "warmup_epochs", "clip_grad_norm=1.0"):
         assert advice in message
-    (message,) = loss_warnings(_config(train__clip_norm=1.0), _lines([9.0]))
+    (message,) = loss_warnings(_config(train__clip_grad_norm=1.0), _lines([9.0]))
     assert "clip_grad_norm" not in message
 
 

@@ -113,7 +113,7 @@ def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -
         {"name": "sgd", "momentum": 0.0, "weight_decay": 0.01},
         {"name": "adam"},
         {"name": "adam", "weight_decay": 0.01},
-        {"name": "adam", "weight_decay": 0.01, "decoupled": True},
+        {"name": "adam", "weight_decay": 0.01, "decoupled_weight_decay": True},
         {"name": "adam", "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-3},
     ],
     ids=str,
@@ -139,7 +139,7 @@ def test_twenty_updates_running_free(rule: dict[str, Any]) -> None:
 
 
 def test_clipping_of_the_gradient() -> None:
-    config = make_config(train__clip_norm=0.5, optimizer__momentum=0.0)
+    config = make_config(train__clip_grad_norm=0.5, optimizer__momentum=0.0)
     generator = np.random.default_rng(0)
     start = {"a": generator.normal(size=(4, 3)), "b": generator.normal(size=5)}
     gradient = {name: generator.normal(size=value.shape) for name, value in start.items()}

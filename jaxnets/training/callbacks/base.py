@@ -58,14 +58,14 @@ class Monitor:
     def __init__(self, metric: str, min_delta: float = 0.0):
         self._key = metric.removeprefix("validation_")
         self._sign = -1.0 if self._key == "loss" else 1.0
-        self._least_gain = min_delta
+        self._min_delta = min_delta
         self.best: float | None = None
 
     def better(self, metrics: dict[str, float]) -> bool:
         """True where the metric beats the best so far, which it then becomes. NaN never does."""
         value = metrics[self._key]
         if value != value or (
-            self.best is not None and self._sign * (value - self.best) <= self._least_gain
+            self.best is not None and self._sign * (value - self.best) <= self._min_delta
         ):
             return False
         self.best = value

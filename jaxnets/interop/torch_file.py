@@ -1,12 +1,12 @@
-"""PyTorch's own files: read by PyTorch, which alone knows all their forms, and only as weights."""
+"""Reads PyTorch state dicts (.pth, .pt) with torch.load(weights_only=True), if PyTorch is installed."""
 
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.oracles import TORCH, has_torch
 from jaxnets.errors import CheckpointError, ConfigError
 
 INNER = ("state_dict", "model_state_dict", "model")
@@ -19,8 +19,11 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     Raises ConfigError without PyTorch, CheckpointError where the file is damaged, holds anything but
     tensors, or would run code.
     """
-    if not has_torch():
-        raise ConfigError(f"{path} is a PyTorch file: pip install {TORCH}, or give safetensors")
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            f"{path} is a PyTorch file, and PyTorch is not installed: pip install torch, or save the weights "
+            "as safetensors"
+        )
     import pickle
 
     import torch
