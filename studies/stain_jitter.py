@@ -62,7 +62,7 @@ def make_shifted_preprocess(config: config_dict.ConfigDict) -> Preprocess:
 def curve(measured: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
     """The entries of one kind by strength, the unshifted images among them.
 
-    `measured` is {"format_split": text, "clean": entry, "shifts": {kind: [{"strength", **entry}]}},
+    `measured` is {"split_description": text, "clean": entry, "shifts": {kind: [{"strength", **entry}]}},
     entries as in result.json.
     """
     clean = {"strength": NEUTRAL[kind], **measured["clean"]}
@@ -87,7 +87,7 @@ def draw(measured: Mapping[str, Any]) -> bytes:
         panel.axvline(NEUTRAL[kind], color="grey", linewidth=0.8, linestyle=":")
         panel.set_xlabel(LABELS[kind])
     panels[0].set_ylabel("accuracy, %")
-    figure.suptitle(f"split: {measured['format_split']}", fontsize=10)
+    figure.suptitle(f"split: {measured['split_description']}", fontsize=10)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()

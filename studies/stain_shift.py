@@ -75,7 +75,7 @@ def _stain_shift(run: RunDirectory, kept: Path | None) -> dict[str, Any]:
         config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config)
     )
     measured: dict[str, Any] = {"step": step, "split": data.split.name}
-    measured |= {"leakage": leak, "format_split": message, "clean": clean}
+    measured |= {"leakage": leak, "split_description": message, "clean": clean}
     measured["shifts"] = {kind: [] for kind in shifts.SHIFTS}
     for number, (kind, strengths) in enumerate(shifts.SHIFTS.items()):
         for strength in strengths:

@@ -25,10 +25,10 @@ WRITES = 300
 WRITER = """
 import sys
 from pathlib import Path
-from jaxnets.io import write_whole
+from jaxnets.io import atomic_write
 path, letter, size, writes = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 for _ in range(writes):
-    write_whole(path, letter * size)
+    atomic_write(path, letter * size)
     found = path.read_text()
     assert found in ("a" * 20_000, "b" * 30_000), f"{len(found)} mixed bytes"
 """

@@ -196,7 +196,7 @@ def format_network(result: Mapping[str, Any], title: str) -> str:
     weights = result.get("weights")
     if weights is None:
         return f"{title}{cut}"
-    state = "freeze_backbone" if result["freeze_backbone"] else "trained on"
+    state = "frozen" if result["freeze_backbone"] else "trained on"
     name = "random weights" if weights == "random" else Path(weights).name
     origin = result.get("pretrained_on") or name
     return f"{title}{cut} (body: {origin}, {state})"

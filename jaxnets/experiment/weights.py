@@ -67,4 +67,4 @@ def _backbone(config: ConfigDict) -> dict[str, Any]:
         return {}
     given = config.transfer  # of a path, the name: the rest is of this machine
     message = {"weights": Path(given.weights).name, "pretrained_on": given.pretrained_on}
-    return {"body": {**message, "freeze_backbone": given.frozen}}
+    return {"body": {**message, "freeze_backbone": given.freeze_backbone}}

@@ -19,7 +19,7 @@ from jaxnets.commands.summary import layers_of
 from jaxnets.data.sources.cifar10 import CLASSES as CIFAR10
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.statistics import spread, wilson_interval
+from jaxnets.evaluation.statistics import summarize_seeds, wilson_interval
 from jaxnets.io import atomic_write
 from studies.pages import curves, results_table
 from studies.sweeps import Row, read_table
@@ -115,7 +115,7 @@ class Chance:
 def _chance(folder: Path, base: Mapping[str, Any] | None) -> Chance:
     seeds = [group for group in results_table.groups(folder) if group.entry == "C/lenet5"]
     each = seeds[0].accuracies("clean") if seeds else []
-    deviation = spread(each).deviation if len(each) > 1 else 0.0
+    deviation = summarize_seeds(each).deviation if len(each) > 1 else 0.0
     if base is None:
         return Chance(deviation, None)
     low, high = base["test_interval"]

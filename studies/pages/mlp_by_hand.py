@@ -46,7 +46,7 @@ def values(proof: verify_mlp.Proof) -> dict[str, str]:
         **_ways(proof),
         **_disagreement(proof),
         **_slips(proof),
-        **_sibling(proof),
+        **_relu_variant(proof),
     }
 
 
@@ -190,8 +190,8 @@ def _slips(proof: verify_mlp.Proof) -> dict[str, str]:
     }
 
 
-def _sibling(proof: verify_mlp.Proof) -> dict[str, str]:
-    found = proof.sibling
+def _relu_variant(proof: verify_mlp.Proof) -> dict[str, str]:
+    found = proof.relu_variant
     return {
         "relu_delta_3": f"{found.delta_3:.6f}",
         "relu_delta_3_printed": f"{found.delta_3_printed:.3f}",

@@ -61,7 +61,7 @@ class Group:
         return wanted if all(wanted in run["tests"] for run in self.runs.values()) else "clean"
 
     @property
-    def make_config(self) -> tuple[Any, ...]:
+    def config(self) -> tuple[Any, ...]:
         """What its runs share, and the overrides that change what is computed."""
         return _config_of(self.first)
 

@@ -30,7 +30,7 @@ def test_a_training_row() -> None:
 
 
 def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "from benchmarks import our_sides\nclass Other(our_sides.TrainingSide):\n"
+    program = "from benchmarks import jax_workloads\nclass Other(jax_workloads.TrainingSide):\n"
     program += "    def answer(self): return 1.001 * super().answer()\n"
     (tmp_path / "jaxnets_test_other.py").write_text(program)
     monkeypatch.syspath_prepend(tmp_path)

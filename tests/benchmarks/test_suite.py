@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import circumstances, rows, suite
+from benchmarks import rows, suite
 from benchmarks.measure import Row, summary
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError
 

@@ -95,7 +95,7 @@ def test_a_death_is_told(side: type) -> None:
 
 
 def test_pytorchs_side_loads_without_jax() -> None:
-    program = "import sys; from benchmarks import their_sides; print('jax' in sys.modules)"
+    program = "import sys; from benchmarks import torch_workloads; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
 

@@ -166,7 +166,7 @@ print(b"".join(values.tobytes() for layer in trace.gradients for values in layer
 
 def test_other_places_in_memory_give_the_same_bits() -> None:
     """What differs from run to run is where values lie, by which a set of them would be ordered."""
-    program, message, kept = PROGRAM.replace("print(", "told.append("), [], []
+    program, message, kept = PROGRAM.replace("print(", "message.append("), [], []
     for run in range(5):
         kept.append([Value(number) for number in range(run * 97)][:: run + 1])  # leaves gaps
         exec(program, {"message": message})

@@ -50,7 +50,7 @@ def _no_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _import(source: Path | str, destination: Path, **options) -> Weights:
-    return import_weights.import_weights(str(source), destination, Options(**options), _no_torch)
+    return import_weights.import_weights(str(source), destination, Options(**options))
 
 
 def test_a_file_becomes_a_weights_folder_that_predicts(

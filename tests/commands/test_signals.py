@@ -386,7 +386,7 @@ import jaxnets
 from jaxnets.commands import runner
 from jaxnets.training import checkpoint
 
-write, manifests = checkpoint.write_whole, []
+write, manifests = checkpoint.atomic_write, []
 
 def slow(path, text):
     if path.name == checkpoint.MANIFEST:
@@ -396,7 +396,7 @@ def slow(path, text):
             time.sleep(4)
     write(path, text)
 
-checkpoint.write_whole = slow
+checkpoint.atomic_write = slow
 spec, overrides, workdir = json.loads(sys.argv.pop())
 runner.execute(lambda _: jaxnets.train(spec, overrides, workdir=workdir))
 """

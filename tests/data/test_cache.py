@@ -110,7 +110,7 @@ FILL = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from jaxnets.data.cached_memmap import kept_array
+from jaxnets.data.cached_memmap import cached_memmap
 
 def fill(array):
     with open(sys.argv[1] + "/fills", "a") as fills:
@@ -118,7 +118,7 @@ def fill(array):
     time.sleep(0.3)
     array[:] = np.arange(len(array))
 
-kept = kept_array(Path(sys.argv[1], "one"), "v", fill, shape=(1000,), dtype=np.int64, about={})
+kept = cached_memmap(Path(sys.argv[1], "one"), "v", fill, shape=(1000,), dtype=np.int64, about={})
 assert kept.array.sum() == 499500 and kept.seconds >= 0.3
 """
 

@@ -85,5 +85,5 @@ def test_the_picture_is_a_picture() -> None:
         kind: [{"strength": strength, **entry} for strength in strengths]
         for kind, strengths in stain_jitter.SHIFTS.items()
     }
-    picture = stain_jitter.draw({"format_split": "grouped", "clean": entry, "shifts": shifts})
+    picture = stain_jitter.draw({"split_description": "grouped", "clean": entry, "shifts": shifts})
     assert picture.startswith(b"\x89PNG")

@@ -202,7 +202,7 @@ import json, sys, time
 import jaxnets
 from jaxnets.training import checkpoint
 
-write, manifests = checkpoint.write_whole, []
+write, manifests = checkpoint.atomic_write, []
 
 def stuck(path, text):
     if path.name == checkpoint.MANIFEST:
@@ -212,7 +212,7 @@ def stuck(path, text):
         time.sleep(600)
     write(path, text)
 
-checkpoint.write_whole = stuck
+checkpoint.atomic_write = stuck
 spec, overrides, workdir = json.loads(sys.argv[1])
 jaxnets.train(spec, overrides, workdir=workdir)
 """

@@ -43,7 +43,9 @@ def test_a_leak_is_said_on_the_screen(
     reported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leaks = {"validation": 0.5, "test": 0.25}
-    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, group_ids: leaks)
+    monkeypatch.setattr(
+        "jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks
+    )
     monkeypatch.setattr("jaxnets.commands.evaluate.write_report", lambda *given: "nowhere")
     evaluate.evaluate(reported)
     assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
@@ -56,7 +58,9 @@ def test_a_leak_is_said_at_the_head_of_the_page(
     copy = tmp_path / "copy"
     shutil.copytree(reported, copy)
     leaks = {"validation": 0.5, "test": share}
-    monkeypatch.setattr("jaxnets.commands.evaluate.sibling_shares", lambda split, group_ids: leaks)
+    monkeypatch.setattr(
+        "jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks
+    )
     evaluate.evaluate(copy)
     head, _, _ = (copy / "report" / "index.html").read_text().partition("<h2>")
     assert ("LEAKY: 25.0 % of the test images have a sibling in training" in head) is marks

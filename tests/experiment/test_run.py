@@ -63,7 +63,11 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "method", "on_device"),
-    [(TrainBatches, "take", "no"), (IndexBatches, "take", "yes"), (Run, "place", "no")],
+    [
+        (TrainBatches, "next_batches", "no"),
+        (IndexBatches, "next_batches", "yes"),
+        (Run, "place", "no"),
+    ],
 )
 def test_the_wait_for_data_is_measured(
     owner: type,

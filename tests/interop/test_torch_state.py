@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from benchmarks import ours
+from benchmarks import jax_model
 from benchmarks.oracles import load
 from jaxnets import models
 from jaxnets.interop import from_torch, to_torch, torch_name
@@ -50,7 +50,7 @@ def test_names(network: str) -> None:
 
 @functools.cache
 def _variables(network: str) -> dict[str, Any]:
-    config = ours.make_config(network, SIZES.get(network, 64), batch_size=1)
+    config = jax_model.make_config(network, SIZES.get(network, 64), batch_size=1)
     size, channels = config.data.image_size, len(config.data.mean)
     return load("drawn").variables(models.create(config.model), (1, size, size, channels))
 
@@ -99,7 +99,7 @@ def test_a_missing_array_is_named() -> None:
 @pytest.mark.parametrize("network", BY_NETWORK)
 def test_names_and_shapes_are_those_of_pytorch_s_network(network: str) -> None:
     networks = load("networks")
-    config = ours.make_config(network, SIZES.get(network, 64), batch_size=1)
+    config = jax_model.make_config(network, SIZES.get(network, 64), batch_size=1)
     theirs = networks.make_network(config)
     variables = _variables(network)
     arrays = {k: v for tree in variables.values() for k, v in to_torch(network, tree).items()}

@@ -16,7 +16,7 @@ from ml_collections import config_dict
 
 pytest.importorskip("torch")
 
-from benchmarks import drift, ours
+from benchmarks import drift, jax_model
 from benchmarks.oracles import load
 from jaxnets import models
 from jaxnets.interop import from_torch, to_torch
@@ -88,7 +88,9 @@ RULES = {
 
 def make_config(name: str, rule: str = "sgd", dtype: str = "float64") -> config_dict.ConfigDict:
     case = CASES[name]
-    config = ours.make_config(case.network, image_size=case.image_size, batch_size=case.batch_size)
+    config = jax_model.make_config(
+        case.network, image_size=case.image_size, batch_size=case.batch_size
+    )
     config.model.update(case.model)
     config.model.dtype = dtype
     config.optimizer.update(RULES[rule])
@@ -135,11 +137,11 @@ def test_every_network_of_images_is_compared() -> None:
 @pytest.mark.parametrize("network", _networks(gradient=False))
 def test_logits_in_single_precision(network: str) -> None:
     config = make_config(network, dtype="float32")
-    variables, batch = random_variables(config), ours.random_batch(config, seed=0)
+    variables, batch = random_variables(config), jax_model.random_batch(config, seed=0)
     theirs = mirror.Mirror(config)
     theirs.load(variables)
     inputs, _ = make_preprocess(config, train=False)(batch, jax.random.key(0))
-    model = ours.build(config, variables).model
+    model = jax_model.build(config, variables).model
     logits = compiled(lambda v, x: model.apply(v, x, train=False))(variables, inputs)
     assert logits.dtype == np.float32
     (expected,) = theirs.logits(batch["image"], train=False)
@@ -153,7 +155,7 @@ def test_logits_in_single_precision(network: str) -> None:
 def test_logits_statistics_and_gradient(network: str) -> None:
     config = make_config(network)
     variables = random_variables(config)
-    model = ours.build(config, variables).model
+    model = jax_model.build(config, variables).model
     _compare(network, config, model, variables, mirror.Mirror(config))
 
 
@@ -191,7 +193,7 @@ def _compare(
     renamed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> None:
     """Holds logits, updated statistics, loss and gradient to PyTorch's, and prints how near they are."""
-    batch, loss = ours.random_batch(config, seed=0), make_loss(config.train)
+    batch, loss = jax_model.random_batch(config, seed=0), make_loss(config.train)
     inputs, targets = make_preprocess(config, train=False)(batch, jax.random.key(0))
 
     @compiled

@@ -252,7 +252,7 @@ def test_a_spinner_gives_the_cursor_back() -> None:
 
     program = (
         START
-        + "import time\nfrom jaxnets.runtime.console import Screen\nwith Screen().phase('compile'):\n"
+        + "import time\nfrom jaxnets.runtime.console import Reporter\nwith Reporter().phase('compile'):\n"
         "    time.sleep(60)\n"
     )
     ours, theirs = pty.openpty()

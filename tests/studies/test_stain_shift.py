@@ -21,7 +21,7 @@ def test_a_run_is_scored_under_every_shift(
     shutil.copytree(trained, run)
     monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
     leaks = {"validation": 0.5, "test": 0.25}
-    monkeypatch.setattr("studies.stain_shift.sibling_shares", lambda split, group_ids: leaks)
+    monkeypatch.setattr("studies.stain_shift.leaked_fractions", lambda split, group_ids: leaks)
     kept = tmp_path / "kept"
     kept.mkdir()
     with pytest.raises(ConfigError, match="holds no result of"):
@@ -29,7 +29,7 @@ def test_a_run_is_scored_under_every_shift(
     shutil.copy(run / "result.json", kept)
     measured = stain_shift(run, kept=kept)
     message = "random, LEAKY: 25.0 % of test images have a sibling in training"
-    assert measured["format_split"].startswith(message)
+    assert measured["split_description"].startswith(message)
     assert measured["leakage"] == leaks
     assert message in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())

@@ -95,14 +95,14 @@ def test_the_slips_are_carried_out(proof: Proof) -> None:
 
 class TestTheSibling:
     def test_the_first_row_cannot_be(self, proof: Proof) -> None:
-        found = proof.sibling
+        found = proof.relu_variant
         assert found.impossible == (0,)
         assert abs(found.delta_1[0]) == pytest.approx(0.67, abs=1e-3)
         assert found.bound == pytest.approx(0.3855, abs=2e-3)
         assert found.delta_3 == pytest.approx(-0.695373, abs=1e-6)
 
     def test_a_thousand_draws_agree(self, proof: Proof) -> None:
-        draws = proof.sibling.draws
+        draws = proof.relu_variant.draws
         assert draws.count == 1000
         assert max(draws.among_ways, draws.delta_3, draws.rows) < 1e-12
         assert 0.5 < draws.share_of_bound <= 1.0

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 
 pytest.importorskip("torch")
 
-from benchmarks import drift, ours
+from benchmarks import drift, jax_model
 from benchmarks.oracles import load
 from jaxnets import config as config_lib
 from jaxnets import models
@@ -103,12 +103,12 @@ def test_pytorch_s_own_precisions_part_as_far_under_adam(repository: Path) -> No
     for dtype in ("float32", "float64"):
         config = make_config(repository, ALEXNET, "adam", dtype)
         sides[dtype] = mirror.Mirror(config)
-    start = ours.build(make_config(repository, ALEXNET, "adam", "float32")).state.variables()
+    start = jax_model.build(make_config(repository, ALEXNET, "adam", "float32")).state.variables()
     for side in sides.values():
         side.load(start)
     apart = []
     for number in range(10):
-        batch = ours.random_batch(config, seed=number)
+        batch = jax_model.random_batch(config, seed=number)
         single, double = (side.step(batch) for side in sides.values())
         apart.append(abs(single - double) / abs(double))
     print(f"PyTorch in float32 and float64: losses {', '.join(f'{each:.1e}' for each in apart)}")
