@@ -62,7 +62,7 @@ class MaxPool:
                 window=window,
                 strides=strides,
                 padding=padding,
-                implementation="reference",
+                implementation="xla",
             ),
             WRITTEN: taps,
         }

@@ -105,7 +105,7 @@ def _logits(
     weights: Weights, given: Preprocessing
 ) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     # The program must run where nothing of this package is, in the one form that XLA itself has.
-    model = config_dict.ConfigDict({**weights.model, "implementation": "reference"})
+    model = config_dict.ConfigDict({**weights.model, "implementation": "xla"})
     network = models.create(model)
     dtype = jnp.dtype(weights.model.dtype)
 

@@ -113,7 +113,7 @@ FIELDS: Mapping[str, Field] = {
     "model.compute_dtype": text(None, "None computes in model.dtype; bfloat16 saves time on GPUs"),
     "model.implementation": choice(
         "auto",
-        ("auto", "reference"),
+        ("auto", "xla"),
         "form of convolution, pooling, batch norm: auto by machine; reference: XLA's, which jvp needs",
         used=IMAGES,
     ),

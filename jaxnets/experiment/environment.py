@@ -31,8 +31,8 @@ def versions() -> dict[str, str]:
 
 def implementation(config: config_dict.ConfigDict) -> str:
     """Which form of `jaxnets.ops` the recipe's programs are compiled to here."""
-    if config.model.implementation == "reference":
-        return "reference"
+    if config.model.implementation == "xla":
+        return "xla"
     if jax.default_backend() != "cpu":
         return "lax"
     if (config.model.compute_dtype or config.model.dtype) == "bfloat16":

@@ -24,7 +24,7 @@ def convolution(
 
     H' = (H + top + bottom - kh) // stride + 1, as torch.nn.functional.conv2d. Forms for CPUs have gradients
     of any order, forward over reverse among them; forward mode of the convolution itself (`jvp`) is refused
-    by JAX and needs `implementation="reference"`. bfloat16 takes the reference everywhere. Negative padding cuts.
+    by JAX and needs `implementation="xla"`. bfloat16 takes the reference everywhere. Negative padding cuts.
     Raises ValueError where the channels of `x` and `kernel` differ.
     """
     if x.shape[3] != kernel.shape[2]:
@@ -33,7 +33,7 @@ def convolution(
     reference = functools.partial(im2col.reference, strides=strides, padding=padding)
     size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)
     empty = 0 in x.shape or 0 in kernel.shape or min(size) < 1
-    if implementation == "reference" or x.dtype == jnp.bfloat16 or empty:
+    if implementation == "xla" or x.dtype == jnp.bfloat16 or empty:
         return reference(x, kernel)
     kernels = kernels_of(implementation)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from jaxnets.ops.cpu_kernels.load import Kernels, in_use
 
-Implementation = Literal["auto", "by_shape", "reference"] | Kernels
+Implementation = Literal["auto", "by_shape", "xla"] | Kernels
 """auto: on CPUs the C++ kernels where they are in use, else the forms in JAX; by_shape: on CPUs the forms in
 JAX; Kernels: on CPUs these; reference: XLA's own operation, its derivatives of any order and in any mode.
 On other platforms all are the reference, but for batch normalisation, whose gradient all others write out.

@@ -27,7 +27,7 @@ class BatchNorm(nn.Module):
     batch_stats/mean, batch_stats/var [C]. Raises ConfigError where training sees one value a channel.
     The C++ kernels take its sums where the batch is one device's.
     Training has gradients of any order, forward over reverse among them; forward mode of the layer itself
-    (`jvp`) is refused by JAX and needs `implementation="reference"`, the plain formula.
+    (`jvp`) is refused by JAX and needs `implementation="xla"`, the plain formula.
     """
 
     epsilon: float = 1e-5
@@ -66,7 +66,7 @@ class BatchNorm(nn.Module):
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         kernels = kernels_of(self.implementation)
 
-        if self.implementation == "reference":
+        if self.implementation == "xla":
             return plain_batch_norm(x, scale, bias, self.epsilon, self.axis_name)
 
         def in_jax(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

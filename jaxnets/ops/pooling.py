@@ -26,18 +26,14 @@ def max_pool(
     Padding counts as minus infinity. The gradient goes to the first of equal values. A NaN is the largest, as
     in PyTorch, and has the gradient in the forms for CPUs; in the reference form, which is that of all GPUs,
     the gradient goes past it to another pixel of the window. Forms for CPUs have gradients of any order;
-    forward mode (`jvp`) is refused by JAX and needs `implementation="reference"`. Windows of more than 127 pixels
+    forward mode (`jvp`) is refused by JAX and needs `implementation="xla"`. Windows of more than 127 pixels
     take the reference everywhere. Negative padding cuts.
     """
     x, padding = apply_negative_padding(x, padding, -np.inf)
     reference = functools.partial(_reference, window=window, strides=strides, padding=padding)
     size = x.shape[1:3]
     empty = 0 in x.shape or min(output_size(size, window, strides, padding)) < 1
-    if (
-        implementation == "reference"
-        or empty
-        or window[0] * window[1] > argmax_pool.MAX_WINDOW_SIZE
-    ):
+    if implementation == "xla" or empty or window[0] * window[1] > argmax_pool.MAX_WINDOW_SIZE:
         return reference(x)
     kernels = kernels_of(implementation)
 

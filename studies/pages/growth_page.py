@@ -161,7 +161,7 @@ def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str,
 
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        "{}, {image_size} px, batch {batch_size}, {lowering}".format(
+        "{}, {image_size} px, batch {batch_size}, {implementation}".format(
             _called(row["point"]["network"]), **row["point"], implementation=row["implementation"]
         ),
         _spread(row),

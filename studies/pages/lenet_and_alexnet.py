@@ -78,7 +78,7 @@ def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
         ),
         "changes": "\n".join(_change(row, base, known) for row in changes),
         "alexnet_changes": "\n".join(_change(row, alexnet[0], known) for row in alexnet),
-        **chance.description,
+        **chance.texts(),
         "pooling_told": _pooling(changes, known, chance),
         "rates": _rates(folder, _by_rate(rows)),
         **_optimizers(folder, _by_rate(rows), chance),
@@ -97,7 +97,7 @@ class Chance:
     """Of the interval of one run's test accuracy."""
 
     @property
-    def message(self) -> dict[str, str]:
+    def texts(self) -> dict[str, str]:
         """What the page says of it."""
         if self.half_width is None:
             return dict.fromkeys(("half_width", "seed_deviation", "difference"), MISSING)

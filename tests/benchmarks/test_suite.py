@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import rows, suite
+from benchmarks import environment, rows, suite
 from benchmarks.measure import Row, summary
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError
 
@@ -40,7 +40,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
     monkeypatch.setattr(rows, "ROWS", {"training": fakes, "pipeline": {"pipeline/c": None}})
     monkeypatch.setattr(rows, "setting", setting)
     monkeypatch.setattr(suite, "measure_row", fake)
-    monkeypatch.setattr(circumstances, "busy_share", lambda: 0.0)
+    monkeypatch.setattr(environment, "busy_share", lambda: 0.0)
     monkeypatch.setattr(suite, "describe", lambda: ("2 cores", {"jax": "0.10.2"}))
     monkeypatch.setattr(suite, "has_torch", lambda: True)
     return calls
@@ -173,7 +173,7 @@ def test_drift_says_what_it_lacks(
 def test_a_busy_machine_is_told(
     tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(circumstances, "busy_share", lambda: 0.5)
+    monkeypatch.setattr(environment, "busy_share", lambda: 0.5)
     path = tmp_path / "bench.json"
     suite.run("training", suite.Options(rows=("train/a",), output=path))
     assert "other processes use 50% of the cores" in capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_a_busy_machine_is_told(
 
 
 def test_the_share_in_use_is_a_share() -> None:
-    share = circumstances.busy_share(0.1)
+    share = environment.busy_share(0.1)
     if Path("/proc/stat").exists():
         assert share is not None
         assert 0 <= share <= 1

@@ -130,7 +130,7 @@ def test_a_network_comes_back_from_its_export_for_keras(tmp_path: Path) -> None:
     first = safetensors.numpy.load_file(file)["conv1_conv/kernel"]
     np.testing.assert_array_equal(first, ours["params/conv1/kernel"][:, :, ::-1])
     options = import_weights.Options(image_size=32)
-    back = import_weights.import_weights(str(file), tmp_path / "back", options, lambda path: {})
+    back = import_weights.import_weights(str(file), tmp_path / "back", options)
     assert back.preprocessing == given.preprocessing
     for path, array in flatten(back.variables).items():
         np.testing.assert_array_equal(array, ours[path], err_msg=path)

@@ -45,10 +45,6 @@ def lenet_file(state_dict: dict[str, np.ndarray], tmp_path: Path) -> Path:
     return tmp_path / "lenet.safetensors"
 
 
-def _no_torch(path: Path) -> dict[str, np.ndarray]:
-    raise AssertionError(path)
-
-
 def _import(source: Path | str, destination: Path, **options) -> Weights:
     return import_weights.import_weights(str(source), destination, Options(**options))
 
@@ -263,7 +259,7 @@ def test_a_pytorch_file_without_pytorch_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="pip install torch=="):
+    with pytest.raises(ConfigError, match="PyTorch is not installed: pip install torch"):
         torch_file.read_pth(tmp_path / "x.pth")
 
 

@@ -51,7 +51,7 @@ OTHER: Mapping[str, Any] = {
     "model.dropout": 0.5,
     "model.dtype": "float64",
     "model.compute_dtype": "bfloat16",
-    "model.implementation": "reference",
+    "model.implementation": "xla",
     "model.sync_batch_norm": False,
     "data.fractions": (0.6, 0.2, 0.2),
     "data.validation_fraction": 0.2,
@@ -460,7 +460,7 @@ def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:
 def test_a_refusal_does_not_wait_for_jax() -> None:
     program = (
         "import sys\nfrom jaxnets import config\n"
-        f"try: config.load({str(CONFIGS / 'lung_densenet.py')!r}, {{'model.width': 8}})\n"
+        f"try: config.load_config({str(CONFIGS / 'lung_densenet.py')!r}, {{'model.width': 8}})\n"
         "except Exception as error: print(error)\nassert 'jax' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

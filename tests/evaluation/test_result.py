@@ -66,15 +66,15 @@ def test_a_frozen_run_says_what_it_trained_and_what_its_speed_is_of() -> None:
 
 
 def test_the_leak_is_told_by_its_share() -> None:
-    leaky = _block(_result(leak={"test": 0.998, "validation": 1.0}))
+    leaky = _block(_result(leakage={"test": 0.998, "validation": 1.0}))
     assert (
         "split                 random, LEAKY: 99.8 % of test images have a sibling in training "
         "(--config.data.split=grouped)" in leaky
     )
-    assert "share not measured" in _block(_result(leak={"test": None, "validation": None}))
-    clean = _block(_result(split="grouped", leak={"test": 0.0, "validation": 0.0}))
+    assert "share not measured" in _block(_result(leakage={"test": None, "validation": None}))
+    clean = _block(_result(split="grouped", leakage={"test": 0.0, "validation": 0.0}))
     assert "split                 grouped\n" in clean
-    some = _block(_result(split="grouped", leak={"test": 0.02, "validation": 0.0}))
+    some = _block(_result(split="grouped", leakage={"test": 0.02, "validation": 0.0}))
     assert "grouped, LEAKY: 2.0 % of test images have a sibling in training\n" in some
 
 

@@ -19,7 +19,7 @@ BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"
         ({"dtype": "float64"}, BY_SHAPE, BY_SHAPE),
         ({"compute_dtype": "bfloat16"}, HALF, HALF),
         ({"dtype": "float64", "compute_dtype": "float32"}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
-        ({"implementation": "reference"}, "reference", "reference"),
+        ({"implementation": "xla"}, "xla", "xla"),
     ],
 )
 def test_kernels_are_named_where_they_are_used(

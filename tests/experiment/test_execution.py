@@ -112,10 +112,16 @@ def test_what_cannot_be_is_refused(
             {"batch_size": 8},
             "last batch of 2 is not divided by 4 devices: set --config.train.drop_",
         ),
-        ({"batch_size": 8, "drop_last": True, "accumulate": 4}, "each device 2, which .*=4 does"),
-        ({"batch_size": 16, "accumulate": 2}, "last batch of 10 is not divided by 4 devices: set"),
+        (
+            {"batch_size": 8, "drop_last": True, "grad_accum_steps": 4},
+            "each device 2, which .*=4 does",
+        ),
+        (
+            {"batch_size": 16, "grad_accum_steps": 2},
+            "last batch of 10 is not divided by 4 devices: set",
+        ),
         ({"batch_size": 64, "drop_last": True}, "42 training examples make no batch of 64"),
-        ({"batch_size": 8, "drop_last": True, "accumulate": 2}, None),
+        ({"batch_size": 8, "drop_last": True, "grad_accum_steps": 2}, None),
     ],
 )
 def test_every_batch_of_an_epoch_is_divided_by_devices_and_parts(

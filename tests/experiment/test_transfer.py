@@ -116,7 +116,7 @@ def test_an_export_says_whose_body_it_is(kept: Path, tmp_path: Path) -> None:
     assert result is not None
     assert f"| trained | {result['trained_parameters']:,} of {result['parameters']:,} para" in card
     assert "frozen) |" in card
-    assert described["source"]["body"]["frozen"] is True
+    assert described["source"]["body"]["freeze_backbone"] is True
     assert described["source"]["body"]["weights"] == result["weights"]
 
 
@@ -175,7 +175,7 @@ class _SignalAt(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-FINETUNE = {"transfer.head_first_epochs": 1, "transfer.backbone_lr_multiplier": 0.1}
+FINETUNE = {"transfer.head_only_epochs": 1, "transfer.backbone_lr_multiplier": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -399,8 +399,8 @@ def test_the_first_variant_is_what_none_means() -> None:
             "transfer.backbone_lr_multiplier=0.5 is not used.* set --config.transfer.weights=FOLDER",
         ),
         (
-            {**FROZEN, "transfer.head_first_steps": 5},
-            "head_first_steps=5 is not used.* set --config.transfer.freeze_backbone=False",
+            {**FROZEN, "transfer.head_only_steps": 5},
+            "head_only_steps=5 is not used.* set --config.transfer.freeze_backbone=False",
         ),
     ],
 )

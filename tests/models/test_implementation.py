@@ -63,7 +63,7 @@ def _dot(first: Any, second: Any) -> jax.Array:
 def test_derivatives_of_the_reference_form(name: str) -> None:
     fields = {**SMALL[name], "dtype": "float64"}
     variables, direction, x = _inputs(**fields)
-    auto, reference = (_energy(form, variables, x, **fields) for form in ("auto", "reference"))
+    auto, reference = (_energy(form, variables, x, **fields) for form in ("auto", "xla"))
     params = variables["params"]
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -108,6 +108,6 @@ def test_every_network_of_images_hands_it_to_its_layers(name: str) -> None:
         return str(jax.make_jaxpr(apply)(variables, images))
 
     assert "custom_vjp" in program("auto")
-    plain = program("reference")
+    plain = program("xla")
     assert "custom_vjp" not in plain
     assert "platform_index" not in plain

@@ -89,7 +89,7 @@ def test_every_form_is_right(
     x, kernel, cotangent = _draw(x_shape, kernel_shape, y_shape)
     exact = oracle.convolution(x, kernel, cotangent, **options)
 
-    forms = ("reference", "by_shape", *kernels)
+    forms = ("xla", "by_shape", *kernels)
 
     @jax.jit
     def all_forms(x, kernel, cotangent):
@@ -122,7 +122,7 @@ def test_every_form_is_right_in_every_precision(
     y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
     arrays = _draw(x_shape, kernel_shape, y_shape, dtype=dtype)
     exact = oracle.convolution(*(each.astype(np.float64) for each in arrays), **options)
-    forms = ("reference", "by_shape", *kernels)
+    forms = ("xla", "by_shape", *kernels)
 
     @functools.partial(jax.jit, compiler_options=optimized)
     def all_forms(x, kernel, cotangent):
@@ -196,7 +196,7 @@ def test_second_derivatives(implementation: Implementation) -> None:
         by_kernel = jax.grad(lambda k: jnp.vdot(jax.grad(_energy(k, implementation))(x), direction))
         return reverse_over_reverse, forward_over_reverse, by_kernel(kernel)
 
-    for ours, expected in zip(curvatures(implementation), curvatures("reference"), strict=True):
+    for ours, expected in zip(curvatures(implementation), curvatures("xla"), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_vmap_and_remat(implementation: Implementation) -> None:
         same_kernel = jax.vmap(lambda x: jax.grad(_energy(kernels[0], implementation))(x))
         return slopes(xs, kernels), same_kernel(xs)
 
-    one_by_one = [jax.grad(_energy(k, "reference"))(x) for x, k in zip(xs, kernels, strict=True)]
+    one_by_one = [jax.grad(_energy(k, "xla"))(x) for x, k in zip(xs, kernels, strict=True)]
     both, same_kernel = mapped(implementation)
     np.testing.assert_allclose(both, one_by_one, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(same_kernel[0], one_by_one[0], rtol=1e-4, atol=1e-5)
@@ -230,7 +230,7 @@ def test_scan_and_donation(implementation: Implementation) -> None:
     donated = jax.jit(steps, static_argnums=1, donate_argnums=0)
     given = jnp.asarray(x)
     np.testing.assert_allclose(
-        donated(given, implementation), steps(x, "reference"), rtol=1e-4, atol=1e-5
+        donated(given, implementation), steps(x, "xla"), rtol=1e-4, atol=1e-5
     )
     assert given.is_deleted()
 
@@ -241,7 +241,7 @@ def test_forward_mode_is_refused_and_has_the_reference_form(implementation: Impl
         jax.jvp(
             functools.partial(convolution, kernel=kernel, implementation=implementation), (x,), (x,)
         )
-    function = functools.partial(convolution, kernel=kernel, implementation="reference")
+    function = functools.partial(convolution, kernel=kernel, implementation="xla")
     np.testing.assert_allclose(jax.jvp(function, (x,), (x,))[1], 9.0)
 
 
@@ -266,7 +266,7 @@ def test_negative_padding_cuts(
     (cotangent,) = _draw(y_shape)
     y, by_x, by_kernel = oracle.convolution(kept, kernel, cotangent, **oracle_options)
     edges = ((0, 0), *((max(-one, 0), max(-other, 0)) for one, other in padding), (0, 0))
-    for form in (implementation, "reference"):
+    for form in (implementation, "xla"):
         ours = _with_gradients(x, kernel, cotangent, form, padding=padding)
         for mine, exact in zip(ours, (y, np.pad(by_x, edges), by_kernel), strict=True):
             np.testing.assert_allclose(mine, exact, rtol=1e-4, atol=1e-4)
@@ -275,6 +275,6 @@ def test_negative_padding_cuts(
 @pytest.mark.parametrize("shape", [(0, 4, 4, 2), (2, 4, 4, 0), (2, 2, 2, 2)])
 def test_what_is_empty_stays_empty(implementation: Implementation, shape: tuple[int, ...]) -> None:
     kernel = jnp.ones((3, 3, shape[-1], 5))
-    expected = convolution(jnp.ones(shape), kernel, implementation="reference")
+    expected = convolution(jnp.ones(shape), kernel, implementation="xla")
     ours = convolution(jnp.ones(shape), kernel, implementation=implementation)
     np.testing.assert_array_equal(ours, expected)

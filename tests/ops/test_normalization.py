@@ -91,7 +91,7 @@ def test_the_reference_form_has_every_derivative_of_the_plain_formula() -> None:
     *arguments, _ = _arguments(np.float64)
     directions = [np.random.default_rng(1).normal(size=each.shape) for each in arguments]
     variables = {"mean": jnp.zeros(2), "var": jnp.ones(2)}
-    layer = BatchNorm(epsilon=1e-3, dtype=jnp.float64, implementation="reference")
+    layer = BatchNorm(epsilon=1e-3, dtype=jnp.float64, implementation="xla")
 
     def ours(x, scale, bias):
         given = {"params": {"scale": scale, "bias": bias}, "batch_stats": variables}
@@ -271,7 +271,7 @@ OFFSETS = st.sampled_from([0.0, 3.0])
 @settings(max_examples=6, deadline=None)
 @given(shape=SHAPES, offset=OFFSETS, seed=st.integers(0, 1000))
 def test_every_form_is_right(kernels, shape, offset, seed) -> None:
-    forms = ("reference", "by_shape", *kernels)
+    forms = ("xla", "by_shape", *kernels)
     _check(forms, (np.dtype(np.float32), 1e-5), shape, offset, seed)
 
 
@@ -282,7 +282,7 @@ def test_every_form_is_right(kernels, shape, offset, seed) -> None:
 def test_every_form_is_right_in_every_precision(
     kernels, precision, optimized, shape, offset, seed
 ) -> None:
-    _check(("reference", "by_shape", *kernels), precision, shape, offset, seed, optimized)
+    _check(("xla", "by_shape", *kernels), precision, shape, offset, seed, optimized)
 
 
 def test_the_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> None:
@@ -339,7 +339,7 @@ def test_the_kernels_refuse_forward_mode_and_the_reference_form_has_it(
 
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(functools.partial(output, kernels[-1]), (x,), (direction,))
-    tangent = jax.jvp(functools.partial(output, "reference"), (x,), (direction,))[1]
+    tangent = jax.jvp(functools.partial(output, "xla"), (x,), (direction,))[1]
     # The output's change along a direction, seen from a cotangent, is the gradient's part along it.
     by_x = _results(kernels[-1], x, scale, bias, direction)[1]
     np.testing.assert_allclose(np.vdot(tangent, direction), np.vdot(by_x, direction), rtol=1e-5)

@@ -75,7 +75,7 @@ def test_every_form_is_right_on_values_full_of_ties_and_nan(
 
     @jax.jit
     def all_forms(x, holes):
-        cases = [(x, "reference"), *((v, f) for f in ("by_shape", *kernels) for v in (x, holes))]
+        cases = [(x, "xla"), *((v, f) for f in ("by_shape", *kernels) for v in (x, holes))]
         return [_with_gradient(v, window, cotangent, form, **options) for v, form in cases]
 
     exact, exact_with_holes = (oracle.max_pool(v, window, cotangent, **options) for v in (x, holes))
@@ -109,7 +109,7 @@ def test_every_form_is_right_in_every_precision(
     holes = np.where(generator.random(x.shape) < 0.1, np.array(np.nan, dtype), x)
     y_shape = oracle.output_shape(x.shape, window, channels, **options)
     cotangent = generator.normal(size=y_shape).astype(dtype)
-    values = {"reference": x, "by_shape": holes, **dict.fromkeys(kernels, holes)}
+    values = {"xla": x, "by_shape": holes, **dict.fromkeys(kernels, holes)}
 
     @functools.partial(jax.jit, compiler_options=optimized)
     def all_forms():
@@ -192,7 +192,7 @@ def test_transformations(implementation: Implementation) -> None:
         again = jax.grad(lambda x: jnp.vdot(slope(x), direction[0]))(xs[0])
         return jax.vmap(slope)(xs), curvature, again
 
-    for ours, expected in zip(derivatives(implementation), derivatives("reference"), strict=True):
+    for ours, expected in zip(derivatives(implementation), derivatives("xla"), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -201,7 +201,7 @@ def test_forward_mode_is_refused_and_has_the_reference_form(implementation: Impl
     pool = functools.partial(max_pool, window=(2, 2), strides=(2, 2))
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(functools.partial(pool, implementation=implementation), (x,), (x,))
-    _, tangent = jax.jvp(functools.partial(pool, implementation="reference"), (x,), (x,))
+    _, tangent = jax.jvp(functools.partial(pool, implementation="xla"), (x,), (x,))
     np.testing.assert_array_equal(tangent[0, :, :, 0], [[5, 7], [13, 15]])
 
 
@@ -230,7 +230,7 @@ def test_large_windows_and_negative_padding(
     cotangent = np.random.default_rng(1).normal(size=y_shape).astype(np.float32)
     y, by_x = oracle.max_pool(kept, window, cotangent, **options)
     edges = ((0, 0), *((max(-one, 0), max(-other, 0)) for one, other in padding), (0, 0))
-    for form in (implementation, "reference"):
+    for form in (implementation, "xla"):
         ours = _with_gradient(x, window, cotangent, form, strides=(1, 2), padding=padding)
         np.testing.assert_array_equal(ours[0], y)
         np.testing.assert_allclose(ours[1], np.pad(by_x, edges), rtol=1e-5, atol=1e-5)

@@ -170,7 +170,7 @@ def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> N
     ):
         overrides = [*divided, *(f"data.{field}={value!r}" for field, value in more.items())]
         leaks = {"test": 0.06 if name == "original" else 0.0}
-        keep(results, name, split="grouped", overrides=overrides, leak=leaks, **more)
+        keep(results, name, split="grouped", overrides=overrides, leakage=leaks, **more)
     compare.compare(page, results)
     lines = page.read_text().splitlines()
     splits = [line for line in lines if line.endswith(" | 0.0 [-0.9, 0.9] | 1 |")]
@@ -217,7 +217,7 @@ def test_groupings_stand_beside_each_other(
     results = tmp_path / "results"
     tested = {"tests": {"clean": made_results.entry(0.9, interval=[0.85, 0.94])}}
     _, by_original, *_ = groupings_table.RUNS.values()
-    keep(results, by_original, **tested, leak={"test": 0.0625})
+    keep(results, by_original, **tested, leakage={"test": 0.0625})
     other = tmp_path / "lc25000.md"
     marks = ("splits", "groupings", "colour", "stain")
     other.write_text("".join(f"<!-- {mark} -->\n<!-- end of {mark} -->\n" for mark in marks))

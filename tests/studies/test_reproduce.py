@@ -53,10 +53,10 @@ def value(path, text):
 
 
 fields = [(name.removeprefix("config."), text) for name, text in flags.items() if "config." in name]
-config = recipes.load(flags["config"], {{path: value(path, text) for path, text in fields}})
+config = recipes.load_config(flags["config"], {{path: value(path, text) for path, text in fields}})
 folder.mkdir(parents=True, exist_ok=True)
 stack = contextlib.ExitStack()
-stack.enter_context(workdir.hold(folder))
+stack.enter_context(workdir.lock_workdir(folder))
 if plan.get("says"):
     print(plan["says"], file=sys.stderr)
 if plan.get("dies"):
@@ -684,7 +684,7 @@ def test_an_earlier_process_that_is_still_saving_is_waited_for(place: Place) -> 
     place.rows({"name": "busy"})
     program = (
         "import sys, time; from pathlib import Path; from jaxnets.experiment import workdir\n"
-        "with workdir.hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(0.5)"
+        "with workdir.lock_workdir(Path(sys.argv[1])): print('held', flush=True); time.sleep(0.5)"
     )
     words = [sys.executable, "-c", program, str(place.runs / "busy")]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:

@@ -202,9 +202,9 @@ def test_recipes_of_ours_and_regressions_have_their_rows(tmp_path: Path) -> None
 def test_the_csv_has_a_cell_a_head(tmp_path: Path) -> None:
     keep(tmp_path, "run", "C/lenet5")
     lung = {"data": "lc25000_lung", "split": "random"}
-    keep(tmp_path, "measured", "A/resnet50", leak={"test": 1.0}, **lung)
-    keep(tmp_path, "not measured", "A/resnet50", leak={"test": None}, **lung, image_size=96)
-    keep(tmp_path, "grouped", "A/resnet50", **{**lung, "split": "grouped"}, leak={"test": 0.0})
+    keep(tmp_path, "measured", "A/resnet50", leakage={"test": 1.0}, **lung)
+    keep(tmp_path, "not measured", "A/resnet50", leakage={"test": None}, **lung, image_size=96)
+    keep(tmp_path, "grouped", "A/resnet50", **{**lung, "split": "grouped"}, leakage={"test": 0.0})
     lines = results_table.as_csv(results_table.rows(tmp_path))
     assert {len(line) for line in lines} == {len(results_table.CSV_HEADS)}
     assert ["C/lenet5", "recipe:variant"] in [line[:2] for line in lines]

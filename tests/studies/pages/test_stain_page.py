@@ -31,13 +31,13 @@ def keep(folder: Path, name: str, **changes: Any) -> None:
 
 
 def test_a_run_has_a_line_with_its_lowest_accuracies(tmp_path: Path) -> None:
-    keep(tmp_path, "b", split="random", leak={"test": 1.0})
+    keep(tmp_path, "b", split="random", leakage={"test": 1.0})
     keep(tmp_path, "a")
     first, second = stain_page.rows(tmp_path)
     four = ("90.0 / 50.0",) * 4
     assert first == ("ResNet-50, 64 px, 3 epochs", "grouped", "95.0 %", *four, "`a`")
     assert second[1] == "random, LEAKY"
-    keep(tmp_path, "c", group_level="original", leak={"test": 0.06, "validation": 0.0})
+    keep(tmp_path, "c", group_level="original", leakage={"test": 0.06, "validation": 0.0})
     *_, third = stain_page.rows(tmp_path)
     assert third[1] == "grouped by original, LEAKY"
     drawn = stain_page.drawn_data(tmp_path)
