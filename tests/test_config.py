@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jaxnets import config as config_lib
 from jaxnets import reported
+from jaxnets.config.fields import RENAMED
 from jaxnets.errors import ConfigError
 
 LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
@@ -239,3 +240,11 @@ def test_a_report_s_recipe_is_the_published_one(file: str, variant: str, entry: 
     assert config.model.dropout == (0.5 if "dropout" in theirs else 0.0)
     assert config.eval.augment is theirs["test_set_augmented"]
     assert config.eval.dropout is ("dropout" in theirs and not theirs["eval_mode_at_test"])
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
+def test_a_renamed_field_is_refused_with_its_new_name(old: str, new: str) -> None:
+    assert new in config_lib.FIELDS
+    assert old not in config_lib.FIELDS
+    with pytest.raises(ConfigError, match=rf"--config.{old} is now --config.{new}"):
+        config_lib.load_config(LUNG, {old: 1})

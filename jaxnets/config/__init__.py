@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from jaxnets.config.access import get_field, set_field
 from jaxnets.config.field import UNITS, Field, nearest
-from jaxnets.config.fields import DURATIONS, FIELDS
+from jaxnets.config.fields import DURATIONS, FIELDS, RENAMED
 from jaxnets.config.transfer import require_weights
 from jaxnets.config.unused import leave_out_unused, unused, used_fields
 from jaxnets.config.uses import AUTO, NETWORKS, SOURCES, SQUARED_ERRORS
@@ -92,11 +92,13 @@ def require_field(path: str) -> None:
     """Raises ConfigError, naming the nearest, where no field has this path."""
     if path in FIELDS:
         return
+    if new := RENAMED.get(path):
+        raise ConfigError(f"--config.{path} is now --config.{new}: use the new name")
     inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
     if inside is not None:
         raise ConfigError(f"--config.{path} is a group of fields: set one, such as {inside}")
-    exact_duplicates = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
-    hint = nearest(path, FIELDS if "." in path else exact_duplicates) or nearest(path, FIELDS)
+    same_name = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
+    hint = nearest(path, FIELDS if "." in path else same_name) or nearest(path, FIELDS)
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
 
 

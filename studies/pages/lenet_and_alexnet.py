@@ -78,7 +78,7 @@ def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
         ),
         "changes": "\n".join(_change(row, base, known) for row in changes),
         "alexnet_changes": "\n".join(_change(row, alexnet[0], known) for row in alexnet),
-        **chance.texts(),
+        **chance.texts,
         "pooling_told": _pooling(changes, known, chance),
         "rates": _rates(folder, _by_rate(rows)),
         **_optimizers(folder, _by_rate(rows), chance),
