@@ -41,9 +41,10 @@ class Row:
     as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
     always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
     `has_kernels` where the C++ kernels make a difference to ours, which is then measured with and without;
-    `implementation` says which it is where it is measured once. `on_gpu` where neither they nor the allocator make
-    one, and the share of the device's speed counts. The first `untimed` turns do not count. Training steps
-    have a `loss_tolerance`, to which their losses before and after a step must agree.
+    `implementation` names the one in use for rows that are measured once. `on_gpu` marks rows for which neither
+    the kernels nor the allocator matter; they report the fraction of the device's peak. The first `untimed`
+    turns do not count. Training steps have a `loss_tolerance`, to which their losses before and after a step
+    must agree.
     """
 
     name: str

@@ -36,8 +36,9 @@ def load(
 def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) -> "Result":
     """Trains the recipe `PATH` or `PATH:VARIANT`; the result, as in result.json.
 
-    `overrides` are fields by dotted path; options are those of `jaxnets.experiment.train.Options`: `workdir`,
-    `callbacks` (more of `jaxnets.training.callbacks.Callback`), `allow_nondeterministic_resume` and `ignore_damage`.
+    `overrides` are fields by dotted path. The options are those of `jaxnets.experiment.train.Options`:
+    `workdir`, `callbacks` (further instances of `jaxnets.training.callbacks.Callback`),
+    `allow_nondeterministic_resume` and `ignore_damage`.
     """
     from jaxnets.experiment import train
     from jaxnets.runtime import xla

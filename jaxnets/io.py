@@ -68,7 +68,7 @@ def atomic_replace(path: Path) -> Iterator[Path]:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Removes what killed processes left of `atomic_replace` in a folder: temporary files older than an hour."""
+    """Removes temporary files older than an hour that killed processes left in a folder."""
     for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:

@@ -123,8 +123,8 @@ def print_report(
     sure, overlaps = message["confidence"], message["overlaps"]
     reporter.line(
         "found",
-        f"{message['originals']:,} originals (copies with one centre) in {message['groups']:,} groups (and what "
-        f"overlaps them); {message['images_without_a_sibling']:,} images have no likes",
+        f"{message['originals']:,} originals in {message['groups']:,} groups of overlapping images; "
+        f"{message['images_without_a_sibling']:,} images have no near-duplicate",
     )
     for name, counts in message["classes"].items():
         reporter.line(

@@ -15,7 +15,7 @@ BUFFERED_BATCHES = 2
 
 
 class TrainBatches:
-    """The batches of an `EpochSampler` with the source's fields, each with a leading [B], from any step on."""
+    """Batches of the source's fields, each with a leading [B], in the order of an `EpochSampler`."""
 
     def __init__(self, source: Source | CachedSource, order: EpochSampler, *, threads: int):
         self._source, self._order = source, order

@@ -58,10 +58,10 @@ class EpochSampler:
 
 
 class IndexBatches:
-    """The batches of an `EpochSampler` for examples that stay on the device, up to `steps_per_execution` steps a call.
+    """Batches of example indices in the order of an `EpochSampler`, for data that stays on the device.
 
-    With `steps_per_execution` 1 a call's batch is [B], else [at_once, B], of which the first so many rows are steps
-    and the rest has weight 0.
+    A batch is [B] if `steps_per_execution` is 1, else [steps_per_execution, B]: the rows past the returned
+    number of steps are padding with weight 0.
     """
 
     def __init__(self, order: EpochSampler, *, steps_per_execution: int = 1):

@@ -131,8 +131,9 @@ def _leakage_error(data: Data, leak: Leak) -> str:
         "--config.data.split=grouped --config.data.groups=FILE"
     )
     return (
-        f"the {data.split.name} split leaks: {exact_duplicates.test:,} test and {exact_duplicates.validation:,} validation "
-        f"images are copies of images in another part ({_part(data.split, exact_duplicates.pair[0])} {held} is "
+        f"the {data.split.name} split leaks: {exact_duplicates.test:,} test and "
+        f"{exact_duplicates.validation:,} validation images are copies of images in another part ("
+        f"{_part(data.split, exact_duplicates.pair[0])} {held} is "
         f"{_part(data.split, exact_duplicates.pair[1])} {seen}); {remedy}, or set "
         "--config.data.allow_duplicates=True"
     )

@@ -124,8 +124,8 @@ def _of_leak(data: Data, measured: Mapping[str, Any]) -> list[str]:
     share = measured["leakage"].get(part)
     message = "Images here" if share is None else f"{percent(share)} of the {part} images"
     return [
-        f"LEAKY: {message} have a sibling in training. Being right on them is knowing a picture again, turned, "
-        "zoomed or overlapping, and says nothing of new ones."
+        f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memory of the "
+        "training images, not generalisation to new ones."
     ]
 
 

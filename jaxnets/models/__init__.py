@@ -191,7 +191,7 @@ def variant_of(config: config_dict.ConfigDict) -> str | None:
 
 
 def truncation_blocks(name: str) -> tuple[str, ...]:
-    """The blocks that config.model.truncate_after may name, nearest the input first; () where there are none."""
+    """The values of config.model.truncate_after, from input to output; () if the network has none."""
     return inception_v3.LAST_BLOCKS if name == "inception_v3" else ()
 
 

@@ -20,7 +20,7 @@ from jaxnets.experiment.leakage import measure_leak, report_leakage
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.runtime.console import Reporter
 
-DATASETS_WITH_DUPLICATES = 4
+COPIES = 4
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +30,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = ["file,original,group"]
     for name in ("a", "b"):
         (root / "set" / name).mkdir(parents=True)
-        for number in range(10 * DATASETS_WITH_DUPLICATES):
+        for number in range(10 * COPIES):
             file = f"{name}/{number}.png"
             level = number + 100 * (name == "b")
             Image.new("RGB", (16, 16), (level, 2 * number, 7)).save(root / "set" / file)
-            rows.append(
-                f"{file},{name}{number // DATASETS_WITH_DUPLICATES},{name}{number // (2 * DATASETS_WITH_DUPLICATES)}"
-            )
+            rows.append(f"{file},{name}{number // COPIES},{name}{number // (2 * COPIES)}")
     (root / "groups.csv").write_text("\n".join(rows) + "\n")
     return root
 

@@ -148,7 +148,8 @@ def test_another_recipe_in_an_old_directory_is_refused(
 def test_a_directory_in_use_is_refused(trained: Path, smoke_config: str, tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from jaxnets.experiment import workdir\n"
-        f"with workdir.lock_workdir(Path({str(tmp_path / 'held')!r})): print('held', flush=True); time.sleep(60)"
+        f"with workdir.lock_workdir(Path({str(tmp_path / 'held')!r})):\n"
+        "    print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -9,9 +9,9 @@ from jaxnets.training.step import Metrics
 class Callback:
     """Something that happens beside training; override what is needed.
 
-    A hook may read the run, write files, change the learning rate (`run.scale_learning_rate`), ask for
-    a checkpoint (`run.request_checkpoint`) or ask to stop (`run.stop`). What it remembers goes through `state`
-    and `restore`, as JSON, and so survives a kill.
+    A callback may read the run, write files, change the learning rate (`run.scale_learning_rate`), request
+    a checkpoint (`run.request_checkpoint`) or stop training (`run.stop`). Checkpoints store its `state()`,
+    which must be JSON; `restore` gets it back on resume.
     """
 
     per_step = True
