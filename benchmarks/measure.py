@@ -41,7 +41,7 @@ class Row:
     as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
     always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
     `has_kernels` where the C++ kernels make a difference to ours, which is then measured with and without;
-    `implementation` names the one in use for rows that are measured once. `on_gpu` marks rows for which neither
+    `implementation` names the one that a row measured once uses. `on_gpu` marks rows for which neither
     the kernels nor the allocator matter; they report the fraction of the device's peak. The first `untimed`
     turns do not count. Training steps have a `loss_tolerance`, to which their losses before and after a step
     must agree.
