@@ -100,7 +100,7 @@ def depends_on(
 
 def computed_by(model: config_dict.ConfigDict) -> dict[str, Any]:
     """The fields of `config.model` that, beside the weights, decide what a body gives."""
-    names = (*DEPENDS_ON, *models.changes(model.name))
+    names = (*DEPENDS_ON, *models.overridable_fields(model.name))
     return {name: model[name] for name in names}
 
 

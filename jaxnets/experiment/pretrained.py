@@ -237,7 +237,10 @@ def _backbone(
 
 def _or_truncated(network: str, absent: Sequence[str]) -> str:
     """The other mend, where what is absent are whole blocks at the body's end."""
-    blocks, cuts = {path.partition("/")[0] for path in absent}, models.truncation_blocks(network)
+    blocks, cuts = (
+        {path.partition("/")[0] for path in absent},
+        models.entry(network).truncation_blocks,
+    )
     fitting = [cut for place, cut in enumerate(cuts) if blocks <= set(cuts[place + 1 :])]
     return (
         f", or end the body before them: --config.model.truncate_after={fitting[-1]}"

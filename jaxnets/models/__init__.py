@@ -1,8 +1,9 @@
-"""The networks by name, and the one door to them."""
+"""Model registry and factory."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,168 +13,89 @@ from ml_collections import config_dict
 
 from jaxnets.config import FIELDS, default_config, nearest, unused
 from jaxnets.errors import ConfigError
-from jaxnets.models import alexnet, densenet, inception_v1, inception_v3, resnet
-from jaxnets.models.alexnet import AlexNet
-from jaxnets.models.densenet import DenseNet
-from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
-from jaxnets.models.inception_v1 import InceptionV1
-from jaxnets.models.inception_v3 import InceptionV3
+from jaxnets.models.base import Entry
 from jaxnets.models.init_eagerly import init_eqn_by_eqn
-from jaxnets.models.lenet import LeNet5
-from jaxnets.models.mlp import MLP, PUBLISHED
-from jaxnets.models.resnet import ResNet
 
 OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
 """Fields of config.model that change one part of a network; a network without that part refuses them."""
 
+PUBLISHED = "published"
+"""The value of config.model.init for the weights that a report prints."""
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A network of the registry: its title, its constructor and what it takes.
-
-    That is images of `smallest` pixels a side or more, or vectors (`kind` as in Source). Its variants are
-    what --config.model.variant may be, the first what None means. Where it has auxiliary heads,
-    `auxiliary_weight` is the published weight of each in the loss, and `auxiliary_size` the least pixels a
-    side that they are trained on. `averages` says that its head begins with the mean over all pixels, and may
-    be given the mean instead. Which fields of config.model it uses is said in jaxnets.config.fields.
-    """
-
-    title: str
-    build: Callable[[config_dict.ConfigDict, dict[str, Any]], nn.Module]
-    smallest: int = 1
-    kind: str = "image"
-    variants: tuple[str, ...] = ()
-    auxiliary_weight: float = 0.0
-    auxiliary_size: int = 1
-    averages: bool = False
-
-
-def _lenet5(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    shared.pop("axis_name")  # it has no batch statistics
-    return LeNet5(
-        activation=config.activation,
-        pooling=config.pooling,
-        kernel_size=config.kernel_size,
-        **shared,
-    )
-
-
-def _alexnet(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    shared.pop("axis_name")  # it has no batch statistics
-    return AlexNet(
-        variant=config.variant or alexnet.POOL3,
-        activation=config.activation,
-        pooling=config.pooling,
-        **shared,
-    )
-
-
-def _resnet50(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    return ResNet(
-        stage_sizes=tuple(config.stage_sizes),
-        width=config.width,
-        variant=config.variant or resnet.TORCHVISION,
-        **shared,
-    )
-
-
-def _inception_v1(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    return InceptionV1(
-        variant=config.variant or inception_v1.VARIANTS[0],
-        auxiliary_heads=config.auxiliary_heads,
-        auxiliary_dropout=config.auxiliary_dropout,
-        **shared,
-    )
-
-
-def _inception_v3(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    return InceptionV3(
-        variant=config.variant or inception_v3.TORCHVISION,
-        auxiliary_heads=config.auxiliary_heads,
-        truncate_after=config.truncate_after,
-        **shared,
-    )
-
-
-def _inception_resnet_v2(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    del config
-    return InceptionResNetV2(**shared)
-
-
-def _densenet121(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    return DenseNet(variant=config.variant or densenet.TORCHVISION, **shared)
-
-
-def _mlp(config: config_dict.ConfigDict, shared: dict[str, Any]) -> nn.Module:
-    if config.dropout:
-        raise ConfigError(f"--config.model.dropout={config.dropout:g}: the MLP has no dropout")
-    return MLP(
-        layer_sizes=tuple(config.layer_sizes),
-        activations=tuple(config.activations),
-        **{name: shared[name] for name in ("init_scheme", "dtype", "compute_dtype")},
-    )
-
-
-REGISTRY = {
-    "lenet5": Entry("LeNet-5", _lenet5, smallest=16),
-    "alexnet": Entry(
-        "AlexNet",
-        _alexnet,
-        smallest=15,
-        variants=tuple(alexnet.VARIANTS),
-    ),
-    "resnet50": Entry(
-        "ResNet-50", _resnet50, smallest=32, variants=tuple(resnet.VARIANTS), averages=True
-    ),
-    "inception_v1": Entry(
-        "Inception v1",
-        _inception_v1,
-        smallest=15,
-        variants=inception_v1.VARIANTS,
-        auxiliary_weight=inception_v1.AUXILIARY_WEIGHT,
-        averages=True,
-    ),
-    "inception_v3": Entry(
-        "Inception v3",
-        _inception_v3,
-        smallest=75,
-        variants=inception_v3.VARIANTS,
-        auxiliary_weight=inception_v3.AUXILIARY_WEIGHT,
-        auxiliary_size=inception_v3.AUXILIARY_SIZE,
-        averages=True,
-    ),
-    "inception_resnet_v2": Entry(
-        "Inception-ResNet v2", _inception_resnet_v2, smallest=75, averages=True
-    ),
-    "densenet121": Entry(
-        "DenseNet-121",
-        _densenet121,
-        smallest=29,
-        variants=tuple(densenet.EPSILONS),
-        averages=True,
-    ),
-    "mlp": Entry("MLP", _mlp, kind="vector"),
+_MODULES = {
+    "lenet5": "lenet",
+    "alexnet": "alexnet",
+    "resnet50": "resnet",
+    "inception_v1": "inception_v1",
+    "inception_v3": "inception_v3",
+    "inception_resnet_v2": "inception_resnet_v2",
+    "densenet121": "densenet",
+    "mlp": "mlp",
 }
+"""The module of jaxnets.models that defines each network as `ENTRY`; it is imported on first use."""
+
+
+class _Registry(Mapping[str, Entry]):
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries:
+            module = importlib.import_module(f"jaxnets.models.{_MODULES[name]}")
+            self._entries[name] = module.ENTRY
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*_MODULES, *self._entries]))
+
+    def __len__(self) -> int:
+        return len(_MODULES.keys() | self._entries.keys())
+
+    def register(self, name: str, entry: Entry) -> None:
+        if name in self:
+            raise ValueError(f"a network named {name!r} is registered already")
+        self._entries[name] = entry
+
+
+REGISTRY = _Registry()
+"""The networks by name."""
+
+
+def register(name: str, entry: Entry) -> None:
+    """Adds a network under a new name, so that --config.model.name may name it.
+
+    Raises ValueError if the name is taken.
+    """
+    REGISTRY.register(name, entry)
 
 
 def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> nn.Module:
     """The network that `config.model` describes; `axis_name` is the axis of synchronised statistics.
 
-    Raises ConfigError for a name that is not in the registry and for what the network does not have.
+    Raises ConfigError for a name that is not in the registry and for values that the network does not have.
     """
     for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
     _check_changes(config)
+    found = entry(config.name)
+    accepted = {field.name for field in dataclasses.fields(found.factory)}
+    if config.dropout and "dropout" not in accepted:
+        raise ConfigError(
+            f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout"
+        )
+    has_batch_norm = "model.sync_batch_norm" not in _unused_fields(config.name)
     shared = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
         "init_scheme": config.init,
         "dtype": jnp.dtype(config.dtype),
         "compute_dtype": jnp.dtype(config.compute_dtype) if config.compute_dtype else None,
-        "axis_name": axis_name if config.sync_batch_norm else None,
+        "axis_name": axis_name if config.sync_batch_norm and has_batch_norm else None,
         "implementation": config.implementation,
     }
-    return entry(config.name).build(config, shared)
+    own = {name: config[name] for name in found.fields if config[name] is not None}
+    given = {name: value for name, value in (shared | own).items() if name in accepted}
+    return found.factory(**given)
 
 
 def entry(name: str) -> Entry:
@@ -188,11 +110,6 @@ def entry(name: str) -> Entry:
 def variant_of(config: config_dict.ConfigDict) -> str | None:
     """The variant that `config.model` means, the default by its name; None where there are none."""
     return config.variant or next(iter(entry(config.name).variants), None)
-
-
-def truncation_blocks(name: str) -> tuple[str, ...]:
-    """The values of config.model.truncate_after, from input to output; () if the network has none."""
-    return inception_v3.LAST_BLOCKS if name == "inception_v3" else ()
 
 
 def check_variant(name: str, variant: str | None, *, flag: str = "--config.model.variant") -> None:
@@ -229,7 +146,7 @@ def _init_problem(config: config_dict.ConfigDict) -> str | None:
 
 
 def _cut_problem(config: config_dict.ConfigDict) -> str | None:
-    allowed = truncation_blocks(config.name)
+    allowed = entry(config.name).truncation_blocks
     if config.truncate_after is None or config.truncate_after in allowed:
         return None
     listed = f"may be cut after {', '.join(allowed)}" if allowed else "cannot be cut"
@@ -240,20 +157,29 @@ def _cut_problem(config: config_dict.ConfigDict) -> str | None:
 
 
 @functools.cache
-def changes(name: str) -> tuple[str, ...]:
-    """Which of CHANGES the network takes."""
+def _unused_fields(name: str) -> frozenset[str]:
+    """The fields of the config that the network does not use, by path."""
     config = default_config()
     config.model.name = name
-    skipped_aux_heads_note = unused(config)
+    return frozenset(unused(config))
+
+
+def overridable_fields(name: str) -> tuple[str, ...]:
+    """The OVERRIDABLE_FIELDS that the network uses."""
     return tuple(
-        change for change in OVERRIDABLE_FIELDS if f"model.{change}" not in skipped_aux_heads_note
+        field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in _unused_fields(name)
     )
 
 
 def _check_changes(config: config_dict.ConfigDict) -> None:
     for name in OVERRIDABLE_FIELDS:
-        if name not in changes(config.name) and config[name] != FIELDS[f"model.{name}"].default:
-            takers = ", ".join(other for other in REGISTRY if name in changes(other))
+        if (
+            f"model.{name}" in _unused_fields(config.name)
+            and config[name] != FIELDS[f"model.{name}"].default
+        ):
+            takers = ", ".join(
+                other for other in _MODULES if f"model.{name}" not in _unused_fields(other)
+            )
             raise ConfigError(
                 f"--config.model.{name}={config[name]}: {entry(config.name).title} has it as published; "
                 f"it can be changed in {takers}"

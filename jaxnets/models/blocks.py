@@ -1,9 +1,8 @@
-"""What several networks are built of."""
+"""Activations and poolings that several networks use."""
 
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,8 +11,7 @@ from jax import lax
 
 from jaxnets import ops
 from jaxnets.ops.implementation import Implementation
-from jaxnets.ops.initializers import Initializer
-from jaxnets.ops.windows import Padding, Pair
+from jaxnets.ops.windows import Pair
 
 
 def _leaky_relu(x: jax.Array) -> jax.Array:
@@ -30,46 +28,6 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
     }
 )
 """By name; values and slopes are PyTorch's, at 0 too."""
-
-
-class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU: [B, H, W, C] -> [B, H', W', features]."""
-
-    features: int
-    kernel_size: Pair
-    kernel_init: Initializer
-    strides: Pair = (1, 1)
-    padding: Padding = ((0, 0), (0, 0))
-    epsilon: float = 1e-3
-    axis_name: str | None = None
-    implementation: Implementation = "auto"
-    dtype: Any = jnp.float32
-    compute_dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        shared = {
-            "dtype": self.dtype,
-            "compute_dtype": self.compute_dtype,
-            "implementation": self.implementation,
-        }
-        x = ops.Conv(
-            self.features,
-            self.kernel_size,
-            kernel_init=self.kernel_init,
-            strides=self.strides,
-            padding=self.padding,
-            name="conv",
-            **shared,
-        )(x)
-        norm = ops.BatchNorm(epsilon=self.epsilon, axis_name=self.axis_name, name="norm", **shared)
-        return nn.relu(norm(x, train=train))
-
-
-def same_padding(kernel_size: Pair) -> Padding:
-    """What keeps the size at stride 1, for odd kernels: (kernel_size - 1) / 2 on each side."""
-    (height, width) = (side // 2 for side in kernel_size)
-    return ((height, height), (width, width))
 
 
 def pool(

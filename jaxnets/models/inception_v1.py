@@ -1,21 +1,18 @@
 """Inception v1, GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842), with batch normalisation."""
 
-import functools
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.models.blocks import ConvNorm, adaptive_average_pool, max_pool_ceil, same_padding
+from jaxnets.models.base import Entry, Layers, Network
+from jaxnets.models.blocks import adaptive_average_pool, max_pool_ceil
 from jaxnets.models.outputs import ModelOutput
-from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.windows import Pair
 
 AUXILIARY_WEIGHT = 0.3
-"""Of each auxiliary classifier in the loss (section 5)."""
+"""Weight of each auxiliary classifier in the loss (section 5)."""
 AUXILIARY_DROPOUT = 0.7
 VARIANTS = ("torchvision", "paper")
 
@@ -32,55 +29,40 @@ CHANNELS = {
 }
 """Table 1: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj."""
 POOL_BEFORE = {"4a": (3, 3), "5a": (2, 2)}
-"""The window of the max pooling, of stride 2, before a block."""
+"""Window of the stride-2 max pooling before a block."""
 AUX_HEAD_BLOCKS = ("4a", "4d")
-"""The blocks whose outputs the auxiliary classifiers see."""
+"""Blocks whose outputs are the inputs of the auxiliary classifiers."""
 
 
-def initialization(style: str) -> Initialization:
-    """As `init_scheme` says: "torch" is torchvision's normal of deviation 0.01 for every kernel.
+def initialization(scheme: str) -> Initialization:
+    """The initialisation of `init_scheme`; "torch" is torchvision's normal of deviation 0.01 for kernels.
 
-    It truncates at 2, which is 200 deviations and cuts nothing.
+    torchvision truncates it at 2, which is 200 deviations and has no effect.
     """
-    default = ops.INITIALIZERS[style]
-    return default._replace(kernel=ops.initializers.normal(0.01)) if style == "torch" else default
+    default = ops.INITIALIZERS[scheme]
+    return default._replace(kernel=ops.initializers.normal(0.01)) if scheme == "torch" else default
 
 
 class Inception(nn.Module):
-    """Four branches beside each other (figure 2b): [B, H, W, C] -> [B, H, W, sum of the four widths].
+    """Four parallel branches (figure 2b): [B, H, W, C] -> [B, H, W, sum of the four widths].
 
     `widths` is a row of table 1. torchvision's third branch is 3x3 where the paper has 5x5.
     """
 
     widths: tuple[int, ...]
     variant: str
-    kernel_init: Any
-    axis_name: str | None
-    implementation: Implementation
-    dtype: Any
-    compute_dtype: Any
+    layers: Layers
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, projection = self.widths
+        side = 5 if self.variant == "paper" else 3
 
         def conv(y: jax.Array, features: int, side: int, name: str) -> jax.Array:
-            return ConvNorm(
-                features,
-                (side, side),
-                padding=same_padding((side, side)),
-                kernel_init=self.kernel_init,
-                axis_name=self.axis_name,
-                implementation=self.implementation,
-                dtype=self.dtype,
-                compute_dtype=self.compute_dtype,
-                name=name,
-            )(y, train=train)
+            layer = self.layers.conv_norm(features, side, padding=side // 2, name=name)
+            return layer(y, train=train)
 
-        pooled = ops.max_pool(
-            x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)), implementation=self.implementation
-        )
-        side = 5 if self.variant == "paper" else 3
+        pooled = self.layers.max_pool(x, 3, stride=1, padding=1)
         branches = [
             conv(x, conv1x1, 1, "conv1x1"),
             conv(conv(x, reduce3x3, 1, "reduce3x3"), conv3x3, 3, "conv3x3"),
@@ -95,91 +77,54 @@ class AuxiliaryClassifier(nn.Module):
 
     num_classes: int
     dropout: float
-    init_scheme: str
-    axis_name: str | None
-    implementation: Implementation
-    dtype: Any
-    compute_dtype: Any
+    layers: Layers
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        init = initialization(self.init_scheme)
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        dense = functools.partial(ops.Dense, kernel_init=init.kernel, bias_init=init.bias, **dtypes)
-        x = ConvNorm(
-            128,
-            (1, 1),
-            kernel_init=init.kernel,
-            axis_name=self.axis_name,
-            implementation=self.implementation,
-            name="conv",
-            **dtypes,
-        )(adaptive_average_pool(x, (4, 4)), train=train)
-        x = nn.relu(dense(1024, name="dense")(x.reshape(x.shape[0], -1)))
+        x = self.layers.conv_norm(128, 1, name="conv")(
+            adaptive_average_pool(x, (4, 4)), train=train
+        )
+        x = nn.relu(self.layers.dense(1024, name="dense")(x.reshape(x.shape[0], -1)))
         x = nn.Dropout(self.dropout, name="drop")(x, deterministic=not train)
-        return dense(self.num_classes, name="classifier")(x).astype(self.dtype)
+        logits = self.layers.dense(self.num_classes, name="classifier")(x)
+        return logits.astype(self.layers.dtype)
 
 
-class InceptionV1(nn.Module):
+class InceptionV1(Network):
     """Stem, nine Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
     H and W are at least 15. `variant` "torchvision" has 3x3 where the paper has 5x5. In training, with
-    `auxiliary_heads`, it gives Logits; evaluation never runs them. `init_scheme` "torch" is torchvision's.
+    `auxiliary_heads`, the output is a ModelOutput; evaluation never runs the auxiliary heads.
+    `init_scheme` "torch" is torchvision's.
     """
 
-    num_classes: int
-    variant: str = "torchvision"
+    variant: str = VARIANTS[0]
     auxiliary_heads: bool = True
     auxiliary_dropout: float = AUXILIARY_DROPOUT
-    dropout: float = 0.0
-    init_scheme: str = "torch"
-    axis_name: str | None = None
-    implementation: Implementation = "auto"
-    dtype: Any = jnp.float32
-    compute_dtype: Any = None
 
     def setup(self) -> None:
         init = initialization(self.init_scheme)
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {
-            "kernel_init": init.kernel,
-            "axis_name": self.axis_name,
-            "implementation": self.implementation,
-            **dtypes,
-        }
-        self.conv1 = ConvNorm(64, (7, 7), strides=(2, 2), padding=((3, 3), (3, 3)), **shared)
-        self.conv2_reduce = ConvNorm(64, (1, 1), **shared)
-        self.conv2 = ConvNorm(192, (3, 3), padding=((1, 1), (1, 1)), **shared)
+        layers = self.layers(conv=init, dense=init, epsilon=1e-3)
+        self.conv1 = layers.conv_norm(64, 7, stride=2, padding=3)
+        self.conv2_reduce = layers.conv_norm(64, 1)
+        self.conv2 = layers.conv_norm(192, 3, padding=1)
         self.blocks = {
-            place: Inception(widths, self.variant, name=f"inception{place}", **shared)
+            place: Inception(widths, self.variant, layers, name=f"inception{place}")
             for place, widths in CHANNELS.items()
         }
         if self.auxiliary_heads:
             self.heads = [
                 AuxiliaryClassifier(
-                    self.num_classes,
-                    self.auxiliary_dropout,
-                    self.init_scheme,
-                    axis_name=self.axis_name,
-                    implementation=self.implementation,
-                    name=f"auxiliary{number}",
-                    **dtypes,
+                    self.num_classes, self.auxiliary_dropout, layers, name=f"auxiliary{number}"
                 )
                 for number in range(1, len(AUX_HEAD_BLOCKS) + 1)
             ]
         self.drop = nn.Dropout(self.dropout)
-        self.classifier = ops.Dense(
-            self.num_classes, kernel_init=init.kernel, bias_init=init.bias, **dtypes
-        )
+        self.classifier = layers.dense(self.num_classes)
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, 1024], the output of block 5b, about 1/32 of the size."""
         return self._backbone(x, train=train)[0]
-
-    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
-        """[B, h, w, 1024] -> logits [B, num_classes], in the parameters' dtype."""
-        pooled = self.drop(ops.global_average_pool(features), deterministic=not train)
-        return self.classifier(pooled).astype(self.dtype)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | ModelOutput:
         features, tapped = self._backbone(x, train=train)
@@ -190,7 +135,7 @@ class InceptionV1(nn.Module):
         return ModelOutput(logits, others) if train else logits
 
     def _backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
-        """The features, and what the auxiliary classifiers see."""
+        """The features, and the inputs of the auxiliary classifiers."""
         x = self._pool(self.conv1(x, train=train), (3, 3))
         x = self.conv2(self.conv2_reduce(x, train=train), train=train)
         x = self._pool(x, (3, 3))
@@ -205,3 +150,14 @@ class InceptionV1(nn.Module):
 
     def _pool(self, x: jax.Array, window: Pair) -> jax.Array:
         return max_pool_ceil(x, window, strides=(2, 2), implementation=self.implementation)
+
+
+ENTRY = Entry(
+    "Inception v1",
+    InceptionV1,
+    fields=("variant", "auxiliary_heads", "auxiliary_dropout"),
+    smallest=15,
+    variants=VARIANTS,
+    auxiliary_weight=AUXILIARY_WEIGHT,
+    averages=True,
+)

@@ -1,69 +1,55 @@
 """Inception v3 (Szegedy et al. 2015, arXiv:1512.00567), in torchvision's form or TensorFlow's and Keras's."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.models.blocks import ConvNorm, same_padding
+from jaxnets.models.base import ConvNorm, Entry, Layers, Network, same
 from jaxnets.models.outputs import ModelOutput
-from jaxnets.ops.implementation import Implementation
 from jaxnets.ops.initializers import Initialization
 
 AUXILIARY_WEIGHT = 0.4
-"""Of the auxiliary classifier in the loss, slim's; the paper does not print it."""
+"""Weight of the auxiliary classifier in the loss, from TF-Slim; the paper does not state it."""
 AUXILIARY_SIZE = 299
-"""The least pixels a side that leave the auxiliary classifier's 5x5 convolution a map to see."""
+"""Smallest image side for which the auxiliary classifier's 5x5 convolution fits its input."""
 LAST_BLOCKS = ("mixed7a", "mixed7b", "mixed7c")
-"""After the auxiliary classifier's tap; the body may end with any of them."""
+"""Blocks after the input of the auxiliary classifier; the backbone may end with any of them."""
 TORCHVISION, KERAS = "torchvision", "keras"
 VARIANTS = (TORCHVISION, KERAS)
-"""Average pooling counts its padding in torchvision's; in Keras's, as in TensorFlow's, it does not."""
+"""Average pooling includes its padding in torchvision's; Keras's and TensorFlow's exclude it."""
 
 
-def initialization(style: str) -> Initialization:
-    """As `init_scheme` says: "torch" is torchvision's normal of deviation 0.1 for every kernel.
+def initialization(scheme: str) -> Initialization:
+    """The initialisation of `init_scheme`; "torch" is torchvision's normal of deviation 0.1 for every kernel.
 
-    It truncates at 2, which is 20 deviations and cuts nothing.
+    torchvision truncates it at 2, which is 20 deviations and has no effect.
     """
-    default = ops.INITIALIZERS[style]
-    return default._replace(kernel=ops.initializers.normal(0.1)) if style == "torch" else default
+    default = ops.INITIALIZERS[scheme]
+    return default._replace(kernel=ops.initializers.normal(0.1)) if scheme == "torch" else default
 
 
 class Block(nn.Module):
-    """What the blocks A to E share: [B, H, W, C] -> the branches' channels, beside each other."""
+    """What the blocks A to E share: parallel branches, concatenated: [B, H, W, C] -> [B, H', W', C']."""
 
-    kernel_init: Any
-    axis_name: str | None
-    implementation: Implementation
-    dtype: Any
-    compute_dtype: Any
-    variant: str = TORCHVISION
+    layers: Layers
+    variant: str
 
     def average(self, x: jax.Array) -> jax.Array:
-        """3x3, of the same size: [B, H, W, C] -> the same."""
-        counted = self.variant == TORCHVISION
-        padding = ((1, 1), (1, 1))
+        """3x3 average pooling that keeps the size: [B, H, W, C] -> [B, H, W, C]."""
         return ops.average_pool(
-            x, (3, 3), strides=(1, 1), padding=padding, count_include_pad=counted
+            x,
+            (3, 3),
+            strides=(1, 1),
+            padding=((1, 1), (1, 1)),
+            count_include_pad=self.variant == TORCHVISION,
         )
 
     def conv(self, name: str, features: int, height: int, width: int, stride: int = 1) -> ConvNorm:
-        """A layer of a branch; stride 2 is not padded."""
-        return ConvNorm(
-            features,
-            (height, width),
-            strides=(stride, stride),
-            padding=same_padding((height, width)) if stride == 1 else ((0, 0), (0, 0)),
-            kernel_init=self.kernel_init,
-            axis_name=self.axis_name,
-            implementation=self.implementation,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            name=name,
-        )
+        """A layer of a branch; layers of stride 2 have no padding."""
+        size = (height, width)
+        padding = same(size) if stride == 1 else 0
+        return self.layers.conv_norm(features, size, stride=stride, padding=padding, name=name)
 
     def chain(self, x: jax.Array, branch: str, *layers: tuple[int, ...], train: bool) -> jax.Array:
         """Layers BRANCH_1, BRANCH_2, ..., each (features, height, width[, stride])."""
@@ -96,7 +82,7 @@ class InceptionB(Block):
         branches = [
             self.conv("branch3x3", 384, 3, 3, 2)(x, train=train),
             self.chain(x, "branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3, 2), train=train),
-            ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation),
+            self.layers.max_pool(x, 3, stride=2),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -110,11 +96,11 @@ class InceptionC(Block):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         inner, out = self.channels, 192
         down, across = (inner, 7, 1), (inner, 1, 7)
-        layers = ((inner, 1, 1), down, across, down, (out, 1, 7))
+        double = ((inner, 1, 1), down, across, down, (out, 1, 7))
         branches = [
             self.conv("branch1x1", out, 1, 1)(x, train=train),
             self.chain(x, "branch7x7", (inner, 1, 1), across, (out, 7, 1), train=train),
-            self.chain(x, "branch7x7dbl", *layers, train=train),
+            self.chain(x, "branch7x7dbl", *double, train=train),
             self.conv("branch_pool", out, 1, 1)(self.average(x), train=train),
         ]
         return jnp.concatenate(branches, axis=-1)
@@ -125,11 +111,11 @@ class InceptionD(Block):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        layers = ((192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3, 2))
+        long = ((192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3, 2))
         branches = [
             self.chain(x, "branch3x3", (192, 1, 1), (320, 3, 3, 2), train=train),
-            self.chain(x, "branch7x7x3", *layers, train=train),
-            ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation),
+            self.chain(x, "branch7x7x3", *long, train=train),
+            self.layers.max_pool(x, 3, stride=2),
         ]
         return jnp.concatenate(branches, axis=-1)
 
@@ -155,106 +141,69 @@ class InceptionE(Block):
 class AuxiliaryClassifier(nn.Module):
     """Average pooling, 1x1 and 5x5 convolutions, a dense layer (section 4): logits [B, num_classes].
 
-    H and W are at least 17. Under `init_scheme` "torch" the dense layer's deviation is 0.001.
+    H and W are at least 17. `dense_init` initialises the dense layer.
     """
 
     num_classes: int
-    init_scheme: str
-    axis_name: str | None
-    implementation: Implementation
-    dtype: Any
-    compute_dtype: Any
+    dense_init: Initialization
+    layers: Layers
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        init = initialization(self.init_scheme)
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {
-            "kernel_init": init.kernel,
-            "axis_name": self.axis_name,
-            "implementation": self.implementation,
-            **dtypes,
-        }
         x = ops.average_pool(x, (5, 5), strides=(3, 3))
-        x = ConvNorm(128, (1, 1), name="conv0", **shared)(x, train=train)
-        x = ConvNorm(768, (5, 5), name="conv1", **shared)(x, train=train)
-        small = ops.initializers.normal(0.001) if self.init_scheme == "torch" else init.kernel
-        classifier = ops.Dense(
-            self.num_classes, kernel_init=small, bias_init=init.bias, name="classifier", **dtypes
-        )
-        return classifier(ops.global_average_pool(x)).astype(self.dtype)
+        x = self.layers.conv_norm(128, 1, name="conv0")(x, train=train)
+        x = self.layers.conv_norm(768, 5, name="conv1")(x, train=train)
+        classifier = self.layers.dense(self.num_classes, init=self.dense_init, name="classifier")
+        return classifier(ops.global_average_pool(x)).astype(self.layers.dtype)
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(Network):
     """Stem, eleven Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
-    H and W are at least 75. In training on 299 pixels or more, with `auxiliary_heads`, it gives Logits;
-    the head is left out of smaller images, and evaluation never runs it. `variant` is the library whose
-    form this is, of VARIANTS. `init_scheme` "torch" is torchvision's.
-    `truncate_after` is the one of LAST_BLOCKS that the body ends with, where later weights are not to be had.
+    H and W are at least 75. In training on 299 pixels or more, with `auxiliary_heads`, the output is a
+    ModelOutput; smaller images skip the auxiliary head, and evaluation never runs it. `variant` selects a
+    library's form, from VARIANTS. `init_scheme` "torch" is torchvision's. `truncate_after` is the one of
+    LAST_BLOCKS that the backbone ends with, for weights that lack the later layers.
     """
 
-    num_classes: int
     variant: str = TORCHVISION
     auxiliary_heads: bool = True
     truncate_after: str | None = None
-    dropout: float = 0.0
-    init_scheme: str = "torch"
-    axis_name: str | None = None
-    implementation: Implementation = "auto"
-    dtype: Any = jnp.float32
-    compute_dtype: Any = None
 
     def setup(self) -> None:
         init = initialization(self.init_scheme)
-        dtypes = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
-        shared = {
-            "kernel_init": init.kernel,
-            "axis_name": self.axis_name,
-            "implementation": self.implementation,
-            **dtypes,
-        }
-        self.conv1a = ConvNorm(32, (3, 3), strides=(2, 2), **shared)
-        self.conv2a = ConvNorm(32, (3, 3), **shared)
-        self.conv2b = ConvNorm(64, (3, 3), padding=((1, 1), (1, 1)), **shared)
-        self.conv3b = ConvNorm(80, (1, 1), **shared)
-        self.conv4a = ConvNorm(192, (3, 3), **shared)
-        block = {**shared, "variant": self.variant}
+        layers = self.layers(conv=init, dense=init, epsilon=1e-3)
+        self.conv1a = layers.conv_norm(32, 3, stride=2)
+        self.conv2a = layers.conv_norm(32, 3)
+        self.conv2b = layers.conv_norm(64, 3, padding=1)
+        self.conv3b = layers.conv_norm(80, 1)
+        self.conv4a = layers.conv_norm(192, 3)
+        block = (layers, self.variant)
         self.blocks = [
-            InceptionA(pool_features=32, name="mixed5b", **block),
-            InceptionA(pool_features=64, name="mixed5c", **block),
-            InceptionA(pool_features=64, name="mixed5d", **block),
-            InceptionB(name="mixed6a", **block),
-            InceptionC(channels=128, name="mixed6b", **block),
-            InceptionC(channels=160, name="mixed6c", **block),
-            InceptionC(channels=160, name="mixed6d", **block),
-            InceptionC(channels=192, name="mixed6e", **block),
+            InceptionA(*block, pool_features=32, name="mixed5b"),
+            InceptionA(*block, pool_features=64, name="mixed5c"),
+            InceptionA(*block, pool_features=64, name="mixed5d"),
+            InceptionB(*block, name="mixed6a"),
+            InceptionC(*block, channels=128, name="mixed6b"),
+            InceptionC(*block, channels=160, name="mixed6c"),
+            InceptionC(*block, channels=160, name="mixed6d"),
+            InceptionC(*block, channels=192, name="mixed6e"),
         ]
-        kept = (
-            LAST_BLOCKS
-            if self.truncate_after is None
-            else LAST_BLOCKS[: LAST_BLOCKS.index(self.truncate_after) + 1]
-        )
+        last = self.truncate_after or LAST_BLOCKS[-1]
         self.last_blocks = [
-            (InceptionD if name == LAST_BLOCKS[0] else InceptionE)(name=name, **block)
-            for name in kept
+            (InceptionD if name == LAST_BLOCKS[0] else InceptionE)(*block, name=name)
+            for name in LAST_BLOCKS[: LAST_BLOCKS.index(last) + 1]
         ]
+        small = init._replace(kernel=ops.initializers.normal(0.001))
         self.auxiliary = AuxiliaryClassifier(
-            self.num_classes, self.init_scheme, self.axis_name, self.implementation, **dtypes
+            self.num_classes, small if self.init_scheme == "torch" else init, layers
         )
         self.drop = nn.Dropout(self.dropout)
-        self.classifier = ops.Dense(
-            self.num_classes, kernel_init=init.kernel, bias_init=init.bias, **dtypes
-        )
+        self.classifier = layers.dense(self.num_classes)
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] -> [B, h, w, C]: 2048 of mixed7c, 1280 where cut at mixed7a; 8x8 at 299 pixels."""
+        """[B, H, W, 3] -> [B, h, w, C]: 2048 after mixed7c, 1280 after mixed7a; 8x8 at 299 pixels."""
         return self._backbone(x, train=train)[0]
-
-    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
-        """[B, h, w, C] -> logits [B, num_classes], in the parameters' dtype."""
-        pooled = self.drop(ops.global_average_pool(features), deterministic=not train)
-        return self.classifier(pooled).astype(self.dtype)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | ModelOutput:
         features, tapped = self._backbone(x, train=train)
@@ -266,15 +215,29 @@ class InceptionV3(nn.Module):
         return ModelOutput(logits, (other,)) if train else logits
 
     def _backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """The features, and what the auxiliary classifier sees."""
+        """The features, and the input of the auxiliary classifier."""
+        max_pool = self.layers().max_pool
         for conv in (self.conv1a, self.conv2a, self.conv2b):
             x = conv(x, train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation)
+        x = max_pool(x, 3, stride=2)
         x = self.conv4a(self.conv3b(x, train=train), train=train)
-        x = ops.max_pool(x, (3, 3), strides=(2, 2), implementation=self.implementation)
+        x = max_pool(x, 3, stride=2)
         for block in self.blocks:
             x = block(x, train=train)
         tapped = x
         for block in self.last_blocks:
             x = block(x, train=train)
         return x, tapped
+
+
+ENTRY = Entry(
+    "Inception v3",
+    InceptionV3,
+    fields=("variant", "auxiliary_heads", "truncate_after"),
+    smallest=75,
+    variants=VARIANTS,
+    truncation_blocks=LAST_BLOCKS,
+    auxiliary_weight=AUXILIARY_WEIGHT,
+    auxiliary_size=AUXILIARY_SIZE,
+    averages=True,
+)

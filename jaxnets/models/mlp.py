@@ -10,11 +10,9 @@ import numpy as np
 from jaxnets import ops, reported
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
+from jaxnets.models.base import Entry
 from jaxnets.models.blocks import ACTIVATIONS
 from jaxnets.ops.initializers import Initialization
-
-PUBLISHED = "published"
-"""The initialisation that gives report A's weights."""
 
 
 class MLP(nn.Module):
@@ -80,7 +78,7 @@ def published_parameters() -> dict[str, dict[str, np.ndarray]]:
 
 def _initialization(style: str, number: int) -> Initialization:
     """How layer `number` begins."""
-    if style != PUBLISHED:
+    if style != "published":
         return ops.INITIALIZERS[style]
     given = published_parameters()[f"layer{number}"]
 
@@ -105,7 +103,10 @@ def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> 
             f"{len(activations)} activations {activations}: give one a layer"
         )
     given = tuple(reported.entry("A/mlp_tanh")["layer_sizes"])
-    if style == PUBLISHED and sizes != given:
+    if style == "published" and sizes != given:
         raise ConfigError(
-            f"init={PUBLISHED!r} is report A's {given}, not layer_sizes={sizes}: use init='torch'"
+            f"init='published' is report A's {given}, not layer_sizes={sizes}: use init='torch'"
         )
+
+
+ENTRY = Entry("MLP", MLP, fields=("layer_sizes", "activations"), kind="vector")

@@ -12,7 +12,7 @@ from jaxnets.models.blocks import adaptive_average_pool
 
 
 def shapes(variant: str, size: int = 32, classes: int = 10):
-    model = AlexNet(classes, variant)
+    model = AlexNet(classes, variant=variant)
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
     features = jax.eval_shape(

@@ -67,8 +67,9 @@ def test_the_call_is_head_of_features_and_every_parameter_has_a_gradient() -> No
 
 def test_it_begins_as_torchvisions() -> None:
     model = DenseNet(3).bind({})
-    for part in (model.conv0, *model.dense_blocks, *model.transitions):
-        assert part.kernel_init is kaiming_normal_fan_in
+    assert model.conv0.kernel_init is kaiming_normal_fan_in
+    for part in (*model.dense_blocks, *model.transitions):
+        assert part.layers.conv_init.kernel is kaiming_normal_fan_in
     assert model.classifier.bias_init is ops.initializers.zero_bias
     kernel = np.asarray(kaiming_normal_fan_in(jax.random.key(0), (3, 3, 16, 32)))
     np.testing.assert_allclose(kernel.std(), (2 / (9 * 16)) ** 0.5, rtol=0.05)
@@ -76,7 +77,7 @@ def test_it_begins_as_torchvisions() -> None:
 
 
 def test_dropout_of_a_layer_is_on_what_it_adds_and_in_training_alone() -> None:
-    layer = DenseLayer(8, 0.5, kaiming_normal_fan_in, 1e-5, None, "auto", jnp.float32, None)
+    layer = DenseLayer(8, 0.5, DenseNet(3).layers())
 
     @jax.jit
     def both(x):

@@ -11,11 +11,10 @@ import pytest
 
 from benchmarks.oracles import load
 from jaxnets import config as config_lib
-from jaxnets import models
+from jaxnets import models, ops
 from jaxnets.errors import ConfigError
 from jaxnets.interop import to_torch
 from jaxnets.models import inception_v1, inception_v3
-from jaxnets.models.blocks import ConvNorm
 from jaxnets.models.outputs import ModelOutput
 
 
@@ -102,13 +101,15 @@ def _initial(module: Any, shape: tuple[int, ...]) -> Any:
 
 
 def test_torchvision_s_initialisation() -> None:
-    v3 = inception_v3.AuxiliaryClassifier(3, "torch", None, "auto", jnp.float32, None)
+    network = inception_v3.InceptionV3(3)
+    init = inception_v3.initialization("torch")
+    small = init._replace(kernel=ops.initializers.normal(0.001))
+    v3 = inception_v3.AuxiliaryClassifier(3, small, network.layers(conv=init, dense=init))
     params = _initial(v3, (1, 17, 17, 16))
     assert float(params["conv1"]["conv"]["kernel"].std()) == pytest.approx(0.1, rel=0.02)
     assert float(params["classifier"]["kernel"].std()) == pytest.approx(0.001, rel=0.1)
     assert 0 < float(jnp.abs(params["classifier"]["bias"]).max()) <= 768**-0.5
-    kernel_init = inception_v1.initialization("torch").kernel
-    conv = ConvNorm(64, (3, 3), kernel_init=kernel_init)
+    conv = network.layers(conv=inception_v1.initialization("torch")).conv_norm(64, 3)
     params = _initial(conv, (1, 8, 8, 32))
     assert float(params["conv"]["kernel"].std()) == pytest.approx(0.01, rel=0.02)
     for module in (inception_v1, inception_v3):

@@ -11,6 +11,7 @@ import pytest
 
 from jaxnets import models, ops
 from jaxnets.models import inception_resnet_v2 as network
+from jaxnets.models.base import Layers
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2, Layer, Mixed5b, Residual
 
 
@@ -43,26 +44,20 @@ def test_the_smallest_image_leaves_one_pixel_and_the_next_none(body) -> None:
     assert features.shape[1:3] == (0, 0)
 
 
-def shared() -> dict[str, Any]:
-    return {
-        "kernel_init": nn.initializers.ones,
-        "axis_name": None,
-        "implementation": "auto",
-        "dtype": jnp.float32,
-        "compute_dtype": None,
-    }
+def _layers() -> Layers:
+    """Kernels of ones."""
+    init = ops.INITIALIZERS["torch"]._replace(kernel=nn.initializers.ones)
+    return InceptionResNetV2(3).layers(conv=init, epsilon=network.EPSILON)
 
 
 BRANCHES = ((Layer(2, (1, 1)),), (Layer(2, (1, 1)), Layer(3, (1, 7))))
 
 
 def test_a_residual_block_adds_its_scaled_branches() -> None:
-    bias_init = ops.INITIALIZERS["torch"].bias
-
     @jax.jit
     def three(x):
         blocks = [
-            Residual(BRANCHES, scale=scale, relu=relu, bias_init=bias_init, **shared())
+            Residual(BRANCHES, _layers(), scale, relu)
             for scale, relu in ((1.0, False), (0.1, False), (0.1, True))
         ]
         variables = blocks[0].init(jax.random.key(0), x, train=False)
@@ -78,7 +73,7 @@ def test_a_residual_block_adds_its_scaled_branches() -> None:
 
 
 def test_the_average_of_mixed_5b_counts_no_padding() -> None:
-    module = Mixed5b(BRANCHES, **shared())
+    module = Mixed5b(BRANCHES, _layers())
     y, _ = jax.jit(lambda x: module.init_with_output(jax.random.key(0), x, train=False))(
         np.ones((1, 4, 4, 3), np.float32)
     )

@@ -83,7 +83,7 @@ def test_inputs_of_another_length_are_refused() -> None:
     ("fields", "message"),
     [
         ({"name": "lenet5", "init": "published"}, "no report prints the weights of 'lenet5'"),
-        ({"name": "mlp", "dropout": 0.5}, "the MLP has no dropout"),
+        ({"name": "mlp", "dropout": 0.5}, "MLP has no dropout"),
     ],
 )
 def test_what_the_network_does_not_have_is_refused(fields: dict, message: str) -> None:

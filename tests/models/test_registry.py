@@ -1,6 +1,9 @@
 """Every network of images answers the same questions; counts are the published ones."""
 
+import dataclasses
 import functools
+import subprocess
+import sys
 
 import chex
 import jax
@@ -155,3 +158,30 @@ def test_resnet_convolutions_are_kaiming_normal_over_fan_out() -> None:
     variables = models.initialize(models.create(config.model), jax.random.key(0), (1, 32, 32, 3))
     kernel = variables["params"]["stage2_block1"]["conv2"]["kernel"]
     np.testing.assert_allclose(float(kernel.std()), (2 / (9 * 128)) ** 0.5, rtol=0.01)
+
+
+def test_a_network_of_another_package_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.REGISTRY, "_entries", dict(models.REGISTRY._entries))
+    entry = dataclasses.replace(models.entry("lenet5"), title="Mine", smallest=20)
+    models.register("mine", entry)
+    config = config_lib.default_config()
+    config.model.name, config.model.num_classes = "mine", 2
+    assert type(models.create(config.model)).__name__ == "LeNet5"
+    assert "mine" in list(models.REGISTRY)
+    with pytest.raises(ValueError, match="'mine' is registered already"):
+        models.register("mine", entry)
+
+
+def test_a_run_imports_the_module_of_its_network_alone() -> None:
+    program = (
+        "import sys; from jaxnets import config, models\n"
+        "c = config.default_config(); c.model.name = 'lenet5'; models.create(c.model)\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('jaxnets.models.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    networks = set(done.stdout.split()) & {
+        f"jaxnets.models.{name}" for name in models._MODULES.values()
+    }
+    assert networks == {"jaxnets.models.lenet"}
