@@ -51,19 +51,19 @@ def add_rows(
     if path.is_file():
         content = read(path)
         _check_same_conditions(path, content, machine, versions)
-    kept = {row["name"]: row for row in content["rows"]}
+    stored = {row["name"]: row for row in content["rows"]}
     names = {row["name"] for row in rows}
-    for name in [name for name, row in kept.items() if _measured(row) == measured]:
+    for name in [name for name, row in stored.items() if _measured(row) == measured]:
         if name not in names:
-            del kept[name]
+            del stored[name]
     for row in rows:
-        kept[row["name"]] = row if row["name"] == measured else {**row, "measured": measured}
+        stored[row["name"]] = row if row["name"] == measured else {**row, "measured": measured}
     content["versions"] = {**content["versions"], **versions}
-    write(path, {**content, "rows": list(kept.values())})
+    write(path, {**content, "rows": list(stored.values())})
 
 
 def measured(path: Path) -> dict[str, Entry]:
-    """What a file has rows of, and with which code and kernels; nothing where there is no file."""
+    """What a file has rows of, and with which code and kernels; nothing if the file is missing."""
     rows = read(path)["rows"] if path.is_file() else ()
     return {_measured(row): {name: row.get(name) for name in (CODE, LIBRARY)} for row in rows}
 

@@ -1,4 +1,4 @@
-"""How two implementations that agree in every step drift apart when each goes on from its own state."""
+"""How two implementations that agree in every step drift apart when each continues from its own state."""
 
 from collections.abc import Iterator
 from pathlib import Path

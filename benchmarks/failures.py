@@ -16,7 +16,7 @@ class Failures:
 
     @contextlib.contextmanager
     def caught(self, name: str) -> Iterator[None]:
-        """Tells what a row raises and goes on; a ConfigError and a signal are for all rows."""
+        """Reports errors of a row and continues; a ConfigError or a signal ends all rows."""
         try:
             yield
         except (ConfigError, InterruptedRunError):
@@ -35,7 +35,7 @@ class Failures:
         """The last line of what a row raised."""
         return str(self._found[name]).strip().splitlines()[-1]
 
-    def tell(self, rows: int) -> None:
+    def report(self, rows: int) -> None:
         """Raises what the only row raised, or CheckFailedError where some of several rows failed."""
         if rows == 1:
             for error in self._found.values():

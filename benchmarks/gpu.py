@@ -19,8 +19,8 @@ SIZES: Mapping[str, int] = {
 USUAL_SIZE = 224
 DRY_BATCH = 2
 LOSS_TOLERANCE, DRY_LOSS_TOLERANCE = 0.2, math.inf
-"""bfloat16 does not know a loss well: ResNet-50's at 64 px differed by 5 %. So it tells another loss, not
-another update, for which the network's row on a CPU stands; of two tiny images it tells nothing.
+"""bfloat16 does not know a loss well: ResNet-50's at 64 px differed by 5 %. Its own loss is shown, not
+the update, which the network's row on a CPU checks; for two tiny images it means nothing.
 """
 OPPONENT = "torch.compile, channels_last, bfloat16 autocast"
 

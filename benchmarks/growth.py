@@ -48,7 +48,7 @@ POINTS = (
 
 
 class GrowingSide:
-    """A training step of a recipe of the bench, its batch on the devices of all processes."""
+    """A training step of a benchmark config, its batch on the devices of all processes."""
 
     def __init__(self, shared: None, *, point: Point, process: int = 0, coordinator: str = ""):
         del shared
@@ -68,7 +68,7 @@ class GrowingSide:
         self._clock = Clock(self._take, lambda: jax.block_until_ready(self._state))
 
     def measure(self, seconds: float, steps: int | None = None) -> float:
-        """Images per second of all devices; processes that wait for each other are told the `steps`."""
+        """Images per second of all devices; processes that wait for each other get the number of `steps`."""
         return self._rows * (self._clock.time(steps) if steps else self._clock.rate(seconds))
 
     def _take(self) -> None:

@@ -1,4 +1,4 @@
-"""Our side of a comparison: a network, its state and its step, from a recipe."""
+"""Our side of a comparison: a network, its state and its step, from a config."""
 
 import dataclasses
 from pathlib import Path
@@ -28,7 +28,7 @@ MLP_CONFIG = Path(__file__).parents[1] / "configs" / "mlp_tanh.py"
 
 @dataclasses.dataclass(frozen=True)
 class Ours:
-    """A recipe's network, the state before its first step, and the step, not compiled yet."""
+    """A config's network, the state before its first step, and the step, not compiled yet."""
 
     model: nn.Module
     state: TrainState
@@ -36,7 +36,7 @@ class Ours:
 
 
 def make_config(network: str, image_size: int, batch_size: int) -> config_dict.ConfigDict:
-    """A recipe of SGD with momentum on plain images: (x / 255 - 0.5) / 0.5, no augmentation."""
+    """A config of SGD with momentum on plain images: (x / 255 - 0.5) / 0.5, no augmentation."""
     config = config_lib.default_config()
     config.model.name = network
     config.model.num_classes = CLASSES.get(network, 3)
@@ -55,7 +55,7 @@ def build(
     *,
     axis_name: str | None = None,
 ) -> Ours:
-    """Our side of a recipe, from `variables`, or else from its own initial weights."""
+    """Our side of a config, from `variables`, or else from its own initial weights."""
     model = models.create(config.model, axis_name=axis_name)
     if variables is None:
         variables = models.initialize(model, jax.random.key(config.seed), _shape(config))

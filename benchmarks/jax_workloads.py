@@ -43,7 +43,7 @@ class Machine:
         del shared
 
     def describe(self) -> tuple[str, dict[str, str]]:
-        """The hardware in words, and the versions of what computes."""
+        """A description of the hardware, and the versions of the packages."""
         return hardware.description(), environment.versions()
 
     def platform(self) -> str:
@@ -101,7 +101,7 @@ class NetworkSide:
         self._variables = jax.device_get(self.ours.state.variables())
 
     def share(self) -> dict[str, Any]:
-        """The recipe, the initial weights under PyTorch's names, and the batch."""
+        """The config, the initial weights under PyTorch's names, and the batch."""
         arrays = {
             name: array
             for tree in self._variables.values()
@@ -263,7 +263,7 @@ class PipelineSide:
 def pipeline_config(
     images: Path, image_size: int, batch_size: int, *, cache: bool
 ) -> config_dict.ConfigDict:
-    """A recipe that trains on all images of a folder; its cache lies beside the folder."""
+    """A config that trains on all images of a folder; its cache lies beside the folder."""
     config = config_lib.default_config()
     config.model.name = "resnet50"
     config.data.name = "image_folder"

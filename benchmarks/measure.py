@@ -39,7 +39,7 @@ class Row:
 
     `theirs` are the forms of the opponent by name, of which the fastest counts. PyTorch's are measured
     as installed, and again with our allocator setting; another one of ours (`needs_torch` False)
-    always has it. `title` tells a person what the row is; what is counted by the second is the `unit`.
+    always has it. `title` describes the row; `unit` is what is counted per second.
     `has_kernels` where the C++ kernels make a difference to ours, which is then measured with and without;
     `implementation` names the one that a row measured once uses. `on_gpu` marks rows for which neither
     the kernels nor the allocator matter; they report the fraction of the device's peak. The first `untimed`

@@ -31,7 +31,7 @@ class ScannedSide:
         self._clock = Clock(self._call, lambda: jax.block_until_ready(self._state))
 
     def share(self) -> dict[str, Any]:
-        """The recipe, (weight [neurons, inputs], bias [neurons]) by layer, and the points."""
+        """The config, (weight [neurons, inputs], bias [neurons]) by layer, and the points."""
         return {
             "config": self._config,
             "parameters": _layers(self._initial),

@@ -111,7 +111,7 @@ def whole_run_row(name: str, setting: BenchContext) -> Row:
     )
     theirs = functools.partial(whole_runs.TheirRun, threads=setting.threads)
     title = "LeNet-5 on MNIST, 10 epochs from start to final test, against report C's script"
-    # Minutes a turn, and each begins anew: there is nothing to warm up.
+    # Minutes a turn, and each starts a new process: there is nothing to warm up.
     return Row(
         name,
         title,

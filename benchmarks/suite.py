@@ -83,7 +83,7 @@ def run(suite: str, options: Options) -> Path:
             if entry is not None:
                 bench_file.add_row(path, machine, versions, {**entry, **conditions})
     _say_saved(path, reporter)
-    failures.tell(len(chosen))
+    failures.report(len(chosen))
     return path
 
 
@@ -106,7 +106,7 @@ def _require_meaning(suite: str, options: Options) -> None:
         raise ConfigError(f"--images is for --suite={rows.PIPELINE}, not {suite}")
     if options.images is not None and not options.images.is_dir():
         raise ConfigError(
-            f"--images={options.images} is no folder: name one of JPEGs, a folder a class"
+            f"--images={options.images} is not a folder: name one with JPEGs, one folder per class"
         )
 
 
@@ -144,7 +144,7 @@ def _run_campaign(suite: str, options: Options, reporter: Reporter) -> Path:
 
 
 def describe() -> tuple[str, dict[str, str]]:
-    """The machine in words, and the versions of what computes, PyTorch's among them."""
+    """A description of the machine, and the versions of the packages, PyTorch's included."""
     with Worker(Machine, None, keep_memory=False) as worker:
         machine, versions = worker.call("describe")
     if has_torch():

@@ -118,7 +118,7 @@ def measure_all(
         spent = time.monotonic() - begin
         if budget is not None and spent + longest > 60 * budget:
             reporter.line(
-                "budget", f"{len(left)} rows are left; the same command goes on with them"
+                "budget", f"{len(left)} rows remain; run the same command to measure them"
             )
             break
         name, conditions = left.pop(0), circumstances(reporter, kernels)
@@ -138,7 +138,7 @@ def measure_all(
         if FAILED in row and row["name"] in rows and row["name"] not in failures:
             again = f"--rows={row['name']} without --budget tries it again"
             reporter.line("failed", f"{row['name']}, before: {row[FAILED]}; {again}")
-    failures.tell(len(rows))
+    failures.report(len(rows))
 
 
 def default_path(suite: str, machine: str, versions: dict[str, str], *, goes_on: bool) -> Path:

@@ -70,7 +70,7 @@ class NetworkSide:
         return self.torch.autocast(self._device, self.torch.bfloat16, enabled=self._half)
 
     def wait(self) -> None:
-        """Until the device has done what it was told."""
+        """Waits until the device has finished."""
         if self.images.is_cuda:
             self.torch.cuda.synchronize()
 

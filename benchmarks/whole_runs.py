@@ -23,7 +23,7 @@ MIN_ACCURACY = 0.98
 
 
 class OurRun(SubprocessSide):
-    """scripts/train.py in a run directory of its own; every program is compiled anew."""
+    """scripts/train.py in a run directory of its own; every program is compiled again."""
 
     def __init__(self, shared: None, *, epochs: int, data_root: Path, kernels: Path | None):
         del shared

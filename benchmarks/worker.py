@@ -71,11 +71,11 @@ class Worker:
     ):
         self._connection, theirs = Pipe()
         settings = [str(theirs.fileno()), str(kernels or "")]
-        kept = allocator.ENVIRONMENT if keep_memory else {}
+        settings = allocator.ENVIRONMENT if keep_memory else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *settings],
             pass_fds=[theirs.fileno()],
-            env={**module_environment(), **kept, **(environment or {})},
+            env={**module_environment(), **settings, **(environment or {})},
         )
         theirs.close()
         try:
@@ -158,7 +158,7 @@ def _ask(side: Side, method: str, arguments: tuple[Any, ...]) -> Any:
 def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
     """Sends what `act` returns second, or what it raised; returns what it returns first."""
     try:
-        kept, value = act()
+        reply, value = act()
     except (EOFError, ConnectionError):
         raise  # the parent hung up
     except JaxnetsError as error:
@@ -167,7 +167,7 @@ def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
         connection.send((None, traceback.format_exc()))
     else:
         connection.send((value, None))
-        return kept
+        return reply
     return None
 
 

@@ -29,9 +29,9 @@ CHUNK = 256
 def colour_baseline(
     spec: str, overrides: Mapping[str, Any], splits: Sequence[str], out: Path
 ) -> dict[str, Any]:
-    """Fits and tests the regression on a recipe's images under each of `splits`; writes `out` as JSON.
+    """Fits and tests the regression on a config's images under each of `splits`; writes `out` as JSON.
 
-    Answers to test examples that have siblings go beside it, as `predictions_path_of` says.
+    Answers to test examples that have near-duplicates go beside it, as `predictions_path_of` says.
 
     Raises ConfigError where the images have no colour, and what opening and dividing the data raises.
     """

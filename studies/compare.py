@@ -118,12 +118,12 @@ def _performance_text(page: Path, folder: Path) -> str:
 
 
 def results_table(found: Sequence[Mapping[str, Any]]) -> str:
-    """A line a published entry, split and recipe: the report's number, ours over its seeds, a verdict."""
+    """One row per reported entry, split and config: the report's number, ours over seeds, a verdict."""
     return table(table_of_results.HEADS, table_of_results.as_markdown(found)) if found else ""
 
 
 def splits_table(folder: Path, tables: Sequence[Path] = ()) -> str:
-    """A line a recipe that ran under a random or a grouped split: both accuracies and the drop.
+    """One row per config that ran under a random or a grouped split: both accuracies and the drop.
 
     Below it the rows of `tables` that are not run.
     """
@@ -248,7 +248,7 @@ def _bench_files(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def rate_in_words(per_second: float, unit: str) -> str:
-    """A rate for a person; that of starts is told as how long one takes."""
+    """Formats a rate; the rate of starts is shown as seconds per start."""
     if unit == "starts":
         return f"{1 / per_second:.1f} s"
     if unit == "operations":

@@ -31,8 +31,8 @@ class State(enum.StrEnum):
     CUT = "cut: budget"
     LEFT_OUT = "left out: budget"
     FAILED = "failed"
-    BEGUN = "begun"
-    NEW = "not begun"
+    STARTED = "started"
+    NEW = "pending"
     IN_USE = "running in another process"
 
 
@@ -82,12 +82,12 @@ def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
             job.reporter.print(report(outcomes))
     left = [outcome.row.name for outcome in outcomes if outcome.state in LEFT]
     if left:
-        job.reporter.line("left", f"{', '.join(left)}; the same command goes on")
+        job.reporter.line("left", f"{', '.join(left)}; run the same command to resume")
     failed = [outcome.row.name for outcome in outcomes if outcome.state is State.FAILED]
     if failed:
         raise CheckFailedError(
             f"{len(failed)} of {len(rows)} rows failed: {', '.join(failed)}; "
-            "mend what is said above, and the same command tries them again"
+            "fix the errors above and run the same command again"
         )
     return outcomes
 
@@ -116,8 +116,8 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
         return outcome.row.name, state, "", "", ""
     result = outcome.result
     speed = result["images_per_second"]
-    told_speed = "not known" if speed is None else f"{speed:,.0f}"
-    return outcome.row.name, state, format_test(result), split_in_short(result), told_speed
+    speed_text = "not known" if speed is None else f"{speed:,.0f}"
+    return outcome.row.name, state, format_test(result), split_in_short(result), speed_text
 
 
 class _Job:
@@ -129,25 +129,25 @@ class _Job:
         self._hardware: str | None = None
 
     def make(self, row: Row, place: str) -> Outcome:
-        """Makes one row; what is wrong with it is told and is no hindrance to the next."""
+        """Runs one row; errors are reported and the next row still runs."""
 
         def say(text: str) -> None:
             self.reporter.line("row", f"{place}  {row.name}  {text}")
 
-        directory, kept = self.options.runs / row.name, self.options.results / row.name
+        directory, stored = self.options.runs / row.name, self.options.results / row.name
         try:
-            result = self._finished(row, directory, kept)
+            result = self._finished(row, directory, stored)
             if result is not None:
                 say("is complete")
                 return Outcome(row, State.WAS_COMPLETE, result=result)
             _wait_until_free(directory, self.options.patience, say)
             saved = runtime_estimate.saved_step(directory)
-            needs, refusal = self._judge(row, directory, begun=saved is not None)
+            needs, refusal = self._judge(row, directory, started=saved is not None)
             if refusal:
                 say(f"is left out: {refusal}")
                 return Outcome(row, State.LEFT_OUT, refusal)
-            say(f"{'begins' if saved is None else f'goes on from step {saved}'}{needs}")
-            outcome = self._run(row, directory, kept)
+            say(f"{'starts' if saved is None else f'resumes at step {saved}'}{needs}")
+            outcome = self._run(row, directory, stored)
             if outcome.state is State.COMPLETE and saved is not None:
                 return dataclasses.replace(outcome, state=State.RESUMED)
             return outcome
@@ -157,15 +157,15 @@ class _Job:
             say(f"failed: {error}")
             return Outcome(row, State.FAILED, str(error))
 
-    def _finished(self, row: Row, directory: Path, kept: Path) -> Result | None:
+    def _finished(self, row: Row, directory: Path, stored: Path) -> Result | None:
         ignore = self.options.ignore_damage
-        result = finished(kept, row.config, ignore_damage=ignore)
-        return result or keep(row, directory, kept, ignore_damage=ignore)
+        result = finished(stored, row.config, ignore_damage=ignore)
+        return result or keep(row, directory, stored, ignore_damage=ignore)
 
-    def _judge(self, row: Row, directory: Path, *, begun: bool) -> tuple[str, str]:
-        """What a row will need, in words, and why it is not to run now, or nothing.
+    def _judge(self, row: Row, directory: Path, *, started: bool) -> tuple[str, str]:
+        """The estimated need of a row as text, and the reason why it is not to run now, or "".
 
-        What has begun goes on whatever it needs, and is cut in time: or else a long run could never be
+        What has started goes on whatever it needs, and is cut in time: or else a long run could never be
         made in pieces.
         """
         if self._deadline is None:
@@ -180,22 +180,22 @@ class _Job:
         if estimate is None:
             return "; its speed is not known yet, it is cut when the budget is over", ""
         needs = f"needs about {_minutes(estimate.seconds)} ({estimate.basis})"
-        if estimate.seconds > time_left and not begun:
+        if estimate.seconds > time_left and not started:
             whole = estimate.seconds > (self.options.budget or 0)
             remedy = f"; --budget={math.ceil(estimate.seconds / 60) + 1} begins it" if whole else ""
             return "", f"{needs}, {_minutes(time_left)} left{remedy}"
         return f", {needs}", ""
 
-    def _run(self, row: Row, directory: Path, kept: Path) -> Outcome:
+    def _run(self, row: Row, directory: Path, stored: Path) -> Outcome:
         flags = [*row.flags(directory), *self.options.train_flags]
         command = [sys.executable, str(self.options.trainer), *flags]
         ending = child_process.run(command, deadline=self._deadline)
         try:
-            result = keep(row, directory, kept, ignore_damage=self.options.ignore_damage)
-        finally:  # who was told to stop does not go on with the next row, whatever went wrong here
+            result = keep(row, directory, stored, ignore_damage=self.options.ignore_damage)
+        finally:  # a stop request ends the sweep even if an error occurs here
             if ending.signal_number is not None:
                 raise InterruptedRunError(
-                    f"stopped in {row.name}; the same command goes on", ending.signal_number
+                    f"stopped in {row.name}; run the same command to resume", ending.signal_number
                 )
         if result is not None:
             return Outcome(row, State.COMPLETE, result=result)
@@ -211,8 +211,8 @@ def _standing(row: Row, options: Options) -> Outcome:
     directory = options.runs / row.name
     try:
         ignore = options.ignore_damage
-        kept = finished(options.results / row.name, row.config, ignore_damage=ignore)
-        result = kept or finished(directory, row.config, ignore_damage=ignore)
+        stored = finished(options.results / row.name, row.config, ignore_damage=ignore)
+        result = stored or finished(directory, row.config, ignore_damage=ignore)
     except JaxnetsError as error:
         return Outcome(row, State.FAILED, str(error))
     if result is not None:
@@ -221,7 +221,7 @@ def _standing(row: Row, options: Options) -> Outcome:
     detail = "" if saved is None else f"saved at step {saved}"
     if workdir.is_in_use(directory):
         return Outcome(row, State.IN_USE, detail)
-    return Outcome(row, State.NEW if saved is None else State.BEGUN, detail)
+    return Outcome(row, State.NEW if saved is None else State.STARTED, detail)
 
 
 def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None]) -> None:

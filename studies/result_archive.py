@@ -1,4 +1,4 @@
-"""What is kept of a finished run: small files under results/, the same on every machine."""
+"""Copies the small files of finished runs to results/, without anything specific to a machine."""
 
 from pathlib import Path
 
@@ -48,8 +48,8 @@ def _finished(
 def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> Result | None:
     """Copies config.json, metrics.jsonl and result.json of a finished run; None where it is not finished.
 
-    Where test examples have siblings, the answers to them too: two runs are compared by groups of them. The
-    copies do not say where data lay on this machine, and their command is the row's own.
+    If test examples have near-duplicates, their predictions are copied too, since runs are compared by groups.
+    The copies do not contain paths of this machine, and their command is the row's own.
     result.json is written last: a folder without it is not complete. Raises what `finished` raises, and
     MachineError where a file cannot be written.
     """
@@ -59,7 +59,7 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
     config = opened.config
     for path in workdir.FIELDS_ALLOWED_TO_DIFFER:
         config_lib.set_field(config, path, config_lib.FIELDS[path].default)
-    kept: Result = {
+    stored: Result = {
         **opened.result,
         "pretrained_on": row.config.transfer.pretrained_on,
         "command": row.command(),
@@ -72,7 +72,7 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
     answers = opened.predictions()
     if answers is not None and answers.has_near_duplicates:
         contents[predictions_name()] = answers.to_bytes()
-    contents[results.RESULT] = results.to_json(kept)
+    contents[results.RESULT] = results.to_json(stored)
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name in (checksums.CHECKSUMS, predictions_name()):  # an earlier result's
@@ -82,9 +82,9 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
     except OSError as error:
         raise MachineError(
             f"{run} is complete, but {error.filename} cannot be used ({error.strerror}): "
-            "mend that, and the same command copies its result"
+            "fix that and run the same command again to copy its result"
         ) from error
-    return kept
+    return stored
 
 
 def _with_what_weights_set(

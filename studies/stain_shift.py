@@ -29,30 +29,30 @@ def stain_shift(
     directory: Path,
     *,
     data_root: str | None = None,
-    kept: Path | None = None,
+    stored: Path | None = None,
     ignore_damage: bool = False,
 ) -> dict[str, Any]:
     """Scores a run's test images under every step of `SHIFTS`; writes report/stain_shift.json and .png.
 
-    The numbers go into `kept` too, where scripts/reproduce.py keeps the run's result. Raises ConfigError
-    where the images have no colour, matplotlib is missing or `kept` is of another run, DataError where
+    The numbers go into `stored` too, where scripts/reproduce.py keeps the run's result. Raises ConfigError
+    where the images have no colour, matplotlib is missing or `stored` is of another run, DataError where
     the data have changed, CheckpointError where no checkpoint is whole or the directory is damaged; with
     `ignore_damage` what differs from its checksum is a warning.
     """
     run = open_run(directory, ignore_damage=ignore_damage)
     print_warnings(run.warnings)
-    if kept is not None:
-        _require_result_of(run, kept)
+    if stored is not None:
+        _require_result_of(run, stored)
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("the picture needs matplotlib: pip install -e '.[plots]'")
     config = run.config
     if data_root is not None:
         config.data.root = data_root
     with precision_of(config.model):
-        return _stain_shift(run, kept)
+        return _stain_shift(run, stored)
 
 
-def _stain_shift(run: RunDirectory, kept: Path | None) -> dict[str, Any]:
+def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     """The same for a run that is open, in its precision."""
     config = run.config
     reporter = Reporter()
@@ -86,17 +86,17 @@ def _stain_shift(run: RunDirectory, kept: Path | None) -> dict[str, Any]:
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
     atomic_write(folder / PICTURE, shifts.draw(measured))
-    for target in (folder, kept) if kept is not None else (folder,):
+    for target in (folder, stored) if stored is not None else (folder,):
         atomic_write(target / NUMBERS, json.dumps(measured, indent=1) + "\n")
         reporter.line("saved", str(target / NUMBERS))
     return measured
 
 
-def _require_result_of(run: RunDirectory, kept: Path) -> None:
-    there = read_result(kept)
+def _require_result_of(run: RunDirectory, stored: Path) -> None:
+    there = read_result(stored)
     if run.result is None or there is None or there["finished"] != run.result["finished"]:
         raise ConfigError(
-            f"{kept} holds no result of {run.path}: scripts/reproduce.py keeps one when a row is done"
+            f"{stored} holds no result of {run.path}: scripts/reproduce.py stores one when a row is done"
         )
 
 

@@ -65,7 +65,7 @@ def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
 
 
 def row_names(path: Path) -> list[str]:
-    """The names of a table's rows, in order, as far as rows have a 'name'; no config is loaded.
+    """The names of a table's rows, in order, if the rows have a 'name'; configs are not loaded.
 
     Raises ConfigError where the file is no table.
     """
@@ -92,7 +92,7 @@ def _raw_rows(path: Path) -> list[Any]:
         rows = list(module.get_rows())
     except Exception as error:
         message = " ".join(str(error).split())
-        raise ConfigError(f"{path} is no table: {type(error).__name__}: {message}") from error
+        raise ConfigError(f"{path} is not a table: {type(error).__name__}: {message}") from error
     if not rows:
         raise ConfigError(f"{path} has no rows")
     return rows

@@ -127,7 +127,7 @@ def _show(proof: Proof, options: Options, reporter: Reporter) -> None:
     )
     _section(
         reporter,
-        "The ReLU sibling: ReLU, ReLU, tanh, half the squared error (report B, its first sample)",
+        "The ReLU variant: ReLU, ReLU, tanh, half the squared error (report B, its first sample)",
         layout.relu_variant(proof.relu_variant),
     )
     if options.errata:

@@ -198,7 +198,7 @@ def test_a_note_names_a_report_only_where_it_trained_the_network_so(
     if config.entry is not None:
         entry = reported.entry(config.entry)
         assert entry["epochs"] == config.train.epochs
-        assert entry["recipe"]["batch_size"] in (None, config.train.batch_size)
+        assert entry["config"]["batch_size"] in (None, config.train.batch_size)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_note_names_a_report_only_where_it_trained_the_network_so(
 def test_a_report_s_recipe_is_the_published_one(file: str, variant: str, entry: str) -> None:
     config = config_lib.load_config(LUNG.replace("lung_resnet", file) + f":{variant}")
     printed = reported.entry(entry)
-    theirs = printed["recipe"]
+    theirs = printed["config"]
     assert (config.entry, config.model.name) == (entry, printed["model"])
     assert config.model.variant == printed["variant"]
     assert (config.model.init, config.train.loss) == ("torch", "cross_entropy")

@@ -172,7 +172,7 @@ def _epochs(count: float) -> str:
 def _published(entry: Mapping[str, Any] | None, result: Mapping[str, Any], title: str) -> str:
     if entry is None:
         return ""
-    recipe = entry["recipe"]
+    recipe = entry["config"]
     known = any(recipe.get(name) is not None for name in ("optimizer", "learning_rate"))
     words = [f"report {entry['report']}", title]
     tested = tested_as(result["entry"])

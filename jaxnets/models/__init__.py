@@ -127,7 +127,7 @@ def _variant_problem(name: str, variant: str | None, flag: str) -> str | None:
 
 
 def values_for_other_networks(config: config_dict.ConfigDict) -> dict[str, str]:
-    """The fields of `config.model` whose values only other networks have, by path, and why, in words."""
+    """Error messages for fields of `config.model` whose values only other networks have, by path."""
     found = {
         "model.init": _init_problem(config),
         "model.variant": _variant_problem(config.name, config.variant, "--config.model.variant"),

@@ -23,9 +23,9 @@ def init_eqn_by_eqn(function: Callable[..., Any], *arguments: Any) -> Any:
 def _needed(jaxpr: Jaxpr) -> list[Any]:
     """The equations that the outputs depend on, in their order."""
     wanted = {variable for variable in jaxpr.outvars if not isinstance(variable, Literal)}
-    kept = []
+    needed = []
     for equation in reversed(jaxpr.eqns):
         if wanted.intersection(equation.outvars):
-            kept.append(equation)
+            needed.append(equation)
             wanted.update(v for v in equation.invars if not isinstance(v, Literal))
-    return kept[::-1]
+    return needed[::-1]

@@ -72,7 +72,7 @@ def tested_as(name: str) -> str:
 
     "clean" but where the test images were augmented, or dropout was left on.
     """
-    recipe = entry(name).get("recipe") or {}
+    recipe = entry(name).get("config") or {}
     augmented = bool(recipe.get("test_set_augmented"))
     dropped = bool(recipe.get("dropout")) and recipe.get("eval_mode_at_test") is False
     accidents = ["augmented"] * augmented + ["dropout"] * dropped

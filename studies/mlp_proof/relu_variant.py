@@ -1,4 +1,4 @@
-"""Report B's ReLU sibling: what survives of it, and whether it can be so."""
+"""Report B's ReLU variant of the network: which printed values can be reproduced."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ def blocks(page: str) -> dict[str, str]:
 
 
 def with_numbers(page: str) -> str:
-    """The page with every block computed anew."""
+    """The page with every block computed again."""
     return BLOCK.sub(lambda found: f"{found['head']}{numbers.BLOCKS[found['name']]()}\n```\n", page)
 
 
@@ -43,7 +43,7 @@ def behind() -> dict[str, Any]:
 
 
 def digest(found: Any) -> str:
-    """What tells whether a picture was drawn from these numbers."""
+    """A digest of the numbers that a picture was drawn from."""
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 

@@ -172,7 +172,7 @@ def of_valley() -> str:
 
 
 def of_training() -> str:
-    """Losses by hand and by JAX, the largest difference of a parameter, and digits told right."""
+    """Losses by hand and by JAX, the largest difference of a parameter, and correctly classified digits."""
     return of_training_steps(*sides.both(TRAINING_STEPS))
 
 
@@ -190,7 +190,7 @@ def of_training_steps(steps: Sequence[sides.Step], parameters: network.Parameter
     right = int((logits.argmax(axis=1) == labels[unseen]).sum())
     return (
         f"{_table(columns)}\n\nlargest difference of any of {count:,} parameters after any step: "
-        f"{held} 1e-12\nunseen digits told right: {right} of {len(labels[unseen])}"
+        f"{held} 1e-12\nunseen digits classified right: {right} of {len(labels[unseen])}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Kept runs beside colour alone, on the same test images, by groups."""
+"""Stored runs beside a classifier on colours alone, on the same test images, by groups."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ HEADS = ("network", "test accuracy", "less that of colour, points [95 %]", "p", 
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
-    """A line a run whose answers are kept and are to the same images, by HEADS; the best first.
+    """One row per run with stored predictions of the same images, by HEADS; the best first.
 
     p is the permutation test's, by groups. [] where the baseline's answers are not there.
     """
-    kept = predictions_path_of(folder / BASELINE, SPLIT)
-    if not kept.is_file():
+    stored = predictions_path_of(folder / BASELINE, SPLIT)
+    if not stored.is_file():
         return []
-    of_colour = load_predictions(kept)
+    of_colour = load_predictions(stored)
     found = []
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
         result = read_result(path.parent)

@@ -40,7 +40,7 @@ def published_curves(name: str) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for line in entry.get("log") or ():
         if "batches" in line:
-            per_epoch = math.ceil(entry["train_examples"] / entry["recipe"]["batch_size"])
+            per_epoch = math.ceil(entry["train_examples"] / entry["config"]["batch_size"])
             ends = [line["epoch"] - 1 + batch / per_epoch for batch in line["batches"]]
             curve = zip(ends, line["train_loss"], strict=True)
             curves.setdefault("train loss", []).extend(curve)

@@ -1,4 +1,4 @@
-"""How the result on LC25000 moves when groupings are exchanged: one network, one recipe, seed 0."""
+"""How the result on LC25000 moves when groupings are exchanged: one network, one config, seed 0."""
 
 from pathlib import Path
 
@@ -19,7 +19,8 @@ RUNS = {
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """A line a grouping, by HEADS; "not run" where `folder` has no result of it."""
     return [
-        (kept, *_format(read_result(folder / name)), f"`{name}`") for kept, name in RUNS.items()
+        (grouping, *_format(read_result(folder / name)), f"`{name}`")
+        for grouping, name in RUNS.items()
     ]
 
 

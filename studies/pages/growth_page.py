@@ -125,7 +125,7 @@ def _spread(row: Mapping[str, Any]) -> str:
 
 
 def _memory(row: Mapping[str, Any]) -> float:
-    """NaN where the machine does not tell."""
+    """NaN if the machine does not report it."""
     peak = row["peak_memory"]["ours"]
     return math.nan if peak is None else peak / GIB
 

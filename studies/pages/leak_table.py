@@ -1,4 +1,4 @@
-"""What a leaking split is worth: the same recipe divided at random and by groups, and the drop between."""
+"""The cost of a leaking split: one config with a random and with a grouped split, and the drop between."""
 
 import dataclasses
 import statistics
@@ -24,7 +24,7 @@ CLEAN = "clean"
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Runs of one recipe under a random split and under one by groups; None: not run."""
+    """Runs of one config under a random split and under one by groups; None: not run."""
 
     random: Group | None
     grouped: Group | None
@@ -38,12 +38,12 @@ class Pair:
 
     @property
     def title(self) -> str:
-        """The network, its size and epochs, and whose groups, where they are not those of the recipe."""
+        """The network, its size and epochs, and whose groups, if they are not those of the config."""
         run = self.some.first
         message = results.format_network(run, models.entry(run["model"]).title)
         grouping = results.format_grouping(run)
-        groups_told = f", groups{grouping}" if grouping else ""
-        return f"{message}, {run['image_size']} px, {run['epochs']:g} epochs{groups_told}"
+        groups_text = f", groups{grouping}" if grouping else ""
+        return f"{message}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
 
     @property
     def _entry(self) -> Mapping[str, Any] | None:
@@ -61,7 +61,7 @@ class Pair:
 
     @property
     def published(self) -> str:
-        """The same in words, with how the report trained, where that is not how the run was trained."""
+        """As text, with how the report trained, where that is not how the run was trained."""
         if self._entry is None or self.published_percent is None:
             return ""
         way = "" if self.some.entry is not None else f", {_way(self._entry)}"
@@ -69,7 +69,7 @@ class Pair:
 
 
 def pairs(folder: Path) -> list[Pair]:
-    """The recipes with finished runs in `folder` on data that hold copies, or under both splits."""
+    """The configs with finished runs in `folder` on data that hold copies, or under both splits."""
     found: dict[str, dict[str, list[Group]]] = {}
     for group in groups(folder, unpublished=True):
         if group.first["split"] in SPLITS and group.accuracies(CLEAN):
@@ -98,7 +98,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 
 
 def _way(entry: Mapping[str, Any]) -> str:
-    return "transfer" if entry["recipe"].get("pretrained") else "from scratch"
+    return "transfer" if entry["config"].get("pretrained") else "from scratch"
 
 
 def missing(folder: Path, table: Path) -> str:
@@ -112,7 +112,7 @@ def missing(folder: Path, table: Path) -> str:
 
 
 def _but_for_the_split(group: Group) -> str:
-    """Alike for groups of one recipe."""
+    """The same key for groups of one config."""
     free = ("data.split=", "data.groups=", "data.group_level=")
     return str(
         [part for part in group.config if part not in SPLITS and not str(part).startswith(free)]

@@ -1,6 +1,6 @@
 """Writes docs/lenet_and_alexnet.md from results/: python -m studies.pages.lenet_and_alexnet.
 
-The prose is in the template beside this file, {{name}} for what is measured; a run that is not there is told.
+The prose is in the template beside this file, {{name}} for what is measured; a missing run is marked as such.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 MISSING = "not run"
 QUESTIONS, SEARCH, BEST = "lenet_questions", "lenet_search", "lenet_best"
 HELD_OUT = 5_001
-"""Images of MNIST's training set, a twelfth, by whose accuracy our recipe was chosen."""
+"""Images of MNIST's training set, a twelfth, by whose accuracy our config was chosen."""
 NEAR_POINTS = (1, 2, 4, 10)
 """Of validation accuracy below an optimizer's best: what may count as near."""
 CHANNELS = {"mnist": 1, "cifar10": 3}
@@ -79,7 +79,7 @@ def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
         "changes": "\n".join(_change(row, base, known) for row in changes),
         "alexnet_changes": "\n".join(_change(row, alexnet[0], known) for row in alexnet),
         **chance.texts,
-        "pooling_told": _pooling(changes, known, chance),
+        "pooling_text": _pooling(changes, known, chance),
         "rates": _rates(folder, _by_rate(rows)),
         **_optimizers(folder, _by_rate(rows), chance),
         **_confusion(results.read(folder / REPORT_C), REPORT_C),
@@ -89,10 +89,10 @@ def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Chance:
-    """How far two runs of one recipe may lie apart in 95 of 100 pairs, in points."""
+    """How far two runs of one config may lie apart in 95 of 100 pairs, in points."""
 
     deviation: float
-    """Of the accuracies of seeds, those of report C's recipe."""
+    """Accuracies over seeds, of report C's config."""
     half_width: float | None
     """Of the interval of one run's test accuracy."""
 
@@ -123,7 +123,7 @@ def _chance(folder: Path, base: Mapping[str, Any] | None) -> Chance:
 
 
 def _reports(folder: Path) -> str:
-    """A line an entry and test, of the runs that have it; the entries without runs are told."""
+    """One row per entry and test of the runs that have it; entries without runs are listed."""
     lines = []
     for name in ("C/lenet5", "E/lenet5", "C/alexnet", "E/alexnet"):
         entry = reported.entry(name)
@@ -150,7 +150,7 @@ def _title(entry: str) -> str:
 def _accidents(folder: Path) -> dict[str, str]:
     """What the other tests cost of the accuracy on clean images, and what that makes of report E's number."""
     groups = [group for group in results_table.groups(folder) if group.entry in ACCIDENTS]
-    lines, message = [], f"Report E's recipe is {MISSING}."
+    lines, message = [], f"Report E's config is {MISSING}."
     for name in ACCIDENTS:
         found = [group for group in groups if group.entry == name]
         lines += [_line(_title(name), MISSING, "", "", "")] if not found else []
@@ -166,11 +166,11 @@ def _accidents(folder: Path) -> dict[str, str]:
                     f"So with both, as report E tested, {cost:.2f} points are lost; by that its "
                     f"{percent:g} % stands for some {percent + cost:.1f} % on clean images."
                 )
-    return {"accidents": "\n".join(lines), "accidents_told": message}
+    return {"accidents": "\n".join(lines), "accidents_text": message}
 
 
 def _beyond(folder: Path) -> dict[str, str]:
-    """Our own recipe's seeds, and what it was chosen from."""
+    """The seeds of our own config, and what it was chosen from."""
     found = [results.read(folder / row.name) for row in _rows(BEST)]
     known = {str(number): result for number, result in enumerate(found) if result}
     message = MISSING
@@ -202,8 +202,8 @@ def _half_width_of(accuracy: float, examples: int) -> float:
     return 50 * (high - low)
 
 
-def _searched(row: Row, begun: Row, result: Mapping[str, Any] | None) -> str:
-    changed = row.overrides.items() - begun.overrides.items()
+def _searched(row: Row, baseline: Row, result: Mapping[str, Any] | None) -> str:
+    changed = row.overrides.items() - baseline.overrides.items()
     name = ", ".join(f"{path.split('.')[1]} {value}" for path, value in changed) or "none"
     if result is None:
         return _line(name, MISSING, "")
@@ -259,12 +259,12 @@ def _network_on_data(row: Row, result: Mapping[str, Any] | None, validated: Sequ
 def _change(row: Row, base: Row, known: Found) -> str:
     changed = {path: value for path, value in row.overrides.items() if path != "seed"}
     name = ", ".join(f"{path.split('.')[1]} {value}" for path, value in changed.items())
-    result, begun = known.get(row.name), known.get(base.name)
+    result, baseline = known.get(row.name), known.get(base.name)
     if result is None:
         return _line(name or "none", MISSING, "", "", *_costs(row))
     less = ""
-    if begun is not None and row is not base:
-        less = f"{100 * (result['test_accuracy'] - begun['test_accuracy']):+.2f}"
+    if baseline is not None and row is not base:
+        less = f"{100 * (result['test_accuracy'] - baseline['test_accuracy']):+.2f}"
     return _line(name or "none", _tested(result), less, _validated(result), *_costs(row))
 
 
@@ -339,7 +339,7 @@ def _optimizers(
     if not all(curve for by in found.values() for curve in by.values()):
         names = [f"{name}_{what}" for name in NAMES for what in ("first", "best", "ahead")]
         near = "\n".join(_line(f"{points} points", MISSING, MISSING) for points in NEAR_POINTS)
-        return dict.fromkeys([*names, "first_told", "best_told"], MISSING) | {"near": near}
+        return dict.fromkeys([*names, "first_text", "best_text"], MISSING) | {"near": near}
     named: dict[str, str] = {}
     for what, place in (("first", 0), ("best", -1)):
         tops = {}
@@ -348,7 +348,7 @@ def _optimizers(
             tops[name] = by[rate][place]
             named[f"{name}_{what}"] = f"{tops[name]:.2f} % (rate {rate:g})"
         wide = chance.of_a_pair(_half_width_of(max(tops.values()) / 100, HELD_OUT))
-        named[f"{what}_told"] = _apart("Adam", tops["adam"], "SGD", tops["sgd"], wide)
+        named[f"{what}_text"] = _apart("Adam", tops["adam"], "SGD", tops["sgd"], wide)
         if what == "first":
             for name, other in (("adam", "sgd"), ("sgd", "adam")):
                 ahead = [found[name][rate][0] - found[other][rate][0] > wide for rate in by_rate]

@@ -1,4 +1,4 @@
-"""What the pages made of results share: a table, times and memory in words."""
+"""What the pages made of results share: a table, times and memory as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

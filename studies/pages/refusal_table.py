@@ -53,7 +53,7 @@ BASE = {"model.name": "alexnet", "data.name": "mnist", "data.image_size": 32}
 
 
 def columns(title: str) -> dict[str, config_dict.ConfigDict]:
-    """The recipes of one table, by the heads of their columns."""
+    """The configs of one table, by the heads of their columns."""
     return {name: _config(changes) for name, changes in GROUPS[title].items()}
 
 

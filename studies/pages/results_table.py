@@ -1,4 +1,4 @@
-"""The table of results: each published number beside our runs of its recipe, and a verdict in words."""
+"""The table of results: each reported number beside our runs of its config, and a verdict."""
 
 import collections
 import dataclasses
@@ -36,15 +36,15 @@ CSV_HEADS = (
 AS_THE_REPORTS = ("official", "random", "published")
 """Splits that let into training what the reports' let in."""
 PRETRAINED_ON = "ImageNet"
-"""What the bodies of report B's transfer were trained on; a run says so in its recipe."""
+"""What the bodies of report B's transfer were trained on; a run says so in its config."""
 NOT_RUN = "not run"
 OURS = ":best"
-"""What the names of recipes of ours end in: they have no published number, and are shown all the same."""
+"""Endings of the names of our own configs, which are shown although no report has a number for them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs of one recipe that differ in their seed alone, by their folders' names."""
+    """Runs of one config that differ in their seed alone, by their folders' names."""
 
     entry: str | None
     runs: Mapping[str, Mapping[str, Any]]
@@ -91,9 +91,9 @@ class Group:
 
 
 def groups(folder: Path, *, unpublished: bool = False) -> list[Group]:
-    """The finished runs under results/ by published entry, split and recipe, in that order.
+    """The finished runs under results/ by reported entry, split and config, in that order.
 
-    Those of an entry and of recipes of ours that end in `OURS`, or, with `unpublished`, all.
+    Runs of a reported entry and of our own configs that end in `OURS`; with `unpublished`, all runs.
     """
     directories = sorted(path.parent for path in folder.glob(f"*/{results.RESULT}"))
     found = {directory: read_result(directory) for directory in directories}
@@ -106,7 +106,7 @@ def _is_ours(run: Mapping[str, Any]) -> bool:
 
 
 def grouped(directories: Mapping[Path, results.Result]) -> list[Group]:
-    """The results of these directories by published entry, split, recipe and data, in that order."""
+    """The results of these directories by published entry, split, config and data, in that order."""
     found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     names = collections.Counter(directory.name for directory in directories)
     for directory, run in directories.items():
@@ -133,13 +133,13 @@ def _config_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _changes(run: Mapping[str, Any]) -> list[str]:
-    """The overrides that change what is computed; seeds do not change the recipe."""
+    """The overrides that change what is computed; seeds do not count."""
     free = ("seed", "data.name", *FIELDS_ALLOWED_TO_DIFFER)
     return sorted(o for o in run.get("overrides", ()) if o.partition("=")[0] not in free)
 
 
 def verdict(group: Group) -> str:
-    """Ours beside the published number in words: within, above, below, or not comparable, and why."""
+    """Ours beside the reported number: within, above, below, or not comparable, and why."""
     if group.entry is None:
         ours = group.first["name"].endswith(OURS)
         return "ours, beyond the reports" if ours else "no report has a number for it"
@@ -163,16 +163,16 @@ def verdict(group: Group) -> str:
 
 def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
     """What differs from the report's experiment, as far as that is known."""
-    run, recipe, reasons = group.first, entry["recipe"], []
+    run, reported_config, reasons = group.first, entry["config"], []
     if run["split"] not in AS_THE_REPORTS:
         reasons.append(f"{run['split']} split, the report's is random")
     if entry["epochs"] not in (None, run["epochs"]):
         reasons.append(f"{run['epochs']:g} epochs, the report's {entry['epochs']}")
-    if recipe.get("optimizer") is not None and _changes(run):
+    if reported_config.get("optimizer") is not None and _changes(run):
         reasons.append(", ".join(_changes(run)))
     if run.get("truncate_after"):
         reasons.append(f"cut after {run['truncate_after']}")
-    if recipe.get("pretrained"):
+    if reported_config.get("pretrained"):
         reasons += _other_backbone(run)
     wanted = reported.tested_as(group.entry or "")
     if wanted != group.tested_as:
@@ -190,14 +190,14 @@ def _other_backbone(run: Mapping[str, Any]) -> list[str]:
         return ["from random weights, the report's were trained before"]
     if origin == PRETRAINED_ON:
         return []
-    message = origin or f"{Path(weights).name}, whose origin is not told"
+    message = origin or f"{Path(weights).name}, of unknown origin"
     return [f"body from {message}, the report's from {PRETRAINED_ON}"]
 
 
 def _unknown_config(name: str) -> list[str]:
-    recipe = reported.entry(name)["recipe"]
-    unknown = all(recipe.get(field) is None for field in ("optimizer", "learning_rate"))
-    return ["the report's recipe is not known"] if unknown else []
+    reported_config = reported.entry(name)["config"]
+    unknown = all(reported_config.get(field) is None for field in ("optimizer", "learning_rate"))
+    return ["the report does not state its settings"] if unknown else []
 
 
 def _contradiction(name: str) -> list[str]:
@@ -280,8 +280,8 @@ def _format(row: Mapping[str, Any]) -> tuple[str, ...]:
     network = f"{results.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
     split = results.split_in_short(run)
     rate = row["images_per_second"]
-    told_rate = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
-    speed = f"{told_rate}, {row['hardware']}"
+    rate_text = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
+    speed = f"{rate_text}, {row['hardware']}"
     names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
 

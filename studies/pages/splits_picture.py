@@ -19,7 +19,7 @@ APART = 0.22
 
 
 def drawn_data(folder: Path) -> dict[str, Any]:
-    """All that the picture shows: of each recipe its accuracies in per cent, with [low, high] of ours.
+    """All that the picture shows: of each config its accuracies in per cent, with [low, high] of ours.
 
     Splits by groups that leak all the same are left to the table.
     """

@@ -1,4 +1,4 @@
-"""What colours of other stains and cameras do to kept runs: the table and the picture of docs/lc25000.md."""
+"""Accuracy of stored runs under other stains and cameras: table and picture of docs/lc25000.md."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from studies import stain_jitter as shifts
 from studies.pages import curves
 
 NUMBERS = "stain_shift.json"
-"""Beside a kept run's result.json."""
+"""Stored next to a run's result.json."""
 LEAKY = "LEAKY"
 HEADS = ("network", "split", "clean", *shifts.SHIFTS, "run")
 SMALL: Mapping[str, tuple[float, float]] = {
@@ -48,7 +48,7 @@ def drawn_data(folder: Path) -> dict[str, Any]:
 
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes the picture, whole: a panel a kind, a line a run; raises ConfigError without matplotlib."""
+    """Writes the picture: one panel per kind, one line per run; raises ConfigError without matplotlib."""
     figure = curves.new_figure((11.0, 4.0))
     panels = figure.subplots(1, len(shifts.SHIFTS), sharey=True)
     titles = list(dict.fromkeys(run["title"] for run in data.values()))

@@ -152,8 +152,7 @@ def kernel_gradient_by_columns(
 def _products(x: jax.Array, gradient: jax.Array) -> jax.Array:
     """[B, H, W, K] and [B, H, W, O] -> [K, O], summed over the pixels.
 
-    XLA transposes the left factor, and makes it anew to that end from all that it can be made from: the
-    narrower of both goes to the left.
+    XLA transposes the left factor and may recompute it for that: the narrower of both is on the left.
     """
     if x.shape[-1] > gradient.shape[-1]:
         return jnp.einsum("bhwo,bhwk->ok", gradient, x).T

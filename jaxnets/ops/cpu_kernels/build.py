@@ -68,19 +68,21 @@ def library_path(folder: Path) -> Path:
 def find_compiler(name: str | None = None) -> str:
     """The path of a C++ compiler; raises MachineError where there is none."""
     if sys.platform == "win32":
-        raise MachineError("the kernels are for Linux and macOS: go on without, they are optional")
+        raise MachineError(
+            "the kernels are for Linux and macOS: continue without, they are optional"
+        )
     for candidate in (name,) if name else COMPILERS:
         if path := shutil.which(candidate):
             return path
     looked_for = name or ", ".join(COMPILERS)
     raise MachineError(
         f"no C++ compiler ({looked_for}): install one (apt install g++, xcode-select --install), "
-        "or go on without: the kernels are optional"
+        "or continue without: the kernels are optional"
     )
 
 
 def build(folder: Path, compiler: str | None = None) -> Path:
-    """Compiles and links the library that `library_path` names, anew where it is there already.
+    """Compiles and links the library that `library_path` names, replacing an existing one.
 
     Raises MachineError where there is no compiler, it refuses the sources, or the folder cannot be written.
     """
@@ -145,5 +147,5 @@ def _run(command: Sequence[str]) -> None:
     first = next((line for line in lines if "error" in line), lines[0])
     raise MachineError(
         f"{command[0]} refused the kernels ({first[:SHOWN]}): GCC 11 or Clang 14 is needed; "
-        "choose another --compiler, or go on without: the kernels are optional"
+        "choose another --compiler, or continue without: the kernels are optional"
     )

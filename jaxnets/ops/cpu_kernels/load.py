@@ -20,7 +20,7 @@ FUNCTIONS = (
     *("max_pool", "max_pool_gradient"),
     *("moments", "moment_products"),
 )
-REMEDY = "python scripts/build_kernels.py builds it anew, --nokernels goes on without"
+REMEDY = "python scripts/build_kernels.py builds it again, --nokernels runs without it"
 
 
 @dataclasses.dataclass(frozen=True)

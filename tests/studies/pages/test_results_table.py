@@ -61,7 +61,7 @@ def test_seeds_are_one_row_and_other_recipes_others(tmp_path: Path) -> None:
     row = results_table.rows(tmp_path)[3]
     assert (row["entry"], row["verdict"]) == (
         "B/densenet121",
-        "not run; the report's recipe is not known",
+        "not run; the report does not state its settings",
     )
     (row,) = (row for row in results_table.rows(tmp_path) if row.get("seeds") == 3)
     assert row["mean_percent"] == pytest.approx(98.8)
@@ -118,9 +118,9 @@ def test_what_cannot_be_compared_says_why(
 def test_a_number_of_an_unknown_recipe_is_compared_with_nothing(tmp_path: Path) -> None:
     """The report may have trained at another image size, with another optimizer: no verdict would hold."""
     keep(tmp_path, "run", percent=99.9, **TRANSFERRED)
-    assert verdicts(tmp_path) == ["not comparable: the report's recipe is not known"]
+    assert verdicts(tmp_path) == ["not comparable: the report does not state its settings"]
     keep(tmp_path, "other", "A/resnet50", 99.9, data="lc25000_lung", split="random", image_size=96)
-    assert set(verdicts(tmp_path)) == {"not comparable: the report's recipe is not known"}
+    assert set(verdicts(tmp_path)) == {"not comparable: the report does not state its settings"}
 
 
 def test_another_image_size_is_not_comparable(tmp_path: Path) -> None:
@@ -159,11 +159,11 @@ def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
     assert len(verdicts) == len(rows)
     for network in ("resnet", "inception_v3", "densenet"):
         message = verdicts[f"lung_{network}-224px-imagenet-random-s0"]
-        assert message == "not comparable: the report's recipe is not known"
+        assert message == "not comparable: the report does not state its settings"
         message = verdicts[f"lung_{network}-224px-imagenet-grouped-s0"]
         assert message.startswith("not comparable: grouped split, the report's is random;"), message
     for name, reason in reasons.items():
-        assert verdicts[name] == f"not comparable: {reason}; the report's recipe is not known"
+        assert verdicts[name] == f"not comparable: {reason}; the report does not state its settings"
 
 
 def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
