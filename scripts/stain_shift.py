@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     stain_shift.stain_shift(
         Path(WORKDIR.value),
         data_root=DATA_ROOT.value,
-        kept=kept,
+        stored=kept,
         ignore_damage=IGNORE_DAMAGE.value,
     )
 

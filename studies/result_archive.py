@@ -48,7 +48,7 @@ def _finished(
 def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> Result | None:
     """Copies config.json, metrics.jsonl and result.json of a finished run; None where it is not finished.
 
-    If test examples have near-duplicates, their predictions are copied too, since runs are compared by groups.
+    If test examples have near-duplicates, predictions are copied too, since runs are compared by groups.
     The copies do not contain paths of this machine, and their command is the row's own.
     result.json is written last: a folder without it is not complete. Raises what `finished` raises, and
     MachineError where a file cannot be written.

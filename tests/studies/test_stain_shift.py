@@ -25,9 +25,9 @@ def test_a_run_is_scored_under_every_shift(
     kept = tmp_path / "kept"
     kept.mkdir()
     with pytest.raises(ConfigError, match="holds no result of"):
-        stain_shift(run, kept=kept)
+        stain_shift(run, stored=kept)
     shutil.copy(run / "result.json", kept)
-    measured = stain_shift(run, kept=kept)
+    measured = stain_shift(run, stored=kept)
     message = "random, LEAKY: 25.0 % of test images have a sibling in training"
     assert measured["split_description"].startswith(message)
     assert measured["leakage"] == leaks
