@@ -71,11 +71,11 @@ class Worker:
     ):
         self._connection, theirs = Pipe()
         settings = [str(theirs.fileno()), str(kernels or "")]
-        settings = allocator.ENVIRONMENT if keep_memory else {}
+        allocator_environment = allocator.ENVIRONMENT if keep_memory else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *settings],
             pass_fds=[theirs.fileno()],
-            env={**module_environment(), **settings, **(environment or {})},
+            env={**module_environment(), **allocator_environment, **(environment or {})},
         )
         theirs.close()
         try:

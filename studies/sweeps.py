@@ -44,7 +44,7 @@ class Row:
 def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
     """The rows of configs/tables/TABLE.py, or of the file TABLE, in order.
 
-    `only` keeps the rows whose name holds one of these texts. Raises ConfigError where the table is
+    `only` keeps the rows whose name holds one of these texts. Raises ConfigError if the table is
     unknown, a row is wrong, two rows have one name, or no row is left.
     """
     path = _table_path(table)
@@ -67,7 +67,7 @@ def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
 def row_names(path: Path) -> list[str]:
     """The names of a table's rows, in order, if the rows have a 'name'; configs are not loaded.
 
-    Raises ConfigError where the file is no table.
+    Raises ConfigError if the file is not a table.
     """
     return [entry["name"] for entry in _raw_rows(path) if "name" in entry]
 

@@ -14,6 +14,7 @@ from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.gradcam import make_gradcam, overlay, stretch
 from jaxnets.models.lenet import LeNet5
+from jaxnets.models.mlp import MLP
 from jaxnets.models.resnet import ResNet
 
 SIZE, PATCH = 40, 10
@@ -224,7 +225,7 @@ def test_every_convolutional_network_has_one(name: str) -> None:
 
 def test_a_network_of_vectors_has_none() -> None:
     with pytest.raises(ConfigError, match="MLP is none"):
-        make_gradcam(models.MLP())
+        make_gradcam(MLP())
 
 
 def test_the_overlay_leaves_cold_places_as_they_are() -> None:

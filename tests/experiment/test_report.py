@@ -63,7 +63,7 @@ def test_a_leak_is_said_at_the_head_of_the_page(
     )
     evaluate.evaluate(copy)
     head, _, _ = (copy / "report" / "index.html").read_text().partition("<h2>")
-    assert ("LEAKY: 25.0 % of the test images have a sibling in training" in head) is marks
+    assert ("LEAKY: 25.0 % of the test images have a near-duplicate in training" in head) is marks
     assert ('accuracy, <strong class="leak">LEAKY</strong>' in head) is marks
 
 

@@ -89,7 +89,7 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     (line,) = (line for line in text.splitlines() if "`a-run-s0..1`" in line)
     assert line.endswith("| 17 a second, 2 cores | `a-run-s0..1` |")
     assert (
-        "| 98 % (report A) | 97.87 % [97.20, 98.40], 2 seeds ± 0.00 | not comparable: the report's recipe"
+        "| 98 % (report A) | 97.87 % [97.20, 98.40], 2 seeds ± 0.00 | not comparable: the report"
         in line
     )
     assert "LEAKY" in line

@@ -208,7 +208,7 @@ def test_a_wrong_table_is_refused(place: Place, rows: list[dict[str, Any]], mess
 @pytest.mark.parametrize("text", ["x = 1\n", "def get_rows(:\n", "import no_such_module_here\n"])
 def test_a_file_that_is_no_table(place: Place, text: str) -> None:
     place.table.write_text(text)
-    with pytest.raises(ConfigError, match="is no table"):
+    with pytest.raises(ConfigError, match="is not a table"):
         place.make()
 
 

@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_said(compiler: str, tmp_path: Path) 
 def test_a_damaged_library_is_said(tmp_path: Path) -> None:
     path = tmp_path / "damaged.so"
     path.write_bytes(b"\x7fELF and no more")
-    with pytest.raises(MachineError, match="cannot be loaded .* builds it anew"):
+    with pytest.raises(MachineError, match="cannot be loaded .* builds it again"):
         load.load(path)
 
 

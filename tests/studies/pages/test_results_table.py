@@ -92,7 +92,7 @@ def test_the_published_number_beside_the_interval(
         ({"entry": "B/resnet50", "epochs": 100}, "from random weights"),
         (
             {**TRANSFERRED, "truncate_after": "mixed7a"},
-            "not comparable: cut after mixed7a; the report's recipe",
+            "not comparable: cut after mixed7a; the report does not state",
         ),
         (
             {**TRANSFERRED, "pretrained_on": "CIFAR-10"},
@@ -100,7 +100,7 @@ def test_the_published_number_beside_the_interval(
         ),
         (
             {**TRANSFERRED, "pretrained_on": None},
-            ": body from weights_a, whose origin is not told, ",
+            ": body from weights_a, of unknown origin, ",
         ),
         ({"entry": "E/alexnet"}, "the report tests augmented images, dropout on"),
     ],
