@@ -1,4 +1,4 @@
-"""Other libraries' names and shapes: there and back to the bit, and batch norm that was folded away."""
+"""Conversion to and from other libraries' layouts, bit for bit, and folded batch norm."""
 
 import functools
 from typing import Any
@@ -11,7 +11,7 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, inception_2015, inception_order
+from jaxnets.interop import convert, inception_2015, keras_names
 from jaxnets.interop.layouts import LAYOUTS, normalize_keys
 from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES, SIGNATURE_KEYS, recognise
 from jaxnets.interop.weights import Weights, structure, unflatten
@@ -77,7 +77,7 @@ def test_names_of_keras(network: str) -> None:
 
 
 def test_names_of_2015() -> None:
-    names = [inception_2015.array_name(f"{place}/conv/kernel") for place in inception_order.ORDER]
+    names = [inception_2015.array_name(f"{place}/conv/kernel") for place in keras_names.V3_ORDER]
     assert len(set(names)) == 94
     for name in ("conv.kernel", "mixed_conv.kernel", "mixed_3_tower_conv_2.kernel"):
         assert name in names
@@ -96,7 +96,7 @@ QUICK = ("lenet5", "resnet50", "inception_v1")
 PAIRS = [
     pytest.param(network, layout, marks=[] if network in QUICK else [pytest.mark.slow])
     for layout, form in LAYOUTS.items()
-    if form.written
+    if form.can_export
     for network in form.variants
 ]
 
@@ -114,12 +114,11 @@ def test_every_array_comes_back_to_the_bit(network: str, layout: str) -> None:
         np.testing.assert_array_equal(back.arrays[path], array, err_msg=path)
 
 
-def test_every_mark_is_a_name_of_its_network() -> None:
-    """A network that no other library's files are read for needs neither."""
+def test_signature_keys_match_the_layouts() -> None:
     read = {(network, layout) for layout, form in LAYOUTS.items() for network in form.variants}
     assert set(SIGNATURE_KEYS) == read, (
-        "interop/recognise.py MARKS and the `variants` of interop/layouts.py LAYOUTS must list the same: a "
-        "network whose files of another library are read stands in both, any other network in neither"
+        "SIGNATURE_KEYS of interop/recognise.py and the `variants` of LAYOUTS in interop/layouts.py must "
+        "list the same networks"
     )
     assert {network for network, _ in SIGNATURE_KEYS} <= set(models.REGISTRY)
 
@@ -210,7 +209,7 @@ def test_what_does_not_fit_is_told() -> None:
         convert.from_layout("torch", {"fc.weight": np.zeros((5, 256))}, model, SHAPE)
     with pytest.raises(CheckpointError, match="fc.weight holds int64"):
         convert.from_layout("torch", {"fc.weight": np.zeros((3, 256), int)}, model, SHAPE)
-    with pytest.raises(CheckpointError, match="no network that is known here"):
+    with pytest.raises(CheckpointError, match="not of a supported network"):
         recognise({"something": np.zeros(1)}, None, None)
 
 
@@ -222,13 +221,13 @@ def test_another_library_s_network_is_refused() -> None:
     ):
         convert.to_layout("keras", given)
     of_keras, arrays = _small_resnet("keras")
-    with pytest.raises(CheckpointError, match="computes resnet50 otherwise"):
+    with pytest.raises(CheckpointError, match="only the variant .* of resnet50"):
         convert.to_layout("torch", Weights(unflatten(arrays), of_keras, SHAPE))
     with pytest.raises(CheckpointError, match="'torchvision', and these weights are of 'paper'"):
         convert.check_same_network("torch", _model("inception_v1", variant="paper"))
     for variant in ("pool3", "pool2", None):
         convert.check_same_network("torch", _model("alexnet", variant=variant))
-    with pytest.raises(ConfigError, match="inception_2015 is read, never written"):
+    with pytest.raises(ConfigError, match="inception_2015 is import-only"):
         convert.to_layout("inception_2015", given)
     lenet = Weights({}, _model("lenet5"), (28, 28, 1))
     with pytest.raises(CheckpointError, match="has no lenet5"):
@@ -248,7 +247,7 @@ def test_a_network_that_no_library_builds_is_refused(network: str, field: str, v
     model = _model(network)
     convert.check_published_form("torch", model)
     model[field] = value
-    with pytest.raises(CheckpointError, match=f"one with {field} .*leave --layout=torch out"):
+    with pytest.raises(CheckpointError, match=f"one with {field} .*omit --layout=torch"):
         convert.check_published_form("torch", model)
 
 
@@ -256,9 +255,11 @@ def test_a_network_that_is_not_the_file_s_is_named_with_what_it_is() -> None:
     arrays = {"fc3.weight": np.zeros(1)}
     with pytest.raises(ConfigError, match=r"--model=lenet: .* \(did you mean lenet5"):
         recognise(arrays, "lenet", None)
-    with pytest.raises(CheckpointError, match="is of lenet5 in the layout torch.*--model=alexnet"):
+    with pytest.raises(
+        CheckpointError, match="those of lenet5 in the layout torch.*--model=alexnet"
+    ):
         recognise(arrays, "alexnet", None)
-    with pytest.raises(CheckpointError, match="not --layout=keras: leave that out"):
+    with pytest.raises(CheckpointError, match="not --layout=keras: omit that flag"):
         recognise(arrays, None, "keras")
     assert recognise(arrays, "lenet5", "torch") == ("lenet5", "torch")
 

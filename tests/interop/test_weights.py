@@ -68,7 +68,7 @@ def test_partial_weights_say_what_they_lack(lenet: Weights, tmp_path: Path) -> N
     assert back.missing == lacking
     assert back.classes is back.preprocessing is None
     assert set(flatten(back.variables)) == set(rest)
-    with pytest.raises(CheckpointError, match=r"lacks params/classifier/bias and 1 more"):
+    with pytest.raises(CheckpointError, match=r"is missing params/classifier/bias and 1 more"):
         write_weights(tmp_path, dataclasses.replace(partial, missing=()))
 
 
@@ -86,9 +86,9 @@ def _described(folder: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_other_byte, "is not the file that weights.json tells of"),
-        (lambda folder: (folder / ARRAYS).unlink(), "is not the file"),
-        (lambda folder: (folder / DESCRIPTION).unlink(), "is no weights folder"),
+        (_other_byte, "does not match weights.json"),
+        (lambda folder: (folder / ARRAYS).unlink(), "does not match"),
+        (lambda folder: (folder / DESCRIPTION).unlink(), "is not a weights folder"),
         (lambda folder: (folder / DESCRIPTION).write_text("{"), "is damaged"),
         (lambda folder: _described(folder, format="other"), "is not of the format"),
         (lambda folder: _described(folder, model={"nmae": "lenet5"}), "unknown config field"),
@@ -96,7 +96,7 @@ def _described(folder: Path, **fields: object) -> None:
         (lambda folder: _described(folder, input_shape=[32, 32, 1]), "dense1/kernel is"),
     ],
 )
-def test_damage_is_told(damage, message: str, lenet: Weights, tmp_path: Path) -> None:
+def test_damage_is_detected(damage, message: str, lenet: Weights, tmp_path: Path) -> None:
     write_weights(tmp_path, lenet)
     damage(tmp_path)
     with pytest.raises(CheckpointError, match=message) as caught:
