@@ -1,4 +1,4 @@
-"""PyTorch's names of the modules of our networks: torchvision's, timm's, or those of the reports' listings."""
+"""PyTorch's names of our networks' modules: from torchvision, timm or the reports' listings."""
 
 import re
 from collections.abc import Callable, Mapping

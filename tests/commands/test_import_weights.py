@@ -100,7 +100,7 @@ def test_parts_are_taken_only_when_asked_for(
     message = capsys.readouterr().out
     assert "missing   params/classifier/bias" in message
     assert "left over extra" in message
-    with pytest.raises(CheckpointError, match="is missing params/classifier/bias"):
+    with pytest.raises(CheckpointError, match="lacks params/classifier/bias"):
         jaxnets.load(tmp_path / "part")
 
 
