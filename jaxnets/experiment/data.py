@@ -263,8 +263,8 @@ def open_source(config: config_dict.ConfigDict, reporter: Reporter) -> Data:
         title = registry.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
-        if isinstance(source, ImageFolder) and source.skipped_aux_heads_note:
-            phase.text += f", {source.describe_left_out()}"
+        if isinstance(source, ImageFolder) and source.skipped_files:
+            phase.text += f", {source.describe_skipped()}"
     _fit(config, source)
     if source.kind == "image":
         _check_channels(config, source[0]["image"].shape[-1])

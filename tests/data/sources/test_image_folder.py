@@ -50,8 +50,8 @@ def test_order_labels_and_examples(folder):
     )
     np.testing.assert_array_equal(source.labels, np.array([0, 0, 0, 1, 1], np.int32))
     assert source.labels.dtype == np.int32
-    assert source.skipped_aux_heads_note == {"cat": {"TXT": 1}, "dog": {"DB": 1}}
-    assert source.describe_left_out() == "2 files left out: 1 TXT in class cat; 1 DB in class dog"
+    assert source.skipped_files == {"cat": {"TXT": 1}, "dog": {"DB": 1}}
+    assert source.describe_skipped() == "2 files skipped: 1 TXT in class cat; 1 DB in class dog"
     numbers = [1, 0, 2, 3, 4]
     for index, number in enumerate(numbers):
         example = source[index]
@@ -141,16 +141,18 @@ def test_pixel_limit_is_handed_down(folder):
 
 
 def test_missing_folder_or_a_file(folder):
-    with pytest.raises(DataError, match=r"nowhere: does not exist; give the folder"):
+    with pytest.raises(DataError, match=r"nowhere: does not exist; give a folder"):
         ImageFolder(folder / "nowhere")
-    with pytest.raises(DataError, match=r"README\.md: is a file; give the folder"):
+    with pytest.raises(DataError, match=r"README\.md: is a file; give a folder"):
         ImageFolder(folder / "README.md")
 
 
 def test_images_without_a_folder_per_class(tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.JPG").write_bytes(b"never read")
-    with pytest.raises(DataError, match=r"no folder and 3 images directly in it.*a folder of its"):
+    with pytest.raises(
+        DataError, match=r"no folder and 3 images directly in it.*into its own folder"
+    ):
         ImageFolder(tmp_path)
     (tmp_path / "only").mkdir()
     with pytest.raises(DataError, match=r"one folder \(only\) and 3 images directly in it"):
@@ -161,7 +163,7 @@ def test_class_without_an_image(folder):
     (folder / "emu").mkdir()
     (folder / "emu/list.txt").write_text("")
     with pytest.raises(
-        DataError, match=r"emu: no image in this class's folder, 1 other files; add"
+        DataError, match=r"emu: this class's folder has no images and 1 other files; add"
     ):
         ImageFolder(folder)
 

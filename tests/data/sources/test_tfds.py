@@ -108,12 +108,14 @@ def test_damaged_records_are_found(source, tmp_path):
 
 def test_folder_that_is_no_builders(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match=r"no builder's folder .*; give one such as"):
+        with pytest.raises(DataError, match=r"not a tfds folder .*; give one such as"):
             TFDSSource(path)
 
 
 def test_names_with_a_builder(tmp_path):
-    with pytest.raises(DataError, match=r"lc25000_lung: no tfds builder; there are mnist, cifar10"):
+    with pytest.raises(
+        DataError, match=r"lc25000_lung: tfds export is not supported; choose one of mnist, cifar10"
+    ):
         build_tfds("lc25000_lung", tmp_path, tmp_path)
     with pytest.raises(DataError, match=r"python scripts/prepare_data\.py cifar10"):
         build_tfds("cifar10", tmp_path, tmp_path)
@@ -122,7 +124,7 @@ def test_names_with_a_builder(tmp_path):
 def test_source_without_an_official_split(tmp_path):
     source = Pictures("noise", (28, 28, 1))
     source.official_split = None
-    with pytest.raises(DataError, match="noise: has no official split"):
+    with pytest.raises(DataError, match="noise: tfds export needs an official split"):
         build_from_source(source, tmp_path)
 
 
