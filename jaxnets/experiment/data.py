@@ -114,7 +114,7 @@ class Data:
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
             drop_last=self.config.train.drop_last,
-            shares=(devices.process_index, devices.process_count),
+            shard=(devices.process_index, devices.process_count),
         )
 
     def train_batches(self, devices: Devices) -> "TrainBatches":
@@ -142,15 +142,15 @@ class Data:
         `on_device` already.
         """
         size = self.eval_batch_size(devices)
-        shares = (devices.process_index, devices.process_count)
+        shard = (devices.process_index, devices.process_count)
         if on_device:
-            batches = padded_eval_batches(indices, batch_size=size, shares=shares)
+            batches = padded_eval_batches(indices, batch_size=size, shard=shard)
         else:
             from jaxnets.data.pipeline import eval_batches
 
             source = self.features or self.source
             batches = eval_batches(
-                source, indices, batch_size=size, threads=self.threads, shares=shares
+                source, indices, batch_size=size, threads=self.threads, shard=shard
             )
 
         def with_more(batch: dict[str, Any]) -> dict[str, Any]:

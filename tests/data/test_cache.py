@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cached_memmap, "_build", full)
+    monkeypatch.setattr(cached_memmap, "atomic_write", full)
     with pytest.raises(MachineError, match="No space left"):
         open_cache(source, tmp_path, 16)
 
@@ -209,6 +209,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", fail)
-    with pytest.raises(MachineError, match=r"No space left on device\): make room"):
+    with pytest.raises(MachineError, match=r"No space left on device\): free disk space"):
         open_cache(SyntheticTissue(3, 16), tmp_path, 16)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
