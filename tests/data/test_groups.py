@@ -61,13 +61,13 @@ def test_clean_labels_count_anew_in_each_class(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (OURS + "a/1.png,o2,g1\n", "line 6: a/1.png is in two groups"),
-        (OURS + "a/1.png,o0,g0\n", "a/1.png is named twice"),
+        (OURS + "a/1.png,o0,g0\n", "a/1.png is listed twice"),
         (OURS + "a/3.png,o0,g1\n", "original o0 is in two groups, g0 and g1"),
-        (OURS + "a/3.png,o0\n", "line 6: a value is missing"),
-        (OURS + "a/3.png,o0,g0,x\n", "line 6: a value is missing or too many"),
+        (OURS + "a/3.png,o0\n", "line 6: wrong number of values"),
+        (OURS + "a/3.png,o0,g0,x\n", "line 6: wrong number of values"),
         ("file,original\na,b\n", "lacks the columns file,original,group"),
         ("", "lacks the columns"),
-        ("file,original,group\n", "names no file"),
+        ("file,original,group\n", "lists no files"),
         ("\x00\xff", "groups.csv"),
     ],
 )
@@ -82,8 +82,8 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short.csv.gz").write_bytes(gzip.compress(OURS.encode())[:-9])
     (tmp_path / "empty").mkdir()
     for name, message in {
-        "picture.csv": "damaged or no csv",
-        "short.csv.gz": "damaged or no csv",
+        "picture.csv": "damaged or not a csv",
+        "short.csv.gz": "damaged or not a csv",
         "empty": "no csv file in this folder",
         "nowhere.csv": "cannot be read",
     }.items():
@@ -94,8 +94,8 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ((*FILES, "b/2.png"), r"1 of the data's 5 files are missing in it \(b/2.png\)"),
-        (FILES[1:], r"names 1 files that the data does not have \(b/1.png\)"),
+        ((*FILES, "b/2.png"), r"1 of the data's 5 files are missing \(b/2.png\)"),
+        (FILES[1:], r"lists 1 files that are not in the data \(b/1.png\)"),
     ],
 )
 def test_other_data_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:

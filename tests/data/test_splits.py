@@ -71,7 +71,7 @@ def test_no_official_split_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="no official train and test: use"):
         make_split(drawn, "official", **whole)
     monkeypatch.setattr(_Official, "official_split", {"train": np.arange(60)})
-    with pytest.raises(DataError, match="test, it has train alone: use"):
+    with pytest.raises(DataError, match="test, only train: use"):
         make_split(cut, "official", **whole)
 
 
@@ -145,9 +145,9 @@ class TestGroupedSplit:
 
     def test_a_class_too_small_is_named(self) -> None:
         labels, groups = _grouped([[5] * 4, [40, 2]])
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, one a part"):
+        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, at least one per split"):
             grouped_split(labels, groups, FRACTIONS, 0)
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, one a fold"):
+        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"):
             grouped_fold(labels, groups, folds=4, fold=0, seed=0)
 
     def test_a_recipe_s_class_too_small_is_named_by_its_name(self) -> None:
