@@ -71,9 +71,9 @@ class Groups:
 def read_groups(path: Path) -> Groups:
     """Reads `file,original,group`, or LC25000-clean's `cluster_label,img_path`, from a file or a folder.
 
-    Of a folder, all csv files are read. Files may be compressed (.gz). LC25000-clean numbers its labels within each class folder, the last one in
-    `img_path`; its clusters become both originals and groups. Raises DataError if a file is not such a
-    table, lists a file twice, or has an original in two groups.
+    Of a folder, all csv files are read. Files may be compressed (.gz). LC25000-clean numbers its labels
+    within each class folder, the last one in `img_path`; its clusters become both originals and groups.
+    Raises DataError if a file is not such a table, lists a file twice, or has an original in two groups.
     """
     if not path.is_dir():
         return _parse(str(path), [(str(path), _read_text(path))])

@@ -182,7 +182,7 @@ def resolve(spec: str, overrides: dict[str, Any], reporter: Reporter) -> config_
     if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
         given = "--config.data.root" if config.data.root else "JAXNETS_DATA"
         raise DataError(f"{given}={root} is not a directory: correct it, or leave it out")
-    wrong = prepare.what_is_wrong(AUTO_SOURCE, root)
+    wrong = prepare.describe_problem(AUTO_SOURCE, root)
     reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
     try:
         demo = load_config(f"{path}:{DEMO}", overrides)

@@ -145,9 +145,13 @@ class TestGroupedSplit:
 
     def test_a_class_too_small_is_named(self) -> None:
         labels, groups = _grouped([[5] * 4, [40, 2]])
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, at least one per split"):
+        with pytest.raises(
+            DataError, match="class 1 has 2 groups: too few for 3, at least one per split"
+        ):
             grouped_split(labels, groups, FRACTIONS, 0)
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"):
+        with pytest.raises(
+            DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"
+        ):
             grouped_fold(labels, groups, folds=4, fold=0, seed=0)
 
     def test_a_recipe_s_class_too_small_is_named_by_its_name(self) -> None:

@@ -102,10 +102,10 @@ def part(target):
 def test_addresses_and_timeouts_and_failures_are_said(host, target):
     said = []
     host.cuts = [100]
-    get([host], target, say=said.append)
-    assert said[0] == f"{host.url} (given up after 5 s of silence, 5 retries)"
+    get([host], target, log=said.append)
+    assert said[0] == f"{host.url} (timeout 5 s, 5 retries)"
     assert "after 100 " in said[1]
-    assert said[1].endswith("; again in 0.001 s (1 of 5)")
+    assert said[1].endswith("; retry 1 of 5 in 0.001 s")
     assert len(said) == 2
 
 
@@ -200,7 +200,7 @@ def test_passing_failures_are_waited_out_and_missing_files_are_not(start_host, t
     assert len(busy.asked) == 3
 
 
-def test_failure_names_every_address_and_the_mend(start_host, target):
+def test_failure_names_every_address_and_the_remedy(start_host, target):
     missing, broken = start_host(), start_host()
     missing.statuses = [404] * 9
     broken.statuses = [500] * 9
@@ -210,7 +210,7 @@ def test_failure_names_every_address_and_the_mend(start_host, target):
     assert f"{missing.url}: HTTP 404" in message
     assert f"{broken.url}: HTTP 500" in message
     assert message.startswith("file.bin cannot be downloaded")
-    assert message.endswith("give it with --from")
+    assert message.endswith("pass it with --from")
     assert "\n" not in message
     assert len(broken.asked) == 3
     assert not target.exists()
@@ -370,7 +370,7 @@ def test_name_that_comes_twice(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a", b"1")
         archive.writestr("a", b"2")
-    with pytest.raises(DataError, match="is there twice"):
+    with pytest.raises(DataError, match="exists twice"):
         extract(path, tmp_path / "target")
 
 
@@ -385,7 +385,7 @@ def test_damaged_archive_is_refused(tmp_path, kind, damage):
     whole = path.read_bytes()
     changed = whole[:20_000] + bytes(200) + whole[20_200:]
     path.write_bytes(whole[:40_000] if damage == "cut" else changed)
-    with pytest.raises(DataError, match=rf"^{path}: the archive is damaged or cut short"):
+    with pytest.raises(DataError, match=rf"^{path}: the archive is damaged or truncated"):
         extract(path, tmp_path / "target")
 
 
@@ -394,5 +394,5 @@ def test_what_is_no_archive(tmp_path):
     assert not is_archive(tmp_path / "a.zip")
     assert not is_archive(tmp_path)
     assert not is_archive(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="damaged or cut short"):
+    with pytest.raises(DataError, match="damaged or truncated"):
         extract(tmp_path / "a.zip", tmp_path / "target")

@@ -221,9 +221,9 @@ def test_official_bytes_are_asked_for(tmp_path, root, monkeypatch):
 
 def test_from_what_is_neither_folder_nor_archive(name, tmp_path, root):
     (tmp_path / "a.zip").write_text("half a zip")
-    with pytest.raises(DataError, match=r"a\.zip: is neither a folder nor a whole zip or tar"):
+    with pytest.raises(DataError, match=r"a\.zip: is neither a folder nor a valid zip or tar"):
         prepare(name, root, from_path=tmp_path / "a.zip")
-    with pytest.raises(DataError, match=r"nowhere: is not there; give"):
+    with pytest.raises(DataError, match=r"nowhere: does not exist; give"):
         prepare(name, root, from_path=tmp_path / "nowhere")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("a.txt", "nothing of the set")
@@ -284,7 +284,7 @@ def test_marked_set_whose_files_have_gone_is_an_error_and_not_absent(name, origi
 def test_half_a_set_in_place_is_never_overwritten(name, origin, root):
     (root / name).mkdir(parents=True)
     (root / name / "mine.txt").write_text("precious")
-    with pytest.raises(DataError, match=r"holds files, but not a whole .*; move it away"):
+    with pytest.raises(DataError, match=r"contains files, but not a complete .*; move it away"):
         prepare(name, root, from_path=origin)
     assert hashes(root) == [name, f"{name}/mine.txt"]
 
@@ -328,14 +328,14 @@ def test_the_second_of_two_at_once_waits_and_finds_it_ready(name, origin, root):
         reached.set()
         assert go_on.wait(30)
 
-    def say(text):
+    def log(text):
         said.append(text)
         go_on.set()  # the first ends only when the second waits
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(prepare, name, root, from_path=origin, progress=hold)
         assert reached.wait(30)
-        second = threads.submit(prepare, name, root, from_path=origin, say=say)
+        second = threads.submit(prepare, name, root, from_path=origin, log=log)
         assert [first.result(30).already, second.result(30).already] == [False, True]
     assert said == [f"another process is preparing {name} in {root}: waiting for it"]
     assert os.listdir(root) == [name]
@@ -361,14 +361,14 @@ def test_damaged_marker(name, origin, root):
     prepare(name, root, from_path=origin)
     for text in ("", "[]", '{"name": "x"}'):
         (root / name / "prepared.json").write_text(text)
-        with pytest.raises(DataError, match="not a record of a prepared data set"):
+        with pytest.raises(DataError, match="not a valid record of a prepared data set"):
             prepare(name, root)
     assert len(open_prepared(name, root)) == EXAMPLES[name]
 
 
 def test_root_that_cannot_be_made(name, origin, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(MachineError, match=r"file.*; free space, mend the permissions"):
+    with pytest.raises(MachineError, match=r"file.*; free disk space, fix the permissions"):
         prepare(name, tmp_path / "file/data", from_path=origin)
 
 
@@ -379,7 +379,9 @@ def test_nothing_prepared_says_how(name, root):
 
 def test_unknown_name(root):
     for use in (prepare, is_prepared, open_prepared):
-        with pytest.raises(DataError, match=r"'imagenet' .*there are lc25000_lung, mnist, cifar10"):
+        with pytest.raises(
+            DataError, match=r"'imagenet' .*choose one of lc25000_lung, mnist, cifar10"
+        ):
             use("imagenet", root)
 
 
@@ -389,7 +391,7 @@ def test_downloads_are_laid_out_and_cleared_away(tmp_path, root, monkeypatch):
     pack(tmp_path / "origin/cifar-10-batches-bin", tmp_path / "host/cifar-10-binary.tar.gz")
     asked = []
 
-    def from_host(urls, target, *, sha256=None, md5=None, progress=None, say=None):
+    def from_host(urls, target, *, sha256=None, md5=None, progress=None, log=None):
         asked.append((urls, sha256, md5))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((tmp_path / "host" / urls[0].rpartition("/")[2]).read_bytes())
@@ -417,13 +419,13 @@ def test_kaggle(tmp_path, root, monkeypatch):
     hub = types.ModuleType("kagglehub")
     monkeypatch.setitem(sys.modules, "kagglehub", hub)
     hub.dataset_download = lambda name: 1 / 0
-    with pytest.raises(DataError, match=r"kagglehub cannot download .*by hand"):
+    with pytest.raises(DataError, match=r"kagglehub cannot download .*manually"):
         prepare("lc25000_lung", root, kaggle=True)
     hub.dataset_download = lambda name: str(tmp_path / "cache")
     prepared = prepare("lc25000_lung", root, kaggle=True)
     assert prepared.origin == "kaggle:andrewmvd/lung-and-colon-cancer-histopathological-images"
     assert prepared.examples == 3 * PER_CLASS
-    with pytest.raises(ConfigError, match="leave --kaggle out"):
+    with pytest.raises(ConfigError, match="omit --kaggle"):
         prepare("mnist", root, kaggle=True)
 
 
