@@ -13,7 +13,7 @@ from jaxnets.data.near_duplicates import candidates, grouping, montage, tasks, v
 from jaxnets.data.near_duplicates.features import describe
 from jaxnets.data.near_duplicates.listing import list_images
 from jaxnets.data.near_duplicates.settings import Settings
-from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_share, verify
+from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_fraction, verify
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError
@@ -111,7 +111,7 @@ def test_moved_copies_are_nearest(photographs: list[np.ndarray]) -> None:
     assert (pairs[:, 0] < pairs[:, 1]).all()
     original = np.arange(16) // 4
     found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
-    linked = grouping.joined(np.array(sorted(found)), 16)
+    linked = grouping.connected(np.array(sorted(found)), 16)
     np.testing.assert_array_equal(linked, original)
 
 
@@ -139,10 +139,10 @@ def test_distance_and_share_do_not_depend_on_the_direction(
     matrix[:, 2] += shift
     back = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))[:2]
     size = np.full(2, SIZE, np.float32)
-    for measure in (centre_distance, common_share):
+    for measure in (centre_distance, common_fraction):
         there, here = measure(matrix, size, size), measure(back, size, size)
         assert there == pytest.approx(here, rel=1e-3, abs=1e-3)
-    assert 0 <= common_share(matrix, size, size) <= 1
+    assert 0 <= common_fraction(matrix, size, size) <= 1
     assert centre_distance(matrix, size, size) >= np.hypot(*shift) - 1e-9
 
 
@@ -168,7 +168,11 @@ def test_an_overlap_needs_more_than_one_strong_pair_where_there_can_be_more() ->
     message = {(overlap.first, overlap.second): overlap.joined for overlap in found}
     assert message == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
     np.testing.assert_array_equal(grouping.groups(labels, found), [0, 0, 0, 0, 1, 1])
-    assert [tuple(pair) for pair in grouping.overlapping(pairs, labels)] == [(0, 1), (0, 2), (2, 3)]
+    assert [tuple(pair) for pair in grouping.linked_originals(pairs, labels)] == [
+        (0, 1),
+        (0, 2),
+        (2, 3),
+    ]
 
 
 def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
@@ -201,7 +205,7 @@ def test_more_images_have_fewer_neighbours_each() -> None:
 @FEW
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15))
 def test_joining_is_the_smallest_equivalence(links: list[tuple[int, int]]) -> None:
-    labels = grouping.joined(np.array(links, int).reshape(-1, 2), 12)
+    labels = grouping.connected(np.array(links, int).reshape(-1, 2), 12)
     assert all(labels[a] == labels[b] for a, b in links)
     assert len(set(labels.tolist())) >= 12 - len(links)
     seen = list(dict.fromkeys(labels.tolist()))
@@ -215,7 +219,7 @@ def test_what_was_tried_is_not_tried_again(
 ) -> None:
     done = data.draw(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
     as_array = lambda pairs: np.array(sorted(pairs), np.int32).reshape(-1, 2)  # noqa: E731
-    left = grouping.without(as_array(wanted), as_array(done))
+    left = grouping.exclude(as_array(wanted), as_array(done))
     assert {tuple(pair) for pair in left.tolist()} == wanted - done
 
 
@@ -225,14 +229,14 @@ def test_a_piece_with_unreadable_images_is_told_and_not_kept(
     good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
     Image.fromarray(photographs[0]).save(good)
     bad.write_text("no image")
-    (piece,) = tasks.describe_tasks(tmp_path, [good, bad], 10**6, SETTINGS)
-    done = piece.run()
+    (task,) = tasks.describe_tasks(tmp_path, [good, bad], 10**6, SETTINGS)
+    done = task.run()
     assert done.count == 2
     assert len(done.unreadable) == 1
     assert "bad.jpg" in done.unreadable[0]
-    assert not piece.path.exists()
-    (piece,) = tasks.describe_tasks(tmp_path, [good, good], 10**6, SETTINGS)
-    assert not piece.run().unreadable
+    assert not task.path.exists()
+    (task,) = tasks.describe_tasks(tmp_path, [good, good], 10**6, SETTINGS)
+    assert not task.run().unreadable
     records = tasks.FeatureFiles(tmp_path)
     np.testing.assert_array_equal(records[0], describe(photographs[0], SETTINGS))
     assert records.field("count").tolist() == [records[0]["count"]] * 2
@@ -241,7 +245,7 @@ def test_a_piece_with_unreadable_images_is_told_and_not_kept(
 def test_the_second_is_warped_onto_the_first(photographs: list[np.ndarray]) -> None:
     matrix = _centred(30, 1.0, 1.0, True)
     second = _update_ema(photographs[0], matrix)
-    over = montage.warped(second, matrix, (SIZE, SIZE))
+    over = montage.warp(second, matrix, (SIZE, SIZE))
     middle = slice(50, 110)
     difference = np.abs(over[middle, middle].astype(int) - photographs[0][middle, middle])
     assert difference.mean() < 8
