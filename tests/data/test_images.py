@@ -250,7 +250,7 @@ def test_orientation_of_16_bit_grey_and_of_jpeg():
     np.testing.assert_array_equal(turned, np.rot90(upright, -1))
 
 
-def test_damaged_exif_counts_as_none_and_no_filter_changes():
+def test_damaged_exif_is_ignored_and_no_filter_changes():
     image = Image.fromarray(picture())
     plain = decode_image(encoded(image, "JPEG"), "a")
     exif = Image.Exif()
@@ -265,7 +265,7 @@ def test_damaged_exif_counts_as_none_and_no_filter_changes():
         assert warnings.filters == before
 
 
-def test_a_warning_that_is_an_error_is_said_in_one_line():
+def test_a_warning_as_error_gives_one_line():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.fromarray(picture()), "JPEG", exif=exif.tobytes()[:17])
@@ -276,7 +276,7 @@ def test_a_warning_that_is_an_error_is_said_in_one_line():
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
-def test_what_is_no_regular_file_is_never_opened(tmp_path, kind):
+def test_only_regular_files_are_opened(tmp_path, kind):
     path = tmp_path / "x.png"
     with socket.socket(socket.AF_UNIX) as server:
         if kind == "fifo":
@@ -328,7 +328,7 @@ PHOTOGRAPH = encoded(Image.fromarray(picture(64, 64)), "JPEG")
         (PHOTOGRAPH[:-10], "the JPEG is damaged or truncated"),
     ],
 )
-def test_refused_in_one_line_that_names_file_fault_and_mend(data, what):
+def test_error_is_one_line_with_file_fault_and_remedy(data, what):
     with pytest.raises(DataError, match=rf"^folder/x\.jpg: .*{what}.*; .*") as caught:
         decode_image(data, "folder/x.jpg")
     assert "\n" not in str(caught.value)
@@ -345,7 +345,7 @@ FILES = {
 @pytest.mark.parametrize("kind", FILES)
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_cut_file_is_refused_or_loses_nothing(kind, data):
+def test_a_truncated_file_is_rejected_or_loses_nothing(kind, data):
     whole = FILES[kind]
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     try:
@@ -412,7 +412,7 @@ def test_read_image(tmp_path):
             read_image(missing)
 
 
-def test_resizing_to_the_same_size_is_no_copy():
+def test_resizing_to_the_same_size_does_not_copy():
     image = picture(20, 20)
     assert resize_image(image, 20, "crop") is image
 
@@ -458,7 +458,7 @@ def test_unknown_method():
         resize_image(picture(), 8, "squash")
 
 
-def test_many_faults_are_one_line():
+def test_many_errors_are_one_line():
     faults = [f"{name}.png: the file is empty" for name in "ba"]
     assert str(all_unreadable(faults)) == "a.png: the file is empty (also b.png)"
     many = str(all_unreadable([f"{number:02d}.png: the file is empty" for number in range(99)]))

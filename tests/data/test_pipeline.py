@@ -28,7 +28,7 @@ def _take(batches, count: int) -> list:
     return list(itertools.islice(batches, count))
 
 
-def test_an_epoch_holds_every_example_once_in_a_new_order() -> None:
+def test_an_epoch_has_every_example_once_in_a_new_order() -> None:
     batches = _take(_train(), 10)
     epochs = [np.concatenate([b["index"] for b in batches[i : i + 5]]) for i in (0, 5)]
     for number, epoch in enumerate(epochs):
@@ -47,7 +47,7 @@ def test_images_and_labels_belong_to_their_index() -> None:
     assert batch["image"].dtype == np.uint8
 
 
-def test_drop_last_leaves_out_the_short_batch() -> None:
+def test_drop_last_omits_the_short_batch() -> None:
     batches = _train(drop_last=True)
     assert batches.steps_per_epoch == 4
     assert {len(batch["index"]) for batch in _take(batches, 9)} == {5}
@@ -55,7 +55,7 @@ def test_drop_last_leaves_out_the_short_batch() -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("position", [0, 3, 7])
-def test_a_position_gives_the_same_batches_with_any_threads(position: int, threads: int) -> None:
+def test_resuming_gives_the_same_batches_with_any_threads(position: int, threads: int) -> None:
     whole = _take(_train(), 12)
     batches = _train()
     _take(batches, position)

@@ -126,7 +126,7 @@ def as_record(prepared):
     return record
 
 
-def test_a_second_run_says_so_and_changes_nothing(name, origin, root):
+def test_second_run_changes_nothing(name, origin, root):
     first = prepare(name, root, from_path=origin)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     for options in ({}, {"from_path": origin}):
@@ -135,7 +135,7 @@ def test_a_second_run_says_so_and_changes_nothing(name, origin, root):
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-def test_files_are_linked_where_they_can_be_and_else_copied(name, origin, root, monkeypatch):
+def test_files_are_linked_or_copied(name, origin, root, monkeypatch):
     prepare(name, root, from_path=origin)
     linked = [
         path for path in (root / name).rglob("*") if path.is_file() and path.stat().st_nlink == 2
@@ -192,7 +192,7 @@ def test_from_one_of_the_files(tmp_path, root):
     assert len(open_prepared("mnist", root)) == 25
 
 
-def test_half_a_set_is_refused_and_leaves_nothing(name, origin, root):
+def test_incomplete_set_is_rejected_and_leaves_nothing(name, origin, root):
     files = sorted(path for path in origin.rglob("*") if path.is_file())
     files[-1].unlink()
     with pytest.raises(DataError, match=r"expected .*python scripts/prepare_data\.py"):
@@ -210,7 +210,7 @@ def test_damaged_files_are_refused_and_leave_nothing(name, origin, root):
     assert os.listdir(root) == []
 
 
-def test_official_bytes_are_asked_for(tmp_path, root, monkeypatch):
+def test_official_bytes_are_required(tmp_path, root, monkeypatch):
     monkeypatch.setattr(module, "LAYOUTS", LAYOUTS)
     for name in NAMES:
         WRITERS[name](tmp_path / name)
@@ -219,7 +219,7 @@ def test_official_bytes_are_asked_for(tmp_path, root, monkeypatch):
     assert os.listdir(root) == []
 
 
-def test_from_what_is_neither_folder_nor_archive(name, tmp_path, root):
+def test_origin_that_is_neither_folder_nor_archive(name, tmp_path, root):
     (tmp_path / "a.zip").write_text("half a zip")
     with pytest.raises(DataError, match=r"a\.zip: is neither a folder nor a valid zip or tar"):
         prepare(name, root, from_path=tmp_path / "a.zip")
@@ -271,7 +271,7 @@ def test_read_only_root(name, root):
         (root / name).chmod(0o755)
 
 
-def test_marked_set_whose_files_have_gone_is_an_error_and_not_absent(name, origin, root):
+def test_marked_set_with_missing_files_is_an_error(name, origin, root):
     prepare(name, root, from_path=origin)
     files = [path for path in (root / name).rglob("*") if path.is_file()]
     next(path for path in files if path.name != "prepared.json").unlink()
@@ -281,7 +281,7 @@ def test_marked_set_whose_files_have_gone_is_an_error_and_not_absent(name, origi
             use(name, root)
 
 
-def test_half_a_set_in_place_is_never_overwritten(name, origin, root):
+def test_existing_incomplete_set_is_not_overwritten(name, origin, root):
     (root / name).mkdir(parents=True)
     (root / name / "mine.txt").write_text("precious")
     with pytest.raises(DataError, match=r"contains files, but not a complete .*; move it away"):
@@ -313,7 +313,7 @@ def test_interrupted_while_linking_leaves_nothing(name, origin, root):
     assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
 
 
-def test_what_a_killed_process_left_is_no_hindrance(name, origin, root):
+def test_leftovers_of_a_killed_process_are_removed(name, origin, root):
     (root / f".{name}.partial" / "ready").mkdir(parents=True)
     (root / f".{name}.partial" / "ready" / "half").write_text("half")
     (root / f".{name}.lock").write_text("")
@@ -321,7 +321,7 @@ def test_what_a_killed_process_left_is_no_hindrance(name, origin, root):
     assert os.listdir(root) == [name]
 
 
-def test_the_second_of_two_at_once_waits_and_finds_it_ready(name, origin, root):
+def test_second_process_waits_for_the_first(name, origin, root):
     reached, go_on, said = threading.Event(), threading.Event(), []
 
     def hold(done, total):
@@ -366,13 +366,13 @@ def test_damaged_marker(name, origin, root):
     assert len(open_prepared(name, root)) == EXAMPLES[name]
 
 
-def test_root_that_cannot_be_made(name, origin, tmp_path):
+def test_root_that_cannot_be_created(name, origin, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match=r"file.*; free disk space, fix the permissions"):
         prepare(name, tmp_path / "file/data", from_path=origin)
 
 
-def test_nothing_prepared_says_how(name, root):
+def test_error_names_the_prepare_command(name, root):
     with pytest.raises(DataError, match=rf"python scripts/prepare_data\.py {name}"):
         open_prepared(name, root)
 
@@ -385,7 +385,7 @@ def test_unknown_name(root):
             use("imagenet", root)
 
 
-def test_downloads_are_laid_out_and_cleared_away(tmp_path, root, monkeypatch):
+def test_downloads_are_installed_and_removed(tmp_path, root, monkeypatch):
     write_mnist(tmp_path / "host")
     write_cifar10(tmp_path / "origin/cifar-10-batches-bin")
     pack(tmp_path / "origin/cifar-10-batches-bin", tmp_path / "host/cifar-10-binary.tar.gz")
@@ -406,7 +406,7 @@ def test_downloads_are_laid_out_and_cleared_away(tmp_path, root, monkeypatch):
     assert [len(urls) for urls, _, _ in asked] == [2, 2, 2, 2, 1]
 
 
-def test_lc25000_has_no_download_and_says_both_ways(root):
+def test_lc25000_error_names_both_ways_to_get_it(root):
     with pytest.raises(DataError, match=r"--from PATH.* --kaggle \(after pip install kagglehub\)"):
         prepare("lc25000_lung", root)
 

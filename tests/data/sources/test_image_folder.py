@@ -62,7 +62,7 @@ def test_order_labels_and_examples(folder):
         assert example["index"] == index
 
 
-def test_index_is_a_place_and_nothing_else(folder):
+def test_index_must_be_in_range(folder):
     source = ImageFolder(folder)
     assert len(list(source)) == len(source) == 5
     assert source[np.int64(4)]["index"] == 4
@@ -125,7 +125,7 @@ def test_a_bad_file_is_named(folder):
         source[source.files.index("cat/a10.png")]
 
 
-def test_a_name_that_no_table_can_hold_is_told(folder):
+def test_a_name_that_is_not_utf8_is_rejected(folder):
     (folder / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     with pytest.raises(
         DataError, match=r"cat/caf\\udce9.png: its name is not UTF-8, .*; rename it"
@@ -133,7 +133,7 @@ def test_a_name_that_no_table_can_hold_is_told(folder):
         ImageFolder(folder)
 
 
-def test_pixel_limit_is_handed_down(folder):
+def test_pixel_limit_is_passed_on(folder):
     source = ImageFolder(folder, max_pixels=9 * 6)
     assert source[source.files.index("cat/a10.png")]["image"].shape == (9, 5, 3)
     with pytest.raises(DataError, match=r"x\.tif: .*54"):
@@ -169,7 +169,7 @@ def test_class_without_an_image(folder):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads every folder")
-def test_folder_that_may_not_be_listed(folder):
+def test_folder_without_permission(folder):
     (folder / "cat/deep").chmod(0)
     try:
         with pytest.raises(DataError, match=r"deep: cannot be listed"):

@@ -26,7 +26,7 @@ def write_set(folder, count=COUNT, size=8):
 
 
 @pytest.mark.parametrize("below", ["", "lung_image_sets", "lung_colon_image_set/lung_image_sets"])
-def test_found_where_the_zip_and_copies_have_it(tmp_path, below):
+def test_found_in_the_layout_of_the_zip_and_of_copies(tmp_path, below):
     write_set(tmp_path / below)
     (tmp_path / "colon_image_sets/colon_n").mkdir(parents=True)
     source = LC25000Lung(tmp_path, images_per_class=COUNT)
@@ -47,7 +47,7 @@ def test_order_is_by_class_and_number(tmp_path):
     assert source.files[COUNT + 10] == "lung_n/lungn11.jpeg"
 
 
-def test_fingerprint_does_not_depend_on_where_the_set_lies(tmp_path):
+def test_fingerprint_does_not_depend_on_the_folder(tmp_path):
     write_set(tmp_path / "a/lung_image_sets")
     write_set(tmp_path / "b")
     write_set(tmp_path / "c", size=9)

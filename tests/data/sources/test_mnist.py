@@ -85,7 +85,7 @@ def test_pixels_cannot_be_written_by_accident(tmp_path):
         small(tmp_path)[0]["image"][0, 0, 0] = 1
 
 
-def test_index_is_a_place_and_nothing_else(tmp_path):
+def test_index_must_be_in_range(tmp_path):
     write_set(tmp_path)
     for index in (-1, 40):
         with pytest.raises(IndexError):

@@ -84,7 +84,7 @@ def test_splits_and_names(folder):
             read[index]
 
 
-def test_building_again_leaves_it_as_it_is(source, folder):
+def test_building_again_changes_nothing(source, folder):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     fingerprint = TFDSSource(folder).fingerprint
     assert build_from_source(source, folder.parent.parent) == folder
@@ -106,7 +106,7 @@ def test_damaged_records_are_found(source, tmp_path):
         list(read)
 
 
-def test_folder_that_is_no_builders(tmp_path):
+def test_not_a_tfds_folder(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=r"not a tfds folder .*; give one such as"):
             TFDSSource(path)
@@ -129,7 +129,7 @@ def test_source_without_an_official_split(tmp_path):
 
 
 def test_tensorflow_is_never_imported_nor_tfds_before_it_is_needed(tmp_path):
-    """Runs in a process of its own, where a TensorFlow that tells of its import stands ready."""
+    """Runs in a process of its own, with a fake TensorFlow that reports its import."""
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
     code = f"""
         import sys
