@@ -102,7 +102,7 @@ def _row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
         images,
         overlap.pairs[0],
         f"{verdict}: {overlap.strong} strong pairs, {overlap.inliers} inliers, "
-        f"{100 * overlap.share:.0f} % of the area in common",
+        f"{100 * overlap.common_fraction:.0f} % of the area in common",
     )
 
 

@@ -19,7 +19,7 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import preprocessing
 from jaxnets.interop.convert import check_published_form, to_layout
-from jaxnets.interop.layouts import WRITTEN
+from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
@@ -44,8 +44,8 @@ def export(
     require_not_forked()
     reporter = Reporter()
     out = out or directory / EXPORT
-    if layout is not None and layout not in WRITTEN:
-        raise ConfigError(f"--layout={layout}: it is one of {', '.join(WRITTEN)}")
+    if layout is not None and layout not in EXPORTABLE:
+        raise ConfigError(f"--layout={layout}: it is one of {', '.join(EXPORTABLE)}")
     if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is no export and not empty: choose another --out")
     weights = folders.read(directory, ignore_damage=ignore_damage)
@@ -64,7 +64,7 @@ def export(
     require_folder(out)
     atomic_write(out / PROGRAM, bytes(compiled.serialize()))  # first: with it a folder is an export
     write_weights(out, weights)
-    for name in WRITTEN:  # of an export before, maybe of another network
+    for name in EXPORTABLE:  # of an export before, maybe of another network
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if of_library is not None:
         arrays, metadata = of_library

@@ -44,7 +44,7 @@ def prepare(
             from_path=Path(from_path) if from_path else None,
             kaggle=kaggle,
             progress=progress,
-            say=functools.partial(reporter.report_progress, "download"),
+            log=functools.partial(reporter.report_progress, "download"),
         )
         was = "was ready" if done.already else "is ready"
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"

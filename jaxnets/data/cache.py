@@ -1,4 +1,4 @@
-"""Decoded images as one memory-mapped uint8 array, made once for each source and size."""
+"""Caches decoded images as one memory-mapped uint8 array for each source and size."""
 
 import concurrent.futures
 import os
@@ -20,16 +20,31 @@ Resize = Literal["crop", "stretch"]
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
-class CachedSource:
-    """A source whose images are rows of a memory map, all of one size; everything else is the original's."""
+class SourceWrapper:
+    """Delegates to the wrapped source."""
 
-    def __init__(self, source: Source, images: np.ndarray):
+    def __init__(self, source: Source):
         self._source = source
-        self._images = images
-        self._labels = source.labels
+
+    @property
+    def original(self) -> Source:
+        """The wrapped source."""
+        return self._source
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._source)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+class CachedSource(SourceWrapper):
+    """A source whose images are rows of a memory map and have one size."""
+
+    def __init__(self, source: Source, images: np.ndarray):
+        super().__init__(source)
+        self._images = images
+        self._labels = source.labels
 
     def __getitem__(self, index: int) -> Example:
         return {
@@ -39,7 +54,7 @@ class CachedSource:
         }
 
     def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Many examples in one copy: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
+        """Gathers examples: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
         return {
             "image": self._images[indices],
             "label": self._labels[indices].astype(np.int32),
@@ -47,30 +62,19 @@ class CachedSource:
         }
 
     @property
-    def original(self) -> Source:
-        """The source that was decoded."""
-        return self._source
-
-    @property
     def images(self) -> np.ndarray:
         """uint8[N, H, W, C], read-only."""
         return self._images
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
 
 class FeatureSource(CachedSource):
-    """A source whose images a frozen body has seen: examples have float32 "features" in the images' place."""
-
-    def __init__(self, source: Source, features: np.ndarray):
-        super().__init__(source, features)
+    """A source with cached features of a frozen backbone: "features", float32, replaces "image"."""
 
     def __getitem__(self, index: int) -> Example:
         return _renamed(super().__getitem__(index))
 
     def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Many examples in one copy: {"features": [B, h, w, C], "label": [B], "index": [B]}."""
+        """Gathers examples: {"features": [B, h, w, C], "label": [B], "index": [B]}."""
         return _renamed(super().gather(indices))
 
 
@@ -78,35 +82,25 @@ def _renamed(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {FEATURES if name == "image" else name: value for name, value in example.items()}
 
 
-class ResizedSource:
-    """A source whose images are decoded and resized at every access, for recipes without a cache."""
+class ResizedSource(SourceWrapper):
+    """A source that decodes and resizes images at every access; used without a cache."""
 
     def __init__(self, source: Source, size: int, resize: Resize):
-        self._source, self._size, self._resize = source, size, resize
-
-    @property
-    def original(self) -> Source:
-        """The source that is decoded."""
-        return self._source
-
-    def __len__(self) -> int:
-        return len(self._source)
+        super().__init__(source)
+        self._size, self._resize = size, resize
 
     def __getitem__(self, index: int) -> Example:
         example = self._source[index]
         return {**example, "image": resize_image(example["image"], self._size, self._resize)}
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
 
 def cache_folder(root: Path, source: Source, size: int, resize: Resize) -> Path:
-    """Where the cache of a source lies under `root`."""
+    """The folder of a source's cache under `root`."""
     return root / f"{source.name}-{source.fingerprint[:16]}-{size}-{resize}"
 
 
 def writable_cache_root(preferred: Path, fallback: Path) -> Path:
-    """`preferred` where it can be written, else `fallback`; raises MachineError where neither can."""
+    """Returns `preferred` if it is writable, else `fallback`; raises MachineError if neither is."""
     for folder in (preferred, fallback):
         if _is_read_only(folder):
             continue
@@ -117,7 +111,7 @@ def writable_cache_root(preferred: Path, fallback: Path) -> Path:
         if os.access(folder, os.W_OK):
             return folder
     raise MachineError(
-        f"neither {preferred} nor {fallback} can be written: set --config.data.cache_root"
+        f"neither {preferred} nor {fallback} is writable: set --config.data.cache_root"
     )
 
 
@@ -130,12 +124,11 @@ def open_cache(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> CachedSource:
-    """The cache of a source of images at `size` pixels a side, made where it is not there yet.
+    """Opens the cache of a source's images at `size` x `size` pixels, creating it if necessary.
 
-    A second process waits for the first; a process that is killed leaves nothing that counts. A cache
-    whose bytes have changed since, or that another version of Pillow or of `jaxnets.data.images` made, is
-    made again. Raises DataError for images that cannot be read, and
-    MachineError where the disk is full.
+    A second process waits for the first; a killed process leaves no usable partial cache. The cache is
+    rebuilt if its bytes have changed, or if another version of Pillow or of `jaxnets.data.images` created it.
+    Raises DataError for images that cannot be read, and MachineError if the disk is full.
     """
     folder = cache_folder(root, source, size, resize)
 
@@ -156,16 +149,16 @@ def open_cache(
             "size": size,
             "resize": resize,
             "pixels": PIXELS,
-            "pillow": PIL.__version__,  # which decodes and resizes
+            "pillow": PIL.__version__,  # decodes and resizes
         },
     )
     return CachedSource(source, images)
 
 
 def _is_read_only(folder: Path) -> bool:
-    """True below a folder that nobody may write, which the superuser could but is not meant to."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return not there.stat().st_mode & ANY_WRITE
+    """Whether the nearest existing folder has no write permission; root could write there anyway."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return not existing.stat().st_mode & ANY_WRITE
 
 
 def _decode_all(
@@ -175,7 +168,7 @@ def _decode_all(
     threads: int,
     progress: Progress | None,
 ) -> list[str]:
-    """Fills `images`; what could not be read, in words."""
+    """Fills `images`; returns the messages of images that cannot be read."""
     unreadable: list[str] = []
 
     def decode(index: int) -> None:
@@ -194,7 +187,7 @@ def _decode_all(
 def gather(
     source: Source | CachedSource, indices: Sequence[int] | np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Examples by index as one batch; images that are read one by one must share a shape."""
+    """Collates examples by index into one batch; all images must have the same shape."""
     indices = np.asarray(indices, np.int64)
     if isinstance(source, CachedSource):
         return source.gather(indices)

@@ -1,4 +1,4 @@
-"""Large arrays that are made once and then memory-mapped."""
+"""Large arrays that are computed once and then memory-mapped."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ POLL_SECONDS = 0.05
 
 
 class CachedMemmap(NamedTuple):
-    """A memory-mapped array, read-only, and what it took to fill it, also where that was another process."""
+    """A read-only memory map, and the seconds that filling it took, in this or another process."""
 
     array: np.ndarray
     seconds: float
@@ -35,13 +35,13 @@ def cached_memmap(
     dtype: Any,
     about: Mapping[str, Any],
 ) -> CachedMemmap:
-    """The array FOLDER/NAME.npy; made by `fill` unless it is there.
+    """Opens the array FOLDER/NAME.npy, computing it with `fill` if necessary.
 
-    `about` is all that its values depend on, as JSON: an array that was made from anything else is made
-    again, as is one whose bytes have changed. Every byte is hashed at every call; processes that start at
-    the same time do that at the same time, under a shared lock. Only the one that fills an array holds an
-    exclusive lock, and the others wait for it. A process that is killed leaves nothing that counts.
-    Raises MachineError where the disk is full, and what `fill` raises.
+    `about` lists everything the values depend on, as JSON: the array is rebuilt if it was made from anything
+    else, or if its bytes have changed. Every call hashes all bytes, under a shared lock, so that processes
+    can do it concurrently. Only the process that fills the array takes an exclusive lock; the others wait.
+    A killed process leaves no usable partial array. Raises MachineError if the disk is full, and whatever
+    `fill` raises.
     """
     file = folder / f"{name}.npy"
     lock = folder.with_name(f".{folder.name}.lock")
@@ -49,71 +49,61 @@ def cached_memmap(
     while True:
         with file_lock(lock, shared=True):
             before = _version(folder)
-            description = _read_whole(folder, file, about)
+            description = _read_valid(folder, file, about)
             if description is not None:
                 return CachedMemmap(np.load(file, mmap_mode="r"), description["seconds"])
         with try_file_lock(lock) as locked:
-            if locked and _version(folder) == before:  # else another process has made it meanwhile
-                seconds = _make(folder, file.name, fill, shape, dtype, about)
+            if locked and _version(folder) == before:  # else another process has built it meanwhile
+                seconds = _build(file, fill, shape, dtype, about)
                 return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
         time.sleep(POLL_SECONDS)
 
 
-def _make(
-    folder: Path,
-    file: str,
+def _build(
+    file: Path,
     fill: Callable[[np.ndarray], None],
     shape: tuple[int, ...],
     dtype: Any,
     about: Mapping[str, Any],
 ) -> float:
-    """Builds the folder in the place of what is there; the seconds that `fill` took."""
-    _remove_unfinished(folder)
+    """Replaces the folder of `file`; returns the seconds that `fill` took."""
+    folder = file.parent
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    _remove(folder, unfinished)
     try:
-        return _build(folder, file, fill, shape, dtype, about)
+        unfinished.mkdir(parents=True)
+        target = unfinished / file.name
+        array = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape)
+        with target.open("r+b") as opened:
+            # A full disk raises here; while writing to the map it would kill the process.
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
+        start = time.perf_counter()
+        fill(array)
+        seconds = time.perf_counter() - start
+        array.flush()
+        description = {
+            "format": FORMAT,
+            "about": about,
+            "seconds": seconds,
+            "sha256": file_sha256(target),
+        }
+        atomic_write(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+        unfinished.rename(folder)
+        return seconds
     except OSError as error:
-        _remove_unfinished(folder)
+        _remove(folder, unfinished)
         raise MachineError(
-            f"the cache {folder} cannot be written ({error.strerror}): make room, "
+            f"the cache {folder} cannot be written ({error.strerror}): free disk space, "
             "or set --config.data.cache_root"
         ) from error
     except JaxnetsError:
-        _remove_unfinished(folder)
+        _remove(folder, unfinished)
         raise
 
 
-def _build(
-    folder: Path,
-    file: str,
-    fill: Callable[[np.ndarray], None],
-    shape: tuple[int, ...],
-    dtype: Any,
-    about: Mapping[str, Any],
-) -> float:
-    unfinished = folder.with_name(folder.name + UNFINISHED)
-    unfinished.mkdir(parents=True)
-    array = np.lib.format.open_memmap(unfinished / file, mode="w+", dtype=dtype, shape=shape)
-    with (unfinished / file).open("r+b") as opened:
-        # A full disk is an error here; met later, while writing to the map, it would kill the process.
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
-    start = time.perf_counter()
-    fill(array)
-    seconds = time.perf_counter() - start
-    array.flush()
-    description = {
-        "format": FORMAT,
-        "about": about,
-        "seconds": seconds,
-        "sha256": file_sha256(unfinished / file),
-    }
-    atomic_write(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
-    unfinished.rename(folder)
-    return seconds
-
-
-def _read_whole(folder: Path, file: Path, about: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The description of the array, if it was made from `about` and no byte of it has changed since."""
+def _read_valid(folder: Path, file: Path, about: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The description of the array; None if it was not made from `about` or its bytes have changed."""
     try:
         found: Mapping[str, Any] = json.loads((folder / DESCRIPTION).read_text())
         same = found["format"] == FORMAT and found["about"] == about
@@ -125,15 +115,15 @@ def _read_whole(folder: Path, file: Path, about: Mapping[str, Any]) -> Mapping[s
 
 
 def _version(folder: Path) -> tuple[int, int] | None:
-    """Differs from one making of the array to the next."""
+    """Identifies one build of the array; None if there is none."""
     with contextlib.suppress(OSError):
         found = (folder / DESCRIPTION).stat()
         return found.st_ino, found.st_mtime_ns
     return None
 
 
-def _remove_unfinished(folder: Path) -> None:
-    # Only under the lock: whatever stands here is this program's own and nobody is at work on it.
-    for stale in (folder, folder.with_name(folder.name + UNFINISHED)):
-        if stale.exists():
-            shutil.rmtree(stale)
+def _remove(*folders: Path) -> None:
+    # Only under the exclusive lock, so no other process uses these folders.
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)

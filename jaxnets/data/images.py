@@ -1,17 +1,17 @@
-"""The one way in which an image file becomes pixels.
+"""Decoding and resizing of image files.
 
-| The file holds | What is made of it |
+| File | Result |
 | --- | --- |
-| JPEG, PNG, TIFF, WebP; told by content, never by name | accepted; nothing else is |
-| several frames or pages | the first |
+| JPEG, PNG, TIFF, WebP, detected by content and not by name | accepted; all other formats are rejected |
+| several frames or pages | the first one |
 | grey, 1 bit, palette, CMYK, YCbCr | RGB |
 | transparency (RGBA, LA, a palette's, one colour of PNG) | composited onto white |
-| 16 bits a channel, grey or RGB | `value >> 8`, never clipped; so 257 v gives back v |
+| 16 bits a channel, grey or RGB | `value >> 8`, not clipped; so 257 v becomes v |
 | 12-bit grey TIFF | `value >> 4` |
-| EXIF or TIFF orientation | applied; EXIF that cannot be read counts as none |
-| ICC profile, gamma | ignored: the numbers in the file are the numbers given |
-| signed or 32-bit numbers, CIELAB | refused: the scale is not known |
-| cut short, damaged, empty, not an image, too many pixels | refused |
+| EXIF or TIFF orientation | applied; unreadable EXIF is ignored |
+| ICC profile, gamma | ignored: values are used as stored |
+| signed or 32-bit numbers, CIELAB | rejected: the scale is unknown |
+| truncated, damaged, empty, not an image, too many pixels | rejected |
 """
 
 import os
@@ -35,13 +35,13 @@ from jaxnets.errors import DataError
 from jaxnets.io import read_regular
 
 MAX_PIXELS = 100_000_000
-"""The most pixels an image may have; its header is asked before anything is decoded."""
+"""The default limit of pixels per image, checked in the header before decoding."""
 
 PIXELS = 1
-"""Part of every cache's key: add one when `decode_image` or `resize_image` give other pixels than before."""
+"""Part of every cache key: increment it when `decode_image` or `resize_image` change any pixel."""
 
-ALSO_NAMED = 9
-"""How many images an error names beside the first."""
+MAX_NAMED = 9
+"""How many further images an error names."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 
@@ -49,14 +49,13 @@ _CLASSES = (
     (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
     (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
     *(
-        (prefix, TiffImagePlugin.TiffImageFile)
-        for prefix in (b"II*\0", b"MM\0*", b"MM*\0", b"II\0*")
+        (prefix, TiffImagePlugin.TiffImageFile)  # the last two are BigTIFF
+        for prefix in (b"II*\0", b"MM\0*", b"MM*\0", b"II\0*", b"MM\0+", b"II+\0")
     ),
-    *((prefix, TiffImagePlugin.TiffImageFile) for prefix in (b"MM\0+", b"II+\0")),  # BigTIFF
 )
 
 _ORIENTATION = 0x0112
-_UPRIGHT = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -85,25 +84,21 @@ _SIGNATURES = (
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decodes an image file's bytes to uint8[H, W, 3], as the table above says.
+    """Decodes an image file's bytes to uint8[H, W, 3], as the table above describes.
 
-    `name` is what errors call the file. Raises DataError for anything that is not a whole,
-    ordinary image of at most `max_pixels` pixels.
-
-    Safe in several threads, and nothing of the process is changed: neither Pillow's globals nor the
-    filters of warnings. So Pillow's warnings of odd metadata are shown or not as the program wants it.
+    `name` identifies the file in errors. Raises DataError for anything but a valid image of at most
+    `max_pixels` pixels. Thread-safe: it changes neither Pillow's globals nor the warning filters, so
+    Pillow's warnings about odd metadata appear as the program configures them.
     """
     image = _open(data, name, max_pixels)
-    # Pillow's plugins raise nearly any exception on a damaged file, so none is let through
-    # but the want of memory, which is not the file's fault.
     try:
         image.load()
-        return _to_rgb(_upright(image))
+        return _to_rgb(_apply_orientation(image))
     except MemoryError:
         raise
-    except Exception as error:
+    except Exception as error:  # Pillow's plugins raise nearly any exception on damaged files
         raise DataError(
-            f"{name}: the {image.format} is damaged or cut short ({error}); "
+            f"{name}: the {image.format} is damaged or truncated ({error}); "
             "copy it again from its origin, or remove it"
         ) from error
 
@@ -118,14 +113,14 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     return decode_image(data, str(path), max_pixels=max_pixels)
 
 
-def all_unreadable(faults: Sequence[str]) -> DataError:
-    """One error for many images: the first by name in full, some of the others' names, and their number."""
-    first, *others = sorted(faults)
+def all_unreadable(messages: Sequence[str]) -> DataError:
+    """One error for many images: the first message, the names of some others, and how many more."""
+    first, *others = sorted(messages)
     if not others:
         return DataError(first)
-    names = [fault.partition(": ")[0] for fault in others[:ALSO_NAMED]]
-    left = len(others) - len(names)
-    return DataError(f"{first} (also {', '.join(names)}{f' and {left:,} more' if left else ''})")
+    names = [message.partition(": ")[0] for message in others[:MAX_NAMED]]
+    more = len(others) - len(names)
+    return DataError(f"{first} (also {', '.join(names)}{f' and {more:,} more' if more else ''})")
 
 
 def resize_image(
@@ -133,9 +128,9 @@ def resize_image(
 ) -> np.ndarray:
     """Resizes uint8[H, W, C], C 1 or 3, to uint8[size, size, C]: bicubic with antialiasing.
 
-    "crop" scales the shorter side to `size` and keeps the centre; "stretch" scales each side
-    by itself. An image of that size already is returned as it is. The filter is Pillow's
-    BICUBIC, with which the 224 px copies of LC25000 were made from its 768 px files.
+    "crop" scales the shorter side to `size` and crops the centre; "stretch" scales each side separately.
+    An image that has the size is returned as it is. The filter is Pillow's BICUBIC, which also made the
+    224 px copies of LC25000 from its 768 px files.
     """
     height, width, channels = image.shape
     if (height, width) == (size, size):
@@ -149,13 +144,13 @@ def resize_image(
         raise ValueError(f'method must be "crop" or "stretch", not {method!r}')
     box = (left, top, width - left, height - top)
     pixels = np.ascontiguousarray(image[..., 0] if channels == 1 else image)
-    # The filter reaches beyond the box into the image, so this is resizing and then cropping.
+    # The filter reads pixels outside the box, so this equals resizing followed by cropping.
     resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box)
     return np.array(resized).reshape(size, size, channels)
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """uint8[H, W, 3] to luma uint8[H, W, 1], by ITU-R 601's weights as Pillow's mode L."""
+    """Converts uint8[H, W, 3] to ITU-R 601 luma uint8[H, W, 1], as Pillow's mode L."""
     return np.array(Image.fromarray(image).convert("L"))[..., None]
 
 
@@ -163,53 +158,52 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes); copy it again, or remove it")
     try:
-        # Not Image.open, whose own limit of pixels is a warning, and a global that is not ours.
+        # Image.open has its own pixel limit: a warning, controlled by a global.
         image = _class_of(data)(BytesIO(data))
         width, height = image.size
     except MemoryError:
         raise
     except Warning as warning:
         raise DataError(
-            f"{name}: Pillow warns of it ({warning}), and this program makes warnings errors; "
-            "save it again, or let Pillow's warnings pass"
+            f"{name}: Pillow warns about it ({warning}), and warnings are errors in this program; "
+            "save it again, or allow Pillow's warnings"
         ) from warning
     except Exception as error:
-        what = _what_it_is(data)
         raise DataError(
-            f"{name}: cannot be read as an image, it is {what}; "
-            "give a whole JPEG, PNG, TIFF or WebP file, or remove it"
+            f"{name}: cannot be read as an image, it is {_describe_content(data)}; "
+            "give a valid JPEG, PNG, TIFF or WebP file, or remove it"
         ) from error
     if width * height > max_pixels:
         raise DataError(
-            f"{name}: {width:,} x {height:,} pixels are more than {max_pixels:,}; "
-            "make it smaller, or allow more"
+            f"{name}: {width:,} x {height:,} pixels exceed the limit of {max_pixels:,}; "
+            "make it smaller, or raise the limit"
         )
     if image.mode == "LAB":
-        raise DataError(f"{name}: CIELAB, whose white is not known; save it as RGB")
+        raise DataError(f"{name}: CIELAB with an unknown white point; save it as RGB")
     if image.mode in ("I", "F"):
         raise DataError(
-            f"{name}: signed or 32-bit numbers, whose scale is not known; "
+            f"{name}: signed or 32-bit numbers of unknown scale; "
             "save it with 8 or 16 bits a channel"
         )
     return image
 
 
 def _class_of(data: bytes) -> type[ImageFile.ImageFile]:
-    """Pillow's class of files that begin like this one; raises ValueError for other formats than ours."""
+    """Pillow's class for this content; raises ValueError for unsupported formats."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return WebPImagePlugin.WebPImageFile
-    for start, file in _CLASSES:
+    for start, image_class in _CLASSES:
         if data.startswith(start):
-            return file
-    raise ValueError("of no format that is read")
+            return image_class
+    raise ValueError("unsupported format")
 
 
-def _what_it_is(data: bytes) -> str:
+def _describe_content(data: bytes) -> str:
     for signature, what in _SIGNATURES:
         if data.startswith(signature):
-            return what + (", damaged, cut short or unusual" if what in _READABLE else "")
+            return what + (", damaged, truncated or unusual" if what in _READABLE else "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "a WebP, damaged, cut short or unusual"
+        return "a WebP, damaged, truncated or unusual"
     if data[4:12] in (b"ftypheic", b"ftypavif", b"ftypmif1"):
         return "a HEIC or AVIF"
     start = data[:256]
@@ -217,20 +211,19 @@ def _what_it_is(data: bytes) -> str:
         return "an HTML page"
     if re.fullmatch(rb"[\t\n\r\x20-\x7e]+", start):
         return f"text ({start[:20].decode()!r}...)"
-    return f"of an unknown kind (it begins with {data[:8].hex(' ')})"
+    return f"of an unknown type (it starts with {data[:8].hex(' ')})"
 
 
 _READABLE = ("a JPEG", "a PNG", "a TIFF")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turns an image as its EXIF says; Pillow has turned a TIFF already while loading it."""
+def _apply_orientation(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; for TIFF, Pillow has applied it while loading."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:
-        # Damaged metadata beside whole pixels; the table above says that it counts as none.
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return image  # the pixels are valid, only the metadata is damaged
+    return image.transpose(_TRANSPOSES[orientation]) if orientation in _TRANSPOSES else image
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -252,7 +245,7 @@ def _from_16_bit_grey(image: Image.Image) -> np.ndarray:
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0]
     grey = (values >> (bits - 8)).astype(np.uint8)
-    # Pillow inverts such TIFFs at 8 bits and forgets to at 16.
+    # Pillow inverts such TIFFs with 8 bits, but not with 16.
     if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
     if isinstance(transparent, int):

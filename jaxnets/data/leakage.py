@@ -1,11 +1,11 @@
-"""How much of what validates and tests has been trained on: siblings, and copies byte for byte."""
+"""Train/test leakage: near-duplicates and exact duplicates across the splits."""
 
 import dataclasses
 import hashlib
 
 import numpy as np
 
-from jaxnets.data.cache import CachedSource, ResizedSource
+from jaxnets.data.cache import CachedSource, SourceWrapper
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.data.splits import Split
@@ -14,23 +14,23 @@ HELD_OUT = ("validation", "test")
 
 
 def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, float | None]:
-    """By part that is held out, the share of its examples with a sibling in training.
+    """For validation and test, the fraction of examples with a near-duplicate in training.
 
-    `group_ids` is int64[N] over the source, alike for siblings. None where nothing is known of them or
-    the part is empty.
+    `group_ids` is int64[N] over the source, equal for near-duplicates. A fraction is None if the group ids
+    are unknown or the split is empty.
     """
-    shares: dict[str, float | None] = {}
-    for part in HELD_OUT:
-        indices = split.parts()[part]
-        shares[part] = None
+    fractions: dict[str, float | None] = {}
+    for name in HELD_OUT:
+        indices = split.parts()[name]
+        fractions[name] = None
         if group_ids is not None and len(indices):
-            shares[part] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
-    return shares
+            fractions[name] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
+    return fractions
 
 
 @dataclasses.dataclass(frozen=True)
 class ExactDuplicates:
-    """Held-out examples that another part has, too: how many of each part, and the first pair."""
+    """Numbers of validation and test examples with an exact copy in another split, and the first pair."""
 
     validation: int
     test: int
@@ -38,14 +38,14 @@ class ExactDuplicates:
 
     @property
     def any(self) -> bool:
-        """Whether there is one at all."""
+        """Whether there are any."""
         return self.pair is not None
 
 
 def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates:
-    """Exact copies across the parts: of validation in training, of test in training or validation.
+    """Finds exact copies of validation examples in training, and of test examples in either.
 
-    `contents` is [N] over the source, equal where examples are.
+    `contents` is [N] over the source, equal for equal examples.
     """
     validation = _copies(contents, split.validation, split.train)
     test = _copies(contents, split.test, np.concatenate([split.train, split.validation]))
@@ -55,16 +55,16 @@ def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates
 
 @dataclasses.dataclass(frozen=True)
 class LabelConflicts:
-    """Examples that are the same as one of another class: how many, and the first pair."""
+    """Number of examples that equal one with another label, and the first such pair."""
 
     count: int
     pair: tuple[int, int]
 
 
 def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConflicts | None:
-    """Same examples under several labels, on whatever sides of a split; None if there are none.
+    """Finds equal examples with different labels in any split; None if there are none.
 
-    `labels` and `contents` are [N]; contents are equal if examples are.
+    `labels` and `contents` are [N]; contents are equal for equal examples.
     """
     _, inverse = np.unique(contents, return_inverse=True)
     order = np.lexsort((labels, inverse))
@@ -79,21 +79,20 @@ def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConfl
 
 
 def _copies(contents: np.ndarray, held: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (held, seen) with equal contents, one for each held index; none of an index with itself."""
+    """Pairs (held, seen) of different indices with equal contents, at most one per held index."""
     first = {contents[index]: int(index) for index in reversed(seen.tolist())}
     pairs = [(index, first.get(contents[index], index)) for index in held.tolist()]
     return [(index, other) for index, other in pairs if index != other]
 
 
 def content_hashes(source: Source | CachedSource) -> np.ndarray | None:
-    """Digests [N] that are equal where examples are the same; None where that would cost a pass of decoding.
+    """Digests [N], equal for equal examples; None if this would require decoding all images.
 
-    Of files it is their bytes, which the fingerprint has read already; else the pixels in the cache.
+    For image files they are the digests of the fingerprint, else digests of the cached pixels.
     """
-    original = source.original if isinstance(source, CachedSource | ResizedSource) else source
+    original = source.original if isinstance(source, SourceWrapper) else source
     if isinstance(original, ImageFiles):
         return np.array(original.digests)
     if isinstance(source, CachedSource):
-        rows = (hashlib.blake2b(row, digest_size=16).hexdigest() for row in source.images)
-        return np.array(list(rows))
+        return np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in source.images])
     return None

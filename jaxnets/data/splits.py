@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests."""
+"""Train/validation/test splits."""
 
 import csv
 import dataclasses
@@ -13,16 +13,16 @@ from jaxnets.errors import ConfigError, DataError
 from jaxnets.text import csv_cell
 
 PARTS = ("train", "validation", "test")
-SPLIT_METHODS = 64
-"""Random orders of the groups that are tried; the one that divides them most evenly counts."""
+NUM_TRIALS = 64
+"""Random orders of the groups to try; the most even split wins."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Indices into a source, int64, ascending; `name` says how they were made.
+    """Indices into a source, int64, ascending; `name` is how they were made.
 
-    The parts are disjoint, unless a publisher's own are not (`points`: all four train, all four test).
-    `groups` is int64[N] over the whole source, the same number for siblings; None where none are known.
+    The splits are disjoint, except for official ones that are not (`points`: all four in train and in test).
+    `groups` is int64[N] over the full source, equal for near-duplicates; None if unknown.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Split:
         return {part: getattr(self, part) for part in PARTS}
 
     def to_csv(self, source: Source) -> str:
-        """`index,file,label,split,group` for every example in use; `group` is empty where none is known."""
+        """CSV of `index,file,label,split,group` for every used example; `group` is empty if unknown."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("index", "file", "label", "split", "group"))
@@ -50,7 +50,7 @@ class Split:
 
 
 class _TooFewError(DataError):
-    """A class that cannot be divided; known by its number until `make_split` gives its name."""
+    """A class that is too small to split; `make_split` replaces its number by its name."""
 
     def __init__(self, label: int, message: str):
         super().__init__(f"class {label} {message}")
@@ -63,91 +63,94 @@ def sha256(text: str) -> str:
 
 
 def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> Split:
-    """Divides each class at random by `fractions` (train, validation, test), so that classes stay balanced.
+    """Splits each class at random by `fractions` (train, validation, test), which keeps classes balanced.
 
-    Raises DataError where a class is too small to have an example in every part that is asked for.
+    Raises DataError if a class is too small to have an example in every requested split.
     """
     generator = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         bounds = np.rint(np.cumsum(fractions) * len(members)).astype(int)
-        pieces = np.split(members, bounds[:-1])
-        for part, piece, fraction in zip(PARTS, pieces, fractions, strict=True):
-            if fraction > 0 and len(piece) == 0:
+        chunks = np.split(members, bounds[:-1])
+        for part, chunk, fraction in zip(PARTS, chunks, fractions, strict=True):
+            if fraction > 0 and len(chunk) == 0:
                 raise _TooFewError(
                     label,
-                    f"has {len(members)} examples: too few for a share of {fraction:g} for {part}; "
+                    f"has {len(members)} examples: too few for a fraction of {fraction:g} for {part}; "
                     "add images or change --config.data.fractions",
                 )
-            parts[part].append(piece)
+            parts[part].append(chunk)
     return Split("random", **{part: np.sort(np.concatenate(parts[part])) for part in PARTS})
 
 
 def official_split(source: Source, validation_fraction: float, seed: int) -> Split:
-    """The publisher's train and test; validation is cut from train at random, by class.
+    """The official train and test splits; validation is drawn from train at random, by class.
 
-    Raises DataError where the source has no split of its own.
+    Raises DataError if the source has no official split.
     """
     official = source.official_split
     if official is None or not {"train", "test"} <= official.keys():
-        there = f", it has {', '.join(official)} alone" if official else ""
+        found = f", only {', '.join(official)}" if official else ""
         raise DataError(
-            f"{source.name} has no official train and test{there}: use --config.data.split=random"
+            f"{source.name} has no official train and test{found}: use --config.data.split=random"
         )
     train = official["train"]
     fractions = (1 - validation_fraction, validation_fraction, 0.0)
-    cut = random_split(source.labels[train], fractions, seed)
-    return Split("official", train[cut.train], train[cut.validation], np.sort(official["test"]))
+    inner = random_split(source.labels[train], fractions, seed)
+    return Split("official", train[inner.train], train[inner.validation], np.sort(official["test"]))
 
 
 def grouped_split(
     labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int
 ) -> Split:
-    """Divides whole groups by about `fractions` (train, validation, test), every class by itself.
+    """Splits groups by about `fractions` (train, validation, test), balancing each class.
 
-    `labels` and `groups` are int[N]; a group may hold several classes. In a random order each group goes
-    where most of its classes' share is still free; of several orders the most even division is taken.
-    scikit-learn's StratifiedGroupKFold, which `grouped_fold` uses, cuts equal parts alone, and takes large
-    groups first, so that its seeds differ little. Raises DataError where a class has fewer groups than
-    there are parts.
+    `labels` and `groups` are int[N]; a group may contain several classes. In a random order, each group goes
+    to the split with the most room left for its classes; the most even result of several orders is used.
+    (scikit-learn's StratifiedGroupKFold, which `grouped_fold` uses, only makes equal splits, and takes large
+    groups first, so its seeds differ little.) Raises DataError if a class has fewer groups than splits.
     """
     parts = [part for part, fraction in zip(PARTS, fractions, strict=True) if fraction > 0]
-    wanted = np.array([fraction for fraction in fractions if fraction > 0])
-    _require_groups(labels, groups, len(parts), "a part")
-    shares = _shares(labels, groups)
+    targets = np.array([fraction for fraction in fractions if fraction > 0])
+    _check_groups(labels, groups, len(parts), "split")
+    # float[G, K]: the fraction of each class that each group contains.
+    contents = np.zeros((groups.max() + 1, labels.max() + 1))
+    np.add.at(contents, (groups, labels), 1)
+    contents /= np.maximum(contents.sum(axis=0), 1)
     generator = np.random.default_rng(seed)
-    orders = np.stack([generator.permutation(len(shares)) for _ in range(SPLIT_METHODS)])
-    tries = np.arange(SPLIT_METHODS)
-    placed = np.zeros(orders.shape, np.int64)
-    filled = np.zeros((SPLIT_METHODS, len(parts), shares.shape[1]))
-    for groups_now in orders.T:
-        room = 1 - filled / wanted[:, None]
-        where = np.einsum("tpk,tk->tp", room, shares[groups_now]).argmax(axis=1)
-        filled[tries, where] += shares[groups_now]
-        placed[tries, groups_now] = where
-    off = np.abs(filled / wanted[:, None] - 1).max(axis=(1, 2))
-    part_of = placed[off.argmin()][groups]
-    indices = {part: np.flatnonzero(part_of == number) for number, part in enumerate(parts)}
-    return _checked(labels, groups, {part: indices.get(part, _NONE) for part in PARTS}, parts)
+    orders = np.stack([generator.permutation(len(contents)) for _ in range(NUM_TRIALS)])
+    trials = np.arange(NUM_TRIALS)
+    assigned = np.zeros(orders.shape, np.int64)
+    filled = np.zeros((NUM_TRIALS, len(parts), contents.shape[1]))
+    for group in orders.T:  # one group for each trial
+        room = 1 - filled / targets[:, None]
+        part = np.einsum("tpk,tk->tp", room, contents[group]).argmax(axis=1)
+        filled[trials, part] += contents[group]
+        assigned[trials, group] = part
+    imbalance = np.abs(filled / targets[:, None] - 1).max(axis=(1, 2))
+    part_of = assigned[imbalance.argmin()][groups]
+    indices = dict.fromkeys(PARTS, np.zeros(0, np.int64))
+    indices |= {part: np.flatnonzero(part_of == number) for number, part in enumerate(parts)}
+    return _checked(labels, groups, indices, parts)
 
 
 def grouped_fold(
     labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int
 ) -> Split:
-    """One of `folds` divisions of whole groups: `fold` tests, the next one validates, the others train.
+    """One fold of a cross-validation over groups: `fold` is test, the next one validation, the rest train.
 
-    The folds are scikit-learn's StratifiedGroupKFold's: over all of them every example is tested once.
-    Raises DataError where a class has fewer groups than there are folds.
+    Uses scikit-learn's StratifiedGroupKFold; over all folds every example is tested once. Raises DataError
+    if a class has fewer groups than there are folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # a second to import
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
 
-    _require_groups(labels, groups, folds, "a fold")
-    cutter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    tested = [test for _, test in cutter.split(np.zeros(len(labels)), labels, groups)]
-    used = (fold, (fold + 1) % folds)
-    train = np.concatenate([part for number, part in enumerate(tested) if number not in used])
-    parts = {"train": np.sort(train), "validation": tested[used[1]], "test": tested[used[0]]}
+    _check_groups(labels, groups, folds, "fold")
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    tests = [test for _, test in splitter.split(np.zeros(len(labels)), labels, groups)]
+    held_out = (fold, (fold + 1) % folds)
+    train = np.concatenate([test for number, test in enumerate(tests) if number not in held_out])
+    parts = {"train": np.sort(train), "validation": tests[held_out[1]], "test": tests[held_out[0]]}
     return _checked(labels, groups, parts, PARTS)
 
 
@@ -162,14 +165,14 @@ def make_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """The split that a recipe asks for: "random", "official" or "grouped", in `folds` where these are not 0.
+    """Makes the split of a config: "random", "official" or "grouped", the latter with `folds` if not 0.
 
-    `groups` is int64[N], siblings alike; it travels with every split, and "grouped" needs it.
-    Raises ConfigError where it is needed and not known, DataError where the data cannot be so divided.
+    `groups` is int64[N], equal for near-duplicates; every split records it, and "grouped" requires it.
+    Raises ConfigError if required groups are unknown, DataError if the data cannot be split.
     """
     if kind == "grouped" and groups is None:
         raise ConfigError(
-            f"--config.data.split=grouped needs groups, and those of {source.name} are not known: find "
+            f"--config.data.split=grouped needs groups, and those of {source.name} are unknown: find "
             "them with python scripts/find_duplicates.py DIR and give --config.data.groups=FILE, "
             "or use --config.data.split=random"
         )
@@ -187,36 +190,26 @@ def make_split(
     return dataclasses.replace(split, groups=groups)
 
 
-_NONE = np.zeros(0, np.int64)
-
-
-def _shares(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """float[G, K]: how much of each class every group holds."""
-    counts = np.zeros((groups.max() + 1, labels.max() + 1))
-    np.add.at(counts, (groups, labels), 1)
-    return counts / np.maximum(counts.sum(axis=0), 1)
-
-
-def _require_groups(labels: np.ndarray, groups: np.ndarray, needed: int, each: str) -> None:
+def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str) -> None:
     for label in np.unique(labels):
         count = len(np.unique(groups[labels == label]))
         if count < needed:
             raise _TooFewError(
                 label,
-                f"has {count} groups: too few for {needed}, one {each} at least; add images of "
-                "other origin, or divide otherwise (--config.data.split, .fractions, .folds)",
+                f"has {count} groups: too few for {needed}, at least one per {unit}; add images of "
+                "other origin, or change --config.data.split, .fractions or .folds",
             )
 
 
 def _checked(
     labels: np.ndarray, groups: np.ndarray, indices: dict[str, np.ndarray], parts: Sequence[str]
 ) -> Split:
-    """The split, where every class has examples in each of `parts`."""
+    """The split, after checking that every class has examples in each of `parts`."""
     for part in parts:
         for label in np.setdiff1d(labels, labels[indices[part]]):
             raise _TooFewError(
                 label,
-                f"has no group that can go into {part}: its groups are too large or hold other "
-                "classes too; add images of other origin, or use --config.data.split=random",
+                f"has no group for {part}: its groups are too large or contain other "
+                "classes; add images of other origin, or use --config.data.split=random",
             )
     return Split("grouped", **indices, groups=groups)

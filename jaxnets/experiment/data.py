@@ -114,7 +114,7 @@ class Data:
             batch_size=self.config.train.batch_size,
             seed=self.config.seed,
             drop_last=self.config.train.drop_last,
-            shares=(devices.process_index, devices.process_count),
+            shard=(devices.process_index, devices.process_count),
         )
 
     def train_batches(self, devices: Devices) -> "TrainBatches":
@@ -142,15 +142,15 @@ class Data:
         `on_device` already.
         """
         size = self.eval_batch_size(devices)
-        shares = (devices.process_index, devices.process_count)
+        shard = (devices.process_index, devices.process_count)
         if on_device:
-            batches = padded_eval_batches(indices, batch_size=size, shares=shares)
+            batches = padded_eval_batches(indices, batch_size=size, shard=shard)
         else:
             from jaxnets.data.pipeline import eval_batches
 
             source = self.features or self.source
             batches = eval_batches(
-                source, indices, batch_size=size, threads=self.threads, shares=shares
+                source, indices, batch_size=size, threads=self.threads, shard=shard
             )
 
         def with_more(batch: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def resolve(spec: str, overrides: dict[str, Any], reporter: Reporter) -> config_
     if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
         given = "--config.data.root" if config.data.root else "JAXNETS_DATA"
         raise DataError(f"{given}={root} is not a directory: correct it, or leave it out")
-    wrong = prepare.what_is_wrong(AUTO_SOURCE, root)
+    wrong = prepare.describe_problem(AUTO_SOURCE, root)
     reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
     try:
         demo = load_config(f"{path}:{DEMO}", overrides)
@@ -263,8 +263,8 @@ def open_source(config: config_dict.ConfigDict, reporter: Reporter) -> Data:
         title = registry.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
-        if isinstance(source, ImageFolder) and source.skipped_aux_heads_note:
-            phase.text += f", {source.describe_left_out()}"
+        if isinstance(source, ImageFolder) and source.skipped_files:
+            phase.text += f", {source.describe_skipped()}"
     _fit(config, source)
     if source.kind == "image":
         _check_channels(config, source[0]["image"].shape[-1])

@@ -1,4 +1,4 @@
-"""Weights of other libraries, in and out."""
+"""Import and export of other libraries' weights."""
 
 from jaxnets.interop.torch_state import from_torch, to_torch, torch_name
 

@@ -1,12 +1,12 @@
-"""Inception v3 as TensorFlow published it on 2015-12-05: its names, batch norm folded into the kernels.
+"""Array names of TensorFlow's Inception v3 of 2015-12-05, in which batch norm is folded into the kernels.
 
-Blocks are mixed, mixed_1, ..., mixed_10. Its last block takes a maximum where the paper and later versions
-take an average, so that layers after mixed_9 are those of a slightly other network.
+The blocks are mixed, mixed_1, ..., mixed_10. The last block uses max pooling where the paper and later
+versions use average pooling, so the layers after mixed_9 belong to a slightly different network.
 """
 
 import re
 
-from jaxnets.interop.inception_order import BLOCKS, STEM
+from jaxnets.interop.keras_names import V3_BLOCKS, V3_STEM
 
 BRANCHES = {
     "branch1x1": "conv",
@@ -22,35 +22,35 @@ EXPANDED = {"2a": "mixed_conv", "2b": "mixed_conv_1", "3a": "mixed_conv", "3b": 
 
 
 def array_name(path: str) -> str:
-    """The name of our array at `path` ("mixed5b/branch5x5_1/conv/kernel"); none of a norm is in the file.
+    """The file's name of our array at `path` ("mixed5b/branch5x5_1/conv/kernel").
 
-    Raises KeyError for the auxiliary classifier.
+    The file has no arrays of batch norms; their names match nothing. Raises KeyError for the auxiliary
+    classifier.
     """
     if path.startswith("auxiliary"):
         raise KeyError(path)
     module, _, leaf = path.rpartition("/")
     if module == "classifier":
         return f"softmax.{leaf}"
-    place, _, kind = module.rpartition("/")
-    return (
-        f"{_convolution(place)}.{leaf}" if kind == "conv" else f"{_convolution(place)}.norm.{leaf}"
-    )
+    parent, _, kind = module.rpartition("/")
+    suffix = "" if kind == "conv" else ".norm"
+    return f"{_convolution(parent)}{suffix}.{leaf}"
 
 
-def _convolution(place: str) -> str:
-    if place in STEM:
-        number = STEM.index(place)
+def _convolution(module: str) -> str:
+    if module in V3_STEM:
+        number = V3_STEM.index(module)
         return f"conv_{number}" if number else "conv"
-    block, name = place.split("/")
-    number = list(BLOCKS).index(block)
+    block, name = module.split("/")
+    number = list(V3_BLOCKS).index(block)
     prefix = f"mixed_{number}" if number else "mixed"
     layer = re.fullmatch(r"(branch\w+?)_(\d[ab]?)", name)
     if layer is None:
         return f"{prefix}_{BRANCHES[name]}"
     branch, step = layer.groups()
-    # A tower's number is its place among the block's towers.
-    first = branch == "branch3x3" or block == "mixed6a"
-    tower = "tower" if first else BRANCHES[branch]
+    # Towers are numbered in the order in which they appear in the block.
+    is_first = branch == "branch3x3" or block == "mixed6a"
+    tower = "tower" if is_first else BRANCHES[branch]
     if step in EXPANDED:
         return f"{prefix}_{tower}_{EXPANDED[step]}"
     return f"{prefix}_{tower}_conv" + (f"_{int(step) - 1}" if step != "1" else "")

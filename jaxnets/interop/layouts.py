@@ -1,6 +1,6 @@
-"""Whose names and shapes a file of weights has: PyTorch's libraries', Keras's, TensorFlow's of 2015, ours.
+"""Names and array layouts of weight files: PyTorch's libraries, Keras, and TensorFlow's of 2015.
 
-Paths are of arrays inside a collection, "conv1/kernel".
+Paths do not include the collection, as in "conv1/kernel".
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 from jaxnets.interop import inception_2015, keras_names, torch_names, torch_state
 
 Transform = Callable[[str, str, np.ndarray], np.ndarray]
-"""(network, path, array) -> the array, laid out in another way."""
+"""(network, path, array) -> the array in the other layout."""
 
 KERAS_LEAVES = {
     "kernel": "kernel",
@@ -23,21 +23,23 @@ KERAS_LEAVES = {
     "var": "moving_variance",
 }
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-"""norm.1 for norm1, as torchvision's own files have it."""
+"""norm.1 for norm1, as in torchvision's own files."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes that DataParallel and torch.compile add to every name."""
 
 
-def _as_it_is(network: str, path: str, array: np.ndarray) -> np.ndarray:
+def _identity(network: str, path: str, array: np.ndarray) -> np.ndarray:
     del network, path
     return array
 
 
 class Layout(NamedTuple):
-    """How one library writes our arrays.
+    """How one library names and lays out our arrays.
 
-    `name` raises KeyError for what the library's network does not have. `read` and `write` turn arrays.
-    `variants` says which variants of ours the library has, by network, the one that its files are taken for
-    first; a network without variants has None. `written` is False where files are only read.
-    `without_scale` has the networks whose batch normalisation has no gamma there.
+    `name` raises KeyError for arrays that the library's network does not have. `read` and `write` convert
+    arrays. `variants` maps each network to our variants that the library supports; files are assumed to be
+    of the first one, and a network without variants has None. `without_scale` lists the networks whose
+    batch normalisation has no gamma. Arrays with the `counter_suffix` are counters and are ignored.
     """
 
     title: str
@@ -46,34 +48,24 @@ class Layout(NamedTuple):
     write: Transform
     variants: Mapping[str, tuple[str | None, ...]]
     without_scale: tuple[str, ...] = ()
-    counted: str = "no such suffix"
-    """Suffix of arrays that only count."""
-    written: bool = True
-
-
-def _torch_name(network: str, path: str) -> str:
-    return torch_state.torch_name(network, path)
+    counter_suffix: str = "no such suffix"
+    can_export: bool = True
 
 
 def _keras_name(network: str, path: str) -> str:
     module, _, leaf = path.rpartition("/")
-    layer = keras_names.BY_NETWORK[network](module)
-    name = "beta" if leaf == "bias" and _is_norm(module) else KERAS_LEAVES[leaf]
-    return f"{layer}/{name}"
+    is_norm_bias = leaf == "bias" and "norm" in module.rpartition("/")[2]
+    weight = "beta" if is_norm_bias else KERAS_LEAVES[leaf]
+    return f"{keras_names.BY_NETWORK[network](module)}/{weight}"
 
 
-def _name_of_2015(network: str, path: str) -> str:
+def _inception_2015_name(network: str, path: str) -> str:
     if network != "inception_v3":
         raise KeyError(path)
     return inception_2015.array_name(path)
 
 
-def _own_name(network: str, path: str) -> str:
-    del network
-    return path
-
-
-OF_TORCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
+TORCH_VARIANTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         **dict.fromkeys(
             ("resnet50", "inception_v1", "inception_v3", "densenet121"), ("torchvision",)
@@ -81,62 +73,50 @@ OF_TORCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "alexnet": ("pool3", "pool2"),
     }
 )
-"""LeNet-5 and AlexNet are the reports' own, which have PyTorch's names too."""
+"""LeNet-5 and AlexNet are the networks of the reports, which also use PyTorch's names."""
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "torch": Layout(
             "torchvision or timm",
-            _torch_name,
+            torch_state.torch_name,
             torch_state.transposed_from_torch,
             torch_state.transposed_to_torch,
-            MappingProxyType(
-                {network: OF_TORCH.get(network, (None,)) for network in torch_names.BY_NETWORK}
-            ),
-            counted="num_batches_tracked",
+            {network: TORCH_VARIANTS.get(network, (None,)) for network in torch_names.BY_NETWORK},
+            counter_suffix="num_batches_tracked",
         ),
         "keras": Layout(
             "keras.applications",
             _keras_name,
-            _as_it_is,
-            _as_it_is,
-            MappingProxyType(
-                {
-                    "resnet50": ("keras",),
-                    "inception_v3": ("keras",),
-                    "densenet121": ("keras",),
-                    "inception_resnet_v2": (None,),
-                }
-            ),
+            _identity,
+            _identity,
+            {
+                "resnet50": ("keras",),
+                "inception_v3": ("keras",),
+                "densenet121": ("keras",),
+                "inception_resnet_v2": (None,),
+            },
             without_scale=keras_names.WITHOUT_SCALE,
         ),
         "inception_2015": Layout(
             "TensorFlow, 2015-12-05",
-            _name_of_2015,
-            _as_it_is,
-            _as_it_is,
-            MappingProxyType({"inception_v3": ("keras",)}),
-            written=False,
+            _inception_2015_name,
+            _identity,
+            _identity,
+            {"inception_v3": ("keras",)},
+            can_export=False,
         ),
     }
 )
-"""By the name that --layout takes."""
-WRITTEN = tuple(name for name, form in LAYOUTS.items() if form.written)
-"""Those that --layout of an export takes."""
-
-
-WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""By the value of --layout."""
+EXPORTABLE = tuple(name for name, layout in LAYOUTS.items() if layout.can_export)
+"""The values of --layout for an export."""
 
 
 def normalize_keys(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays under today's names: without a wrapper's prefixes and DenseNet's old dots."""
+    """The arrays under current names: without wrapper prefixes and DenseNet's old dots."""
     named = dict(arrays)
-    for prefix in WRAPPERS * 2:  # either may be around the other
+    for prefix in WRAPPERS * 2:  # either may be outermost
         if named and all(name.startswith(prefix) for name in named):
             named = {name.removeprefix(prefix): array for name, array in named.items()}
     return {OLD_DENSENET.sub(r"\1\2.", name): array for name, array in named.items()}
-
-
-def _is_norm(module: str) -> bool:
-    return "norm" in module.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What a library does to pixels beside what its files say: Keras turns the channels of some networks."""
+"""Channel order of other libraries' networks, and preprocessing in safetensors metadata."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from jaxnets.interop.recognise import PRESETS, PreprocessingPreset, preset_of
 from jaxnets.interop.weights import Preprocessing, Weights
 
 METADATA_KEY = "jaxnets preprocessing"
-"""Of a safetensors file that we wrote in a library's names."""
+"""In the metadata of the safetensors files that we export."""
 
 
 def is_bgr(layout: str, weights: Weights) -> bool:
-    """Whether the library's network with these weights and this preprocessing takes BGR."""
+    """Whether the library's network with these weights and this preprocessing expects BGR input."""
     name, given = preset_of(weights.model.name, layout), weights.preprocessing
     if name is None or given is None or not PRESETS[name].bgr:
         return False
@@ -22,23 +22,23 @@ def is_bgr(layout: str, weights: Weights) -> bool:
 
 
 def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of the same network for pixels in the other order, RGB or BGR, and the path that changed.
+    """Converts a network between RGB and BGR input; returns the arrays and the path that changed.
 
-    It is that of the one convolution that sees the image: its kernel takes 3 channels.
+    Only the first convolution changes, which has 3 input channels.
     """
     first = next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
     return {**arrays, first: np.ascontiguousarray(arrays[first][:, :, ::-1])}, first
 
 
 def to_metadata(given: Preprocessing | None, *, bgr: bool) -> dict[str, str]:
-    """What stands in a file's remarks, so that whoever imports it needs not guess."""
+    """Safetensors metadata that records the preprocessing; {} if it is unknown."""
     if given is None:
         return {}
     return {METADATA_KEY: json.dumps({"mean": given.mean, "std": given.std, "bgr": bgr})}
 
 
 def from_metadata(metadata: Mapping[str, str]) -> PreprocessingPreset | None:
-    """What `to_metadata` wrote; None without, CheckpointError where it is damaged."""
+    """Reads the metadata of `to_metadata`; None if absent. Raises CheckpointError if it is damaged."""
     if METADATA_KEY not in metadata:
         return None
     try:
@@ -46,4 +46,6 @@ def from_metadata(metadata: Mapping[str, str]) -> PreprocessingPreset | None:
         mean, std = (tuple(map(float, message[name])) for name in ("mean", "std"))
         return PreprocessingPreset(mean, std, bool(message["bgr"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the file's remark {METADATA_KEY!r} is damaged: {error}") from error
+        raise CheckpointError(
+            f"the file's metadata {METADATA_KEY!r} is damaged: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Which network a file of weights is of, by whose names, and what its library does to pixels."""
+"""Detects the network and layout of a weight file; preprocessing presets of the libraries."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,25 +26,20 @@ SIGNATURE_KEYS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("inception_v3", "inception_2015"): "mixed_10_conv.kernel",
     }
 )
-"""An array that a file of the network in the layout has; the first that fits counts."""
+"""An array that identifies (network, layout); the first match wins."""
 
 KNOWN = tuple(dict.fromkeys(network for network, _ in SIGNATURE_KEYS))
-"""The networks that other libraries have."""
+"""Networks that can be imported."""
 
 NATIVE_SIZES: Mapping[str, int] = MappingProxyType(
-    {
-        "lenet5": 28,
-        "alexnet": 32,
-        "inception_v3": 299,
-        "inception_resnet_v2": 299,
-    }
+    {"lenet5": 28, "alexnet": 32, "inception_v3": 299, "inception_resnet_v2": 299}
 )
-"""Pixels a side that a network was made for; 224 elsewhere."""
+"""Image size for which a network was designed, in pixels; the others use 224."""
 CHANNELS: Mapping[str, int] = MappingProxyType({"lenet5": 1})
 
 
 class PreprocessingPreset(NamedTuple):
-    """What a library subtracts from pixels in [0, 1], RGB, and divides by; `bgr` where it then turns them."""
+    """Mean and std of RGB pixels in [0, 1]; with `bgr` the channels are then reversed."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -61,7 +56,7 @@ PRESETS: Mapping[str, PreprocessingPreset] = MappingProxyType(
         ),
     }
 )
-"""imagenet: torchvision's; half: [-1, 1], "tf" in Keras; caffe: Keras's for ResNet."""
+"""imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
 KERAS_PRESETS: Mapping[str, str] = MappingProxyType(
     {
         "resnet50": "caffe",
@@ -75,40 +70,40 @@ KERAS_PRESETS: Mapping[str, str] = MappingProxyType(
 def recognise(
     arrays: Mapping[str, np.ndarray], network: str | None, layout: str | None
 ) -> tuple[str, str]:
-    """(network, layout) of a file's arrays, those that are given taken as they are.
+    """Detects (network, layout) from the array names of a file; a given one is not detected.
 
-    Raises ConfigError for an unknown network or layout, CheckpointError where the names are of another
-    network, or of none that is known.
+    Raises ConfigError for an unknown network or layout, CheckpointError if the names belong to another
+    network or to none of ours.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(
-            f"--layout={layout}: it is one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}"
+            f"--layout={layout}: choose one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}"
         )
     if network is not None and network not in KNOWN:
         raise ConfigError(
-            f"--model={network}: it is one of {', '.join(KNOWN)}{nearest(network, KNOWN)}"
+            f"--model={network}: choose one of {', '.join(KNOWN)}{nearest(network, KNOWN)}"
         )
-    marked = [place for place, mark in SIGNATURE_KEYS.items() if mark in arrays]
-    for name, form in marked:
-        if network in (None, name) and layout in (None, form):
-            return name, form
+    matches = [place for place, key in SIGNATURE_KEYS.items() if key in arrays]
+    for found in matches:
+        if network in (None, found[0]) and layout in (None, found[1]):
+            return found
     if network is not None and layout is not None:
         return network, layout
-    if marked:
-        name, form = marked[0]
+    if matches:
+        name, form = matches[0]
         given = f"--model={network}" if network is not None else f"--layout={layout}"
         raise CheckpointError(
-            f"the file is of {name} in the layout {form} by its names, not {given}: leave that out"
+            f"the array names are those of {name} in the layout {form}, not {given}: omit that flag"
         )
     shown = ", ".join(list(arrays)[:3])
     raise CheckpointError(
-        f"the file has no network that is known here (its arrays are {shown}, ...): known are "
-        f"{', '.join(KNOWN)}; one of those under names of its own needs --model and --layout"
+        f"the file is not of a supported network (its arrays are {shown}, ...): supported are "
+        f"{', '.join(KNOWN)}; if it is one of them, set --model and --layout"
     )
 
 
 def preset_of(network: str, layout: str) -> str | None:
-    """The preprocessing of a library's own weights by name; None where a file alone does not say."""
+    """Name of the preset that a library's own weights use; None if the file alone does not determine it."""
     if layout == "keras":
         return KERAS_PRESETS.get(network)
     return "inception_2015" if layout == "inception_2015" else None

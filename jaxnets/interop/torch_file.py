@@ -10,14 +10,14 @@ import numpy as np
 from jaxnets.errors import CheckpointError, ConfigError
 
 INNER = ("state_dict", "model_state_dict", "model")
-"""What training scripts wrap a state dict in."""
+"""Keys under which training scripts store a state dict."""
 
 
 def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.pth` or `.pt` state dict, by name, through torch.load(weights_only=True).
+    """Reads the arrays of a `.pth` or `.pt` state dict by name.
 
-    Raises ConfigError without PyTorch, CheckpointError where the file is damaged, holds anything but
-    tensors, or would run code.
+    Raises ConfigError if PyTorch is not installed, CheckpointError if the file is damaged, contains
+    anything but tensors, or would run code.
     """
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
@@ -28,37 +28,32 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
 
     import torch
 
+    damaged = f"{path} is not a valid PyTorch file"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
-            )  # of other protocols of pickle: they are refused or read
+            )  # about other pickle protocols; torch reads or rejects them
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights only" in str(error).lower().replace("_", " "):
             raise CheckpointError(
                 f"{path} holds more than weights, which might run code: it is not read; "
-                "save model.state_dict() alone"
+                "save only model.state_dict()"
             ) from error
-        raise CheckpointError(f"{path} is no whole PyTorch file") from error
-    except (KeyError, AttributeError) as error:  # their texts are of a pickle's inside
-        raise CheckpointError(f"{path} is no whole PyTorch file") from error
+        raise CheckpointError(damaged) from error
+    except (KeyError, AttributeError) as error:  # their messages only mention pickle internals
+        raise CheckpointError(damaged) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         message = " ".join(str(error).split("\n")[0].split())[:200]
-        raise CheckpointError(f"{path} is no whole PyTorch file: {message}") from error
-    return _arrays(path, loaded)
-
-
-def _arrays(path: Path, loaded: Any) -> dict[str, np.ndarray]:
-    import torch
-
+        raise CheckpointError(f"{damaged}: {message}") from error
     for name in INNER:
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
             loaded = loaded[name]
     if not isinstance(loaded, dict) or not all(
         isinstance(value, torch.Tensor) for value in loaded.values()
     ):
-        raise CheckpointError(f"{path} is no state dict: it holds other things than tensors")
+        raise CheckpointError(f"{path} is not a state dict: it contains more than tensors")
     return {str(name): _array(path, str(name), tensor) for name, tensor in loaded.items()}
 
 
@@ -67,13 +62,10 @@ def _array(path: Path, name: str, tensor: Any) -> np.ndarray:
 
     try:
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
-    except (
-        TypeError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:  # float8, quantized, sparse, meta
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        # float8, quantized, sparse and meta tensors
         kind = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"{path}: {name} is a tensor that is not read ({tensor.layout}, {kind}): "
+            f"{path}: cannot read tensor {name} ({tensor.layout}, {kind}): "
             "save the weights again as dense float32"
         ) from error

@@ -1,7 +1,8 @@
-"""Our variables as PyTorch's state dicts and back, equal to the bit.
+"""Converts between our variables and PyTorch state dicts, bit for bit.
 
-Kernels turn from [kh, kw, C_in, C_out] to [C_out, C_in, kh, kw], dense kernels from [in, out] to [out, in].
-A dense layer after a flatten also turns from rows in (H, W, C) order to columns in (C, H, W) order.
+Convolution kernels change from [kh, kw, C_in, C_out] to [C_out, C_in, kh, kw], dense kernels from [in, out]
+to [out, in]. For a dense layer that follows a flatten, the inputs also change from (H, W, C) to (C, H, W)
+order.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ LEAVES = {
 
 
 def to_torch(network: str, tree: Tree) -> Arrays:
-    """The arrays of one collection (parameters, gradients, buffers of an optimizer, statistics)."""
+    """Converts one collection (parameters, gradients, optimizer moments or batch statistics)."""
     return {
         torch_name(network, path): transposed_to_torch(network, path, np.asarray(leaf))
         for path, leaf in traverse_util.flatten_dict(dict(tree), sep="/").items()
@@ -33,9 +34,9 @@ def to_torch(network: str, tree: Tree) -> Arrays:
 
 
 def from_torch(network: str, arrays: Mapping[str, np.ndarray], like: Tree) -> dict[str, Any]:
-    """The collection with the structure of `like`, from PyTorch's arrays.
+    """Converts PyTorch's arrays to a collection with the structure of `like`.
 
-    Raises KeyError where an array is missing, and leaves out those that `like` has no place for.
+    Ignores arrays that `like` does not contain. Raises KeyError if an array is missing.
     """
     flat = traverse_util.flatten_dict(dict(like), sep="/")
     leaves = {
@@ -52,29 +53,28 @@ def torch_name(network: str, path: str) -> str:
 
 
 def transposed_to_torch(network: str, path: str, array: np.ndarray) -> np.ndarray:
-    """Our array at `path` as PyTorch lays it out."""
-    if not path.endswith("kernel"):
-        return array.copy()
-    if array.ndim == 4:
-        return array.transpose(3, 2, 0, 1).copy()
-    channels = _flattened_channels(network, path)
-    if channels is not None:
-        rows = array.reshape(-1, channels, array.shape[1])
-        array = rows.transpose(1, 0, 2).reshape(array.shape)
-    return array.T.copy()
+    """Our array at `path` in PyTorch's layout."""
+    if path.endswith("kernel"):
+        if array.ndim == 4:
+            array = array.transpose(3, 2, 0, 1)
+        else:
+            if channels := _flattened_channels(network, path):
+                rows = array.reshape(-1, channels, array.shape[1])
+                array = rows.transpose(1, 0, 2).reshape(array.shape)
+            array = array.T
+    return array.copy()
 
 
 def transposed_from_torch(network: str, path: str, array: np.ndarray) -> np.ndarray:
-    """PyTorch's array at `path` as ours."""
-    if not path.endswith("kernel"):
-        return array.copy()
-    if array.ndim == 4:
-        return array.transpose(2, 3, 1, 0).copy()
-    array = array.T
-    channels = _flattened_channels(network, path)
-    if channels is not None:
-        rows = array.reshape(channels, -1, array.shape[1])
-        array = rows.transpose(1, 0, 2).reshape(array.shape)
+    """PyTorch's array at `path` in our layout."""
+    if path.endswith("kernel"):
+        if array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)
+        else:
+            array = array.T
+            if channels := _flattened_channels(network, path):
+                rows = array.reshape(channels, -1, array.shape[1])
+                array = rows.transpose(1, 0, 2).reshape(array.shape)
     return array.copy()
 
 

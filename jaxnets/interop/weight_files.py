@@ -1,4 +1,4 @@
-"""Files of weights as arrays by name. Nothing in a file is run, and no file leads to another."""
+"""Reads weight files as arrays by name. No code in a file is run, and no links are followed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,49 +20,49 @@ BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
     (1, 1, 1): ("beta", "moving_mean", "moving_variance"),
 }
-"""What Keras 3 numbers 0, 1, ...: a layer's weights, by how many axes they have."""
+"""Names of a layer's weights, which Keras 3 numbers 0, 1, ..., by their numbers of dimensions."""
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
-"""The types of safetensors that numpy has, by their names there."""
+"""Safetensors types that numpy supports."""
 MAX_COMPRESSION = 1100
-"""More than deflate, HDF5's usual filter, can compress anything."""
+"""An upper bound on the compression ratio of deflate, HDF5's usual filter."""
 LAYERS, VARIABLES = "layers", "vars"
+NUMBERED_LAYERS = ("conv2d", "batch_normalization")
 NO_LAYERS = ("optimizer", "optimizer_weights", "top_level_model_weights")
-DEEPEST = 16
-"""Groups within groups; no file of Keras's has as many, a ring of groups has more."""
+MAX_DEPTH = 16
+"""Nested groups; Keras files have fewer, and a cycle of groups has more."""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays by name and the file's own remarks; raises CheckpointError where it is damaged."""
+    """Reads the arrays by name and the file's metadata; raises CheckpointError if it is damaged."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118 (a safe_open is no mapping)
-                _check_dtype(path, name, file.get_slice(name).get_dtype())
+            for name in file.keys():  # noqa: SIM118 (a safe_open is not a mapping)
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in DTYPES:
+                    raise CheckpointError(
+                        f"{path}: {name} is {dtype}, and only {', '.join(DTYPES[:4])} and integers are "
+                        "read: save the weights again as float32 or bfloat16"
+                    )
         return safetensors.numpy.load_file(path), metadata
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is no whole safetensors file: {_line(error)}") from error
-
-
-def _check_dtype(path: Path, name: str, dtype: str) -> None:
-    if dtype not in DTYPES:
         raise CheckpointError(
-            f"{path}: {name} is {dtype}, and only {', '.join(DTYPES[:4])} and whole numbers are read: "
-            "save the weights again as float32 or bfloat16"
-        )
+            f"{path} is not a valid safetensors file: {_one_line(error)}"
+        ) from error
 
 
 def save_safetensors(
     path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes the arrays by name, whole, with remarks of the file's own."""
+    """Writes the arrays by name and the metadata, atomically."""
     atomic_write(path, safetensors.numpy.save(arrays, metadata))
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a Keras file, `.weights.h5` or `.h5`, as "layer/weight", numbered layers from 0.
+    """Reads a Keras file, `.weights.h5` or `.h5`, as arrays named "layer/weight"; layers count from 0.
 
-    Raises CheckpointError where it is damaged, where it has links, external or virtual data, and where it
-    does not say which layer is which.
+    Raises CheckpointError if it is damaged, contains links, external or virtual data, or does not name its
+    layers.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -70,33 +70,33 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
             layers = _group(root, LAYERS, path)
             named = _legacy(root, path) if layers is None else _keras_3(layers, path)
     except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is no whole HDF5 file: {_line(error)}") from error
+        raise CheckpointError(f"{path} is not a valid HDF5 file: {_one_line(error)}") from error
     if not named:
-        raise CheckpointError(f"{path} holds no weights of Keras layers")
-    return _numbered_from_0(named)
+        raise CheckpointError(f"{path} does not contain weights of Keras layers")
+    return _renumber(named)
 
 
 def _group(parent: h5py.Group, name: str, path: Path) -> h5py.Group | None:
-    """The group of that name, None if there is none; raises CheckpointError for a link or a data set."""
+    """The group `name`, or None if it is absent; raises CheckpointError if it is not a group."""
     if name not in parent and parent.get(name, getlink=True) is None:
         return None
     _refuse_link(parent, name, path, name)
     found = parent[name]
     if not isinstance(found, h5py.Group):
-        raise CheckpointError(f"{path} is no file of Keras's: {name} is no group")
+        raise CheckpointError(f"{path} is not a Keras file: {name} is not a group")
     return found
 
 
 def _refuse_link(parent: h5py.Group, name: str, path: Path, where: str) -> None:
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-        raise CheckpointError(f"{path} has a link at {where}: only data sets are read")
+        raise CheckpointError(f"{path} has a link at {where}: links are not followed")
 
 
 def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
-    """layers/CLASS_N/vars/0, 1, ...; the layer's own name is an attribute of vars."""
+    """layers/CLASS_N/vars/0, 1, ...; the layer's name is an attribute of vars."""
     layers: dict[str, dict[int, np.ndarray]] = {}
-    for place, dataset in _datasets(layers_group, path):
-        *groups, last = place.split("/")
+    for key, dataset in _datasets(layers_group, path):
+        *groups, last = key.split("/")
         if not groups or groups[-1] != VARIABLES or not last.isdecimal():
             continue
         name = dataset.parent.attrs.get("name")
@@ -110,7 +110,9 @@ def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
         arrays = [weights[number] for number in sorted(weights)]
         names = BY_RANK.get(tuple(array.ndim for array in arrays))
         if names is None:
-            raise CheckpointError(f"{path}: {layer} is no convolution, dense layer or batch norm")
+            raise CheckpointError(
+                f"{path}: {layer} is not a convolution, dense layer or batch norm"
+            )
         named |= {f"{layer}/{name}": array for name, array in zip(names, arrays, strict=True)}
     return named
 
@@ -118,48 +120,46 @@ def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
 def _legacy(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
     """LAYER/LAYER/kernel, or LAYER/LAYER/kernel:0, as Keras 1 and 2 and `model.save("x.h5")` write."""
     named = {}
-    for place, dataset in _datasets(root, path):
-        layer, _, rest = place.partition("/")
-        if layer in NO_LAYERS or not rest:
+    for key, dataset in _datasets(root, path):
+        outer, _, rest = key.partition("/")
+        if outer in NO_LAYERS or not rest:
             continue
-        within, _, weight = rest.rpartition("/")
-        layer = (
-            within.rpartition("/")[2] or layer
-        )  # in a model within a model the outer name is its own
+        inner, _, weight = rest.rpartition("/")
+        layer = inner.rpartition("/")[2] or outer  # of a nested model, `outer` is the model's name
         name = f"{layer}/{weight.partition(':')[0]}"
         if name in named:
-            raise CheckpointError(
-                f"{path} has {name} twice: save the networks in files of their own"
-            )
+            raise CheckpointError(f"{path} has {name} twice: save each network in its own file")
         named[name] = _values(dataset, path)
     return named
 
 
 def _values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
-    """A data set's array; raises CheckpointError if the file is too small to hold what it declares."""
+    """Reads an array; raises CheckpointError if the file is too small for its declared size."""
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > stored * (MAX_COMPRESSION if dataset.compression else 1):
         raise CheckpointError(
             f"{path}: {dataset.name} declares {dataset.nbytes:,} bytes, and the file of "
-            f"{path.stat().st_size:,} has {stored:,} of them: it is damaged, save it again"
+            f"{path.stat().st_size:,} bytes stores {stored:,}: it is damaged, save it again"
         )
     try:
         return dataset[()]
     except MemoryError as error:
         raise MachineError(
-            f"{path}: {dataset.name} needs {dataset.nbytes:,} bytes of memory, more than are free"
+            f"{path}: {dataset.name} needs {dataset.nbytes:,} bytes of memory, which are not available"
         ) from error
 
 
-def _datasets(group: h5py.Group, path: Path, place: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
-    """The data sets below a group, none of them reached by a link."""
+def _datasets(
+    group: h5py.Group, path: Path, prefix: str = ""
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yields the float datasets below a group; raises CheckpointError for links."""
     for name in group:
-        where = f"{place}{name}"
+        where = f"{prefix}{name}"
         _refuse_link(group, name, path, where)
         found: Any = group[name]
         if isinstance(found, h5py.Group):
-            if where.count("/") >= DEEPEST:
-                raise CheckpointError(f"{path} is no file of Keras's: {where} goes too deep")
+            if where.count("/") >= MAX_DEPTH:
+                raise CheckpointError(f"{path} is not a Keras file: {where} is nested too deeply")
             yield from _datasets(found, path, f"{where}/")
         elif found.external or found.is_virtual:
             raise CheckpointError(f"{path}: the data of {where} are in another file")
@@ -167,32 +167,30 @@ def _datasets(group: h5py.Group, path: Path, place: str = "") -> Iterator[tuple[
             yield where, found
 
 
-def _numbered_from_0(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Keras goes on counting from one network to the next: conv2d_94 may be a network's first."""
-    numbers: dict[str, set[int]] = {}
-    for name in named:
-        kind, number = _kind_and_number(name.partition("/")[0])
-        if number is not None:
-            numbers.setdefault(kind, set()).add(number)
-    order = {kind: sorted(found) for kind, found in numbers.items()}
+def _renumber(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Numbers layers from 0. Keras counts across networks, so a network may start at conv2d_94."""
+    layers = [(*_kind_and_number(name.partition("/")[0]), name) for name in named]
+    numbers = {
+        kind: sorted({number for other, number, _ in layers if other == kind})
+        for kind in NUMBERED_LAYERS
+    }
     renamed = {}
-    for name, array in named.items():
+    for kind, number, name in layers:
         layer, _, weight = name.partition("/")
-        kind, number = _kind_and_number(layer)
-        if number is not None:
-            place = order[kind].index(number)
-            layer = f"{kind}_{place}" if place else kind
-        renamed[f"{layer}/{weight}"] = array
+        if kind is not None:
+            position = numbers[kind].index(number)
+            layer = f"{kind}_{position}" if position else kind
+        renamed[f"{layer}/{weight}"] = named[name]
     return renamed
 
 
-def _kind_and_number(layer: str) -> tuple[str, int | None]:
-    for kind in ("conv2d", "batch_normalization"):
+def _kind_and_number(layer: str) -> tuple[str | None, int]:
+    for kind in NUMBERED_LAYERS:
         rest = layer.removeprefix(kind)
         if rest != layer and (not rest or rest[1:].isdecimal()):
             return kind, int(rest[1:] or 0)
-    return layer, None
+    return None, 0
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,10 +1,10 @@
-"""A weights folder: a network's variables, and what they are the variables of.
+"""Weights folders: a network's variables and their description.
 
-    weights.safetensors   arrays by path, "params/conv1/kernel", "batch_stats/norm1/mean", as Flax has them
-    weights.json          the network, its input, its classes, its preprocessing, whence it came, and the
-                          sha256 of weights.safetensors; written last, so that a folder with it is whole
+    weights.safetensors   arrays by path, "params/conv1/kernel", "batch_stats/norm1/mean", as in Flax
+    weights.json          the network, its input, classes and preprocessing, the origin of the weights and
+                          the sha256 of weights.safetensors; written last, so its presence marks success
 
-Weights may be partial: what they lack of the network is listed, and the folder holds the rest.
+Weights may be partial: `missing` then lists the arrays of the network that are absent.
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What the network expects of pixels: `image_size` a side, RGB in [0, 1], minus mean, over std.
+    """The input a network expects: RGB in [0, 1], `image_size` pixels a side, minus mean, divided by std.
 
-    `resize` is how other shapes become square, as data.resize has it. The numbers are by channel.
+    `resize` is as data.resize; mean and std have one number per channel.
     """
 
     image_size: int
@@ -49,12 +49,12 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a weights folder holds.
+    """The contents of a weights folder.
 
-    `variables` is {"params", "batch_stats"}, trees of numpy arrays without the arrays that are `missing`,
-    whose paths ("params/classifier/kernel") are relative to the whole network that `model`, a section
-    config.model of a recipe, describes for inputs of `input_shape` [H, W, C]. `classes` and `preprocessing`
-    are None where they are not known. `source` says whence the weights are.
+    `variables` is {"params", "batch_stats"}, trees of numpy arrays without those in `missing`. Paths such as
+    "params/classifier/kernel" are relative to the full network, which `model` (a config.model section)
+    describes for inputs of `input_shape` [H, W, C]. `classes` and `preprocessing` are None if unknown.
+    `source` describes the origin of the weights.
     """
 
     variables: dict[str, Any]
@@ -69,25 +69,25 @@ class Weights:
 def structure(
     model: config_dict.ConfigDict, input_shape: tuple[int, ...]
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and type of every array of the network by path; its auxiliary heads where it trains them."""
+    """Shape and dtype of every array of the network by path, including its auxiliary heads."""
     return _structure(json.dumps(model.to_dict(), sort_keys=True), tuple(input_shape))
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves by path, "params/conv1/kernel"."""
+    """Flattens variables to leaves by path, "params/conv1/kernel"."""
     return traverse_util.flatten_dict(dict(variables), sep="/")
 
 
 def unflatten(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """{"params", "batch_stats"} of leaves by path; a collection without any is {}."""
+    """Inverse of `flatten`; absent collections become {}."""
     return {"params": {}, "batch_stats": {}, **traverse_util.unflatten_dict(dict(arrays), sep="/")}
 
 
 def write_weights(folder: Path, weights: Weights) -> None:
-    """Writes a weights folder; its directory is made.
+    """Writes a weights folder, creating its directory.
 
-    Raises CheckpointError where `variables` and `missing` together are not the network's arrays,
-    MachineError where the folder cannot be made.
+    Raises CheckpointError if `variables` and `missing` together are not the network's arrays,
+    MachineError if the folder cannot be created.
     """
     arrays = {path: np.asarray(leaf) for path, leaf in flatten(weights.variables).items()}
     _check(str(folder), arrays, weights)
@@ -107,25 +107,25 @@ def write_weights(folder: Path, weights: Weights) -> None:
 
 
 def is_weights_folder(folder: Path) -> bool:
-    """Whether `write_weights` wrote it."""
+    """Whether the folder was written by `write_weights`."""
     return (folder / DESCRIPTION).is_file()
 
 
 def read_weights(folder: Path) -> Weights:
-    """What a weights folder holds, every array's name and shape checked against the network.
+    """Reads a weights folder and checks every array's name and shape against the network.
 
-    Raises CheckpointError where it is none, where a byte has changed and where it is of another network.
+    Raises CheckpointError if it is not a weights folder, is damaged, or belongs to another network.
     """
     described = _read_description(folder)
     path = folder / ARRAYS
     if not path.is_file() or file_sha256(path) != described.get("sha256"):
-        raise CheckpointError(f"{path} is not the file that {DESCRIPTION} tells of: restore it")
+        raise CheckpointError(f"{path} does not match {DESCRIPTION}: restore it")
     try:
         weights = Weights(
             variables=unflatten(safetensors.numpy.load_file(path)),
             model=_model(described["model"]),
             input_shape=tuple(described["input_shape"]),
-            classes=_tuple_or_none(described["classes"]),
+            classes=None if described["classes"] is None else tuple(described["classes"]),
             preprocessing=_preprocessing(described["preprocessing"]),
             missing=tuple(described["missing"]),
             source=described["source"],
@@ -135,7 +135,7 @@ def read_weights(folder: Path) -> Weights:
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError, JaxnetsError) as error:
-        raise CheckpointError(f"{folder} is damaged or of another version: {error}") from error
+        raise CheckpointError(f"{folder} is damaged or from another version: {error}") from error
     return weights
 
 
@@ -146,29 +146,30 @@ def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeD
     x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
     with precision_of(fields):
         variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
-    return {path: leaf for path, leaf in flatten(variables).items() if _collection(path)}
+    arrays = {name: variables[name] for name in COLLECTIONS if name in variables}
+    return flatten(arrays)
 
 
 def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:
-    """The section config.model that has these fields; raises ConfigError for one that is unknown."""
+    """The config.model section with these fields; raises ConfigError for unknown ones."""
     return config_lib.from_json(json.dumps({"model": fields})).model
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise CheckpointError(f"{folder} is no weights folder: it has no {DESCRIPTION}")
+        raise CheckpointError(f"{folder} is not a weights folder: {DESCRIPTION} is missing")
     try:
         described = json.loads(path.read_text())
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}): restore it") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not of the format {FORMAT!r}: write it again")
+        raise CheckpointError(f"{path} does not have the format {FORMAT!r}: export it again")
     return described
 
 
 def _check(where: str, arrays: Arrays, weights: Weights) -> None:
-    """Raises CheckpointError for the first array that the network has no place for, or lacks."""
+    """Raises CheckpointError for the first unexpected, misshapen or missing array."""
     expected = structure(weights.model, weights.input_shape)
     for path, array in arrays.items():
         if path not in expected or path in weights.missing:
@@ -182,11 +183,11 @@ def _check(where: str, arrays: Arrays, weights: Weights) -> None:
             )
     absent = sorted(set(expected) - set(arrays) - set(weights.missing))
     if absent:
-        raise CheckpointError(f"{where} lacks {absent[0]} and {len(absent) - 1} more arrays")
+        raise CheckpointError(f"{where} is missing {absent[0]} and {len(absent) - 1} more arrays")
 
 
 def _check_description(weights: Weights) -> None:
-    """Raises ValueError where classes or preprocessing do not fit the network."""
+    """Raises ValueError if classes or preprocessing do not match the network."""
     classes, given = weights.classes, weights.preprocessing
     if classes is not None and len(classes) != weights.model.num_classes:
         raise ValueError(
@@ -195,18 +196,12 @@ def _check_description(weights: Weights) -> None:
     if given is None:
         return
     if type(given.image_size) is not int or given.image_size < 1:
-        raise ValueError(f"{DESCRIPTION}: image_size is {given.image_size!r}, no number of pixels")
+        raise ValueError(
+            f"{DESCRIPTION}: image_size is {given.image_size!r}, not a positive integer"
+        )
     for name, values in (("mean", given.mean), ("std", given.std)):
         if len(values) != weights.input_shape[-1]:
-            raise ValueError(f"{DESCRIPTION}: {name} has not one number a channel")
-
-
-def _collection(path: str) -> bool:
-    return path.partition("/")[0] in COLLECTIONS
-
-
-def _tuple_or_none(values: Any) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)
+            raise ValueError(f"{DESCRIPTION}: {name} must have one number per channel")
 
 
 def _preprocessing(fields: dict[str, Any] | None) -> Preprocessing | None:

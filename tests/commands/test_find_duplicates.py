@@ -119,7 +119,7 @@ def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:
     whole = (tmp_path / "images" / "0.jpg").read_bytes()
     (tmp_path / "images" / "short.jpg").write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "out" / "groups.csv"
-    with pytest.raises(DataError, match=r"short.jpg: .*cut short.*\(also \S*text.jpg\)"):
+    with pytest.raises(DataError, match=r"short.jpg: .*truncated.*\(also \S*text.jpg\)"):
         find_duplicates([str(tmp_path / "images")], out=str(out), workers=1, settings=SETTINGS)
     assert not [path for path in (tmp_path / "out").iterdir() if path.is_file()]
 

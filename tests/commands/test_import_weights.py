@@ -113,7 +113,7 @@ def test_files_of_another_kind_or_network_are_refused(
     wrong = {**state_dict, "conv1.weight": np.zeros((6, 1, 3, 3), np.float32)}
     safetensors.numpy.save_file(wrong, tmp_path / "wrong.safetensors")
     for name, message in {
-        "cut.safetensors": "no whole safetensors file",
+        "cut.safetensors": "not a valid safetensors file",
         "other.zip": "of no known kind",
         "absent.safetensors": "is not there",
         "wrong.safetensors": r"another network: conv1.weight is \[3, 3, 1, 6\]",
@@ -163,7 +163,7 @@ def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path
     [
         ({"classes": ["a", "b"]}, "names 2 classes, and the network has 10"),
         ({"preprocessing": {"image_size": "big"}}, "image_size is 'big'"),
-        ({"preprocessing": {"mean": [0.5, 0.5]}}, "mean has not one number a channel"),
+        ({"preprocessing": {"mean": [0.5, 0.5]}}, "mean must have one number per channel"),
         ({"preprocessing": {"std": ["wide"]}}, "could not convert"),
         ({"model": {"name": "resnet50"}}, "is of another network|damaged or of another"),
     ],
@@ -229,13 +229,13 @@ class TestKerasFiles:
         [
             (lambda f: f.__setitem__("x/k", h5py.ExternalLink("other.h5", "/k")), "a link at x/k"),
             (lambda f: f.__setitem__("x/k", h5py.SoftLink("/y")), "a link at x/k"),
-            (lambda f: f.__setitem__("x/x", f["x"]), "goes too deep"),
+            (lambda f: f.__setitem__("x/x", f["x"]), "nested too deeply"),
             (
                 lambda f: f["x"].create_dataset("k", (2,), "f4", external=[("o.raw", 0, 8)]),
                 "in another file",
             ),
             (lambda f: f.create_group("layers/a/vars").__setitem__("0", [1.0]), "not name its"),
-            (lambda f: None, "holds no weights"),
+            (lambda f: None, "does not contain weights"),
         ],
     )
     def test_nothing_is_followed_out_of_the_file(self, make, message: str, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ class TestKerasFiles:
         with h5py.File(path, "w") as file:
             file["x/x/kernel"] = np.zeros((64, 64))
         path.write_bytes(path.read_bytes()[:3000])
-        with pytest.raises(CheckpointError, match="no whole HDF5 file"):
+        with pytest.raises(CheckpointError, match="not a valid HDF5 file"):
             weight_files.read_keras(path)
 
 
@@ -372,15 +372,17 @@ class TestHub:
             raise ConnectError("[Errno 111] Connection\nrefused")
 
         stub.list_repo_files = fail
-        with pytest.raises(CheckpointError, match=r"fetched \(.*refused\): mend .* give its path"):
+        with pytest.raises(
+            CheckpointError, match=r"downloaded \(.*refused\): check .* pass its path"
+        ):
             _import("hub:timm/lenet", tmp_path / "new")
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("[1]", "describes no network"),
-            ('{"pretrained_cfg": [1]}', "describes no network"),
-            ("{", "is no JSON"),
+            ("[1]", "does not describe a network"),
+            ('{"pretrained_cfg": [1]}', "does not describe a network"),
+            ("{", "is not valid JSON"),
         ],
     )
     def test_a_description_of_another_form_is_refused(
@@ -408,7 +410,7 @@ class TestHub:
             check=False,
         )
         assert done.returncode == 4, done.stderr
-        assert "could not be fetched" in done.stderr
+        assert "could not be downloaded" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -36,14 +36,14 @@ def test_rows_are_the_examples(source: SyntheticTissue, tmp_path: Path) -> None:
     assert cached.classes == source.classes
 
 
-def test_a_second_opening_decodes_nothing(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_opening_again_decodes_nothing(source: SyntheticTissue, tmp_path: Path) -> None:
     seen: list[int] = []
     for _ in range(2):
         open_cache(source, tmp_path, 16, progress=lambda done, total: seen.append(done))
     assert seen == list(range(1, 13))
 
 
-def test_a_changed_byte_makes_it_anew(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_a_changed_byte_rebuilds_the_cache(source: SyntheticTissue, tmp_path: Path) -> None:
     open_cache(source, tmp_path, 16)
     file = cache.cache_folder(tmp_path, source, 16, "crop") / "images.npy"
     data = bytearray(file.read_bytes())
@@ -55,7 +55,7 @@ def test_a_changed_byte_makes_it_anew(source: SyntheticTissue, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("changed", ["PIL.__version__", "jaxnets.data.cache.PIXELS"])
-def test_another_decoder_makes_it_again(
+def test_another_decoder_rebuilds_the_cache(
     source: SyntheticTissue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     seen: list[int] = []
@@ -70,7 +70,7 @@ def test_another_decoder_makes_it_again(
     assert (decoded(), decoded()) == (12, 0)
 
 
-def test_a_cache_of_an_older_format_is_made_again(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_an_older_format_is_rebuilt(source: SyntheticTissue, tmp_path: Path) -> None:
     open_cache(source, tmp_path, 16)
     folder = cache.cache_folder(tmp_path, source, 16, "crop")
     old = {
@@ -124,7 +124,7 @@ assert kept.array.sum() == 499500 and kept.seconds >= 0.3
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_of_many_processes_one_fills(tmp_path: Path, damaged: bool) -> None:
+def test_only_one_process_fills(tmp_path: Path, damaged: bool) -> None:
     command = [sys.executable, "-c", FILL, str(tmp_path)]
     if damaged:
         subprocess.run(command, check=True)
@@ -137,7 +137,7 @@ def test_of_many_processes_one_fills(tmp_path: Path, damaged: bool) -> None:
     assert (tmp_path / "fills").read_text() == "x"
 
 
-def test_what_a_killed_process_left_does_not_count(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_ignored(source: SyntheticTissue, tmp_path: Path) -> None:
     folder = cache.cache_folder(tmp_path, source, 16, "crop")
     unfinished = folder.with_name(folder.name + cached_memmap.UNFINISHED)
     unfinished.mkdir()
@@ -151,7 +151,7 @@ def test_another_size_is_another_cache(source: SyntheticTissue, tmp_path: Path) 
     assert open_cache(source, tmp_path, 8).images.shape == (12, 8, 8, 3)
 
 
-def test_two_processes_at_once_make_one_whole_cache(
+def test_concurrent_processes_build_one_valid_cache(
     source: SyntheticTissue, tmp_path: Path
 ) -> None:
     program = (
@@ -174,25 +174,25 @@ class _Broken(SyntheticTissue):
         return super().__getitem__(index)
 
 
-def test_unreadable_images_are_named_and_nothing_stays(tmp_path: Path) -> None:
+def test_unreadable_images_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     source = _Broken(12, 16)
     with pytest.raises(DataError, match=r"image 4 is damaged \(also image 7 is damaged\)"):
         open_cache(source, tmp_path, 16)
     assert not cache.cache_folder(tmp_path, source, 16, "crop").exists()
 
 
-def test_a_full_disk_is_one_line(
+def test_a_full_disk_is_a_machine_error(
     source: SyntheticTissue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cached_memmap, "_build", full)
+    monkeypatch.setattr(cached_memmap, "atomic_write", full)
     with pytest.raises(MachineError, match="No space left"):
         open_cache(source, tmp_path, 16)
 
 
-def test_the_fallback_folder_is_taken_where_the_first_cannot_be_made(tmp_path: Path) -> None:
+def test_fallback_folder_is_used_if_the_first_is_not_writable(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert writable_cache_root(blocked / "cache", tmp_path / "home") == tmp_path / "home"
@@ -209,6 +209,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", fail)
-    with pytest.raises(MachineError, match=r"No space left on device\): make room"):
+    with pytest.raises(MachineError, match=r"No space left on device\): free disk space"):
         open_cache(SyntheticTissue(3, 16), tmp_path, 16)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []

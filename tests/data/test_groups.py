@@ -21,7 +21,7 @@ def _write(folder: Path, text: str, name: str = "groups.csv") -> Path:
     return path
 
 
-def test_ours_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_roundtrip(tmp_path: Path) -> None:
     groups = read_groups(_write(tmp_path, OURS))
     assert groups.to_csv() == OURS
     packed = tmp_path / "groups.csv.gz"
@@ -32,14 +32,14 @@ def test_ours_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "again.csv").read_text() == OURS
 
 
-def test_numbers_follow_the_files_order(tmp_path: Path) -> None:
+def test_numbers_follow_the_order_of_files(tmp_path: Path) -> None:
     originals, groups = read_groups(_write(tmp_path, OURS)).match(FILES)
     np.testing.assert_array_equal(originals, [0, 1, 1, 2])
     np.testing.assert_array_equal(groups, [0, 1, 1, 1])
     assert originals.dtype == groups.dtype == np.int64
 
 
-def test_clean_labels_count_anew_in_each_class(tmp_path: Path) -> None:
+def test_clean_labels_are_numbered_per_class(tmp_path: Path) -> None:
     for name in ("x", "y"):
         _write(
             tmp_path,
@@ -61,13 +61,13 @@ def test_clean_labels_count_anew_in_each_class(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (OURS + "a/1.png,o2,g1\n", "line 6: a/1.png is in two groups"),
-        (OURS + "a/1.png,o0,g0\n", "a/1.png is named twice"),
+        (OURS + "a/1.png,o0,g0\n", "a/1.png is listed twice"),
         (OURS + "a/3.png,o0,g1\n", "original o0 is in two groups, g0 and g1"),
-        (OURS + "a/3.png,o0\n", "line 6: a value is missing"),
-        (OURS + "a/3.png,o0,g0,x\n", "line 6: a value is missing or too many"),
+        (OURS + "a/3.png,o0\n", "line 6: wrong number of values"),
+        (OURS + "a/3.png,o0,g0,x\n", "line 6: wrong number of values"),
         ("file,original\na,b\n", "lacks the columns file,original,group"),
         ("", "lacks the columns"),
-        ("file,original,group\n", "names no file"),
+        ("file,original,group\n", "lists no files"),
         ("\x00\xff", "groups.csv"),
     ],
 )
@@ -77,13 +77,13 @@ def test_a_wrong_table_is_refused_in_one_line(tmp_path: Path, text: str, message
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_tables_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0")
     (tmp_path / "short.csv.gz").write_bytes(gzip.compress(OURS.encode())[:-9])
     (tmp_path / "empty").mkdir()
     for name, message in {
-        "picture.csv": "damaged or no csv",
-        "short.csv.gz": "damaged or no csv",
+        "picture.csv": "damaged or not a csv",
+        "short.csv.gz": "damaged or not a csv",
         "empty": "no csv file in this folder",
         "nowhere.csv": "cannot be read",
     }.items():
@@ -94,8 +94,8 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ((*FILES, "b/2.png"), r"1 of the data's 5 files are missing in it \(b/2.png\)"),
-        (FILES[1:], r"names 1 files that the data does not have \(b/1.png\)"),
+        ((*FILES, "b/2.png"), r"1 of the data's 5 files are missing \(b/2.png\)"),
+        (FILES[1:], r"lists 1 files that are not in the data \(b/1.png\)"),
     ],
 )
 def test_other_data_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
@@ -104,7 +104,7 @@ def test_other_data_is_refused(tmp_path: Path, files: tuple[str, ...], message: 
         groups.match(files)
 
 
-def test_nothing_is_shipped_for_an_unknown_source() -> None:
+def test_unknown_source_has_no_shipped_groups() -> None:
     assert shipped_groups("image_folder") is None
 
 
@@ -116,7 +116,7 @@ def test_nothing_is_shipped_for_an_unknown_source() -> None:
         min_size=1,
     )
 )
-def test_any_file_name_survives(
+def test_roundtrip_of_any_file_name(
     tmp_path_factory: pytest.TempPathFactory, table: dict[str, int]
 ) -> None:
     members = {file: (f"o{label}", f"g{label // 2}") for file, label in table.items()}
@@ -125,7 +125,7 @@ def test_any_file_name_survives(
     assert read_groups(path).members == members
 
 
-def test_names_that_look_like_formulas_come_back(tmp_path: Path) -> None:
+def test_roundtrip_of_names_that_look_like_formulas(tmp_path: Path) -> None:
     files = ["=a/1.png", "-b/2.png", "'=c/3.png", "@d/4.png", "e/5.png"]
     table = Groups("own", {file: (f"+{number}", "g") for number, file in enumerate(files)})
     table.write(tmp_path / "groups.csv")

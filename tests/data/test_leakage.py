@@ -1,4 +1,4 @@
-"""The leak meter's arithmetic: siblings and copies across the parts of a split."""
+"""Leakage: near-duplicates and exact copies across splits."""
 
 from pathlib import Path
 
@@ -21,19 +21,19 @@ from jaxnets.data.splits import Split
 SPLIT = Split("random", np.arange(6), np.array([6, 7]), np.array([8, 9, 10, 11]))
 
 
-def test_the_share_counts_images_with_a_sibling_in_training() -> None:
+def test_fraction_of_images_with_a_near_duplicate_in_training() -> None:
     group_ids = np.array([0, 0, 1, 1, 2, 2, 2, 9, 0, 9, 8, 1])  # 9 is in validation and test alone
     assert leaked_fractions(SPLIT, group_ids) == {"validation": 0.5, "test": 0.5}
     assert leaked_fractions(SPLIT, np.arange(12)) == {"validation": 0.0, "test": 0.0}
 
 
-def test_what_is_not_known_is_none() -> None:
+def test_unknown_groups_give_none() -> None:
     assert leaked_fractions(SPLIT, None) == {"validation": None, "test": None}
     empty = Split("official", np.arange(6), np.zeros(0, np.int64), np.array([6]))
     assert leaked_fractions(empty, np.zeros(7, np.int64)) == {"validation": None, "test": 1.0}
 
 
-def test_copies_are_counted_once_each_and_named() -> None:
+def test_copies_are_counted_once_and_the_first_pair_returned() -> None:
     contents = np.array(list("abcdefaxbbgx"))
     exact_duplicates = find_exact_duplicates(SPLIT, contents)
     assert (exact_duplicates.validation, exact_duplicates.test) == (
@@ -52,13 +52,13 @@ def test_copies_with_different_labels_are_conflicts() -> None:
     assert find_label_conflicts(labels, np.arange(7)) is None
 
 
-def test_an_example_that_is_in_two_parts_is_no_copy_of_itself() -> None:
+def test_an_example_in_two_splits_is_not_its_own_copy() -> None:
     both = Split("official", np.arange(4), np.zeros(0, np.int64), np.arange(4))
     assert not find_exact_duplicates(both, np.arange(4)).any
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_files_are_told_apart_by_their_bytes(tmp_path: Path, cached: bool) -> None:
+def test_files_are_distinguished_by_their_bytes(tmp_path: Path, cached: bool) -> None:
     for name, level in (("a/1", 9), ("a/2", 9), ("b/1", 9), ("b/2", 10)):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "set" / f"{name}.png")
@@ -69,7 +69,7 @@ def test_files_are_told_apart_by_their_bytes(tmp_path: Path, cached: bool) -> No
     assert contents[3] != contents[0]
 
 
-def test_what_has_no_files_is_told_apart_by_its_pixels(tmp_path: Path) -> None:
+def test_other_sources_are_distinguished_by_their_pixels(tmp_path: Path) -> None:
     source = SyntheticTissue(30, 8)
     assert content_hashes(source) is None
     contents = content_hashes(open_cache(source, tmp_path, 8))

@@ -17,11 +17,9 @@ SOURCE = SyntheticTissue(40, 8)
 INDICES = np.arange(3, 26)
 
 
-def _train(
-    *, batch_size: int = 5, drop_last: bool = False, threads: int = 2, shares=(0, 1), seed=0
-):
+def _train(*, batch_size: int = 5, drop_last: bool = False, threads: int = 2, shard=(0, 1), seed=0):
     order = EpochSampler(
-        INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last, shares=shares
+        INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last, shard=shard
     )
     return TrainBatches(SOURCE, order, threads=threads)
 
@@ -30,7 +28,7 @@ def _take(batches, count: int) -> list:
     return list(itertools.islice(batches, count))
 
 
-def test_an_epoch_holds_every_example_once_in_a_new_order() -> None:
+def test_an_epoch_has_every_example_once_in_a_new_order() -> None:
     batches = _take(_train(), 10)
     epochs = [np.concatenate([b["index"] for b in batches[i : i + 5]]) for i in (0, 5)]
     for number, epoch in enumerate(epochs):
@@ -49,7 +47,7 @@ def test_images_and_labels_belong_to_their_index() -> None:
     assert batch["image"].dtype == np.uint8
 
 
-def test_drop_last_leaves_out_the_short_batch() -> None:
+def test_drop_last_omits_the_short_batch() -> None:
     batches = _train(drop_last=True)
     assert batches.steps_per_epoch == 4
     assert {len(batch["index"]) for batch in _take(batches, 9)} == {5}
@@ -57,7 +55,7 @@ def test_drop_last_leaves_out_the_short_batch() -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("position", [0, 3, 7])
-def test_a_position_gives_the_same_batches_with_any_threads(position: int, threads: int) -> None:
+def test_resuming_gives_the_same_batches_with_any_threads(position: int, threads: int) -> None:
     whole = _take(_train(), 12)
     batches = _train()
     _take(batches, position)
@@ -70,23 +68,23 @@ def test_a_position_gives_the_same_batches_with_any_threads(position: int, threa
 
 def test_processes_share_the_global_batch() -> None:
     whole = _take(_train(batch_size=6, drop_last=True), 4)
-    parts = [_take(_train(batch_size=6, drop_last=True, shares=(i, 3)), 4) for i in range(3)]
+    parts = [_take(_train(batch_size=6, drop_last=True, shard=(i, 3)), 4) for i in range(3)]
     for step, batch in enumerate(whole):
         joined = np.concatenate([part[step]["index"] for part in parts])
         np.testing.assert_array_equal(joined, batch["index"])
 
 
 @settings(max_examples=30, deadline=None)
-@given(count=st.integers(1, 40), per_share=st.integers(1, 12), shares=st.integers(1, 4))
-def test_evaluation_counts_every_example_once(count: int, per_share: int, shares: int) -> None:
+@given(count=st.integers(1, 40), per_shard=st.integers(1, 12), shards=st.integers(1, 4))
+def test_evaluation_counts_every_example_once(count: int, per_shard: int, shards: int) -> None:
     indices = np.arange(count)
     seen: list[np.ndarray] = []
-    for number in range(shares):
+    for number in range(shards):
         batches = eval_batches(
-            SOURCE, indices, batch_size=per_share * shares, threads=1, shares=(number, shares)
+            SOURCE, indices, batch_size=per_shard * shards, threads=1, shard=(number, shards)
         )
         for batch in batches:
-            assert len(batch["index"]) == per_share
+            assert len(batch["index"]) == per_shard
             seen.append(batch["index"][batch["weight"] == 1])
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), indices)
 

@@ -55,7 +55,7 @@ def test_the_pipeline_gives_the_same_indices_and_images() -> None:
     batch_size=st.integers(1, 23),
     drop_last=st.booleans(),
 )
-def test_steps_are_the_same_however_many_share_a_call(
+def test_steps_do_not_depend_on_steps_per_execution(
     steps_per_execution: int, wanted: list[int], batch_size: int, drop_last: bool
 ) -> None:
     order = _order(batch_size, drop_last=drop_last)
@@ -67,7 +67,7 @@ def test_steps_are_the_same_however_many_share_a_call(
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_a_position_goes_on_and_is_the_pipelines(steps_per_execution: int) -> None:
+def test_resuming_matches_the_pipeline(steps_per_execution: int) -> None:
     batches, resumed = (
         IndexBatches(_order(), steps_per_execution=steps_per_execution) for _ in range(2)
     )
@@ -82,7 +82,7 @@ def test_a_position_goes_on_and_is_the_pipelines(steps_per_execution: int) -> No
 
 @pytest.mark.parametrize(("drop_last", "sizes"), [(False, [5, 3]), (True, [5])])
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_every_shape_that_comes_is_foretold(
+def test_example_batches_have_every_shape(
     steps_per_execution: int, drop_last: bool, sizes: list[int]
 ) -> None:
     order = _order(drop_last=drop_last)

@@ -1,4 +1,4 @@
-"""Splits: disjoint, whole, balanced, the same for the same seed."""
+"""Splits are disjoint, complete, balanced and reproducible."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ FRACTIONS = (0.7, 0.15, 0.15)
 
 
 @given(sizes=st.lists(st.integers(10, 60), min_size=2, max_size=5), seed=st.integers(0, 99))
-def test_every_example_is_on_one_side(sizes: list[int], seed: int) -> None:
+def test_every_example_is_in_one_split(sizes: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     split = random_split(labels, FRACTIONS, seed)
     everything = np.concatenate(list(split.parts().values()))
@@ -25,12 +25,12 @@ def test_every_example_is_on_one_side(sizes: list[int], seed: int) -> None:
         assert abs((labels[split.train] == label).sum() - 0.7 * size) <= 1
 
 
-def test_lc25000_divides_into_the_reports_sizes() -> None:
+def test_lc25000_split_has_the_sizes_of_the_reports() -> None:
     split = random_split(np.repeat(np.arange(3), 5000), FRACTIONS, 0)
     assert [len(part) for part in split.parts().values()] == [10_500, 2_250, 2_250]
 
 
-def test_the_seed_decides() -> None:
+def test_split_depends_on_the_seed() -> None:
     labels = np.repeat(np.arange(3), 50)
     first, again, other = (random_split(labels, FRACTIONS, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.test, again.test)
@@ -42,7 +42,7 @@ def test_a_class_that_is_too_small_is_named() -> None:
         random_split(np.array([0] * 20 + [1] * 2), FRACTIONS, 0)
 
 
-def test_csv_has_a_row_an_example() -> None:
+def test_csv_has_one_row_per_example() -> None:
     source = SyntheticTissue(30, 8)
     split = make_split(source, "random", fractions=FRACTIONS, validation_fraction=0, seed=0)
     rows = list(csv.DictReader(io.StringIO(split.to_csv(source))))
@@ -57,7 +57,7 @@ class _Official(SyntheticTissue):
         return {"train": np.arange(30), "test": np.arange(30, 60)}
 
 
-def test_the_official_test_set_stays_whole() -> None:
+def test_the_official_test_set_is_complete() -> None:
     source = _Official(60, 8)
     split = make_split(source, "official", fractions=FRACTIONS, validation_fraction=0.2, seed=0)
     np.testing.assert_array_equal(split.test, np.arange(30, 60))
@@ -65,13 +65,13 @@ def test_the_official_test_set_stays_whole() -> None:
     assert set(split.train) | set(split.validation) == set(range(30))
 
 
-def test_no_official_split_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_official_split_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn, cut = SyntheticTissue(30, 8), _Official(60, 8)
     whole = {"fractions": FRACTIONS, "validation_fraction": 0, "seed": 0}
     with pytest.raises(DataError, match="no official train and test: use"):
         make_split(drawn, "official", **whole)
     monkeypatch.setattr(_Official, "official_split", {"train": np.arange(60)})
-    with pytest.raises(DataError, match="test, it has train alone: use"):
+    with pytest.raises(DataError, match="test, only train: use"):
         make_split(cut, "official", **whole)
 
 
@@ -99,7 +99,7 @@ GROUP_SIZES = st.lists(
 class TestGroupedSplit:
     @given(sizes=GROUP_SIZES, seed=st.integers(0, 99))
     @settings(max_examples=30)
-    def test_no_group_is_on_two_sides_and_every_class_on_all(
+    def test_groups_are_not_divided_and_every_split_has_every_class(
         self, sizes: list[list[int]], seed: int
     ) -> None:
         labels, groups = _grouped(sizes)
@@ -112,7 +112,7 @@ class TestGroupedSplit:
         for part in split.parts().values():
             assert set(labels[part]) == set(labels)
 
-    def test_classes_are_balanced_and_the_shares_are_met(self) -> None:
+    def test_classes_are_balanced_and_fractions_met(self) -> None:
         generator = np.random.default_rng(0)
         labels, groups = _grouped([generator.integers(3, 46, 240).tolist() for _ in range(3)])
         split = grouped_split(labels, groups, FRACTIONS, 0)
@@ -120,7 +120,7 @@ class TestGroupedSplit:
             shares = np.bincount(labels[part]) / np.bincount(labels)
             np.testing.assert_allclose(shares, fraction, atol=0.01)
 
-    def test_the_seed_decides(self) -> None:
+    def test_split_depends_on_the_seed(self) -> None:
         labels, groups = _grouped([[5] * 40, [4] * 50])
         first, again, other = (grouped_split(labels, groups, FRACTIONS, s) for s in (1, 1, 2))
         np.testing.assert_array_equal(first.test, again.test)
@@ -131,31 +131,35 @@ class TestGroupedSplit:
         labels, groups = _grouped([[60, 10, 10, 10, 10], [20, 20, 20, 20, 20]])
         assert 0 in _sides(grouped_split(labels, groups, FRACTIONS, 3), groups)[0]
 
-    def test_a_group_of_two_classes_stays_whole(self) -> None:
+    def test_a_group_of_two_classes_is_not_divided(self) -> None:
         labels = np.repeat([0, 1], 50)
         groups = np.tile(np.repeat(np.arange(10), 5), 2)  # every group has both classes
         split = grouped_split(labels, groups, FRACTIONS, 0)
         assert [len(side) for side in _sides(split, groups)] in ([7, 1, 2], [7, 2, 1], [6, 2, 2])
         assert _keeps_groups_whole(split, groups)
 
-    def test_a_part_of_no_share_is_empty(self) -> None:
+    def test_a_split_with_fraction_0_is_empty(self) -> None:
         labels, groups = _grouped([[5] * 4, [5] * 4])
         split = grouped_split(labels, groups, (0.75, 0.0, 0.25), 0)
         assert [len(part) for part in split.parts().values()] == [30, 0, 10]
 
     def test_a_class_too_small_is_named(self) -> None:
         labels, groups = _grouped([[5] * 4, [40, 2]])
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, one a part"):
+        with pytest.raises(
+            DataError, match="class 1 has 2 groups: too few for 3, at least one per split"
+        ):
             grouped_split(labels, groups, FRACTIONS, 0)
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, one a fold"):
+        with pytest.raises(
+            DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"
+        ):
             grouped_fold(labels, groups, folds=4, fold=0, seed=0)
 
-    def test_a_recipe_s_class_too_small_is_named_by_its_name(self) -> None:
+    def test_error_has_the_name_of_the_class(self) -> None:
         source = SyntheticTissue(9, 16)
         with pytest.raises(DataError, match=f"class {source.classes[0]} has 3 examples: too few"):
             make_split(source, "random", fractions=(0.9, 0.1, 0.0), validation_fraction=0, seed=0)
 
-    def test_a_class_that_other_classes_bind_is_named(self) -> None:
+    def test_error_names_a_class_bound_to_others(self) -> None:
         # Class 1's three groups each hold most of a third of class 0: two are needed for training.
         labels = np.repeat([0, 1, 2], [30, 3, 30])
         groups = np.concatenate([np.zeros(30), [0, 1, 2], np.ones(15), np.full(15, 2)]).astype(int)
@@ -172,7 +176,7 @@ class TestGroupedSplit:
             assert _keeps_groups_whole(split, groups)
             assert abs((labels[split.test] == 0).mean() - 0.5) < 0.1
 
-    def test_a_source_without_groups_is_told_how_to_find_them(self) -> None:
+    def test_error_without_groups_names_the_command(self) -> None:
         source, options = SyntheticTissue(30, 8), {"validation_fraction": 0.0, "seed": 0}
         with pytest.raises(
             ConfigError, match="find_duplicates.py DIR and give --config.data.groups"

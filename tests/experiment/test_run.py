@@ -575,7 +575,7 @@ def test_a_finished_run_does_not_answer_for_other_data(
         return jaxnets.train(config, overrides, workdir=tmp_path / "run")
 
     first = train("one")
-    assert "1 file left out: 1 GIF in class black" in capsys.readouterr().out
+    assert "1 file skipped: 1 GIF in class black" in capsys.readouterr().out
     assert train("same") == first
     with pytest.raises(DataError, match="contents have changed"):
         train("other")

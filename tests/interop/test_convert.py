@@ -1,4 +1,4 @@
-"""Other libraries' names and shapes: there and back to the bit, and batch norm that was folded away."""
+"""Conversion to and from other libraries' layouts, bit for bit, and folded batch norm."""
 
 import functools
 from typing import Any
@@ -11,7 +11,7 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, inception_2015, inception_order
+from jaxnets.interop import convert, inception_2015, keras_names
 from jaxnets.interop.layouts import LAYOUTS, normalize_keys
 from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES, SIGNATURE_KEYS, recognise
 from jaxnets.interop.weights import Weights, structure, unflatten
@@ -77,7 +77,7 @@ def test_names_of_keras(network: str) -> None:
 
 
 def test_names_of_2015() -> None:
-    names = [inception_2015.array_name(f"{place}/conv/kernel") for place in inception_order.ORDER]
+    names = [inception_2015.array_name(f"{place}/conv/kernel") for place in keras_names.V3_ORDER]
     assert len(set(names)) == 94
     for name in ("conv.kernel", "mixed_conv.kernel", "mixed_3_tower_conv_2.kernel"):
         assert name in names
@@ -96,13 +96,13 @@ QUICK = ("lenet5", "resnet50", "inception_v1")
 PAIRS = [
     pytest.param(network, layout, marks=[] if network in QUICK else [pytest.mark.slow])
     for layout, form in LAYOUTS.items()
-    if form.written
+    if form.can_export
     for network in form.variants
 ]
 
 
 @pytest.mark.parametrize(("network", "layout"), PAIRS)
-def test_every_array_comes_back_to_the_bit(network: str, layout: str) -> None:
+def test_roundtrip_is_bit_exact(network: str, layout: str) -> None:
     model = _model(network, layout)
     arrays = _drawn(model)
     theirs = convert.to_layout(layout, Weights(unflatten(arrays), model, _shape(network)))
@@ -114,12 +114,11 @@ def test_every_array_comes_back_to_the_bit(network: str, layout: str) -> None:
         np.testing.assert_array_equal(back.arrays[path], array, err_msg=path)
 
 
-def test_every_mark_is_a_name_of_its_network() -> None:
-    """A network that no other library's files are read for needs neither."""
+def test_signature_keys_match_the_layouts() -> None:
     read = {(network, layout) for layout, form in LAYOUTS.items() for network in form.variants}
     assert set(SIGNATURE_KEYS) == read, (
-        "interop/recognise.py MARKS and the `variants` of interop/layouts.py LAYOUTS must list the same: a "
-        "network whose files of another library are read stands in both, any other network in neither"
+        "SIGNATURE_KEYS of interop/recognise.py and the `variants` of LAYOUTS in interop/layouts.py must "
+        "list the same networks"
     )
     assert {network for network, _ in SIGNATURE_KEYS} <= set(models.REGISTRY)
 
@@ -156,14 +155,14 @@ def _fold(theirs: dict[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray
     return {**folded, "fc.weight": theirs["fc.weight"], "fc.bias": theirs["fc.bias"]}
 
 
-def test_folded_batch_norm_is_the_same_function() -> None:
+def test_folded_batch_norm_computes_the_same_function() -> None:
     model, arrays = _small_resnet()
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     folded = _fold(theirs, epsilon=1e-5)
     back = convert.from_layout("torch", folded, model, SHAPE)
     assert back.missing == back.unexpected == ()
     assert len(back.folded) == 17
-    for path, array in back.arrays.items():  # what stands for a norm is 1 to the bit
+    for path, array in back.arrays.items():  # the replaced norms scale by exactly 1
         if path.endswith("/var"):
             np.testing.assert_array_equal(array + np.float32(1e-5), np.ones_like(array))
     x = np.random.default_rng(1).normal(size=(2, *SHAPE)).astype(np.float32)
@@ -179,7 +178,7 @@ def test_the_variance_of_a_folded_norm_and_epsilon_are_1(epsilon: float) -> None
     assert np.float32(1 - epsilon) + np.float32(epsilon) == np.float32(1)
 
 
-def test_a_norm_before_its_convolution_is_never_folded_into_it() -> None:
+def test_a_norm_before_its_convolution_is_not_folded() -> None:
     assert convert.convolution_of("dense_block1/layer1/norm1") is None
     assert convert.convolution_of("transition1/norm") is None
     assert convert.convolution_of("norm5") is None
@@ -188,7 +187,7 @@ def test_a_norm_before_its_convolution_is_never_folded_into_it() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
-def test_old_names_and_prefixes_are_read(prefix: str) -> None:
+def test_old_names_and_prefixes_are_normalized(prefix: str) -> None:
     model, arrays = _small_resnet()
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     wrapped = {f"{prefix}{name}": array for name, array in theirs.items()}
@@ -199,7 +198,7 @@ def test_old_names_and_prefixes_are_read(prefix: str) -> None:
     assert list(normalize_keys(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_missing_and_unexpected_arrays_are_reported() -> None:
     model, arrays = _small_resnet()
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     del theirs["fc.bias"]
@@ -210,25 +209,27 @@ def test_what_does_not_fit_is_told() -> None:
         convert.from_layout("torch", {"fc.weight": np.zeros((5, 256))}, model, SHAPE)
     with pytest.raises(CheckpointError, match="fc.weight holds int64"):
         convert.from_layout("torch", {"fc.weight": np.zeros((3, 256), int)}, model, SHAPE)
-    with pytest.raises(CheckpointError, match="no network that is known here"):
+    with pytest.raises(CheckpointError, match="not of a supported network"):
         recognise({"something": np.zeros(1)}, None, None)
 
 
-def test_another_library_s_network_is_refused() -> None:
+def test_unsupported_variant_is_rejected() -> None:
     model, arrays = _small_resnet()
     given = Weights(unflatten(arrays), model, SHAPE)
     with pytest.raises(
-        CheckpointError, match="variant 'keras', and these weights are of 'torchvision'"
+        CheckpointError, match="variant 'keras' of resnet50, and these weights are of 'torchvision'"
     ):
         convert.to_layout("keras", given)
     of_keras, arrays = _small_resnet("keras")
-    with pytest.raises(CheckpointError, match="computes resnet50 otherwise"):
+    with pytest.raises(CheckpointError, match="only the variant .* of resnet50"):
         convert.to_layout("torch", Weights(unflatten(arrays), of_keras, SHAPE))
-    with pytest.raises(CheckpointError, match="'torchvision', and these weights are of 'paper'"):
+    with pytest.raises(
+        CheckpointError, match="'torchvision' of inception_v1, and these weights are of 'paper'"
+    ):
         convert.check_same_network("torch", _model("inception_v1", variant="paper"))
     for variant in ("pool3", "pool2", None):
         convert.check_same_network("torch", _model("alexnet", variant=variant))
-    with pytest.raises(ConfigError, match="inception_2015 is read, never written"):
+    with pytest.raises(ConfigError, match="inception_2015 is import-only"):
         convert.to_layout("inception_2015", given)
     lenet = Weights({}, _model("lenet5"), (28, 28, 1))
     with pytest.raises(CheckpointError, match="has no lenet5"):
@@ -244,40 +245,42 @@ def test_another_library_s_network_is_refused() -> None:
         ("lenet5", "activation", "sigmoid"),
     ],
 )
-def test_a_network_that_no_library_builds_is_refused(network: str, field: str, value) -> None:
+def test_modified_architecture_is_rejected(network: str, field: str, value) -> None:
     model = _model(network)
     convert.check_published_form("torch", model)
     model[field] = value
-    with pytest.raises(CheckpointError, match=f"one with {field} .*leave --layout=torch out"):
+    with pytest.raises(CheckpointError, match=f"one with {field} .*omit --layout=torch"):
         convert.check_published_form("torch", model)
 
 
-def test_a_network_that_is_not_the_file_s_is_named_with_what_it_is() -> None:
+def test_wrong_network_flag_names_the_network_of_the_file() -> None:
     arrays = {"fc3.weight": np.zeros(1)}
     with pytest.raises(ConfigError, match=r"--model=lenet: .* \(did you mean lenet5"):
         recognise(arrays, "lenet", None)
-    with pytest.raises(CheckpointError, match="is of lenet5 in the layout torch.*--model=alexnet"):
+    with pytest.raises(
+        CheckpointError, match="those of lenet5 in the layout torch.*--model=alexnet"
+    ):
         recognise(arrays, "alexnet", None)
-    with pytest.raises(CheckpointError, match="not --layout=keras: leave that out"):
+    with pytest.raises(CheckpointError, match="not --layout=keras: omit that flag"):
         recognise(arrays, None, "keras")
     assert recognise(arrays, "lenet5", "torch") == ("lenet5", "torch")
 
 
-def test_every_variant_of_a_layout_is_one_of_ours() -> None:
+def test_variants_of_layouts_exist() -> None:
     for form in LAYOUTS.values():
         for network, variants in form.variants.items():
             assert set(variants) <= set(models.entry(network).variants or (None,))
 
 
-def test_a_gamma_is_not_lost_in_keras() -> None:
+def test_gamma_that_keras_lacks_is_rejected() -> None:
     model = _model("inception_v3", "keras")
     variables = {"params": {"conv1a": {"norm": {"scale": np.full(32, 2.0)}}}, "batch_stats": {}}
-    with pytest.raises(CheckpointError, match="no gamma in inception_v3, and conv1a/norm/scale"):
+    with pytest.raises(CheckpointError, match="no gamma in inception_v3, but conv1a/norm/scale"):
         convert.to_layout("keras", Weights(variables, model, (299, 299, 3)))
 
 
 def test_folded_batch_norm_beside_a_bias_that_stays() -> None:
-    """Keras's ResNet-50 has biases: folded, they hold the shift too, and stay where they are."""
+    """Keras's ResNet-50 has convolution biases; after folding they include the norm's shift."""
     model, arrays = _small_resnet("keras")
     whole = convert.to_layout("keras", Weights(unflatten(arrays), model, SHAPE))
     bare = {name: array for name, array in whole.items() if "_bn/" not in name}

@@ -1,4 +1,4 @@
-"""Files of weights that lie, are damaged, or would run code: each is one line, and nothing runs or hangs."""
+"""Malformed, damaged and malicious weight files: each gives a one-line error; no code runs, nothing hangs."""
 
 import json
 import os
@@ -28,7 +28,7 @@ F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
 def _lenet() -> dict[str, np.ndarray]:
-    """A LeNet-5 as PyTorch names it, all zeros."""
+    """A LeNet-5 state dict of zeros."""
     model = config_lib.default_config().model
     model.name, model.num_classes, model.auxiliary_heads = "lenet5", 10, False
     shape = (28, 28, 1)
@@ -37,7 +37,7 @@ def _lenet() -> dict[str, np.ndarray]:
 
 
 def _packed(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
-    """A safetensors file with any header at all."""
+    """Writes a safetensors file with an arbitrary header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
@@ -230,7 +230,7 @@ PLACES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 def _hostile_files(folder: Path) -> dict[str, Path]:
-    """All of them, each in a folder of its own, by what is wrong."""
+    """Writes every malformed file into its own folder, by the kind of damage."""
     made: dict[str, tuple[str, Callable[[Path], None]]] = {}
     for name, content in SAFETENSORS.items():
         made[f"safetensors: {name}"] = "x.safetensors", _writer(content)
@@ -250,8 +250,8 @@ def _writer(content: Callable[[], bytes]) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(content()) and None
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch's, of old pickles and of types
-def test_every_hostile_file_is_refused_in_words(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns about old pickles and types
+def test_every_hostile_file_is_rejected(tmp_path: Path) -> None:
     paths = _hostile_files(tmp_path)
     assert len(paths) >= 50
     wrong = []
@@ -278,7 +278,7 @@ def test_float8_names_the_tensor_and_its_type(tmp_path: Path, dtype: str) -> Non
 
 
 @pytest.mark.parametrize("write", [_declares_4_tb, _declares_4_tb_packed])
-def test_more_bytes_than_the_file_can_have_are_refused_with_its_name(
+def test_declared_size_beyond_the_file_is_rejected(
     tmp_path: Path, write: Callable[[h5py.File], None]
 ) -> None:
     path = tmp_path / "x.h5"
@@ -287,7 +287,7 @@ def test_more_bytes_than_the_file_can_have_are_refused_with_its_name(
         weight_files.read_keras(path)
 
 
-def test_packed_weights_that_are_there_are_read(tmp_path: Path) -> None:
+def test_compressed_weights_are_read(tmp_path: Path) -> None:
     path, values = tmp_path / "x.h5", np.zeros((3, 3, 64, 64), "f4")
     with h5py.File(path, "w") as file:
         file.create_dataset("conv2d/conv2d/kernel", data=values, compression="gzip")
@@ -309,7 +309,7 @@ def test_too_little_memory_names_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_script_refuses_every_hostile_file_in_one_line(
+def test_script_rejects_every_hostile_file_in_one_line(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = _hostile_files(tmp_path)

@@ -1,4 +1,4 @@
-"""Our networks are those of keras.applications: logits in double precision, and Keras's own files."""
+"""Logits equal those of keras.applications in double precision; Keras's own files can be read."""
 
 import importlib.util
 import os
@@ -35,7 +35,7 @@ slow = pytest.mark.slow  # the deepest takes Keras most of a minute to build and
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 299, "all.weights.h5", marks=slow),
     ],
 )
-def test_logits_are_those_of_keras(
+def test_logits_equal_those_of_keras(
     network: str, theirs: str, size: int, file: str, tmp_path: Path
 ) -> None:
     if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here

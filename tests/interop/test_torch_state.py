@@ -1,4 +1,4 @@
-"""Names and layouts of PyTorch, there and back."""
+"""Conversion to and from PyTorch names and layouts."""
 
 import functools
 from typing import Any
@@ -62,7 +62,7 @@ def _variables(network: str) -> dict[str, Any]:
         for name in BY_NETWORK
     ],
 )
-def test_every_array_comes_back_to_the_bit(network: str) -> None:
+def test_roundtrip_is_bit_exact(network: str) -> None:
     for tree in _variables(network).values():
         arrays = to_torch(network, tree)
         assert len(arrays) == len(jax.tree.leaves(tree))
@@ -77,7 +77,7 @@ def test_every_array_comes_back_to_the_bit(network: str) -> None:
         ("inception_v1", "auxiliary1/dense", 4, 4),
     ],
 )
-def test_a_dense_layer_after_a_flatten_sees_the_same_map(
+def test_dense_layer_after_flatten_computes_the_same(
     network: str, layer: str, height: int, width: int
 ) -> None:
     channels = BY_NETWORK[network].flattened[layer]
@@ -97,7 +97,7 @@ def test_a_missing_array_is_named() -> None:
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("network", BY_NETWORK)
-def test_names_and_shapes_are_those_of_pytorch_s_network(network: str) -> None:
+def test_names_and_shapes_equal_those_of_pytorch(network: str) -> None:
     networks = load("networks")
     config = jax_model.make_config(network, SIZES.get(network, 64), batch_size=1)
     theirs = networks.make_network(config)

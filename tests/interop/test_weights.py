@@ -1,4 +1,4 @@
-"""A weights folder gives back what was written, and says what is wrong with it."""
+"""Weights folders: round trip and detection of damage."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def lenet() -> Weights:
     )
 
 
-def test_what_was_written_comes_back(lenet: Weights, tmp_path: Path) -> None:
+def test_roundtrip(lenet: Weights, tmp_path: Path) -> None:
     assert not is_weights_folder(tmp_path)
     write_weights(tmp_path / "new" / "folder", lenet)
     assert is_weights_folder(tmp_path / "new" / "folder")
@@ -56,7 +56,7 @@ def test_what_was_written_comes_back(lenet: Weights, tmp_path: Path) -> None:
         assert getattr(back, field) == getattr(lenet, field), field
 
 
-def test_partial_weights_say_what_they_lack(lenet: Weights, tmp_path: Path) -> None:
+def test_partial_weights_list_missing_arrays(lenet: Weights, tmp_path: Path) -> None:
     arrays = flatten(lenet.variables)
     lacking = ("params/classifier/bias", "params/classifier/kernel")
     rest = {path: leaf for path, leaf in arrays.items() if path not in lacking}
@@ -68,7 +68,7 @@ def test_partial_weights_say_what_they_lack(lenet: Weights, tmp_path: Path) -> N
     assert back.missing == lacking
     assert back.classes is back.preprocessing is None
     assert set(flatten(back.variables)) == set(rest)
-    with pytest.raises(CheckpointError, match=r"lacks params/classifier/bias and 1 more"):
+    with pytest.raises(CheckpointError, match=r"is missing params/classifier/bias and 1 more"):
         write_weights(tmp_path, dataclasses.replace(partial, missing=()))
 
 
@@ -86,17 +86,17 @@ def _described(folder: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_other_byte, "is not the file that weights.json tells of"),
-        (lambda folder: (folder / ARRAYS).unlink(), "is not the file"),
-        (lambda folder: (folder / DESCRIPTION).unlink(), "is no weights folder"),
+        (_other_byte, "does not match weights.json"),
+        (lambda folder: (folder / ARRAYS).unlink(), "does not match"),
+        (lambda folder: (folder / DESCRIPTION).unlink(), "is not a weights folder"),
         (lambda folder: (folder / DESCRIPTION).write_text("{"), "is damaged"),
-        (lambda folder: _described(folder, format="other"), "is not of the format"),
+        (lambda folder: _described(folder, format="other"), "does not have the format"),
         (lambda folder: _described(folder, model={"nmae": "lenet5"}), "unknown config field"),
-        (lambda folder: _described(folder, preprocessing={"mean": [0]}), "damaged or of another"),
+        (lambda folder: _described(folder, preprocessing={"mean": [0]}), "damaged or from another"),
         (lambda folder: _described(folder, input_shape=[32, 32, 1]), "dense1/kernel is"),
     ],
 )
-def test_damage_is_told(damage, message: str, lenet: Weights, tmp_path: Path) -> None:
+def test_damage_is_detected(damage, message: str, lenet: Weights, tmp_path: Path) -> None:
     write_weights(tmp_path, lenet)
     damage(tmp_path)
     with pytest.raises(CheckpointError, match=message) as caught:

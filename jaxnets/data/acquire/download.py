@@ -1,7 +1,7 @@
-"""Fetching a file over HTTP, and unpacking an archive, without trusting either.
+"""Downloads files over HTTP and extracts archives, trusting neither.
 
-Tried against a local server that cuts connections, ignores ranges, fails and sends wrong bytes;
-untried against the real hosts.
+Tested against a local server that cuts connections, ignores ranges, fails and sends wrong bytes, but not
+against the real hosts.
 """
 
 import errno
@@ -31,9 +31,9 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    RuntimeError,  # an encrypted zip, or a compression unknown to zipfile
+    RuntimeError,  # encrypted, or a compression that zipfile does not support
 )
-_FOR_GOOD = (400, 401, 403, 404, 405, 410, 451)
+_PERMANENT = (400, 401, 403, 404, 405, 410, 451)
 _RANGE_NOT_SATISFIABLE = 416
 
 
@@ -47,18 +47,17 @@ def download(
     backoff: float = 1.0,
     timeout: float = 30.0,
     progress: Progress | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Downloads the first of `urls` that can be had to `target`; `progress` counts bytes.
+    """Downloads the first available of `urls` to `target`; `progress` counts bytes.
 
-    `say` is given a line for a person: each address before it is asked, and each failure.
+    `log` is called with a line of text before each request and after each failure.
 
-    What has come so far lies in TARGET.part and is gone on with by HTTP Range, after a cut
-    connection and, where a digest is given to judge the whole by, after a kill. After a failure
-    that may pass an address is tried again, up to `retries` times without a byte gained, waiting
-    `backoff` seconds, then twice that, and so on; `timeout` is the longest silence in seconds.
-    TARGET.part is renamed once its digest is right. Raises DataError, with each address's
-    failure, where none gives the file, and MachineError where it cannot be written.
+    The download is stored in TARGET.part and renamed after its digest is verified. It resumes with HTTP
+    Range requests after a lost connection and, if a digest is given, after a kill. Temporary failures are
+    retried, up to `retries` times without any new bytes, with exponential `backoff` in seconds; `timeout` is
+    the longest wait for data in seconds. Raises DataError with the failure of each address if none
+    works, and MachineError if the file cannot be written.
     """
     part = target.with_name(target.name + ".part")
     failures = []
@@ -67,40 +66,43 @@ def download(
         for url in urls:
             if sha256 is None and md5 is None:
                 part.unlink(missing_ok=True)
-            say(f"{url} (given up after {timeout:g} s of silence, {retries} retries)")
-            most = 0
-            attempt = 0
+            log(f"{url} (timeout {timeout:g} s, {retries} retries)")
+            most = attempt = 0
             while True:
-                steps_per_execution = not part.exists()
+                in_one_piece = not part.exists()
                 try:
                     _fetch(url, part, timeout, progress)
-                    _check(part, sha256, md5, final=steps_per_execution)
+                    _check(part, sha256, md5, final=in_one_piece)
                     part.replace(target)
                     return target
                 except _FetchError as error:
-                    have = part.stat().st_size if part.exists() else 0
-                    # A connection that is cut again and again but gets on is not given up.
-                    attempt = 1 if have > most else attempt + 1
-                    most = max(most, have)
+                    size = _size(part)
+                    # Only failures without any progress count.
+                    attempt = 1 if size > most else attempt + 1
+                    most = max(most, size)
                     if error.final or attempt > retries:
                         failures.append(f"{url}: {error}")
                         break
                     wait = backoff * 2 ** (attempt - 1)
-                    say(f"{error}; again in {wait:g} s ({attempt} of {retries})")
+                    log(f"{error}; retry {attempt} of {retries} in {wait:g} s")
                 time.sleep(wait)
     except OSError as error:
         raise MachineError(
             f"{error.filename or part}: cannot be written ({error.strerror}); "
-            "free space there or give another folder"
+            "free disk space or choose another folder"
         ) from error
     raise DataError(
         f"{target.name} cannot be downloaded ({'; '.join(failures)}); check the network, or "
-        "fetch the file by other means and give it with --from"
+        "download the file elsewhere and pass it with --from"
     )
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 class _FetchError(Exception):
-    """One address did not give the file; `final` where asking again would not help."""
+    """One address failed; with `final` a retry would not help."""
 
     def __init__(self, message: str, *, final: bool = False):
         super().__init__(message)
@@ -109,14 +111,13 @@ class _FetchError(Exception):
 
 class _Reply(NamedTuple):
     body: http.client.HTTPResponse
-    start: int  # the place in the file of the body's first byte
+    start: int  # offset in the file of the body's first byte
     total: int | None
 
 
 def _fetch(url: str, part: Path, timeout: float, progress: Progress | None) -> None:
-    """Adds to `part` what it lacks; _FetchError where the connection ends before the file does."""
-    have = part.stat().st_size if part.exists() else 0
-    reply = _request(url, have, part, timeout)
+    """Appends the missing bytes to `part`; raises _FetchError if the connection ends early."""
+    reply = _request(url, _size(part), part, timeout)
     if reply is None:
         return
     with reply.body, part.open("r+b" if reply.start else "wb") as out:
@@ -138,7 +139,7 @@ def _fetch(url: str, part: Path, timeout: float, progress: Progress | None) -> N
 
 
 def _request(url: str, have: int, part: Path, timeout: float) -> _Reply | None:
-    """Asks for the file from byte `have` on; None where `part` is whole already."""
+    """Requests the file from byte `have` on; None if `part` is already complete."""
     if not url.startswith(("http://", "https://")):
         raise _FetchError("not an http address", final=True)
     headers = {"User-Agent": "jaxnets", "Accept-Encoding": "identity"}
@@ -153,27 +154,27 @@ def _request(url: str, have: int, part: Path, timeout: float) -> _Reply | None:
                     return None
                 part.unlink()
             raise _FetchError(
-                f"HTTP {error.code} {error.reason}", final=error.code in _FOR_GOOD
+                f"HTTP {error.code} {error.reason}", final=error.code in _PERMANENT
             ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _FetchError(f"no connection ({error})") from error
     length = body.headers.get("Content-Length")
     if body.status != http.HTTPStatus.PARTIAL_CONTENT:
         return _Reply(body, 0, int(length) if length else None)
-    # "bytes 100-199/200": a server may begin elsewhere than it was asked to.
+    # "bytes 100-199/200": the server may send another range than requested.
     unit, _, rest = body.headers.get("Content-Range", "").partition(" ")
     span, _, total = rest.partition("/")
     if unit != "bytes" or not span.startswith(f"{have}-"):
         body.close()
         part.unlink()
-        raise _FetchError(f"the server sent another range ({rest or 'none'}) than asked for")
+        raise _FetchError(f"the server sent another range ({rest or 'none'}) than requested")
     return _Reply(body, have, int(total) if total.isdecimal() else None)
 
 
 def _check(part: Path, sha256: str | None, md5: str | None, *, final: bool) -> None:
-    """Compares digests; wrong bytes are thrown away, as going on from them never helps.
+    """Verifies the digests; deletes wrong bytes, which resuming could not repair.
 
-    `final` says that they came in one piece, and would come again.
+    `final` means that the bytes arrived in one piece, so that a retry would give the same.
     """
     for name, wanted in (("sha256", sha256), ("md5", md5)):
         if wanted is None:
@@ -186,7 +187,7 @@ def _check(part: Path, sha256: str | None, md5: str | None, *, final: bool) -> N
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the file is a zip or a tar, compressed or not; by content, not by name."""
+    """Whether the file is a zip or a tar, compressed or not, by its content."""
     return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
 
 
@@ -198,12 +199,11 @@ def extract(
     max_bytes: int = 32 << 30,
     progress: Progress | None = None,
 ) -> int:
-    """Unpacks a zip or tar's plain files into the folder `target`; returns how many.
+    """Extracts the regular files of a zip or tar into the folder `target`; returns their number.
 
-    Of the archive only names and contents are taken: no links, devices, owners or modes.
-    `wanted` picks members by name; `progress` counts the files unpacked. Raises DataError for
-    an archive that is damaged, cut short, holds a wanted link, leads out of `target` or
-    unpacks to more than `max_bytes`; MachineError where the files cannot be written.
+    Only names and contents are used, not links, devices, owners or modes. `wanted` selects members by name;
+    `progress` counts extracted files. Raises DataError for an archive that is damaged, has a wanted link,
+    leads out of `target` or unpacks to more than `max_bytes`; MachineError if files cannot be written.
     """
     count = size = 0
     try:
@@ -222,12 +222,12 @@ def extract(
                 progress(count, None)
     except FileExistsError as error:
         raise DataError(
-            f"{archive}: {error.filename} is there twice; check the archive's origin"
+            f"{archive}: {error.filename} exists twice; check the archive's origin"
         ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise MachineError(
-                f"{target}: cannot be written ({error.strerror}); free space or choose another"
+                f"{target}: cannot be written ({error.strerror}); free disk space or choose another"
             ) from error
         raise _damaged(archive, error) from error
     except _DAMAGE as error:
@@ -238,27 +238,27 @@ def extract(
 class _Member(NamedTuple):
     name: str
     size: int
-    is_plain: bool
+    is_regular: bool
     open: Callable[[], IO[bytes]]
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    """Yields an archive's members, but for folders."""
+    """Yields an archive's members except folders."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for entry in zipped.infolist():
                 kind = stat.S_IFMT(entry.external_attr >> 16)
                 if not entry.is_dir():
-                    is_plain = kind in (0, stat.S_IFREG)
+                    is_regular = kind in (0, stat.S_IFREG)
                     opener = partial(zipped.open, entry)
-                    yield _Member(entry.filename, entry.file_size, is_plain, opener)
+                    yield _Member(entry.filename, entry.file_size, is_regular, opener)
         return
     with tarfile.open(archive) as tarred:
         for info in tarred:
             if not info.isdir():
                 opener = partial(_open_in_tar, tarred, info)
                 yield _Member(info.name, info.size, info.isreg(), opener)
-        # The compression's own checksum is compared at the file's end, which lies beyond tar's.
+        # Read to the end, where the compression's checksum is verified.
         while tarred.fileobj is not None and tarred.fileobj.read(_CHUNK):
             pass
 
@@ -273,7 +273,7 @@ def _open_in_tar(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
     name = PurePosixPath(member.name.replace("\\", "/"))
     outside = not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]
-    if outside or not member.is_plain:
+    if outside or not member.is_regular:
         what = "leads out of its folder" if outside else "is a link or device"
         raise DataError(f"{archive}: its member {member.name!r} {what}; check its origin")
     return name
@@ -281,5 +281,5 @@ def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
 
 def _damaged(archive: Path, error: Exception) -> DataError:
     return DataError(
-        f"{archive}: the archive is damaged or cut short ({error}); copy or download it again"
+        f"{archive}: the archive is damaged or truncated ({error}); copy or download it again"
     )

@@ -1,4 +1,4 @@
-"""Laying out a data set once, under ROOT/NAME, and opening it ever after."""
+"""Prepares data sets under ROOT/NAME and opens them."""
 
 import contextlib
 import importlib
@@ -24,7 +24,7 @@ from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.io import atomic_write, lock_and_remove
 
 MARKER = "prepared.json"
-"""Written last into ROOT/NAME; what is beside it has been checked."""
+"""Written last into ROOT/NAME, after the files have been checked."""
 
 MNIST_HOSTS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -38,7 +38,7 @@ LC25000_KAGGLE = "andrewmvd/lung-and-colon-cancer-histopathological-images"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` has laid out; the same is in the marker, but for the last two."""
+    """A prepared data set; the marker has the same fields except the last two."""
 
     name: str
     examples: int
@@ -51,17 +51,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one data set is opened, found and fetched."""
+    """How to open, find and download one data set."""
 
     open: Callable[[Path], Source]
     find: Callable[[Path], list[tuple[str, Path]]]
-    """The set's files at or below a folder, each with its place below ROOT/NAME; DataError."""
+    """The files in a folder, each with its path below ROOT/NAME; raises DataError."""
     is_member: Callable[[str], bool]
-    """Whether a file of that name in an archive belongs to the set."""
+    """Whether a file of that name in an archive belongs to the data set."""
     fetch: Callable[[Path, Progress | None, Callable[[str], None]], tuple[Path, str]]
-    """Downloads into a folder, naming each address; gives the folder or archive that holds the set,
-    and its origin.
-    """
+    """Downloads into a folder; returns the folder or archive with the data set, and its origin."""
 
 
 def prepare(
@@ -71,17 +69,16 @@ def prepare(
     from_path: str | os.PathLike[str] | None = None,
     kaggle: bool = False,
     progress: Progress | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """Lays out "lc25000_lung", "mnist" or "cifar10" in ROOT/NAME, checks it and marks it.
+    """Prepares "lc25000_lung", "mnist" or "cifar10" in ROOT/NAME: gets the files, checks and marks them.
 
-    The files come from `from_path`, a folder or an archive (zip, tar), or from Kaggle, or else
-    from their usual host. They are hard-linked, or copied where that cannot be, into a folder
-    beside ROOT/NAME that is renamed when it is complete; a second run says `already`. Of two at
-    the same time the second waits for the first; what a killed one left is removed.
-    `progress` counts the bytes of a download, then files; `say` is given a line for a person
-    before each wait. Raises DataError where the files are
-    missing, damaged or not to be had, MachineError where they cannot be written.
+    The files come from `from_path`, a folder or an archive (zip, tar), or from Kaggle, or from their usual
+    host. They are hard-linked, or copied if that is impossible, into a temporary folder that is renamed when
+    it is complete. A prepared data set is returned with `already`. A second process waits for the first;
+    leftovers of a killed one are removed. `progress` counts downloaded bytes, then files; `log` is called
+    with a line of text before each wait. Raises DataError if files are missing, damaged or not
+    available, MachineError if they cannot be written.
     """
     layout = _layout(name)
     root = Path(root).absolute()
@@ -91,23 +88,23 @@ def prepare(
             layout.find(folder)
             return _read_marker(folder)
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root, name, say):
-            return _prepare(name, root, from_path, kaggle=kaggle, progress=progress, say=say)
+        with _lock(root, name, log):
+            return _prepare(name, root, from_path, kaggle=kaggle, progress=progress, log=log)
     except OSError as error:
         raise MachineError(
-            f"{error.filename or folder}: {error.strerror}; free space, mend the permissions or "
-            "give another data folder"
+            f"{error.filename or folder}: {error.strerror}; free disk space, fix the permissions or "
+            "choose another data folder"
         ) from error
 
 
-def _alone(
-    root: Path, name: str, say: Callable[[str], None]
+def _lock(
+    root: Path, name: str, log: Callable[[str], None]
 ) -> contextlib.AbstractContextManager[None]:
-    """Waits until no other process prepares the same data set; a killed one is no hindrance."""
-    if not os.access(root, os.W_OK):  # nothing will be laid out there, but what is there may do
+    """Waits until no other process prepares the same data set."""
+    if not os.access(root, os.W_OK):  # an existing data set can still be used
         return contextlib.nullcontext()
-    waits = f"another process is preparing {name} in {root}: waiting for it"
-    return lock_and_remove(root / f".{name}.lock", before_waiting=lambda: say(waits))
+    message = f"another process is preparing {name} in {root}: waiting for it"
+    return lock_and_remove(root / f".{name}.lock", before_waiting=lambda: log(message))
 
 
 def _prepare(
@@ -117,33 +114,33 @@ def _prepare(
     *,
     kaggle: bool,
     progress: Progress | None,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Prepared:
-    """What `prepare` does once it is alone."""
+    """Implements `prepare` under the lock."""
     layout, folder, downloads = _layout(name), root / name, root / f".{name}.download"
-    if (folder / MARKER).is_file():  # by the process that was waited for
+    if (folder / MARKER).is_file():  # by another process, while we waited
         return _read_marker(folder)
     if from_path is None and not kaggle and (found := _find(name, root)):
         return _adopt(name, found, mark=found == folder)
     if folder.is_dir() and any(folder.iterdir()):
         return _adopt(name, folder, mark=True)
     if from_path is not None:
-        place = Path(from_path).absolute()
-        return _lay_out(name, folder, place, str(place), progress)
+        origin = Path(from_path).absolute()
+        return _install(name, folder, origin, str(origin), progress)
     if kaggle:
-        return _lay_out(name, folder, *_from_kaggle(name), progress)
-    prepared = _lay_out(name, folder, *layout.fetch(downloads, progress, say), progress)
+        return _install(name, folder, *_from_kaggle(name), progress)
+    prepared = _install(name, folder, *layout.fetch(downloads, progress, log), progress)
     shutil.rmtree(downloads)
     return prepared
 
 
 def is_prepared(name: str, root: str | os.PathLike[str]) -> bool:
-    """Whether `open_prepared` finds the data set: by its marker, or by names and counts."""
+    """Whether `open_prepared` finds the data set, by its marker or by file names and counts."""
     return _find(name, Path(root)) is not None
 
 
-def what_is_wrong(name: str, root: str | os.PathLike[str]) -> str | None:
-    """Why ROOT/NAME is not the data set although it is there; None where it is, or where nothing is."""
+def describe_problem(name: str, root: str | os.PathLike[str]) -> str | None:
+    """Why the files in ROOT/NAME are not the data set; None if they are, or if there are no files."""
     folder = Path(root) / name
     if is_prepared(name, root) or not folder.is_dir() or not any(folder.iterdir()):
         return None
@@ -155,79 +152,75 @@ def what_is_wrong(name: str, root: str | os.PathLike[str]) -> str | None:
 
 
 def open_prepared(name: str, root: str | os.PathLike[str]) -> Source:
-    """Opens the data set in ROOT/NAME or, complete but never marked, anywhere it is known in ROOT.
+    """Opens the data set in ROOT/NAME or, if it was never marked, where it is found in ROOT.
 
-    Raises DataError that says what was found, what is wanted and how to get it.
+    Raises DataError that lists what was found and expected, and the command that prepares it.
     """
-    layout = _layout(name)
-    folder = _find(name, Path(root))
-    # Where nothing was found, opening says best what there is.
-    return layout.open(folder or Path(root))
+    # If it is not found, opening ROOT gives the best error.
+    return _layout(name).open(_find(name, Path(root)) or Path(root))
 
 
 def _layout(name: str) -> Layout:
     if name not in LAYOUTS:
-        raise DataError(f"no data set {name!r} can be prepared; there are {', '.join(LAYOUTS)}")
+        raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(LAYOUTS)}")
     return LAYOUTS[name]
 
 
 def _find(name: str, root: Path) -> Path | None:
     layout = _layout(name)
     folder = root / name
-    # A marked set whose files have gone is an error when it is opened, not a set never there.
+    # A marked data set with missing files raises an error when it is opened.
     if (folder / MARKER).is_file():
         return folder
-    for place in (folder, root):
-        try:
-            layout.find(place)
-        except DataError:
-            continue
-        return place
+    for candidate in (folder, root):
+        with contextlib.suppress(DataError):
+            layout.find(candidate)
+            return candidate
     return None
 
 
 def _adopt(name: str, folder: Path, *, mark: bool) -> Prepared:
-    """Checks files put there by hand, or left by a run killed just before it wrote the marker."""
+    """Checks existing files, from the user or from a process killed before it wrote the marker."""
     try:
         source = _layout(name).open(folder)
         record = _record(name, source, "already there")
     except DataError as error:
         raise DataError(
-            f"{folder}: holds files, but not a whole {name}; move it away and start again ({error})"
+            f"{folder}: contains files, but not a complete {name}; move it away and start again ({error})"
         ) from error
-    # A read-only folder can do without: it is found by its names and counts.
+    # A read-only folder needs no marker: it is found by names and counts.
     if mark and os.access(folder, os.W_OK):
         _write_marker(folder, record)
     return Prepared(**record, path=str(folder), already=True)
 
 
-def _lay_out(
+def _install(
     name: str, folder: Path, origin: Path, described: str, progress: Progress | None
 ) -> Prepared:
-    """Fills a folder beside `folder` from a folder or archive, checks it, and renames it."""
+    """Fills a temporary folder from a folder or archive, checks it, and renames it to `folder`."""
     layout = _layout(name)
     if origin.is_file() and layout.is_member(origin.name):
         origin = origin.parent
     if not origin.is_dir() and not is_archive(origin):
-        what = "is neither a folder nor a whole zip or tar" if origin.exists() else "is not there"
-        raise DataError(f"{origin}: {what}; give the folder or archive that holds {name}")
+        what = "is neither a folder nor a valid zip or tar" if origin.exists() else "does not exist"
+        raise DataError(f"{origin}: {what}; give the folder or archive that contains {name}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{name}.partial")
-    if staging.exists():  # a killed process's: we hold the lock that it held
+    if staging.exists():  # of a killed process: we hold the lock
         shutil.rmtree(staging)
     staging.mkdir()
     try:
         if origin.is_file():
             extract(origin, staging / "unpacked", wanted=layout.is_member, progress=progress)
             origin = staging / "unpacked"
-            origin.mkdir(exist_ok=True)  # an archive may hold nothing that is wanted
+            origin.mkdir(exist_ok=True)  # the archive may not contain any wanted file
         ready = staging / "ready"
         files = _files_below(layout, origin)
-        for done, (place, file) in enumerate(files, 1):
-            _link(file, ready / place)
+        for done, (path, file) in enumerate(files, 1):
+            _link(file, ready / path)
             if progress:
                 progress(done, len(files))
-        # Opening checks, and the fingerprint reads every byte, before the folder gets its name.
+        # Opening checks the files, and the fingerprint reads every byte, before the rename.
         record = _record(name, layout.open(ready), described)
         ready.rename(folder)
     finally:
@@ -237,22 +230,22 @@ def _lay_out(
 
 
 def _files_below(layout: Layout, origin: Path) -> list[tuple[str, Path]]:
-    """Finds the set in a folder whose own folders may be named anyhow, three deep at most."""
+    """Finds the data set in a folder or its subfolders, at most three levels deep."""
     below = [folder for depth in ("*/", "*/*/", "*/*/*/") for folder in sorted(origin.glob(depth))]
-    faults = []
+    errors = []
     for folder in (origin, *below):
         try:
             return layout.find(folder)
         except DataError as error:
-            faults.append(error)
-    raise faults[0]
+            errors.append(error)
+    raise errors[0]
 
 
 def _link(file: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(file.resolve(), target)
-    except OSError:  # another file system, or one without hard links, or another's file
+    except OSError:  # another file system, no support for hard links, or no permission
         shutil.copyfile(file, target)
 
 
@@ -277,7 +270,7 @@ def _read_marker(folder: Path) -> Prepared:
         return Prepared(**record, path=str(folder), already=True)
     except (ValueError, TypeError) as error:
         raise DataError(
-            f"{folder / MARKER}: not a record of a prepared data set ({error}); "
+            f"{folder / MARKER}: not a valid record of a prepared data set ({error}); "
             "remove this file and prepare again"
         ) from error
 
@@ -294,29 +287,28 @@ def _is_lc25000(name: str) -> bool:
 
 
 def _fetch_lc25000(
-    downloads: Path, progress: Progress | None, say: Callable[[str], None]
+    downloads: Path, progress: Progress | None, log: Callable[[str], None]
 ) -> tuple[Path, str]:
     raise DataError(
-        "lc25000_lung: its authors give no address that a program can download; either get "
-        f"LC25000.zip by hand ({LC25000_PAGE}) and add --from PATH, the zip or its unpacked "
-        "folder, or add --kaggle (after pip install kagglehub)"
+        "lc25000_lung cannot be downloaded automatically from its authors; download "
+        f"LC25000.zip manually ({LC25000_PAGE}) and pass the zip or its unpacked folder with --from PATH, "
+        "or add --kaggle (after pip install kagglehub)"
     )
 
 
 def _from_kaggle(name: str) -> tuple[Path, str]:
     if name != "lc25000_lung":
-        raise ConfigError(f"{name}: is not fetched from Kaggle; leave --kaggle out")
+        raise ConfigError(f"{name} is not available from Kaggle; omit --kaggle")
     try:
         kagglehub = importlib.import_module("kagglehub")
     except ImportError as error:
         raise ConfigError("kagglehub is not installed; run: pip install kagglehub") from error
-    # Whatever goes wrong in there (network, account, quota), the mend is the same.
     try:
         return Path(kagglehub.dataset_download(LC25000_KAGGLE)), f"kaggle:{LC25000_KAGGLE}"
-    except Exception as error:
+    except Exception as error:  # network, account or quota
         raise DataError(
             f"kagglehub cannot download {LC25000_KAGGLE} ({error}); check the network and the "
-            "Kaggle account, or get the zip by hand and give it with --from PATH"
+            "Kaggle account, or download the zip manually and pass it with --from PATH"
         ) from error
 
 
@@ -329,12 +321,12 @@ def _is_mnist(name: str) -> bool:
 
 
 def _fetch_mnist(
-    downloads: Path, progress: Progress | None, say: Callable[[str], None]
+    downloads: Path, progress: Progress | None, log: Callable[[str], None]
 ) -> tuple[Path, str]:
     for file in mnist.FILES.values():
         name = f"{file.name}.gz"
         urls = [host + name for host in MNIST_HOSTS]
-        download(urls, downloads / name, sha256=file.gzip_sha256, progress=progress, say=say)
+        download(urls, downloads / name, sha256=file.gzip_sha256, progress=progress, log=log)
     return downloads, MNIST_HOSTS[0]
 
 
@@ -350,10 +342,10 @@ def _is_cifar10(name: str) -> bool:
 
 
 def _fetch_cifar10(
-    downloads: Path, progress: Progress | None, say: Callable[[str], None]
+    downloads: Path, progress: Progress | None, log: Callable[[str], None]
 ) -> tuple[Path, str]:
     archive = downloads / CIFAR10_URL.rpartition("/")[2]
-    found = download([CIFAR10_URL], archive, md5=CIFAR10_MD5, progress=progress, say=say)
+    found = download([CIFAR10_URL], archive, md5=CIFAR10_MD5, progress=progress, log=log)
     return found, CIFAR10_URL
 
 

@@ -1,6 +1,6 @@
-"""Near-duplicates among images: which are transforms of one photograph, and which photographs overlap.
+"""Finds near-duplicate images: augmented copies of one photograph, and photographs that overlap.
 
-`features` describes an image; `candidates` finds what may be its copies, `words` what may overlap with
-it; `verification` fits a map between two images; `grouping` draws the conclusions; `pieces` keeps what
-is done; `montage` shows it. Needs the extra `duplicates` (OpenCV, scikit-learn).
+`features` describes an image; `candidates` proposes copies and `visual_words` proposes overlaps;
+`verification` fits an affine map between two images; `grouping` derives originals and groups; `tasks` stores
+intermediate results; `montage` renders pairs. Needs the extra `duplicates` (OpenCV, threadpoolctl).
 """

@@ -1,4 +1,4 @@
-"""An image in numbers: a spectrum for finding its likes, keypoints for proving them."""
+"""Image features: a spectrum for finding candidate copies, and keypoints for verification."""
 
 import hashlib
 from types import ModuleType
@@ -13,12 +13,12 @@ _DIGEST = 16
 _SMALLEST_RADIUS = 4.0
 
 # A SIFT descriptor is 4 rows x 4 columns of cells with 8 directions each, in the frame of its
-# keypoint. Reflecting the patch about the keypoint's direction reverses rows and directions.
+# keypoint. Mirroring the patch about the keypoint's direction reverses rows and directions.
 _MIRROR = np.arange(DESCRIPTOR).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
 
 
 def opencv() -> ModuleType:
-    """OpenCV; raises ConfigError, naming the command that installs it, where it is missing."""
+    """Imports OpenCV; raises ConfigError with the install command if it is missing."""
     try:
         import cv2
     except ImportError as error:
@@ -30,9 +30,9 @@ def opencv() -> ModuleType:
 
 
 def feature_type(settings: Settings) -> np.dtype:
-    """What is kept of an image: keypoints, the strongest first, and what describes the whole.
+    """The dtype of an image's features: keypoints, strongest first, and global features.
 
-    Places are pixels of the scaled image, x before y; angles are degrees.
+    Places are (x, y) in pixels of the scaled image; angles are degrees.
     """
     return np.dtype(
         [
@@ -42,7 +42,7 @@ def feature_type(settings: Settings) -> np.dtype:
             ("count", np.int32),
             ("size", np.float32, (2,)),
             ("spectrum", np.float32, (settings.rings, settings.frequencies)),
-            ("pixels", np.uint64, (2,)),  # a digest: equal for equal pictures
+            ("pixels", np.uint64, (2,)),  # a digest of all pixels
         ]
     )
 
@@ -57,7 +57,7 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     record["pixels"] = _digest(image)
     sift = cv2.SIFT_create(nfeatures=settings.keypoints, contrastThreshold=settings.contrast)
     keypoints, descriptors = sift.detectAndCompute(grey, None)
-    # OpenCV may keep a few more than asked for, of equal response.
+    # OpenCV may return a few more keypoints with equal response.
     order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")
     kept = order[: settings.keypoints]
     record["count"] = len(kept)
@@ -76,7 +76,7 @@ def _digest(image: np.ndarray) -> np.ndarray:
 
 
 def scaled(image: np.ndarray, settings: Settings) -> np.ndarray:
-    """The image at `side` x `side` pixels of area, its sides' ratio kept."""
+    """Resizes an image to an area of `side` x `side` pixels, preserving its aspect ratio."""
     cv2 = opencv()
     height, width = image.shape[:2]
     zoom = settings.side / np.sqrt(height * width)
@@ -93,14 +93,14 @@ def root_sift(descriptors: np.ndarray) -> np.ndarray:
 
 
 def mirrored(descriptors: np.ndarray) -> np.ndarray:
-    """The descriptors [n, 128] that the mirrored image would have."""
+    """The descriptors [n, 128] of the mirrored image."""
     return descriptors[:, _MIRROR]
 
 
 def _spectrum(grey: np.ndarray, settings: Settings) -> np.ndarray:
-    """float32[rings, frequencies]: blind to rotation about the centre and to mirroring.
+    """float32[rings, frequencies], invariant to rotation about the centre and to mirroring.
 
-    Magnitudes along the angle of the log-polar image; a zoom shifts the rings.
+    Fourier magnitudes along the angle of the log-polar image; a zoom shifts the rings.
     """
     cv2 = opencv()
     height, width = grey.shape

@@ -1,4 +1,4 @@
-"""Conclusions from verified pairs: originals, and groups of originals that overlap."""
+"""Derives originals, and groups of overlapping originals, from verified pairs."""
 
 import dataclasses
 import itertools
@@ -12,9 +12,9 @@ from jaxnets.data.near_duplicates.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """What is known of two originals that may show the same tissue; `first` < `second` number them.
+    """Two originals that may show the same tissue, with numbers `first` < `second`.
 
-    `pairs` are the verified ones of their images, strongest first; `joined` says what was concluded.
+    `pairs` are the verified pairs of their images, strongest first; `joined` is whether they form one group.
     """
 
     first: int
@@ -29,14 +29,14 @@ class Overlap:
         return int(self.pairs["inliers"][0])
 
     @property
-    def share(self) -> float:
-        """The median share of area that the pairs have in common."""
+    def common_fraction(self) -> float:
+        """The median fraction of the area that the pairs have in common."""
         return float(np.median(self.pairs["share"]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Every image's original and group, int[N], and what they rest on."""
+    """Every image's original and group, int[N], and the evidence for them."""
 
     originals: np.ndarray
     groups: np.ndarray
@@ -47,24 +47,24 @@ class Found:
 
 
 def is_same_original(pairs: np.ndarray, settings: Settings) -> np.ndarray:
-    """bool[P]: whose maps are strong and bring centre onto centre, as transforms of one photograph do."""
+    """bool[P]: pairs with strong maps that align the centres, as those between copies of one photograph."""
     strong = pairs["inliers"] >= settings.original_inliers
     return strong & (pairs["centre"] <= settings.original_centre)
 
 
 def originals(pairs: np.ndarray, identical: np.ndarray, settings: Settings) -> np.ndarray:
-    """int[N]: the number of each image's original, in the order of their first images.
+    """int[N]: each image's original, numbered in order of appearance.
 
-    `identical` is int[N]: equal for images with the same pixels, which need no proof.
+    `identical` is int[N], equal for images with the same pixels, which need no verification.
     """
     kept = pairs[is_same_original(pairs, settings)]
     _, first, inverse = np.unique(identical, return_index=True, return_inverse=True)
     same = np.stack([first[inverse], np.arange(len(identical))], 1)
     links = np.concatenate([np.stack([kept["first"], kept["second"]], 1), same])
-    return joined(links, len(identical))
+    return connected(links, len(identical))
 
 
-def joined(links: np.ndarray, count: int) -> np.ndarray:
+def connected(links: np.ndarray, count: int) -> np.ndarray:
     """int[count]: connected components of links int[L, 2], numbered in order of appearance."""
     ones = np.ones(len(links), bool)
     graph = coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
@@ -76,7 +76,7 @@ def joined(links: np.ndarray, count: int) -> np.ndarray:
 def representatives(
     pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings
 ) -> list[np.ndarray]:
-    """For each original, its `most` images with the most links to others of it."""
+    """For each original, up to `most` images with the most links to its other images."""
     links = pairs[is_same_original(pairs, settings)]
     degree = np.bincount(links["first"], minlength=len(labels))
     degree += np.bincount(links["second"], minlength=len(labels))
@@ -85,31 +85,35 @@ def representatives(
     return [order[a : min(b, a + most)] for a, b in itertools.pairwise(bounds)]
 
 
-def between(members: list[np.ndarray], links: np.ndarray) -> np.ndarray:
-    """int32[P, 2]: every pair of images of the originals int[L, 2] that `links` names, each once."""
+def cross_pairs(members: list[np.ndarray], links: np.ndarray) -> np.ndarray:
+    """int32[P, 2]: all unique pairs of images between the linked originals int[L, 2]."""
     pairs = [np.stack(np.meshgrid(members[a], members[b]), -1).reshape(-1, 2) for a, b in links]
     if not pairs:
         return np.zeros((0, 2), np.int32)
     return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0).astype(np.int32)
 
 
-def without(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
-    """The rows of int32[P, 2] that are not in `done`, int32[D, 2]; both sorted within a row."""
+def exclude(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
+    """The rows of int32[P, 2] that are not in `done`, int32[D, 2]; both are sorted within rows."""
     keys, known = (
         rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64) for rows in (pairs, done)
     )
     return pairs[~np.isin(keys, known)]
 
 
-def overlapping(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int[L, 2]: the pairs of originals that any verified pair of images connects."""
-    ends = np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
+def _originals_of_pairs(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
+
+
+def linked_originals(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """int[L, 2]: the pairs of originals that are connected by a verified pair of images."""
+    ends = _originals_of_pairs(pairs, labels)
     return np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)
 
 
 def overlaps(pairs: np.ndarray, labels: np.ndarray, settings: Settings) -> list[Overlap]:
-    """What the verified pairs say of every two originals that they touch."""
-    ends = np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
+    """Summarises the verified pairs between every two linked originals."""
+    ends = _originals_of_pairs(pairs, labels)
     apart = np.flatnonzero(ends[:, 0] != ends[:, 1])
     order = apart[np.lexsort((-pairs["inliers"][apart], ends[apart, 1], ends[apart, 0]))]
     starts = np.flatnonzero((np.diff(ends[order], axis=0, prepend=-1) != 0).any(1))
@@ -118,12 +122,12 @@ def overlaps(pairs: np.ndarray, labels: np.ndarray, settings: Settings) -> list[
     for rows in np.split(order, starts[1:]) if len(order) else []:
         first, second = map(int, ends[rows[0]])
         strong = int((pairs["inliers"][rows] >= settings.overlap_inliers).sum())
-        wanted = min(settings.overlap_pairs, int(sizes[first] * sizes[second]))
-        found.append(Overlap(first, second, strong >= wanted, strong, pairs[rows]))
+        needed = min(settings.overlap_pairs, int(sizes[first] * sizes[second]))
+        found.append(Overlap(first, second, strong >= needed, strong, pairs[rows]))
     return found
 
 
 def groups(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
-    """int[N]: the number of each image's group, in the order of their first images."""
+    """int[N]: each image's group, numbered in order of appearance."""
     links = [(overlap.first, overlap.second) for overlap in found if overlap.joined]
-    return joined(np.array(links, np.int64).reshape(-1, 2), int(labels.max()) + 1)[labels]
+    return connected(np.array(links, np.int64).reshape(-1, 2), int(labels.max()) + 1)[labels]

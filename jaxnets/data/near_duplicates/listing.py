@@ -1,4 +1,4 @@
-"""Any folder of images, with a folder a class or without."""
+"""Lists any folder of images, with or without class subfolders."""
 
 import dataclasses
 from pathlib import Path
@@ -14,25 +14,24 @@ from jaxnets.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
-class AllowedHashes:
-    """The images, and how many files were left out: of other kinds, and images that lie beside classes."""
+class ImageListing:
+    """The images, and the numbers of skipped files: other types, and images beside the class folders."""
 
     images: ImageFiles
     others: int
     beside: int
 
 
-def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> AllowedHashes:
-    """The images at any depth; links to folders are followed at the first level only, as by ImageFolder.
+def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
+    """Lists the images at any depth; links to folders are followed only at the first level.
 
-    A class is a folder directly below. Where two of them or more hold images, those that lie in none are
-    left out, as training does; else they are one class more, "". Raises DataError where there are not two
-    images.
+    A class is a direct subfolder. If at least two of them contain images, images outside of them are skipped
+    as in training; else those form the class "". Raises DataError if there are fewer than two images.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder}: {what}; give the folder that holds the images")
-    seen = _seen(folder)
+        raise DataError(f"{folder}: {what}; give the folder that contains the images")
+    seen = _files_by_class(folder)
     found = {owner: list(filter(is_image_name, files)) for owner, files in seen.items()}
     total = sum(map(len, seen.values()))
     others = total - sum(map(len, found.values()))
@@ -48,16 +47,16 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> AllowedHashes:
         )
     labels = [classes.index(file.split("/")[0] if "/" in file else "") for file in files]
     images = ImageFiles("images", folder, files, labels, classes, max_pixels=max_pixels)
-    return AllowedHashes(images, others, beside)
+    return ImageListing(images, others, beside)
 
 
-def _seen(folder: Path) -> dict[str, list[str]]:
-    """The visible files by the first-level folder they lie in, "" for none; paths from `folder`."""
+def _files_by_class(folder: Path) -> dict[str, list[str]]:
+    """Files that are not hidden, relative to `folder`, by their direct subfolder or ""."""
     try:
         visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be listed ({error.strerror}); mend its permissions"
+            f"{folder}: cannot be listed ({error.strerror}); fix its permissions"
         ) from error
     seen = {"": [path.name for path in visible if not path.is_dir()]}
     for path in visible:

@@ -1,4 +1,4 @@
-"""Verified pairs as pictures: both images, the second warped onto the first, and the two interlaced."""
+"""Renders verified pairs: both images, the second warped onto the first, and a checkerboard of the two."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from jaxnets.data.near_duplicates.settings import Settings
 
 _CAPTION = 16
 _GAP = 4
-_TILES = 8  # of the chequerboard, along a side
+_TILES = 8  # of the checkerboard along a side
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Two images uint8[H, W, 3], the map 2 x 3 of the first's scaled pixels to the second's, and words."""
+    """Two images uint8[H, W, 3], the 2 x 3 map from the first's scaled pixels to the second's, a caption."""
 
     first: np.ndarray
     second: np.ndarray
@@ -25,7 +25,7 @@ class Row:
 
 
 def montage(rows: Sequence[Row], settings: Settings) -> np.ndarray:
-    """uint8[H, W, 3]: a row a pair: first, second, second warped onto first, both as a chequerboard."""
+    """uint8[H, W, 3], one row per pair: first, second, second warped onto first, checkerboard of both."""
     strips = [_strip(row, settings) for row in rows]
     width = max(strip.shape[1] for strip in strips)
     height = sum(strip.shape[0] for strip in strips)
@@ -37,8 +37,8 @@ def montage(rows: Sequence[Row], settings: Settings) -> np.ndarray:
     return sheet
 
 
-def warped(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The second image in the first one's frame, of `size` (width, height); grey where it does not reach."""
+def warp(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The second image in the first one's frame, with `size` (width, height); grey outside the image."""
     cv2 = opencv()
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     grey = (128, 128, 128)
@@ -48,13 +48,13 @@ def warped(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.
 def _strip(row: Row, settings: Settings) -> np.ndarray:
     first, second = scaled(row.first, settings), scaled(row.second, settings)
     height, width = first.shape[:2]
-    over = warped(second, row.matrix, (width, height))
+    overlay = warp(second, row.matrix, (width, height))
     y, x = np.mgrid[:height, :width]
-    chequer = (x * _TILES // width + y * _TILES // height) % 2 == 0
-    reached = warped(np.full(second.shape, 255, np.uint8), row.matrix, (width, height)) == 255
-    mixed = np.where(chequer[..., None] | ~reached, first, over)
+    checker = (x * _TILES // width + y * _TILES // height) % 2 == 0
+    covered = warp(np.full(second.shape, 255, np.uint8), row.matrix, (width, height)) == 255
+    mixed = np.where(checker[..., None] | ~covered, first, overlay)
     tall = max(height, second.shape[0])
-    parts = (first, second, over, mixed)
+    parts = (first, second, overlay, mixed)
     strip = np.full(
         (_CAPTION + tall + _GAP, sum(part.shape[1] + _GAP for part in parts), 3), 255, np.uint8
     )

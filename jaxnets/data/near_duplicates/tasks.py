@@ -1,4 +1,4 @@
-"""Work in pieces, each a file that is whole or not there, so that a killed search goes on."""
+"""The search as tasks whose results are atomic files, so that a killed search can resume."""
 
 import abc
 import dataclasses
@@ -17,12 +17,12 @@ from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
 
 IMAGES, ROWS, PAIRS = 250, 500, 2_000
-"""How much one piece holds: images described, images whose neighbours are sought, pairs verified."""
+"""Sizes of a task: images to describe, images to find neighbours of, pairs to verify."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """What a piece was: how many, the processor's seconds, and images that cannot be read."""
+    """The number of items of a task, its CPU seconds, and messages of images that cannot be read."""
 
     count: int
     seconds: float
@@ -31,25 +31,21 @@ class TaskResult:
 
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """One piece of a stage; `run` computes it and writes `path`."""
+    """One part of a stage with `count` items; `run` computes it and writes `path`."""
 
     folder: Path
     stage: str
     number: int
     settings: Settings
+    count: int
 
     @property
     def path(self) -> Path:
-        """Where its result lies."""
-        return task_path(self.folder, self.stage, self.number)
-
-    @property
-    @abc.abstractmethod
-    def count(self) -> int:
-        """How many things it is about."""
+        """The file of the result."""
+        return self.folder / f"{self.stage}-{self.number:05d}.npy"
 
     def run(self) -> TaskResult:
-        """Computes and keeps the piece; unreadable images are told, and then nothing is kept."""
+        """Computes and saves the result; saves nothing if an image cannot be read."""
         start = time.thread_time()
         result, unreadable = self._compute()
         if not unreadable:
@@ -60,28 +56,23 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def _compute(self) -> tuple[np.ndarray, list[str]]:
-        """The result, and what is told of images that cannot be read."""
+        """The result, and messages of images that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Describe(Task):
-    """Features of images; needs OpenCV."""
+    """Extracts the features of images; needs OpenCV."""
 
     paths: tuple[Path, ...]
     max_pixels: int
 
-    @property
-    def count(self) -> int:
-        """How many images."""
-        return len(self.paths)
-
     def _compute(self) -> tuple[np.ndarray, list[str]]:
         records = np.zeros(len(self.paths), features.feature_type(self.settings))
         unreadable = []
-        for place, path in enumerate(self.paths):
+        for row, path in enumerate(self.paths):
             try:
                 image = read_image(path, max_pixels=self.max_pixels)
-                records[place] = features.describe(image, self.settings)
+                records[row] = features.describe(image, self.settings)
             except DataError as error:
                 unreadable.append(str(error))
         return records, unreadable
@@ -89,35 +80,24 @@ class Describe(Task):
 
 @dataclasses.dataclass(frozen=True)
 class Neighbours(Task):
-    """Candidates for the images `start` to `stop`."""
+    """Candidate copies of `count` images from `start` on."""
 
     start: int
-    stop: int
     labels: np.ndarray
 
-    @property
-    def count(self) -> int:
-        """How many images."""
-        return self.stop - self.start
-
     def _compute(self) -> tuple[np.ndarray, list[str]]:
-        rows = np.arange(self.start, self.stop)
+        rows = np.arange(self.start, self.start + self.count)
         spectra = _spectra(self.folder)
         return candidates.nearest(spectra, self.labels, rows, self.settings), []
 
 
 @dataclasses.dataclass(frozen=True)
 class Words(Task):
-    """Candidates among `images`, int[M], of different `owners`, int[M]; `labels` are their classes."""
+    """Candidate overlaps among `images`, int[M], of different originals `owners`, with classes `labels`."""
 
     images: np.ndarray
     owners: np.ndarray
     labels: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """How many images."""
-        return len(self.images)
 
     def _compute(self) -> tuple[np.ndarray, list[str]]:
         records = open_features(self.folder)
@@ -130,14 +110,9 @@ class Words(Task):
 
 @dataclasses.dataclass(frozen=True)
 class Verify(Task):
-    """Maps between pairs of images, int32[P, 2]."""
+    """Fits maps between pairs of images, int32[P, 2]."""
 
     pairs: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """How many pairs."""
-        return len(self.pairs)
 
     def _compute(self) -> tuple[np.ndarray, list[str]]:
         records = open_features(self.folder)
@@ -153,20 +128,19 @@ class Verify(Task):
 def describe_tasks(
     folder: Path, paths: Sequence[Path], max_pixels: int, settings: Settings
 ) -> list[Task]:
-    """The pieces of the first stage, "features"."""
+    """The first stage, "features"."""
+    chunks = [tuple(paths[start : start + IMAGES]) for start in range(0, len(paths), IMAGES)]
     return [
-        Describe(
-            folder, "features", number, settings, tuple(paths[start : start + IMAGES]), max_pixels
-        )
-        for number, start in enumerate(range(0, len(paths), IMAGES))
+        Describe(folder, "features", number, settings, len(chunk), chunk, max_pixels)
+        for number, chunk in enumerate(chunks)
     ]
 
 
 def neighbour_tasks(folder: Path, labels: np.ndarray, settings: Settings) -> list[Task]:
-    """The pieces of the second, "candidates"."""
+    """The second stage, "candidates"."""
     total = len(labels)
     return [
-        Neighbours(folder, "candidates", number, settings, start, min(start + ROWS, total), labels)
+        Neighbours(folder, "candidates", number, settings, min(ROWS, total - start), start, labels)
         for number, start in enumerate(range(0, total, ROWS))
     ]
 
@@ -174,32 +148,28 @@ def neighbour_tasks(folder: Path, labels: np.ndarray, settings: Settings) -> lis
 def word_tasks(
     folder: Path, members: Sequence[np.ndarray], labels: np.ndarray, settings: Settings
 ) -> list[Task]:
-    """The one piece that seeks, for a few images of each original, those of others that may overlap."""
+    """The one task that proposes overlaps between a few images of each original."""
     owners = np.repeat(np.arange(len(members)), [len(images) for images in members])
     images = np.concatenate(members)
-    return [Words(folder, "words", 0, settings, images, owners, labels[images])]
+    return [Words(folder, "words", 0, settings, len(images), images, owners, labels[images])]
 
 
 def verify_tasks(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -> list[Task]:
-    """The pieces of a stage that verifies pairs of images, int32[P, 2]."""
+    """A stage that verifies pairs of images, int32[P, 2]."""
+    chunks = [pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)]
     return [
-        Verify(folder, stage, number, settings, pairs[start : start + PAIRS])
-        for number, start in enumerate(range(0, len(pairs), PAIRS))
+        Verify(folder, stage, number, settings, len(chunk), chunk)
+        for number, chunk in enumerate(chunks)
     ]
 
 
-def collected(pieces: Sequence[Task], empty: np.ndarray) -> np.ndarray:
-    """The results of all pieces of a stage, one after the other; `empty` where there is none."""
-    return np.concatenate([empty, *(np.load(piece.path) for piece in pieces)])
-
-
-def task_path(folder: Path, stage: str, number: int) -> Path:
-    """Where a piece's result lies."""
-    return folder / f"{stage}-{number:05d}.npy"
+def load_results(tasks: Sequence[Task], empty: np.ndarray) -> np.ndarray:
+    """Concatenates the results of all tasks of a stage, starting from `empty`."""
+    return np.concatenate([empty, *(np.load(task.path) for task in tasks)])
 
 
 class FeatureFiles:
-    """The records of all images by index, read from the files of the first stage when asked for."""
+    """The features of all images by index, memory-mapped from the files of the first stage."""
 
     def __init__(self, folder: Path):
         paths = sorted(folder.glob("features-*.npy"))
@@ -209,13 +179,13 @@ class FeatureFiles:
         return self._parts[index // IMAGES][index % IMAGES]
 
     def field(self, name: str) -> np.ndarray:
-        """One field of all records: [N, ...]."""
+        """One field of all images: [N, ...]."""
         return np.concatenate([part[name] for part in self._parts])
 
 
 @functools.lru_cache(maxsize=1)
 def open_features(folder: Path) -> FeatureFiles:
-    """The features of all images, once the first stage is done."""
+    """The features of all images, after the first stage."""
     return FeatureFiles(folder)
 
 

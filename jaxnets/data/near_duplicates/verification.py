@@ -1,4 +1,4 @@
-"""Whether two images show the same thing: keypoints matched, an affine map fitted."""
+"""Verifies pairs of images: matches keypoints and fits an affine map."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ PAIR = np.dtype(
         ("second", np.int32),
         ("inliers", np.int32),
         ("matrix", np.float64, (2, 3)),  # from the first image's pixels to the second's
-        ("centre", np.float32),  # how far the centres come to lie from each other, pixels
-        ("share", np.float32),  # of the smaller image's area that both show
+        ("centre", np.float32),  # distance of the mapped centres, pixels
+        ("share", np.float32),  # fraction of the smaller image's area in both
     ]
 )
 _BIN, _BINS, _WINDOW = 15, 24, 5
@@ -20,9 +20,9 @@ _CERTAIN = 3
 
 
 def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndarray | None:
-    """The best affine map of one image's features onto another's, with or without mirroring.
+    """Fits the best affine map from one image's features to another's, with or without mirroring.
 
-    Returns a record of PAIR (without the indices), None where `evidence_inliers` are not reached.
+    Rerotations a PAIR record without the indices, or None for fewer than `evidence_inliers`.
     """
     a = root_sift(first["descriptors"][: first["count"]])
     b = root_sift(second["descriptors"][: second["count"]])
@@ -31,8 +31,8 @@ def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndar
     best = None
     for descriptors, handedness in ((b, 1), (mirrored(b), -1)):
         found = _matches(a @ descriptors.T, settings.ratio)
-        turns = second["angles"][found[:, 1]] - handedness * first["angles"][found[:, 0]]
-        found = found[_agreeing(turns)]
+        rotations = second["angles"][found[:, 1]] - handedness * first["angles"][found[:, 0]]
+        found = found[_consistent(rotations)]
         if len(found) < settings.evidence_inliers:
             continue
         record = _fit(first, second, found, handedness, settings)
@@ -44,8 +44,8 @@ def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndar
 
 
 def _matches(cosine: np.ndarray, ratio: float) -> np.ndarray:
-    """int[M, 2]: mutual nearest neighbours that are nearer than the second by `ratio`."""
-    # numpy's argmax is many times as fast along contiguous rows
+    """int[M, 2]: mutual nearest neighbours that pass Lowe's ratio test."""
+    # numpy's argmax is much faster along contiguous rows.
     forward, backward = cosine.argmax(1), np.ascontiguousarray(cosine.T).argmax(1)
     rows = np.flatnonzero(backward[forward] == np.arange(len(cosine)))
     columns = forward[rows]
@@ -58,9 +58,9 @@ def _matches(cosine: np.ndarray, ratio: float) -> np.ndarray:
     return np.stack([rows[clear], columns[clear]], 1)
 
 
-def _agreeing(turns: np.ndarray) -> np.ndarray:
-    """bool[M]: the matches that turn alike, in degrees; unequal zoom spreads one map's turns by 27."""
-    bins = (turns % 360 // _BIN).astype(int) % _BINS
+def _consistent(rotations: np.ndarray) -> np.ndarray:
+    """bool[M]: matches with similar rotations; anisotropic zoom spreads those of one map by 27 degrees."""
+    bins = (rotations % 360 // _BIN).astype(int) % _BINS
     counts = np.bincount(bins, minlength=_BINS)
     windows = np.convolve(
         np.concatenate([counts, counts[: _WINDOW - 1]]), np.ones(_WINDOW), "valid"
@@ -79,9 +79,9 @@ def _fit(
         maxIters=settings.iterations,
         confidence=0.999,
     )
-    if matrix is None or not _is_sane(matrix, handedness, settings.stretch):
+    if matrix is None or not _is_plausible(matrix, handedness, settings.stretch):
         return None
-    # Several keypoints may lie on one place, with other directions: they count once.
+    # Keypoints with several orientations at one position count once.
     used = np.flatnonzero(inside.ravel())
     inliers = min(len(np.unique(np.rint(side[used]), axis=0)) for side in (here, there))
     if inliers < settings.evidence_inliers:
@@ -89,11 +89,11 @@ def _fit(
     record = np.zeros((), PAIR)
     record["inliers"], record["matrix"] = inliers, matrix
     record["centre"] = centre_distance(matrix, first["size"], second["size"])
-    record["share"] = common_share(matrix, first["size"], second["size"])
+    record["share"] = common_fraction(matrix, first["size"], second["size"])
     return record
 
 
-def _is_sane(matrix: np.ndarray, handedness: int, stretch: float) -> bool:
+def _is_plausible(matrix: np.ndarray, handedness: int, stretch: float) -> bool:
     if not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) * handedness <= 0:
         return False
     large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
@@ -101,14 +101,14 @@ def _is_sane(matrix: np.ndarray, handedness: int, stretch: float) -> bool:
 
 
 def centre_distance(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:
-    """Pixels between one image's centre, mapped, and the other's centre: the worse of both ways."""
+    """Pixels between one image's mapped centre and the other's centre: the larger of both directions."""
     linear, centre, goal = matrix[:, :2], (size - 1) / 2, (other - 1) / 2
     there = goal - (linear @ centre + matrix[:, 2])
     return float(max(np.linalg.norm(there), np.linalg.norm(np.linalg.solve(linear, there))))
 
 
-def common_share(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:
-    """The share in [0, 1] of the smaller image's area, mapped, that lies in both."""
+def common_fraction(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:
+    """The fraction in [0, 1] of the smaller image's mapped area that is in both."""
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
     mapped = (corners * size) @ matrix[:, :2].T + matrix[:, 2]
     frame = corners * other

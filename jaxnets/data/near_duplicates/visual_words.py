@@ -1,6 +1,6 @@
-"""Which originals may overlap: local features as words, images as texts (Sivic and Zisserman, ICCV 2003).
+"""Candidate overlaps by bags of visual words (Sivic and Zisserman, ICCV 2003).
 
-The spectrum sees an image about its centre, so it is blind to photographs that share a part only.
+The spectrum describes an image about its centre, so it cannot match photographs that overlap partially.
 """
 
 import numpy as np
@@ -18,11 +18,10 @@ _SAMPLE_PER_WORD, _ROUNDS = 40, 20
 def candidate_pairs(
     records: np.ndarray, owners: np.ndarray, labels: np.ndarray, settings: Settings
 ) -> np.ndarray:
-    """Pairs int[P, 2] of places in `records`, each with the nearest by words of other owners.
+    """Pairs int[P, 2] of indices in `records`, each with its nearest images of other originals.
 
-    `records` are features [M], `owners` the originals int[M] that they are images of, `labels`
-    their classes int[M]. An image is compared as it is and mirrored. The same input gives the
-    same pairs.
+    `records` are features [M], `owners` their originals int[M], `labels` their classes int[M]. Images are
+    also compared mirrored. The result is deterministic.
     """
     used = np.arange(settings.keypoints) < records["count"][:, None]
     descriptors, places = records["descriptors"][used], np.nonzero(used)[0]
@@ -31,32 +30,32 @@ def candidate_pairs(
         return np.zeros((0, 2), np.int32)
     vocabulary = _vocabulary(descriptors, size)
     plain, mirror = (
-        _texts(_words(descriptors, vocabulary, turned), places, len(records), size)
+        _histograms(_words(descriptors, vocabulary, turned), places, len(records), size)
         for turned in (False, True)
     )
     frequency = np.bincount(plain.indices, minlength=size)
     rarity = np.log(len(records) / np.maximum(frequency, 1))
-    plain, mirror = (_weighted(texts, rarity) for texts in (plain, mirror))
+    plain, mirror = (_tf_idf(counts, rarity) for counts in (plain, mirror))
     within, across = neighbours(len(records), settings)
     pairs = []
     for start in range(0, len(records), _ROWS):
         rows = np.arange(start, min(start + _ROWS, len(records)))
         block = plain[rows]
-        likeness = np.maximum((block @ plain.T).toarray(), (block @ mirror.T).toarray())
-        likeness[owners[rows][:, None] == owners] = -np.inf
-        pairs.append(most_similar(likeness, rows, labels, within, across))
+        similarity = np.maximum((block @ plain.T).toarray(), (block @ mirror.T).toarray())
+        similarity[owners[rows][:, None] == owners] = -np.inf
+        pairs.append(most_similar(similarity, rows, labels, within, across))
     return np.concatenate(pairs)
 
 
 def neighbours(images: int, settings: Settings) -> tuple[int, int]:
-    """How many neighbours each image has, of its class and of the others: fewer where images are many."""
+    """Numbers of neighbours per image, of its class and of the others; fewer for many images."""
     each = settings.overlap_budget // max(images, 1)
     within = max(settings.overlap_least, min(settings.overlap_neighbours, each))
     return within, within // 2
 
 
 def _vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
-    """float32[size, 128]: centres of k-means."""
+    """float32[size, 128]: k-means centres."""
     from sklearn.cluster import MiniBatchKMeans
 
     if len(descriptors) > _SAMPLE_PER_WORD * size:
@@ -70,26 +69,26 @@ def _vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
     return means.fit(root_sift(descriptors)).cluster_centers_.astype(np.float32)
 
 
-def _words(descriptors: np.ndarray, vocabulary: np.ndarray, turned: bool) -> np.ndarray:
-    """int[D]: the nearest centre of each descriptor uint8[D, 128], or of its mirror image."""
+def _words(descriptors: np.ndarray, vocabulary: np.ndarray, flip: bool) -> np.ndarray:
+    """int[D]: the nearest centre of each descriptor uint8[D, 128], mirrored if `flip`."""
     half = (vocabulary**2).sum(1) / 2
     found = []
     for start in range(0, len(descriptors), _BLOCK):
         block = root_sift(descriptors[start : start + _BLOCK])
-        found.append(((mirrored(block) if turned else block) @ vocabulary.T - half).argmax(1))
+        found.append(((mirrored(block) if flip else block) @ vocabulary.T - half).argmax(1))
     return np.concatenate(found)
 
 
-def _texts(words: np.ndarray, places: np.ndarray, images: int, size: int) -> csr_array:
-    """float32[images, size]: how often each image has each word."""
+def _histograms(words: np.ndarray, places: np.ndarray, images: int, size: int) -> csr_array:
+    """float32[images, size]: the counts of each word in each image."""
     ones = np.ones(len(words), np.float32)
     return csr_array((ones, (places, words)), shape=(images, size))
 
 
-def _weighted(texts: csr_array, rarity: np.ndarray) -> csr_array:
-    """Rows of length 1; rare words weigh more, and repetition weighs little."""
+def _tf_idf(counts: csr_array, rarity: np.ndarray) -> csr_array:
+    """Unit rows of square-root counts weighted by rarity."""
     weighted = csr_array(
-        (np.sqrt(texts.data) * rarity[texts.indices], texts.indices, texts.indptr), texts.shape
+        (np.sqrt(counts.data) * rarity[counts.indices], counts.indices, counts.indptr), counts.shape
     )
     lengths = np.sqrt(weighted.multiply(weighted).sum(1))
     weighted.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(weighted.indptr))

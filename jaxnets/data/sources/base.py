@@ -1,6 +1,9 @@
-"""What a source of examples is: random access, and nothing that depends on order of access."""
+"""The interface of data sources: random access to examples, independent of the order of access."""
 
+import hashlib
+import operator
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,18 +12,17 @@ Example = dict[str, Any]
 """Kind "image": {"image": uint8[H, W, C], "label": int32[], "index": int64[]}.
 Kind "vector": {"input": float[D], "label": float[K], "index": int64[]}."""
 
-
 FEATURES = "features"
-"""The field that stands for "image" where a frozen body has seen it already: what the body gave, float32."""
+"""The field that replaces "image" in examples with cached features of a frozen backbone, float32."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples by their place, which is their `index` and never changes."""
+    """Examples by index; an example's `index` never changes."""
 
     @property
     def name(self) -> str:
-        """The name under which configs ask for it."""
+        """The value of data.name in configs."""
         ...
 
     @property
@@ -30,29 +32,73 @@ class Source(Protocol):
 
     @property
     def classes(self) -> Sequence[str]:
-        """The names of the classes, by label; none where labels are vectors."""
+        """The class names by label; empty if labels are vectors."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """A hex digest that changes when any example, label or their order does."""
+        """A hex digest of all examples and labels in order."""
         ...
 
     @property
     def labels(self) -> np.ndarray:
-        """int32[N]: every label, without reading an example; zeros where labels are vectors."""
+        """int32[N], without reading the examples; zeros if labels are vectors."""
         ...
 
     @property
     def files(self) -> Sequence[str]:
-        """What to call each example in split.csv and in reports: a relative path, or a made-up name."""
+        """A name of each example for split.csv and reports: a relative path, or a made-up name."""
         ...
 
     @property
     def official_split(self) -> Mapping[str, np.ndarray] | None:
-        """Indices of the publisher's own split by name ("train", "test"), where there is one."""
+        """Indices of the official split by name ("train", "test"); None if there is none."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+def checked_index(index: int, length: int) -> int:
+    """Returns `index` as an int; raises IndexError outside [0, length), also for negative ones."""
+    index = operator.index(index)
+    if not 0 <= index < length:
+        raise IndexError(f"example {index} is not in [0, {length})")
+    return index
+
+
+class InMemoryImages:
+    """Base class of sources of kind "image" that hold all pixels in memory, train before test.
+
+    `images` is uint8[N, H, W, C] and becomes read-only, `labels` int32[N]; the first `train_size` examples
+    are the official train split.
+    """
+
+    name: str
+    kind = "image"
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, train_size: int):
+        self.images, self.labels = images, labels
+        images.setflags(write=False)  # examples are views of it
+        indices = np.arange(len(labels))
+        self.official_split = {"train": indices[:train_size], "test": indices[train_size:]}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Example:
+        index = checked_index(index, len(self))
+        return {
+            "image": self.images[index],
+            "label": self.labels[index],
+            "index": np.int64(index),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the name, all pixels and labels; independent of how the files are packed."""
+        digest = hashlib.sha256(self.name.encode())
+        digest.update(self.images.data)
+        digest.update(self.labels.data)
+        return digest.hexdigest()

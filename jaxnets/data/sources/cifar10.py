@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pickle
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example
-from jaxnets.data.sources.image_folder import checked_index
+from jaxnets.data.sources.base import InMemoryImages
 from jaxnets.errors import DataError
 
 CLASSES = (
@@ -27,14 +25,7 @@ CLASSES = (
     "ship",
     "truck",
 )
-BATCHES = (
-    "data_batch_1",
-    "data_batch_2",
-    "data_batch_3",
-    "data_batch_4",
-    "data_batch_5",
-    "test_batch",
-)
+BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 IMAGES_PER_BATCH = 10_000
 
 BINARY_SHA256 = MappingProxyType(
@@ -47,7 +38,7 @@ BINARY_SHA256 = MappingProxyType(
         "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
     }
 )
-"""Of the binary version's files."""
+"""For the files of the binary version."""
 
 PYTHON_MD5 = MappingProxyType(
     {
@@ -59,7 +50,7 @@ PYTHON_MD5 = MappingProxyType(
         "test_batch": "40351d587109b95175f43aff81a1287e",
     }
 )
-"""Of the python version's files, as published beside cifar-10-python.tar.gz."""
+"""For the files of the python version, as published with cifar-10-python.tar.gz."""
 
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
@@ -67,18 +58,16 @@ _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py cifar10"
 
 
-class CIFAR10:
-    """The photographs, kind "image": uint8[32, 32, 3]; 50,000 train, then 10,000 test.
+class CIFAR10(InMemoryImages):
+    """CIFAR-10, kind "image": uint8[32, 32, 3]; 50,000 train, then 10,000 test.
 
-    Reads the official batches, binary or python (no code in a pickle is ever run), in `root`
-    or in their usual folders below it, checks every byte by its published digest, and keeps the
-    pixels in memory (184 MB). The order is the official one, the same from either version.
-    Other files of the same format are read with their own `images_per_batch` and
-    `check_bytes=False`. Raises DataError for a file that is missing, damaged or of another kind.
+    Reads the official batches, binary or python (without running code in pickles), in `root` or in their
+    usual subfolders, and verifies their published digests. All pixels stay in memory (184 MB). Both versions
+    give the same order. For other files of this format set `images_per_batch` and `check_bytes=False`.
+    Raises DataError for a missing, damaged or different file.
     """
 
     name = "cifar10"
-    kind = "image"
     classes = CLASSES
 
     def __init__(
@@ -89,66 +78,39 @@ class CIFAR10:
         check_bytes: bool = True,
     ):
         total = images_per_batch * len(BATCHES)
-        self.images = np.empty((total, 32, 32, 3), np.uint8)
-        self.labels = np.empty(total, np.int32)
+        images, labels = np.empty((total, 32, 32, 3), np.uint8), np.empty(total, np.int32)
         for number, path in enumerate(find_files(Path(root))):
             batch = slice(number * images_per_batch, (number + 1) * images_per_batch)
-            labels, pixels = _read_batch(path, images_per_batch, check_bytes)
-            self.labels[batch] = labels
-            self.images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        self.images.setflags(write=False)  # examples are views into it
+            labels[batch], pixels = _read_batch(path, images_per_batch, check_bytes)
+            images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        super().__init__(images, labels, total - images_per_batch)
         self.files = tuple(f"{b}/{i:05d}" for b in BATCHES for i in range(images_per_batch))
-        boundary = total - images_per_batch
-        self.official_split = {"train": np.arange(boundary), "test": np.arange(boundary, total)}
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Example:
-        place = checked_index(index, len(self))
-        return {
-            "image": self.images[place],
-            "label": self.labels[place],
-            "index": np.int64(place),
-        }
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 over all pixels and labels, the same for either version of the files."""
-        digest = hashlib.sha256(b"cifar10")
-        digest.update(self.images.data)
-        digest.update(self.labels.data)
-        return digest.hexdigest()
 
 
 def find_files(root: Path) -> list[Path]:
-    """Returns the six batches' files in official order; looks at names only.
-
-    Raises DataError that says what was found and what is wanted.
-    """
+    """Finds the files of the six batches by name, in official order; raises DataError if any is missing."""
     best: list[Path] = []
     for folder in (".", "cifar10", "cifar-10", "CIFAR10"):
-        for inner, ending in (
+        for inner, suffix in (
             (BINARY_FOLDER, ".bin"),
             (".", ".bin"),
             (PYTHON_FOLDER, ""),
             (".", ""),
         ):
-            paths = [root / folder / inner / f"{batch}{ending}" for batch in BATCHES]
+            paths = [root / folder / inner / f"{batch}{suffix}" for batch in BATCHES]
             found = [path for path in paths if path.is_file()]
             if len(found) == len(BATCHES):
                 return found
             best = max(best, found, key=len)
     seen = ", ".join(path.name for path in best) or "none"
     raise DataError(
-        f"{root}: of CIFAR-10's six batches there is {seen}; wanted are data_batch_1 to 5 and "
-        f"test_batch, of {BINARY_FOLDER} or {PYTHON_FOLDER}; get them with: "
-        "python scripts/prepare_data.py cifar10"
+        f"{root}: CIFAR-10 is incomplete, found {seen}; expected data_batch_1 to 5 and test_batch, from "
+        f"{BINARY_FOLDER} or {PYTHON_FOLDER}; get them with: python scripts/prepare_data.py cifar10"
     )
 
 
 def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns labels uint8[count] and pixels uint8[count, 3072] of a file of either version."""
+    """Reads labels uint8[count] and pixels uint8[count, 3072] from a file of either version."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -161,14 +123,13 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
     try:
         labels, pixels = (_parse_binary if binary else _parse_pickle)(data)
         if pixels.dtype != np.uint8 or labels.shape != (count,):
-            raise ValueError(f"{len(labels):,} labels where there should be {count:,}")
+            raise ValueError(f"{len(labels):,} labels instead of {count:,}")
         if pixels.shape != (count, _PIXELS):
-            raise ValueError(f"pixels {pixels.shape} where there should be {(count, _PIXELS)}")
+            raise ValueError(f"pixels {pixels.shape} instead of {(count, _PIXELS)}")
         if labels.max(initial=0) >= len(CLASSES):
             raise ValueError(f"a label is {labels.max()}")
-    # A damaged pickle raises nearly any exception.
-    except Exception as error:
-        raise DataError(f"{path}: not a batch of CIFAR-10 ({error}); {_REMEDY}") from error
+    except Exception as error:  # a damaged pickle raises nearly any exception
+        raise DataError(f"{path}: not a CIFAR-10 batch ({error}); {_REMEDY}") from error
     return labels, pixels
 
 
@@ -183,24 +144,24 @@ def _parse_pickle(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Admits the three names that a pickled array of bytes needs; a pickle may ask for any."""
+    """Allows only the three names that a pickled byte array needs."""
 
     def find_class(self, module: str, name: str) -> Any:
-        admitted = {"_reconstruct": _empty_array, "ndarray": np.ndarray, "dtype": _byte_type}
-        if module.partition(".")[0] == "numpy" and name in admitted:
-            return admitted[name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs")
+        allowed = {"_reconstruct": _empty_array, "ndarray": np.ndarray, "dtype": _byte_type}
+        if module.partition(".")[0] == "numpy" and name in allowed:
+            return allowed[name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which batches do not need")
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], _: bytes) -> np.ndarray:
-    """Stands in for numpy's `_reconstruct`; the pickle fills in shape, type and bytes next."""
+    """Replaces numpy's `_reconstruct`; the pickle then sets shape, type and bytes."""
     if kind is not np.ndarray:
         raise pickle.UnpicklingError(f"it asks for an array of type {kind}")
     return np.empty(shape, np.uint8)
 
 
 def _byte_type(code: bytes, *_: object) -> np.dtype:
-    """Stands in for `numpy.dtype`: no type but uint8, and a copy, as the pickle sets its state."""
+    """Replaces `numpy.dtype`: uint8 only, as a copy because the pickle sets its state."""
     if code != b"u1":
         raise pickle.UnpicklingError(f"it asks for numbers of type {code!r}")
     return np.dtype("u1", copy=True)

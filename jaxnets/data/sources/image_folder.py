@@ -1,8 +1,7 @@
-"""Sources that decode one file an example, and the user's own: a folder of images a class."""
+"""Sources of image files: a list of files, and a folder with one subfolder per class."""
 
 import hashlib
 import itertools
-import operator
 import os
 import re
 from collections import Counter
@@ -14,23 +13,23 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
-from jaxnets.data.sources.base import Example
+from jaxnets.data.sources.base import Example, checked_index
 from jaxnets.errors import DataError
 from jaxnets.io import read_regular
 
 Progress = Callable[[int, int | None], None]
-"""Called with what is done and what there is in all, None where that is not known."""
+"""Called with the number done and the total, None if the total is unknown."""
 
 _HASHING_THREADS = 4
 SHOWN_CLASSES = 3
-"""Classes that are named with what was left out of them; of more, how many there are."""
+"""The most classes that `describe_skipped` names."""
 
 
 class ImageFiles:
-    """Examples that are image files below one folder: kind "image", uint8[H, W, 3], H and W vary.
+    """Image files below one folder: kind "image", uint8[H, W, 3] with varying H and W.
 
-    `files` are paths relative to `root` with forward slashes, `labels` their classes. Nothing
-    is read until it is asked for. Reading an example raises DataError where `decode_image` does.
+    `files` are paths relative to `root` with forward slashes, `labels` their classes. Files are read only
+    on access, which raises DataError as `decode_image` does.
     """
 
     kind = "image"
@@ -41,7 +40,7 @@ class ImageFiles:
         name: str,
         root: Path,
         files: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int] | np.ndarray,
         classes: Sequence[str],
         *,
         max_pixels: int = MAX_PIXELS,
@@ -49,7 +48,7 @@ class ImageFiles:
         self.name = name
         self.root = root
         self.files = tuple(files)
-        _require_utf8(root, self.files)
+        _check_utf8(root, self.files)
         self.labels = np.asarray(labels, np.int32)
         self.classes = tuple(classes)
         self.max_pixels = max_pixels
@@ -58,26 +57,26 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example:
-        place = checked_index(index, len(self))
+        index = checked_index(index, len(self))
         return {
-            "image": read_image(self.root / self.files[place], max_pixels=self.max_pixels),
-            "label": self.labels[place],
-            "index": np.int64(place),
+            "image": read_image(self.root / self.files[index], max_pixels=self.max_pixels),
+            "label": self.labels[index],
+            "index": np.int64(index),
         }
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over every file's path, size and content, in order; read once, then kept."""
-        return self._listed(self.digests)
+        """sha256 of every file's path, size and content, in order; cached."""
+        return self._hash_list(self.digests)
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
-        """Each file's size and sha256, equal where files are the same; read once, then kept."""
+        """Each file's size and sha256, equal for equal files; cached."""
         return self._read_digests(None)
 
     def hash_files(self, progress: Progress | None = None) -> str:
-        """Computes `fingerprint` anew; `progress` counts files."""
-        return self._listed(self._read_digests(progress))
+        """Computes `fingerprint` without the cache; `progress` counts files."""
+        return self._hash_list(self._read_digests(progress))
 
     def _read_digests(self, progress: Progress | None) -> tuple[str, ...]:
         digests = []
@@ -88,7 +87,7 @@ class ImageFiles:
                     progress(len(digests), len(self))
         return tuple(digests)
 
-    def _listed(self, digests: Sequence[str]) -> str:
+    def _hash_list(self, digests: Sequence[str]) -> str:
         hashes = hashlib.sha256()
         for file, digest in zip(self.files, digests, strict=True):
             hashes.update(f"{file}\0{digest}\n".encode())
@@ -99,29 +98,29 @@ class ImageFiles:
             data = read_regular(self.root / file)
         except OSError as error:
             raise DataError(
-                f"{self.root / file}: cannot be read ({error.strerror}); mend or remove it"
+                f"{self.root / file}: cannot be read ({error.strerror}); fix its permissions or remove it"
             ) from error
         return f"{len(data)}\0{hashlib.sha256(data).hexdigest()}"
 
 
-def _require_utf8(root: Path, files: Sequence[str]) -> None:
+def _check_utf8(root: Path, files: Sequence[str]) -> None:
     for file in files:
         try:
             file.encode()
         except UnicodeEncodeError as error:
             shown = file.encode("utf-8", "backslashreplace").decode()
             raise DataError(
-                f"{root}/{shown}: its name is not UTF-8, which tables of files are written in; rename it"
+                f"{root}/{shown}: its name is not UTF-8, the encoding of all tables of files; rename it"
             ) from error
 
 
 class ImageFolder(ImageFiles):
-    """A folder a class: JPEG, PNG, TIFF and WebP files, also in folders within a class's own.
+    """One folder per class with JPEG, PNG, TIFF and WebP files at any depth.
 
-    Classes are the folders' names, sorted. Files follow class by class, numbers in their names
-    counted as numbers (tissue2 before tissue10). What begins with a dot is not seen; files of
-    other kinds are left out, and counted by class and kind in `left_out`. Links to folders are
-    followed at the first level only. Raises DataError when there is nothing to train on.
+    Classes are the folders' sorted names. Files are in class order, then in natural order (tissue2 before
+    tissue10). Hidden files are ignored; files of other types are counted by class and type in
+    `skipped_files`. Links to folders are followed at the first level only. Raises DataError if there are
+    fewer than two classes or a class without images.
     """
 
     def __init__(
@@ -135,90 +134,79 @@ class ImageFolder(ImageFiles):
         folders = _class_folders(root)
         files: list[str] = []
         labels: list[int] = []
-        self.skipped_aux_heads_note: dict[str, Counter[str]] = {}
+        self.skipped_files: dict[str, Counter[str]] = {}
         for label, folder in enumerate(folders):
             found = list(visible_files(root / folder))
             images = sorted((file for file in found if is_image_name(file)), key=natural_order)
             if not images:
                 raise DataError(
-                    f"{root / folder}: no image in this class's folder, {len(found)} other "
-                    f"files; add {_KINDS} files, or remove the folder"
+                    f"{root / folder}: this class's folder has no images and {len(found)} other "
+                    f"files; add {', '.join(EXTENSIONS)} files, or remove the folder"
                 )
-            others = Counter(kind_of(file) for file in found if not is_image_name(file))
+            others = Counter(_file_type(file) for file in found if not is_image_name(file))
             if others:
-                self.skipped_aux_heads_note[folder] = others
+                self.skipped_files[folder] = others
             files += [f"{folder}/{image}" for image in images]
             labels += [label] * len(images)
         super().__init__(name, root, files, labels, folders, max_pixels=max_pixels)
 
-    def describe_left_out(self) -> str:
-        """What was left out, such as "2 files left out: 1 BMP, 1 GIF in class a"; "" if nothing was."""
-        if not self.skipped_aux_heads_note:
+    def describe_skipped(self) -> str:
+        """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""
+        if not self.skipped_files:
             return ""
-        total = sum(map(Counter.total, self.skipped_aux_heads_note.values()))
+        total = sum(map(Counter.total, self.skipped_files.values()))
         named = [
             ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
             + f" in class {name}"
-            for name, kinds in itertools.islice(self.skipped_aux_heads_note.items(), SHOWN_CLASSES)
+            for name, kinds in itertools.islice(self.skipped_files.items(), SHOWN_CLASSES)
         ]
-        more = len(self.skipped_aux_heads_note) - len(named)
+        more = len(self.skipped_files) - len(named)
         named += [f"and more in {more:,} other classes"] if more else []
-        return f"{total:,} file{'s' * (total != 1)} left out: {'; '.join(named)}"
-
-
-def checked_index(index: int, length: int) -> int:
-    """Returns `index` as an int; IndexError outside [0, length), for an index is a name here."""
-    place = operator.index(index)
-    if not 0 <= place < length:
-        raise IndexError(f"example {place} of {length}")
-    return place
+        return f"{total:,} file{'s' * (total != 1)} skipped: {'; '.join(named)}"
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
-    """Sorts runs of digits as numbers; the name itself decides between 1 and 01."""
-    # Splitting on a group gives text and digits in turn, so that like is compared with like.
+    """A sort key that compares runs of digits as numbers; ties such as 1 and 01 compare as text."""
+    # Splitting on a group alternates text and digits, so equal positions have equal types.
     parts = re.split(r"([0-9]+)", name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+    return [int(part) if position % 2 else part for position, part in enumerate(parts)], name
 
 
-def kind_of(name: str) -> str:
-    """The kind of a file by its name: "GIF", or "without extension"."""
+def _file_type(name: str) -> str:
+    """The type of a file by its name: "GIF", or "without extension"."""
     return Path(name).suffix[1:].upper() or "without extension"
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the name ends as one of the image formats' does, in any case of letters."""
+    """Whether the name has the extension of a supported image format, ignoring case."""
     return name.lower().endswith(EXTENSIONS)
-
-
-_KINDS = ", ".join(EXTENSIONS)
 
 
 def _class_folders(root: Path) -> list[str]:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"{root}: {what}; give the folder that holds a folder of images a class")
+        raise DataError(f"{root}: {what}; give a folder with one subfolder of images per class")
     visible = [path for path in root.iterdir() if not path.name.startswith(".")]
     folders = sorted(path.name for path in visible if path.is_dir())
     if len(folders) < 2:
         images = sum(is_image_name(path.name) for path in visible if not path.is_dir())
-        seen = f"one folder ({folders[0]})" if folders else "no folder"
+        found = f"one folder ({folders[0]})" if folders else "no folder"
         raise DataError(
-            f"{root}: {seen} and {images} images directly in it, but at least two classes are "
-            "needed; put each class's images into a folder of its own"
+            f"{root}: {found} and {images} images directly in it, but at least two classes are "
+            "needed; put each class's images into its own folder"
         )
     return folders
 
 
 def visible_files(folder: Path) -> Iterator[str]:
-    """Yields the files at any depth, relative to the folder, with forward slashes."""
+    """Yields files that are not hidden, at any depth, relative to the folder, with forward slashes."""
 
-    def refuse(error: OSError) -> None:
+    def fail(error: OSError) -> None:
         raise DataError(
-            f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions"
+            f"{error.filename}: cannot be listed ({error.strerror}); fix its permissions"
         ) from error
 
-    for parent, folders, files in os.walk(folder, onerror=refuse):
+    for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if not name.startswith("."):

@@ -5,15 +5,13 @@ import hashlib
 import os
 import zlib
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example
-from jaxnets.data.sources.image_folder import checked_index
+from jaxnets.data.sources.base import InMemoryImages
 from jaxnets.errors import DataError
 
 CLASSES = tuple("0123456789")
@@ -21,9 +19,9 @@ COUNTS = MappingProxyType({"train": 60_000, "test": 10_000})
 
 
 class OfficialFile(NamedTuple):
-    """What a file is called uncompressed (compressed, `.gz` is added), and its two digests.
+    """The uncompressed file's name (without `.gz`) and its two digests.
 
-    The digest of the content knows a file that was compressed anew, too.
+    The digest of the content also identifies a file that was recompressed.
     """
 
     name: str
@@ -55,24 +53,22 @@ FILES = MappingProxyType(
         ),
     }
 )
-"""By split and part: its name, and the sha256 of the compressed and the plain file."""
+"""By split and kind."""
 
 _SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
 _UNSIGNED_BYTES = 8  # the idx format's code for uint8
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
 
 
-class MNIST:
-    """The digits, kind "image": uint8[28, 28, 1], white on black; 60,000 train, then 10,000 test.
+class MNIST(InMemoryImages):
+    """MNIST, kind "image": uint8[28, 28, 1], white on black; 60,000 train, then 10,000 test.
 
-    Reads the official files, `.gz` or not, in `root` or where torchvision and others put them
-    below it, checks every byte by sha256, and keeps the pixels in memory (55 MB). Other files of
-    the same format are read with their own `counts` and `check_bytes=False`. Raises DataError
-    for a file that is missing, damaged or of another kind.
+    Reads the official files, `.gz` or not, in `root` or in the subfolders that torchvision and others use,
+    and verifies their sha256. All pixels stay in memory (55 MB). For other files of this format set `counts`
+    and `check_bytes=False`. Raises DataError for a missing, damaged or different file.
     """
 
     name = "mnist"
-    kind = "image"
     classes = CLASSES
 
     def __init__(
@@ -85,51 +81,26 @@ class MNIST:
         paths = find_files(Path(root))
         images, labels = [], []
         for split, count in counts.items():
-            for part, shape, arrays in (
+            for kind, shape, arrays in (
                 ("images", (count, 28, 28), images),
                 ("labels", (count,), labels),
             ):
-                sha256 = FILES[split, part].content_sha256 if check_bytes else None
-                arrays.append(_read_idx(paths[split, part], shape, sha256))
+                sha256 = FILES[split, kind].content_sha256 if check_bytes else None
+                arrays.append(_read_idx(paths[split, kind], shape, sha256))
             if labels[-1].max(initial=0) >= len(CLASSES):
                 raise DataError(
                     f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_REMEDY}"
                 )
-        self.images = np.concatenate(images)[..., None]
-        self.labels = np.concatenate(labels).astype(np.int32)
-        self.images.setflags(write=False)  # examples are views into it
+        super().__init__(
+            np.concatenate(images)[..., None],
+            np.concatenate(labels).astype(np.int32),
+            counts["train"],
+        )
         self.files = tuple(f"{s}/{i:05d}" for s, count in counts.items() for i in range(count))
-        boundary = counts["train"]
-        self.official_split = {
-            "train": np.arange(boundary),
-            "test": np.arange(boundary, len(self.labels)),
-        }
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Example:
-        place = checked_index(index, len(self))
-        return {
-            "image": self.images[place],
-            "label": self.labels[place],
-            "index": np.int64(place),
-        }
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 over all pixels and labels, the same for compressed and uncompressed files."""
-        digest = hashlib.sha256(b"mnist")
-        digest.update(self.images.data)
-        digest.update(self.labels.data)
-        return digest.hexdigest()
 
 
 def find_files(root: Path) -> dict[tuple[str, str], Path]:
-    """Returns the four files by (split, "images" or "labels"); looks at names only.
-
-    Raises DataError that says what was found and what is wanted.
-    """
+    """Finds the four files by name, by (split, "images" or "labels"); raises DataError if any is missing."""
     best: dict[tuple[str, str], Path] = {}
     for folder in _SUBFOLDERS:
         found = {}
@@ -146,22 +117,22 @@ def find_files(root: Path) -> dict[tuple[str, str], Path]:
     seen = ", ".join(sorted(path.name for path in best.values())) or "none"
     wanted = ", ".join(file.name for file in FILES.values())
     raise DataError(
-        f"{root}: of MNIST's four files there is {seen}; wanted are {wanted}, each with or "
-        "without .gz; get them with: python scripts/prepare_data.py mnist"
+        f"{root}: MNIST is incomplete, found {seen}; expected {wanted}, each with or without .gz; "
+        "get them with: python scripts/prepare_data.py mnist"
     )
 
 
 def official_name(name: str) -> str | None:
-    """Returns the official name of a file that may be compressed or spelled as Kaggle's copy is."""
+    """The official name of a file that may be compressed or have Kaggle's spelling; None for other files."""
     name = name.removesuffix(".gz").replace(".idx", "-idx")
     return name if any(name == file.name for file in FILES.values()) else None
 
 
 def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndarray:
-    """Reads an idx file of uint8 and checks that it has that shape and, where given, those bytes.
+    """Reads an idx file of uint8 and checks its shape and, if given, its sha256.
 
-    The format (LeCun's page): two zero bytes, the type, the number of dimensions, each dimension
-    as a big-endian uint32, then the numbers.
+    The format (LeCun's page): two zero bytes, the type, the number of dimensions, each dimension as a
+    big-endian uint32, then the values.
     """
     try:
         data = path.read_bytes()
@@ -173,13 +144,12 @@ def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndar
     header += b"".join(size.to_bytes(4, "big") for size in shape)
     if data[: len(header)] != header:
         raise DataError(
-            f"{path}: no idx file of {' x '.join(map(str, shape))} bytes, it begins with "
+            f"{path}: not an idx file of {' x '.join(map(str, shape))} bytes, it starts with "
             f"{data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
         )
     if len(data) != len(header) + np.prod(shape):
         raise DataError(
-            f"{path}: {len(data):,} bytes where there should be "
-            f"{len(header) + np.prod(shape):,}; {_REMEDY}"
+            f"{path}: {len(data):,} bytes instead of {len(header) + np.prod(shape):,}; {_REMEDY}"
         )
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{path}: not the official bytes (sha256 differs); {_REMEDY}")

@@ -1,19 +1,18 @@
-"""Report A's four points: three numbers each, and the one that a network is to give for them."""
+"""Report A's regression data: four points with three inputs and one target each."""
 
 import hashlib
-import operator
 from collections.abc import Mapping
 
 import numpy as np
 
 from jaxnets import reported
-from jaxnets.data.sources.base import Example
+from jaxnets.data.sources.base import Example, checked_index
 
 
 class Points:
-    """The points, kind "vector": {"input": float64[3], "label": float64[1]}; there are no classes.
+    """The points, kind "vector": {"input": float64[3], "label": float64[1]}, without classes.
 
-    All four train and all four test: a network is to fit them, and nothing is held back.
+    All four points are both the train and the test split.
     """
 
     name = "points"
@@ -23,29 +22,27 @@ class Points:
     def __init__(self) -> None:
         printed = reported.document("mlp_tanh")["data"]
         self._inputs = np.array(printed["X"], np.float64)
-        self._values = np.array(printed["y"], np.float64)[:, None]
+        self._targets = np.array(printed["y"], np.float64)[:, None]
         self.labels = np.zeros(len(self._inputs), np.int32)
-        for array in (self._inputs, self._values, self.labels):
-            array.flags.writeable = False  # examples are views into them
+        for array in (self._inputs, self._targets, self.labels):
+            array.flags.writeable = False  # examples are views of them
         self.files = tuple(f"point {number}" for number in range(1, len(self) + 1))
-        # As little-endian bytes, so that every machine has the same digest.
-        digests = (array.astype("<f8").tobytes() for array in (self._inputs, self._values))
+        # Little-endian, so that the digest does not depend on the machine.
+        digests = (array.astype("<f8").tobytes() for array in (self._inputs, self._targets))
         self.fingerprint = hashlib.sha256(b"".join(digests)).hexdigest()
 
     @property
     def official_split(self) -> Mapping[str, np.ndarray]:
-        """All of them in both parts."""
+        """All points in both splits."""
         return {part: np.arange(len(self)) for part in ("train", "test")}
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def __getitem__(self, index: int) -> Example:
-        index = operator.index(index)
-        if not 0 <= index < len(self):
-            raise IndexError(f"points: index {index} is not in [0, {len(self)})")
+        index = checked_index(index, len(self))
         return {
             "input": self._inputs[index],
-            "label": self._values[index],
+            "label": self._targets[index],
             "index": np.asarray(index, np.int64),
         }

@@ -1,4 +1,4 @@
-"""The sources by the names that recipes use."""
+"""Data sources by their data.name in configs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,40 +26,16 @@ TITLES = {
 
 
 def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
-    """The source that `config.data` names; nothing falls back to another.
+    """Opens the source `config.name` of a config's data section.
 
     Raises ConfigError for an unknown name or a missing path, DataError for data that cannot be used.
     """
     if config.name not in _OPENERS:
         raise ConfigError(
-            f"no data source {config.name!r}{nearest(config.name, _OPENERS)}; "
+            f"unknown data source {config.name!r}{nearest(config.name, _OPENERS)}; "
             f"there are {', '.join(_OPENERS)}"
         )
     return _OPENERS[config.name](config, root)
-
-
-def _synthetic_tissue(config: config_dict.ConfigDict, root: Path) -> Source:
-    del root
-    return SyntheticTissue(config.num_examples, config.image_size, config.synthetic_seed)
-
-
-def _prepared(config: config_dict.ConfigDict, root: Path) -> Source:
-    return open_prepared(config.name, root)
-
-
-def _image_folder(config: config_dict.ConfigDict, root: Path) -> Source:
-    del root
-    return ImageFolder(_path(config), max_pixels=config.max_pixels)
-
-
-def _tfds(config: config_dict.ConfigDict, root: Path) -> Source:
-    del root
-    return TFDSSource(_path(config))
-
-
-def _points(config: config_dict.ConfigDict, root: Path) -> Source:
-    del config, root
-    return Points()
 
 
 def _path(config: config_dict.ConfigDict) -> Path:
@@ -68,12 +44,18 @@ def _path(config: config_dict.ConfigDict) -> Path:
     return Path(config.path)
 
 
+def _open_prepared(config: config_dict.ConfigDict, root: Path) -> Source:
+    return open_prepared(config.name, root)
+
+
 _OPENERS: dict[str, Callable[[config_dict.ConfigDict, Path], Source]] = {
-    "synthetic_tissue": _synthetic_tissue,
-    "lc25000_lung": _prepared,
-    "mnist": _prepared,
-    "cifar10": _prepared,
-    "image_folder": _image_folder,
-    "tfds": _tfds,
-    "points": _points,
+    "synthetic_tissue": lambda config, root: SyntheticTissue(
+        config.num_examples, config.image_size, config.synthetic_seed
+    ),
+    "lc25000_lung": _open_prepared,
+    "mnist": _open_prepared,
+    "cifar10": _open_prepared,
+    "image_folder": lambda config, root: ImageFolder(_path(config), max_pixels=config.max_pixels),
+    "tfds": lambda config, root: TFDSSource(_path(config)),
+    "points": lambda config, root: Points(),
 }

@@ -1,47 +1,46 @@
-"""Three kinds of H&E-like lung tissue, drawn from (seed, index): told apart by form, not by colour.
+"""Synthetic H&E-like lung tissue of three classes that differ in shape but not in colour.
 
-A picture is composed in continuous coordinates as one field of "levels", from empty space (0)
-over stroma and cytoplasm to nuclei (1). The levels of every picture are then mapped, quantile by
-quantile, onto a distribution whose random shape is the same for all kinds, and only then stained.
-So the colours of a picture say nothing of its kind; what is left to learn is where they lie. That is easy:
-how much contour a picture has tells its kind, too. High accuracy here shows that training works, no more.
+An image is composed in continuous coordinates as one field of "levels", from empty space (0) over stroma and
+cytoplasm to nuclei (1). The levels of every image are then mapped, quantile by quantile, to a random
+distribution that does not depend on the class, and stained. So the colour histogram carries no information on
+the class. The task is still easy, because the amount of contours differs too. High accuracy here shows only
+that training works.
 """
 
 import hashlib
 import json
 import math
-import operator
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.sources.base import Example, Source, checked_index
 from jaxnets.data.sources.tissue_drawing import (
     REACH,
     SMALLEST_CANVAS,
     Cells,
     Frame,
-    mix,
+    blend,
+    downsample,
     ramp,
-    shrunk,
 )
 from jaxnets.errors import ConfigError
 
 ALGORITHM_VERSION = 1
-"""Raised whenever any pixel of any picture changes, so that caches of older ones are not used."""
+"""Increment it when any pixel of any image changes, which invalidates caches."""
 
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
 
 _SMALLEST_SIZE = 8
 _GLAND_SPACING, _ALVEOLUS_SPACING, _SQUAMOUS_SPACING, _PEARL_SPACING = 0.40, 0.34, 0.115, 0.80
-"""Pitches of the four tessellations, as shares of the field's side at zoom 1."""
+"""Lattice spacings of the four tessellations, as fractions of the image side at zoom 1."""
 
 
 class SyntheticTissue:
-    """Drawn glands (label 0), open alveoli (1) and squamous sheets (2), in turn by index.
+    """Drawn glands (label 0), open alveoli (1) and squamous sheets (2), alternating by index.
 
-    `num_examples` pictures of `image_size` x `image_size` px. The same (seed, index) is the same
-    field at every size, whatever the order or the thread of access. Raises ConfigError on
-    arguments out of range, IndexError on an index that is not in [0, num_examples).
+    Has `num_examples` images of `image_size` x `image_size` px. The same (seed, index) shows the same field
+    at every size, independent of the order and thread of access. Raises ConfigError for arguments out of
+    range, IndexError for an index outside [0, num_examples).
     """
 
     name = "synthetic_tissue"
@@ -69,9 +68,7 @@ class SyntheticTissue:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Example:
-        index = operator.index(index)
-        if not 0 <= index < len(self):
-            raise IndexError(f"synthetic_tissue: index {index} is not in [0, {len(self)})")
+        index = checked_index(index, len(self))
         label = self.labels[index]
         generator = np.random.default_rng([self._seed, index])
         return {
@@ -82,9 +79,9 @@ class SyntheticTissue:
 
 
 def contact_sheet(source: Source, columns: int = 6) -> np.ndarray:
-    """The first `columns` images of every class, a row a class: uint8[H, W, C] on white.
+    """The first `columns` images of every class, one row per class: uint8[H, W, C] on white.
 
-    All images of `source` must be of one size; a class with fewer images leaves white tiles.
+    All images of `source` must have the same size; missing images are left white.
     """
     rows = [
         np.flatnonzero(source.labels == label)[:columns] for label in range(len(source.classes))
@@ -102,8 +99,8 @@ def contact_sheet(source: Source, columns: int = 6) -> np.ndarray:
 
 
 def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:
-    """One picture: uint8[size, size, 3]."""
-    from scipy import ndimage  # slow to import, and wanted for drawn tissue alone
+    """One image: uint8[size, size, 3]."""
+    from scipy import ndimage  # slow to import
 
     shrink = max(1, math.ceil(SMALLEST_CANVAS / size))
     frame = Frame.random(generator, size * shrink)
@@ -112,13 +109,13 @@ def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:
     level = level * (1 + 0.06 * frame.noise(60))
     red_cells = _red_cells(frame)
     blur = generator.uniform(0.0025, 0.0045) * frame.size
-    level = shrunk(ndimage.gaussian_filter(level, blur, mode="nearest", truncate=3), shrink)
-    red_cells = shrunk(red_cells, shrink)
+    level = downsample(ndimage.gaussian_filter(level, blur, mode="nearest", truncate=3), shrink)
+    red_cells = downsample(red_cells, shrink)
     return _stain(generator, _equalise(generator, level), red_cells)
 
 
 def _draw_glands(frame: Frame) -> np.ndarray:
-    """Levels of adenocarcinoma: columnar cells in rings round lumina, fibrous stroma between."""
+    """Levels of adenocarcinoma: columnar cells in rings around lumina, fibrous stroma between."""
     generator = frame.generator
     cells = Cells.random(generator, _GLAND_SPACING, 0.24)
     gland, dx, dy, border = cells.find(frame.x, frame.y)
@@ -131,10 +128,10 @@ def _draw_glands(frame: Frame) -> np.ndarray:
     brush = ramp(depth - rim + 0.010, 0.01)
     cytoplasm = 0.52 + 0.05 * fine - 0.05 * columns + 0.10 * brush
     lumen = 0.06 + secretion.take(gland) + 0.04 * frame.noise(6)
-    level = mix(_stroma(frame), cytoplasm, ramp(depth, 0.008))
-    level = mix(level, lumen, ramp(depth - rim - 0.006 * fine, 0.012))
-    points, across = cells.rim(26, (gap + 0.018, gap + 0.042), radius)
-    nuclei = frame.stamp(points, across, (0.019, 0.027), (0.012, 0.017))
+    level = blend(_stroma(frame), cytoplasm, ramp(depth, 0.008))
+    level = blend(level, lumen, ramp(depth - rim - 0.006 * fine, 0.012))
+    points, across = cells.border_points(26, (gap + 0.018, gap + 0.042), radius)
+    nuclei = frame.draw_ellipses(points, across, (0.019, 0.027), (0.012, 0.017))
     stromal = ramp(-0.005 - depth, 0.01) * _scattered_nuclei(frame)
     return _add_nuclei(level, np.maximum(nuclei, stromal), rough)
 
@@ -150,39 +147,39 @@ def _draw_alveoli(frame: Frame) -> np.ndarray:
     air = 0.05 + fluid.take(alveolus) + 0.03 * frame.noise(4)
     lining = ramp(0.007 - np.abs(border - thickness + 0.006), 0.008)
     wall = 0.48 + 0.07 * fine + 0.08 * lining
-    level = mix(wall, air, ramp(border - thickness, 0.010))
-    points, across = cells.rim(12, (-0.004, 0.022))
-    nuclei = frame.stamp(points, across + np.pi / 2, (0.018, 0.028), (0.010, 0.014))
+    level = blend(wall, air, ramp(border - thickness, 0.010))
+    points, across = cells.border_points(12, (-0.004, 0.022))
+    nuclei = frame.draw_ellipses(points, across + np.pi / 2, (0.018, 0.028), (0.010, 0.014))
     return _add_nuclei(level, nuclei, fine)
 
 
 def _draw_squamous(frame: Frame) -> np.ndarray:
-    """Levels of squamous carcinoma: solid sheets of polygonal cells, whorled round keratin."""
+    """Levels of squamous carcinoma: solid sheets of polygonal cells, whorled around keratin."""
     generator = frame.generator
     pearls = Cells.random(generator, _PEARL_SPACING, 0.2)
     coarse, rough, fine = frame.noise(4), frame.noise(9), frame.noise(24)
     pearl, dx, dy, _ = pearls.find(frame.x, frame.y)
     size = generator.uniform(0.08, 0.14, len(pearls.sites) ** 2).astype(np.float32).take(pearl)
     distance = np.hypot(dx, dy) * (1 + 0.16 * coarse)
-    # Cells crowd round a pearl: radii are stretched before the cells are laid out.
+    # Radii are stretched before the tessellation, so that cells are dense around a pearl.
     stretch = 0.07 * np.tanh((distance - size) * (1 / 0.07)) / np.maximum(distance, 0.02)
     cells = Cells.random(generator, _SQUAMOUS_SPACING, 0.33)
     cell, cell_x, cell_y, border = cells.find(frame.x + stretch * dx, frame.y + stretch * dy)
     own = generator.normal(0, 0.06, len(cells.sites) ** 2).astype(np.float32).take(cell)
-    level = mix(0.18, 0.46 + own + 0.04 * fine + 0.03 * coarse, ramp(border - 0.003, 0.007))
+    level = blend(0.18, 0.46 + own + 0.04 * fine + 0.03 * coarse, ramp(border - 0.003, 0.007))
     nuclei = _central_nuclei(cells, cell, cell_x, cell_y)
     keratin = ramp(size - distance, 0.02)
     lamella = np.sin((distance + 0.008 * rough) * np.float32(2 * np.pi / 0.04))
-    level = mix(level, 0.50 + 0.16 * lamella + 0.06 * fine, keratin)
+    level = blend(level, 0.50 + 0.16 * lamella + 0.06 * fine, keratin)
     sheet = np.abs(frame.noise(2) + 0.4 * coarse)
     cleft, stroma = ramp(0.34 - sheet, 0.08), ramp(0.22 - sheet, 0.08)
-    level = mix(mix(level, 0.04, cleft), _stroma(frame), stroma)
+    level = blend(blend(level, 0.04, cleft), _stroma(frame), stroma)
     stromal = stroma * _scattered_nuclei(frame)
     return _add_nuclei(level, np.maximum(nuclei * (1 - keratin) * (1 - cleft), stromal), rough)
 
 
 def _central_nuclei(cells: Cells, cell: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Round to oval nuclei in the middle of their cells, of unequal size and darkness."""
+    """Round to oval nuclei in the centres of their cells, with random size and darkness."""
     generator, count = cells.generator, len(cells.sites) ** 2
     angle, ratio = generator.uniform(0, np.pi, count), np.sqrt(generator.uniform(1, 1.5, count))
     radius, depth = generator.uniform(0.021, 0.031, count), generator.uniform(0.75, 1, count)
@@ -209,37 +206,37 @@ def _scattered_nuclei(frame: Frame) -> np.ndarray:
     points = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
     points = points + generator.uniform(-pitch / 2, pitch / 2, points.shape)
     angles = generator.normal(generator.uniform(0, np.pi), 0.6, len(points))
-    return frame.stamp(points, angles, (0.018, 0.028), (0.008, 0.012))
+    return frame.draw_ellipses(points, angles, (0.018, 0.028), (0.008, 0.012))
 
 
 def _add_nuclei(level: np.ndarray, nuclei: np.ndarray, mottle: np.ndarray) -> np.ndarray:
-    """Levels with nuclei over them, their chromatin mottled."""
-    return mix(level, 0.95 + 0.04 * mottle, nuclei)
+    """Levels with nuclei drawn over them, their chromatin mottled."""
+    return blend(level, 0.95 + 0.04 * mottle, nuclei)
 
 
 def _red_cells(frame: Frame) -> np.ndarray:
-    """Red blood cells in a few loose crowds: coverage in [0, 1], of the same law in every kind."""
+    """Red blood cells in a few loose clusters: coverage in [0, 1], with one distribution for all classes."""
     generator, count = frame.generator, 60
     crowd = generator.uniform(-0.8, 0.8, (6, 2))[generator.integers(0, 6, count)]
     points = crowd + generator.normal(0, 0.07, (count, 2))
     angles = generator.uniform(0, np.pi, count)
-    return frame.stamp(points, angles, (0.014, 0.019), (0.012, 0.015))
+    return frame.draw_ellipses(points, angles, (0.014, 0.019), (0.012, 0.015))
 
 
 def _equalise(generator: np.random.Generator, level: np.ndarray) -> np.ndarray:
-    """Levels with their ranks kept and their distribution replaced by a random one of all kinds."""
+    """Maps levels to a random distribution that does not depend on the class; their ranks do not change."""
     white, pale = generator.uniform(0.20, 0.32), generator.uniform(0.22, 0.32)
     nuclear, edge = generator.uniform(0.07, 0.12), generator.uniform(0.06, 0.10)
-    share = [0, 0.8 * white, white, white + pale, 1 - nuclear - edge, 1 - nuclear, 1]
+    fractions = [0, 0.8 * white, white, white + pale, 1 - nuclear - edge, 1 - nuclear, 1]
     value = np.array([0, 0.05, 0.12, 0.26, 0.60, 0.78, 1.0])
     value[1:-1] += generator.uniform(-0.02, 0.02, len(value) - 2)
     ranks = np.linspace(0, 1, 257)
     quantiles = np.sort(level, axis=None)[np.rint(ranks * (level.size - 1)).astype(np.intp)]
-    return np.interp(level, quantiles, np.interp(ranks, share, value)).astype(np.float32)
+    return np.interp(level, quantiles, np.interp(ranks, fractions, value)).astype(np.float32)
 
 
 def _stain(generator: np.random.Generator, level: np.ndarray, red_cells: np.ndarray) -> np.ndarray:
-    """Levels [n, n] and coverage by red cells [n, n], stained and lit: uint8[n, n, 3]."""
+    """Levels [n, n] and coverage by red cells [n, n], stained and illuminated: uint8[n, n, 3]."""
     knots = [0, 0.14, 0.34, 0.6, 0.78, 1]
     eosin = np.array([0.03, 0.08, 0.28, 0.50, 0.52, 0.48]) * generator.uniform(0.8, 1.25)
     haematoxylin = np.array([0.015, 0.03, 0.07, 0.18, 0.55, 1.2]) * generator.uniform(0.8, 1.2)
@@ -250,7 +247,7 @@ def _stain(generator: np.random.Generator, level: np.ndarray, red_cells: np.ndar
     table = (amounts @ np.maximum(vectors[:2], 0.02)).astype(np.float32)
     density = table[np.clip(level * 1023 + 0.5, 0, 1023).astype(np.intp)]
     red = (np.maximum(vectors[2], 0.02) * generator.uniform(0.8, 1.1)).astype(np.float32)
-    density = mix(density, red, red_cells[..., None])
+    density = blend(density, red, red_cells[..., None])
     axis = ((np.arange(len(level), dtype=np.float32) + 0.5) / len(level) - 0.5)[None, :]
     tilt = generator.normal(0, 0.04, 2).astype(np.float32)
     fall = np.float32(generator.uniform(0, 0.15))

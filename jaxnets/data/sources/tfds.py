@@ -1,12 +1,10 @@
-"""tensorflow-datasets without TensorFlow: builders of MNIST and CIFAR-10, and reading what it made.
+"""Reads and writes tensorflow-datasets without TensorFlow.
 
-The library's own builders of these two need TensorFlow to unpack and to read; ours take the
-examples from our sources and write array_record, which needs none. Images are kept as PNG, so
-nothing is lost.
+The library's own builders of MNIST and CIFAR-10 need TensorFlow to unpack and to read. Our builders take the
+examples from our sources and write array_record with lossless PNG images.
 """
 
 import hashlib
-import operator
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -18,12 +16,10 @@ import numpy as np
 from PIL import Image
 
 from jaxnets.data.acquire.prepare import open_prepared
-from jaxnets.data.sources.base import Example, Source
-from jaxnets.data.sources.image_folder import checked_index
+from jaxnets.data.sources.base import Example, Source, checked_index
 from jaxnets.errors import DataError
 
 _VERSION = "1.0.0"
-
 _SPLITS = ("train", "test")
 _CITATIONS = {
     "mnist": "LeCun, Cortes, Burges: The MNIST database of handwritten digits",
@@ -32,32 +28,32 @@ _CITATIONS = {
 
 
 def build_tfds(name: str, root: str | os.PathLike[str], tfds_dir: str | os.PathLike[str]) -> Path:
-    """Writes "mnist" or "cifar10", prepared in `root`, as tfds has it; returns the builder's folder.
+    """Writes the prepared "mnist" or "cifar10" in `root` as a tfds dataset; returns the builder's folder.
 
-    Each example holds "image", "label" and "index", its place in our source, as tfds shuffles
-    what it writes. What is there already is left as it is. Raises DataError where the data set
-    is not prepared or has no builder here.
+    Each example has "image", "label" and "index", its index in our source, because tfds shuffles on writing.
+    An existing dataset is not rewritten. Raises DataError if the data set is not prepared or not supported.
     """
     if name not in _CITATIONS:
-        raise DataError(f"{name}: no tfds builder; there are {', '.join(_CITATIONS)}")
+        raise DataError(
+            f"{name}: tfds export is not supported; choose one of {', '.join(_CITATIONS)}"
+        )
     return build_from_source(open_prepared(name, root), tfds_dir)
 
 
 def build_from_source(source: Source, tfds_dir: str | os.PathLike[str]) -> Path:
-    """Does the same for any source of images of one shape that has an official split."""
-    # Without array_record, tfds ends by asking for TensorFlow.
+    """Writes any source of equally sized images that has an official split; returns the builder's folder."""
+    # The other file formats need TensorFlow.
     builder = _builder_class(source)(data_dir=os.fspath(tfds_dir), file_format="array_record")
     builder.download_and_prepare()
     return Path(builder.data_dir)
 
 
 def _builder_class(source: Source) -> Any:
-    """Makes the builder's class, here and not above: importing tfds is not free."""
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds  # slow to import
 
     split = source.official_split
     if split is None:
-        raise DataError(f"{source.name}: has no official split to write as tfds's splits")
+        raise DataError(f"{source.name}: tfds export needs an official split")
     parts = {part: split[part] for part in _SPLITS}
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -73,7 +69,7 @@ def _builder_class(source: Source) -> Any:
                     "index": tfds.features.Scalar(np.int64),
                 }
             )
-            # Not `dataset_info_from_configs`: that wants files in a package of the builder's own.
+            # `dataset_info_from_configs` would need files in the builder's own package.
             return tfds.core.DatasetInfo(
                 builder=self,
                 features=features,
@@ -82,7 +78,7 @@ def _builder_class(source: Source) -> Any:
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {part: self._generate_examples(places) for part, places in parts.items()}
+            return {part: self._generate_examples(indices) for part, indices in parts.items()}
 
         def _generate_examples(self, indices: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
             for index in indices.tolist():
@@ -94,7 +90,7 @@ def _builder_class(source: Source) -> Any:
 
 
 def _png(image: np.ndarray) -> BytesIO:
-    """Encodes uint8[H, W, C], C 1 or 3; tfds would ask TensorFlow to encode an array."""
+    """Encodes uint8[H, W, C], C 1 or 3; tfds itself would need TensorFlow to encode arrays."""
     file = BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
     file.seek(0)
@@ -102,11 +98,11 @@ def _png(image: np.ndarray) -> BytesIO:
 
 
 class TFDSSource:
-    """What tfds has prepared as array_record: kind "image", the split train and then test.
+    """A tfds dataset stored as array_record: kind "image", train before test.
 
-    `path` is the builder's folder, as in tensorflow_datasets/mnist/1.0.0; it holds at least
-    "image" and "label". An example's `index` is its place here, in tfds's order. Raises
-    DataError for a folder that is none of these, or a record that is damaged.
+    `path` is the builder's folder, such as tensorflow_datasets/mnist/1.0.0, with at least the features
+    "image" and "label". An example's `index` is its position in tfds's order. Raises DataError for another
+    kind of folder or a damaged record.
     """
 
     kind = "image"
@@ -116,7 +112,6 @@ class TFDSSource:
 
         self.name = name
         self.path = Path(path)
-        # tfds and what it calls fail in many ways on a folder that is not whole.
         try:
             builder: Any = tfds.builder_from_directory(os.fspath(path))
             features = builder.info.features
@@ -127,36 +122,38 @@ class TFDSSource:
             self._label_parts: list[Any] = [
                 builder.as_data_source(part, decoders=decoders) for part in self._splits
             ]
-        except Exception as error:
+        except Exception as error:  # tfds raises many types on incomplete folders
             raise DataError(
-                f"{path}: no builder's folder of images as array_record ({error}); "
+                f"{path}: not a tfds folder of images as array_record ({error}); "
                 "give one such as tensorflow_datasets/mnist/1.0.0"
             ) from error
         if "image" not in features or not self._splits:
-            raise DataError(f"{path}: has no image or no split; wanted are image, label and train")
+            raise DataError(
+                f"{path}: the feature image or the splits are missing; expected image, label and train"
+            )
         self._starts = np.cumsum([0, *map(len, self._parts)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Example:
-        place = checked_index(index, len(self))
-        part = int(np.searchsorted(self._starts, place, side="right")) - 1
+        index = checked_index(index, len(self))
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
         try:
-            record = self._parts[part][operator.index(place - self._starts[part])]
-        except Exception as error:  # whatever the reader or the decoder raises on a damaged file
+            record = self._parts[part][int(index - self._starts[part])]
+        except Exception as error:  # the reader and decoder raise many types on damaged files
             raise DataError(
-                f"{self.path}: example {place} cannot be read ({error}); build it again"
+                f"{self.path}: example {index} cannot be read ({error}); build it again"
             ) from error
         return {
             "image": record["image"],
             "label": np.int32(record["label"]),
-            "index": np.int64(place),
+            "index": np.int64(index),
         }
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int32[N], read once from every record without decoding an image."""
+        """int32[N], read once from the records without decoding images."""
         return np.array(
             [record["label"] for part in self._label_parts for record in part], np.int32
         )
@@ -164,22 +161,19 @@ class TFDSSource:
     @cached_property
     def files(self) -> tuple[str, ...]:
         return tuple(
-            f"{split}/{place:05d}"
+            f"{split}/{index:05d}"
             for split, part in zip(self._splits, self._parts, strict=True)
-            for place in range(len(part))
+            for index in range(len(part))
         )
 
     @property
     def official_split(self) -> dict[str, np.ndarray]:
-        spans = zip(self._starts[:-1], self._starts[1:], strict=True)
-        return {
-            split: np.arange(start, end)
-            for split, (start, end) in zip(self._splits, spans, strict=True)
-        }
+        indices = np.split(np.arange(len(self)), self._starts[1:-1])
+        return dict(zip(self._splits, indices, strict=True))
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the folder's files: their names and contents."""
+        """sha256 of the names and contents of the folder's files."""
         hashes = hashlib.sha256()
         for path in sorted(path for path in self.path.iterdir() if path.is_file()):
             with path.open("rb") as file:

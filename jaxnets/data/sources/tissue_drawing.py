@@ -1,4 +1,4 @@
-"""A drawing table for tissue: a bent frame in continuous coordinates, cells in it, soft edges."""
+"""Drawing primitives for tissue: warped coordinates, random tessellations, soft ellipses and noise."""
 
 import functools
 import math
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 SMALLEST_CANVAS = 128
-"""Smaller pictures are drawn at least this large and shrunk, so that edges are soft."""
+"""Smaller images are drawn at this size or larger and then downsampled, so that edges are soft."""
 REACH = 1.0
-"""How far from the centre the tissue frame goes, at the widest zoom and any rotation."""
+"""The largest distance of the tissue frame from the centre, at any zoom and rotation."""
 SOFT = 0.45
-"""The width of the edge of a nucleus or a red cell, as a share of its radius."""
+"""The edge width of a nucleus or a red cell, as a fraction of its radius."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A square field of view, centre 0 and side 1, and the bent tissue frame that lies under it.
+    """A square field of view with centre 0 and side 1, in the warped coordinates of the tissue frame.
 
-    `x`, `y`: float32[n, n], where each pixel of the canvas is in the tissue frame, which is
-    the view turned, zoomed and bent by a few long waves (so that no line is straight).
+    `x`, `y`: float32[n, n], the position of each canvas pixel in the tissue frame, which is the view
+    rotated, zoomed and warped by a few long waves (so that there are no straight lines).
     """
 
     generator: np.random.Generator
@@ -32,7 +32,7 @@ class Frame:
 
     @classmethod
     def random(cls, generator: np.random.Generator, size: int) -> "Frame":
-        """A frame of `size` px with its rotation, reflection, zoom (0.85 to 1.2) and waves."""
+        """A frame of `size` px with random rotation, reflection, zoom (0.85 to 1.2) and waves."""
         angle, zoom = generator.uniform(0, 2 * np.pi), generator.uniform(0.85, 1.2)
         cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
         mirror = generator.choice([-1, 1])
@@ -40,7 +40,7 @@ class Frame:
         direction, way = generator.uniform(0, 2 * np.pi, (2, 3))
         number = 2 * np.pi / generator.uniform(0.3, 0.8, 3)
         phase = generator.uniform(0, 2 * np.pi, 3)
-        # A height under 1 / (3 number) keeps the bent frame from folding over itself.
+        # A height under 1 / (3 number) keeps the warped frame from folding over itself.
         height = generator.uniform(0.08, 0.22, 3) / number
         vectors = [f(angles) for angles in (direction, way) for f in (np.cos, np.sin)]
         scales = [number, number, height, height]
@@ -48,18 +48,18 @@ class Frame:
         waves = np.stack([number_x, number_y, phase, along_x, along_y], axis=1)
         axis = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5)[None, :]
         straight = [axis * np.float32(a) + axis.T * np.float32(b) for a, b in turn]
-        x, y = straight + bend(waves, *straight)
+        x, y = straight + displacement(waves, *straight)
         return cls(generator, size, x, y, turn, waves)
 
     def to_canvas(self, points: np.ndarray) -> np.ndarray:
-        """Where `points` [N, 2] of the tissue frame lie on the canvas, in pixels."""
+        """Converts `points` [N, 2] of the tissue frame to canvas pixels."""
         straight = points
         for _ in range(2):
-            straight = points - bend(self.waves, *straight.T).T
+            straight = points - displacement(self.waves, *straight.T).T
         return (straight @ np.linalg.inv(self.turn).T + 0.5) * self.size - 0.5
 
     def noise(self, cells: int) -> np.ndarray:
-        """Smooth noise of mean 0 and variance about 1 whose grain is 1 / `cells` of the view."""
+        """Smooth noise of mean 0, variance about 1 and wavelength 1 / `cells` of the view."""
         knots = self.generator.standard_normal((cells + 3, cells + 3)).astype(np.float32)
         place = (np.arange(self.size) + 0.5) / self.size * cells
         knot = place.astype(np.intp)
@@ -74,16 +74,16 @@ class Frame:
         turned = np.ascontiguousarray(one_axis.T)
         return functools.reduce(operator.add, (w * turned[knot + k] for k, w in enumerate(weights)))
 
-    def stamp(
+    def draw_ellipses(
         self,
         points: np.ndarray,
         angles: np.ndarray,
         long: tuple[float, float],
         short: tuple[float, float],
     ) -> np.ndarray:
-        """The deepest of many soft ellipses of random size and depth: float32[n, n] in [0, 1].
+        """The maximum of many soft ellipses of random size and depth: float32[n, n] in [0, 1].
 
-        points [N, 2], angles [N] and the ranges of both half axes are in the tissue frame.
+        `points` [N, 2], `angles` [N] and the ranges of both semi-axes are in the tissue frame.
         """
         shape, zoom = len(points), math.sqrt(abs(np.linalg.det(self.turn)))
         scale = self.size / zoom
@@ -112,7 +112,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Cells:
-    """A random tessellation: jittered sites [K, K, 2] on a square lattice of pitch `spacing`."""
+    """A random Voronoi tessellation: jittered sites [K, K, 2] on a square lattice with `spacing`."""
 
     generator: np.random.Generator
     spacing: float
@@ -120,7 +120,7 @@ class Cells:
 
     @classmethod
     def random(cls, generator: np.random.Generator, spacing: float, jitter: float) -> "Cells":
-        """Sites over the whole tissue frame and two cells beyond, their lattice anywhere."""
+        """Sites over the tissue frame and two cells beyond, with a random offset."""
         count = math.ceil(2 * REACH / spacing) + 5
         lattice = np.stack(np.meshgrid(*[np.arange(count)] * 2, indexing="ij"), axis=-1) + 0.5
         lattice += generator.uniform(-jitter, jitter, lattice.shape)
@@ -130,11 +130,11 @@ class Cells:
     def find(
         self, x: np.ndarray, y: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of every point: its cell (flat), the vectors to it from its site, and its depth.
+        """For every point: its cell (flat index), the vector from the cell's site, and its depth.
 
-        Arrays of the shape of `x`: intp, float32, float32, float32. The depth is half of how much
-        farther the second nearest site is: 0 on a border, and smaller in corners than along sides,
-        which rounds the cells.
+        Arrays with the shape of `x`: intp, float32, float32, float32. The depth is half the difference of
+        the distances to the two nearest sites: 0 on a border, and smaller in corners than along sides, which
+        rounds the cells.
         """
         count = len(self.sites)
         site_x, site_y = np.ascontiguousarray(self.sites.reshape(-1, 2).T, np.float32)
@@ -155,13 +155,13 @@ class Cells:
         depth = (np.sqrt(second) - np.sqrt(best)) * np.float32(0.5)
         return nearest, x - site_x.take(nearest), y - site_y.take(nearest), depth
 
-    def rim(
+    def border_points(
         self, spokes: int, depths: tuple[float, float], radius: float = math.inf
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points [N, 2] about `spokes` to a cell, near its border, and the angles [N] across it.
+        """About `spokes` points per cell near its border, [N, 2], and the angles [N] across the border.
 
-        They lie at `depths` (least, most) as `find` measures them, or as deep inside a circle of
-        `radius` about the site, whichever is nearer to it. Crowded ones are left out.
+        Their depths, as in `find`, are in the range `depths`, or they are as deep inside a circle of `radius`
+        about the site if that is closer to it. Crowded points are dropped.
         """
         generator, count = self.generator, len(self.sites)
         inner = self.sites[2:-2, 2:-2].reshape(-1, 1, 2)
@@ -169,16 +169,16 @@ class Cells:
         step = 2 * np.pi / spokes
         angle = generator.uniform(-0.3, 0.3, (len(inner), spokes)) + np.arange(spokes)
         angle, depth = angle * step, generator.uniform(*depths, angle.shape)
-        kept = generator.uniform(size=angle.shape)
+        draw = generator.uniform(size=angle.shape)
         around = [(a, b) for a in range(5) for b in range(5) if (a, b) != (2, 2)]
         others = np.stack(
             [self.sites[a : count - 4 + a, b : count - 4 + b].reshape(-1, 2) for a, b in around], 1
         )
-        inner, angle, depth, kept = inner[visible], angle[visible], depth[visible], kept[visible]
+        inner, angle, depth, draw = inner[visible], angle[visible], depth[visible], draw[visible]
         apart = others[visible] - inner
         square = np.sum(apart**2, axis=-1)[:, None]
         ray = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        # Where |p - other| - |p - site| is twice the depth: a hyperbola, met by the ray or not.
+        # |p - other| - |p - site| is twice the depth on a hyperbola, which the ray may not meet.
         facing = 2 * (ray @ apart.transpose(0, 2, 1)) + 4 * depth[..., None]
         reach = (square - 4 * depth[..., None] ** 2) / np.maximum(facing, 1e-6)
         other = np.argmin(reach, axis=-1)
@@ -188,18 +188,18 @@ class Cells:
         round_reach = radius - depth
         across, reach = np.where(round_reach < reach, angle, across), np.minimum(reach, round_reach)
         points = inner + ray * reach[..., None]
-        chosen = kept < reach / (0.4 * self.spacing)
+        chosen = draw < reach / (0.4 * self.spacing)
         return points[chosen], across[chosen]
 
 
-def shrunk(values: np.ndarray, factor: int) -> np.ndarray:
+def downsample(values: np.ndarray, factor: int) -> np.ndarray:
     """Means of blocks of `factor` x `factor`."""
     side = len(values) // factor
     return values.reshape(side, factor, side, factor).mean(axis=(1, 3))
 
 
-def bend(waves: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far the waves move the points (x, y): [2, ...] of their dtype."""
+def displacement(waves: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The displacement of the points (x, y) by the waves: [2, ...] of their dtype."""
     moved = np.zeros((2, *np.shape(x)), np.asarray(x).dtype)
     for number_x, number_y, phase, along_x, along_y in waves.astype(moved.dtype):
         height = np.sin(number_x * x + number_y * y + phase)
@@ -208,9 +208,9 @@ def bend(waves: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return moved
 
 
-def mix(under: np.ndarray | float, over: np.ndarray | float, share: np.ndarray) -> np.ndarray:
-    """`over` where share is 1, `under` where it is 0."""
-    return under + (over - under) * share
+def blend(under: np.ndarray | float, over: np.ndarray | float, alpha: np.ndarray) -> np.ndarray:
+    """Alpha blending: `over` where alpha is 1, `under` where it is 0."""
+    return under + (over - under) * alpha
 
 
 def ramp(value: np.ndarray, width: float) -> np.ndarray:

@@ -99,13 +99,13 @@ def part(target):
     return target.with_name(target.name + ".part")
 
 
-def test_addresses_and_timeouts_and_failures_are_said(host, target):
+def test_addresses_timeouts_and_failures_are_logged(host, target):
     said = []
     host.cuts = [100]
-    get([host], target, say=said.append)
-    assert said[0] == f"{host.url} (given up after 5 s of silence, 5 retries)"
+    get([host], target, log=said.append)
+    assert said[0] == f"{host.url} (timeout 5 s, 5 retries)"
     assert "after 100 " in said[1]
-    assert said[1].endswith("; again in 0.001 s (1 of 5)")
+    assert said[1].endswith("; retry 1 of 5 in 0.001 s")
     assert len(said) == 2
 
 
@@ -120,21 +120,21 @@ def test_plain(host, target):
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_cut_connections_are_gone_on_from(host, target):
+def test_cut_connections_are_resumed(host, target):
     host.cuts = [300_000, 200_000, 100_000]
     get([host], target)
     assert target.read_bytes() == CONTENT
     assert host.asked == [None, "bytes=300000-", "bytes=500000-", "bytes=600000-"]
 
 
-def test_progress_counts_as_hope(host, target):
+def test_progress_resets_the_retries(host, target):
     host.cuts = [50_000] * 12
     get([host], target, retries=1)
     assert target.read_bytes() == CONTENT
     assert len(host.asked) == 13
 
 
-def test_cut_without_a_length_is_found_by_the_digest(host, target):
+def test_truncation_without_a_length_is_detected_by_the_digest(host, target):
     host.says_length = False
     host.cuts = [300_000]
     with pytest.raises(DataError, match="wrong bytes"):
@@ -142,7 +142,7 @@ def test_cut_without_a_length_is_found_by_the_digest(host, target):
     assert get([host], target).read_bytes() == CONTENT
 
 
-def test_leftover_of_an_earlier_run_is_gone_on_from(host, target):
+def test_partial_file_of_an_earlier_run_is_resumed(host, target):
     target.parent.mkdir()
     part(target).write_bytes(CONTENT[:400_000])
     get([host], target)
@@ -150,7 +150,7 @@ def test_leftover_of_an_earlier_run_is_gone_on_from(host, target):
     assert host.asked == ["bytes=400000-"]
 
 
-def test_whole_leftover_is_only_renamed(host, target):
+def test_complete_part_file_is_only_renamed(host, target):
     target.parent.mkdir()
     part(target).write_bytes(CONTENT)
     get([host], target)
@@ -159,14 +159,14 @@ def test_whole_leftover_is_only_renamed(host, target):
 
 
 @pytest.mark.parametrize("leftover", [b"other" * 10, CONTENT + b"more"])
-def test_wrong_leftover_is_thrown_away(host, target, leftover):
+def test_wrong_part_file_is_deleted(host, target, leftover):
     target.parent.mkdir()
     part(target).write_bytes(leftover)
     get([host], target)
     assert target.read_bytes() == CONTENT
 
 
-def test_leftover_is_not_trusted_where_no_digest_can_judge(host, target):
+def test_part_file_is_not_used_without_a_digest(host, target):
     target.parent.mkdir()
     part(target).write_bytes(b"other" * 10)
     get([host], target, sha256=None)
@@ -190,7 +190,7 @@ def test_server_that_sends_another_range(host, target):
     assert host.asked == [None, "bytes=300000-", None]
 
 
-def test_passing_failures_are_waited_out_and_missing_files_are_not(start_host, target):
+def test_temporary_failures_are_retried_and_missing_files_are_not(start_host, target):
     missing, busy = start_host(), start_host()
     missing.statuses = [404] * 9
     busy.statuses = [500, 503]
@@ -200,7 +200,7 @@ def test_passing_failures_are_waited_out_and_missing_files_are_not(start_host, t
     assert len(busy.asked) == 3
 
 
-def test_failure_names_every_address_and_the_mend(start_host, target):
+def test_failure_names_every_address_and_the_remedy(start_host, target):
     missing, broken = start_host(), start_host()
     missing.statuses = [404] * 9
     broken.statuses = [500] * 9
@@ -210,13 +210,13 @@ def test_failure_names_every_address_and_the_mend(start_host, target):
     assert f"{missing.url}: HTTP 404" in message
     assert f"{broken.url}: HTTP 500" in message
     assert message.startswith("file.bin cannot be downloaded")
-    assert message.endswith("give it with --from")
+    assert message.endswith("pass it with --from")
     assert "\n" not in message
     assert len(broken.asked) == 3
     assert not target.exists()
 
 
-def test_waits_grow(host, target, monkeypatch):
+def test_backoff_is_exponential(host, target, monkeypatch):
     waits = []
     monkeypatch.setattr(module.time, "sleep", waits.append)
     host.statuses = [500, 500, 500]
@@ -224,7 +224,7 @@ def test_waits_grow(host, target, monkeypatch):
     assert waits == [1.0, 2.0, 4.0]
 
 
-def test_wrong_bytes_are_never_kept(start_host, target):
+def test_wrong_bytes_are_deleted(start_host, target):
     wrong, right = start_host(CONTENT[:-1] + b"?"), start_host()
     with pytest.raises(DataError, match=rf"wrong bytes, sha256 is [0-9a-f]+, not {SHA256}"):
         get([wrong], target)
@@ -240,7 +240,7 @@ def test_md5(host, target):
         get([host], target, sha256=None, md5="0" * 32)
 
 
-def test_nobody_there(target):
+def test_no_connection(target):
     for url in ("http://127.0.0.1:1/file", "http://no.such.host.invalid/file"):
         with pytest.raises(DataError, match="no connection"):
             download([url], target, sha256=SHA256, retries=1, backoff=0.001)
@@ -252,7 +252,7 @@ def test_only_http(tmp_path, target):
         download([f"file://{tmp_path}/a"], target, sha256=SHA256)
 
 
-def test_folder_that_cannot_be_made(host, tmp_path):
+def test_folder_that_cannot_be_created(host, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match=r"file: cannot be written"):
         get([host], tmp_path / "file/a")
@@ -263,7 +263,7 @@ class FullDisk(io.BytesIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_full_disk_is_the_machines_fault(host, target, monkeypatch):
+def test_full_disk_is_a_machine_error(host, target, monkeypatch):
     monkeypatch.setattr(module.Path, "open", lambda *_: FullDisk())
     with pytest.raises(MachineError, match="No space left on device"):
         get([host], target)
@@ -300,7 +300,7 @@ WRITERS = {
 
 @pytest.fixture(params=WRITERS)
 def archive(request, tmp_path):
-    """Writes an archive of one kind; the name says nothing, the content is asked."""
+    """Writes an archive whose name does not show its type."""
 
     def write(files):
         path = tmp_path / "archive"
@@ -315,7 +315,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_extracts_all_or_what_is_wanted(archive, tmp_path):
+def test_extracts_all_or_wanted_members(archive, tmp_path):
     path = archive(FILES)
     assert is_archive(path)
     seen = []
@@ -330,7 +330,7 @@ def test_extracts_all_or_what_is_wanted(archive, tmp_path):
 @pytest.mark.parametrize(
     "name", ["../out.txt", "a/../../out.txt", "/out.txt", "c:/out.txt", "..\\o"]
 )
-def test_members_that_lead_out_are_refused(archive, tmp_path, name):
+def test_members_outside_the_target_are_rejected(archive, tmp_path, name):
     path = archive({name: b"evil"})
     with pytest.raises(DataError, match="leads out of its folder; check its origin"):
         extract(path, tmp_path / "below/target")
@@ -365,12 +365,12 @@ def test_archive_that_unpacks_to_too_much(archive, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_name_that_comes_twice(tmp_path):
+def test_duplicate_name(tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a", b"1")
         archive.writestr("a", b"2")
-    with pytest.raises(DataError, match="is there twice"):
+    with pytest.raises(DataError, match="exists twice"):
         extract(path, tmp_path / "target")
 
 
@@ -385,14 +385,14 @@ def test_damaged_archive_is_refused(tmp_path, kind, damage):
     whole = path.read_bytes()
     changed = whole[:20_000] + bytes(200) + whole[20_200:]
     path.write_bytes(whole[:40_000] if damage == "cut" else changed)
-    with pytest.raises(DataError, match=rf"^{path}: the archive is damaged or cut short"):
+    with pytest.raises(DataError, match=rf"^{path}: the archive is damaged or truncated"):
         extract(path, tmp_path / "target")
 
 
-def test_what_is_no_archive(tmp_path):
+def test_not_an_archive(tmp_path):
     (tmp_path / "a.zip").write_text("text")
     assert not is_archive(tmp_path / "a.zip")
     assert not is_archive(tmp_path)
     assert not is_archive(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="damaged or cut short"):
+    with pytest.raises(DataError, match="damaged or truncated"):
         extract(tmp_path / "a.zip", tmp_path / "target")

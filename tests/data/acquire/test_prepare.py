@@ -126,7 +126,7 @@ def as_record(prepared):
     return record
 
 
-def test_a_second_run_says_so_and_changes_nothing(name, origin, root):
+def test_second_run_changes_nothing(name, origin, root):
     first = prepare(name, root, from_path=origin)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     for options in ({}, {"from_path": origin}):
@@ -135,7 +135,7 @@ def test_a_second_run_says_so_and_changes_nothing(name, origin, root):
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-def test_files_are_linked_where_they_can_be_and_else_copied(name, origin, root, monkeypatch):
+def test_files_are_linked_or_copied(name, origin, root, monkeypatch):
     prepare(name, root, from_path=origin)
     linked = [
         path for path in (root / name).rglob("*") if path.is_file() and path.stat().st_nlink == 2
@@ -192,10 +192,10 @@ def test_from_one_of_the_files(tmp_path, root):
     assert len(open_prepared("mnist", root)) == 25
 
 
-def test_half_a_set_is_refused_and_leaves_nothing(name, origin, root):
+def test_incomplete_set_is_rejected_and_leaves_nothing(name, origin, root):
     files = sorted(path for path in origin.rglob("*") if path.is_file())
     files[-1].unlink()
-    with pytest.raises(DataError, match=r"wanted (is|are) .*python scripts/prepare_data\.py"):
+    with pytest.raises(DataError, match=r"expected .*python scripts/prepare_data\.py"):
         prepare(name, root, from_path=origin)
     assert os.listdir(root) == []
     assert not is_prepared(name, root)
@@ -210,7 +210,7 @@ def test_damaged_files_are_refused_and_leave_nothing(name, origin, root):
     assert os.listdir(root) == []
 
 
-def test_official_bytes_are_asked_for(tmp_path, root, monkeypatch):
+def test_official_bytes_are_required(tmp_path, root, monkeypatch):
     monkeypatch.setattr(module, "LAYOUTS", LAYOUTS)
     for name in NAMES:
         WRITERS[name](tmp_path / name)
@@ -219,15 +219,15 @@ def test_official_bytes_are_asked_for(tmp_path, root, monkeypatch):
     assert os.listdir(root) == []
 
 
-def test_from_what_is_neither_folder_nor_archive(name, tmp_path, root):
+def test_origin_that_is_neither_folder_nor_archive(name, tmp_path, root):
     (tmp_path / "a.zip").write_text("half a zip")
-    with pytest.raises(DataError, match=r"a\.zip: is neither a folder nor a whole zip or tar"):
+    with pytest.raises(DataError, match=r"a\.zip: is neither a folder nor a valid zip or tar"):
         prepare(name, root, from_path=tmp_path / "a.zip")
-    with pytest.raises(DataError, match=r"nowhere: is not there; give"):
+    with pytest.raises(DataError, match=r"nowhere: does not exist; give"):
         prepare(name, root, from_path=tmp_path / "nowhere")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("a.txt", "nothing of the set")
-    with pytest.raises(DataError, match=r"wanted (is|are)"):
+    with pytest.raises(DataError, match=r"; expected "):
         prepare(name, root, from_path=tmp_path / "b.zip")
 
 
@@ -271,20 +271,20 @@ def test_read_only_root(name, root):
         (root / name).chmod(0o755)
 
 
-def test_marked_set_whose_files_have_gone_is_an_error_and_not_absent(name, origin, root):
+def test_marked_set_with_missing_files_is_an_error(name, origin, root):
     prepare(name, root, from_path=origin)
     files = [path for path in (root / name).rglob("*") if path.is_file()]
     next(path for path in files if path.name != "prepared.json").unlink()
     assert is_prepared(name, root)
     for use in (open_prepared, prepare):
-        with pytest.raises(DataError, match=r"wanted (is|are)"):
+        with pytest.raises(DataError, match=r"; expected "):
             use(name, root)
 
 
-def test_half_a_set_in_place_is_never_overwritten(name, origin, root):
+def test_existing_incomplete_set_is_not_overwritten(name, origin, root):
     (root / name).mkdir(parents=True)
     (root / name / "mine.txt").write_text("precious")
-    with pytest.raises(DataError, match=r"holds files, but not a whole .*; move it away"):
+    with pytest.raises(DataError, match=r"contains files, but not a complete .*; move it away"):
         prepare(name, root, from_path=origin)
     assert hashes(root) == [name, f"{name}/mine.txt"]
 
@@ -313,7 +313,7 @@ def test_interrupted_while_linking_leaves_nothing(name, origin, root):
     assert prepare(name, root, from_path=origin).examples == EXAMPLES[name]
 
 
-def test_what_a_killed_process_left_is_no_hindrance(name, origin, root):
+def test_leftovers_of_a_killed_process_are_removed(name, origin, root):
     (root / f".{name}.partial" / "ready").mkdir(parents=True)
     (root / f".{name}.partial" / "ready" / "half").write_text("half")
     (root / f".{name}.lock").write_text("")
@@ -321,21 +321,21 @@ def test_what_a_killed_process_left_is_no_hindrance(name, origin, root):
     assert os.listdir(root) == [name]
 
 
-def test_the_second_of_two_at_once_waits_and_finds_it_ready(name, origin, root):
+def test_second_process_waits_for_the_first(name, origin, root):
     reached, go_on, said = threading.Event(), threading.Event(), []
 
     def hold(done, total):
         reached.set()
         assert go_on.wait(30)
 
-    def say(text):
+    def log(text):
         said.append(text)
         go_on.set()  # the first ends only when the second waits
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(prepare, name, root, from_path=origin, progress=hold)
         assert reached.wait(30)
-        second = threads.submit(prepare, name, root, from_path=origin, say=say)
+        second = threads.submit(prepare, name, root, from_path=origin, log=log)
         assert [first.result(30).already, second.result(30).already] == [False, True]
     assert said == [f"another process is preparing {name} in {root}: waiting for it"]
     assert os.listdir(root) == [name]
@@ -361,35 +361,37 @@ def test_damaged_marker(name, origin, root):
     prepare(name, root, from_path=origin)
     for text in ("", "[]", '{"name": "x"}'):
         (root / name / "prepared.json").write_text(text)
-        with pytest.raises(DataError, match="not a record of a prepared data set"):
+        with pytest.raises(DataError, match="not a valid record of a prepared data set"):
             prepare(name, root)
     assert len(open_prepared(name, root)) == EXAMPLES[name]
 
 
-def test_root_that_cannot_be_made(name, origin, tmp_path):
+def test_root_that_cannot_be_created(name, origin, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(MachineError, match=r"file.*; free space, mend the permissions"):
+    with pytest.raises(MachineError, match=r"file.*; free disk space, fix the permissions"):
         prepare(name, tmp_path / "file/data", from_path=origin)
 
 
-def test_nothing_prepared_says_how(name, root):
+def test_error_names_the_prepare_command(name, root):
     with pytest.raises(DataError, match=rf"python scripts/prepare_data\.py {name}"):
         open_prepared(name, root)
 
 
 def test_unknown_name(root):
     for use in (prepare, is_prepared, open_prepared):
-        with pytest.raises(DataError, match=r"'imagenet' .*there are lc25000_lung, mnist, cifar10"):
+        with pytest.raises(
+            DataError, match=r"'imagenet' .*choose one of lc25000_lung, mnist, cifar10"
+        ):
             use("imagenet", root)
 
 
-def test_downloads_are_laid_out_and_cleared_away(tmp_path, root, monkeypatch):
+def test_downloads_are_installed_and_removed(tmp_path, root, monkeypatch):
     write_mnist(tmp_path / "host")
     write_cifar10(tmp_path / "origin/cifar-10-batches-bin")
     pack(tmp_path / "origin/cifar-10-batches-bin", tmp_path / "host/cifar-10-binary.tar.gz")
     asked = []
 
-    def from_host(urls, target, *, sha256=None, md5=None, progress=None, say=None):
+    def from_host(urls, target, *, sha256=None, md5=None, progress=None, log=None):
         asked.append((urls, sha256, md5))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((tmp_path / "host" / urls[0].rpartition("/")[2]).read_bytes())
@@ -404,7 +406,7 @@ def test_downloads_are_laid_out_and_cleared_away(tmp_path, root, monkeypatch):
     assert [len(urls) for urls, _, _ in asked] == [2, 2, 2, 2, 1]
 
 
-def test_lc25000_has_no_download_and_says_both_ways(root):
+def test_lc25000_error_names_both_ways_to_get_it(root):
     with pytest.raises(DataError, match=r"--from PATH.* --kaggle \(after pip install kagglehub\)"):
         prepare("lc25000_lung", root)
 
@@ -417,13 +419,13 @@ def test_kaggle(tmp_path, root, monkeypatch):
     hub = types.ModuleType("kagglehub")
     monkeypatch.setitem(sys.modules, "kagglehub", hub)
     hub.dataset_download = lambda name: 1 / 0
-    with pytest.raises(DataError, match=r"kagglehub cannot download .*by hand"):
+    with pytest.raises(DataError, match=r"kagglehub cannot download .*manually"):
         prepare("lc25000_lung", root, kaggle=True)
     hub.dataset_download = lambda name: str(tmp_path / "cache")
     prepared = prepare("lc25000_lung", root, kaggle=True)
     assert prepared.origin == "kaggle:andrewmvd/lung-and-colon-cancer-histopathological-images"
     assert prepared.examples == 3 * PER_CLASS
-    with pytest.raises(ConfigError, match="leave --kaggle out"):
+    with pytest.raises(ConfigError, match="omit --kaggle"):
         prepare("mnist", root, kaggle=True)
 
 

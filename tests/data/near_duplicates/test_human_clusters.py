@@ -60,7 +60,7 @@ def test_corrections_follow_from_the_table(repository: Path) -> None:
         assert (one == other) == (row["kind"] == KINDS[0]), row
 
 
-def test_the_page_tells_the_recorded_figures(repository: Path) -> None:
+def test_the_page_has_the_recorded_numbers(repository: Path) -> None:
     message = _recorded(repository)
     page = (repository / "docs" / "lc25000_corrections.md").read_text()
     for folder, scores in message["against_human_clusters"].items():

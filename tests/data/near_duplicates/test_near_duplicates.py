@@ -13,7 +13,7 @@ from jaxnets.data.near_duplicates import candidates, grouping, montage, tasks, v
 from jaxnets.data.near_duplicates.features import describe
 from jaxnets.data.near_duplicates.listing import list_images
 from jaxnets.data.near_duplicates.settings import Settings
-from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_share, verify
+from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_fraction, verify
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError
@@ -63,7 +63,7 @@ def photographs(fields: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_the_map_is_found_again(
+def test_known_map_is_recovered(
     photographs: list[np.ndarray], move: tuple[float, float, float, bool]
 ) -> None:
     matrix = _centred(*move)
@@ -77,7 +77,7 @@ def test_the_map_is_found_again(
     assert grouping.is_same_original(np.array([record]), SETTINGS).all()
 
 
-def test_overlapping_crops_are_no_copies(fields: list[np.ndarray]) -> None:
+def test_overlapping_crops_are_not_copies(fields: list[np.ndarray]) -> None:
     shift = 50
     left, right = (
         describe(np.ascontiguousarray(fields[0][40:200, x : x + SIZE]), SETTINGS)
@@ -90,14 +90,14 @@ def test_overlapping_crops_are_no_copies(fields: list[np.ndarray]) -> None:
     assert not grouping.is_same_original(np.array([record]), SETTINGS).any()
 
 
-def test_other_fields_are_not_alike(photographs: list[np.ndarray]) -> None:
+def test_different_images_do_not_match(photographs: list[np.ndarray]) -> None:
     records = [describe(photograph, SETTINGS) for photograph in photographs]
     for a, b in ((0, 1), (0, 2), (0, 3), (1, 2)):
         found = verify(records[a], records[b], SETTINGS)
         assert found is None or found["inliers"] < SETTINGS.original_inliers
 
 
-def test_a_plain_image_is_compared_with_nothing(photographs: list[np.ndarray]) -> None:
+def test_plain_image_has_no_matches(photographs: list[np.ndarray]) -> None:
     plain = describe(np.full((SIZE, SIZE, 3), 200, np.uint8), SETTINGS)
     assert plain["count"] == 0
     assert verify(plain, describe(photographs[0], SETTINGS), SETTINGS) is None
@@ -111,11 +111,11 @@ def test_moved_copies_are_nearest(photographs: list[np.ndarray]) -> None:
     assert (pairs[:, 0] < pairs[:, 1]).all()
     original = np.arange(16) // 4
     found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
-    linked = grouping.joined(np.array(sorted(found)), 16)
+    linked = grouping.connected(np.array(sorted(found)), 16)
     np.testing.assert_array_equal(linked, original)
 
 
-def test_candidates_stay_in_their_class_unless_across_is_asked_for() -> None:
+def test_candidates_across_classes_are_optional() -> None:
     spectra = np.random.default_rng(0).random((6, 12, 4)).astype(np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])
     for across in (0, 1):
@@ -132,17 +132,17 @@ def test_candidates_stay_in_their_class_unless_across_is_asked_for() -> None:
     zoom=st.floats(0.6, 1.6),
     shift=st.tuples(st.floats(-40, 40), st.floats(-40, 40)),
 )
-def test_distance_and_share_do_not_depend_on_the_direction(
+def test_distance_and_common_fraction_are_symmetric(
     angle: float, zoom: float, shift: tuple[float, float]
 ) -> None:
     matrix = _centred(angle, zoom, 1, False)
     matrix[:, 2] += shift
     back = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))[:2]
     size = np.full(2, SIZE, np.float32)
-    for measure in (centre_distance, common_share):
+    for measure in (centre_distance, common_fraction):
         there, here = measure(matrix, size, size), measure(back, size, size)
         assert there == pytest.approx(here, rel=1e-3, abs=1e-3)
-    assert 0 <= common_share(matrix, size, size) <= 1
+    assert 0 <= common_fraction(matrix, size, size) <= 1
     assert centre_distance(matrix, size, size) >= np.hypot(*shift) - 1e-9
 
 
@@ -161,17 +161,21 @@ def test_originals_are_copies_of_copies_and_equal_pixels() -> None:
     np.testing.assert_array_equal(labels, [0, 0, 1, 0, 2, 3, 1])
 
 
-def test_an_overlap_needs_more_than_one_strong_pair_where_there_can_be_more() -> None:
+def test_an_overlap_needs_several_strong_pairs_if_possible() -> None:
     labels = np.array([0, 0, 1, 1, 2, 3])
     pairs = _pairs((0, 2, 30, 40.0), (1, 3, 14, 41.0), (0, 4, 30, 50.0), (4, 5, 30, 50.0))
     found = grouping.overlaps(pairs, labels, SETTINGS)
     message = {(overlap.first, overlap.second): overlap.joined for overlap in found}
     assert message == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
     np.testing.assert_array_equal(grouping.groups(labels, found), [0, 0, 0, 0, 1, 1])
-    assert [tuple(pair) for pair in grouping.overlapping(pairs, labels)] == [(0, 1), (0, 2), (2, 3)]
+    assert [tuple(pair) for pair in grouping.linked_originals(pairs, labels)] == [
+        (0, 1),
+        (0, 2),
+        (2, 3),
+    ]
 
 
-def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
+def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
     crops = [
         np.ascontiguousarray(field[40:200, left : left + SIZE][:, ::flip])
         for field in fields
@@ -192,7 +196,7 @@ def test_words_find_what_shares_a_part_only(fields: list[np.ndarray]) -> None:
     assert (labels[crossing[:, 0]] == labels[crossing[:, 1]]).sum() == 8 * 2
 
 
-def test_more_images_have_fewer_neighbours_each() -> None:
+def test_neighbours_per_image_decrease_with_the_number_of_images() -> None:
     assert visual_words.neighbours(500, SETTINGS) == (100, 50)
     assert visual_words.neighbours(10_000, SETTINGS) == (30, 15)
     assert visual_words.neighbours(10**6, SETTINGS) == (10, 5)
@@ -200,8 +204,8 @@ def test_more_images_have_fewer_neighbours_each() -> None:
 
 @FEW
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15))
-def test_joining_is_the_smallest_equivalence(links: list[tuple[int, int]]) -> None:
-    labels = grouping.joined(np.array(links, int).reshape(-1, 2), 12)
+def test_connected_is_the_smallest_equivalence_relation(links: list[tuple[int, int]]) -> None:
+    labels = grouping.connected(np.array(links, int).reshape(-1, 2), 12)
     assert all(labels[a] == labels[b] for a, b in links)
     assert len(set(labels.tolist())) >= 12 - len(links)
     seen = list(dict.fromkeys(labels.tolist()))
@@ -210,29 +214,27 @@ def test_joining_is_the_smallest_equivalence(links: list[tuple[int, int]]) -> No
 
 @FEW
 @given(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.data())
-def test_what_was_tried_is_not_tried_again(
-    wanted: set[tuple[int, int]], data: st.DataObject
-) -> None:
+def test_exclude_drops_tested_pairs(wanted: set[tuple[int, int]], data: st.DataObject) -> None:
     done = data.draw(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
     as_array = lambda pairs: np.array(sorted(pairs), np.int32).reshape(-1, 2)  # noqa: E731
-    left = grouping.without(as_array(wanted), as_array(done))
+    left = grouping.exclude(as_array(wanted), as_array(done))
     assert {tuple(pair) for pair in left.tolist()} == wanted - done
 
 
-def test_a_piece_with_unreadable_images_is_told_and_not_kept(
+def test_unreadable_images_are_reported_and_nothing_is_saved(
     photographs: list[np.ndarray], tmp_path: Path
 ) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
     Image.fromarray(photographs[0]).save(good)
     bad.write_text("no image")
-    (piece,) = tasks.describe_tasks(tmp_path, [good, bad], 10**6, SETTINGS)
-    done = piece.run()
+    (task,) = tasks.describe_tasks(tmp_path, [good, bad], 10**6, SETTINGS)
+    done = task.run()
     assert done.count == 2
     assert len(done.unreadable) == 1
     assert "bad.jpg" in done.unreadable[0]
-    assert not piece.path.exists()
-    (piece,) = tasks.describe_tasks(tmp_path, [good, good], 10**6, SETTINGS)
-    assert not piece.run().unreadable
+    assert not task.path.exists()
+    (task,) = tasks.describe_tasks(tmp_path, [good, good], 10**6, SETTINGS)
+    assert not task.run().unreadable
     records = tasks.FeatureFiles(tmp_path)
     np.testing.assert_array_equal(records[0], describe(photographs[0], SETTINGS))
     assert records.field("count").tolist() == [records[0]["count"]] * 2
@@ -241,7 +243,7 @@ def test_a_piece_with_unreadable_images_is_told_and_not_kept(
 def test_the_second_is_warped_onto_the_first(photographs: list[np.ndarray]) -> None:
     matrix = _centred(30, 1.0, 1.0, True)
     second = _update_ema(photographs[0], matrix)
-    over = montage.warped(second, matrix, (SIZE, SIZE))
+    over = montage.warp(second, matrix, (SIZE, SIZE))
     middle = slice(50, 110)
     difference = np.abs(over[middle, middle].astype(int) - photographs[0][middle, middle])
     assert difference.mean() < 8

@@ -105,15 +105,16 @@ def test_fingerprint_is_of_pixels_and_labels(tmp_path):
         assert small(tmp_path / "c").fingerprint != small(tmp_path / "a").fingerprint
 
 
-def test_missing_batch_says_found_wanted_and_mend(tmp_path):
+def test_missing_batch_lists_found_and_expected_files(tmp_path):
     write_set(tmp_path)
     (tmp_path / "data_batch_4.bin").unlink()
     with pytest.raises(DataError) as caught:
         small(tmp_path)
-    found, wanted = str(caught.value).split("; wanted are ")
+    found, expected = str(caught.value).split("; expected ")
     assert "data_batch_3.bin" in found
+    assert "data_batch_1 to 5" in expected
     assert "data_batch_4" not in found
-    assert wanted.endswith("python scripts/prepare_data.py cifar10")
+    assert expected.endswith("python scripts/prepare_data.py cifar10")
 
 
 @pytest.mark.parametrize(
@@ -129,12 +130,12 @@ def test_wrong_form_is_refused(tmp_path, change):
     write_set(tmp_path)
     path = tmp_path / "data_batch_2.bin"
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(DataError, match=rf"^{path}: not a batch of CIFAR-10 .*; copy it again"):
+    with pytest.raises(DataError, match=rf"^{path}: not a CIFAR-10 batch .*; copy it again"):
         small(tmp_path)
 
 
 class Payload:
-    """Calls what it is told to when it is unpickled."""
+    """Calls a function when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
@@ -156,7 +157,7 @@ def test_no_code_in_a_pickle_is_run(tmp_path):
     ]
     for attack in attacks:
         path.write_bytes(attack)
-        with pytest.raises(DataError, match=r"data_batch_1: not a batch of CIFAR-10 \(it asks for"):
+        with pytest.raises(DataError, match=r"data_batch_1: not a CIFAR-10 batch \(it asks for"):
             small(tmp_path)
     assert not trace.exists()
 
@@ -170,7 +171,7 @@ def test_arrays_of_objects_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["binary", "python"])
-def test_official_bytes_are_asked_for_unless_told_otherwise(tmp_path, version):
+def test_official_bytes_are_required_by_default(tmp_path, version):
     write_set(tmp_path, version)
     kind = "sha256" if version == "binary" else "md5"
     with pytest.raises(DataError, match=rf"not the official bytes \({kind} differs\)"):

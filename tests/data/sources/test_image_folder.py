@@ -50,8 +50,8 @@ def test_order_labels_and_examples(folder):
     )
     np.testing.assert_array_equal(source.labels, np.array([0, 0, 0, 1, 1], np.int32))
     assert source.labels.dtype == np.int32
-    assert source.skipped_aux_heads_note == {"cat": {"TXT": 1}, "dog": {"DB": 1}}
-    assert source.describe_left_out() == "2 files left out: 1 TXT in class cat; 1 DB in class dog"
+    assert source.skipped_files == {"cat": {"TXT": 1}, "dog": {"DB": 1}}
+    assert source.describe_skipped() == "2 files skipped: 1 TXT in class cat; 1 DB in class dog"
     numbers = [1, 0, 2, 3, 4]
     for index, number in enumerate(numbers):
         example = source[index]
@@ -62,7 +62,7 @@ def test_order_labels_and_examples(folder):
         assert example["index"] == index
 
 
-def test_index_is_a_place_and_nothing_else(folder):
+def test_index_must_be_in_range(folder):
     source = ImageFolder(folder)
     assert len(list(source)) == len(source) == 5
     assert source[np.int64(4)]["index"] == 4
@@ -125,7 +125,7 @@ def test_a_bad_file_is_named(folder):
         source[source.files.index("cat/a10.png")]
 
 
-def test_a_name_that_no_table_can_hold_is_told(folder):
+def test_a_name_that_is_not_utf8_is_rejected(folder):
     (folder / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     with pytest.raises(
         DataError, match=r"cat/caf\\udce9.png: its name is not UTF-8, .*; rename it"
@@ -133,7 +133,7 @@ def test_a_name_that_no_table_can_hold_is_told(folder):
         ImageFolder(folder)
 
 
-def test_pixel_limit_is_handed_down(folder):
+def test_pixel_limit_is_passed_on(folder):
     source = ImageFolder(folder, max_pixels=9 * 6)
     assert source[source.files.index("cat/a10.png")]["image"].shape == (9, 5, 3)
     with pytest.raises(DataError, match=r"x\.tif: .*54"):
@@ -141,16 +141,18 @@ def test_pixel_limit_is_handed_down(folder):
 
 
 def test_missing_folder_or_a_file(folder):
-    with pytest.raises(DataError, match=r"nowhere: does not exist; give the folder"):
+    with pytest.raises(DataError, match=r"nowhere: does not exist; give a folder"):
         ImageFolder(folder / "nowhere")
-    with pytest.raises(DataError, match=r"README\.md: is a file; give the folder"):
+    with pytest.raises(DataError, match=r"README\.md: is a file; give a folder"):
         ImageFolder(folder / "README.md")
 
 
 def test_images_without_a_folder_per_class(tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.JPG").write_bytes(b"never read")
-    with pytest.raises(DataError, match=r"no folder and 3 images directly in it.*a folder of its"):
+    with pytest.raises(
+        DataError, match=r"no folder and 3 images directly in it.*into its own folder"
+    ):
         ImageFolder(tmp_path)
     (tmp_path / "only").mkdir()
     with pytest.raises(DataError, match=r"one folder \(only\) and 3 images directly in it"):
@@ -161,13 +163,13 @@ def test_class_without_an_image(folder):
     (folder / "emu").mkdir()
     (folder / "emu/list.txt").write_text("")
     with pytest.raises(
-        DataError, match=r"emu: no image in this class's folder, 1 other files; add"
+        DataError, match=r"emu: this class's folder has no images and 1 other files; add"
     ):
         ImageFolder(folder)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads every folder")
-def test_folder_that_may_not_be_listed(folder):
+def test_folder_without_permission(folder):
     (folder / "cat/deep").chmod(0)
     try:
         with pytest.raises(DataError, match=r"deep: cannot be listed"):

@@ -26,7 +26,7 @@ def write_set(folder, count=COUNT, size=8):
 
 
 @pytest.mark.parametrize("below", ["", "lung_image_sets", "lung_colon_image_set/lung_image_sets"])
-def test_found_where_the_zip_and_copies_have_it(tmp_path, below):
+def test_found_in_the_layout_of_the_zip_and_of_copies(tmp_path, below):
     write_set(tmp_path / below)
     (tmp_path / "colon_image_sets/colon_n").mkdir(parents=True)
     source = LC25000Lung(tmp_path, images_per_class=COUNT)
@@ -47,7 +47,7 @@ def test_order_is_by_class_and_number(tmp_path):
     assert source.files[COUNT + 10] == "lung_n/lungn11.jpeg"
 
 
-def test_fingerprint_does_not_depend_on_where_the_set_lies(tmp_path):
+def test_fingerprint_does_not_depend_on_the_folder(tmp_path):
     write_set(tmp_path / "a/lung_image_sets")
     write_set(tmp_path / "b")
     write_set(tmp_path / "c", size=9)
@@ -57,14 +57,14 @@ def test_fingerprint_does_not_depend_on_where_the_set_lies(tmp_path):
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
-def test_a_complete_set_is_preferred_to_one_that_lies_nearer(tmp_path):
+def test_a_complete_set_is_preferred_to_a_nearer_one(tmp_path):
     write_set(tmp_path / "a_sample", count=3)
     write_set(tmp_path / "b/lung_image_sets")
     source = LC25000Lung(tmp_path, images_per_class=COUNT)
     assert source.root == tmp_path / "b/lung_image_sets"
 
 
-def test_half_copied_set_says_found_wanted_and_mend(tmp_path):
+def test_half_copied_set_lists_found_and_expected_files(tmp_path):
     write_set(tmp_path)
     (tmp_path / "lung_n/lungn3.jpeg").unlink()
     (tmp_path / "lung_n/lungn10.jpeg").unlink()
@@ -79,32 +79,38 @@ def test_half_copied_set_says_found_wanted_and_mend(tmp_path):
     assert "lung_aca" not in message
     assert message.startswith(f"{tmp_path}: ")
     assert re.search(
-        r"wanted is .* 12 images a class.*prepare_data\.py lc25000_lung --from=PATH \(or --kaggle\)$",
+        r"expected all 12 images per class.*prepare_data\.py lc25000_lung --from=PATH \(or --kaggle\)$",
         message,
     )
 
 
-def test_the_fuller_of_two_half_sets_is_reported(tmp_path):
+def test_the_most_complete_folder_is_reported(tmp_path):
     write_set(tmp_path / "a", count=2)
     write_set(tmp_path / "b", count=COUNT - 1)
     with pytest.raises(DataError, match=r"b: lung_aca has 11 of 12"):
         LC25000Lung(tmp_path, images_per_class=COUNT)
 
 
-def test_images_that_are_not_of_the_set_are_refused(tmp_path):
+def test_unexpected_images_are_rejected(tmp_path):
     write_set(tmp_path)
     (tmp_path / "lung_aca/.lungaca1.jpeg").write_text("hidden")
-    (tmp_path / "lung_aca/list.txt").write_text("no image")
+    (tmp_path / "lung_aca/list.txt").write_text("not an image")
     LC25000Lung(tmp_path, images_per_class=COUNT)
     (tmp_path / "lung_aca/lungaca1 (1).jpeg").write_text("")
-    with pytest.raises(DataError, match=r"lung_aca has lungaca1 \(1\)\.jpeg, which is not of the"):
+    with pytest.raises(
+        DataError, match=r"lung_aca has lungaca1 \(1\)\.jpeg, which is not part of the"
+    ):
         LC25000Lung(tmp_path, images_per_class=COUNT)
 
 
-def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match=r"none of the folders lung_aca, .*prepare_data\.py"):
+def test_missing_folders(tmp_path):
+    with pytest.raises(
+        DataError, match=r"does not contain the folders lung_aca, .*prepare_data\.py"
+    ):
         LC25000Lung(tmp_path)
-    with pytest.raises(DataError, match=r"nowhere: no such folder; wanted is .* 5,000 images"):
+    with pytest.raises(
+        DataError, match=r"nowhere: folder does not exist; expected all 5,000 images"
+    ):
         LC25000Lung(tmp_path / "nowhere")
 
 
@@ -113,7 +119,7 @@ def sample():
 
 
 @pytest.mark.skipif(not sample().is_dir(), reason="JAXNETS_DATA has no lc25000_sample_224")
-def test_the_sample_is_not_taken_for_the_whole():
+def test_the_sample_is_not_a_complete_set():
     with pytest.raises(DataError, match=r"lung_aca has 20 of 5,000 images"):
         LC25000Lung(sample())
 

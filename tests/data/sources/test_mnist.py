@@ -85,24 +85,24 @@ def test_pixels_cannot_be_written_by_accident(tmp_path):
         small(tmp_path)[0]["image"][0, 0, 0] = 1
 
 
-def test_index_is_a_place_and_nothing_else(tmp_path):
+def test_index_must_be_in_range(tmp_path):
     write_set(tmp_path)
     for index in (-1, 40):
         with pytest.raises(IndexError):
             small(tmp_path)[index]
 
 
-def test_missing_file_says_found_wanted_and_mend(tmp_path):
+def test_missing_file_lists_found_and_expected_files(tmp_path):
     write_set(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError) as caught:
         small(tmp_path)
-    found, wanted = str(caught.value).split("; wanted are ")
-    assert found.startswith(f"{tmp_path}: of MNIST's four files there is t10k-images")
+    found, expected = str(caught.value).split("; expected ")
+    assert found.startswith(f"{tmp_path}: MNIST is incomplete, found t10k-images")
     assert "t10k-labels" not in found
-    assert "t10k-labels-idx1-ubyte" in wanted
-    assert wanted.endswith("python scripts/prepare_data.py mnist")
-    with pytest.raises(DataError, match="there is none"):
+    assert "t10k-labels-idx1-ubyte" in expected
+    assert expected.endswith("python scripts/prepare_data.py mnist")
+    with pytest.raises(DataError, match="found none"):
         small(tmp_path / "nowhere")
 
 
@@ -134,15 +134,15 @@ def test_cut_or_damaged_compression_is_refused(tmp_path, cut):
     write_set(tmp_path)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     data = path.read_bytes()
-    for damaged in (data[:cut], data[:-6] + b"\0" + data[-5:], b"no gzip"):
+    for damaged in (data[:cut], data[:-6] + b"\0" + data[-5:], b"not gzip"):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=rf"^{path}: cannot be read or unpacked"):
             small(tmp_path)
 
 
-def test_official_bytes_are_asked_for_unless_told_otherwise(tmp_path):
+def test_official_bytes_are_required_by_default(tmp_path):
     write_set(tmp_path)
-    with pytest.raises(DataError, match="no idx file of 60000 x 28 x 28 bytes"):
+    with pytest.raises(DataError, match="not an idx file of 60000 x 28 x 28 bytes"):
         MNIST(tmp_path)
     with pytest.raises(DataError, match="not the official bytes"):
         MNIST(tmp_path, counts=COUNTS)

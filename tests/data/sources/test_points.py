@@ -10,7 +10,7 @@ from jaxnets.data.sources.registry import open_source
 from jaxnets.data.splits import make_split
 
 
-def test_they_are_report_a_s_in_doubles() -> None:
+def test_points_equal_those_of_report_a() -> None:
     source = Points()
     assert isinstance(source, Source)
     assert (len(source), source.kind, len(source.classes)) == (4, "vector", 0)
@@ -23,24 +23,24 @@ def test_they_are_report_a_s_in_doubles() -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 4])
-def test_there_are_no_others(index: int) -> None:
+def test_index_out_of_range(index: int) -> None:
     with pytest.raises(IndexError, match=r"not in \[0, 4\)"):
         Points()[index]
 
 
-def test_nobody_can_change_them() -> None:
+def test_arrays_are_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         Points()[0]["input"][0] = 7
 
 
-def test_the_fingerprint_is_of_their_values() -> None:
+def test_fingerprint_depends_on_the_values() -> None:
     changed = Points()
     assert changed.fingerprint == Points().fingerprint
     # Pinned: a run directory knows its data by it.
     assert changed.fingerprint.startswith("a425753ad70de258")
 
 
-def test_all_of_them_train_and_test(tmp_path) -> None:
+def test_all_points_train_and_test(tmp_path) -> None:
     config = config_lib.default_config()
     config.data.name = "points"
     source = open_source(config.data, tmp_path)

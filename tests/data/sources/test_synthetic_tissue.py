@@ -63,7 +63,7 @@ class TestContract:
         with pytest.raises(IndexError):
             SyntheticTissue(3, 16)[index]
 
-    def test_contact_sheet_is_a_row_a_class(self):
+    def test_contact_sheet_has_one_row_per_class(self):
         source = SyntheticTissue(7, 32)
         sheet = contact_sheet(source, columns=3)
         assert (sheet.shape, sheet.dtype) == ((3 * 34 + 2, 3 * 34 + 2, 3), np.uint8)
@@ -170,30 +170,30 @@ def _accuracy(features: np.ndarray, labels: np.ndarray) -> float:
         (_grid_means, 0.6),
     ],
 )
-def test_colour_and_place_do_not_tell_the_kinds_apart(drawn, features, bar):
+def test_colour_and_position_do_not_separate_the_classes(drawn, features, bar):
     images, labels = drawn
     assert _accuracy(features(images), labels) < bar
 
 
-def test_form_tells_the_kinds_apart(drawn):
+def test_shape_separates_the_classes(drawn):
     images, labels = drawn
     assert _accuracy(_radial_spectrum(images), labels) > 0.8
 
 
-def test_nine_statistics_tell_the_kinds_apart_as_the_readme_says(drawn, repository):
+def test_nine_statistics_separate_the_classes_as_in_the_readme(drawn, repository):
     """Once this fails, the pictures are harder, and README.md and the demo's first line may say so."""
     images, labels = drawn
     assert _accuracy(_contour(images), labels) > 0.9
     assert "a logistic regression on nine numbers does" in (repository / "README.md").read_text()
 
 
-def test_histograms_would_have_told_unequal_colours(drawn):
+def test_histograms_would_detect_unequal_colours(drawn):
     """The bar can fail: a slight cast on one kind is found."""
     images, labels = drawn
     cast = images - (images > 30) * np.where(labels == 1, 28, 0)[:, None, None, None]
     assert _accuracy(_channel_histograms(cast.astype(np.uint8)), labels) > 0.5
 
 
-def test_every_kind_is_as_frequent():
+def test_classes_are_equally_frequent():
     source = SyntheticTissue(300, 16)
     np.testing.assert_array_equal(np.bincount(source.labels), [100] * len(CLASSES))

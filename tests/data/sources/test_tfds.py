@@ -84,7 +84,7 @@ def test_splits_and_names(folder):
             read[index]
 
 
-def test_building_again_leaves_it_as_it_is(source, folder):
+def test_building_again_changes_nothing(source, folder):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     fingerprint = TFDSSource(folder).fingerprint
     assert build_from_source(source, folder.parent.parent) == folder
@@ -106,14 +106,16 @@ def test_damaged_records_are_found(source, tmp_path):
         list(read)
 
 
-def test_folder_that_is_no_builders(tmp_path):
+def test_not_a_tfds_folder(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match=r"no builder's folder .*; give one such as"):
+        with pytest.raises(DataError, match=r"not a tfds folder .*; give one such as"):
             TFDSSource(path)
 
 
 def test_names_with_a_builder(tmp_path):
-    with pytest.raises(DataError, match=r"lc25000_lung: no tfds builder; there are mnist, cifar10"):
+    with pytest.raises(
+        DataError, match=r"lc25000_lung: tfds export is not supported; choose one of mnist, cifar10"
+    ):
         build_tfds("lc25000_lung", tmp_path, tmp_path)
     with pytest.raises(DataError, match=r"python scripts/prepare_data\.py cifar10"):
         build_tfds("cifar10", tmp_path, tmp_path)
@@ -122,12 +124,12 @@ def test_names_with_a_builder(tmp_path):
 def test_source_without_an_official_split(tmp_path):
     source = Pictures("noise", (28, 28, 1))
     source.official_split = None
-    with pytest.raises(DataError, match="noise: has no official split"):
+    with pytest.raises(DataError, match="noise: tfds export needs an official split"):
         build_from_source(source, tmp_path)
 
 
 def test_tensorflow_is_never_imported_nor_tfds_before_it_is_needed(tmp_path):
-    """Runs in a process of its own, where a TensorFlow that tells of its import stands ready."""
+    """Runs in a process of its own, with a fake TensorFlow that reports its import."""
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
     code = f"""
         import sys
