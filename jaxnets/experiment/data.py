@@ -156,7 +156,7 @@ class Data:
         def with_more(batch: dict[str, Any]) -> dict[str, Any]:
             rows = len(batch["weight"])
             fixed = {name: np.repeat(value, rows) for name, value in (more or {}).items()}
-            return devices.place({**batch, **fixed})
+            return devices.shard_batch({**batch, **fixed})
 
         return map(with_more, batches)
 

@@ -230,7 +230,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, reporter: Reporter) -> 
         return
     with reporter.phase("compile") as phase:
         for batch in run.batches.example_batches():
-            run.train_step.compile(run.state, run.place(batch))
+            run.train_step.compile(run.state, run.shard_batch(batch))
         evaluator.compile(run.state, data.split.test)
         phase.text = (
             f"training step, {environment.implementation(run.config)}, on {hardware.description()}, "

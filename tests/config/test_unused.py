@@ -261,7 +261,9 @@ def test_hooks_follow_the_fields_that_they_use(
     config.plateau.patience = config.early_stopping.patience = patience
 
     def callbacks(config: config_dict.ConfigDict) -> Any:
-        return _inside(make_callbacks(config, Console(), writes=False, validates=fraction > 0))
+        return _inside(
+            make_callbacks(config, Console(), is_process_zero=False, has_validation=fraction > 0)
+        )
 
     differs = callbacks(config) != callbacks(changed(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
