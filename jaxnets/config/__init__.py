@@ -32,16 +32,16 @@ __all__ = [
     "UNITS",
     "Field",
     "apply_variant",
+    "check_field",
     "data_root",
     "default_config",
     "differences",
     "from_json",
     "get_field",
     "import_config",
-    "reset_unused",
     "load_config",
     "nearest",
-    "check_field",
+    "reset_unused",
     "set_field",
     "steps",
     "to_json",
@@ -95,7 +95,9 @@ def check_field(path: str) -> None:
         raise ConfigError(f"--config.{path} was renamed to --config.{new}: use the new name")
     inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
     if inside is not None:
-        raise ConfigError(f"--config.{path} is a group of fields: set one of them, such as {inside}")
+        raise ConfigError(
+            f"--config.{path} is a group of fields: set one of them, such as {inside}"
+        )
     same_name = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
     hint = nearest(path, FIELDS if "." in path else same_name) or nearest(path, FIELDS)
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
@@ -149,7 +151,9 @@ def import_config(spec: str) -> config_dict.ConfigDict:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{path} is not a valid config: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"{path} is not a valid config: {type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} is not a config file: get_config() is missing")
     return module.get_config(variant) if variant else module.get_config()

@@ -213,7 +213,7 @@ def _leave_out_unused(config: config_dict.ConfigDict, overrides: Mapping[str, An
     trained on something else has it all the same: the verdict names both.
     """
     user_set = config_lib.user_set(overrides)
-    config_lib.leave_out_unused(config, user_set)
+    config_lib.reset_unused(config, user_set)
     problems = models.values_for_other_networks(config.model)
     if config.data.name != AUTO and (differs := _differs_from_entry(config)):
         problems["entry"] = (

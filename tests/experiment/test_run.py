@@ -431,7 +431,10 @@ def test_a_phase_that_outlasts_the_run_is_told(
         ({"train.batch_size": 64}, "make no batch of 64"),
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
-        ({"model.name": "resnet50"}, "kernel_size=3 is not used, as --config.model.name=resnet50"),
+        (
+            {"model.name": "resnet50"},
+            "kernel_size=3 is not used because --config.model.name=resnet50",
+        ),
         ({"entry": "A/resnet50"}, "not comparable with this run, as --config.model.name=lenet5"),
     ],
 )

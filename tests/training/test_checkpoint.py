@@ -190,7 +190,9 @@ def test_a_limit_on_the_size_of_files_is_seen_before_orbax_begins(checkpoints: C
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (needed - 1, before[1]))
     try:
-        with pytest.raises(MachineError, match=r"the file size limit is .*: raise it \(ulimit -f\)"):
+        with pytest.raises(
+            MachineError, match=r"the file size limit is .*: raise it \(ulimit -f\)"
+        ):
             checkpoints.save(1, _state(), HOST_STATE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
