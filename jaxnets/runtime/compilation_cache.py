@@ -22,7 +22,7 @@ def enable(place: str) -> Path | None:
 
     `place` is a folder, or "auto": JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
     There is a subfolder for each kind of CPU, number of threads and version of jaxlib, because a program
-    compiled for other instructions may crash or be wrong. If the folder is not writable, JAX compiles without a cache.
+    compiled for other instructions may crash or be wrong. If the folder is not writable, it is not used.
     """
     if place == NONE:
         jax.config.update("jax_enable_compilation_cache", False)

@@ -79,7 +79,7 @@ class TestTheDisagreement:
 
     def test_our_code_refuses_them(self, proof: Proof) -> None:
         assert proof.disagreement.refusal == (
-            "b1 has shape (4, 1), but W1 (4, 3) needs (4,): a column would be added along the batch"
+            "b1 has shape (4, 1), but W1 (4, 3) needs (4,): a column would go along the batch"
         )
 
 
