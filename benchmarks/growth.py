@@ -62,7 +62,7 @@ class GrowingSide:
         batch = random_batch(config, seed=0)
         each = point.batch_size // devices.process_count
         share = slice(devices.process_index * each, (devices.process_index + 1) * each)
-        self._batch = devices.place({name: values[share] for name, values in batch.items()})
+        self._batch = devices.shard_batch({name: values[share] for name, values in batch.items()})
         self._step = devices.compile_step(ours.train_step, donate=True)
         self._state, self._rows = devices.replicate(ours.state), point.batch_size
         self._clock = Clock(self._take, lambda: jax.block_until_ready(self._state))

@@ -147,7 +147,7 @@ class TrainingSide(NetworkSide):
     def __init__(self, shared: None, **shape: Any):
         super().__init__(shared, **shape)
         devices = Devices.all()
-        self._placed = devices.place(self.batch)
+        self._placed = devices.shard_batch(self.batch)
         self._step = devices.compile_step(self.ours.train_step, donate=True)
         self._state = self.ours.state
         self._metrics: Any = None

@@ -3,7 +3,7 @@
     python scripts/prepare_data.py cifar10
     python scripts/train.py --config=configs/alexnet_cifar10.py:sgd
 
-`:adam` (the default) is report C's recipe and network, `:sgd` report E's. Both augment their test images as
+`:adam` (the default) is report C's config and network, `:sgd` report E's. Both augment their test images as
 well, and report E tests with dropout on: of the tests in result.json "augmented" and "augmented_dropout" are
 theirs, "clean" is ours. Report C looks at its augmented test set after every epoch, and so does `:adam`, for
 the curve. `:smoke` is a few steps.
@@ -20,7 +20,7 @@ from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "adam") -> config_dict.ConfigDict:
-    """The recipe of a variant: adam, sgd, best or smoke."""
+    """Returns the config of a variant: adam, sgd, best or smoke."""
     config = default_config()
     config.model.name = "alexnet"
     config.model.dropout = 0.5
@@ -49,9 +49,7 @@ def _adam(config: config_dict.ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.001
     config.eval.monitor_test = True
-    config.log.every_steps = (
-        46  # 17 lines an epoch of 782 steps: the report's lines are whole epochs
-    )
+    config.log.every_steps = 46  # 17 lines an epoch of 782 steps: the report logs only epochs
 
 
 def _sgd(config: config_dict.ConfigDict) -> None:
@@ -60,7 +58,7 @@ def _sgd(config: config_dict.ConfigDict) -> None:
     config.optimizer.learning_rate = 0.01
     config.optimizer.weight_decay = 1e-4
     config.eval.dropout = True
-    config.log.every_steps = 100  # as the report's, whose windows begin anew with every epoch
+    config.log.every_steps = 100  # as in the report, which restarts its windows in every epoch
 
 
 def _best(config: config_dict.ConfigDict) -> None:

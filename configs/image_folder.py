@@ -1,4 +1,4 @@
-"""ResNet-50 on your own images: a folder a class, any of JPEG, PNG, TIFF and WebP, any sizes.
+"""ResNet-50 on your own images: one folder per class, any of JPEG, PNG, TIFF and WebP, any sizes.
 
     python scripts/train.py --config=configs/image_folder.py --config.data.path=DIR
 
@@ -10,8 +10,8 @@ What to expect of `:quick`: classes that differ in colour or texture are learned
 validation loss rises while the training loss falls. Use `:transfer` there, or more pictures. In the first
 epochs on a small folder the validation loss may rise to 5: batch statistics need some 50 steps.
 
-`:transfer` trains a new head on a frozen body, `:finetune` the head first and then all, the body at a
-tenth of the rate; both at 224 px, with --config.transfer.weights=FOLDER and, where the body is not
+`:transfer` trains a new head on a frozen backbone, `:finetune` the head first and then all, the backbone at a
+tenth of the rate; both at 224 px, with --config.transfer.weights=FOLDER and, where the backbone is not
 ResNet-50's, --config.model.name (docs/transfer.md).
 """
 
@@ -22,7 +22,7 @@ from jaxnets.config.transfer import freeze_backbone, head_only_first
 
 
 def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
-    """The recipe of a variant: resnet50, quick, transfer, finetune or smoke."""
+    """Returns the config of a variant: resnet50, quick, transfer, finetune or smoke."""
     config = default_config()
     config.model.name = "resnet50"
     config.data.name = "image_folder"

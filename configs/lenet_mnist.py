@@ -3,8 +3,8 @@
     python scripts/prepare_data.py mnist
     python scripts/train.py --config=configs/lenet_mnist.py:adam
 
-`:adam` (the default) is report C's recipe, `:sgd` report E's, `:smoke` a few steps. Neither report has a
-validation set; nothing is chosen here, so neither have these two recipes. Report C looks at the test set
+`:adam` (the default) is report C's config, `:sgd` report E's, `:smoke` a few steps. Neither report has a
+validation set; nothing is chosen here, so neither do these two configs. Report C looks at the test set
 after every epoch, and so does `:adam`, for the curve.
 
 `:best` is ours: turns of up to 10 degrees, crops, 60 epochs of a cosine, a moving average of the weights. Its
@@ -18,7 +18,7 @@ from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "adam") -> config_dict.ConfigDict:
-    """The recipe of a variant: adam, sgd, best or smoke."""
+    """Returns the config of a variant: adam, sgd, best or smoke."""
     config = default_config()
     config.model.name = "lenet5"
     config.data.name = "mnist"
@@ -38,13 +38,13 @@ def _adam(config: config_dict.ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.001
     config.eval.monitor_test = True
-    config.log.every_steps = 134  # seven lines an epoch: the report's are whole epochs
+    config.log.every_steps = 134  # seven lines an epoch: the report logs only epochs
 
 
 def _sgd(config: config_dict.ConfigDict) -> None:
     config.entry = "E/lenet5"
     config.optimizer.learning_rate = 0.01
-    config.log.every_steps = 100  # as the report's, whose windows begin anew with every epoch
+    config.log.every_steps = 100  # as in the report, which restarts its windows in every epoch
 
 
 def _best(config: config_dict.ConfigDict) -> None:

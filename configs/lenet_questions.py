@@ -1,12 +1,12 @@
-"""The reports' questions: what a part of LeNet-5 is worth, and each network on the other's data.
+"""Ablations of the reports: parts of LeNet-5, and each network on the other's data.
 
     python scripts/reproduce.py lenet_questions
     python scripts/train.py --config=configs/lenet_questions.py:mnist --config.model.activation=sigmoid
 
-`:mnist` (the default) is report C's recipe, five epochs, to change one thing in; `:mnist_sgd` report E's.
+`:mnist` (the default) is report C's config, five epochs, to change one thing in; `:mnist_sgd` report E's.
 `:cifar10` trains LeNet-5 on CIFAR-10, 32 px in colour, ten epochs with the flips and crops of the AlexNet
 recipes. `:alexnet_mnist` is report C's AlexNet on MNIST, `:alexnet_cifar10` on CIFAR-10, to change one thing
-in; both are one epoch, ten minutes on two cores. A twelfth of train validates. These runs have no published
+in; both are one epoch, ten minutes on two cores. A twelfth of train validates. These runs have no reported
 number, so they name no entry.
 """
 
@@ -16,7 +16,7 @@ from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "mnist") -> config_dict.ConfigDict:
-    """The recipe of a variant: mnist, mnist_sgd, cifar10, alexnet_mnist or alexnet_cifar10."""
+    """Returns the config of a variant: mnist, mnist_sgd, cifar10, alexnet_mnist or alexnet_cifar10."""
     config = default_config()
     config.model.name = "lenet5"
     config.data.name = "mnist"
@@ -47,7 +47,7 @@ def get_config(variant: str = "mnist") -> config_dict.ConfigDict:
 
 
 def _mnist(config: config_dict.ConfigDict) -> None:
-    del config  # it is what all begin from
+    del config  # the base config
 
 
 def _mnist_sgd(config: config_dict.ConfigDict) -> None:

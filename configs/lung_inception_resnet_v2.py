@@ -1,12 +1,12 @@
-"""Inception-ResNet v2 on lung tissue, three classes; report A's network, the recipe ours.
+"""Inception-ResNet v2 on lung tissue, three classes; report A's network, the config is ours.
 
     python scripts/train.py --config=configs/lung_inception_resnet_v2.py
 
-`:scratch` (the default) trains on LC25000, 10 epochs at 224 px, `:demo` on drawn tissue in some ten
+`:scratch` (the default) trains on LC25000, 10 epochs at 224 px, `:demo` on synthetic tissue in some ten
 minutes on two cores, `:smoke` a few steps. Without LC25000 the default is `:demo`. The dropout is the
 paper's.
 
-`:transfer` trains a new head on a frozen body, `:finetune` the head first and then all, the body at a
+`:transfer` trains a new head on a frozen backbone, `:finetune` the head first and then all, the backbone at a
 tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
 """
 
@@ -16,7 +16,7 @@ from jaxnets.config.lung import LungNetwork
 
 
 def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
-    """The recipe of a variant: scratch, transfer, finetune, demo or smoke."""
+    """Returns the config of a variant: scratch, transfer, finetune, demo or smoke."""
     return LungNetwork(
         "lung_inception_resnet_v2",
         model="inception_resnet_v2",

@@ -1,4 +1,4 @@
-"""Report B's sibling of the tanh network: ReLU, ReLU, tanh, and half the squared error.
+"""Report B's variant of the tanh network: ReLU, ReLU, tanh, and half the squared error.
 
     python scripts/train.py --config=configs/mlp_relu.py
 
@@ -13,7 +13,7 @@ from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "float32") -> config_dict.ConfigDict:
-    """The recipe of a variant: float32 or float64."""
+    """Returns the config of a variant: float32 or float64."""
     config = default_config()
     config.entry = "B/mlp_relu"
     config.note = (

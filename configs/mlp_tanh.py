@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/mlp_tanh.py
 
-It begins with the 41 weights that the report prints; after one step (`--config.train.steps=1`) it has the 41
+It starts from the 41 weights in the report; after one step (`--config.train.steps=1`) it has the 41
 of the report's scalar engine. The report's loop has five. `:float32` is the default, `:float64` for proofs.
 """
 
@@ -12,7 +12,7 @@ from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "float32") -> config_dict.ConfigDict:
-    """The recipe of a variant: float32 or float64."""
+    """Returns the config of a variant: float32 or float64."""
     config = default_config()
     config.entry = "A/mlp_tanh"
     config.note = "the four points that are tested are the four that it trained on"

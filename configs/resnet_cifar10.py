@@ -1,10 +1,10 @@
-"""ResNet-50 on CIFAR-10, a body of our own to transfer where ImageNet's weights cannot be had.
+"""ResNet-50 on CIFAR-10, for transfer learning without ImageNet weights.
 
     python scripts/train.py --config=configs/resnet_cifar10.py
 
 `:pretraining` (the default) is three epochs of images enlarged to 64 px, 55 minutes on two cores
 beside other work: at 32 px the last stage would see one pixel (docs/transfer.md). `:smoke` is a tiny
-network for a few steps on drawn tissue.
+network for a few steps on synthetic tissue.
 """
 
 from ml_collections import config_dict
@@ -13,11 +13,11 @@ from jaxnets.config import apply_variant, default_config
 
 
 def get_config(variant: str = "pretraining") -> config_dict.ConfigDict:
-    """The recipe of a variant: pretraining or smoke."""
+    """Returns the config of a variant: pretraining or smoke."""
     config = default_config()
     config.model.name = "resnet50"
     config.augment.flip_horizontal = True
-    config.train.drop_last = True  # batch statistics of a short batch are poor
+    config.train.drop_last = True  # batch statistics of a short batch are noisy
     config.optimizer.nesterov = True
     config.optimizer.weight_decay = 5e-4
     config.schedule.name = "cosine"

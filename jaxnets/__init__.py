@@ -1,4 +1,4 @@
-"""Train, check and trust image classifiers in JAX and Flax, each result beside its published one.
+"""Train and evaluate image classifiers in JAX and Flax, and compare the results with reported ones.
 
 import jaxnets
 
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 def load(
     run_dir: str | os.PathLike[str], *, ignore_damage: bool = False
 ) -> "Predictor | Regressor":
-    """The trained network of a run directory or weights folder: `predict(images)`, `classes`, `preprocess`.
+    """Loads the network of a run directory or weights folder: `predict(images)`, `classes`, `preprocess`.
 
-    A network of vectors has no `preprocess`, and its `predict(inputs)` maps arrays to arrays.
-
-    Raises CheckpointError where it is neither, where no checkpoint is whole, and where a file is damaged;
-    with `ignore_damage` one that differs from its checksum is a warning.
+    For networks of vectors `predict(inputs)` maps arrays to arrays, and there is no `preprocess`.
+    Raises CheckpointError if the folder is neither, if no checkpoint is valid, or if a file is damaged; with
+    `ignore_damage` a file that differs from its checksum only causes a warning.
     """
-    from jaxnets.experiment import (
-        predictor,  # what uses one part of the package need not load all of it
-    )
+    from jaxnets.experiment import predictor  # imported here for a fast `import jaxnets`
     from jaxnets.runtime import xla
 
     xla.warn_of_unsafe_default()
@@ -34,10 +31,10 @@ def load(
 
 
 def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) -> "Result":
-    """Trains the recipe `PATH` or `PATH:VARIANT`; the result, as in result.json.
+    """Trains the config `PATH` or `PATH:VARIANT` and returns the result, as in result.json.
 
     `overrides` are fields by dotted path. The options are those of `jaxnets.experiment.train.Options`:
-    `workdir`, `callbacks` (further instances of `jaxnets.training.callbacks.Callback`),
+    `workdir`, `callbacks` (additional `jaxnets.training.callbacks.Callback` objects),
     `allow_nondeterministic_resume` and `ignore_damage`.
     """
     from jaxnets.experiment import train

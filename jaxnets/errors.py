@@ -1,23 +1,23 @@
-"""What can go wrong, each with the exit code that the command ends with.
+"""Exceptions and their exit codes.
 
-The message of an error is one line for a person: what happened, where, and how to mend it.
+Each message is one line that says what happened, where, and how to fix it.
 """
 
 
 class JaxnetsError(Exception):
-    """A fault whose cause is known; `exit_code` is what the command returns."""
+    """Base class of expected errors; commands exit with `exit_code`."""
 
     exit_code = 1
 
 
 class ConfigError(JaxnetsError):
-    """The command or its config is wrong."""
+    """The command or its config is invalid."""
 
     exit_code = 2
 
 
 class DataError(JaxnetsError):
-    """The data is missing, damaged, leaking or cannot be used."""
+    """The data is missing, damaged, unusable or leaks."""
 
     exit_code = 3
 
@@ -29,19 +29,19 @@ class CheckpointError(JaxnetsError):
 
 
 class DivergedError(JaxnetsError):
-    """Training diverged: a loss or gradient that is not finite."""
+    """Training diverged: a loss or gradient is not finite."""
 
     exit_code = 5
 
 
 class MachineError(JaxnetsError):
-    """The machine cannot: disk full, directory in use or not writable, out of memory."""
+    """A problem of the machine: disk full, directory locked or not writable, out of memory."""
 
     exit_code = 6
 
 
 class CheckFailedError(JaxnetsError):
-    """A check did not hold."""
+    """A check failed."""
 
     exit_code = 7
 

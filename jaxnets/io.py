@@ -1,4 +1,4 @@
-"""Files that are whole or not there, locks between processes, and what a file's bytes are."""
+"""Atomic writes, file locks, and reading of regular files."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from typing import IO
 from jaxnets.errors import MachineError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""EFBIG is a limit on the size of one file (`ulimit -f`, or the file system's own)."""
+"""EFBIG is a limit on the size of a file (`ulimit -f`, or that of the file system)."""
 STALE_SECONDS = 3600.0
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -29,7 +29,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOT
 
 
 def user_cache_folder() -> Path:
-    """~/.cache/jaxnets; of a user without a home folder, one of its own among the temporary files."""
+    """Returns ~/.cache/jaxnets, or a temporary folder of a user without a home folder."""
     try:
         return Path.home() / ".cache" / "jaxnets"
     except RuntimeError:
@@ -37,25 +37,23 @@ def user_cache_folder() -> Path:
 
 
 def require_folder(path: Path) -> None:
-    """Makes a folder and those above it; raises MachineError where that cannot be."""
+    """Creates a folder and its parents; raises MachineError on failure."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(
-            f"{path} cannot be made ({error.strerror}): choose another place"
+            f"{path} cannot be created ({error.strerror}): choose another folder"
         ) from error
 
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """A new name beside `path` to write to; renamed to `path` at the end, removed after an error.
+    """Yields a temporary path next to `path`, renamed to `path` at the end, removed after an error.
 
-    The name is used by no other process, so that several may write the same file at once: each version is
-    whole, and the last to finish stays.
+    Several processes may write the same file at once; the last to finish wins.
     """
-    temporary = path.with_name(
-        f".{secrets.token_hex(8)}.tmp"
-    )  # short: `path` may have the longest name
+    # Short, because `path` may have a name of the maximum length.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -63,12 +61,12 @@ def atomic_replace(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename, error.filename2 = str(path), None  # the name that the user knows
+            error.filename, error.filename2 = str(path), None  # the name for the user
         raise
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Removes temporary files older than an hour that killed processes left in a folder."""
+    """Removes temporary files of killed processes, older than an hour, from a folder."""
     for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
@@ -76,7 +74,7 @@ def remove_stale_temporaries(folder: Path) -> None:
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Writes a file of text or bytes under a temporary name beside it, to the disk, then renames it."""
+    """Writes text or bytes atomically: to a temporary file, then fsync and rename."""
     with atomic_replace(path) as temporary, temporary.open("xb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
@@ -85,7 +83,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Waits for an advisory lock on the file `path`, which is made; the system releases it after a kill."""
+    """Waits for an advisory lock on the file `path`, which is created if it does not exist."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -93,7 +91,7 @@ def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def try_file_lock(path: Path) -> Iterator[bool]:
-    """The exclusive lock of `file_lock` if it is free now; False if another process has it."""
+    """Yields True with the exclusive lock of `file_lock`, or False if another process holds it."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,7 +103,7 @@ def try_file_lock(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
-    """The exclusive lock of `file_lock`, on a file that is removed at the end."""
+    """Waits for the exclusive lock of `file_lock` on a file that is removed at the end."""
     while True:
         with path.open("a") as file:
             try:
@@ -113,7 +111,7 @@ def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterat
             except BlockingIOError:
                 before_waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(path, file):  # else the process that was waited for has removed it
+            if _is_still(path, file):  # otherwise the other process has removed it
                 try:
                     yield
                 finally:
@@ -129,14 +127,11 @@ def _is_still(path: Path, file: IO[str]) -> bool:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Opens a regular file for reading. A FIFO, socket or device is not opened, which could wait for ever.
-
-    Raises OSError, for those too.
-    """
+    """Opens a regular file for reading; raises OSError, also for a FIFO, socket or device (it may block)."""
     _check_regular(path, path.stat().st_mode)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _check_regular(path, os.fstat(descriptor).st_mode)  # it may have been replaced in between
+        _check_regular(path, os.fstat(descriptor).st_mode)  # it may have been replaced
         return io.BufferedReader(io.FileIO(descriptor))
     except OSError:
         os.close(descriptor)
@@ -152,12 +147,12 @@ def _check_regular(path: Path, mode: int) -> None:
 
 
 def read_regular(path: Path) -> bytes:
-    """The bytes of a regular file; raises OSError as `open_regular` does."""
+    """Returns the bytes of a regular file; raises OSError like `open_regular`."""
     with open_regular(path) as file:
         return file.read()
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a regular file's bytes, in hex; raises OSError as `open_regular` does."""
+    """Returns the hex sha256 of a regular file; raises OSError like `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

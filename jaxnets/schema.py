@@ -1,4 +1,4 @@
-"""JSON that is what it should be: strict parsing, and values checked against type annotations."""
+"""Strict JSON parsing, and validation against type annotations."""
 
 import dataclasses
 import functools
@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, NotRequired, Union
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Limits of a number, both included; None for none."""
+    """Inclusive limits of a number."""
 
     ge: float | None = None
     le: float | None = None
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with `value`, or None."""
+        """Returns what is wrong with `value`, or None."""
         if self.ge is not None and value < self.ge:
             return f"is {value!r}, below {self.ge:g}"
         if self.le is not None and value > self.le:
@@ -29,13 +29,13 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Length:
-    """Limits of the number of elements, both included."""
+    """Inclusive limits of the number of elements."""
 
     ge: int = 0
     le: int | None = None
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with `value`, or None."""
+        """Returns what is wrong with `value`, or None."""
         if len(value) < self.ge or (self.le is not None and len(value) > self.le):
             return f"has {len(value)} elements"
         return None
@@ -43,35 +43,35 @@ class Length:
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """A regular expression that a text must match from its beginning to its end."""
+    """A regular expression that must match the full string."""
 
     expression: str
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with `value`, or None."""
+        """Returns what is wrong with `value`, or None."""
         return None if re.fullmatch(self.expression, value) else f"is {_shown(value)}"
 
 
 Sha256 = Annotated[str, Pattern("[0-9a-f]{64}")]
-Share = Annotated[float, Range(0, 1)]
+Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0, 2**53)]
 
 
 def parse(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8; raises ValueError, also for NaN and for keys that occur twice."""
+    """Parses JSON in UTF-8; raises ValueError, also for NaN and duplicate keys."""
     try:
         return json.loads(
-            data.decode(), parse_constant=_no_constant, object_pairs_hook=_each_key_once
+            data.decode(), parse_constant=_no_constant, object_pairs_hook=_unique_keys
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
 def problem(value: Any, expected: Any, name: str = "") -> str | None:
-    """What keeps a parsed value from being of an annotated type, in words with its path; None where it is.
+    """Returns why a parsed value does not have the `expected` type, with its path, or None if it does.
 
-    `expected` is Any, a plain type, Literal, a union, list, dict with text keys, a TypedDict, or Annotated
-    with limits. A float may be written as an integer and must be finite; a bool is no number.
+    `expected` is Any, a plain type, Literal, a union, list, dict with string keys, a TypedDict, or Annotated
+    with limits. A float must be finite and may be written as an integer; a bool is not a number.
     """
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     where = name or "it"
@@ -89,8 +89,8 @@ def problem(value: Any, expected: Any, name: str = "") -> str | None:
         deeper = (text for text in found if text and not text.startswith(f"{where} is "))
         return next(deeper, found[0])
     if origin is Literal:
-        alike = any(value == each and type(value) is type(each) for each in arguments)
-        return None if alike else f"{where} is {_shown(value)}"
+        valid = any(value == each and type(value) is type(each) for each in arguments)
+        return None if valid else f"{where} is {_shown(value)}"
     if typing.is_typeddict(expected):
         return _problem_of_fields(value, expected, name)
     if origin is list:
@@ -125,7 +125,7 @@ def _problem_of_fields(value: Any, expected: Any, name: str) -> str | None:
 
 @functools.cache
 def _fields(expected: Any) -> Mapping[str, tuple[Any, bool]]:
-    """The fields of a TypedDict: each one's type, and whether it is required."""
+    """Returns the type of each field of a TypedDict, and whether it is required."""
     hints = typing.get_type_hints(expected, include_extras=True)
     return {
         key: (typing.get_args(kind)[0], False)
@@ -145,13 +145,13 @@ def _is_plain(value: Any, expected: Any) -> bool:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError("a key occurs twice")
+        raise ValueError("duplicate key")
     return made
 
 
@@ -160,6 +160,6 @@ def _shown(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text of at most 40 printable characters: what is damaged may hold anything."""
+    """Returns at most 40 printable characters of a text."""
     shown = "".join(each if each.isprintable() else "?" for each in text)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

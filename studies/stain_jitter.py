@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from jaxnets.training.augment import scale_saturation, scale_stains, turn_hue
+from jaxnets.training.augment import rotate_hue, scale_saturation, scale_stains
 from jaxnets.training.preprocess import Batch, Preprocess, normalize, scale
 
 KIND, STRENGTH = "shift_kind", "shift_strength"
@@ -36,7 +36,7 @@ def shift_colours(image: jax.Array, kind: jax.Array, strength: jax.Array) -> jax
     """One image [H, W, 3] in [0, 1], shifted in one way: `kind` int[] of SHIFTS, `strength` float[]."""
     one = jnp.ones((), image.dtype)
     ways = (
-        turn_hue,
+        rotate_hue,
         scale_saturation,
         lambda image, factor: scale_stains(image, jnp.stack([factor, one])),
         lambda image, factor: scale_stains(image, jnp.stack([one, factor])),

@@ -1,6 +1,6 @@
-"""AlexNet on CIFAR-10, both reports' recipes: python scripts/reproduce.py alexnet --budget=MINUTES.
+"""AlexNet on CIFAR-10, the configs of both reports: python scripts/reproduce.py alexnet --budget=MINUTES.
 
-Hours a row on two cores: a seed of each recipe comes first.
+Each row takes hours on two cores: one seed of each config comes first.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ SEEDS = (0, 1, 2)
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """A row a recipe and seed."""
+    """Returns one row per config and seed."""
     return [
         {"config": f"configs/alexnet_cifar10.py:{variant}", "seed": seed}
         for seed in SEEDS

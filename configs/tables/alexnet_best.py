@@ -1,4 +1,4 @@
-"""Our own AlexNet recipe, as an estimate an hour on a GPU: python scripts/reproduce.py alexnet_best."""
+"""Our own AlexNet config, about an hour on a GPU: python scripts/reproduce.py alexnet_best."""
 
 from typing import Any
 

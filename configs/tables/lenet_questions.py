@@ -1,6 +1,6 @@
-"""What the parts of LeNet-5 and the optimizers are worth: python scripts/reproduce.py lenet_questions.
+"""Ablations of LeNet-5 and of optimizers: python scripts/reproduce.py lenet_questions.
 
-The page docs/lenet_and_alexnet.md is made of these results. The rows of AlexNet, an epoch each, come last.
+docs/lenet_and_alexnet.md is generated from these results. The rows of AlexNet, an epoch each, come last.
 """
 
 from collections.abc import Mapping, Sequence

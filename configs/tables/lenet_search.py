@@ -1,8 +1,8 @@
-"""What `lenet_mnist:best` was chosen from, by validation accuracy alone, on a twelfth of train.
+"""The search for `lenet_mnist:best`, by validation accuracy on a twelfth of the training set.
 
 python scripts/reproduce.py lenet_search
 
-The first row is where it began; each other changes one thing. The learning rate of 0.004 was taken.
+The first row is the baseline; each other row changes one setting. The learning rate 0.004 was selected.
 """
 
 from typing import Any

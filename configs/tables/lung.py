@@ -1,9 +1,9 @@
-"""Five networks on LC25000, three epochs from scratch at sizes that a CPU holds, seed by seed.
+"""Five networks on LC25000, three epochs from scratch at sizes for CPUs, by seed.
 
     python scripts/reproduce.py lung --budget=60
 
-One recipe for all rows: batch 32, 100 steps of warm-up, then a cosine; all training images. The last two
-are report B's Inception v1, its 10 epochs and batch of 32, under both splits.
+All rows use the same settings: batch 32, 100 steps of warmup, then a cosine schedule; all training images. The last
+two are report B's Inception v1, its 10 epochs and batch of 32, under both splits.
 """
 
 from typing import Any

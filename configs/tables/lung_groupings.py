@@ -1,9 +1,9 @@
-"""Inception v1 under other groupings of LC25000: what the choice of grouping does to the result.
+"""Inception v1 with other groupings of LC25000.
 
     python scripts/reproduce.py lung_groupings
 
 Each photograph for itself, so that overlapping ones may be on both sides; and the human clusters:
-data/lc25000_clean holds LC25000-clean's final_clusters.csv, a file a class
+data/lc25000_clean holds LC25000-clean's final_clusters.csv, one file per class
 (https://github.com/GeorgeBatch/LC25000-clean); they carry no licence and are not shipped. The row to
 compare with, our own groups, is in configs/tables/lung.py.
 """
@@ -19,7 +19,7 @@ GROUPINGS = {
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """A row a grouping, the recipe of configs/tables/lung.py."""
+    """Returns one row per grouping, with the settings of configs/tables/lung.py."""
     return [_row(name, changes) for name, changes in GROUPINGS.items()]
 
 

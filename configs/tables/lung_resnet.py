@@ -1,4 +1,4 @@
-"""ResNet-50 on LC25000, random split, beside report A: at 96 px, which a CPU can hold, and at 224 px.
+"""ResNet-50 on LC25000, random split, compared with report A: at 96 px, for CPUs, and at 224 px.
 
 python scripts/reproduce.py lung_resnet --budget=60
 """

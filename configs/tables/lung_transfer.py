@@ -1,12 +1,12 @@
-"""Report B's transfer on LC25000: a new head on a frozen body, from ImageNet, from CIFAR-10 and random.
+"""Report B's transfer on LC25000: a new head on a frozen backbone, from ImageNet, from CIFAR-10 and random.
 
     python scripts/reproduce.py lung_transfer --budget=60
 
 ImageNet's weights are of Inception v3 up to Mixed_7a alone, in the folder DATA/weights/inception_v3_trunk;
-docs/transfer.md says how they are made. The last rows, at 224 px, need weights of whole networks in
-DATA/weights/NAME, and fail where they are not: the page has the one command a network that fetches them.
-At 139 px the body ends in 3x3 pixels. As an estimate, one pass over the 15,000 images stays under a quarter
-of an hour on two cores; the head's 100 epochs took 37 to 89 s.
+docs/transfer.md says how they are made. The last rows, at 224 px, need weights of complete networks in
+DATA/weights/NAME, and fail without them: the page lists the commands that download them.
+At 139 px the backbone's output has 3x3 pixels. As an estimate, one pass over the 15,000 images takes under
+15 minutes on two cores; the head's 100 epochs took 37 to 89 s.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Three small runs on drawn tissue, to try reproduce.py: python scripts/reproduce.py smoke."""
+"""Three small runs on synthetic tissue, for testing reproduce.py: python scripts/reproduce.py smoke."""
 
 from typing import Any
 

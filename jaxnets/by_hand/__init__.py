@@ -1,1 +1,1 @@
-"""Backpropagation written out: a network by hand, and a scalar autodiff engine."""
+"""Backpropagation without autodiff: an explicit MLP, and a scalar autodiff engine."""

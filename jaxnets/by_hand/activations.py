@@ -1,4 +1,4 @@
-"""The activations and their derivatives, written out, with PyTorch's choice at every kink and at nan."""
+"""Activations and their derivatives, with PyTorch's values at kinks and NaN."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnets.errors import ConfigError
 
 NEGATIVE_SLOPE = 0.01
-"""Of leaky ReLU: torch.nn.LeakyReLU's default."""
+"""The negative slope of leaky ReLU, as in torch.nn.LeakyReLU."""
 
 Elementwise = Callable[[jax.Array], jax.Array]
 
@@ -33,11 +33,11 @@ def _sigmoid(z: jax.Array) -> jax.Array:
 
 
 def _sigmoid_derivative(z: jax.Array) -> jax.Array:
-    return _sigmoid(z) * _sigmoid(-z)  # 1 - sigmoid(z) would lose its digits where z is large
+    return _sigmoid(z) * _sigmoid(-z)  # 1 - sigmoid(z) would lose precision for large z
 
 
 def _relu(z: jax.Array) -> jax.Array:
-    return jnp.where(z <= 0, jnp.zeros_like(z), z)  # nan stays nan
+    return jnp.where(z <= 0, jnp.zeros_like(z), z)  # propagates NaN
 
 
 def _relu_derivative(z: jax.Array) -> jax.Array:
@@ -66,18 +66,20 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         for activation in (
             Activation("tanh", jnp.tanh, _tanh_derivative),
             Activation("relu", _relu, _relu_derivative),  # 0 at 0
-            Activation("leaky_relu", _leaky_relu, _leaky_relu_derivative),  # the slope at 0
+            Activation(
+                "leaky_relu", _leaky_relu, _leaky_relu_derivative
+            ),  # the negative slope at 0
             Activation("sigmoid", _sigmoid, _sigmoid_derivative),
             Activation("identity", _identity, jnp.ones_like),
-            Activation("step", _step, jnp.zeros_like),  # 1 at 0; nothing to train with anywhere
+            Activation("step", _step, jnp.zeros_like),  # 1 at 0; its gradient is 0 everywhere
         )
     }
 )
-"""By name, as recipes spell it."""
+"""Activations by name, as in configs."""
 
 
 def activation(name: str) -> Activation:
-    """The activation of that name; raises ConfigError, naming the choices, where there is none."""
+    """Returns an activation by name; raises ConfigError for an unknown one."""
     if name not in ACTIVATIONS:
-        raise ConfigError(f"no activation {name!r}; there are {', '.join(ACTIVATIONS)}")
+        raise ConfigError(f"unknown activation {name!r}; activations: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

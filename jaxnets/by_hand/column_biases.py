@@ -1,7 +1,7 @@
-"""What torch.nn.Linear makes of biases of shape (n, 1): it adds them along the batch.
+"""Column biases (n, 1) in torch.nn.Linear, which adds them along the batch.
 
-nn.Linear computes X Wᵀ + b as [samples, neurons]. There a column (n, 1) broadcasts along the neurons: b[i]
-goes to sample i, whatever the neuron. It runs where n is the number of samples; (1, 1) runs everywhere.
+nn.Linear computes X Wᵀ + b as [samples, neurons], so a column (n, 1) is broadcast along the neurons: b[i] is
+added to sample i. PyTorch accepts this if n is the number of samples or 1.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ def gradient_step(
     loss: str,
     learning_rate: float | jax.Array,
 ) -> mlp.Trace:
-    """`mlp.gradient_step` as PyTorch takes it with every bias a column (n, 1), which they stay.
+    """Like `mlp.gradient_step`, as PyTorch computes it if every bias is a column (n, 1).
 
-    Raises ConfigError, naming the shapes, where PyTorch would stop: n is neither 1 nor the samples.
+    Raises ConfigError, like PyTorch, unless n is 1 or the number of samples.
     """
     check([(weight, np.empty(np.shape(weight)[:1])) for weight, _ in parameters], activations)
     check_samples(parameters, inputs, labels)

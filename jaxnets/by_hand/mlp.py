@@ -1,6 +1,6 @@
-"""A multilayer perceptron with its backward pass written out: no automatic differentiation.
+"""A multilayer perceptron with an explicit backward pass, without automatic differentiation.
 
-With X a sample a row, a0 = Xᵀ, and everything of a layer as [neurons, samples]:
+The rows of X are samples, a_0 = Xᵀ, and all layers are [neurons, samples]:
 
     z_l = W_l a_(l-1) + b_l             a_l = f_l(z_l)
     δ_L = ∂loss/∂a_L ⊙ f_L'(z_L)        δ_l = (W_(l+1)ᵀ δ_(l+1)) ⊙ f_l'(z_l)
@@ -25,7 +25,7 @@ Array = jax.Array | np.ndarray
 
 
 class Layer(NamedTuple):
-    """A layer's parameters, or what is computed of them: weight [neurons, inputs], bias [neurons]."""
+    """The parameters or gradients of a layer: weight [neurons, inputs], bias [neurons]."""
 
     weight: Array
     bias: Array
@@ -40,13 +40,13 @@ SQUARED_ERRORS: Mapping[str, Callable[[int], float]] = MappingProxyType(
         "mean_squared_error": lambda values: 1 / values,
     }
 )
-"""Losses by name: what the sum of squared errors is multiplied by, given how many it adds up."""
+"""Losses by name: the factor of the sum of squared errors, given their number."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """All that one step computes, a tuple entry a layer; z, a and delta are [neurons, samples]."""
+    """All values of one step, by layer; z, a and delta are [neurons, samples]."""
 
     z: tuple[Array, ...]  # pre-activations
     a: tuple[Array, ...]  # activations; the last is the prediction
@@ -67,9 +67,9 @@ def gradient_step(
 ) -> Trace:
     """One step of gradient descent on inputs [samples, inputs] and labels [samples, outputs].
 
-    `parameters` are (weight [neurons, inputs], bias [neurons]) by layer, `activations` and `loss` names of
-    ACTIVATIONS and SQUARED_ERRORS. Under jit those two are static. Raises ConfigError for shapes that do
-    not fit, naming them, and for unknown names.
+    `parameters` are (weight [neurons, inputs], bias [neurons]) by layer; `activations` and `loss` are names
+    in ACTIVATIONS and SQUARED_ERRORS, static under jit. Raises ConfigError for mismatched shapes and unknown
+    names.
     """
     check(parameters, activations)
     check_samples(parameters, inputs, labels)
@@ -88,9 +88,9 @@ def propagate(
     loss: str,
     learning_rate: float | jax.Array,
 ) -> Trace:
-    """The step itself, for biases that broadcast to [neurons, samples]: a column [neurons, 1] is right.
+    """One step for biases that broadcast to [neurons, samples], usually columns [neurons, 1].
 
-    The gradient of a bias is delta summed over the axes along which it was broadcast.
+    The gradient of a bias is delta, summed over the axes along which the bias was broadcast.
     """
     functions = [activation(name) for name in activations]
     x, y = jnp.asarray(inputs).T, jnp.asarray(labels).T
@@ -118,7 +118,7 @@ def propagate(
 
 
 def with_biases(trace: Trace, change: Callable[[Any], Any]) -> Trace:
-    """The trace with its biases, and their gradients, in another shape."""
+    """Returns the trace with `change` applied to the biases and their gradients."""
 
     def changed(layers: Parameters) -> Parameters:
         return tuple(Layer(layer.weight, change(layer.bias)) for layer in layers)
@@ -129,7 +129,9 @@ def with_biases(trace: Trace, change: Callable[[Any], Any]) -> Trace:
 
 
 def _product(left: Array, right: Array) -> jax.Array:
-    return jnp.matmul(left, right, precision="highest")  # or accelerators round float32 to 10 bits
+    return jnp.matmul(
+        left, right, precision="highest"
+    )  # accelerators would round float32 to 10 bits
 
 
 def _summed_to(shape: tuple[int, ...], delta: jax.Array) -> jax.Array:
@@ -138,7 +140,7 @@ def _summed_to(shape: tuple[int, ...], delta: jax.Array) -> jax.Array:
 
 
 def scale(loss: str, values: int) -> float:
-    """What the sum of `values` squared errors is multiplied by; raises ConfigError for an unknown loss."""
+    """Returns the factor of a sum of `values` squared errors; raises ConfigError for an unknown loss."""
     if loss not in SQUARED_ERRORS:
-        raise ConfigError(f"no loss {loss!r}; there are {', '.join(SQUARED_ERRORS)}")
+        raise ConfigError(f"unknown loss {loss!r}; losses: {', '.join(SQUARED_ERRORS)}")
     return SQUARED_ERRORS[loss](values)

@@ -1,4 +1,4 @@
-"""A scalar autodiff engine: numbers that remember what they were computed from."""
+"""A scalar reverse-mode autodiff engine."""
 
 import math
 import numbers
@@ -11,19 +11,19 @@ from jaxnets.by_hand.activations import NEGATIVE_SLOPE
 
 
 class Value:
-    """A double, what it was computed from, and ∂root/∂self once `root.backward()` has run.
+    """A double with its operands and, after `root.backward()`, the gradient ∂root/∂self.
 
-    Arithmetic is IEEE 754's, as PyTorch's: 1 / 0 is inf, not an exception. So are PyTorch's the choices
-    at kinks: relu has slope 0 at 0, leaky_relu the negative side's.
+    Arithmetic is IEEE 754 as in PyTorch: 1 / 0 is inf, not an exception. At 0 the derivative of relu is 0 and
+    that of leaky_relu the negative slope, also as in PyTorch.
     """
 
     __slots__ = ("_edges", "data", "gradient")
-    __array_ufunc__ = None  # numpy's numbers leave `number * value` to us
+    __array_ufunc__ = None  # for `numpy_number * value`
 
     def __init__(self, data: float) -> None:
         self.data = float(data)
         self.gradient = 0.0
-        self._edges: tuple[tuple[Value, float], ...] = ()  # operands, and the slope towards each
+        self._edges: tuple[tuple[Value, float], ...] = ()  # operands and partial derivatives
 
     def __repr__(self) -> str:
         return f"Value(data={self.data!r}, gradient={self.gradient!r})"
@@ -60,35 +60,35 @@ class Value:
     __rmul__ = __mul__
 
     def exp(self) -> "Value":
-        """The exponential."""
+        """Returns e^x."""
         result = _ieee(np.exp, self.data)
         return _node(result, (self, result))
 
     def tanh(self) -> "Value":
-        """The hyperbolic tangent."""
+        """Returns the hyperbolic tangent."""
         result = math.tanh(self.data)
         return _node(result, (self, 1 - result**2))
 
     def sigmoid(self) -> "Value":
-        """1 / (1 + e^-x)."""
+        """Returns 1 / (1 + e^-x)."""
         result, mirrored = (1 / (1 + _ieee(np.exp, x)) for x in (-self.data, self.data))
         return _node(result, (self, result * mirrored))
 
     def relu(self) -> "Value":
-        """The positive part; slope 0 at 0. What is nan stays nan, as in PyTorch."""
+        """Returns max(x, 0); propagates NaN."""
         result, slope = (0.0, 0.0) if self.data <= 0 else (self.data, 1.0)
         return _node(result, (self, slope))
 
     def leaky_relu(self, negative_slope: float = NEGATIVE_SLOPE) -> "Value":
-        """The value where it is positive, else negative_slope times it; slope negative_slope at 0."""
+        """Returns x if x > 0, else negative_slope * x."""
         slope = 1.0 if self.data > 0 else negative_slope
         return _node(slope * self.data, (self, slope))
 
     def backward(self) -> None:
-        """Adds ∂self/∂leaf to the gradient of every leaf, and sets that of every value in between.
+        """Adds ∂self/∂leaf to the gradient of every leaf and sets the gradients of intermediate values.
 
-        A second call adds once more, as in PyTorch: set the leaves' gradients to 0 before. The order of
-        all sums is that in which the operands were written, so that every run gives the same bits.
+        As in PyTorch, a second call accumulates: set the gradients of leaves to 0 before. Sums follow the
+        order of operands, so results are bit-exact.
         """
         order = self._in_topological_order()
         for value in order:
@@ -100,9 +100,9 @@ class Value:
                 operand.gradient += slope * value.gradient
 
     def _in_topological_order(self) -> list["Value"]:
-        """Every value that this one was computed from, operands first; a stack of ours, so of any depth."""
+        """Returns all operands, recursively, before their results; without recursion, for any depth."""
         order: list[Value] = []
-        seen = {id(self)}  # asked, never walked: its order changes from run to run
+        seen = {id(self)}  # never iterated: its order is not deterministic
         stack: list[tuple[Value, Iterator[tuple[Value, float]]]] = [(self, iter(self._edges))]
         while stack:
             value, edges = stack[-1]
@@ -118,7 +118,7 @@ class Value:
 
 
 def _node(data: float, *edges: tuple[Value | float, float]) -> Value:
-    """The result of an operation; plain numbers among the operands have no gradient."""
+    """Returns the result of an operation; only Value operands get gradients."""
     result = Value(data)
     result._edges = tuple((o, slope) for o, slope in edges if isinstance(o, Value))
     return result
@@ -129,11 +129,13 @@ def _number(operand: Value | float) -> float:
         return operand.data
     if isinstance(operand, numbers.Real):
         return float(operand)
-    raise TypeError(f"a Value and {type(operand).__name__} do not mix: use numbers or Values")
+    raise TypeError(
+        f"unsupported operand for Value: {type(operand).__name__}; use numbers or Values"
+    )
 
 
 def _ieee(function: Any, *operands: float) -> float:
-    with np.errstate(all="ignore"):  # inf and nan are results
+    with np.errstate(all="ignore"):  # inf and nan are valid results
         return float(function(*operands))
 
 
@@ -145,7 +147,7 @@ def _quotient(dividend: Value | float, divisor: Value | float) -> Value:
 
 
 def _power(base: Value | float, exponent: Value | float) -> Value:
-    """base^exponent with PyTorch's slopes: 0 for exponent 0, and 0 by the exponent for base 0."""
+    """base^exponent with PyTorch's derivatives: 0 for exponent 0, and 0 by the exponent for base 0."""
     x, n = _number(base), _number(exponent)
     result = _ieee(np.power, x, n)
     by_base = n * _ieee(np.power, x, n - 1) if n else 0.0

@@ -20,23 +20,25 @@ ACTIVATIONS: Mapping[str, Callable[[Value], Value]] = MappingProxyType(
         "identity": lambda value: value,
     }
 )
-"""By name, as recipes spell it."""
+"""Activations by name, as in configs."""
 
 Inputs = Sequence[Value] | Sequence[float]
 
 
 class Neuron:
-    """f(w · x + b), added up from the bias on, weight by weight."""
+    """f(w · x + b), summed from the bias on, in the order of the weights."""
 
     def __init__(self, weights: Iterable[float], bias: float, activation: str) -> None:
         if activation not in ACTIVATIONS:
-            raise ConfigError(f"no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+            raise ConfigError(
+                f"unknown activation {activation!r}; activations: {', '.join(ACTIVATIONS)}"
+            )
         self.weights = [Value(weight) for weight in weights]
         self.bias = Value(bias)
         self.activation = ACTIVATIONS[activation]
 
     def pre_activation(self, inputs: Inputs) -> Value:
-        """The weighted sum and the bias, w · x + b; raises ConfigError for another number of inputs."""
+        """Returns w · x + b; raises ConfigError for a wrong number of inputs."""
         if len(inputs) != len(self.weights):
             raise ConfigError(
                 f"{len(inputs)} inputs, but the neuron has {len(self.weights)} weights"
@@ -50,12 +52,12 @@ class Neuron:
         return self.activation(self.pre_activation(inputs))
 
     def parameters(self) -> list[Value]:
-        """The weights by input, then the bias."""
+        """Returns the weights, then the bias."""
         return [*self.weights, self.bias]
 
 
 class Layer:
-    """Neurons that see the same inputs: weight [neurons, inputs], bias [neurons]."""
+    """A fully connected layer: weight [neurons, inputs], bias [neurons]."""
 
     def __init__(self, weight: ArrayLike, bias: ArrayLike, activation: str) -> None:
         self.neurons = [
@@ -67,14 +69,14 @@ class Layer:
         return [neuron(inputs) for neuron in self.neurons]
 
     def parameters(self) -> list[Value]:
-        """Neuron by neuron."""
+        """Returns the parameters of all neurons."""
         return [value for neuron in self.neurons for value in neuron.parameters()]
 
 
 class MLP:
-    """Layers one after another, made of (weight, bias) by layer and the activations' names.
+    """A network of (weight, bias) by layer and the names of the activations.
 
-    Raises ConfigError for shapes that do not chain, naming them, and for an unknown activation.
+    Raises ConfigError for mismatched shapes and for an unknown activation.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class MLP:
         return self.states(inputs)[-1][1]
 
     def states(self, inputs: Inputs) -> list[tuple[list[Value], list[Value]]]:
-        """The pre-activations z and the activations a of every layer, for one sample."""
+        """Returns the pre-activations z and activations a of every layer, for one sample."""
         states: list[tuple[list[Value], list[Value]]] = []
         for layer in self.layers:
             z = [neuron.pre_activation(inputs) for neuron in layer.neurons]
@@ -100,7 +102,7 @@ class MLP:
         return states
 
     def parameters(self) -> list[Value]:
-        """Layer by layer, neuron by neuron, the weights by input and then the bias."""
+        """Returns the parameters of all layers."""
         return [value for layer in self.layers for value in layer.parameters()]
 
 
@@ -113,7 +115,7 @@ def gradient_step(
     loss: str,
     learning_rate: float,
 ) -> mlp.Trace:
-    """`mlp.gradient_step` by the engine: the same arguments, errors and trace, in doubles of numpy's."""
+    """Like `mlp.gradient_step`, computed by the autodiff engine in doubles."""
     network = MLP(parameters, activations)
     check_samples(parameters, inputs, labels)
     states = [network.states(row) for row in np.asarray(inputs, float).tolist()]
@@ -139,11 +141,13 @@ def gradient_step(
     )
 
 
-def _collected(layer: Layer, what: str) -> mlp.Layer:
-    weight = _table([neuron.weights for neuron in layer.neurons], what).T
-    return mlp.Layer(weight, np.array([getattr(neuron.bias, what) for neuron in layer.neurons]))
+def _collected(layer: Layer, attribute: str) -> mlp.Layer:
+    weight = _table([neuron.weights for neuron in layer.neurons], attribute).T
+    return mlp.Layer(
+        weight, np.array([getattr(neuron.bias, attribute) for neuron in layer.neurons])
+    )
 
 
-def _table(rows: Sequence[Sequence[Value]], what: str) -> np.ndarray:
-    """[len(row), rows] of the values' data or gradient."""
-    return np.array([[getattr(value, what) for value in row] for row in rows]).T
+def _table(rows: Sequence[Sequence[Value]], attribute: str) -> np.ndarray:
+    """Returns the data or gradient of the values, [len(row), rows]."""
+    return np.array([[getattr(value, attribute) for value in row] for row in rows]).T

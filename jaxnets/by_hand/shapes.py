@@ -1,4 +1,4 @@
-"""What fits together: layers that chain, biases along the neurons, a label for every sample."""
+"""Shape checks of MLP parameters, inputs and labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,7 @@ Shape = tuple[int, ...]
 
 
 def check(parameters: Sequence[tuple[Any, Any]], activations: Sequence[str]) -> None:
-    """Raises ConfigError, naming the shapes, where layers (weight, bias) do not make a network.
-
-    Weights are [neurons, inputs], biases [neurons], with an activation for every layer.
-    """
+    """Raises ConfigError if the layers (weight [neurons, inputs], bias [neurons]) do not form a network."""
     if not parameters:
         raise ConfigError("a network needs at least one layer: parameters are empty")
     if len(parameters) != len(activations):
@@ -26,8 +23,8 @@ def check(parameters: Sequence[tuple[Any, Any]], activations: Sequence[str]) -> 
             raise ConfigError(f"W{number} has shape {weights}; weights are (neurons, inputs)")
         if before is not None and before[0] != weights[1]:
             raise ConfigError(
-                f"the layers do not chain: W{number} has shape {weights} and takes {weights[1]} "
-                f"inputs, but W{number - 1} has shape {before} and gives {before[0]}"
+                f"the layers do not match: W{number} has shape {weights} and takes {weights[1]} "
+                f"inputs, but W{number - 1} has shape {before} and returns {before[0]}"
             )
         if biases != weights[:1]:
             column = ": a column would go along the batch" if len(biases) == 2 else ""
@@ -38,7 +35,7 @@ def check(parameters: Sequence[tuple[Any, Any]], activations: Sequence[str]) -> 
 
 
 def check_samples(parameters: Sequence[tuple[Any, Any]], inputs: Any, labels: Any) -> None:
-    """Raises ConfigError unless inputs [samples, inputs] and labels [samples, outputs] fit the layers."""
+    """Raises ConfigError unless inputs [samples, inputs] and labels [samples, outputs] match the layers."""
     first, last = _shape(parameters[0][0], "W1"), _shape(parameters[-1][0], "the last W")
     rows, targets = _shape(inputs, "X"), _shape(labels, "y")
     if len(rows) != 2 or rows[0] == 0 or rows[1] != first[1]:

@@ -23,7 +23,7 @@ from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings
 from jaxnets.models import create
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.fork import require_not_forked
+from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.text import printable
 from jaxnets.training.devices import Devices
@@ -47,7 +47,7 @@ def evaluate(
     since, CheckpointError where no checkpoint is whole or the directory is damaged; with `ignore_damage` what
     differs from its checksum is a warning.
     """
-    require_not_forked()
+    check_not_forked()
     if part not in PARTS:
         raise ConfigError(f"--split={part!r}: it is one of {', '.join(PARTS)}")
     run = open_run(directory, ignore_damage=ignore_damage)

@@ -24,7 +24,7 @@ from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.fork import require_not_forked
+from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
@@ -41,7 +41,7 @@ def export(
     With `layout`, LAYOUT.safetensors too, in another library's names. Raises ConfigError where `out` holds
     other things, CheckpointError where the weights are not whole or another library's network is another.
     """
-    require_not_forked()
+    check_not_forked()
     reporter = Reporter()
     out = out or directory / EXPORT
     if layout is not None and layout not in EXPORTABLE:

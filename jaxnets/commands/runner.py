@@ -17,7 +17,7 @@ from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
 from jaxnets.io import DISK_FULL, NOT_WRITABLE, user_cache_folder
 from jaxnets.runtime import signals, xla
-from jaxnets.runtime.allocator import keep_freed_memory
+from jaxnets.runtime.allocator import retain_freed_memory
 from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
@@ -63,7 +63,7 @@ def execute(
         xla.set_safe_flags(os.environ)
         before_jax()
         if KEEP_MEMORY.value:
-            keep_freed_memory()
+            retain_freed_memory()
         _keep_compiled()
         if with_kernels:
             _enable_kernels()
@@ -162,7 +162,7 @@ def _help() -> str:
 def _parse(argv: Sequence[str]) -> list[str]:
     for argument in argv[1:]:
         if (field := _field_of(argument)) is not None:
-            config_lib.require_field(field)
+            config_lib.check_field(field)
     unset = _unset(argv)
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) not in unset])
@@ -196,8 +196,8 @@ def _value_problem(message: str) -> str | None:
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
     if found is None or found[1] not in config_lib.FIELDS:
         return None
-    wanted = config_lib.FIELDS[found[1]].wanted
-    return f"--config.{found[1]}={found[2]} cannot be used: it must be {wanted}"
+    expected = config_lib.FIELDS[found[1]].expected
+    return f"--config.{found[1]}={found[2]} is invalid: it must be {expected}"
 
 
 def _report_fault() -> NoReturn:

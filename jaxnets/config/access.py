@@ -1,4 +1,4 @@
-"""Fields of a recipe by their dotted path."""
+"""Access to the fields of a config by dotted path."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from ml_collections import config_dict
 
 
 def get_field(config: config_dict.ConfigDict, path: str) -> Any:
-    """The value at a dotted path."""
+    """Returns the value at a dotted path."""
     value: Any = config
     for name in path.split("."):
         value = value[name]

@@ -1,6 +1,6 @@
-"""When a run uses a field: conditions on the values of other fields.
+"""Conditions on other fields under which a run uses a field.
 
-A condition is declared beside its field in `jaxnets.config.fields`; `jaxnets.config.unused` asks it.
+`jaxnets.config.fields` declares them and `jaxnets.config.unused` evaluates them.
 """
 
 import dataclasses
@@ -9,38 +9,38 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Unmet(NamedTuple):
-    """Why a condition does not hold, in words that follow "as", and what would make it hold."""
+    """Why a condition does not hold (the text after "because") and how to satisfy it."""
 
     state: str
     remedy: str
 
 
 class Values(Protocol):
-    """The values that conditions ask about."""
+    """The values that conditions depend on."""
 
     def possible(self, path: str) -> tuple[Any, ...]:
-        """What a field's value may be when the run begins: mostly one value, that of the recipe."""
+        """Returns the possible values of a field when the run starts: usually only the config's."""
         ...
 
     def unmet(self, path: str) -> Unmet | None:
-        """Why the run does not use that field, or None."""
+        """Returns why the run does not use a field, or None."""
         ...
 
 
 class Condition(Protocol):
-    """Something that holds for a recipe, or does not; `str` of it is its documentation."""
+    """A condition on a config; `str(condition)` is its documentation."""
 
     def unmet(self, values: Values) -> Unmet | None:
-        """Why it does not hold, or None."""
+        """Returns why the condition does not hold, or None."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Always:
-    """Holds for every recipe."""
+    """Holds for every config."""
 
     def unmet(self, values: Values) -> Unmet | None:
-        """None."""
+        """Returns None."""
         del values
         return None
 
@@ -53,16 +53,16 @@ ALWAYS = Always()
 
 @dataclasses.dataclass(frozen=True)
 class FieldIs:
-    """Holds where a field's value passes `test`; where the run does not use that field, `if_unused`."""
+    """Holds if a field's value passes `test`; for a field that the run does not use, `if_unused`."""
 
     path: str
     test: Callable[[Any], bool]
-    words: str
+    description: str
     remedy: str
     if_unused: bool = False
 
     def unmet(self, values: Values) -> Unmet | None:
-        """Names the field and its value."""
+        """Returns the field and its value."""
         unused = values.unmet(self.path)
         if unused is not None:
             return None if self.if_unused else unused
@@ -72,81 +72,81 @@ class FieldIs:
         return Unmet(f"--config.{self.path}={possible[0]}", self.remedy)
 
     def __str__(self) -> str:
-        return self.words
+        return self.description
 
 
 @dataclasses.dataclass(frozen=True)
 class AllOf:
-    """Holds where every one of `parts` does; `words` names the whole."""
+    """Holds if all `parts` hold; `description` replaces the text of the parts."""
 
     parts: tuple[Condition, ...]
-    words: str = ""
+    description: str = ""
 
     def unmet(self, values: Values) -> Unmet | None:
-        """That of the first part that does not hold."""
+        """Returns the reason of the first part that does not hold."""
         found = (part.unmet(values) for part in self.parts)
         return next((unmet for unmet in found if unmet is not None), None)
 
     def __str__(self) -> str:
-        return self.words or " and ".join(
-            f"({part})" if isinstance(part, AnyOf) and not part.words else str(part)
+        return self.description or " and ".join(
+            f"({part})" if isinstance(part, AnyOf) and not part.description else str(part)
             for part in self.parts
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class AnyOf:
-    """Holds where one of `parts` does; `words` names the whole, `otherwise` is why it does not hold."""
+    """Holds if one of `parts` holds; `otherwise` is the reason if none does."""
 
     parts: tuple[Condition, ...]
     otherwise: Unmet | None = None
-    words: str = ""
+    description: str = ""
 
     def unmet(self, values: Values) -> Unmet | None:
-        """`otherwise`, or that of the first part."""
+        """Returns `otherwise`, or the reason of the first part."""
         found = [part.unmet(values) for part in self.parts]
         return None if None in found else self.otherwise or found[0]
 
     def __str__(self) -> str:
-        return self.words or " or ".join(map(str, self.parts))
+        return self.description or " or ".join(map(str, self.parts))
 
 
 def one_of(path: str, *choices: Any) -> FieldIs:
-    """Holds where the field has one of `choices`."""
-    words = f"{path} is {_one_of(choices)}"
-    return FieldIs(path, lambda value: value in choices, words, _set(path, _either(choices)))
+    """Holds if the field has one of `choices`."""
+    description = f"{path} is {_one_of(choices)}"
+    return FieldIs(path, lambda value: value in choices, description, _set(path, _either(choices)))
 
 
 def none_of(path: str, *choices: Any, remedy: str) -> FieldIs:
-    """Holds where the field has any value but `choices`."""
-    words = f"{path} is not {_one_of(choices)}"
-    return FieldIs(path, lambda value: value not in choices, words, remedy)
+    """Holds if the field has a value other than `choices`."""
+    description = f"{path} is not {_one_of(choices)}"
+    return FieldIs(path, lambda value: value not in choices, description, remedy)
 
 
 def given(path: str, example: Any) -> FieldIs:
-    """Holds where an optional field has a value; `example` is one."""
-    return FieldIs(path, lambda value: value is not None, f"{path} is given", _set(path, example))
+    """Holds if an optional field is set; `example` is a possible value."""
+    return FieldIs(path, lambda value: value is not None, f"{path} is set", _set(path, example))
 
 
 def positive(path: str, example: Any) -> FieldIs:
-    """Holds where a number is above 0 or a switch is on; `example` is such a value."""
-    words = path if example is True else f"{path} is above 0"
-    return FieldIs(path, bool, words, _set(path, example))
+    """Holds if a number is above 0 or a flag is True; `example` is such a value."""
+    description = path if example is True else f"{path} is above 0"
+    return FieldIs(path, bool, description, _set(path, example))
 
 
 def off(path: str) -> FieldIs:
-    """Holds where a switch is off, or is not used."""
+    """Holds if a flag is False or not used."""
     return FieldIs(path, lambda value: not value, f"not {path}", _set(path, False), if_unused=True)
 
 
-def all_of(*parts: Condition, words: str = "") -> AllOf:
-    """Holds where all of these do."""
-    return AllOf(parts, words)
+def all_of(*parts: Condition, description: str = "") -> AllOf:
+    """Holds if all `parts` hold."""
+    return AllOf(parts, description)
 
 
-def any_of(*parts: Condition, otherwise: Unmet | None = None, words: str = "") -> AnyOf:
-    """Holds where one of these does."""
-    return AnyOf(parts, otherwise, words)
+def any_of(*parts: Condition, otherwise: Unmet | None = None, description: str = "") -> AnyOf:
+    """Holds if one of `parts` holds."""
+    return AnyOf(parts, otherwise, description)
 
 
 def _set(path: str, value: Any) -> str:

@@ -1,25 +1,25 @@
-"""One field of a recipe: its default, its type, its range, and when a run uses it."""
+"""The definition of a config field."""
 
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxnets.config.conditions import ALWAYS, Condition
 
 UNITS = ("steps", "epochs", "examples")
-"""The units of a duration. A recipe gives each duration in at most one of them."""
+"""The units of a duration; a config sets at most one of them."""
 
 SIMILAR = 0.7
-"""The least difflib ratio of a name that a hint may give for a misspelt one."""
+"""The minimum difflib ratio of a suggestion for a misspelled name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One field of a recipe: its default, its type, what it means, what it may be, and when it is used.
+    """A config field: default, type, help text, allowed values, and when a run uses it.
 
-    `elsewhere` has what other libraries call a choice, and what to write instead.
+    `aliases` are names of other libraries for a choice, each with the replacement.
     """
 
     default: Any
@@ -31,21 +31,21 @@ class Field:
     gt: float | None = None
     lt: float | None = None
     used: Condition = ALWAYS
-    elsewhere: tuple[tuple[str, str], ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @property
-    def wanted(self) -> str:
-        """What a value must be, in words, for one that cannot be read as such."""
+    def expected(self) -> str:
+        """A description of valid values, for error messages."""
         if self.choices and self.type is str:
-            words = f"one of {', '.join(self.choices)}"
+            expected = f"one of {', '.join(self.choices)}"
         else:
-            words = _WANTED[self.type]
-        return words if self.default is not None else f"{words}, or None"
+            expected = _EXPECTED[self.type]
+        return expected if self.default is not None else f"{expected}, or None"
 
     def problem(self, value: Any) -> str | None:
-        """Says what is wrong with `value`, or None."""
+        """Returns what is wrong with `value`, or None."""
         if value is None:
-            return None if self.default is None else f"it may not be None, it must be {self.wanted}"
+            return None if self.default is None else f"it must be {self.expected}, not None"
         if isinstance(value, (list, tuple)):
             check = self._choice_problem if self.choices else self._element_problem
             return next((problem for problem in map(check, value) if problem), None)
@@ -55,19 +55,19 @@ class Field:
         if value in self.choices:
             return None
         listed = ", ".join(self.choices)
-        if value in (names := dict(self.elsewhere)):
+        if value in (names := dict(self.aliases)):
             return f"it must be one of {listed}; {names[value]}"
         if self.type is not tuple:
             return f"it must be one of {listed}{nearest(value, self.choices)}"
-        if isinstance(value, str) and "," in value:  # what a shell makes of tanh,tanh
+        if isinstance(value, str) and "," in value:  # the argument tanh,tanh of a shell
             return "write it with quotes and brackets: \"('" + "','".join(value.split(",")) + "')\""
-        return f"{value!r} is none of {listed}{nearest(value, self.choices)}"
+        return f"{value!r} is not one of {listed}{nearest(value, self.choices)}"
 
     def _element_problem(self, value: Any) -> str | None:
         if not isinstance(value, (int, float)):
-            return "it must hold numbers alone"
+            return "all elements must be numbers"
         if self.default and isinstance(self.default[0], int) and not isinstance(value, int):
-            return "it must hold whole numbers"
+            return "all elements must be integers"
         return self._number_problem(value)
 
     def _number_problem(self, value: Any) -> str | None:
@@ -87,54 +87,54 @@ class Field:
 
 
 def text(default: str | None, about: str, **more: Any) -> Field:
-    """A field of text."""
+    """Defines a string field."""
     return Field(default, str, about, **more)
 
 
 def choice(default: str, choices: Sequence[str], about: str, **more: Any) -> Field:
-    """A field that is one of some words."""
+    """Defines a string field with a fixed set of values."""
     return Field(default, str, about, choices=tuple(choices), **more)
 
 
 def switch(default: bool, about: str, **more: Any) -> Field:
-    """A field that is True or False."""
+    """Defines a boolean field."""
     return Field(default, bool, about, **more)
 
 
 def integer(default: int | None, about: str, **more: Any) -> Field:
-    """A field of a whole number."""
+    """Defines an integer field."""
     return Field(default, int, about, **more)
 
 
 def number(default: float | None, about: str, **more: Any) -> Field:
-    """A field of a number."""
+    """Defines a float field."""
     return Field(default, float, about, **more)
 
 
 def numbers(default: tuple[float, ...], about: str, **more: Any) -> Field:
-    """A field of several numbers."""
+    """Defines a field with a tuple of numbers."""
     return Field(default, tuple, about, **more)
 
 
-def words(default: tuple[str, ...], choices: Sequence[str], about: str, **more: Any) -> Field:
-    """A field of several words, each one of some."""
-    return Field(default, tuple, about, choices=tuple(choices), **more)
+def choices(default: tuple[str, ...], allowed: Sequence[str], about: str, **more: Any) -> Field:
+    """Defines a field with a tuple of strings from a fixed set."""
+    return Field(default, tuple, about, choices=tuple(allowed), **more)
 
 
 def duration(prefix: str, about: str, ge: int = 0, **more: Any) -> dict[str, Field]:
-    """The fields of a duration, one for each unit."""
+    """Defines the fields of a duration, one per unit."""
     return {
         f"{prefix}{unit}": integer(None, f"{about}, in {unit}", ge=ge, **more) for unit in UNITS
     }
 
 
 def period(prefix: str, about: str, **more: Any) -> dict[str, Field]:
-    """The time between two events: never 0, which could mean at every step as well as never."""
+    """Defines an interval between events; it cannot be 0 (leave it unset to disable the event)."""
     return duration(prefix, about, ge=1, **more)
 
 
-_WANTED = {
-    int: "a whole number",
+_EXPECTED = {
+    int: "an integer",
     float: "a number",
     bool: "True or False",
     str: "text",
@@ -142,7 +142,13 @@ _WANTED = {
 }
 
 
-def nearest(name: Any, names: Sequence[str] | Mapping[str, Any]) -> str:
-    """A hint at the one of `names` that is nearest to `name`, or nothing where none is near."""
+def closest(name: Any, names: Iterable[str]) -> str | None:
+    """Returns the one of `names` that is most similar to `name`, or None if none is similar."""
     found = difflib.get_close_matches(str(name), list(names), n=1, cutoff=SIMILAR)
-    return f" (did you mean {found[0]}?)" if found else ""
+    return found[0] if found else None
+
+
+def nearest(name: Any, names: Iterable[str]) -> str:
+    """Returns " (did you mean ...?)" with the closest of `names`, or "" if none is similar."""
+    found = closest(name, names)
+    return f" (did you mean {found}?)" if found else ""

@@ -1,6 +1,7 @@
-"""What the recipes of the lung networks share: data, augmentation, rule and rate are alike for all five.
+"""Settings shared by the configs of the lung networks.
 
-Reports A and B give epochs, and B batch sizes; optimizer, rate, augmentation and sizes are ours.
+Reports A and B state the epochs, and B the batch sizes; optimizer, learning rate, augmentation and image
+sizes are ours.
 """
 
 import dataclasses
@@ -25,16 +26,16 @@ CPU_PIXELS = {
     "inception_resnet_v2": 75,
     "densenet": 64,
 }
-"""Pixels a side of `cpu_row`; 75 is the least that Inception v3 and Inception-ResNet v2 take."""
+"""Image sizes of `cpu_row`; 75 is the minimum of Inception v3 and Inception-ResNet v2."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LungNetwork:
-    """What the recipes of one network, configs/NAME.py, have of their own.
+    """The settings of one network, configs/NAME.py.
 
-    The entries are the published runs that `scratch` and `transfer` are set beside; `small` is the pixels a
-    side of `demo` and `smoke`, `dropout` the rate before the classifier in all but `transfer`; `smoke` may
-    make the network itself smaller.
+    The entries are the reported runs that `scratch` and `transfer` are compared with. `small` is the image
+    size of `demo` and `smoke`; `dropout` is the rate in all variants but `transfer`; `smoke` may shrink the
+    network.
     """
 
     name: str
@@ -47,9 +48,9 @@ class LungNetwork:
     smoke: Change | None = None
 
     def config(self, variant: str) -> config_dict.ConfigDict:
-        """The recipe of a variant: scratch, transfer, finetune, demo or smoke.
+        """Returns the config of a variant: scratch, transfer, finetune, demo or smoke.
 
-        Raises ConfigError for another variant.
+        Raises ConfigError for an unknown variant.
         """
         variants = {
             "scratch": self._scratch,
@@ -66,8 +67,8 @@ class LungNetwork:
         config.model.dropout = self.dropout
         config.augment.flip_horizontal = True
         config.augment.flip_vertical = True
-        config.augment.right_angles = True  # tissue has no upright
-        config.train.drop_last = True  # batch statistics of a short batch are poor
+        config.augment.right_angles = True  # tissue has no orientation
+        config.train.drop_last = True  # batch statistics of a short batch are noisy
         config.optimizer.name = "sgd"
         config.optimizer.nesterov = True
         config.optimizer.weight_decay = 1e-4
@@ -100,9 +101,7 @@ class LungNetwork:
         config.data.image_size = self.small
         config.train.batch_size = 16
         config.train.epochs = 6
-        config.optimizer.learning_rate = (
-            0.005  # at 0.02 losses rise in the warm-up, and rounding decides
-        )
+        config.optimizer.learning_rate = 0.005  # at 0.02 the loss rises during warmup
         config.schedule.warmup_steps = 30
         config.note = "drawn tissue: nothing here says anything of real lungs"
 
@@ -118,7 +117,7 @@ class LungNetwork:
 
 
 def cpu_row(network: str, split: str, seed: int = 0) -> dict[str, Any]:
-    """A row of a table: configs/lung_NETWORK.py:scratch at a size and length that a CPU holds."""
+    """Returns a row of a table: configs/lung_NETWORK.py:scratch at a size and length for CPUs."""
     pixels = CPU_PIXELS[network]
     return {
         "name": f"lung_{network}-{pixels}px-{split}-s{seed}",
@@ -137,7 +136,7 @@ def cpu_row(network: str, split: str, seed: int = 0) -> dict[str, Any]:
 
 def _real(config: config_dict.ConfigDict) -> None:
     config.data.name = "lc25000_lung"
-    config.data.split = "grouped"  # the reports' are random, and leak: --config.data.split=random
+    config.data.split = "grouped"  # the reports use --config.data.split=random, which leaks
     config.data.image_size = 224
     config.train.batch_size = 32
     config.optimizer.learning_rate = 0.02

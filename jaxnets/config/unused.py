@@ -1,4 +1,4 @@
-"""Which fields of a recipe its run does not use: left out where a config file set them, else refused."""
+"""Fields that a run does not use: reset if a config file sets them, rejected if the user does."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from jaxnets.config.uses import AUTO, NETWORKS, SOURCES
 from jaxnets.errors import ConfigError
 
 KNOWN = {"model.name": NETWORKS, "data.name": SOURCES}
-"""What the schema knows: of a network or source that is not among these, every field may be used."""
+"""The known networks and sources; others may use every field."""
 
 
-class _OfRecipe:
-    """The values of a recipe, as conditions ask for them."""
+class _ConfigValues:
+    """The values of a config, for conditions."""
 
     def __init__(self, config: config_dict.ConfigDict):
         self._config = config
@@ -34,44 +34,42 @@ class _OfRecipe:
 
 
 def unused(config: config_dict.ConfigDict) -> dict[str, Unmet]:
-    """The fields that a run of the recipe certainly does not use, and why, in the schema's order."""
-    values = _OfRecipe(config)
-    lacks = {path: values.unmet(path) for path in FIELDS}
-    return {path: unmet for path, unmet in lacks.items() if unmet is not None}
+    """Returns the fields that a run of the config does not use, with the reasons."""
+    values = _ConfigValues(config)
+    return {path: unmet for path in FIELDS if (unmet := values.unmet(path)) is not None}
 
 
-def leave_out_unused(config: config_dict.ConfigDict, overrides: Collection[str] = ()) -> None:
+def reset_unused(config: config_dict.ConfigDict, overrides: Collection[str] = ()) -> None:
     """Sets every field that the run does not use to its default.
 
-    Raises ConfigError for the first one that is among `overrides`, the fields that the user set: to its
-    default or not, it would do nothing.
+    Raises ConfigError if the user set one of them (`overrides`), because it would have no effect.
     """
     found = unused(config)
     for path, unmet in found.items():
         if path in overrides:
             raise ConfigError(
-                f"--config.{path}={get_field(config, path)} is not used, as {unmet.state}: "
-                f"{unmet.remedy}, or leave it out"
+                f"--config.{path}={get_field(config, path)} is not used because {unmet.state}: "
+                f"{unmet.remedy}, or remove it"
             )
     for path in found:
         set_field(config, path, FIELDS[path].default)
 
 
 def used_fields(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
-    """A copy of the recipe with every field that a run does not use at its default, for comparisons."""
+    """Returns a copy of the config with unused fields at their defaults, for comparisons."""
     copy = config.copy_and_resolve_references()
-    leave_out_unused(copy)
+    reset_unused(copy)
     return copy
 
 
-def refusal_table(columns: Mapping[str, config_dict.ConfigDict]) -> str:
-    """Which of some recipes refuse which fields, x, in Markdown; without fields that all treat alike."""
+def unused_fields_table(columns: Mapping[str, config_dict.ConfigDict]) -> str:
+    """Returns a Markdown table of the fields that only some of the configs use; x marks unused ones."""
     found = {name: unused(config) for name, config in columns.items()}
     lines = [_row(["field", "used where", *columns]), _row(["---"] * (2 + len(columns)))]
     for path, field in FIELDS.items():
-        refused = [path in lacks for lacks in found.values()]
-        if any(refused) and not all(refused):
-            marks = ("x" if each else "" for each in refused)
+        is_unused = [path in fields for fields in found.values()]
+        if any(is_unused) and not all(is_unused):
+            marks = ("x" if each else "" for each in is_unused)
             lines.append(_row([f"`{path}`", str(field.used), *marks]))
     return "\n".join(lines) + "\n"
 

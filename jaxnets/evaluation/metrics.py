@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.training.step import ANSWERS, PROBABILITIES, add_metrics
+from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def evaluate(
     answers: list[np.ndarray] = []
     for message in _prefetch_one(step(state, batch) for batch in batches):
         shares += [message.pop(PROBABILITIES)] if PROBABILITIES in message else []
-        answers += [message.pop(ANSWERS)] if ANSWERS in message else []
+        answers += [message.pop(PREDICTIONS)] if PREDICTIONS in message else []
         sums = add_metrics(sums, message)
     counted = round(sums.get("examples", 0))
     if counted != expected:

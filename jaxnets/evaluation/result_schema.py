@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnets.errors import CheckpointError
 from jaxnets.io import read_regular
-from jaxnets.schema import Count, Length, Pattern, Range, Sha256, Share, parse, problem
+from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
 RESULT = "result.json"
 SCHEMA_VERSION = 2
@@ -19,7 +19,7 @@ DENSE_CLASSES = 100
 """With more classes a confusion matrix is stored as its cells that are not 0."""
 
 Positive = Annotated[int, Range(1, 2**31)]
-Interval = Annotated[list[Share], Length(2, 2)]
+Interval = Annotated[list[Fraction], Length(2, 2)]
 Seconds = Annotated[float, Range(0)]
 
 
@@ -35,7 +35,7 @@ class Test(TypedDict):
 
     loss: float
     examples: Positive
-    accuracy: NotRequired[Share]
+    accuracy: NotRequired[Fraction]
     interval: NotRequired[Interval]
     interval_method: NotRequired[str]
     confusion: NotRequired[list[list[Count]] | SparseMatrix]
@@ -62,7 +62,7 @@ class Result(TypedDict):
     split_sha256: Sha256
     groups: str | None
     group_level: str | None
-    leakage: dict[str, Share | None]
+    leakage: dict[str, Fraction | None]
     fold: Annotated[list[Count], Length(2, 2)] | None
     image_size: Positive | None
     epochs: Annotated[float, Range(0)]
@@ -71,13 +71,13 @@ class Result(TypedDict):
     overrides: list[str]
     command: str
     implementation: str
-    test_accuracy: Share | None
+    test_accuracy: Fraction | None
     test_examples: Positive
     test_interval: Interval | None
     interval_method: str | None
     tests: dict[str, Test]
-    validation_accuracy: Share | None
-    train_accuracy: Share | None
+    validation_accuracy: Fraction | None
+    train_accuracy: Fraction | None
     curves: str
     seconds: Seconds
     images_per_second: Annotated[float, Range(0)] | None

@@ -58,7 +58,7 @@ def build_run(
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
-        network_parts=rule.parts,
+        partition=rule.parts,
         head_only_steps=rule.head_only_steps,
     )
     followed = {
@@ -74,7 +74,7 @@ def build_run(
     )
     validates = "validation" in followed
     callbacks = make_callbacks(
-        config, reporter.console, writes=devices.is_process_zero, validates=validates
+        config, reporter.console, is_process_zero=devices.is_process_zero, has_validation=validates
     )
     callbacks += more_hooks
     _require_names(callbacks)

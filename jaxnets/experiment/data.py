@@ -156,7 +156,7 @@ class Data:
         def with_more(batch: dict[str, Any]) -> dict[str, Any]:
             rows = len(batch["weight"])
             fixed = {name: np.repeat(value, rows) for name, value in (more or {}).items()}
-            return devices.place({**batch, **fixed})
+            return devices.shard_batch({**batch, **fixed})
 
         return map(with_more, batches)
 
@@ -213,7 +213,7 @@ def _leave_out_unused(config: config_dict.ConfigDict, overrides: Mapping[str, An
     trained on something else has it all the same: the verdict names both.
     """
     user_set = config_lib.user_set(overrides)
-    config_lib.leave_out_unused(config, user_set)
+    config_lib.reset_unused(config, user_set)
     problems = models.values_for_other_networks(config.model)
     if config.data.name != AUTO and (differs := _differs_from_entry(config)):
         problems["entry"] = (

@@ -35,17 +35,19 @@ def make_optimizer_bundle(
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
     schedule = make_schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     if transfer.freeze_backbone:
-        optimizer = make_optimizer(config, schedule, network_parts=parts)
+        optimizer = make_optimizer(config, schedule, partition=parts)
         return OptimizerBundle(optimizer, schedule, parts, head_only_steps=None)
     if parts is None or (head_only_steps == 0 and transfer.backbone_lr_multiplier == 1):
         return OptimizerBundle(
             make_optimizer(config, schedule), schedule, None, head_only_steps=None
         )
-    body_schedule = make_schedule(
+    backbone_schedule = make_schedule(
         config,
         total_steps=max(total_steps - head_only_steps, 1),
         steps_per_epoch=steps_per_epoch,
-        share=transfer.backbone_lr_multiplier,
+        multiplier=transfer.backbone_lr_multiplier,
     )
-    optimizer = make_optimizer(config, schedule, network_parts=parts, body_schedule=body_schedule)
+    optimizer = make_optimizer(
+        config, schedule, partition=parts, backbone_schedule=backbone_schedule
+    )
     return OptimizerBundle(optimizer, schedule, parts, head_only_steps)

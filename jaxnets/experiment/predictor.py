@@ -22,7 +22,7 @@ from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop.weights import is_weights_folder, read_weights
 from jaxnets.runtime import xla
-from jaxnets.runtime.fork import require_not_forked
+from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
@@ -127,7 +127,7 @@ class Predictor:
 
     def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         """Every call has the same shapes, so that there is one program to compile."""
-        require_not_forked()
+        check_not_forked()
         count = len(arrays[0])
         padding = -count % BATCH_SIZE
         padded_eval_batches = [
@@ -190,7 +190,7 @@ class Regressor:
             raise DataError(
                 f"inputs are {list(given.shape)}: give [B, {self._inputs}] or [{self._inputs}]"
             )
-        require_not_forked()
+        check_not_forked()
         with precision_of(self._model):
             values = self._apply(self._variables, np.atleast_2d(given))
         return np.asarray(values).reshape(*given.shape[:-1], -1)
@@ -214,7 +214,7 @@ def open_network(
     directory: Path, *, ignore_damage: bool = False
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """What `load` gives, and its warnings, for those who show them in another way."""
-    require_not_forked()
+    check_not_forked()
     if is_weights_folder(directory):
         return _of_weights(directory), ()
     run = open_run(directory, ignore_damage=ignore_damage)

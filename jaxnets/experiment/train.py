@@ -39,7 +39,7 @@ from jaxnets.experiment.runtime_estimate import median_speed
 from jaxnets.io import read_regular
 from jaxnets.runtime import allocator, hardware, signals
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.fork import require_not_forked
+from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.callbacks import Callback
@@ -70,7 +70,7 @@ def train(
     A finished run is told again. Raises the errors of `jaxnets.errors`, InterruptedRunError when a
     signal stopped it after a save.
     """
-    require_not_forked()
+    check_not_forked()
     options = options or Options()
     devices = Devices.all()
     reporter = Reporter(quiet=not devices.is_process_zero)
@@ -230,11 +230,11 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, reporter: Reporter) -> 
         return
     with reporter.phase("compile") as phase:
         for batch in run.batches.example_batches():
-            run.train_step.compile(run.state, run.place(batch))
+            run.train_step.compile(run.state, run.shard_batch(batch))
         evaluator.compile(run.state, data.split.test)
         phase.text = (
             f"training step, {environment.implementation(run.config)}, on {hardware.description()}, "
-            f"{run.description}{', freed memory kept' if allocator.is_kept() else ''}"
+            f"{run.description}{', freed memory retained' if allocator.is_tuned() else ''}"
         )
 
 

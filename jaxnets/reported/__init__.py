@@ -1,4 +1,4 @@
-"""The numbers that the five reports print, and how an entry of them is looked up."""
+"""The numbers of the five reports, by entry."""
 
 import functools
 import json
@@ -14,15 +14,15 @@ DATA = {
     "mlp_tanh": "points",
     "mlp_relu": "points",
 }
-"""Each document of results, and the source that its networks were trained on."""
+"""The result documents and the source that their networks were trained on."""
 
 VARIANTS = {"C/alexnet": "pool3", "E/alexnet": "pool2"}
-"""The entries whose network is one variant of several, by the names of config.model.variant."""
+"""The config.model.variant of entries whose network has several."""
 
 
 @functools.cache
 def document(name: str) -> dict[str, Any]:
-    """All that a file of this folder says, by its name without .json; not to be changed."""
+    """Returns the content of NAME.json; do not modify it."""
     return json.loads(resources.files(__name__).joinpath(f"{name}.json").read_text())
 
 
@@ -30,24 +30,25 @@ def document(name: str) -> dict[str, Any]:
 def _entries() -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
     for name, data in DATA.items():
-        printed = document(name)
-        found = printed["entries"] if "entries" in printed else {printed["id"]: _mlp(printed)}
-        for key, value in found.items():
+        content = document(name)
+        group = content["entries"] if "entries" in content else {content["id"]: _mlp(content)}
+        for key, value in group.items():
             entries[key] = {
                 **value,
                 "data": data,
                 "variant": VARIANTS.get(key),
-                "train_examples": printed.get("data", {}).get("train_examples"),
+                "train_examples": content.get("data", {}).get("train_examples"),
             }
     return entries
 
 
-def _mlp(printed: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a document that is of one MLP: what is printed of it is tables, no result."""
-    sizes, message = printed["network"]["layer_sizes"], printed["network"]["activation"]
-    activations = message if isinstance(message, list) else [message.split()[0]] * (len(sizes) - 1)
+def _mlp(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns the entry of a document about one MLP, which has tables instead of a result."""
+    sizes, activation = content["network"]["layer_sizes"], content["network"]["activation"]
+    is_list = isinstance(activation, list)
+    activations = activation if is_list else [activation.split()[0]] * (len(sizes) - 1)
     return {
-        "report": printed["report"],
+        "report": content["report"],
         "model": "mlp",
         "layer_sizes": tuple(sizes),
         "activations": tuple(activations),
@@ -55,32 +56,31 @@ def _mlp(printed: dict[str, Any]) -> dict[str, Any]:
 
 
 def names() -> list[str]:
-    """The ids of all entries, such as "A/resnet50"."""
+    """Returns the ids of all entries, such as "A/resnet50"."""
     return sorted(_entries())
 
 
 def entry(name: str) -> dict[str, Any]:
-    """What a report prints of one network; raises ConfigError for an id that no report has."""
+    """Returns the reported data of a network; raises ConfigError for an unknown id."""
     entries = _entries()
     if name not in entries:
-        raise ConfigError(f"no published entry {name!r}; there are {', '.join(sorted(entries))}")
+        raise ConfigError(f"unknown entry {name!r}; entries: {', '.join(sorted(entries))}")
     return entries[name]
 
 
 def tested_as(name: str) -> str:
-    """How the published accuracy was measured, by the names of result.json's tests.
+    """Returns the test of result.json that matches the reported accuracy.
 
-    "clean" but where the test images were augmented, or dropout was left on.
+    It is "clean" unless test images were augmented or dropout was active.
     """
     recipe = entry(name).get("config") or {}
     augmented = bool(recipe.get("test_set_augmented"))
-    dropped = bool(recipe.get("dropout")) and recipe.get("eval_mode_at_test") is False
-    accidents = ["augmented"] * augmented + ["dropout"] * dropped
-    return "_".join(accidents) or "clean"
+    dropout = bool(recipe.get("dropout")) and recipe.get("eval_mode_at_test") is False
+    return "_".join(["augmented"] * augmented + ["dropout"] * dropout) or "clean"
 
 
 def contradiction(name: str) -> str | None:
-    """Where a report's text claims another accuracy than its own log has: both, in words."""
+    """Returns a note with both accuracies if a report's text contradicts its log, else None."""
     claims = entry(name).get("claimed") or {}
     concluded = (claims.get("conclusions") or {}).get("test_accuracy_percent")
     claimed = claims.get("accuracy_percent", concluded)
@@ -91,5 +91,5 @@ def contradiction(name: str) -> str | None:
 
 
 def data_of(name: str) -> str:
-    """The source that an entry's network was trained on, by the name that recipes use."""
+    """Returns the data.name of an entry."""
     return entry(name)["data"]

@@ -1,1 +1,1 @@
-"""Process-wide settings: what scripts set once, before anything is computed."""
+"""Process-wide settings, child processes and signals."""

@@ -1,4 +1,4 @@
-"""Keep memory that was freed, instead of giving it back to the system at every step."""
+"""Tuning of glibc malloc: freed memory is reused instead of returned to the system."""
 
 import ctypes
 import platform
@@ -12,32 +12,32 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_TOP_PAD_": str(TOP_PAD_BYTES),
 }
-"""The same for a process that is started with these variables, whatever it runs, and for its own children."""
+"""Environment variables with the same effect for a new process and its children."""
 
-_is_set = False
-
-
-def is_kept() -> bool:
-    """Whether `keep_freed_memory` was called, and did it."""
-    return _is_set
+_is_tuned = False
 
 
-def keep_freed_memory() -> bool:
-    """Has glibc's allocator keep large blocks; True where that was done.
+def is_tuned() -> bool:
+    """Whether `retain_freed_memory` has succeeded."""
+    return _is_tuned
 
-    XLA on CPUs takes its temporaries from the C allocator at every call. glibc maps and unmaps blocks
-    that large, so each step faults its pages in anew, which costs a third of a ResNet's step. The price
-    is that the process keeps its peak memory. To be called before the first large allocation.
+
+def retain_freed_memory() -> bool:
+    """Makes glibc's allocator retain large freed blocks; returns True on success.
+
+    On CPUs XLA allocates its temporaries with malloc at every call. By default glibc maps and unmaps blocks
+    of that size, and the page faults take a third of a ResNet training step. The cost is that the process
+    retains its peak memory. Call this before the first large allocation.
     """
-    global _is_set
+    global _is_tuned
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
     settings = (
         (M_ARENA_MAX, 1),
-        (M_MMAP_MAX, 0),  # no block gets a mapping of its own
-        (M_TRIM_THRESHOLD, -1),  # never give back; 2**31 - 1 is less than one step's temporaries
+        (M_MMAP_MAX, 0),  # never use mmap for a block
+        (M_TRIM_THRESHOLD, -1),  # never trim; 2**31 - 1 is less than one step's temporaries
         (M_TOP_PAD, TOP_PAD_BYTES),
     )
-    _is_set = all(libc.mallopt(name, value) == 1 for name, value in settings)
-    return _is_set
+    _is_tuned = all(libc.mallopt(name, value) == 1 for name, value in settings)
+    return _is_tuned

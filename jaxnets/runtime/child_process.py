@@ -1,4 +1,4 @@
-"""A command that runs below this process: it is stopped in time, hears our signals, and dies with us."""
+"""Runs a child process with a deadline, signal forwarding and parent-death handling."""
 
 import dataclasses
 import os
@@ -18,9 +18,9 @@ PARENT_DEATH_SCRIPT = Path(__file__).with_name("parent_death.py")
 
 @dataclasses.dataclass(frozen=True)
 class ProcessResult:
-    """How a command ended: its exit code (-N: killed by signal N), whether we cut it, what it said last.
+    """The result of a command: exit code (-N: killed by signal N), whether it hit the deadline, and stderr.
 
-    `signal_number` is the first signal that this process had meanwhile and passed on.
+    `signal_number` is the first signal that this process received and forwarded meanwhile.
     """
 
     code: int
@@ -36,32 +36,32 @@ def run(
     death_signal: int = signal.SIGTERM,
     show: Callable[[str], str] = str,
 ) -> ProcessResult:
-    """Runs a command to its end; at `deadline` (time.monotonic) it gets SIGTERM, and time to save.
+    """Runs a command; at `deadline` (time.monotonic) it gets SIGTERM, and may still save.
 
-    Its standard output is ours, its standard error is copied to ours as `show` has it. Signals that end or
-    stop a script are passed on; a third one ends this process. On Linux the command gets `death_signal`
-    when this process dies.
+    It inherits standard output; its standard error is copied through `show`. The first two signals that stop
+    a script are forwarded; a third one ends this process. On Linux the command gets `death_signal` when this
+    process dies.
     """
     received: list[int] = []
     with (
         tempfile.TemporaryFile() as errors,
         signals.stoppable(received.append, signals=2) as request,
     ):
-        # A session of its own: Ctrl-C reaches it through us alone, so once and not twice.
+        # In a new session, so that it receives Ctrl-C only once, forwarded by this process.
         process = subprocess.Popen(
             with_parent_death(command, death_signal),
             stdin=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
         )
-        shown, passed_on, cut = 0, 0, False
+        shown, forwarded, cut = 0, 0, False
         try:
             while not _ended(process):
                 shown += _echo(errors.fileno(), shown, show)
-                for number in received[passed_on:]:
-                    # Python answers SIGINT with a traceback until a script has installed its handlers.
+                for number in received[forwarded:]:
+                    # Python prints a traceback on SIGINT until a script has installed its handlers.
                     process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
-                    passed_on += 1
+                    forwarded += 1
                 if not cut and deadline is not None and time.monotonic() >= deadline:
                     process.send_signal(signal.SIGTERM)
                     cut = True
@@ -70,21 +70,14 @@ def run(
                 process.terminate()
                 process.wait()
         _echo(errors.fileno(), shown, show)
-        said = _read(errors.fileno(), 0)
-    return ProcessResult(process.returncode, cut, said, request.number)
+        stderr = _read(errors.fileno(), 0)
+    return ProcessResult(process.returncode, cut, stderr, request.number)
 
 
 def with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:
-    """The command as one that gets `death_signal` when this process dies (Linux)."""
-    tether = [
-        sys.executable,
-        "-I",
-        "-S",
-        str(PARENT_DEATH_SCRIPT),
-        str(os.getpid()),
-        str(int(death_signal)),
-    ]
-    return [*tether, *command]
+    """Returns the command wrapped so that it gets `death_signal` when this process dies (Linux)."""
+    script = [sys.executable, "-I", "-S", str(PARENT_DEATH_SCRIPT)]
+    return [*script, str(os.getpid()), str(int(death_signal)), *command]
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
@@ -96,7 +89,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _echo(file: int, start: int, show: Callable[[str], str]) -> int:
-    """Copies what is new in a file to standard error; how many bytes."""
+    """Copies the new part of a file to standard error; returns its size in bytes."""
     size = os.fstat(file).st_size - start
     if size > 0:
         sys.stderr.write(show(_read(file, start, size)))
@@ -105,6 +98,6 @@ def _echo(file: int, start: int, show: Callable[[str], str]) -> int:
 
 
 def _read(file: int, start: int, size: int | None = None) -> str:
-    # pread: the child writes through the same open file, whose position must stay where it is.
+    # pread does not move the position of the file, through which the child writes.
     length = os.fstat(file).st_size - start if size is None else size
     return os.pread(file, length, start).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Compiled programs kept between runs, so that the second start of a run does not compile again."""
+"""JAX's persistent compilation cache."""
 
 import hashlib
 import importlib.metadata
@@ -14,16 +14,15 @@ AUTO, NONE = "auto", "none"
 CPUINFO = Path("/proc/cpuinfo")
 CPUINFO_FIELDS = ("model name", "flags", "Features")
 MIN_SECONDS = 0.0
-"""What compiles in less is not kept: everything is, since many small programs draw the initial weights."""
+"""Everything is cached: the initialisation of weights compiles many small programs."""
 
 
 def enable(place: str) -> Path | None:
-    """Has JAX keep what it compiles in a folder of `place`; that folder, None for "none".
+    """Enables the compilation cache and returns its folder, or disables it for "none" and returns None.
 
-    `place` is a folder, or "auto": the one that JAX has been told already (JAX_COMPILATION_CACHE_DIR), else
-    one in the user's cache folder. Below ours stands a folder for each kind of CPU, number of threads and
-    version of jaxlib: a program compiled for other instructions may run wrongly here or die. A folder that
-    cannot be written is no fault: JAX compiles as without it.
+    `place` is a folder, or "auto": JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
+    There is a subfolder for each kind of CPU, number of threads and version of jaxlib, because a program
+    compiled for other instructions may crash or be wrong. If the folder is not writable, it is not used.
     """
     if place == NONE:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -39,11 +38,11 @@ def enable(place: str) -> Path | None:
 
 
 def conditions() -> str:
-    """A name for what compiled programs depend on here, beside what JAX's own keys hold."""
-    message = [importlib.metadata.version("jaxlib"), platform.machine(), str(cpu_threads())]
+    """Returns a name for the properties of the machine that are not in JAX's cache keys."""
+    properties = [importlib.metadata.version("jaxlib"), platform.machine(), str(cpu_threads())]
     if CPUINFO.is_file():
         lines = CPUINFO.read_text().splitlines()
         found = {line for line in lines if line.startswith(CPUINFO_FIELDS)}
-        message += sorted(found)
-    digest = hashlib.sha256("\n".join(message).encode()).hexdigest()
+        properties += sorted(found)
+    digest = hashlib.sha256("\n".join(properties).encode()).hexdigest()
     return f"{platform.machine()}-{digest[:16]}"

@@ -1,4 +1,4 @@
-"""What a person reads while a job runs."""
+"""Console output."""
 
 import contextlib
 import time
@@ -19,36 +19,33 @@ from jaxnets.text import printable, printable_lines
 
 
 class Reporter:
-    """Lines and bars on standard output; a screen that is `quiet` shows nothing (all processes but one).
+    """Prints results and progress; nothing if `quiet` (in all processes but one).
 
-    Progress is on standard error unless standard output is a terminal, so that a pipe carries results alone.
-    Control characters, which names of files may have, are shown as escapes.
+    Progress goes to standard error unless standard output is a terminal, so that pipes carry only results.
+    Control characters, for example in file names, are escaped.
     """
 
     def __init__(self, *, quiet: bool = False):
         self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
-        to_terminal = self.console.is_terminal
-        self.progress = (
-            self.console
-            if to_terminal
-            else Console(quiet=quiet, soft_wrap=True, highlight=False, stderr=True)
-        )
+        self.progress = self.console
+        if not self.console.is_terminal:
+            self.progress = Console(quiet=quiet, soft_wrap=True, highlight=False, stderr=True)
 
     def print(self, text: str) -> None:
-        """Prints lines as they are: no markup, no wrapping."""
+        """Prints text without markup or wrapping."""
         self.console.print(printable_lines(text), markup=False)
 
     def line(self, name: str, text: str) -> None:
-        """A line of the flow: its name in the first column."""
+        """Prints a line with a name in the first column."""
         self.print(_line(name, text))
 
     def report_progress(self, name: str, text: str) -> None:
-        """A line that is no result: of what is being waited for."""
+        """Prints a line of progress."""
         self.progress.print(_line(name, text), markup=False)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator["Phase"]:
-        """Times a phase and prints its line when it ends well."""
+        """Times a phase and prints its line if it succeeds."""
         phase = Phase()
         start = time.perf_counter()
         with self._elapsed(name):
@@ -57,7 +54,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def _elapsed(self, name: str) -> Iterator[None]:
-        """On a terminal, the phase's name and the time since it began, as long as it runs."""
+        """Shows the phase's name and elapsed time on a terminal."""
         if not self.progress.is_terminal:
             yield
             return
@@ -68,7 +65,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def counter(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
-        """A bar for (done, total) on a terminal; elsewhere a line at every tenth, on standard error."""
+        """Shows a bar for (done, total) on a terminal; otherwise prints a line at every tenth."""
         if self.progress.is_terminal:
             columns = (
                 TextColumn("{task.description:<9}"),
@@ -80,17 +77,17 @@ class Reporter:
                 task = bar.add_task(name, total=None)
                 yield lambda done, total: bar.update(task, completed=done, total=total)
             return
-        message = 0
+        reported = 0
 
-        def tell(done: int, total: int | None) -> None:
-            nonlocal message
+        def report(done: int, total: int | None) -> None:
+            nonlocal reported
             tenth = 10 * done // total if total else 0
-            message = min(message, tenth)  # it may begin again: a file after another
-            if tenth > message and done != total:
-                message = tenth
+            reported = min(reported, tenth)  # the count may restart, for example for a second file
+            if tenth > reported and done != total:
+                reported = tenth
                 self.report_progress(name, f"{done:,} of {total:,}")
 
-        yield tell
+        yield report
 
 
 def _line(name: str, text: str) -> str:
@@ -98,6 +95,6 @@ def _line(name: str, text: str) -> str:
 
 
 class Phase:
-    """What a phase's line will say."""
+    """The text of a phase's line."""
 
     text = ""

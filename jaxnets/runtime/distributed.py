@@ -1,8 +1,7 @@
-"""Training as one of several processes: when another one dies, this one ends with one line and exit code 6.
+"""Training as one of several processes: if another one dies, this one exits with one line and code 6.
 
-JAX aborts a process that cannot reach the others (SIGABRT, after a stack of C++), which nothing in the
-process can prevent. So the training runs in a child, and a small parent, which never loads JAX, says what its
-end means.
+JAX aborts a process that cannot reach the others (SIGABRT, after a C++ stack trace), and the process cannot
+prevent that. So training runs in a child, and a small parent, which never loads JAX, reports how it ended.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ PARENT = "JAXNETS_DISTRIBUTED_PARENT"
 """The environment variable that holds the parent's process ID in the child."""
 LOST = "another process of this training has ended or cannot be reached"
 SECONDS_TO_DIE = 5.0
-"""Between lines of one log of an error; a process that JAX aborts dies within that."""
+"""Maximum time between lines of one error log; a process that JAX aborts dies within it."""
 RESTART = "start the same command again in all processes, and it resumes from the last checkpoint"
 _LOG_OF_AN_ERROR = re.compile(r"[EF]\d{4} \d\d:\d\d:\d\d")
 _LOST_CONNECTION = re.compile(
@@ -31,61 +30,61 @@ _LOST_CONNECTION = re.compile(
 
 
 def is_child() -> bool:
-    """True in the process that trains."""
+    """True in the training process."""
     return os.environ.get(PARENT) == str(os.getppid())
 
 
 def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
-    """Runs a command in a child, which dies with this process, and exits as the child did.
+    """Runs a command in a child, which dies with this process, and exits with its exit code.
 
-    Raises MachineError where JAX aborted the child or it was killed; what it had logged in C++ before is
-    shown `with_traceback` alone.
+    Raises MachineError if JAX aborted the child or it was killed; its C++ log is then shown only
+    `with_traceback`.
     """
     os.environ[PARENT] = str(os.getpid())
     errors = _Errors()
-    ending = child_process.run(command, death_signal=signal.SIGKILL, show=errors.show)
+    result = child_process.run(command, death_signal=signal.SIGKILL, show=errors.show)
     sys.stderr.write(errors.show("\n" if errors.line else ""))
     log = errors.hidden_log()
-    is_lost = LOST in ending.errors  # it has noticed by itself, before or while JAX aborted it
-    aborted = ending.code == -signal.SIGABRT and _LOST_CONNECTION.search(log) is not None
+    is_lost = LOST in result.errors  # the child reported it, before or while JAX aborted it
+    aborted = result.code == -signal.SIGABRT and _LOST_CONNECTION.search(log) is not None
     if with_traceback or not (is_lost or aborted):
         sys.stderr.write(log)
     if is_lost:
         signals.leave(MachineError.exit_code)
     if aborted:
         raise MachineError(f"{LOST}: JAX aborted this one; {RESTART}")
-    if ending.signal_number is not None and ending.code in (0, *_stopped_by(ending.signal_number)):
-        signals.leave(signals.EXIT_CODE + ending.signal_number)
-    if ending.code < 0:
-        number = -ending.code
+    if result.signal_number is not None and result.code in (0, *_stopped_by(result.signal_number)):
+        signals.leave(signals.EXIT_CODE + result.signal_number)
+    if result.code < 0:
+        number = -result.code
         name = signal.Signals(number).name
         hint = " (out of memory?)" if number == signal.SIGKILL else ""
-        raise MachineError(f"the process that trains was killed by {name}{hint}; {RESTART}")
-    signals.leave(ending.code)
+        raise MachineError(f"the training process was killed by {name}{hint}; {RESTART}")
+    signals.leave(result.code)
 
 
 @contextlib.contextmanager
 def lost_processes() -> Iterator[None]:
-    """Code that raises MachineError, in one line, where a collective fails since another process is gone."""
+    """Raises MachineError if a collective operation in the block fails because a process is lost."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # JAX raises either, by where it meets Python
+    except (RuntimeError, ValueError) as error:  # JAX raises either
         if not _LOST_CONNECTION.search(str(error)):
             raise
-        signals.skip_exit_callbacks()  # JAX's would wait for the lost process
+        signals.skip_exit_callbacks()  # those of JAX would wait for the lost process
         raise MachineError(f"{LOST}; {RESTART}") from error
 
 
 def _stopped_by(number: int) -> Iterator[int]:
-    """The exit codes of a child that a signal has stopped; it gets SIGTERM in the place of SIGINT."""
+    """Yields the exit codes of a child that a signal has stopped; it gets SIGTERM instead of SIGINT."""
     for each in (number, signal.SIGTERM):
         yield from (-each, signals.EXIT_CODE + each)
 
 
 class _Errors:
-    """What a child writes to standard error, without the errors that C++ code logs and the lines after them.
+    """Filters a child's standard error: hides errors logged by C++ code and the lines that follow them.
 
-    What was hidden is shown once the child writes something else later on: it did not die of it.
+    Hidden lines are shown if the child writes anything else later, because it has survived them.
     """
 
     def __init__(self) -> None:
@@ -94,11 +93,11 @@ class _Errors:
         self.line = ""
 
     def hidden_log(self) -> str:
-        """The lines that are hidden now."""
+        """Returns the currently hidden lines."""
         return "".join(self._hidden)
 
     def show(self, text: str) -> str:
-        """The part of a new text that is shown at once."""
+        """Returns the part of new text to show now."""
         *lines, self.line = (self.line + text).split("\n")
         shown = ""
         for line in lines:

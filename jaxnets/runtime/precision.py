@@ -1,4 +1,4 @@
-"""Double precision for the networks that ask for it, and for nothing else."""
+"""Double precision for single networks."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from ml_collections import config_dict
 
 @contextlib.contextmanager
 def precision_of(model: config_dict.ConfigDict) -> Iterator[None]:
-    """Turns JAX's double precision on where `model`, a section config.model, has it, and off elsewhere.
+    """Enables double precision in the block if `model` (config.model) has dtype float64, else disables it.
 
-    In this thread alone, and afterwards it is as before: a run does not change what others compute.
+    It affects only this thread.
     """
     with jax.enable_x64(model.dtype == "float64"):
         yield

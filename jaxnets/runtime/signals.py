@@ -1,9 +1,9 @@
-"""SIGHUP, SIGINT and SIGTERM end a script at any moment, or ask the code that it runs to stop.
+"""Handling of SIGHUP, SIGINT and SIGTERM: they end a script, or request that the running code stops.
 
-A handler written in Python runs in the main thread between two of its bytecodes: not while a C function
-computes, and wherever the thread is then, so that an exception raised by it is lost in a callback or turned
-into another one. Here the handlers do nothing. The interpreter's C code writes the number of each signal to
-a pipe (`signal.set_wakeup_fd`), and a thread that reads it ends the process.
+A Python signal handler runs in the main thread between two bytecodes: not during a C function, and at any
+place, so an exception that it raises may be lost in a callback or replaced. Here the handlers do nothing. The
+interpreter writes each signal number to a pipe (`signal.set_wakeup_fd`), and a thread that reads it ends the
+process.
 """
 
 import atexit
@@ -20,36 +20,33 @@ from typing import Any, NoReturn, TextIO
 
 NUMBERS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 EXIT_CODE = 128
-"""What the exit code of a signal begins at, as in a shell."""
+"""The exit code of a signal is this plus its number, as in a shell."""
 REPEAT_SECONDS = 0.5
-"""The same signal again within this time is the same request.
-
-timeout(1) and systemd send it to the process and to its group.
-"""
+"""A repeated signal within this time is ignored: timeout(1) and systemd signal the process and its group."""
 PRINT_SECONDS = 1.0
-"""How long an ending process waits for a reader of its output."""
+"""How long an exiting process waits for a reader of its output."""
 CLEAN_UP_SECONDS = 5.0
-"""How long it waits for clean-ups, which may write to a pipe that nobody reads."""
+"""How long it waits for clean-ups, which may block on a pipe."""
 CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"
 
 
 class _Repeats:
-    """Says of each signal whether it only repeats the last one."""
+    """Detects repeated signals."""
 
     def __init__(self) -> None:
         self._last, self._time = 0, 0.0
 
     def is_repeat(self, number: int) -> bool:
-        """True where the signal before was the same, less than REPEAT_SECONDS ago."""
+        """True if the same signal was received less than REPEAT_SECONDS ago."""
         now = time.monotonic()
         if number == self._last and now - self._time < REPEAT_SECONDS:
-            return True  # the window does not move: a key that is hit again and again is heard
+            return True  # repeats do not extend the window: a key that is pressed many times works
         self._last, self._time = number, now
         return False
 
 
 class Request:
-    """A request to stop: `number` is its first signal, None while there was none."""
+    """A request to stop: `number` is its first signal, or None."""
 
     number: int | None = None
 
@@ -57,7 +54,7 @@ class Request:
         self._on_signal, self._left = on_signal, signals
 
     def deliver(self, number: int) -> bool:
-        """Passes a signal on; False where it has had all that it asked for."""
+        """Calls `on_signal`; returns False if the maximum number of signals was reached."""
         if not self._left:
             return False
         self._left -= 1
@@ -67,7 +64,7 @@ class Request:
 
 
 class _Watcher:
-    """The thread that hears of signals, and what it then does."""
+    """The thread that receives signals."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -80,17 +77,17 @@ class _Watcher:
         self._reader, self._writer = os.pipe()
 
     def start(self) -> None:
-        """Takes the signals over; those that were ignored stay so (nohup, a shell's background job)."""
+        """Installs the handlers; ignored signals remain ignored (nohup, background jobs)."""
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
         for number in self._numbers:
             signal.signal(number, _leave_to_watcher)
-        # Registered first and so called last. What the interpreter does after it would lose signals.
+        # Registered first and so called last; the interpreter would lose signals after it.
         atexit.register(self.exit)
 
     def wait_if_ending(self) -> None:
-        """Never returns in a process that is ending: it must not print or exit with another code."""
+        """Blocks forever if the process is exiting, so that it does not print or exit with another code."""
         with self.lock:
             ending = self._ending
         if ending:
@@ -100,7 +97,7 @@ class _Watcher:
         while True:
             for number in os.read(self._reader, 64):
                 if number in self._numbers and not self._repeats.is_repeat(number):
-                    # An error must not end this thread: no later signal would be handled.
+                    # An error must not end this thread.
                     with contextlib.suppress(Exception):
                         self._receive(number)
 
@@ -113,7 +110,7 @@ class _Watcher:
             if self.requests and self.requests[-1].deliver(number):
                 return
             self._ending = True
-        # In a thread, so that a second signal ends the process whatever this one waits for.
+        # In a thread, so that a second signal can end the process.
         threading.Thread(target=self._end, args=(number,), daemon=True).start()
 
     def _end(self, number: int) -> None:
@@ -129,7 +126,7 @@ class _Watcher:
                 clean_up()
 
     def exit(self) -> None:
-        """Exits at once with the code that was set; does nothing where none was."""
+        """Exits immediately with `exit_code`, if that is set."""
         self.wait_if_ending()
         if self.exit_code is not None:
             _flush(sys.stdout)
@@ -139,10 +136,10 @@ class _Watcher:
             os._exit(self.exit_code)
 
     def _let_watcher_read(self) -> None:
-        """Waits while there are signals that the thread has not acted on."""
+        """Waits until the thread has handled all signals."""
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        time.sleep(0.002)  # the thread may have read one and want the GIL
+        time.sleep(0.002)  # the thread may have read one and be waiting for the GIL
         while poll.poll(0):
             time.sleep(0.002)
 
@@ -151,9 +148,9 @@ _watcher: _Watcher | None = None
 
 
 def install() -> None:
-    """From now on each of NUMBERS ends this process with 128 plus its number, after one line.
+    """Makes each of NUMBERS end this process, after one line, with exit code 128 plus its number.
 
-    For the first statement of a script, in the main thread.
+    Call it first in a script, in the main thread.
     """
     global _watcher
     if _watcher is None:
@@ -163,13 +160,12 @@ def install() -> None:
 
 @contextlib.contextmanager
 def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator[Request]:
-    """Code that a signal asks to stop, through `on_signal(number)`; a second one ends the process.
+    """In the block, the first `signals` signals call `on_signal(number)`; the next one ends the process.
 
-    After the block the caller looks at the request's `number`: where it is set, nothing else will end the
-    process. `on_signal` is called in another thread or between two bytecodes of the main one, and only
-    leaves a note. It takes the first of `signals` signals. Where `install` was not called, in a user's
-    program, handlers are set for the time of the block; in another than its main thread no signal
-    is heard.
+    After the block the caller must check the request's `number` and exit if it is set. `on_signal` runs in
+    another thread, or between two bytecodes of the main thread, and should only set a variable. Without
+    `install`, in a user's program, handlers are installed for the block; outside its main thread signals are
+    not handled.
     """
     request = Request(on_signal, signals)
     if _watcher is not None:
@@ -189,10 +185,7 @@ def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator
 
 @contextlib.contextmanager
 def clean_up(action: Callable[[], None]) -> Iterator[None]:
-    """Code after which `action` must be called also where a signal ends the process in the block.
-
-    It is then called in another thread; after a block that ends otherwise it is not called.
-    """
+    """Calls `action`, in another thread, if a signal ends the process during the block."""
     if _watcher is None:
         yield
         return
@@ -204,35 +197,35 @@ def clean_up(action: Callable[[], None]) -> Iterator[None]:
 
 
 def wait_if_ending() -> None:
-    """Never returns where a signal is ending this process; the main thread calls it before it exits."""
+    """Blocks forever if a signal is ending this process; the main thread calls it before exiting."""
     if _watcher is not None:
         _watcher.wait_if_ending()
 
 
 def set_exit_code(code: int) -> None:
-    """Says how this process exits, which it then does without the interpreter's own last steps.
+    """Sets the exit code; the process then exits without the interpreter's finalisation.
 
-    In these signals would be lost, and threads of XLA that still compile would crash.
+    During finalisation signals would be lost and compiling XLA threads would crash.
     """
     if _watcher is not None:
         _watcher.exit_code = code
 
 
 def leave(code: int) -> NoReturn:
-    """Exits with `code`, as `set_exit_code` says."""
+    """Exits with `code`; see `set_exit_code`."""
     set_exit_code(code)
     sys.exit(code)
 
 
 def skip_exit_callbacks() -> None:
-    """Has this process exit without the callbacks of `atexit` that are registered by now."""
+    """Skips the `atexit` callbacks that are registered so far."""
     if _watcher is not None:
         atexit.register(_watcher.exit)
 
 
 @contextlib.contextmanager
 def _handlers(request: Request) -> Iterator[None]:
-    """Has Python's handlers serve a request; they are as before once it has had its signals."""
+    """Installs Python handlers for a request; they are restored after its last signal."""
     before: dict[int, Any] = {}
     repeats = _Repeats()
 
@@ -248,7 +241,7 @@ def _handlers(request: Request) -> Iterator[None]:
 
     for number in NUMBERS:
         handler = signal.getsignal(number)
-        if handler not in (signal.SIG_IGN, None):  # None: set by C code, and could not be restored
+        if handler not in (signal.SIG_IGN, None):  # None: set by C code, cannot be restored
             before[number] = handler
             signal.signal(number, handle)
     try:
@@ -258,7 +251,7 @@ def _handlers(request: Request) -> Iterator[None]:
 
 
 def _run_for(action: Callable[[], None], seconds: float) -> None:
-    """Calls `action` in a thread: the main thread may hold a lock, the reader of a pipe may sleep."""
+    """Calls `action` in a thread with a timeout, because it may block on a lock or a pipe."""
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -269,11 +262,11 @@ def _is_ignored(number: int) -> bool:
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
-    """The handler in Python that C code wants before it writes a number to the pipe."""
+    """The Python handler that is required for the interpreter to write to the pipe."""
 
 
 def _leave_lost_terminal() -> None:
-    """Has output end in nothing where its terminal is gone: a write would raise, before the run is saved."""
+    """Redirects output to /dev/null if its terminal is gone; writing would raise before the run is saved."""
     for stream in (1, 2):
         poll = select.poll()
         poll.register(stream, 0)
@@ -284,7 +277,7 @@ def _leave_lost_terminal() -> None:
 
 
 def _terminate_children() -> None:
-    """Sends SIGTERM to the processes that this one started (Linux)."""
+    """Sends SIGTERM to the children of this process (Linux)."""
     threads = "/proc/self/task"
     for thread in os.listdir(threads) if os.path.isdir(threads) else ():
         with contextlib.suppress(OSError), open(f"{threads}/{thread}/children") as children:
@@ -293,10 +286,10 @@ def _terminate_children() -> None:
 
 
 def _print_last_line(reason: str) -> None:
-    # The process's own streams: a progress bar of rich puts others in the place of sys.stdout and sys.stderr.
+    # The original streams: rich's progress bar replaces sys.stdout and sys.stderr.
     out, errors = sys.__stdout__, sys.__stderr__
     with contextlib.suppress(Exception):
-        if out is not None and out.isatty():  # a bar or a spinner may have hidden the cursor
+        if out is not None and out.isatty():  # a progress bar may have hidden the cursor
             out.write(CLEAR_LINE + SHOW_CURSOR)
         _flush(out)
     with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Several processes that compute for this one, and do not outlive it."""
+"""A pool of worker processes that exit with this process."""
 
 import contextlib
 import functools
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def worker_pool(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
-    """Workers that call `prepare` first; they end with the block, or with this process.
+    """An executor whose workers call `prepare` first and exit with the block or this process.
 
-    What still waits when the block is left by an error is not begun.
+    Pending calls are cancelled at the end of the block.
     """
-    if workers == 1:  # a thread will do: nothing to start, nothing that could outlive us
+    if workers == 1:  # a thread is enough
         pool: Executor = ThreadPoolExecutor(1, initializer=prepare)
     else:
         pool = _Processes(workers, prepare)
@@ -36,9 +36,9 @@ def worker_pool(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]
 
 
 class _Processes(Executor):
-    """A thread for each process, which sends it one call after another.
+    """An executor with one thread per worker process.
 
-    Not a ProcessPoolExecutor: this process may end at any moment, and named semaphores would be left over.
+    A ProcessPoolExecutor would leak named semaphores if this process is killed.
     """
 
     def __init__(self, workers: int, prepare: Callable[[], None]):
@@ -49,11 +49,11 @@ class _Processes(Executor):
             self._idle.put(worker)
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Has a worker call a function that can be pickled."""
+        """Calls a picklable function in a worker."""
         return self._threads.submit(self._call, functools.partial(function, *args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the workers, after what they were given where `wait` is True."""
+        """Terminates the workers; with `wait` after their current calls."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
         for worker in self._workers:
             worker.end()
@@ -74,13 +74,13 @@ class _Worker:
             child_process.with_parent_death(command),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
-            process_group=0,  # Ctrl-C is for this process, which ends its workers
+            process_group=0,  # Ctrl-C must reach only this process
         )
         theirs.close()
         self._prepare: Callable[[], None] | None = prepare
 
     def call(self, function: Callable[[], T]) -> T:
-        """What the function gives; raises what it raised, MachineError where the process has died."""
+        """Returns the result of a function or raises its error; MachineError if the process has died."""
         try:
             if self._prepare is not None:
                 self._connection.send(self._prepare)
@@ -90,28 +90,28 @@ class _Worker:
         except (EOFError, ConnectionError) as problem:
             raise MachineError(
                 f"a worker process ended with exit code {self._process.wait()}: "
-                "where memory was short, try fewer --workers"
+                "if it ran out of memory, use fewer --workers"
             ) from problem
         if error is not None:
             raise error
         return value
 
     def end(self) -> None:
-        """Ends the process, whatever it does."""
+        """Terminates the process."""
         self._process.terminate()
         self._process.wait()
         self._connection.close()
 
 
 def serve(connection: Connection) -> None:
-    """Answers calls until the parent hangs up."""
+    """Serves calls until the parent closes the connection."""
     with contextlib.suppress(EOFError, ConnectionError):
         connection.recv()()
         while True:
-            connection.send(_answer(connection.recv()))
+            connection.send(_run(connection.recv()))
 
 
-def _answer(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
+def _run(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
     try:
         return function(), None
     except (JaxnetsError, OSError, MemoryError) as error:
@@ -121,5 +121,5 @@ def _answer(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata: the images are read
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata of readable images
     serve(Connection(int(sys.argv[1])))

@@ -1,1 +1,1 @@
-"""Training: state, loss, optimizer, step, devices, loop, hooks, checkpoint."""
+"""Training: state, loss, optimizer, step, devices, loop, callbacks, checkpoint."""

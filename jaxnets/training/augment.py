@@ -1,7 +1,7 @@
 """Augmentation on the device: pure functions of one image and one key.
 
-An image is float[H, W, C] in [0, 1]. The key is folded from (seed, epoch, index), so the same example
-looks the same in the same epoch whatever the batch, the readers or the number of devices.
+Images are float[H, W, C] in [0, 1]. The key depends on seed, epoch and index, so an example's augmentation
+does not depend on the batch, the readers or the number of devices.
 """
 
 import functools
@@ -15,49 +15,51 @@ from ml_collections import config_dict
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, image [H, W, C]) -> image [H, W, C]."""
 
-# Optical densities of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001), unit rows: as H&E holds no
-# DAB, its row takes up what the other two leave.
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
-GREY = (0.299, 0.587, 0.114)
+"""Optical densities of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001). H&E slides contain no DAB:
+its row is the residual."""
+LUMA = (0.299, 0.587, 0.114)
 
 
 def flip_horizontal(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Mirrors left and right, half of the time."""
+    """Flips left and right with probability 0.5."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def flip_vertical(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Mirrors up and down, half of the time."""
+    """Flips up and down with probability 0.5."""
     return jnp.where(jax.random.bernoulli(key), image[::-1], image)
 
 
 def right_angles(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Turns a square image by 0, 90, 180 or 270 degrees."""
-    turns = [lambda x, k=k: jnp.rot90(x, k) for k in range(4)]
-    return jax.lax.switch(jax.random.randint(key, (), 0, 4), turns, image)
+    """Rotates a square image by 0, 90, 180 or 270 degrees."""
+    rotations = [lambda x, k=k: jnp.rot90(x, k) for k in range(4)]
+    return jax.lax.switch(jax.random.randint(key, (), 0, 4), rotations, image)
 
 
 def rotate(key: jax.Array, image: jax.Array, *, degrees: float) -> jax.Array:
-    """Turns about the centre by up to `degrees`, bilinear; what lies outside is the mirrored edge."""
+    """Rotates about the centre by up to `degrees`, with bilinear interpolation and mirrored edges."""
     angle = jnp.deg2rad(jax.random.uniform(key, (), image.dtype, -degrees, degrees))
     height, width = image.shape[:2]
     rows, columns = jnp.meshgrid(
         jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij"
     )
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    where = (
+    coordinates = (
         cosine * rows - sine * columns + (height - 1) / 2,
         sine * rows + cosine * columns + (width - 1) / 2,
     )
-    sample = functools.partial(ndimage.map_coordinates, coordinates=where, order=1, mode="mirror")
+    sample = functools.partial(
+        ndimage.map_coordinates, coordinates=coordinates, order=1, mode="mirror"
+    )
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
 
 
 def padded_crop(key: jax.Array, image: jax.Array, *, padding: int) -> jax.Array:
-    """Pads with zeros on all sides and cuts the old size from a random place."""
-    padded_eval_batches = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    """Pads with zeros on all sides and takes a random crop of the original size."""
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     corner = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    return jax.lax.dynamic_slice(padded_eval_batches, (corner[0], corner[1], 0), image.shape)
+    return jax.lax.dynamic_slice(padded, (corner[0], corner[1], 0), image.shape)
 
 
 def brightness(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
@@ -83,13 +85,13 @@ def scale_saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def hue(key: jax.Array, image: jax.Array, *, amount: float) -> jax.Array:
-    """Turns colours about the grey axis by up to `amount` of a full circle."""
-    return turn_hue(image, jax.random.uniform(key, (), image.dtype, -amount, amount))
+    """Rotates colours about the grey axis by up to `amount` turns."""
+    return rotate_hue(image, jax.random.uniform(key, (), image.dtype, -amount, amount))
 
 
-def turn_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
-    """Turns colours about the grey axis by a share of a full circle; image [H, W, 3], turn []."""
-    angle = 2 * jnp.pi * turn
+def rotate_hue(image: jax.Array, turns: jax.Array) -> jax.Array:
+    """Rotates colours about the grey axis; image [H, W, 3], turns []."""
+    angle = 2 * jnp.pi * turns
     axis = jnp.full((3,), 3**-0.5, image.dtype)
     cross = jnp.cross(jnp.eye(3, dtype=image.dtype), axis)
     rotation = (
@@ -119,25 +121,25 @@ def scale_stains(image: jax.Array, factors: jax.Array) -> jax.Array:
 
 
 def make_augmentation(config: config_dict.ConfigDict) -> Augmentation:
-    """What `config.augment` asks for, in one fixed order, each step with its own key."""
-    amounts: dict[Callable[..., jax.Array], dict[str, float]] = {}
-    if config.flip_horizontal:
-        amounts[flip_horizontal] = {}
-    if config.flip_vertical:
-        amounts[flip_vertical] = {}
-    if config.right_angles:
-        amounts[right_angles] = {}
+    """Returns the transforms of `config.augment` in a fixed order, each with its own key."""
+    transforms: list[Augmentation] = [
+        function
+        for function in (flip_horizontal, flip_vertical, right_angles)
+        if config[function.__name__]
+    ]
     if config.rotation_degrees:
-        amounts[rotate] = {"degrees": config.rotation_degrees}
+        transforms.append(functools.partial(rotate, degrees=config.rotation_degrees))
     if config.crop_padding:
-        amounts[padded_crop] = {"padding": config.crop_padding}
-    for name in (brightness, contrast, saturation, hue, stain):
-        if config[name.__name__]:
-            amounts[name] = {"amount": config[name.__name__]}
+        transforms.append(functools.partial(padded_crop, padding=config.crop_padding))
+    transforms += [
+        functools.partial(function, amount=config[function.__name__])
+        for function in (brightness, contrast, saturation, hue, stain)
+        if config[function.__name__]
+    ]
 
     def augmentation(key: jax.Array, image: jax.Array) -> jax.Array:
-        for number, (function, settings) in enumerate(amounts.items()):
-            image = function(jax.random.fold_in(key, number), image, **settings)
+        for number, transform in enumerate(transforms):
+            image = transform(jax.random.fold_in(key, number), image)
         return image
 
     return augmentation
@@ -146,15 +148,15 @@ def make_augmentation(config: config_dict.ConfigDict) -> Augmentation:
 def mixup(
     keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes each image [B, H, W, C] and its target [B, K] with the next one of the batch (Zhang et al. 2017).
+    """Mixes each image [B, H, W, C] and target [B, K] with the previous one of the batch (Zhang et al. 2017).
 
-    The share is Beta(alpha, alpha), drawn from each image's own key; only the partner depends on the batch.
+    The weight is Beta(alpha, alpha), from each image's own key; only the partner depends on the batch.
     """
-    share = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype))(keys)
-    by_image = share[:, None, None, None]
+    weight = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype))(keys)
+    by_image = weight[:, None, None, None]
     return (
         by_image * images + (1 - by_image) * jnp.roll(images, 1, axis=0),
-        share[:, None] * targets + (1 - share[:, None]) * jnp.roll(targets, 1, axis=0),
+        weight[:, None] * targets + (1 - weight[:, None]) * jnp.roll(targets, 1, axis=0),
     )
 
 
@@ -163,7 +165,7 @@ def _factor(key: jax.Array, amount: float, dtype: jnp.dtype) -> jax.Array:
 
 
 def _grey(image: jax.Array) -> jax.Array:
-    """[H, W, 3] -> luma [H, W, 1]; an image of one channel is its own grey."""
+    """Returns the luma [H, W, 1] of [H, W, 3]; images of one channel are returned as they are."""
     if image.shape[-1] == 1:
         return image
-    return (image @ jnp.asarray(GREY, image.dtype))[..., None]
+    return (image @ jnp.asarray(LUMA, image.dtype))[..., None]

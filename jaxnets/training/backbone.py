@@ -1,4 +1,4 @@
-"""A network's two parts: the head, which is trained on any data anew, and the body before it."""
+"""Splits the parameters of a network into backbone and head."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ Tree = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class BackboneHeadPartition:
-    """Which modules of a tree of parameters, statistics or gradients are the head's; the rest is the body."""
+    """The names of the modules that belong to the head; all others are the backbone."""
 
     head: frozenset[str]
 
     @classmethod
     def of(cls, model: nn.Module, shape: tuple[int, ...]) -> "BackboneHeadPartition":
-        """The parts of a network for inputs [B, ...] of `shape`; auxiliary heads belong to the head."""
-        found = models.head_modules(model, shape)
-        return cls(frozenset(found))
+        """The partition for inputs of `shape` [B, ...]; auxiliary heads belong to the head."""
+        return cls(frozenset(models.head_modules(model, shape)))
 
     def split(self, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Head and body; together they are the tree."""
-        head = {name: part for name, part in tree.items() if self._in_head(name)}
+        """Returns (head, backbone)."""
+        head = {
+            name: part
+            for name, part in tree.items()
+            if name in self.head or models.auxiliary_part({name: None})
+        }
         return head, {name: part for name, part in tree.items() if name not in head}
-
-    def _in_head(self, name: str) -> bool:
-        return name in self.head or bool(models.auxiliary_part({name: None}))

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: orbax's files, and a manifest of their hashes written last."""
+"""Atomic checkpoints: orbax files, and a manifest of their hashes that is written last."""
 
 import contextlib
 import hashlib
@@ -19,12 +19,12 @@ from jaxnets.io import DISK_FULL, atomic_write, file_sha256, read_regular
 from jaxnets.schema import Count, Sha256, parse, problem
 
 FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
-"""How orbax, whose errors have no number, says that the disk is full."""
+"""Messages of orbax, whose errors have no errno, for a full disk."""
 MANIFEST, HOST_STATE, SHAPES, STATE = "manifest.json", "host_state.json", "shapes.json", "state"
 
 
 class FileRecord(TypedDict):
-    """The first `bytes` bytes of a file, and their sha256."""
+    """The size of a file, or of its first part, and the sha256 of those bytes."""
 
     bytes: Count
     sha256: Sha256
@@ -33,8 +33,7 @@ class FileRecord(TypedDict):
 class Manifest(TypedDict):
     """A checkpoint's manifest.json: the sha256 of each of its files by relative path.
 
-    `run_files` are files beside the checkpoints, by the name that the run gives them, as they were at the
-    save; checkpoints of earlier versions have none.
+    `run_files` are other files of the run as they were at the save, by name; earlier versions lack them.
     """
 
     files: dict[str, Sha256]
@@ -43,22 +42,22 @@ class Manifest(TypedDict):
 
 
 def file_record(path: Path) -> FileRecord:
-    """What a checkpoint records of a file; it is on the disk afterwards, as the checkpoint will be."""
+    """Returns the record of a file, after an fsync."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return record_of(file.read())
 
 
 def record_of(data: bytes) -> FileRecord:
-    """The record of a file with these bytes."""
+    """Returns the record of a file with these bytes."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 class Checkpoints:
-    """The checkpoints of a run, a folder a step: `state/` (orbax) and three JSON files.
+    """The checkpoints of a run, one folder per step: `state/` (orbax) and three JSON files.
 
-    The newest `keep` stay, and those that are named. A folder without a manifest is a save that was cut
-    short: it is no checkpoint, and the next save removes it.
+    The newest `keep` are retained, and the protected one. A folder without a manifest is an interrupted
+    save: it is ignored, and the next save removes it.
     """
 
     def __init__(self, folder: Path, *, keep: int):
@@ -66,7 +65,7 @@ class Checkpoints:
         self._keep = keep
 
     def steps(self) -> list[int]:
-        """The steps that have a manifest, ascending. Their files are not looked at."""
+        """Returns the steps that have a manifest, ascending, without reading their files."""
         return sorted(int(path.name) for path in self._folders() if (path / MANIFEST).exists())
 
     def save(
@@ -78,10 +77,10 @@ class Checkpoints:
         protect: int | None = None,
         run_files: Mapping[str, FileRecord] | None = None,
     ) -> None:
-        """Writes one checkpoint and waits for it; then lets go of old ones, but never of `protect`.
+        """Writes a checkpoint synchronously, then removes old ones except step `protect`.
 
-        `host_state` is what is not an array: JSON. `run_files` are recorded in the manifest. Raises
-        MachineError where the disk is full or read-only.
+        `host_state` is written as JSON; `run_files` are recorded in the manifest. Raises MachineError if the
+        disk is full or read-only.
         """
         target = self._path(step)
         if step in self.steps():
@@ -90,7 +89,7 @@ class Checkpoints:
             self._remove(step)
         try:
             self._remove_unfinished()
-            self._require_room(step, state)
+            self._check_disk_space(step, state)
             with _checkpointer() as checkpointer:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
             atomic_write(target / HOST_STATE, _to_json(host_state))
@@ -100,34 +99,38 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
             raise _disk_error(error, target) from error
-        older = [one for one in self.steps() if one <= step]  # later ones are of before a fall-back
+        # Later steps may exist: the run fell back to an earlier checkpoint.
+        older = [one for one in self.steps() if one <= step]
         for old in older[: -self._keep]:
             if old != protect:
                 self._remove(old)
 
     def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        """The state, in the shapes of `template`, and the position of one checkpoint.
+        """Returns (state, host_state); the state has the shapes of `template`.
 
-        The arrays are placed as those of a fresh state are, so that programs compiled for it are used again.
-        Raises CheckpointError where a byte has changed, or where it is another network's.
+        Raises CheckpointError if a file was modified or the shapes differ.
         """
         path = self._path(step)
         damage = self.damage(step)
         if damage:
             raise CheckpointError(f"checkpoint {path} is damaged: {damage}")
-        difference = _first_difference(parse(read_regular(path / SHAPES)), _shapes(template))
-        if difference:
-            raise CheckpointError(f"checkpoint {path} is of another network: {difference}")
+        saved, expected = parse(read_regular(path / SHAPES)), _shapes(template)
+        for name in sorted(saved.keys() | expected.keys()):
+            if saved.get(name) != expected.get(name):
+                raise CheckpointError(
+                    f"checkpoint {path} is of another network: {name} is {saved.get(name, 'missing')} in the "
+                    f"checkpoint and {expected.get(name, 'missing')} in the network"
+                )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         with _checkpointer() as checkpointer:
             state = checkpointer.restore(path / STATE, args=ocp.args.StandardRestore(abstract))
-        # orbax's arrays have the sharding of an empty mesh, which device_put alone would leave: it is
-        # part of the key of JAX's compilation cache, and every program would be compiled again.
+        # orbax's arrays have the sharding of an empty mesh, which device_put alone would retain. As part of
+        # the key of JAX's compilation cache it would cause every program to be compiled again.
         state = jax.device_put(jax.device_get(state))
         return state, json.loads((path / HOST_STATE).read_text())
 
     def latest_valid(self) -> tuple[int | None, list[str]]:
-        """The newest step whose every byte is as it was written, and what is wrong with newer ones."""
+        """Returns the newest undamaged step, or None, and a message for each newer, damaged one."""
         damaged = []
         for step in reversed(self.steps()):
             damage = self.damage(step)
@@ -137,34 +140,34 @@ class Checkpoints:
         return None, damaged
 
     def run_files(self, step: int) -> Mapping[str, FileRecord]:
-        """What a checkpoint's manifest records of the run's other files; {} without a record or a manifest.
+        """Returns the records of the run's other files; {} without a manifest or records.
 
-        Raises CheckpointError where the manifest cannot be read.
+        Raises CheckpointError if the manifest is damaged.
         """
         path = self._path(step)
         try:
             return _read_manifest(path).get("run_files", {})
         except FileNotFoundError:
-            return {}  # a run that is under way has removed it since
+            return {}  # the run that is writing here has removed it
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path / MANIFEST} is damaged ({error}): restore it") from error
 
     def newest_run_files(self) -> Mapping[str, FileRecord]:
-        """The same of the newest checkpoint whose manifest is as it was written; its arrays are not read."""
+        """Returns `run_files` of the newest checkpoint with a valid manifest."""
         for step in reversed(self.steps()):
             with contextlib.suppress(CheckpointError):
                 return self.run_files(step)
         return {}
 
     def newest_fingerprint(self) -> dict[str, Any]:
-        """What the newest checkpoint says its bits depend on; {} where there is none that can be read."""
+        """Returns the determinism fingerprint of the newest readable checkpoint; {} without one."""
         for step in reversed(self.steps()):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 return dict(json.loads(read_regular(self._path(step) / HOST_STATE))["bits"])
         return {}
 
     def damage(self, step: int) -> str | None:
-        """What differs from the manifest, or None."""
+        """Returns what differs from the manifest, or None."""
         path = self._path(step)
         try:
             for name, expected in _read_manifest(path)["files"].items():
@@ -181,31 +184,30 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:010d}"
 
-    def _require_room(self, step: int, state: Any) -> None:
-        # orbax itself fails too, but its threads then print their own tracebacks.
+    def _check_disk_space(self, step: int, state: Any) -> None:
+        # orbax would fail too, but its threads print tracebacks.
         self.folder.mkdir(parents=True, exist_ok=True)
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise MachineError(
-                f"the disk is too full for {self._path(step)}: {needed / 1e6:,.1f} MB are needed, "
-                f"{free / 1e6:,.1f} MB free; make room and run again"
+                f"not enough disk space for {self._path(step)}: {needed / 1e6:,.1f} MB are needed, "
+                f"{free / 1e6:,.1f} MB are free; free some space and run again"
             )
-
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if limit != resource.RLIM_INFINITY and limit < needed:
             raise MachineError(
-                f"{self._path(step)} needs {needed / 1e6:,.1f} MB, and files may have {limit / 1e6:,.1f} MB "
-                "here: raise the limit (ulimit -f) and run again"
+                f"{self._path(step)} needs {needed / 1e6:,.1f} MB, but the file size limit is "
+                f"{limit / 1e6:,.1f} MB: raise it (ulimit -f) and run again"
             )
 
     def _remove(self, step: int) -> None:
-        # The manifest first: what is half removed is no checkpoint.
+        # The manifest first, so that a partly removed folder is not a checkpoint.
         (self._path(step) / MANIFEST).unlink()
         shutil.rmtree(self._path(step))
 
     def _folders(self) -> list[Path]:
-        """The folders that were made by `save`, by their names; what else lies here is left alone."""
+        """Returns the folders that have the name of a step."""
         if not self.folder.is_dir():
             return []
         named = (path for path in self.folder.iterdir() if re.fullmatch(r"\d{10}", path.name))
@@ -218,13 +220,13 @@ class Checkpoints:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Orbax's writer and reader for this process alone: it waits for no other."""
-    here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+    """Returns an orbax checkpointer of this process alone, without barriers."""
+    index = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
     )
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _to_json(value: Any) -> str:
@@ -232,20 +234,11 @@ def _to_json(value: Any) -> str:
 
 
 def _shapes(tree: Any) -> dict[str, str]:
-    """Every array by its path, as "float32[3, 4]". orbax casts and slices in silence; we compare."""
+    """Returns the shape of each array by path, as "float32[3, 4]"; orbax would cast and slice silently."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def _first_difference(there: dict[str, str], here: dict[str, str]) -> str | None:
-    for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
-            return (
-                f"{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here"
-            )
-    return None
 
 
 def _manifest(folder: Path, run_files: Mapping[str, FileRecord]) -> str:
@@ -255,9 +248,9 @@ def _manifest(folder: Path, run_files: Mapping[str, FileRecord]) -> str:
 
 
 def _with_digest(content: Mapping[str, Any]) -> str:
-    """The text of a manifest; there is one text for one content, so that any changed byte is found.
+    """Returns the text of a manifest. It is canonical, so any changed byte is detected.
 
-    Manifests without `run_files` are of earlier versions, whose digest was of the files alone.
+    In manifests without `run_files`, of earlier versions, the digest covers only the files.
     """
     hashes = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
     digest = hashlib.sha256(hashes.encode()).hexdigest()
@@ -265,7 +258,7 @@ def _with_digest(content: Mapping[str, Any]) -> str:
 
 
 def _read_manifest(folder: Path) -> Manifest:
-    """A checkpoint's manifest; ValueError where it is not as it was written, or lists what it must not."""
+    """Returns a checkpoint's manifest; raises ValueError if it was modified or is inconsistent."""
     data = read_regular(folder / MANIFEST)
     try:
         content = parse(data)
@@ -291,8 +284,10 @@ def _read_manifest(folder: Path) -> Manifest:
 
 def _disk_error(error: Exception, target: Path) -> Exception:
     full = getattr(error, "errno", None) in DISK_FULL
-    if full or any(words in str(error) for words in FULL_IN_ORBAX):
-        return MachineError(f"the disk is full: {target} was not saved; make room and run again")
+    if full or any(message in str(error) for message in FULL_IN_ORBAX):
+        return MachineError(
+            f"the disk is full: {target} was not saved; free some space and run again"
+        )
     if isinstance(error, OSError):
         return MachineError(f"{target} cannot be written: {error.strerror or error}")
     return error

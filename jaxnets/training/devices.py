@@ -1,4 +1,4 @@
-"""The one place that knows how many devices and processes there are."""
+"""Devices and processes: compilation, replication and collectives."""
 
 import contextlib
 import dataclasses
@@ -15,14 +15,14 @@ from jaxnets.training.preprocess import Batch
 
 AXIS = "data"
 HEARTBEAT_SECONDS = 30
-"""How long a process may be silent before the others give it up."""
+"""How long a process may be silent before the others treat it as failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """`jit` on one device, `pmap` over all devices of all processes otherwise.
+    """Uses `jit` on one device and `pmap` over all devices of all processes otherwise.
 
-    The state has no device axis: every device holds all of it.
+    The state is replicated and has no device axis.
     """
 
     count: int
@@ -32,7 +32,7 @@ class Devices:
 
     @classmethod
     def all(cls) -> "Devices":
-        """All devices that JAX sees."""
+        """Returns all devices that JAX sees."""
         return cls(
             count=jax.device_count(),
             local_count=jax.local_device_count(),
@@ -42,7 +42,7 @@ class Devices:
 
     @property
     def axis_name(self) -> str | None:
-        """The axis over which steps sum; None on one device."""
+        """The mapped axis of steps; None on one device."""
         return AXIS if self.count > 1 else None
 
     @property
@@ -51,18 +51,18 @@ class Devices:
         return self.process_index == 0
 
     def check_batch_size(self, batch_size: int, what: str, remedy: str) -> None:
-        """Raises ConfigError where the devices do not divide a global batch."""
+        """Raises ConfigError if a global batch size is not divisible by the number of devices."""
         if batch_size % self.count:
             raise ConfigError(
-                f"{what} of {batch_size} is not divided by {self.count} devices: {remedy}"
+                f"{what} of {batch_size} is not divisible by {self.count} devices: {remedy}"
             )
 
     def compile_step(
         self, step: Callable[..., Any], *, donate: bool, shared: tuple[Any, ...] = ()
     ) -> "CompiledStep":
-        """A jitted or pmapped (state, batch) function; `donate` gives up the old state's memory.
+        """Returns the jitted or pmapped `step`; `donate` reuses the memory of the old state.
 
-        `shared` are further arguments of `step`, which every device holds whole and every call is given.
+        `shared` are further arguments of `step`, replicated and passed at every call.
         """
         donated = (0,) if donate else ()
         if self.axis_name is None:
@@ -74,8 +74,8 @@ class Devices:
             out_axes=None,
             donate_argnums=donated,
         )
-        # A program over several processes cannot be lowered from the shapes of one: it compiles when called,
-        # and then takes no options.
+        # A program of several processes cannot be lowered from the shapes of one. It is compiled when it is
+        # called, and then compiler options cannot be passed.
         if self.process_count > 1 and xla.is_affected() and xla.fusions_in(os.environ) is None:
             raise MachineError(
                 f'several processes need XLA_FLAGS="{xla.safe_flag()}" to be set before JAX starts: '
@@ -84,40 +84,40 @@ class Devices:
         return CompiledStep(mapped, shared, ahead_of_time=self.process_count == 1)
 
     def replicate(self, state: Any) -> Any:
-        """The state, whole, on every device."""
+        """Returns the state on every device."""
         if self.axis_name is None:
             return jax.device_put(state)
-        same = jax.pmap(
+        identity = jax.pmap(
             lambda _, state: state, axis_name=self.axis_name, in_axes=(0, None), out_axes=None
         )
-        return same(np.zeros(self.local_count), state)
+        return identity(np.zeros(self.local_count), state)
 
-    def place(self, batch: Batch, *, axis: int = 0) -> Batch:
-        """The share of a batch that this process read, laid out for its devices, examples along `axis`."""
+    def shard_batch(self, batch: Batch, *, axis: int = 0) -> Batch:
+        """Shards this process's part of a batch over its devices; examples are along `axis`."""
         if self.axis_name is None:
             return jax.device_put(batch)
 
-        def divided(values: np.ndarray) -> np.ndarray:
+        def shard(values: np.ndarray) -> np.ndarray:
             shape = np.shape(values)
-            parts = np.reshape(values, (*shape[:axis], self.local_count, -1, *shape[axis + 1 :]))
-            return np.moveaxis(parts, axis, 0)
+            shards = np.reshape(values, (*shape[:axis], self.local_count, -1, *shape[axis + 1 :]))
+            return np.moveaxis(shards, axis, 0)
 
-        return jax.tree.map(divided, batch)
+        return jax.tree.map(shard, batch)
 
     def all_reduce_max(self, number: int | None) -> int | None:
-        """The largest number that any process has, above 0, or None; all call it at the same place."""
+        """Returns the largest number (> 0) of all processes, or None; every process must call it."""
         if self.process_count == 1:
             return number
         from jax.experimental import multihost_utils
 
-        seen = multihost_utils.process_allgather(np.asarray(number or 0))
-        return int(np.max(seen)) or None
+        numbers = multihost_utils.process_allgather(np.asarray(number or 0))
+        return int(np.max(numbers)) or None
 
     @contextlib.contextmanager
     def collective_section(self) -> Iterator[None]:
-        """A part of the program that all processes leave, or none: where one fails, all do.
+        """A block in which all processes fail if one does; the others raise MachineError.
 
-        Raises MachineError in the others, which would wait for the failed one for ever.
+        Otherwise they would wait for the failed process forever.
         """
         failure: Exception | None = None
         try:
@@ -129,11 +129,13 @@ class Devices:
         if failure is not None:
             raise failure
         if failed is not None:
-            raise MachineError("another process stopped, and said why: mend that, start all again")
+            raise MachineError(
+                "another process failed (see its log): fix that and restart all processes"
+            )
 
 
 class CompiledStep:
-    """A step that is compiled ahead of time, once for each shape of batch."""
+    """A step that is compiled ahead of time, once per batch shape."""
 
     def __init__(self, function: Any, shared: tuple[Any, ...] = (), *, ahead_of_time: bool = True):
         self._function, self._shared = function, shared
@@ -141,7 +143,7 @@ class CompiledStep:
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
     def compile(self, state: Any, batch: Batch) -> None:
-        """Compiles for batches of this shape."""
+        """Compiles the step for batches of this shape."""
         if self._ahead_of_time:
             lowered = self._function.lower(state, batch, *self._shared)
             self._compiled[_shapes(batch)] = lowered.compile(
@@ -149,7 +151,7 @@ class CompiledStep:
             )
 
     def programs(self) -> tuple[str, ...]:
-        """The text of each program that was compiled ahead of time, as XLA has it after its passes."""
+        """Returns the optimized HLO text of each program that was compiled ahead of time."""
         return tuple(compiled.as_text() for compiled in self._compiled.values())
 
     def __call__(self, state: Any, batch: Batch) -> Any:
@@ -167,11 +169,11 @@ def _shapes(batch: Batch) -> tuple[Any, ...]:
 def initialize_distributed(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-    """Joins the other processes; without addresses JAX asks SLURM, Open MPI or Kubernetes itself.
+    """Connects to the other processes; without addresses JAX queries SLURM, Open MPI or Kubernetes.
 
-    Raises MachineError where they cannot be joined.
+    Raises MachineError if that fails.
     """
-    # Its handler in C++ would take SIGTERM from those who want to hear of it.
+    # The C++ handler of this service would intercept SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -183,6 +185,6 @@ def initialize_distributed(
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise MachineError(
-            f"--distributed: the other processes could not be joined ({reason}); "
-            "give --coordinator=HOST:PORT --num_processes=N --process_id=I"
+            f"--distributed: cannot connect to the other processes ({reason}); "
+            "pass --coordinator=HOST:PORT --num_processes=N --process_id=I"
         ) from error

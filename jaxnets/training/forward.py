@@ -1,4 +1,4 @@
-"""What a training step runs forward, and through which of the weights its gradient goes."""
+"""Forward passes of the training step: of the full network, or with a frozen backbone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,11 @@ from jaxnets.models.outputs import ModelOutput
 
 Tree = Any
 Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
-"""(variables, inputs, dropout's key) -> (outputs, batch statistics)."""
+"""(variables, inputs, dropout key) -> (outputs, batch statistics)."""
 
 
 def full_forward(model: nn.Module) -> Forward:
-    """The network in training: batch normalisation by the batch, dropout, auxiliary heads."""
+    """The network in training mode: batch norm over the batch, dropout, auxiliary heads."""
 
     def forward(variables: dict[str, Tree], inputs: jax.Array, key: jax.Array) -> tuple[Any, Tree]:
         outputs, updates = model.apply(
@@ -26,9 +26,9 @@ def full_forward(model: nn.Module) -> Forward:
 
 
 def frozen_backbone_forward(model: nn.Module, *, on_features: bool) -> Forward:
-    """The body as in evaluation, its statistics as they are, and the head in training.
+    """The backbone in eval mode, without updates of its statistics, and the head in training mode.
 
-    With `on_features` the inputs are what the body gave.
+    With `on_features` the inputs are already the backbone's features.
     """
 
     def forward(variables: dict[str, Tree], inputs: jax.Array, key: jax.Array) -> tuple[Any, Tree]:

@@ -1,4 +1,4 @@
-"""The training loop: one order, written down once."""
+"""The training loop."""
 
 import time
 
@@ -6,11 +6,10 @@ from jaxnets.training.run import Run
 
 
 def train(run: Run) -> None:
-    """Trains until the plan ends, a hook asks to stop, or a signal interrupts.
+    """Trains until the last step, until a callback stops the run, or until a signal interrupts it.
 
-    The order of a turn: evaluate if due, save if due (state, data position and hooks together), take
-    the next batch, step, log. Hooks hear of each in the order in which they stand in the run. Where a call
-    takes several steps, it ends where anything is due.
+    Each iteration evaluates if due, saves if due, gets the next batch, runs its steps and logs. Callbacks
+    are called in the order of `run.callbacks`. A call of several steps ends where an event is due.
     """
     try:
         for callback in run.callbacks:
@@ -18,9 +17,13 @@ def train(run: Run) -> None:
         while True:
             if run.evaluation_due():
                 _evaluate(run)
-            ending = run.ending  # read once: a signal may come at any moment
+            ending = run.ending  # read once: a signal may arrive at any moment
             if run.stop_reason is not None and run.has_unlogged_steps:
-                _end_interval(run)
+                # A short run that a callback stops may have no other record.
+                start = time.perf_counter()
+                run.flush_metrics()
+                run.add_train_seconds(time.perf_counter() - start)
+                _log_train_record(run)
             if run.save_due(ending=ending):
                 run.save()
             if ending:
@@ -29,7 +32,7 @@ def train(run: Run) -> None:
             batch, steps = run.next_batch()
             run.state, metrics = run.train_step(run.state, batch)
             metrics = run.record_steps(metrics, steps)
-            _log(run, start)
+            _finish_steps(run, start)
             for callback in run.callbacks:
                 callback.step(run, metrics)
     finally:
@@ -38,41 +41,33 @@ def train(run: Run) -> None:
 
 
 def _evaluate(run: Run) -> None:
-    scores = run.score()
+    scores = run.evaluate_now()
     for split, metrics in scores.items():
-        line = run.line(split, metrics)
+        record = run.record(split, metrics)
         for callback in run.callbacks:
-            callback.log(run, line)
+            callback.log(run, record)
     if "validation" in scores:
         for callback in run.callbacks:
             callback.epoch(run, scores["validation"])
 
 
-def _log(run: Run, start: float) -> None:
-    """Writes a training line where one is due.
+def _finish_steps(run: Run, start: float) -> None:
+    """Adds the time of a call and logs a training record if one is due.
 
-    Fetching metrics waits for the devices; before a pause it is done too, or steps in flight would be
-    counted as the evaluation's or the save's time.
+    Fetching metrics waits for the devices. Before an evaluation or a save they are fetched too, so that the
+    time of steps in flight is counted as training time.
     """
     due = run.step % run.plan.log_every == 0 or run.step == run.plan.total_steps
     if due or run.at_boundary():
         run.flush_metrics()
     run.add_train_seconds(time.perf_counter() - start)
     if due:
-        _write_line(run)
+        _log_train_record(run)
         run.sync_interrupt()
 
 
-def _end_interval(run: Run) -> None:
-    """The line of a run that is stopped for good between two lines: a short one may have no other."""
-    start = time.perf_counter()
-    run.flush_metrics()
-    run.add_train_seconds(time.perf_counter() - start)
-    _write_line(run)
-
-
-def _write_line(run: Run) -> None:
-    line = run.train_record()
-    line["values"]["learning_rate"] = run.current_learning_rate()
+def _log_train_record(run: Run) -> None:
+    record = run.train_record()
+    record["values"]["learning_rate"] = run.current_learning_rate()
     for callback in run.callbacks:
-        callback.log(run, line)
+        callback.log(run, record)

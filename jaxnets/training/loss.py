@@ -1,4 +1,4 @@
-"""Losses as sums and what they are divided by, so that they add up over batches and devices."""
+"""Losses, as a sum and the weight sum to divide by, which add up over batches and devices."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -14,22 +14,19 @@ from jaxnets.models.outputs import ModelOutput
 
 
 class LossTerms(NamedTuple):
-    """A batch's loss is `total / normalizer`; several parts' is the ratio of the sums.
-
-    A loss that is a sum has no normalizer: its parts add up, and nothing is divided.
-    """
+    """The mean loss is `total / weight_sum`; `weight_sum` is None for a loss that is a sum."""
 
     total: jax.Array  # shape=()
     weight_sum: jax.Array | None  # shape=()
 
-    def sums(self) -> dict[str, jax.Array]:
-        """Both by name, as metrics hold them."""
-        named = {"loss": self.total, "weight_sum": self.weight_sum}
-        return {name: value for name, value in named.items() if value is not None}
+    def metrics(self) -> dict[str, jax.Array]:
+        """Returns "loss" and, unless it is None, "weight_sum"."""
+        weight_sum = {} if self.weight_sum is None else {"weight_sum": self.weight_sum}
+        return {"loss": self.total, **weight_sum}
 
 
 Loss = Callable[[Any, jax.Array, jax.Array], LossTerms]
-"""(outputs [B, K] or Logits of them, targets [B, K], weight [B]) -> LossTerms."""
+"""(outputs [B, K] or ModelOutput, targets [B, K], weight [B]) -> LossTerms."""
 
 
 def cross_entropy(
@@ -40,20 +37,20 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: tuple[float, ...] = (),
 ) -> LossTerms:
-    """Softmax cross entropy of logits [B, K] against class shares [B, K], as torch.nn.CrossEntropyLoss.
+    """Softmax cross entropy of logits [B, K] and class probabilities [B, K], as torch.nn.CrossEntropyLoss.
 
-    Smoothing mixes the targets with the uniform distribution. Class weights multiply each class's term;
-    the normaliser is then the sum of the (unsmoothed) targets' weights, as PyTorch divides hard labels.
+    Label smoothing mixes the targets with the uniform distribution. Class weights multiply each class's
+    term; the loss is then divided by the weights of the unsmoothed targets, as PyTorch does for hard labels.
     """
-    by_class = jnp.asarray(class_weights or (1.0,) * logits.shape[-1], logits.dtype)
+    class_weight = jnp.asarray(class_weights or (1.0,) * logits.shape[-1], logits.dtype)
     smoothed = optax.smooth_labels(targets, label_smoothing) if label_smoothing else targets
-    each = -jnp.sum(by_class * smoothed * jax.nn.log_softmax(logits), axis=-1)
-    share = jnp.sum(by_class * targets, axis=-1)
-    return LossTerms(jnp.sum(each * weight), jnp.sum(share * weight))
+    losses = -jnp.sum(class_weight * smoothed * jax.nn.log_softmax(logits), axis=-1)
+    weights = jnp.sum(class_weight * targets, axis=-1)
+    return LossTerms(jnp.sum(losses * weight), jnp.sum(weights * weight))
 
 
 def mean_squared_error(outputs: jax.Array, targets: jax.Array, weight: jax.Array) -> LossTerms:
-    """Squared differences of [B, K], averaged over all values, as torch.nn.MSELoss."""
+    """Mean of the squared differences of [B, K] over all values, as torch.nn.MSELoss."""
     total, _ = sum_squared_error(outputs, targets, weight)
     return LossTerms(total, jnp.sum(weight) * outputs.shape[-1])
 
@@ -61,12 +58,12 @@ def mean_squared_error(outputs: jax.Array, targets: jax.Array, weight: jax.Array
 def sum_squared_error(
     outputs: jax.Array, targets: jax.Array, weight: jax.Array, *, factor: float = 1.0
 ) -> LossTerms:
-    """`factor` times the sum of squared differences of [B, K], as MSELoss(reduction="sum") for 1.
+    """`factor` times the sum of squared differences of [B, K], as torch.nn.MSELoss(reduction="sum") for 1.
 
-    Nothing is divided by the number of examples: a batch of twice as many has a gradient twice as long.
+    It is not divided by the number of examples: twice the batch size doubles the gradient.
     """
-    each = jnp.sum(optax.losses.squared_error(outputs, targets), axis=-1)
-    return LossTerms(factor * jnp.sum(each * weight), None)
+    losses = jnp.sum(optax.losses.squared_error(outputs, targets), axis=-1)
+    return LossTerms(factor * jnp.sum(losses * weight), None)
 
 
 SQUARED_ERRORS: Mapping[str, Loss] = MappingProxyType(
@@ -79,7 +76,7 @@ SQUARED_ERRORS: Mapping[str, Loss] = MappingProxyType(
 
 
 def with_auxiliary(loss: Loss, auxiliary_weight: float) -> Loss:
-    """`loss` of the main outputs, plus `auxiliary_weight` times that of each auxiliary head's."""
+    """Returns `loss` of the main output plus `auxiliary_weight` times `loss` of each auxiliary head."""
 
     def total(outputs: Any, targets: jax.Array, weight: jax.Array) -> LossTerms:
         if not isinstance(outputs, ModelOutput):
@@ -92,14 +89,15 @@ def with_auxiliary(loss: Loss, auxiliary_weight: float) -> Loss:
 
 
 def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:
-    """The loss that `config.train` describes; `auxiliary_weight` where the recipe leaves it None."""
+    """Returns the loss of `config.train`; `auxiliary_weight` is used if `config.auxiliary_weight` is None."""
     if config.auxiliary_weight is not None:
         auxiliary_weight = config.auxiliary_weight
     if config.loss in SQUARED_ERRORS:
-        return with_auxiliary(SQUARED_ERRORS[config.loss], auxiliary_weight)
-    loss = functools.partial(
-        cross_entropy,
-        label_smoothing=config.label_smoothing,
-        class_weights=tuple(config.class_weights),
-    )
+        loss = SQUARED_ERRORS[config.loss]
+    else:
+        loss = functools.partial(
+            cross_entropy,
+            label_smoothing=config.label_smoothing,
+            class_weights=tuple(config.class_weights),
+        )
     return with_auxiliary(loss, auxiliary_weight)

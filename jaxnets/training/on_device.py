@@ -1,4 +1,4 @@
-"""Examples that stay on the device: a step takes their indices and gathers inside its program."""
+"""Training on a dataset that is stored on the device: the step gets indices and gathers the examples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,27 +10,32 @@ from jax import lax
 from jaxnets.training.preprocess import Batch
 
 Examples = dict[str, jax.Array]
-"""Every example of a source by its place: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
+"""All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
 
 Step = Callable[[Any, Batch], Any]
 PER_STEP, LAST = "each", "last"
 
 
 def with_on_device_gather(step: Step) -> Callable[[Any, Batch, Examples], Any]:
-    """`step` for a batch of "index" [B] whose examples are looked up among the resident ones."""
+    """Returns `step` for batches of "index" [B], with the examples on the device as a third argument."""
 
     def gathering(state: Any, batch: Batch, examples: Examples) -> Any:
-        return step(state, _look_up(batch, examples))
+        index = batch["index"]
+        gathered = {
+            name: values.at[index].get(mode="promise_in_bounds")
+            for name, values in examples.items()
+        }
+        return step(state, {**batch, **gathered})
 
     return gathering
 
 
 def multi_step(step: Step) -> Callable[[Any, Batch, Examples], tuple[Any, dict[str, Any]]]:
-    """Several training steps in one call, one after another, for batches [K, B].
+    """Returns a function that runs several training steps, one per row of a batch [K, B].
 
-    Rows of weight 0, which come last, are no steps. The number of steps is no part of the program, so
-    that each step is computed alike however many share a call. Metrics: "each" stacked [K], zeros where
-    there was no step, and "last".
+    Rows of weight 0, which must come last, are skipped. The number of steps is not a constant of the
+    program, so every step is computed alike whatever that number is. Metrics: PER_STEP, stacked [K] with
+    zeros for skipped rows, and LAST.
     """
     one_step = with_on_device_gather(step)
 
@@ -43,22 +48,14 @@ def multi_step(step: Step) -> Callable[[Any, Batch, Examples], tuple[Any, dict[s
                 for name, values in batch.items()
             }
 
-        def take(number: jax.Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
-            state, each = carried
+        def body_fn(number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, stacked = carry
             state, metrics = one_step(state, row(number), examples)
-            return state, jax.tree.map(lambda all, one: all.at[number].set(one), each, metrics)
+            return state, jax.tree.map(lambda all, one: all.at[number].set(one), stacked, metrics)
 
         _, shapes = jax.eval_shape(one_step, state, row(0), examples)
-        empty = jax.tree.map(lambda one: jnp.zeros((rows, *one.shape), one.dtype), shapes)
-        state, each = lax.fori_loop(0, count, take, (state, empty))
-        return state, {PER_STEP: each, LAST: jax.tree.map(lambda all: all[count - 1], each)}
+        zeros = jax.tree.map(lambda one: jnp.zeros((rows, *one.shape), one.dtype), shapes)
+        state, stacked = lax.fori_loop(0, count, body_fn, (state, zeros))
+        return state, {PER_STEP: stacked, LAST: jax.tree.map(lambda all: all[count - 1], stacked)}
 
     return stepping
-
-
-def _look_up(batch: Batch, examples: Examples) -> Batch:
-    index = batch["index"]
-    found = {
-        name: values.at[index].get(mode="promise_in_bounds") for name, values in examples.items()
-    }
-    return {**batch, **found}

@@ -1,4 +1,4 @@
-"""The optimizer of a recipe: optax's parts, in PyTorch's order and conventions."""
+"""Builds the optax optimizer and learning rate schedule of a config, with PyTorch's conventions."""
 
 from typing import Any
 
@@ -12,33 +12,26 @@ from jaxnets.training.backbone import BackboneHeadPartition
 
 
 def make_schedule(
-    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, share: float = 1.0
+    config: config_dict.ConfigDict,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    multiplier: float = 1.0,
 ) -> optax.Schedule:
-    """The learning rate by step: linear warm-up from 0, then constant, steps or a cosine to the end.
-
-    `share` multiplies it.
-    """
-
-    def duration(prefix: str) -> int:
-        return steps(config, prefix, steps_per_epoch) or 0
-
-    peak = share * config.optimizer.learning_rate
-    warmup = duration("schedule.warmup_")
+    """Returns `multiplier` times the learning rate by step: linear warmup from 0, then `schedule.name`."""
+    peak = multiplier * config.optimizer.learning_rate
+    warmup = steps(config, "schedule.warmup_", steps_per_epoch) or 0
     if config.schedule.name == "cosine":
         remaining = max(total_steps - warmup, 1)
         main = optax.cosine_decay_schedule(peak, remaining, alpha=config.schedule.final_fraction)
     elif config.schedule.name == "step":
-        main = optax.exponential_decay(
-            peak,
-            duration("schedule.decay_every_"),
-            config.schedule.decay_factor,
-            staircase=True,
-        )
+        interval = steps(config, "schedule.decay_every_", steps_per_epoch) or 0
+        main = optax.exponential_decay(peak, interval, config.schedule.decay_factor, staircase=True)
     else:
         main = optax.constant_schedule(peak)
     if warmup:
         main = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
-    # JAX divides whole numbers in single precision, also where everything else is double.
+    # JAX divides integers in single precision, even if everything else is double.
     return lambda count: main(jnp.asarray(count, jnp.result_type(float)))
 
 
@@ -46,43 +39,45 @@ def make_optimizer(
     config: config_dict.ConfigDict,
     schedule: optax.Schedule,
     *,
-    network_parts: BackboneHeadPartition | None = None,
-    body_schedule: optax.Schedule | None = None,
+    partition: BackboneHeadPartition | None = None,
+    backbone_schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformation:
-    """The recipe's rule for all parameters; with `network_parts` for each part by itself.
+    """Returns one optimizer for all parameters or, with `partition`, one each for backbone and head.
 
-    The body's has `body_schedule`, or there is none for it, and no state. Gradients are clipped part by part.
+    Gradients are then clipped separately. Without `backbone_schedule` the backbone has no optimizer.
     """
-    if network_parts is None:
+    if partition is None:
         return _make_transform(config, schedule)
-    body = None if body_schedule is None else _make_transform(config, body_schedule)
-    return _partitioned(network_parts, _make_transform(config, schedule), body)
+    transforms = {"head": _make_transform(config, schedule)}
+    if backbone_schedule is not None:
+        transforms["body"] = _make_transform(config, backbone_schedule)
+    return _partitioned(partition, transforms)
 
 
 def _partitioned(
-    network_parts: BackboneHeadPartition,
-    head: optax.GradientTransformation,
-    body: optax.GradientTransformation | None,
+    partition: BackboneHeadPartition, transforms: dict[str, Any]
 ) -> optax.GradientTransformation:
-    """A rule a part. A part without gradients keeps its state: its schedule has not begun."""
-    rules: dict[str, Any] = {"head": head} if body is None else {"head": head, "body": body}
+    """Like optax.multi_transform, but a part without gradients does not advance its state and schedule."""
 
     def split(tree: Any) -> dict[str, Any]:
-        return dict(zip(("head", "body"), network_parts.split(tree), strict=True))
+        # Checkpoints contain these names.
+        return dict(zip(("head", "body"), partition.split(tree), strict=True))
 
     def init(params: Any) -> dict[str, Any]:
         parts = split(params)
-        return {name: rule.init(parts[name]) for name, rule in rules.items()}
+        return {name: transform.init(parts[name]) for name, transform in transforms.items()}
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         gradients, parts = split(updates), split(params)
-        changes: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         new_state = dict(state)
-        for name, rule in rules.items():
+        for name, transform in transforms.items():
             if gradients[name]:
-                change, new_state[name] = rule.update(gradients[name], state[name], parts[name])
-                changes.update(change)
-        return changes, new_state
+                part_updates, new_state[name] = transform.update(
+                    gradients[name], state[name], parts[name]
+                )
+                merged.update(part_updates)
+        return merged, new_state
 
     return optax.GradientTransformation(init, update)
 
@@ -90,42 +85,40 @@ def _partitioned(
 def _make_transform(
     config: config_dict.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping, coupled decay, SGD or Adam, decoupled decay, the schedule, and the hooks' multiplier.
+    """Chains clipping, coupled decay, SGD or Adam, decoupled decay, the schedule and the multiplier.
 
-    Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update
-    (AdamW). Momentum is torch's: buffer = momentum * buffer + gradient, no dampening.
+    Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled weight decay to the
+    update (AdamW). Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
     """
-    rule = config.optimizer
-    decay = optax.add_decayed_weights(rule.weight_decay) if rule.weight_decay else None
-    if rule.name == "adam":
-        core = optax.scale_by_adam(b1=rule.beta1, b2=rule.beta2, eps=rule.epsilon)
-    elif rule.momentum:
-        core = optax.trace(rule.momentum, nesterov=rule.nesterov)
+    settings, max_norm = config.optimizer, config.train.clip_grad_norm
+    decay = optax.add_decayed_weights(settings.weight_decay) if settings.weight_decay else None
+    if settings.name == "adam":
+        core = optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
+    elif settings.momentum:
+        core = optax.trace(settings.momentum, nesterov=settings.nesterov)
     else:
         core = optax.identity()
-    parts = [
-        optax.clip_by_global_norm(config.train.clip_grad_norm)
-        if config.train.clip_grad_norm
-        else None,
-        None if rule.decoupled_weight_decay else decay,
+    transforms = [
+        optax.clip_by_global_norm(max_norm) if max_norm else None,
+        None if settings.decoupled_weight_decay else decay,
         core,
-        decay if rule.decoupled_weight_decay else None,
+        decay if settings.decoupled_weight_decay else None,
         optax.scale_by_learning_rate(schedule),
         optax.inject_hyperparams(optax.scale)(step_size=1.0),
     ]
-    return optax.chain(*(part for part in parts if part is not None))
+    return optax.chain(*(transform for transform in transforms if transform is not None))
 
 
 def set_multiplier(opt_state: Any, value: float) -> Any:
-    """The optimizer's state with the learning rate multiplied by `value` from the next step on."""
+    """Returns the optimizer state with the learning rate multiplied by `value` from the next step on."""
     return optax.tree.set(opt_state, step_size=jnp.asarray(value, _multiplier(opt_state).dtype))
 
 
 def get_multiplier(opt_state: Any) -> float:
-    """What the learning rate is multiplied by; 1 unless a hook changed it."""
+    """Returns the multiplier of the learning rate; 1 unless a callback changed it."""
     return float(jax.device_get(_multiplier(opt_state)))
 
 
 def _multiplier(opt_state: Any) -> jax.Array:
-    # Each part of a network has one; all are set alike.
+    # Backbone and head have one each; `set_multiplier` sets both.
     return optax.tree.get_all_with_path(opt_state, "step_size")[0][1]

@@ -1,4 +1,4 @@
-"""From a batch as it is read to what a network takes: scaling, augmentation, normalisation, targets."""
+"""Preprocessing on the device: scaling, augmentation, mixup, normalisation and one-hot targets."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,17 +16,17 @@ Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """(x - mean) / std by channel, x [B, H, W, C] in [0, 1]."""
+    """Returns (x - mean) / std per channel, for x [B, H, W, C] in [0, 1]."""
     return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
 
 
 def scale(images: jax.Array, dtype: Any) -> jax.Array:
-    """uint8 to [0, 1]."""
+    """Converts uint8 to [0, 1]."""
     return images.astype(dtype) / jnp.asarray(255, dtype)
 
 
 def image_keys(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
-    """A key for each image, folded from the run's key, the epoch [B] and the example's index [B]."""
+    """Returns a key for each image, from the run's key, the epoch [B] and the example's index [B]."""
 
     def fold(epoch: jax.Array, index: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
@@ -35,17 +35,16 @@ def image_keys(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def has_classes(batch: Batch) -> bool:
-    """True where labels are classes, int[B], and not values, float[B, K]."""
+    """True if labels are classes, int[B], rather than values, float[B, K]."""
     return batch["label"].ndim == 1
 
 
 def make_preprocess(
     config: config_dict.ConfigDict, *, train: bool, augment: bool | None = None
 ) -> Preprocess:
-    """The preprocessing of a recipe: augmentation and mixup where `train`, or augmentation alone.
+    """Returns the preprocessing of a config; `augment` defaults to `train`, and mixup is for `train` only.
 
-    `augment` says whether images are augmented, and is `train` where it is None; mixup is for training.
-    Batches of kind "vector" and of features are cast to the recipe's dtype: they are numbers already.
+    Vectors and cached features are only cast to the config's dtype.
     """
     dtype = jnp.dtype(config.model.dtype)
     classes = config.model.num_classes

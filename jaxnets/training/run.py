@@ -1,4 +1,4 @@
-"""A run in progress: what hooks may read, and the few things they may ask for."""
+"""A run in progress, which callbacks may read and control through its methods."""
 
 import dataclasses
 import math
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from jaxnets.training.callbacks import Callback
 
 LATER_CONDITIONS = ("x64", "xla_flags")
-"""Conditions that checkpoints of earlier versions do not record: absent, they count as unchanged."""
-KERNELS_HINT = "--nokernels does without the C++ kernels; "
+"""Conditions that earlier versions did not record in checkpoints; if missing, they count as unchanged."""
+KERNELS_HINT = "--nokernels disables the C++ kernels; "
 LogRecord = dict[str, Any]
-"""A line of metrics.jsonl: step, epoch, split, values, and for training images_per_second, data_wait."""
+"""A line of metrics.jsonl: step, epoch, split, values and, for training, images_per_second and data_wait."""
 
 
 class EvaluationStoppedError(Exception):
-    """A signal came in an evaluation."""
+    """A signal interrupted an evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cadence:
-    """Durations in steps; None where there is no such event."""
+    """Intervals in steps; None disables the event."""
 
     total_steps: int
     steps_per_epoch: int
@@ -46,7 +46,7 @@ class Cadence:
 
 
 class Batches(Protocol):
-    """Training batches for ever, a call's at a time, with a position."""
+    """An endless iterator over training batches with a position that can be saved."""
 
     def next_batches(self, max_steps: int) -> tuple[Batch, int]: ...
     def example_batches(self) -> Iterator[Batch]: ...
@@ -56,7 +56,7 @@ class Batches(Protocol):
 
 @dataclasses.dataclass
 class Run:
-    """What the loop moves forward. Hooks read it; they change it through its methods alone."""
+    """The state of the training loop. Callbacks change it only through its methods."""
 
     config: config_dict.ConfigDict
     workdir: Path
@@ -64,25 +64,23 @@ class Run:
     devices: Devices
     state: TrainState
     train_step: CompiledStep
-    evaluate: Callable[
-        [TrainState], dict[str, dict[str, float]]
-    ]  # by split; hooks watch "validation"
+    evaluate: Callable[[TrainState], dict[str, dict[str, float]]]  # metrics by split
     batches: Batches
     checkpoints: Checkpoints
     callbacks: "Sequence[Callback]"
     learning_rate: Callable[[int], Any]
     determinism_fingerprint: dict[str, Any] = dataclasses.field(default_factory=dict)
     run_files: Callable[[], Mapping[str, FileRecord]] = dict
-    """What a checkpoint records of the files beside it, as they are when it is called."""
+    """Returns the records of the run's other files, for the checkpoint."""
     steps_per_execution: int = 1
-    """At most; with more than one a batch is [K, B]."""
+    """The maximum; if it is above 1, batches are [K, B]."""
     description: str = ""
-    """Where the examples lie, and how many steps a call takes, in words."""
+    """Where the examples are stored and how many steps run per call, for the log."""
 
     step: int = 0
     seconds: float = 0.0
     stop_reason: str | None = None
-    not_bit_exact: bool = False  # gone on under conditions that give other bits
+    not_bit_exact: bool = False  # resumed under other conditions
     interrupted: int | None = None  # the signal's number
     best_step: int | None = None
     saved_step: int | None = None
@@ -97,17 +95,17 @@ class Run:
     _data_wait_seconds: float = 0.0
 
     def stop(self, reason: str) -> None:
-        """Ends training after this step, for good: a resume does not go on."""
+        """Ends training after this step; it cannot be resumed."""
         self.stop_reason = self.stop_reason or reason
 
     def interrupt(self, signal_number: int) -> None:
-        """Ends this process after this step and a save; the same command goes on from there."""
+        """Ends this process after this step and a save; the same command resumes training."""
         self._signal = self._signal or signal_number
         if self.devices.process_count == 1:
             self.interrupted = self._signal
 
     def request_checkpoint(self, *, best: bool = False) -> None:
-        """Asks for a checkpoint at this step, and names it the best one so far."""
+        """Requests a checkpoint at this step; `best` marks it as the best so far."""
         self._checkpoint_requested = True
         if best:
             self.best_step = self.step
@@ -118,18 +116,18 @@ class Run:
         self.state = dataclasses.replace(self.state, opt_state=opt_state)
 
     def current_learning_rate(self) -> float:
-        """The rate of the step that was taken last, or is about to be taken first."""
+        """Returns the learning rate of the last step, or of the first one before training."""
         scheduled = float(self.learning_rate(max(self.step - 1, 0)))
         return scheduled * get_multiplier(self.state.opt_state)
 
     @property
     def epoch(self) -> float:
-        """Epochs done, as a fraction."""
+        """The number of epochs so far, with decimals."""
         return self.step / self.plan.steps_per_epoch
 
     @property
     def ending(self) -> bool:
-        """True when no further step is to be taken now."""
+        """True if no further step will run."""
         return (
             self.step >= self.plan.total_steps
             or self.stop_reason is not None
@@ -137,28 +135,25 @@ class Run:
         )
 
     def evaluation_due(self) -> bool:
-        """True once at each multiple of the plan's period, and at the end; never when interrupted."""
+        """True once per interval and at the end, unless the run is interrupted."""
         if self._evaluated == self.step or self.step == 0 or self.interrupted is not None:
             return False
         every = self.plan.evaluate_every
         return every is not None and (self.step % every == 0 or self.ending)
 
     def save_due(self, *, ending: bool) -> bool:
-        """True where the period, a hook or the end asks for a checkpoint."""
+        """True if the interval, a callback or the end requires a checkpoint."""
         every = self.plan.save_every
         periodic = every is not None and self.step % every == 0
         due = periodic or self._checkpoint_requested or ending
         return due and self.step > 0 and self.step != self.saved_step
 
     def at_boundary(self) -> bool:
-        """True when an evaluation, a save or the end comes before the next step."""
+        """True if an evaluation, a save or the end comes before the next step."""
         return self.ending or self.evaluation_due() or self.save_due(ending=False)
 
-    def score(self) -> dict[str, dict[str, float]]:
-        """Evaluates now, by split; the plan counts it as done at this step.
-
-        Nothing where a signal stopped it: the run that resumes evaluates again.
-        """
+    def evaluate_now(self) -> dict[str, dict[str, float]]:
+        """Evaluates and returns the metrics by split; {} after a signal (the resumed run evaluates again)."""
         try:
             scores = self.evaluate(self.state)
         except EvaluationStoppedError:
@@ -167,69 +162,69 @@ class Run:
         return scores
 
     def check_interrupted(self) -> None:
-        """Raises EvaluationStoppedError after a signal; an evaluation calls it before every batch."""
+        """Raises EvaluationStoppedError after a signal; evaluation calls this before every batch."""
         if self.interrupted is not None:
             raise EvaluationStoppedError
 
     def next_batch(self) -> tuple[Batch, int]:
-        """The batch of the next call, on the devices, and its steps; reading and sending are timed."""
+        """Returns the sharded batch of the next call and its number of steps; adds the waiting time."""
         start = time.perf_counter()
         batch, steps = self.batches.next_batches(self._steps_until_event())
-        placed = self.place(batch)
+        sharded = self.shard_batch(batch)
         self._data_wait_seconds += time.perf_counter() - start
-        return placed, steps
+        return sharded, steps
 
-    def place(self, batch: Batch) -> Batch:
-        """A call's batch, laid out for the devices."""
-        return self.devices.place(batch, axis=1 if self.steps_per_execution > 1 else 0)
+    def shard_batch(self, batch: Batch) -> Batch:
+        """Shards the batch of a call over the devices."""
+        return self.devices.shard_batch(batch, axis=1 if self.steps_per_execution > 1 else 0)
 
     def _steps_until_event(self) -> int:
-        """How many steps may be taken before something else is due by the plan; never beyond an epoch."""
+        """The number of steps until the next event or the end of the epoch."""
         plan = self.plan
         periods = (plan.log_every, plan.evaluate_every, plan.save_every, plan.histograms_every)
         left = [every - self.step % every for every in (*periods, plan.steps_per_epoch) if every]
         return min(plan.total_steps - self.step, *left)
 
     def record_steps(self, metrics: dict[str, Any], steps: int) -> Metrics:
-        """Counts the steps of a call; the metrics of the last one, all still on the device."""
+        """Counts the steps of a call and returns the metrics of the last one, still on the device."""
         self.step += steps
         self._pending.append((metrics, steps))
         return metrics[LAST] if self.steps_per_execution > 1 else metrics
 
     def add_train_seconds(self, seconds: float) -> None:
-        """Counts time spent on training steps."""
+        """Adds time spent on training steps."""
         self.seconds += seconds
         self._interval_seconds += seconds
 
     def train_record(self) -> LogRecord:
-        """The line of the steps since the last one, which begins a new interval."""
+        """Returns the record of the steps since the last one, and starts a new interval."""
         self.flush_metrics()
         sums, self._interval = self._interval or {}, None
         seconds, self._interval_seconds = self._interval_seconds, 0.0
         waited, self._data_wait_seconds = self._data_wait_seconds, 0.0
         return {
-            **self.line("train", averages(sums)),
+            **self.record("train", averages(sums)),
             "images_per_second": sums["examples"] / max(seconds, 1e-9),
             "data_wait": min(waited / max(seconds, 1e-9), 1.0),
         }
 
     @property
     def has_unlogged_steps(self) -> bool:
-        """True where steps were taken since the last training line."""
+        """True if steps have run since the last training record."""
         return bool(self._pending) or self._interval is not None
 
     def sync_interrupt(self) -> None:
-        """Lets an interruption of one process reach all: they must leave the loop at the same step."""
+        """Interrupts all processes if one has a signal: they must leave the loop at the same step."""
         self.interrupted = self.devices.all_reduce_max(self._signal)
 
-    def line(self, split: str, values: dict[str, float]) -> LogRecord:
-        """A line of metrics.jsonl at this step."""
+    def record(self, split: str, values: dict[str, float]) -> LogRecord:
+        """Returns a record of metrics.jsonl at this step."""
         return {"step": self.step, "epoch": self.epoch, "split": split, "values": values}
 
     def flush_metrics(self) -> None:
-        """Fetches the metrics of the steps since the last time, and adds them up in their order."""
-        each = list(_per_step(jax.device_get(self._pending)))
-        for number, metrics in enumerate(each, self.step - len(each) + 1):
+        """Fetches the pending metrics and adds them up in step order."""
+        fetched = list(_per_step(jax.device_get(self._pending)))
+        for number, metrics in enumerate(fetched, self.step - len(fetched) + 1):
             self._interval = add_metrics(self._interval, metrics)
             self._epoch = add_metrics(self._epoch, metrics)
             if number % self.plan.steps_per_epoch == 0:
@@ -237,11 +232,11 @@ class Run:
         self._pending = []
 
     def save(self) -> None:
-        """Writes a checkpoint of everything: state, data position, hooks, and what the bits depend on."""
+        """Writes a checkpoint: state, data position, callbacks and determinism fingerprint."""
         self.flush_metrics()
-        require_finite(averages(self._interval) if self._interval else {}, "train", self.step)
+        check_finite(averages(self._interval) if self._interval else {}, "train", self.step)
         self._checkpoint_requested = False
-        with self.devices.collective_section():  # and so no process goes on before it is written
+        with self.devices.collective_section():  # all processes wait until it is written
             if self.devices.is_process_zero:
                 self.checkpoints.save(
                     self.step,
@@ -253,7 +248,7 @@ class Run:
         self.saved_step = self.step
 
     def _host_state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the state."""
+        """The part of a checkpoint that is not an array, as JSON."""
         return {
             "step": self.step,
             "data": self.batches.state(),
@@ -272,20 +267,20 @@ class Run:
         }
 
     def resume(self, step: int, *, allow_nondeterministic_resume: bool = False) -> None:
-        """Goes on from a checkpoint of this run.
+        """Restores a checkpoint of this run.
 
-        Raises CheckpointError where it was made under conditions that give other bits.
+        Raises CheckpointError if the result would not be bit-exact, unless that is allowed.
         """
         state, host_state = self.checkpoints.restore(step, self.state)
         changed = _changed(host_state["bits"], self.determinism_fingerprint)
         if changed and not allow_nondeterministic_resume:
-            description = ", ".join(
-                f"{name}: {was!r} then, {now!r} now" for name, (was, now) in changed.items()
+            listed = ", ".join(
+                f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed.items()
             )
             raise CheckpointError(
-                f"going on from step {step} would not give the same bits ({description}); "
+                f"resuming at step {step} would not be bit-exact ({listed}); "
                 f"{KERNELS_HINT if 'implementation' in changed else ''}"
-                "go on all the same with --allow_nondeterministic_resume"
+                "pass --allow_nondeterministic_resume to resume anyway"
             )
         self.not_bit_exact = bool(changed) or host_state["not_bit_exact"]
         self.state = self.devices.replicate(state)
@@ -300,21 +295,19 @@ class Run:
         self._evaluated = host_state["evaluated"]
         self._interval, self._epoch = host_state["interval"], host_state["epoch_sums"]
         self.last_epoch = host_state["last_epoch"]
-        self._interval_seconds, self._data_wait_seconds = (
-            host_state["interval_seconds"],
-            host_state["waited"],
-        )
+        self._interval_seconds = host_state["interval_seconds"]
+        self._data_wait_seconds = host_state["waited"]
 
 
-def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The conditions that differ, with both values; None for one that is absent."""
-    names = (then.keys() | now.keys()) - {name for name in LATER_CONDITIONS if name not in then}
-    pairs = {name: (then.get(name), now.get(name)) for name in sorted(names)}
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the conditions that differ, with both values; None for a missing one."""
+    names = (old.keys() | new.keys()) - {name for name in LATER_CONDITIONS if name not in old}
+    pairs = {name: (old.get(name), new.get(name)) for name in sorted(names)}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _per_step(calls: list[tuple[dict[str, Any], int]]) -> Iterator[dict[str, Any]]:
-    """The metrics of single steps, from fetched ones of calls."""
+    """Yields the metrics of single steps from the fetched metrics of calls."""
     for metrics, steps in calls:
         if PER_STEP not in metrics:
             yield metrics
@@ -324,21 +317,21 @@ def _per_step(calls: list[tuple[dict[str, Any], int]]) -> Iterator[dict[str, Any
             yield {name: values[number] for name, values in lists.items()}
 
 
-def require_finite(values: dict[str, float], split: str, step: int) -> None:
-    """Raises DivergedError at the first value that is not a finite number."""
+def check_finite(values: Mapping[str, float], split: str, step: int) -> None:
+    """Raises DivergedError if a value is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise DivergedError(
                 f"training diverged: {split} {name} is {value} by step {step}; "
-                "the last checkpoint is from before. Try a lower --config.optimizer.learning_rate, "
-                "a warm-up or --config.train.clip_grad_norm, in another --workdir"
+                "the last checkpoint is older. Try a lower --config.optimizer.learning_rate, "
+                "warmup or --config.train.clip_grad_norm, in a new --workdir"
             )
 
 
 def averages(sums: dict[str, Any]) -> dict[str, float]:
-    """Means of training steps from sums and counts: loss, accuracy where there are classes, gradient_norm.
+    """Returns the mean loss, accuracy (for classes) and gradient_norm from the sums of training steps.
 
-    A loss that is a sum over the batch has no normalizer; its mean is by step.
+    A loss that is a sum over the batch is averaged over steps.
     """
     means = {"loss": sums["loss"] / sums.get("weight_sum", sums["steps"])}
     if "correct" in sums:

@@ -1,4 +1,4 @@
-"""All that a training step reads and writes."""
+"""The state of training."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ Tree = Any
 
 @flax.struct.dataclass
 class TrainState:
-    """A pytree; nothing in it is static, so that it is saved and restored whole.
+    """A pytree without static fields, as checkpoints store it.
 
-    `key` is the raw data of the run's random key (uint32[2]), which checkpoints can hold; `ema` is None
-    where no moving average is kept, `batch_stats` {} where the network has none.
+    `key` is the raw data of the run's random key (uint32[2]). `ema` is None without a moving average of the
+    weights; `batch_stats` is {} without batch norm.
     """
 
     step: jax.Array  # shape=(), dtype=int32; updates taken so far
@@ -34,22 +34,22 @@ class TrainState:
         seed: int,
         with_ema: bool = False,
     ) -> "TrainState":
-        """The state before the first step."""
+        """Returns the state before the first step."""
         params = variables["params"]
         return cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
             batch_stats=variables["batch_stats"],
             opt_state=optimizer.init(params),
-            # A copy: a step's donated buffers may not be named twice.
+            # A copy: a buffer cannot be donated twice.
             ema=jax.tree.map(jnp.copy, params) if with_ema else None,
             key=jax.random.key_data(jax.random.key(seed)),
         )
 
     def variables(self, *, ema: bool = False) -> dict[str, Tree]:
-        """What `model.apply` takes; the moving average of the weights where asked for and kept.
+        """Returns the variables for `model.apply`; with `ema` the averaged weights, if there are any.
 
-        Batch statistics are the latest ones either way: they are moving averages themselves.
+        Batch statistics are always the latest: they are moving averages themselves.
         """
         params = self.ema if ema and self.ema is not None else self.params
         return {"params": params, "batch_stats": self.batch_stats}

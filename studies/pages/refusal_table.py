@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets.config.unused import refusal_table
+from jaxnets.config.unused import unused_fields_table
 
 SPLITS: Mapping[str, Mapping[str, Any]] = {
     "random": {"data.split": "random"},
@@ -67,7 +67,7 @@ def _config(changes: Mapping[str, Any]) -> config_dict.ConfigDict:
 
 def page() -> str:
     """All tables; each has the fields that its columns do not treat alike."""
-    tables = (f"## {title}\n\n{refusal_table(columns(title))}" for title in GROUPS)
+    tables = (f"## {title}\n\n{unused_fields_table(columns(title))}" for title in GROUPS)
     return "\n".join(["# Fields that are refused, x, because the run does not use them\n", *tables])
 
 

@@ -73,7 +73,7 @@ class TestActivation:
 
 
 def test_an_unknown_one_names_the_choices() -> None:
-    with pytest.raises(ConfigError, match="no activation 'tan'; there are tanh, relu"):
+    with pytest.raises(ConfigError, match="unknown activation 'tan'; activations: tanh, relu"):
         activation("tan")
 
 

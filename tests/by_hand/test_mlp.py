@@ -121,9 +121,9 @@ class TestWhatIsRefused:
         assert "\n" not in str(caught.value)
 
     def test_names_that_there_are_not(self, gradient_step: Any) -> None:
-        with pytest.raises(ConfigError, match="no activation 'tan'; there are tanh"):
+        with pytest.raises(ConfigError, match="unknown activation 'tan'; activations: tanh"):
             gradient_step(*_network(), **{**STEP, "activations": ("tan", "tanh", "tanh")})
-        with pytest.raises(ConfigError, match="no loss 'mse'; there are sum_squared_error"):
+        with pytest.raises(ConfigError, match="unknown loss 'mse'; losses: sum_squared_error"):
             gradient_step(*_network(), **{**STEP, "loss": "mse"})
 
     def test_layers_and_activations_of_different_number(self, gradient_step: Any) -> None:

@@ -145,9 +145,9 @@ def test_numbers_of_numpy_stand_on_either_side() -> None:
 
 @pytest.mark.parametrize("other", ["1", None, [1.0], np.ones(2)])
 def test_what_is_no_number_is_refused(other: object) -> None:
-    with pytest.raises(TypeError, match="do not mix"):
+    with pytest.raises(TypeError, match="unsupported operand for Value"):
         Value(1.0) * other  # pyrefly: ignore
-    with pytest.raises(TypeError, match=r"do not mix|can't multiply"):
+    with pytest.raises(TypeError, match=r"unsupported operand for Value|can't multiply"):
         other * Value(1.0)  # pyrefly: ignore
 
 

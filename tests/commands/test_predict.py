@@ -157,7 +157,7 @@ def test_a_table_takes_no_image_s_place(trained: Path, images: Path, tmp_path: P
         with pytest.raises(ConfigError, match="is an image"):
             predict.predict_files(str(trained), [str(path)], csv_path=str(table))
     assert path.read_bytes() == before
-    with pytest.raises(MachineError, match="cannot be made"):
+    with pytest.raises(MachineError, match="cannot be created"):
         predict.predict_files(str(trained), [str(path)], json_path=str(path / "x" / "t.json"))
     with pytest.raises(ConfigError, match="both go to standard output"):
         predict.predict_files(str(trained), [str(path)], csv_path="-", json_path="-")

@@ -16,7 +16,7 @@ from rich.console import Console
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.config import uses
-from jaxnets.config.unused import leave_out_unused, refusal_table
+from jaxnets.config.unused import reset_unused, unused_fields_table
 from jaxnets.data.sources import registry
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
@@ -261,7 +261,9 @@ def test_hooks_follow_the_fields_that_they_use(
     config.plateau.patience = config.early_stopping.patience = patience
 
     def callbacks(config: config_dict.ConfigDict) -> Any:
-        return _inside(make_callbacks(config, Console(), writes=False, validates=fraction > 0))
+        return _inside(
+            make_callbacks(config, Console(), is_process_zero=False, has_validation=fraction > 0)
+        )
 
     differs = callbacks(config) != callbacks(changed(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
@@ -293,23 +295,23 @@ def test_every_field_that_is_not_used_is_refused_in_one_line(title: str, name: s
     left_out = config_lib.unused(config)
     for path, field in config_lib.FIELDS.items():
         if path not in left_out:
-            leave_out_unused(config.copy_and_resolve_references(), {path})
+            reset_unused(config.copy_and_resolve_references(), {path})
             continue
         with pytest.raises(ConfigError) as refused:
-            leave_out_unused(config.copy_and_resolve_references(), {path})
+            reset_unused(config.copy_and_resolve_references(), {path})
         assert str(refused.value).startswith(
             f"--config.{path}={config_lib.get_field(config, path)} is"
         )
         assert "\n" not in str(refused.value)
         assert left_out[path].remedy, path
         without = config.copy_and_resolve_references()
-        leave_out_unused(without)
+        reset_unused(without)
         assert config_lib.get_field(without, path) == field.default
         assert path in config_lib.unused(without), "leaving out changes what is used"
 
 
 def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
-    text = refusal_table(TABLE.columns("Optimizers"))
+    text = unused_fields_table(TABLE.columns("Optimizers"))
     assert "| `optimizer.nesterov` | optimizer.momentum is above 0 |  | x | x | x |" in text
     assert TABLE.page().count("\n## ") == len(TABLE.GROUPS)
     listed = {line.split("`")[1] for line in TABLE.page().splitlines() if line.startswith("| `")}
@@ -320,7 +322,7 @@ def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
 @pytest.mark.parametrize(
     ("config", "overrides", "message"),
     [
-        ("lenet_mnist:adam", {"early_stopping.patience": 5}, "no part of the data validates"),
+        ("lenet_mnist:adam", {"early_stopping.patience": 5}, "there is no validation split"),
         ("lenet_mnist:adam", {"eval.use_best": True}, "set --config.data.validation_fraction=0.1"),
         ("lenet_mnist:adam", {"plateau.patience": 0}, "patience=0 is not used"),
         ("lenet_mnist:sgd", {"eval.every_epochs": 1}, "not used"),
@@ -415,7 +417,7 @@ def _variants() -> Iterator[str]:
         try:
             config_lib.import_config(f"{path}:none of them")
         except ConfigError as error:
-            for variant in str(error).partition("it has ")[2].split(", "):
+            for variant in str(error).partition("variants: ")[2].split(", "):
                 yield f"{path.stem}:{variant}"
 
 

@@ -12,7 +12,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import wilson_interval
-from jaxnets.training.step import ANSWERS
+from jaxnets.training.step import PREDICTIONS
 
 
 def _result(**changes: object) -> dict[str, object]:
@@ -203,7 +203,7 @@ def test_a_miscount_stops_the_evaluation() -> None:
         "weight_sum": np.float32(3.0),
         "correct": np.float32(2.0),
         "examples": np.float32(3.0),
-        ANSWERS: np.array([[0, 0], [1, 1], [0, 1]], np.int32),
+        PREDICTIONS: np.array([[0, 0], [1, 1], [0, 1]], np.int32),
     }
 
     def step(state: object, batch: object) -> dict[str, np.ndarray]:

@@ -107,10 +107,13 @@ def test_what_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"batch_size": 10}, "a batch of 10 is not divided by 4 devices: change --config.train.b"),
+        (
+            {"batch_size": 10},
+            "a batch of 10 is not divisible by 4 devices: change --config.train.b",
+        ),
         (
             {"batch_size": 8},
-            "last batch of 2 is not divided by 4 devices: set --config.train.drop_",
+            "last batch of 2 is not divisible by 4 devices: set --config.train.drop_",
         ),
         (
             {"batch_size": 8, "drop_last": True, "grad_accum_steps": 4},
@@ -118,7 +121,7 @@ def test_what_cannot_be_is_refused(
         ),
         (
             {"batch_size": 16, "grad_accum_steps": 2},
-            "last batch of 10 is not divided by 4 devices: set",
+            "last batch of 10 is not divisible by 4 devices: set",
         ),
         ({"batch_size": 64, "drop_last": True}, "42 training examples make no batch of 64"),
         ({"batch_size": 8, "drop_last": True, "grad_accum_steps": 2}, None),

@@ -212,7 +212,7 @@ def test_a_split_is_written_for_others(
     with pytest.raises(ConfigError, match="holds something else"):
         write_split(spec, {**overrides, "data.split": "random"}, out)
     out.write_bytes(b"\xff\xfe\x00 no text")
-    for wrong, message in ((out, "holds something else"), (out / "split.csv", "cannot be made")):
+    for wrong, message in ((out, "holds something else"), (out / "split.csv", "cannot be created")):
         with pytest.raises((ConfigError, MachineError), match=message):
             write_split(spec, {**overrides, "data.split": "grouped"}, wrong)
     assert out.read_bytes() == b"\xff\xfe\x00 no text"

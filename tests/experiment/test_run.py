@@ -310,7 +310,7 @@ def test_other_conditions_are_named_and_can_be_allowed(
         "determinism_fingerprint",
         lambda **kw: {**determinism_fingerprint(**kw), "cpu_threads": 999},
     )
-    with pytest.raises(CheckpointError, match=r"cpu_threads: \d+ then, 999 now"):
+    with pytest.raises(CheckpointError, match=r"cpu_threads: \d+ -> 999"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
     result = jaxnets.train(
         smoke_config, smoke_overrides, workdir=directory, allow_nondeterministic_resume=True
@@ -431,7 +431,10 @@ def test_a_phase_that_outlasts_the_run_is_told(
         ({"train.batch_size": 64}, "make no batch of 64"),
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
-        ({"model.name": "resnet50"}, "kernel_size=3 is not used, as --config.model.name=resnet50"),
+        (
+            {"model.name": "resnet50"},
+            "kernel_size=3 is not used because --config.model.name=resnet50",
+        ),
         ({"entry": "A/resnet50"}, "not comparable with this run, as --config.model.name=lenet5"),
     ],
 )

@@ -77,7 +77,7 @@ def test_where_one_process_is_refused_the_other_does_not_wait(
         codes, message = _ended(processes)
     assert codes == [6, 6]
     assert "is in use by another process" in message[0]
-    assert "another process stopped" in message[1]
+    assert "another process failed" in message[1]
 
 
 def _wait_for_a_save(processes: list["subprocess.Popen[str]"], run: Path) -> None:

@@ -28,7 +28,7 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         ([TRAIN, "--config=configs/lung_resnt.py"], 2, "did you mean configs/lung_resnet.py"),
         ([TRAIN, f"{CONFIG}:dmo"], 2, "did you mean demo"),
         ([TRAIN, CONFIG, "--config.optimiser.learning_rate=1"], 2, "optimizer.learning_rate"),
-        ([TRAIN, CONFIG, "--config.train.epochs=ten"], 2, "it must be a whole number, or None"),
+        ([TRAIN, CONFIG, "--config.train.epochs=ten"], 2, "it must be an integer, or None"),
         ([TRAIN, CONFIG, "--config.optimizer.beta1=0.9"], 2, "set --config.optimizer.name=adam"),
         pytest.param([TRAIN, f"{CONFIG}:transfer"], 2, "import_weights.py hub:", marks=slow),
         pytest.param([TRAIN, "--config=configs/no.py"], 2, "has alexnet_cifar10.py", marks=slow),

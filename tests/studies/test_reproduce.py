@@ -188,7 +188,7 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
         ([{"overrides": [1]}], "'overrides' must be a dict"),
         ([{"overrides": {"data.image_sise": 96}}], "unknown config field 'data.image_sise'"),
         ([{"overrides": {"data.image_size": "big"}}], "row 1"),
-        ([{"overrides": {"train.batch_size": None}}], "may not be None"),
+        ([{"overrides": {"train.batch_size": None}}], "not None"),
         ([{"overrides": {"seed": 3}}], "give the seed as 'seed'"),
         ([{"overrides": {"data.name": "auto"}}], "may fall back on drawn tissue"),
         ([{"name": "../up"}], "cannot be a folder's name"),

@@ -84,11 +84,11 @@ def main(out: str, dtype: str, sync: str, stages: str, *distributed: str) -> Non
     share = slice(devices.process_index * each, (devices.process_index + 1) * each)
     for batch in batches():
         mine = {name: values[share] for name, values in batch.items()}
-        state, metrics = step(state, devices.place(mine))
+        state, metrics = step(state, devices.shard_batch(mine))
         losses.append(float(metrics["loss"] / metrics["weight_sum"]))
         first = first or {f"first/{name}": value for name, value in flat(state).items()}
     mine["weight"] = np.where(mine["index"] % 5 == 0, 0, 1).astype(np.float32)
-    sums = jax.device_get(evaluate(state, devices.place(mine)))
+    sums = jax.device_get(evaluate(state, devices.shard_batch(mine)))
     if devices.is_process_zero:
         message = {name: sums[name] for name in ("examples", "loss", "probabilities")}
         measured = {"losses": losses, **message}

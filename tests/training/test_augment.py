@@ -63,7 +63,7 @@ def test_a_rotation_is_scipy_s() -> None:
 @pytest.mark.usefixtures("most")
 def test_brightness_contrast_and_saturation_are_their_formulas() -> None:
     image = np.asarray(IMAGE) * 0.5
-    grey = (image @ np.array(augment.GREY))[..., None]
+    grey = (image @ np.array(augment.LUMA))[..., None]
     for name, wanted in (
         ("brightness", image * 1.4),
         ("contrast", grey.mean() + (image - grey.mean()) * 1.4),

@@ -91,7 +91,7 @@ def test_the_best_is_kept_and_nan_never_is(metric: str, losses: list, expected: 
 
 def _plateau() -> ReduceOnPlateau:
     return ReduceOnPlateau(
-        "validation_loss", patience=2, factor=0.1, cooldown=0, threshold=1e-4, min_scale=0.0
+        "validation_loss", patience=2, factor=0.1, cooldown=0, min_delta=1e-4, min_scale=0.0
     )
 
 
@@ -207,7 +207,9 @@ def test_a_full_disk_is_reported_by_tensorboard_s_writer_and_hangs_nothing(
     monkeypatch.setattr(event_file.EventFile, "_add", full)
     line = {"step": 2, "split": "train", "values": {"loss": 1.0}}
     for write in (lambda: callback.log(run, line), lambda: callback.step(run, {})):
-        with pytest.raises(MachineError, match=r"tensorboard cannot be written \(.*: make room"):
+        with pytest.raises(
+            MachineError, match=r"tensorboard cannot be written \(.*: free some space"
+        ):
             write()
     callback.end(run)
 

@@ -177,7 +177,7 @@ def test_a_full_disk_is_seen_before_orbax_begins(
     checkpoints.save(1, _state(), HOST_STATE)
     usage = SimpleNamespace(free=sum(leaf.nbytes for leaf in jax.tree.leaves(_state())) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(MachineError, match="too full for .*; make room"):
+    with pytest.raises(MachineError, match="not enough disk space for .*; free some space"):
         checkpoints.save(2, _state(2), HOST_STATE)
     assert checkpoints.latest_valid() == (1, [])
     usage.free += 1
@@ -190,7 +190,9 @@ def test_a_limit_on_the_size_of_files_is_seen_before_orbax_begins(checkpoints: C
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (needed - 1, before[1]))
     try:
-        with pytest.raises(MachineError, match=r"files may have .*: raise the limit \(ulimit -f\)"):
+        with pytest.raises(
+            MachineError, match=r"the file size limit is .*: raise it \(ulimit -f\)"
+        ):
             checkpoints.save(1, _state(), HOST_STATE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -115,7 +115,7 @@ def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
     devices = Devices(count=8, local_count=8, process_index=0, process_count=1)
-    with pytest.raises(ConfigError, match="a batch of 12 is not divided by 8 devices"):
+    with pytest.raises(ConfigError, match="a batch of 12 is not divisible by 8 devices"):
         devices.check_batch_size(12, "a batch", "change --config.train.batch_size")
 
 
@@ -141,7 +141,9 @@ def test_two_processes_leave_a_part_together() -> None:
     ]
     ended = [process.communicate(timeout=100) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ended
-    stopped = "MachineError: another process stopped, and said why: mend that, start all again"
+    stopped = (
+        "MachineError: another process failed (see its log): fix that and restart all processes"
+    )
     for number, (out, _) in enumerate(ended):
         said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
         mine = ["ConfigError: mine" if number == failing else stopped for failing in (1, 0)]
@@ -166,7 +168,7 @@ def test_where_a_part_fails_in_one_process_it_fails_in_all(
     monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
     if elsewhere is not None:
         with (
-            pytest.raises(MachineError, match="another process stopped"),
+            pytest.raises(MachineError, match="another process failed"),
             devices.collective_section(),
         ):
             done.append("all of it, and then it is told")

@@ -48,7 +48,7 @@ def test_sums_have_nothing_to_be_divided_by(name: str, expected: float) -> None:
     outputs, targets = jnp.array([[1.0, 2.0], [5.0, 5.0]]), jnp.array([[0.0, 4.0], [0.0, 0.0]])
     terms = SQUARED_ERRORS[name](outputs, targets, jnp.array([1.0, 0]))
     assert float(terms.total) == expected
-    assert terms.sums() == {"loss": terms.total}
+    assert terms.metrics() == {"loss": terms.total}
 
 
 def test_recipes_know_the_same_losses() -> None:

@@ -28,7 +28,7 @@ def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]
         patience=patience,
         factor=0.1,
         cooldown=0,
-        threshold=1e-9,
+        min_delta=1e-9,
         min_scale=0.0,
     )
     stopped, rates = None, []

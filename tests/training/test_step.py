@@ -19,7 +19,7 @@ from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import ANSWERS, add_metrics, make_eval_step, make_train_step
+from jaxnets.training.step import PREDICTIONS, add_metrics, make_eval_step, make_train_step
 
 
 def _config(**overrides: Any):
@@ -144,10 +144,10 @@ class TestEvalStep:
             batch = {name: values[rows] for name, values in everything.items()}
             batch["weight"] = (np.arange(start, start + size) < 20).astype(np.float32)
             sums = jax.device_get(evaluate(state, batch))
-            answers.append(sums.pop(ANSWERS)[batch["weight"] > 0])
+            answers.append(sums.pop(PREDICTIONS)[batch["weight"] > 0])
             total = add_metrics(total, sums)
         expected = jax.device_get(evaluate(state, everything))
-        np.testing.assert_array_equal(np.concatenate(answers), expected.pop(ANSWERS))
+        np.testing.assert_array_equal(np.concatenate(answers), expected.pop(PREDICTIONS))
         for name, value in expected.items():
             np.testing.assert_allclose(total[name], value, rtol=1e-12)
         assert total["examples"] == 20

@@ -11,11 +11,11 @@ Tree = Any
 """An array, or a nest of dictionaries, lists and tuples of arrays."""
 
 LEARNING_RATE, BETA1, BETA2, EPSILON = 0.001, 0.9, 0.999, 1e-8
-"""The paper's, which are PyTorch's and optax's; Keras has an epsilon of 1e-7."""
+"""The defaults of the paper, PyTorch and optax; the epsilon of Keras is 1e-7."""
 
 
 class AdamState(NamedTuple):
-    """The steps taken, and the two moments of every parameter: twice the memory of the parameters."""
+    """The number of steps and the two moments of every parameter."""
 
     step: jax.Array
     mean: Tree
@@ -23,26 +23,26 @@ class AdamState(NamedTuple):
 
 
 def start(parameters: Tree) -> AdamState:
-    """No step taken, moments of zero."""
+    """Returns the initial state."""
     zeros = jax.tree.map(jnp.zeros_like, parameters)
     return AdamState(jnp.zeros((), jnp.int32), zeros, zeros)
 
 
 def moving_average(average: jax.Array, value: jax.Array, beta: float) -> jax.Array:
-    """The average after one more value: beta * average + (1 - beta) * value.
+    """Returns beta * average + (1 - beta) * value.
 
-    Begun at 0, after t steps it is the sum of the values weighed by (1 - beta) beta^(t - i), i = 1 to t.
+    Starting from 0, after t steps it is the sum of (1 - beta) beta^(t - i) value_i over i = 1 to t.
     """
     return beta * average + (1 - beta) * value
 
 
 def correct_bias(average: jax.Array, beta: float, step: jax.Array) -> jax.Array:
-    """The average as if its weights added up to 1: after t steps they add up to 1 - beta^t."""
+    """Divides by 1 - beta^t, the sum of the weights after t steps."""
     return average / jnp.asarray(1 - beta**step, average.dtype)
 
 
 def moments(gradients: Tree, state: AdamState, *, beta1: float, beta2: float) -> AdamState:
-    """The state with the gradients in its averages: of themselves, and of their squares."""
+    """Returns the state after updating both moments."""
     return AdamState(
         state.step + 1,
         jax.tree.map(lambda m, g: moving_average(m, g, beta1), state.mean, gradients),
@@ -60,10 +60,10 @@ def adam(
     beta2: float = BETA2,
     epsilon: float = EPSILON,
 ) -> tuple[Tree, AdamState]:
-    """One step: parameter - learning_rate * mean / (sqrt(square) + epsilon), of the corrected moments.
+    """One step: parameter - learning_rate * mean / (sqrt(square) + epsilon), with corrected moments.
 
-    As torch.optim.Adam and optax.adam: epsilon is added to the root of the corrected moment. Raises
-    ConfigError at a gradient that is missing or of another shape than its parameter.
+    Like torch.optim.Adam and optax.adam: epsilon is added outside the root. Raises ConfigError if a gradient
+    is missing or has another shape than its parameter.
     """
     check_same_tree(gradients, parameters)
     state = moments(gradients, state, beta1=beta1, beta2=beta2)

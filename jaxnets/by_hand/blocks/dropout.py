@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014), inverted: what is kept is scaled in training, nothing at inference."""
+"""Inverted dropout (Srivastava et al. 2014): scaled in training, the identity at inference."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,15 @@ from jaxnets.by_hand.blocks.shapes import require
 
 
 def draw_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
-    """True for what is kept, each value by itself with probability 1 - rate, as flax.linen.Dropout draws."""
+    """Draws an independent mask, True with probability 1 - rate, like flax.linen.Dropout."""
     _check_rate(rate)
     return jax.random.bernoulli(key, 1 - rate, shape)
 
 
 def dropout(x: jax.Array, mask: jax.Array | None, rate: float) -> jax.Array:
-    """Zero where `mask` is False, x / (1 - rate) where it is True: the mean over masks is x.
+    """Returns x / (1 - rate) where `mask` (of the shape of x) is True, else 0; x if `mask` is None.
 
-    `mask` has the shape of x; None is inference, which changes nothing. Raises ConfigError for another
-    shape, and for a rate outside [0, 1).
+    Raises ConfigError for another shape and for a rate outside [0, 1).
     """
     _check_rate(rate)
     if mask is None:
@@ -26,7 +25,7 @@ def dropout(x: jax.Array, mask: jax.Array | None, rate: float) -> jax.Array:
 
 
 def dropout_backward(gradient: jax.Array, mask: jax.Array | None, rate: float) -> jax.Array:
-    """The gradient by x: what was dropped gets none, the rest that of its scale."""
+    """Returns the gradient with respect to x."""
     return dropout(gradient, mask, rate)
 
 

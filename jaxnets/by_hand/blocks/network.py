@@ -25,12 +25,12 @@ from jaxnets.by_hand.blocks.softmax import cross_entropy, cross_entropy_backward
 Parameters = dict[str, Layer]
 """By layer: conv1, conv2, dense."""
 
-SAME = ((1, 1), (1, 1))  # a 3x3 filter then gives an output of the input's size
+SAME = ((1, 1), (1, 1))  # preserves the size with 3x3 kernels
 POOL = (2, 2)
 
 
 class Trace(NamedTuple):
-    """What a forward pass met on its way, in order; the backward pass needs it again."""
+    """The intermediate values of a forward pass, for the backward pass."""
 
     x: jax.Array  # [B, H, W, C]
     conv1: jax.Array  # [B, H, W, C1]
@@ -53,12 +53,12 @@ def initialize(
 ) -> Parameters:
     """Parameters for images [H, W, C], uniform on ±1/sqrt(fan_in), PyTorch's default.
 
-    Raises ConfigError where H or W does not divide by 4.
+    Raises ConfigError if H or W is not divisible by 4.
     """
     height, width, channels = image
     require(
         height % 4 == 0 and width % 4 == 0,
-        f"an image {list(image)} is pooled twice: its sides must divide by 4",
+        f"an image {list(image)} is pooled twice: its sides must be divisible by 4",
     )
     shapes = {
         "conv1": (3, 3, channels, widths[0]),
@@ -79,9 +79,9 @@ def initialize(
 def forward(
     parameters: Parameters, x: jax.Array, mask: jax.Array | None = None, *, rate: float = 0.0
 ) -> Trace:
-    """Images [B, H, W, C] to logits [B, K], with all between.
+    """Computes the logits [B, K] of images [B, H, W, C], and all intermediate values.
 
-    `mask` [B, n] says what dropout keeps; None is inference, which keeps all.
+    `mask` [B, n] is the dropout mask; None is inference.
     """
     relu = activation("relu").value
     conv1 = convolution(x, *parameters["conv1"], padding=SAME)
@@ -103,7 +103,7 @@ def backward(
     *,
     rate: float = 0.0,
 ) -> Parameters:
-    """The gradient of the mean cross entropy by every parameter: the forward pass, read from the end."""
+    """Returns the gradient of the mean cross entropy with respect to every parameter."""
     slope = activation("relu").derivative
     by_logits = cross_entropy_backward(trace.logits, targets)
     by_dropped, *by_dense = dense_backward(by_logits, trace.dropped, parameters["dense"].kernel)

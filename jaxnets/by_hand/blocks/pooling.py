@@ -1,4 +1,4 @@
-"""Pooling: of each window the largest value or the mean, by channel; global pooling: of the whole image."""
+"""Max and average pooling, over windows or over the full image."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ from jaxnets.by_hand.blocks.windows import NO_PADDING, Padding, Pair, Windows
 def max_pool(
     x: jax.Array, window: Pair, *, strides: Pair, padding: Padding = NO_PADDING
 ) -> jax.Array:
-    """The largest value under each window: [B, H, W, C] -> [B, H', W', C].
+    """Max pooling [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.max_pool2d.
 
-    Padding never wins, as torch.nn.functional.max_pool2d. Raises ConfigError for shapes that do not fit.
+    Padding is -inf. Raises ConfigError for invalid shapes.
     """
     windows = _windows(x, window, strides, padding)
     return _under_windows(windows.pad(x, -jnp.inf), windows).max(axis=0)
@@ -26,7 +26,7 @@ def max_pool_backward(
     strides: Pair,
     padding: Padding = NO_PADDING,
 ) -> jax.Array:
-    """The gradient by x: each window hands its own to its largest value, the first of equal ones."""
+    """Returns the gradient with respect to x; on ties the first maximum of a window gets it."""
     windows = _windows(x, window, strides, padding)
     check_same_shape(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
     winner = _under_windows(windows.pad(x, -jnp.inf), windows).argmax(axis=0)
@@ -44,10 +44,10 @@ def average_pool(
     padding: Padding = NO_PADDING,
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """The mean under each window: [B, H, W, C] -> [B, H', W', C].
+    """Average pooling [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.avg_pool2d.
 
-    Padding counts as zeros, or with `count_include_pad=False` not at all, as
-    torch.nn.functional.avg_pool2d. Raises ConfigError for shapes that do not fit.
+    Padding counts as zeros, or is excluded with `count_include_pad=False`. Raises ConfigError for invalid
+    shapes.
     """
     windows = _windows(x, window, strides, padding)
     total = _under_windows(windows.pad(x), windows).sum(axis=0)
@@ -63,49 +63,49 @@ def average_pool_backward(
     padding: Padding = NO_PADDING,
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """The gradient by x: each window hands an equal share of its own to every pixel under it."""
+    """Returns the gradient with respect to x."""
     windows = _windows(x, window, strides, padding)
     check_same_shape(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
-    share = gradient / _counted(x, windows, count_include_pad)
+    per_pixel = gradient / _counted(x, windows, count_include_pad)
     by_padded = jnp.zeros_like(windows.pad(x))
     for _, pixels in windows.taps():
-        by_padded = by_padded.at[pixels].add(share)
+        by_padded = by_padded.at[pixels].add(per_pixel)
     return windows.crop(by_padded)
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
-    """The largest value of each channel: [B, H, W, C] -> [B, C]."""
+    """Returns the maximum of each channel: [B, H, W, C] -> [B, C]."""
     return _pixels(x).max(axis=1)
 
 
 def global_max_pool_backward(gradient: jax.Array, x: jax.Array) -> jax.Array:
-    """The gradient by x, [B, H, W, C]: at the largest pixel; equal ones share it, as torch.amax."""
+    """Returns the gradient with respect to x, [B, H, W, C]; it is divided among ties, as in torch.amax."""
     pixels = _pixels(x)
     check_same_shape(gradient, (x.shape[0], x.shape[3]), "the pooling's output")
     largest = pixels == pixels.max(axis=1, keepdims=True)
-    share = gradient / largest.sum(axis=1)
-    return jnp.where(largest, share[:, None], 0).reshape(x.shape)
+    per_pixel = gradient / largest.sum(axis=1)
+    return jnp.where(largest, per_pixel[:, None], 0).reshape(x.shape)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
-    """The mean of each channel: [B, H, W, C] -> [B, C]."""
+    """Returns the mean of each channel: [B, H, W, C] -> [B, C]."""
     return _pixels(x).mean(axis=1)
 
 
 def global_average_pool_backward(gradient: jax.Array, x: jax.Array) -> jax.Array:
-    """The gradient by x, [B, H, W, C]: the same share at every pixel."""
+    """Returns the gradient with respect to x, [B, H, W, C]."""
     check_same_shape(gradient, (x.shape[0], x.shape[3]), "the pooling's output")
-    share = gradient / _pixels(x).shape[1]
-    return jnp.broadcast_to(share[:, None, None], x.shape)
+    per_pixel = gradient / _pixels(x).shape[1]
+    return jnp.broadcast_to(per_pixel[:, None, None], x.shape)
 
 
-def _under_windows(padded_eval_batches: jax.Array, windows: Windows) -> jax.Array:
-    """The values at each place of all windows: [kh * kw, B, H', W', C]."""
-    return jnp.stack([padded_eval_batches[pixels] for _, pixels in windows.taps()])
+def _under_windows(padded: jax.Array, windows: Windows) -> jax.Array:
+    """Returns the values at each position of all windows: [kh * kw, B, H', W', C]."""
+    return jnp.stack([padded[pixels] for _, pixels in windows.taps()])
 
 
 def _counted(x: jax.Array, windows: Windows, count_include_pad: bool) -> jax.Array | int:
-    """What each window's sum is divided by: one number, or [1, H', W', 1] where edges have fewer."""
+    """Returns the number of values per window: an integer, or [1, H', W', 1] without padding."""
     if count_include_pad:
         return windows.extent[0] * windows.extent[1]
     inside = windows.pad(jnp.ones_like(x[:1, :, :, :1]))
@@ -113,7 +113,7 @@ def _counted(x: jax.Array, windows: Windows, count_include_pad: bool) -> jax.Arr
 
 
 def _pixels(x: jax.Array) -> jax.Array:
-    """The pixels of each image in one row: [B, H * W, C]."""
+    """Flattens the pixels: [B, H * W, C]."""
     require(
         x.ndim == 4 and x.shape[1] * x.shape[2] > 0,
         f"x {list(x.shape)} must be [B, H, W, C] with a pixel or more",

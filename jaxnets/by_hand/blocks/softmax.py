@@ -1,4 +1,4 @@
-"""Softmax and the cross entropy of its probabilities, without overflow for logits of any size."""
+"""Numerically stable softmax and cross entropy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +7,9 @@ from jaxnets.by_hand.blocks.shapes import check_same_shape, require
 
 
 def softmax(logits: jax.Array) -> jax.Array:
-    """p_i = e^(z_i) / sum over j of e^(z_j), by row: [B, K] -> [B, K], positive, each row adding up to 1.
+    """p_i = e^(z_i) / sum over j of e^(z_j), by row: [B, K] -> [B, K].
 
-    The row's largest logit is taken off first, which cancels in the ratio and keeps e^z finite.
+    The row maximum is subtracted first, so that e^z is finite.
     """
     _check_rows(logits)
     powers = jnp.exp(logits - logits.max(axis=1, keepdims=True))
@@ -24,16 +24,16 @@ def softmax_backward(gradient: jax.Array, probabilities: jax.Array) -> jax.Array
 
 
 def log_softmax(logits: jax.Array) -> jax.Array:
-    """The logarithm of softmax, [B, K], without taking the logarithm of a p that was rounded to 0."""
+    """Returns the logarithm of softmax, [B, K], also if a probability underflows."""
     _check_rows(logits)
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - jnp.log(jnp.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """The sum over k of -y_k log p_k, mean over the batch, for class shares y: [B, K] twice -> shape=().
+    """Returns the batch mean of -sum over k of y_k log p_k, for logits and targets [B, K].
 
-    The shares of an example add up to 1 (one-hot, or smoothed). Raises ConfigError for other shapes.
+    Targets are probabilities (one-hot or smoothed). Raises ConfigError for other shapes.
     """
     _check_targets(logits, targets)
     return -(targets * log_softmax(logits)).sum(axis=1).mean()
@@ -53,5 +53,5 @@ def _check_targets(logits: jax.Array, targets: jax.Array) -> None:
     require(
         logits.shape == targets.shape and logits.ndim == 2,
         f"logits {list(logits.shape)} and targets {list(targets.shape)} must both be [B, K]: "
-        "a share for each class, not a label",
+        "a probability per class, not a label",
     )

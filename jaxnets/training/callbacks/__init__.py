@@ -1,4 +1,4 @@
-"""Everything with a side effect on a run: one idea a class."""
+"""Callbacks of the training loop."""
 
 from ml_collections import config_dict
 from rich.console import Console
@@ -26,37 +26,22 @@ __all__ = [
 
 
 def make_callbacks(
-    config: config_dict.ConfigDict, console: Console, *, writes: bool, validates: bool
+    config: config_dict.ConfigDict, console: Console, *, is_process_zero: bool, has_validation: bool
 ) -> list[Callback]:
-    """The hooks that a recipe asks for; only the process that `writes` has those that write.
+    """Returns the callbacks of a config.
 
-    Those that watch a validation metric are there only where something `validates`.
+    Only process zero writes files and prints; the callbacks that monitor a metric need validation.
     """
     metric = config.monitor.metric
     callbacks: list[Callback] = []
-    if writes:
+    if is_process_zero:
         callbacks += [MetricsLog(), ShowProgress(console), WarnOfLosses(config, console)]
         callbacks += [TensorBoard()] if config.log.tensorboard else []
-    callbacks.append(StopOnNonFinite())  # after the writers, so that the line is there to be read
-    if not validates:
+    callbacks.append(StopOnNonFinite())  # after the writers, so that the record is written
+    if not has_validation:
         return callbacks
     if config.plateau.patience is not None:
-        callbacks.append(
-            ReduceOnPlateau(
-                metric,
-                patience=config.plateau.patience,
-                factor=config.plateau.factor,
-                cooldown=config.plateau.cooldown,
-                threshold=config.plateau.min_delta,
-                min_scale=config.plateau.min_scale,
-            )
-        )
+        callbacks.append(ReduceOnPlateau(metric, **config.plateau.to_dict()))
     if config.early_stopping.patience is not None:
-        callbacks.append(
-            EarlyStopping(
-                metric,
-                patience=config.early_stopping.patience,
-                min_delta=config.early_stopping.min_delta,
-            )
-        )
+        callbacks.append(EarlyStopping(metric, **config.early_stopping.to_dict()))
     return [*callbacks, CheckpointBest(metric)]

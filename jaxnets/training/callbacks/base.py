@@ -1,4 +1,4 @@
-"""What a hook is."""
+"""The base class of callbacks, and the monitor of a metric."""
 
 from typing import Any
 
@@ -7,53 +7,53 @@ from jaxnets.training.step import Metrics
 
 
 class Callback:
-    """Something that happens beside training; override what is needed.
+    """Base class of callbacks; override the methods that are needed.
 
     A callback may read the run, write files, change the learning rate (`run.scale_learning_rate`), request
-    a checkpoint (`run.request_checkpoint`) or stop training (`run.stop`). Checkpoints store its `state()`,
-    which must be JSON; `restore` gets it back on resume.
+    a checkpoint (`run.request_checkpoint`) or stop training (`run.stop`).
     """
 
     per_step = True
-    """Whether `step`, where there is one, must be called after every step: then no call takes several."""
+    """Whether an overridden `step` must be called after every step, which disables calls of several steps."""
 
     @property
     def name(self) -> str:
-        """The key of its state in checkpoints."""
+        """The key of the callback's state in checkpoints."""
         return type(self).__name__
 
     def start(self, run: Run) -> None:
-        """Before the first step; after `restore` where the run is resumed."""
+        """Called before the first step; after `restore` if the run is resumed."""
 
     def step(self, run: Run, metrics: Metrics) -> None:
-        """After every step, or every call of several. `metrics` are sums of the last step, on the device:
-        reading one waits for it.
+        """Called after every step, or every call of several steps.
+
+        `metrics` are the sums of the last step, still on the device.
         """
 
     @classmethod
     def needs_every_step(cls) -> bool:
-        """True where `step` is overridden and has to hear of each one."""
+        """True if `step` is overridden and must be called after every step."""
         return cls.per_step and cls.step is not Callback.step
 
-    def log(self, run: Run, line: LogRecord) -> None:
-        """After every line of metrics.jsonl, of training, of validation and of a test that is followed."""
+    def log(self, run: Run, record: LogRecord) -> None:
+        """Called with every record of metrics.jsonl: training, validation and a monitored test."""
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
-        """After every validation, one an epoch by default: metrics "loss", "accuracy"."""
+        """Called after every validation, by default once per epoch, with "loss" and "accuracy"."""
 
     def end(self, run: Run) -> None:
-        """When the loop is left, also by an error."""
+        """Called at the end of training, also after an error."""
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, as JSON."""
+        """Returns the state to store in checkpoints, as JSON."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
 
 
 class Monitor:
-    """Whether a watched metric got better: "validation_loss" goes down, "validation_accuracy" up."""
+    """Compares "validation_loss" (lower is better) or "validation_accuracy" (higher) with its best value."""
 
     def __init__(self, metric: str, min_delta: float = 0.0):
         self._key = metric.removeprefix("validation_")
@@ -61,8 +61,11 @@ class Monitor:
         self._min_delta = min_delta
         self.best: float | None = None
 
-    def better(self, metrics: dict[str, float]) -> bool:
-        """True where the metric beats the best so far, which it then becomes. NaN never does."""
+    def improved(self, metrics: dict[str, float]) -> bool:
+        """True if the metric is better than the best so far by more than `min_delta`; updates the best.
+
+        NaN is never an improvement.
+        """
         value = metrics[self._key]
         if value != value or (
             self.best is not None and self._sign * (value - self.best) <= self._min_delta

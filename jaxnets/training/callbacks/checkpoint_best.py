@@ -1,4 +1,4 @@
-"""When to keep a checkpoint beyond the plan's period."""
+"""Checkpoints of the best metric."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from jaxnets.training.run import Run
 
 
 class CheckpointBest(Callback):
-    """Asks for a checkpoint whenever the watched metric is the best so far, and protects that one."""
+    """Requests a protected checkpoint whenever the monitored metric is the best so far."""
 
     def __init__(self, metric: str):
         self._monitor = Monitor(metric)
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
-        if self._monitor.better(metrics):
+        if self._monitor.improved(metrics):
             run.request_checkpoint(best=True)
 
     def state(self) -> dict[str, Any]:

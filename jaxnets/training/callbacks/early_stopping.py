@@ -1,45 +1,41 @@
-"""Hooks that stop a run."""
+"""Callbacks that stop a run."""
 
 from typing import Any
 
 from jaxnets.training.callbacks.base import Callback, Monitor
-from jaxnets.training.run import LogRecord, Run, require_finite
+from jaxnets.training.run import LogRecord, Run, check_finite
 
 
 class EarlyStopping(Callback):
-    """Stops at the `patience`-th evaluation in a row without gain, as Keras's EarlyStopping does.
+    """Stops after `patience` evaluations in a row without improvement, as Keras's EarlyStopping.
 
-    0 is taken as 1. What early stopping calls a gain is more than `min_delta` over the best value.
+    An improvement is a change of more than `min_delta`; a `patience` of 0 means 1.
     """
 
     def __init__(self, metric: str, *, patience: int, min_delta: float = 0.0):
         self._monitor = Monitor(metric, min_delta)
         self._metric, self._patience = metric, patience
-        self._data_wait_seconds = 0
+        self._wait = 0
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
-        if self._monitor.better(metrics):
-            self._data_wait_seconds = 0
+        if self._monitor.improved(metrics):
+            self._wait = 0
             return
-        self._data_wait_seconds += 1
-        if self._data_wait_seconds >= self._patience:
-            count = (
-                "1 evaluation"
-                if self._data_wait_seconds == 1
-                else f"{self._data_wait_seconds} evaluations"
-            )
+        self._wait += 1
+        if self._wait >= self._patience:
+            count = "1 evaluation" if self._wait == 1 else f"{self._wait} evaluations"
             best = "" if self._monitor.best is None else f" over {self._monitor.best:.4g}"
             run.stop(f"{self._metric} has not improved{best} for {count}")
 
     def state(self) -> dict[str, Any]:
-        return {"best": self._monitor.best, "waited": self._data_wait_seconds}
+        return {"best": self._monitor.best, "waited": self._wait}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._monitor.best, self._data_wait_seconds = state["best"], state["waited"]
+        self._monitor.best, self._wait = state["best"], state["waited"]
 
 
 class StopOnNonFinite(Callback):
-    """Raises DivergedError at the first logged loss or gradient norm that is not a finite number."""
+    """Raises DivergedError if a logged loss or gradient norm is not finite."""
 
-    def log(self, run: Run, line: LogRecord) -> None:
-        require_finite(line["values"], line["split"], line["step"])
+    def log(self, run: Run, record: LogRecord) -> None:
+        check_finite(record["values"], record["split"], record["step"])

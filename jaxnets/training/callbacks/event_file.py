@@ -1,8 +1,8 @@
-"""TensorBoard's event files, written without TensorFlow: records of Event messages, each with its checksums.
+"""Writes TensorBoard event files without TensorFlow: TFRecord files of Event messages.
 
-A record is its length (uint64), the masked CRC-32C of the length, the bytes, and their masked CRC-32C, little
-endian: the TFRecord format. The bytes are an `Event` of TensorFlow's event.proto in protocol buffers'
-encoding, of which the few fields that we need are written by hand.
+A record is its length (uint64), the masked CRC-32C of the length, the message, and the masked CRC-32C of the
+message, little endian. The message is an `Event` of TensorFlow's event.proto; the few fields that are needed
+are encoded here.
 
 References:
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
@@ -25,15 +25,15 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class EventFile:
-    """One event file in a folder; each call hands its records to the operating system before it returns.
+    """An event file in a folder, flushed after every call so that a killed process loses no record.
 
-    So a killed process loses nothing that was written. Every method may raise OSError.
+    Every method may raise OSError.
     """
 
     def __init__(self, folder: Path, *, first_step: int):
-        """Makes the file. TensorBoard drops what older files have of `first_step` and later."""
+        """Creates the file. TensorBoard ignores records of older files from `first_step` on."""
         folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads files in the order of their names: ours must be the last, whatever the clock.
+        # TensorBoard reads files in the order of their names: the new one must be the last.
         others = [int(found[1]) for path in folder.iterdir() if (found := _NAME.match(path.name))]
         seconds = max([int(time.time()), *(1 + other for other in others)])
         name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.from{first_step - 1}"
@@ -43,7 +43,7 @@ class EventFile:
         self._file.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds a number by tag."""
+        """Adds scalars by tag."""
         summary = b"".join(
             _field(1, _field(1, tag.encode()) + _field(2, np.float32(value)))
             for tag, value in values.items()
@@ -52,7 +52,7 @@ class EventFile:
         self._file.flush()
 
     def histogram(self, step: int, tag: str, values: np.ndarray) -> None:
-        """Adds a histogram of the finite ones of `values`, in bins of equal width."""
+        """Adds a histogram of the finite `values`, with bins of equal width."""
         finite = np.asarray(values, np.float64).ravel()
         finite = finite[np.isfinite(finite)]
         if not finite.size:
@@ -78,7 +78,7 @@ class EventFile:
 
 
 def _field(number: int, value: int | float | np.float32 | bytes) -> bytes:
-    """One field of a message: an integer, a double, a float, or bytes (text, a message, packed numbers)."""
+    """Encodes a field: an integer, a double, a float, or bytes (text, a message or packed numbers)."""
     if isinstance(value, bytes):
         return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
     if isinstance(value, np.float32):
@@ -89,7 +89,7 @@ def _field(number: int, value: int | float | np.float32 | bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth says that more follow."""
+    """Encodes 7 bits per byte, lowest first; the eighth bit is set if more bytes follow."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -98,20 +98,20 @@ def _varint(value: int) -> bytes:
 
 
 def _table() -> tuple[int, ...]:
-    """The CRC-32C (Castagnoli) of every byte."""
-    found = []
+    """Returns the CRC-32C (Castagnoli) of every byte."""
+    crcs = []
     for value in range(256):
         for _ in range(8):
             value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        found.append(value)
-    return tuple(found)
+        crcs.append(value)
+    return tuple(crcs)
 
 
 _CRC = _table()
 
 
 def _checksum(data: bytes) -> bytes:
-    """The masked CRC-32C, as TFRecord files have it."""
+    """Returns the masked CRC-32C of the TFRecord format."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]

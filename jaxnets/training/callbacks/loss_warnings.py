@@ -1,4 +1,4 @@
-"""Warnings of losses far above chance and of a validation loss that rises. Nothing is changed."""
+"""Warnings about a loss far above chance level and about a rising validation loss."""
 
 import dataclasses
 import itertools
@@ -15,25 +15,25 @@ from jaxnets.training.callbacks.base import Callback
 from jaxnets.training.run import LogRecord, Run
 
 FACTOR = 2.0
-"""A loss of more than so many times ln(classes), the loss of guessing, is called high."""
+"""A loss above this multiple of ln(classes), the chance level, is high."""
 HIGH_EVALUATIONS = 2
-"""A validation loss is called high at so many evaluations in a row.
+"""A validation loss must be high at this many evaluations in a row.
 
-Running averages of batch statistics may be far off at a single one, early in training.
+Early in training the running batch statistics may be far off at a single one.
 """
 RISES = 3
-"""A validation loss rises that is higher than the one before at so many evaluations in a row..."""
+"""A validation loss is rising if it increases at this many evaluations in a row..."""
 MIN_RISE = 0.05
-"""... and in all by this share: near its least value a loss goes up and down by chance."""
+"""... and by this fraction in total: near its minimum a loss fluctuates."""
 MIN_STEPS = 20
-"""A training loss is judged by its mean over so many steps, or an epoch: a single batch may be hard."""
+"""The training loss is averaged over this many steps, or an epoch."""
 
 
 @dataclasses.dataclass
 class LossWatch:
-    """Reads the lines of metrics.jsonl in their order and says what is wrong, each cause once.
+    """Reads the records of metrics.jsonl in order and returns each kind of warning once.
 
-    Only cross entropy has a value of chance, so that other losses are never called high.
+    Only cross entropy has a chance level, so other losses are never high.
     """
 
     config: config_dict.ConfigDict
@@ -43,52 +43,52 @@ class LossWatch:
     count: int = 0
     training_loss: float | None = None
     recent: list[tuple[float, float | None]] = dataclasses.field(default_factory=list)
-    """Validation and training loss of the last evaluations."""
+    """Validation and training losses of the last evaluations."""
     high: int = 0
-    """Evaluations in a row, after the warm-up, whose validation loss is high."""
+    """The number of evaluations in a row, after warmup, with a high validation loss."""
 
-    def read(self, line: LogRecord) -> str | None:
-        """A warning, or None."""
-        if line["split"] == "train":
-            return self._training(line)
-        if line["split"] != "validation":
+    def read(self, record: LogRecord) -> str | None:
+        """Returns a warning, or None."""
+        if record["split"] == "train":
+            return self._training(record)
+        if record["split"] != "validation":
             return None
-        return self._high_validation(line) or self._rising_validation(line)
+        return self._high_validation(record) or self._rising_validation(record)
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, as JSON."""
+        """Returns the state to store in checkpoints, as JSON."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "config"]
         return {name: getattr(self, name) for name in names}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the result of `state`."""
         for name, value in state.items():
             setattr(self, name, value)
 
-    def _training(self, line: LogRecord) -> str | None:
-        begun, self.step = self.step, line["step"]
-        taken, self.training_loss = self.step - begun, line["values"]["loss"]
-        steps_per_epoch = max(round(line["step"] / line["epoch"]), 1)
-        if not self._has_chance() or begun < self._warmup(steps_per_epoch):
+    def _training(self, record: LogRecord) -> str | None:
+        previous, self.step = self.step, record["step"]
+        taken, self.training_loss = self.step - previous, record["values"]["loss"]
+        steps_per_epoch = max(round(record["step"] / record["epoch"]), 1)
+        if not self._has_chance() or previous < self._warmup(steps_per_epoch):
             return None
         self.total, self.count = self.total + taken * self.training_loss, self.count + taken
         if self.count < min(MIN_STEPS, steps_per_epoch):
             return None
         mean, self.total, self.count = self.total / self.count, 0.0, 0
         model, weight = self.config.model, self.config.train.auxiliary_weight
-        published = models.entry(model.name).auxiliary_weight if model.auxiliary_heads else 0.0
-        if published:
-            published = published if weight is None else weight
-        chance = self._chance() * (1 + 2 * published)  # two auxiliary heads at most add their loss
-        if not mean > FACTOR * chance:  # nor where it is not a number, which ends the run
+        default = models.entry(model.name).auxiliary_weight if model.auxiliary_heads else 0.0
+        if default:
+            default = default if weight is None else weight
+        chance = self._chance() * (1 + 2 * default)  # two auxiliary heads at most add their loss
+        if not mean > FACTOR * chance:  # also for NaN, which ends the run
             return None
         return self._warn_high("training", mean, chance)
 
-    def _high_validation(self, line: LogRecord) -> str | None:
-        steps_per_epoch = max(round(line["step"] / line["epoch"]), 1)
-        if not self._has_chance() or line["step"] <= self._warmup(steps_per_epoch):
+    def _high_validation(self, record: LogRecord) -> str | None:
+        steps_per_epoch = max(round(record["step"] / record["epoch"]), 1)
+        if not self._has_chance() or record["step"] <= self._warmup(steps_per_epoch):
             return None
-        loss = line["values"]["loss"]
+        loss = record["values"]["loss"]
         self.high = self.high + 1 if loss > FACTOR * self._chance() else 0
         if self.high < HIGH_EVALUATIONS:
             return None
@@ -98,21 +98,21 @@ class LossWatch:
         return self._once(
             f"high {split} loss",
             f"the {split} loss is {loss:.4g} at step {self.step}, more than {FACTOR:g} times the "
-            f"{chance:.3g} of guessing: training may be diverging. {self._advice()}",
+            f"{chance:.3g} of random guessing: training may be diverging. {self._advice()}",
         )
 
     def _has_chance(self) -> bool:
         return self.config.train.loss not in SQUARED_ERRORS
 
     def _chance(self) -> float:
-        """The loss of guessing."""
+        """Returns the chance level of the loss."""
         return math.log(max(self.config.model.num_classes, 2))
 
     def _warmup(self, steps_per_epoch: int) -> int:
         return steps(self.config, "schedule.warmup_", steps_per_epoch) or 0
 
-    def _rising_validation(self, line: LogRecord) -> str | None:
-        self.recent = [*self.recent, (line["values"]["loss"], self.training_loss)][-RISES - 1 :]
+    def _rising_validation(self, record: LogRecord) -> str | None:
+        self.recent = [*self.recent, (record["values"]["loss"], self.training_loss)][-RISES - 1 :]
         losses = [validation for validation, _ in self.recent]
         if len(losses) <= RISES or any(b <= a for a, b in itertools.pairwise(losses)):
             return None
@@ -123,14 +123,14 @@ class LossWatch:
             return None
         rise = (
             f"the validation loss has risen at {RISES} evaluations in a row, from {first:.4g} to "
-            f"{last:.4g} at step {line['step']}, and the training loss went from {before:.4g} to {now:.4g}"
+            f"{last:.4g} at step {record['step']}, and the training loss went from {before:.4g} to {now:.4g}"
         )
         if now < (1 + MIN_RISE) * before:
             return self._once(
                 "overfitting",
                 f"{rise}: the network may be overfitting. Try "
                 "--config.early_stopping.patience=5 with --config.eval.use_best=True, more augmentation "
-                f"or a larger --config.optimizer.weight_decay. {self._elsewhere}",
+                f"or a larger --config.optimizer.weight_decay. {self._new_workdir}",
             )
         return self._once(
             "rising validation loss",
@@ -138,18 +138,18 @@ class LossWatch:
         )
 
     def _advice(self) -> str:
-        """What to try, with values."""
+        """Returns suggestions with values."""
         config = self.config
         tries = [
             f"--config.optimizer.learning_rate={config.optimizer.learning_rate / 10:.2g} "
             f"(now {config.optimizer.learning_rate:g})",
-            "a longer warm-up (--config.schedule.warmup_epochs)",
+            "longer warmup (--config.schedule.warmup_epochs)",
         ]
         if config.train.clip_grad_norm is None:
             tries.append("--config.train.clip_grad_norm=1.0")
-        return f"Try {' or '.join((', '.join(tries[:-1]), tries[-1]))}. {self._elsewhere}"
+        return f"Try {' or '.join((', '.join(tries[:-1]), tries[-1]))}. {self._new_workdir}"
 
-    _elsewhere = "A changed config needs another --workdir"
+    _new_workdir = "A changed config needs a new --workdir"
 
     def _once(self, cause: str, text: str) -> str | None:
         if cause in self.warned:
@@ -158,20 +158,20 @@ class LossWatch:
         return text
 
 
-def loss_warnings(config: config_dict.ConfigDict, lines: Iterable[LogRecord]) -> list[str]:
-    """The warnings that a run of `config` printed that wrote these lines of metrics.jsonl."""
+def loss_warnings(config: config_dict.ConfigDict, records: Iterable[LogRecord]) -> list[str]:
+    """Returns the warnings of a run of `config` with these records of metrics.jsonl."""
     watch = LossWatch(config)
-    return [text for text in map(watch.read, lines) if text is not None]
+    return [text for text in map(watch.read, records) if text is not None]
 
 
 class WarnOfLosses(Callback):
-    """Prints the warnings of a LossWatch. A resumed run repeats none of them."""
+    """Prints the warnings of a LossWatch; a resumed run does not repeat them."""
 
     def __init__(self, config: config_dict.ConfigDict, console: Console):
         self._watch, self._console = LossWatch(config), console
 
-    def log(self, run: Run, line: LogRecord) -> None:
-        text = self._watch.read(line)
+    def log(self, run: Run, record: LogRecord) -> None:
+        text = self._watch.read(record)
         if text is not None:
             self._console.print(f"{'warning':<10}{text}", markup=False, highlight=False)
 

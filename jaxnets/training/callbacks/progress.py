@@ -1,4 +1,4 @@
-"""The progress line: a bar on a terminal, a plain line an interval elsewhere."""
+"""Progress of training: a bar on a terminal, otherwise one line per log interval."""
 
 import datetime
 
@@ -11,12 +11,12 @@ from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
 
 WIDE = 132
-"""Columns of a terminal that hold the whole line and a bar; 80 hold it without some words."""
+"""Terminal columns that fit the full line and a bar; below that the line is shortened to fit 80."""
 SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
 
 
 class ShowProgress(Callback):
-    """Epoch, step, loss, accuracy (of classes), speed, share of time waiting for data, and the time left."""
+    """Shows epoch, step, loss, accuracy (for classes), speed, time waiting for data and time left."""
 
     per_step = False
 
@@ -37,28 +37,28 @@ class ShowProgress(Callback):
 
     def step(self, run: Run, metrics: Metrics) -> None:
         if self._bar is not None:
-            place = f"{_place(run)}  {self._text}  {self._time_left(run)}"
+            text = f"{_position(run)}  {self._text}  {self._time_left(run)}"
             if self._console.width < WIDE:
-                for words, short in SHORTER.items():
-                    place = place.replace(words, short)
-            self._bar.update(self._bar.task_ids[0], completed=run.step, description=place)
+                for long, short in SHORTER.items():
+                    text = text.replace(long, short)
+            self._bar.update(self._bar.task_ids[0], completed=run.step, description=text)
 
-    def log(self, run: Run, line: LogRecord) -> None:
-        values = line["values"]
-        measured, unit = f"loss {values['loss']:.4f}", "examples"
-        if "accuracy" in values:  # there are classes, of images
-            measured, unit = f"{measured}  accuracy {100 * values['accuracy']:5.1f} %", "images"
-        if line["split"] == "train":
-            speed = f"{line['images_per_second']:,.0f} {unit}/s"
-            self._text = f"{measured}  {speed}  waiting {100 * line['data_wait']:.1f} %"
+    def log(self, run: Run, record: LogRecord) -> None:
+        values = record["values"]
+        metrics, unit = f"loss {values['loss']:.4f}", "examples"
+        if "accuracy" in values:
+            metrics, unit = f"{metrics}  accuracy {100 * values['accuracy']:5.1f} %", "images"
+        if record["split"] == "train":
+            speed = f"{record['images_per_second']:,.0f} {unit}/s"
+            self._text = f"{metrics}  {speed}  waiting {100 * record['data_wait']:.1f} %"
             if self._bar is None:
                 self._console.print(
-                    f"train     {_place(run)}  {self._text}  {self._time_left(run)}",
+                    f"train     {_position(run)}  {self._text}  {self._time_left(run)}",
                     highlight=False,
                 )
         else:
-            message = "evaluate" if line["split"] == "validation" else line["split"]
-            self._console.print(f"{message:9} {_place(run)}  {measured}", highlight=False)
+            name = "evaluate" if record["split"] == "validation" else record["split"]
+            self._console.print(f"{name:9} {_position(run)}  {metrics}", highlight=False)
 
     def end(self, run: Run) -> None:
         if self._bar is not None:
@@ -73,7 +73,7 @@ class ShowProgress(Callback):
         return f"{datetime.timedelta(seconds=round(left))} left"
 
 
-def _place(run: Run) -> str:
+def _position(run: Run) -> str:
     epochs = run.plan.total_steps / run.plan.steps_per_epoch
     width = len(str(run.plan.total_steps))
     return f"epoch {run.epoch:.2f}/{epochs:g}  step {run.step:>{width}}/{run.plan.total_steps}"

@@ -1,4 +1,4 @@
-"""Reduce the learning rate where the watched metric stands still."""
+"""Reduction of the learning rate on a plateau of the monitored metric."""
 
 from typing import Any
 
@@ -11,10 +11,11 @@ from jaxnets.training.run import Run
 
 
 class ReduceOnPlateau(Callback):
-    """optax.contrib.reduce_on_plateau, fed once an evaluation; its scale multiplies the learning rate.
+    """optax.contrib.reduce_on_plateau, updated once per evaluation; its scale multiplies the learning rate.
 
-    The rate falls at the `patience`-th evaluation in a row without gain, in optax and in Keras; PyTorch's
-    ReduceLROnPlateau waits for one more. 0 is taken as 1, as in Keras: optax would reduce at every gain.
+    The rate is reduced after `patience` evaluations in a row without a relative improvement of `min_delta`,
+    as in optax and Keras; PyTorch's ReduceLROnPlateau waits for one more. A `patience` of 0 means 1, as in
+    Keras.
     """
 
     def __init__(
@@ -24,24 +25,26 @@ class ReduceOnPlateau(Callback):
         patience: int,
         factor: float,
         cooldown: int,
-        threshold: float,
+        min_delta: float,
         min_scale: float,
     ):
         self._key = metric.removeprefix("validation_")
-        self._rule: Any = contrib.reduce_on_plateau(
+        self._transform: Any = contrib.reduce_on_plateau(
             factor=factor,
             patience=max(patience, 1),
-            rtol=threshold,
+            rtol=min_delta,
             cooldown=cooldown,
             min_scale=min_scale,
         )
-        self._state: Any = self._rule.init({})  # a NamedTuple of scalars
+        self._state: Any = self._transform.init({})  # a NamedTuple of scalars
 
     def epoch(self, run: Run, metrics: dict[str, float]) -> None:
-        # optax's rule minimises: accuracy, which is to rise, goes in as the error rate.
+        # optax minimises, so accuracy is passed as the error rate.
         value = metrics["loss"] if self._key == "loss" else 1.0 - metrics["accuracy"]
         before = float(self._state.scale)
-        _, self._state = self._rule.update({}, self._state, value=jnp.asarray(value, jnp.float32))
+        _, self._state = self._transform.update(
+            {}, self._state, value=jnp.asarray(value, jnp.float32)
+        )
         if float(self._state.scale) != before:
             run.scale_learning_rate(float(self._state.scale))
 

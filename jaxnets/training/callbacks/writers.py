@@ -1,4 +1,4 @@
-"""Hooks that write what was measured: metrics.jsonl and TensorBoard's event files."""
+"""Callbacks that write metrics.jsonl and TensorBoard event files."""
 
 import contextlib
 import json
@@ -21,31 +21,31 @@ SPLITS = ("train", "validation", "test")
 
 
 def read_lines(data: bytes) -> list[LogRecord]:
-    """The lines of a metrics.jsonl that can be used: a run may be writing the last one, or have been cut."""
-    return [line for text in data.split(b"\n") if (line := _line(text)) is not None]
+    """Returns the valid records of a metrics.jsonl; a run may be writing the last one."""
+    return [record for text in data.split(b"\n") if (record := _parse(text)) is not None]
 
 
-def _line(text: bytes) -> LogRecord | None:
+def _parse(text: bytes) -> LogRecord | None:
     try:
-        line = json.loads(text)
+        record = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(line, dict):
+    if not isinstance(record, dict):
         return None
-    values = line.get("values")
-    numbers = (line.get("step"), line.get("epoch"), line.get("images_per_second", 0.0))
-    if not isinstance(values, dict) or line.get("split") not in SPLITS:
+    values = record.get("values")
+    numbers = (record.get("step"), record.get("epoch"), record.get("images_per_second", 0.0))
+    if not isinstance(values, dict) or record.get("split") not in SPLITS:
         return None
-    return line if all(_is_number(each) for each in (*numbers, *values.values())) else None
+    return record if all(map(_is_number, (*numbers, *values.values()))) else None
 
 
 def _is_number(value: Any) -> bool:
-    """Whether arithmetic can be done with it: an integer may be too large."""
+    """True for a float and for an integer of 64 bits."""
     return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 class MetricsLog(Callback):
-    """metrics.jsonl: a JSON line an interval. A resumed run cuts what was written after its checkpoint."""
+    """Writes metrics.jsonl, one JSON line per record; a resumed run truncates it to its checkpoint."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -54,14 +54,14 @@ class MetricsLog(Callback):
     def start(self, run: Run) -> None:
         path = run.workdir / METRICS
         path.touch()
-        if path.stat().st_size < self._bytes:  # lines are lost, maybe the end of one
+        if path.stat().st_size < self._bytes:  # it was truncated, maybe within a line
             self._bytes = path.read_bytes().rfind(b"\n") + 1
         os.truncate(path, self._bytes)
         self._file = path.open("ab")
 
-    def log(self, run: Run, line: LogRecord) -> None:
+    def log(self, run: Run, record: LogRecord) -> None:
         if self._file is not None:
-            self._file.write((json.dumps(line) + "\n").encode())
+            self._file.write((json.dumps(record) + "\n").encode())
             self._file.flush()
             self._bytes = self._file.tell()
 
@@ -78,10 +78,7 @@ class MetricsLog(Callback):
 
 
 class TensorBoard(Callback):
-    """Scalars of every line and, every so many steps, histograms of the weights, under tensorboard/.
-
-    What was logged is in the file before the next checkpoint is written: a killed run loses none of it.
-    """
+    """Writes all records and, every `histograms_every` steps, histograms of the weights to tensorboard/."""
 
     per_step = False
 
@@ -92,14 +89,14 @@ class TensorBoard(Callback):
         with self._writing(run):
             self._events = EventFile(run.workdir / TENSORBOARD, first_step=run.step + 1)
 
-    def log(self, run: Run, line: LogRecord) -> None:
+    def log(self, run: Run, record: LogRecord) -> None:
         if self._events is None:
             return
-        values = {f"{line['split']}/{name}": value for name, value in line["values"].items()}
-        if "images_per_second" in line:
-            values["train/images_per_second"] = line["images_per_second"]
+        values = {f"{record['split']}/{name}": value for name, value in record["values"].items()}
+        if "images_per_second" in record:
+            values["train/images_per_second"] = record["images_per_second"]
         with self._writing(run):
-            self._events.scalars(line["step"], values)
+            self._events.scalars(record["step"], values)
 
     def step(self, run: Run, metrics: Metrics) -> None:
         every = run.plan.histograms_every
@@ -112,7 +109,7 @@ class TensorBoard(Callback):
 
     def end(self, run: Run) -> None:
         if self._events is not None:
-            with contextlib.suppress(OSError):  # after a full disk, which has been reported
+            with contextlib.suppress(OSError):  # a full disk has been reported
                 self._events.close()
         self._events = None
 
@@ -122,6 +119,6 @@ class TensorBoard(Callback):
             yield
         except OSError as error:
             raise MachineError(
-                f"{run.workdir / TENSORBOARD} cannot be written ({error.strerror}): make room and run the "
-                "same command again, or set --config.log.tensorboard=False"
+                f"{run.workdir / TENSORBOARD} cannot be written ({error.strerror}): free some space and run "
+                "the same command again, or set --config.log.tensorboard=False"
             ) from error
