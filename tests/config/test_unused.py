@@ -452,9 +452,9 @@ def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:
     (tmp_path / workdir.CONFIG).write_text(config_lib.to_json(before))
     begun = open_run_if_exists(tmp_path)
     assert begun is not None
-    begun.require_same_config(config_lib.load_config(spec))
+    begun.check_config(config_lib.load_config(spec))
     with pytest.raises(ConfigError, match=r"train.epochs: 10 there, 3 now\)"):
-        begun.require_same_config(config_lib.load_config(spec, {"train.epochs": 3}))
+        begun.check_config(config_lib.load_config(spec, {"train.epochs": 3}))
 
 
 def test_a_refusal_does_not_wait_for_jax() -> None:

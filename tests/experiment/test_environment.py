@@ -31,7 +31,7 @@ def test_kernels_are_named_where_they_are_used(
     monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
     assert environment.implementation(config) == message
     determinism_fingerprint = environment.determinism_fingerprint(
-        config=config, placement={"data_path": "memory"}
+        config=config, execution={"data_path": "memory"}
     )
     assert determinism_fingerprint["implementation"] == message
     # A library that was built anew may sum in another order: its bytes are among the conditions.
@@ -55,6 +55,6 @@ def test_hardware_names_the_widest_vectors(
     monkeypatch.setattr(hardware, "cpu_threads", lambda: 2)
     assert hardware.description() == f"2 cores of {message}"
     determinism_fingerprint = environment.determinism_fingerprint(
-        config=config_lib.default_config(), placement={}
+        config=config_lib.default_config(), execution={}
     )
     assert determinism_fingerprint["processor"] == message

@@ -57,7 +57,7 @@ def _data(smoke_config: str, overrides: dict[str, Any]) -> Any:
 
 
 def _place(config: Any, data: Any, **options: Any) -> execution.ExecutionPlan:
-    return execution.place(config, data, Devices.all(), **options)
+    return execution.plan_execution(config, data, Devices.all(), **options)
 
 
 def test_what_fits_stays_on_the_device(
@@ -79,8 +79,8 @@ def test_what_fits_stays_on_the_device(
 
 def test_a_run_that_goes_on_keeps_its_ways(smoke_config: str, smoke_overrides: dict) -> None:
     config, data = _data(smoke_config, smoke_overrides)
-    assert not _place(config, data, before={"data_path": "cache"}).on_device
-    found = _place(config, data, before={"data_path": "device", "steps_per_execution": 7})
+    assert not _place(config, data, previous={"data_path": "cache"}).on_device
+    found = _place(config, data, previous={"data_path": "device", "steps_per_execution": 7})
     assert (found.on_device, found.steps_per_execution) == (True, 7)
 
 

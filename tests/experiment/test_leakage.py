@@ -16,7 +16,7 @@ from jaxnets.commands.split import write_split
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.experiment import checksums
 from jaxnets.experiment.data import Data, open_data
-from jaxnets.experiment.leakage import measure_leak, report_leakage
+from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.runtime.console import Reporter
 
@@ -66,7 +66,7 @@ def test_one_image_in_two_classes_is_a_warning(
     shutil.copy(tmp_path / "set" / ("b" if conflict else "a") / "3.png", copy)
     data = opened(path=str(tmp_path / "set"), allow_duplicates=True)
     capsys.readouterr()
-    report_leakage(data, measure_leak(data), Reporter())
+    report_leakage(data, measure_leakage(data), Reporter())
     lines = capsys.readouterr().out.splitlines()
     warned = [line for line in lines if line.startswith("warning")]
     assert len(warned) == conflict
@@ -77,7 +77,7 @@ def test_one_image_in_two_classes_is_a_warning(
 
 def _format(data: Data, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    report_leakage(data, measure_leak(data), Reporter())
+    report_leakage(data, measure_leakage(data), Reporter())
     message = capsys.readouterr().out
     assert len(message.splitlines()) == 1
     return message
@@ -90,14 +90,14 @@ def test_unknown_groups_are_said_and_how_to_find_them(
     message = _format(data, capsys)
     assert "not known" in message
     assert f"scripts/find_duplicates.py {folder / 'set'}" in message
-    assert measure_leak(data).as_result() == {"test": None, "validation": None}
+    assert measure_leakage(data).as_result() == {"test": None, "validation": None}
 
 
 def test_a_random_split_of_siblings_is_leaky(
     opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened(groups=str(folder / "groups.csv"))
-    shares = measure_leak(data).as_result()
+    shares = measure_leakage(data).as_result()
     assert shares["test"] > 0.8
     message = _format(data, capsys)
     assert f"LEAKY: {100 * shares['validation']:.1f} % of validation images" in message
@@ -115,10 +115,10 @@ def test_a_grouped_split_does_not_leak_and_one_of_originals_a_little(
     assert by_original.format_split({}).endswith("groups.csv, original")
     assert by_original.split.groups is not None
     assert len(set(by_original.split.groups.tolist())) == 20
-    assert measure_leak(by_original).as_result()["test"] > 0
+    assert measure_leakage(by_original).as_result()["test"] > 0
     folds = opened(**grouped, folds=5, fold=4)
     assert folds.split.name == "grouped"
-    assert measure_leak(folds).as_result() == {"test": 0.0, "validation": 0.0}
+    assert measure_leakage(folds).as_result() == {"test": 0.0, "validation": 0.0}
 
 
 def test_drawn_tissue_has_no_siblings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +223,6 @@ def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> Non
     split = "index,file,label,split,group\n0,a.png,a,train,\n"
     checksums.write_files(tmp_path, {"config.json": config, "split.csv": split})
     run = open_run(tmp_path)
-    run.require_split("index,file,label,split,group\n0,a.png,a,train,7\n")
+    run.check_split("index,file,label,split,group\n0,a.png,a,train,7\n")
     with pytest.raises(DataError, match="does not fit the data"):
-        run.require_split("index,file,label,split,group\n0,a.png,a,test,7\n")
+        run.check_split("index,file,label,split,group\n0,a.png,a,test,7\n")

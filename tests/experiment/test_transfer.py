@@ -154,13 +154,11 @@ def test_another_body_than_a_run_began_with_is_refused(kept: Path) -> None:
     run = open_run(kept)
     mine = run.manifest.get("backbone_sha256")
     assert mine is not None
-    run.require_weights(mine)
+    run.check_weights(mine)
     for other in ("yours", None):
         with pytest.raises(CheckpointError, match="are not those that .* began with"):
-            run.require_weights(other)
-    dataclasses.replace(run, manifest_or_none=None).require_weights(
-        "any"
-    )  # nothing has begun there
+            run.check_weights(other)
+    dataclasses.replace(run, manifest_or_none=None).check_weights("any")  # nothing has begun there
 
 
 class _SignalAt(Callback):
@@ -374,9 +372,9 @@ def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
 def test_kept_features_are_of_a_body_as_it_computes(change: dict[str, Any]) -> None:
     model, other = config_lib.default_config().model, config_lib.default_config().model
     model.name = other.name = "lenet5"
-    assert cached_features.computed_by(model) == cached_features.computed_by(other)
+    assert cached_features.backbone_fields(model) == cached_features.computed_by(other)
     other.update(change)
-    assert cached_features.computed_by(model) != cached_features.computed_by(other)
+    assert cached_features.backbone_fields(model) != cached_features.computed_by(other)
 
 
 def test_the_first_variant_is_what_none_means() -> None:
@@ -432,8 +430,8 @@ def test_features_are_computed_again_where_their_bits_may_differ(
     config.model.name = "lenet5"
     source = SimpleNamespace(name="own", fingerprint="f")
     data: Any = SimpleNamespace(source=source)
-    before = cached_features.depends_on(config, data, "body")
-    assert cached_features.depends_on(config, data, "body") == before
+    before = cached_features.cache_key(config, data, "body")
+    assert cached_features.cache_key(config, data, "body") == before
     body = "body"
     if changed == "body":
         body = "other"
@@ -444,13 +442,13 @@ def test_features_are_computed_again_where_their_bits_may_differ(
     elif changed == "flags":
         monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     else:
-        determinism_fingerprint = environment.determinism_fingerprint(config=config, placement={})
+        determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
         monkeypatch.setattr(
             environment,
             "determinism_fingerprint",
             lambda **_: determinism_fingerprint | {changed: "another"},
         )
-    assert cached_features.depends_on(config, data, body) != before
+    assert cached_features.cache_key(config, data, body) != before
 
 
 def test_features_do_not_depend_on_how_many_devices_train(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -459,10 +457,10 @@ def test_features_do_not_depend_on_how_many_devices_train(monkeypatch: pytest.Mo
         SimpleNamespace(source=SimpleNamespace(name="", fingerprint="")),
     )
     config.model.name = "lenet5"
-    determinism_fingerprint = environment.determinism_fingerprint(config=config, placement={})
+    determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
     monkeypatch.setattr(
         environment, "determinism_fingerprint", lambda **_: determinism_fingerprint | {"devices": 8}
     )
-    eight: Any = cached_features.depends_on(config, data, None)  # type: ignore[arg-type]
+    eight: Any = cached_features.cache_key(config, data, None)  # type: ignore[arg-type]
     monkeypatch.undo()
-    assert cached_features.depends_on(config, data, None) == eight  # type: ignore[arg-type]
+    assert cached_features.cache_key(config, data, None) == eight  # type: ignore[arg-type]
