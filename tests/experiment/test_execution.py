@@ -202,14 +202,14 @@ def test_resume_with_several_steps_per_call_is_bit_exact(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     overrides = {**smoke_overrides, **FOUR}
-    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "whole")
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "straight")
     with pytest.raises(InterruptedRunError, match="stopped at step 10"):
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", callbacks=[_SignalAt(10)])
     # A resumed run follows its fingerprint.
     again = {**overrides, "train.steps_per_execution": 0}
     jaxnets.train(smoke_config, again, workdir=tmp_path / "cut")
-    assert _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
-    chex.assert_trees_all_equal(_state(tmp_path / "cut"), _state(tmp_path / "whole"))
+    assert _lines(tmp_path / "cut") == _lines(tmp_path / "straight")
+    chex.assert_trees_all_equal(_state(tmp_path / "cut"), _state(tmp_path / "straight"))
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_another_config_in_an_existing_directory_raises(
 def test_a_locked_directory_raises(trained: Path, smoke_config: str, tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from jaxnets.experiment import workdir\n"
-        f"with workdir.lock_workdir(Path({str(tmp_path / 'held')!r})):\n"
+        f"with workdir.lock_workdir(Path({str(tmp_path / 'locked')!r})):\n"
         "    print('locked', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:

@@ -191,15 +191,15 @@ def test_head_only_steps_come_first_and_resume_is_bit_exact(
     trained: Path, smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
 ) -> None:
     every = {**from_trained, "checkpoint.every_epochs": 1, "checkpoint.keep": 9}
-    jaxnets.train(smoke_config, every, workdir=tmp_path / "whole")
+    jaxnets.train(smoke_config, every, workdir=tmp_path / "straight")
     cut = tmp_path / "cut"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(smoke_config, every, workdir=cut, callbacks=[_SignalAt(3)])
     jaxnets.train(smoke_config, every, workdir=cut)
-    assert _lines(cut) == _lines(tmp_path / "whole")
-    before, after = _variables(trained)["params"], _variables(tmp_path / "whole")["params"]
+    assert _lines(cut) == _lines(tmp_path / "straight")
+    before, after = _variables(trained)["params"], _variables(tmp_path / "straight")["params"]
     assert not np.array_equal(before["conv1"]["kernel"], after["conv1"]["kernel"])
-    first = min((tmp_path / "whole" / "checkpoints").iterdir())
+    first = min((tmp_path / "straight" / "checkpoints").iterdir())
     (cut / "result.json").unlink()
     for folder in (cut / "checkpoints").iterdir():
         if folder.name > first.name:
@@ -375,9 +375,9 @@ def test_user_set_preprocessing_must_match_the_weights() -> None:
 def test_cached_features_depend_on_the_model_fields(change: dict[str, Any]) -> None:
     model, other = config_lib.default_config().model, config_lib.default_config().model
     model.name = other.name = "lenet5"
-    assert cached_features.backbone_fields(model) == cached_features.computed_by(other)
+    assert cached_features.backbone_fields(model) == cached_features.backbone_fields(other)
     other.update(change)
-    assert cached_features.backbone_fields(model) != cached_features.computed_by(other)
+    assert cached_features.backbone_fields(model) != cached_features.backbone_fields(other)
 
 
 def test_the_default_variant_is_the_first() -> None:
@@ -435,9 +435,9 @@ def test_the_features_cache_key_changes_with_what_bits_depend_on(
     data: Any = SimpleNamespace(source=source)
     before = cached_features.cache_key(config, data, "body")
     assert cached_features.cache_key(config, data, "body") == before
-    body = "body"
+    backbone = "body"
     if changed == "body":
-        body = "other"
+        backbone = "other"
     elif changed == "mean":
         config.data.mean = (0.1,)
     elif changed == "fingerprint":
@@ -451,7 +451,7 @@ def test_the_features_cache_key_changes_with_what_bits_depend_on(
             "determinism_fingerprint",
             lambda **_: determinism_fingerprint | {changed: "another"},
         )
-    assert cached_features.cache_key(config, data, body) != before
+    assert cached_features.cache_key(config, data, backbone) != before
 
 
 def test_the_features_cache_key_ignores_the_number_of_devices(
