@@ -15,7 +15,7 @@ from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import Data, open_data, resolve
-from jaxnets.experiment.leakage import measure_leak, report_leakage
+from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
 
@@ -47,7 +47,7 @@ def colour_baseline(
         data = open_data(config, reporter)
         if data.source.kind != "image" or data.shape[-1] != 3:
             raise ConfigError(f"the examples of {data.source.name} have no colour")
-        leak = measure_leak(data)
+        leak = measure_leakage(data)
         report_leakage(data, leak, reporter)
         if histograms is None:
             histograms = colour_histograms(data)

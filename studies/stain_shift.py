@@ -59,8 +59,8 @@ def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     data = open_data(config, reporter)
     if data.source.kind != "image" or data.shape[-1] != 3:
         raise ConfigError(f"the examples of {data.source.name} have no colour to shift")
-    run.require_data(data.source.fingerprint)
-    run.require_split(data.split.to_csv(data.source))
+    run.check_data(data.source.fingerprint)
+    run.check_split(data.split.to_csv(data.source))
     devices, model = Devices.all(), create(config.model)
     restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step

@@ -66,8 +66,8 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     config = run.config
     reporter = Reporter()
     data = open_data(config, reporter)
-    run.require_data(data.source.fingerprint)
-    run.require_split(data.split_csv)
+    run.check_data(data.source.fingerprint)
+    run.check_split(data.split_csv)
     indices = data.split.parts()[part]
     if len(indices) == 0:
         raise ConfigError(f"--split={part}: this run has no such examples")

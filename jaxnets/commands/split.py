@@ -8,8 +8,8 @@ from jaxnets import config as config_lib
 from jaxnets.data.sources import registry
 from jaxnets.data.splits import Split
 from jaxnets.errors import ConfigError
-from jaxnets.experiment.data import Data, divide, require_examples, resolve
-from jaxnets.experiment.leakage import measure_leak, report_leakage
+from jaxnets.experiment.data import Data, check_not_empty, resolve, split_source
+from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
 
@@ -24,12 +24,12 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     config = resolve(spec, dict(overrides), reporter)
     with reporter.phase("data") as phase:
         source = registry.open_source(config.data, config_lib.data_root(config))
-        split, group_ids = divide(config, source)
+        split, group_ids = split_source(config, source)
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{registry.TITLES[config.data.name]}, {split.name} split {sizes}"
-    require_examples(split)
+    check_not_empty(split)
     data = Data(source, split, config, group_ids)
-    report_leakage(data, measure_leak(data), reporter)
+    report_leakage(data, measure_leakage(data), reporter)
     text = split.to_csv(source)
     if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):
         raise ConfigError(f"--out={out} is there and holds something else: name another file")

@@ -1,4 +1,4 @@
-"""Whether the batches of a run can be trained on, before anything is decoded or compiled."""
+"""Checks batch sizes before anything is decoded or compiled."""
 
 import functools
 
@@ -13,44 +13,44 @@ from jaxnets.training.devices import Devices
 
 
 def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
-    """Raises ConfigError where the devices or the parts of a step do not divide a batch."""
+    """Raises ConfigError unless each batch is divisible by the devices and by the microbatches."""
     size, parts = config.train.batch_size, config.train.grad_accum_steps
     change = "change --config.train.batch_size"
     batches = {size: ("a batch", change)}
     last = examples % size
     if last and not config.train.drop_last:
-        batches[last] = (
-            "an epoch's last batch",
-            f"set --config.train.drop_last=True, or {change}",
-        )
-    for batch, (what, remedy) in batches.items():
-        devices.check_batch_size(batch, what, remedy)
-        share = batch // devices.count
-        if share % parts:
+        batches[last] = ("an epoch's last batch", f"set --config.train.drop_last=True, or {change}")
+    for batch, (name, remedy) in batches.items():
+        devices.check_batch_size(batch, name, remedy)
+        per_device = batch // devices.count
+        if per_device % parts:
             raise ConfigError(
-                f"{what} of {batch} gives each device {share}, which "
-                f"--config.train.grad_accum_steps={parts} does not divide: {remedy}"
+                f"{name} of {batch} gives each device {per_device} examples, not divisible by "
+                f"--config.train.grad_accum_steps={parts}: {remedy}"
             )
     if examples < size and config.train.drop_last:
         raise ConfigError(
-            f"{examples} training examples make no batch of {size}: {change}, "
-            "or keep the short one with --config.train.drop_last=False"
+            f"{examples} training examples are fewer than one batch of {size}: {change}, "
+            "or train on the smaller batch with --config.train.drop_last=False"
         )
 
 
 def check_batch_norm(
     config: config_dict.ConfigDict, channels: int, examples: int, devices: Devices
 ) -> None:
-    """Raises ConfigError where a batch of one image gives batch normalisation one value a channel.
+    """Raises ConfigError if a batch of one image gives batch normalisation one value per channel.
 
-    Only the shapes of the forward pass are computed, and these only where some batch has one image: larger
-    ones have more than one value.
+    The forward pass is traced (shapes only), and only if some batch has one image.
     """
     if "model.sync_batch_norm" in config_lib.unused(config) or config.transfer.freeze_backbone:
         return
     shared = devices.count if config.model.sync_batch_norm else 1
     parts = devices.count * config.train.grad_accum_steps
-    if all(size // parts * shared > 1 for size in _batch_sizes(config, examples)):
+    size, last = config.train.batch_size, examples % config.train.batch_size
+    sizes = [size] if examples >= size else []
+    if last and not config.train.drop_last:
+        sizes.append(last)
+    if all(size // parts * shared > 1 for size in sizes):
         return
     shape = (1, config.data.image_size, config.data.image_size, channels)
     model, key = models.create(config.model), jax.random.key(0)
@@ -60,11 +60,3 @@ def check_batch_norm(
         model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )
     jax.eval_shape(train, variables, images)
-
-
-def _batch_sizes(config: config_dict.ConfigDict, examples: int) -> list[int]:
-    """The numbers of images of an epoch's batches, each once."""
-    size = config.train.batch_size
-    last = examples % size
-    sizes = [size] if examples >= size else []
-    return [*sizes, last] if last and not config.train.drop_last else sizes

@@ -1,4 +1,4 @@
-"""From a recipe and its data to a run that can begin: model, optimizer, steps, hooks."""
+"""Builds a training run: optimizer, compiled steps, evaluators and callbacks."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.experiment import environment, workdir
 from jaxnets.experiment.data import Data
-from jaxnets.experiment.execution import fits_on_device, place
+from jaxnets.experiment.execution import plan_execution
 from jaxnets.experiment.network import Network
 from jaxnets.experiment.optimizer import OptimizerBundle, make_optimizer_bundle
 from jaxnets.runtime.console import Reporter
@@ -38,60 +38,64 @@ def build_run(
     network: Network,
     directory: Path,
     reporter: Reporter,
-    more_hooks: Sequence[Callback],
+    extra_callbacks: Sequence[Callback],
 ) -> tuple[Run, "Evaluator"]:
-    """A run before its first step, and what scores its states."""
-    plan = make_cadence(config, data.order(devices).steps_per_epoch)
-    rule = make_optimizer_bundle(
+    """A run before its first step, and the evaluator of its states."""
+    plan = make_cadence(config, data.sampler(devices).steps_per_epoch)
+    bundle = make_optimizer_bundle(
         config,
         network.parts,
         total_steps=plan.total_steps,
         steps_per_epoch=plan.steps_per_epoch,
     )
-    _warn_of_unreachable_phases(config, plan, rule, reporter)
-    loss = make_loss(config.train, models.entry(config.model.name).auxiliary_weight)
+    _warn_of_unreachable_phases(config, plan, bundle, reporter)
     train_step = make_train_step(
         network.model,
-        loss,
-        rule.optimizer,
+        make_loss(config.train, models.entry(config.model.name).auxiliary_weight),
+        bundle.optimizer,
         preprocess=make_preprocess(config, train=True),
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
-        partition=rule.parts,
-        head_only_steps=rule.head_only_steps,
+        partition=bundle.parts,
+        head_only_steps=bundle.head_only_steps,
     )
-    followed = {
-        "validation": data.split.validation,
-        "test": data.split.test if config.eval.monitor_test else np.empty(0, np.int64),
-    }
-    followed = {split: indices for split, indices in followed.items() if len(indices)}
+    monitored = {"validation": data.split.validation}
+    if config.eval.monitor_test:
+        monitored["test"] = data.split.test
+    monitored = {split: indices for split, indices in monitored.items() if len(indices)}
     state = TrainState.create(
         network.variables,
-        rule.optimizer,
+        bundle.optimizer,
         seed=config.seed,
         with_ema=config.train.ema_decay is not None,
     )
-    validates = "validation" in followed
     callbacks = make_callbacks(
-        config, reporter.console, is_process_zero=devices.is_process_zero, has_validation=validates
+        config,
+        reporter.console,
+        is_process_zero=devices.is_process_zero,
+        has_validation="validation" in monitored,
     )
-    callbacks += more_hooks
-    _require_names(callbacks)
+    callbacks += extra_callbacks
+    names = [callback.name for callback in callbacks]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"callback names must be unique, got {', '.join(names)}: override `name` of one"
+        )
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
-    placement = place(
+    execution = plan_execution(
         config,
         data,
         devices,
         parameters=models.count_parameters(state.params),
         callbacks=callbacks,
-        before=checkpoints.newest_fingerprint(),
+        previous=checkpoints.newest_fingerprint(),
     )
-    examples = fits_on_device(data, devices) if placement.on_device else None
-    steps_per_execution = placement.steps_per_execution
+    examples = devices.replicate(data.examples()) if execution.on_device else None
+    steps_per_execution = execution.steps_per_execution
     evaluator = make_evaluator(config, network.model, data, devices, examples)
     evaluators = {"validation": evaluator, "test": evaluator}
-    if "test" in followed and config.eval.augment:  # as reports tested that draw the curve
+    if "test" in monitored and config.eval.augment:  # as in the reports that plot this curve
         preprocess = make_preprocess(config, train=False, augment=True)
         evaluators["test"] = make_evaluator(
             config, network.model, data, devices, examples, preprocess=preprocess
@@ -99,69 +103,61 @@ def build_run(
     run = Run(
         config=config,
         workdir=directory,
-        plan=plan if followed else dataclasses.replace(plan, evaluate_every=None),
+        plan=plan if monitored else dataclasses.replace(plan, evaluate_every=None),
         devices=devices,
         state=devices.replicate(state),
-        train_step=_compilable(train_step, devices, examples, steps_per_execution),
+        train_step=_compile_train_step(train_step, devices, examples, steps_per_execution),
         evaluate=lambda state: {
             split: evaluators[split].means(state, indices, before_batch=run.check_interrupted)
-            for split, indices in followed.items()
+            for split, indices in monitored.items()
         },
         batches=data.train_batches(devices)
         if examples is None
         else data.index_batches(devices, steps_per_execution=steps_per_execution),
         checkpoints=checkpoints,
         callbacks=callbacks,
-        learning_rate=rule.schedule,
+        learning_rate=bundle.schedule,
         determinism_fingerprint=environment.determinism_fingerprint(
-            config=config, placement=placement.determinism_fingerprint(data)
+            config=config, execution=execution.determinism_fingerprint(data)
         ),
         steps_per_execution=steps_per_execution,
-        description=placement.description,
+        description=execution.description,
     )
     return run, evaluator
 
 
 def _warn_of_unreachable_phases(
-    config: config_dict.ConfigDict, plan: Cadence, rule: OptimizerBundle, reporter: Reporter
+    config: config_dict.ConfigDict, plan: Cadence, bundle: OptimizerBundle, reporter: Reporter
 ) -> None:
-    """Says where a run ends before a part of its recipe begins."""
     total = plan.total_steps
     warmup = config_lib.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
     if warmup > total:
         reporter.line(
             "warning",
-            f"the warm-up's {warmup} steps outlast the run's {total}: the rate never peaks",
+            f"warmup ({warmup} steps) is longer than training ({total} steps): "
+            "the peak learning rate is never reached",
         )
-    if rule.head_only_steps is not None and rule.head_only_steps >= total:
+    if bundle.head_only_steps is not None and bundle.head_only_steps >= total:
         reporter.line(
             "warning",
-            f"the head alone is trained for {rule.head_only_steps} steps, the run has {total}: "
-            "the body stays as it is",
+            f"only the head is trained for the first {bundle.head_only_steps} steps, and training has "
+            f"{total}: the backbone is never trained",
         )
 
 
-def _require_names(callbacks: Sequence[Callback]) -> None:
-    names = [callback.name for callback in callbacks]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"two hooks are named alike among {', '.join(names)}: give one another `name`"
-        )
-
-
-def _compilable(
+def _compile_train_step(
     train_step: TrainStep, devices: Devices, examples: Examples | None, steps_per_execution: int
 ) -> CompiledStep:
     if examples is None:
         return devices.compile_step(train_step, donate=True)
-    form = with_on_device_gather(train_step) if steps_per_execution == 1 else multi_step(train_step)
-    return devices.compile_step(form, donate=True, shared=(examples,))
+    wrap = with_on_device_gather if steps_per_execution == 1 else multi_step
+    return devices.compile_step(wrap(train_step), donate=True, shared=(examples,))
 
 
 def make_cadence(config: config_dict.ConfigDict, steps_per_epoch: int) -> Cadence:
-    """The recipe's durations in steps; evaluation and saves are once an epoch where it says nothing.
+    """The config's periods in steps; by default evaluation and checkpoints are once per epoch.
 
-    A training line is written once an epoch at least: each evaluation has a training loss beside it.
+    Training metrics are logged at least once per epoch, so that each evaluation has a training loss.
     """
 
     def duration(prefix: str) -> int | None:
@@ -187,9 +183,16 @@ def make_evaluator(
     preprocess: Preprocess | None = None,
     dropout: bool = False,
 ) -> "Evaluator":
-    """A function (state, indices) -> Scores: of clean examples where `preprocess` is None.
+    """A callable (state, indices) -> Scores.
 
-    `examples` are those on the device.
+    Args:
+        config: the run's config.
+        model: the Flax module.
+        data: where examples are read from.
+        devices: where steps run.
+        examples: all examples, if they are stored on the devices.
+        preprocess: by default the config's, without augmentation.
+        dropout: whether dropout is active.
     """
     step = make_eval_step(
         model,
@@ -209,31 +212,32 @@ def make_evaluator(
 def extra_test_evaluators(
     config: config_dict.ConfigDict, data: Data, devices: Devices
 ) -> "dict[str, Evaluator]":
-    """The tests beside the clean one that a recipe asks for, by their names in result.json."""
+    """Evaluators of the config's tests with augmentation or dropout, by their names in result.json."""
+    augment, dropout = config.eval.augment, config.eval.dropout
     wanted = {
-        "augmented": (config.eval.augment, False),
-        "dropout": (False, config.eval.dropout),
-        "augmented_dropout": (config.eval.augment, config.eval.dropout),
+        "augmented": (augment, False),
+        "dropout": (False, dropout),
+        "augmented_dropout": (augment and dropout, augment and dropout),
     }
     model = models.create(config.model, axis_name=devices.axis_name)
-    data = dataclasses.replace(data, features=None)  # of images as they are
+    data = dataclasses.replace(data, features=None)  # augmentation needs the images
     return {
         name: make_evaluator(
             config,
             model,
             data,
             devices,
-            preprocess=make_preprocess(config, train=False, augment=augment),
-            dropout=dropout,
+            preprocess=make_preprocess(config, train=False, augment=augmented),
+            dropout=with_dropout,
         )
-        for name, (augment, dropout) in wanted.items()
-        if (augment or dropout) and (name != "augmented_dropout" or (augment and dropout))
+        for name, (augmented, with_dropout) in wanted.items()
+        if augmented or with_dropout
     }
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Scores a state on examples of the data, each counted once."""
+    """Evaluates a state on examples of the data; padding is not counted."""
 
     step: CompiledStep
     data: Data
@@ -244,15 +248,15 @@ class Evaluator:
         self,
         state: TrainState,
         indices: np.ndarray,
-        more: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
         *,
         before_batch: Callable[[], None] = lambda: None,
     ) -> Scores:
-        """`more` is what the preprocessing wants beside every example, the same for all."""
+        """Scores on `indices`; `extra` are values that the preprocessing needs, the same for each example."""
 
         def batches() -> Iterator[dict[str, Any]]:
             for batch in self.data.eval_batches(
-                indices, self.devices, more, on_device=self.on_device
+                indices, self.devices, extra, on_device=self.on_device
             ):
                 before_batch()
                 yield batch
@@ -261,28 +265,27 @@ class Evaluator:
         return evaluate(self.step, state, batches(), expected=len(indices), classes=classes)
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
-        """What the network said of each of `indices`, from their scores; None where they have no classes."""
+        """The predictions for `indices` in `scores`; None for a regression."""
         if not isinstance(scores, ClassScores) or scores.probabilities is None:
             return None
         return Predictions.of(self.data.source, indices, scores.probabilities, self.data.group_ids)
 
     def entry(
-        self, state: TrainState, indices: np.ndarray, more: Mapping[str, Any] | None = None
+        self, state: TrainState, indices: np.ndarray, extra: Mapping[str, Any] | None = None
     ) -> results.Test:
         """One entry of result.json's `tests`."""
-        scores = self(state, indices, more)
+        scores = self(state, indices, extra)
         return results.test_entry(scores, self.predictions(scores, indices))
 
     def compile(self, state: TrainState, indices: np.ndarray) -> None:
-        """Compiles the step ahead of the first evaluation."""
-        one = indices[:1]  # every batch is padded to the same size
-        batch = next(self.data.eval_batches(one, self.devices, on_device=self.on_device))
-        self.step.compile(state, batch)
+        """Compiles the step; every batch is padded to the same size."""
+        batches = self.data.eval_batches(indices[:1], self.devices, on_device=self.on_device)
+        self.step.compile(state, next(batches))
 
     def means(
         self, state: TrainState, indices: np.ndarray, *, before_batch: Callable[[], None]
     ) -> dict[str, float]:
-        """What hooks hear of an evaluation: loss, and accuracy where there are classes."""
+        """The metrics that callbacks get: loss, and accuracy if there are classes."""
         scores = self(state, indices, before_batch=before_batch)
         accuracy = {"accuracy": scores.accuracy} if isinstance(scores, ClassScores) else {}
         return {"loss": scores.loss, **accuracy}

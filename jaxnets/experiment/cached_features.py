@@ -1,4 +1,4 @@
-"""What a frozen body gives, computed once for all images and kept beside the decoded ones."""
+"""Computes the features of a frozen backbone once per image and caches them on disk."""
 
 import dataclasses
 import hashlib
@@ -22,38 +22,42 @@ from jaxnets.runtime.console import Reporter
 from jaxnets.training.preprocess import make_preprocess
 
 BATCH_SIZE = 32
-"""Of the pass over all images, whatever the recipe's: the bits of the features may depend on it."""
+"""Does not follow the config: the bits of the features may depend on the batch size."""
 NUMBER_OF_DEVICES = ("devices", "processes")
-DEPENDS_ON = ("name", "variant", "truncate_after", "stage_sizes", "width", "dtype", "compute_dtype")
-
-
+MODEL_FIELDS = (
+    "name",
+    "variant",
+    "truncate_after",
+    "stage_sizes",
+    "width",
+    "dtype",
+    "compute_dtype",
+)
 CACHE_FEATURES = "transfer.cache_features"
 
 
 def can_cache_features(config: config_dict.ConfigDict, data: Data) -> bool:
-    """True where a recipe's features can be kept and its images lie in the cache."""
+    """Whether the config caches features and the images are cached."""
     return uses_cached_features(config) and isinstance(data.source, CachedSource)
 
 
 def uses_cached_features(config: config_dict.ConfigDict) -> bool:
-    """True where an image gives the same features in every epoch, and float32 holds them."""
+    """Whether an image has the same features in every epoch, and float32 can represent them."""
     return config.transfer.cache_features and CACHE_FEATURES not in unused(config)
 
 
 def with_features(
     config: config_dict.ConfigDict, data: Data, network: Network, reporter: Reporter
 ) -> Data:
-    """The data, read as what the body gives; computed unless the cache has them.
+    """The data with features, recomputed if the machine, a version or a setting may change their bits.
 
-    They are computed again wherever another machine, version or setting could give other bits.
-
-    Raises MachineError where the disk is full.
+    Raises MachineError if the disk is full.
     """
     compute = xla.jit(_make_backbone_fn(config, network.model))
     first = next(_batches(data, 1))
     shape = jax.eval_shape(compute, network.variables, first).shape[1:]
-    about = depends_on(config, data, network.backbone_sha256)
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    key = cache_key(config, data, network.backbone_sha256)
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     root = cache_root(config)
     with reporter.phase("features") as phase, reporter.counter("features") as progress:
 
@@ -69,58 +73,59 @@ def with_features(
             fill,
             shape=(len(data.source), *shape),
             dtype=np.float32,
-            about=about,
+            about=key,
         )
-        each = " x ".join(map(str, shape))
-        phase.text = f"{len(features):,} images as {each} numbers, by the frozen body, in {root}"
+        size = " x ".join(map(str, shape))
+        phase.text = (
+            f"{len(features):,} images as {size} features of the frozen backbone, in {root}"
+        )
     return dataclasses.replace(
         data, features=FeatureSource(data.source, features), features_seconds=seconds
     )
 
 
-def depends_on(
+def cache_key(
     config: config_dict.ConfigDict, data: Data, backbone_sha256: str | None
 ) -> dict[str, Any]:
-    """All that the features' bits depend on: the images, the backbone, and what computes."""
-    conditions = environment.determinism_fingerprint(config=config, placement={})
+    """Everything that the features' bits depend on: images, backbone, software and hardware."""
+    fingerprint = environment.determinism_fingerprint(config=config, execution={})
     return {
         "source": data.source.name,
         "fingerprint": data.source.fingerprint,
         "body": backbone_sha256,
-        "model": computed_by(config.model),
+        "model": backbone_fields(config.model),
         "image_size": config.data.image_size,
         "resize": config.data.resize,
         "mean": list(config.data.mean),
         "std": list(config.data.std),
-        # One program on one device computes them, however many there are.
-        **{name: value for name, value in conditions.items() if name not in NUMBER_OF_DEVICES},
+        # Features are always computed on one device.
+        **{name: value for name, value in fingerprint.items() if name not in NUMBER_OF_DEVICES},
         "pixels": PIXELS,
     }
 
 
-def computed_by(model: config_dict.ConfigDict) -> dict[str, Any]:
-    """The fields of `config.model` that, beside the weights, decide what a body gives."""
-    names = (*DEPENDS_ON, *models.overridable_fields(model.name))
-    return {name: model[name] for name in names}
+def backbone_fields(model: config_dict.ConfigDict) -> dict[str, Any]:
+    """The fields of `config.model` that the features depend on."""
+    return {name: model[name] for name in (*MODEL_FIELDS, *models.overridable_fields(model.name))}
 
 
 def _batches(data: Data, size: int) -> Any:
-    from jaxnets.data.pipeline import eval_batches  # grain, which other runs may do without
+    from jaxnets.data.pipeline import eval_batches  # imports grain
 
-    everything = np.arange(len(data.source))
-    return eval_batches(data.source, everything, batch_size=size, threads=data.threads)
+    indices = np.arange(len(data.source))
+    return eval_batches(data.source, indices, batch_size=size, threads=data.threads)
 
 
 def _make_backbone_fn(config: config_dict.ConfigDict, model: Any) -> Any:
-    """(variables, batch) -> [B, h, w, C], of which h = w = 1 where the head takes the mean first anyway."""
+    """(variables, batch) -> [B, h, w, C]; h = w = 1 if the head starts with global average pooling."""
     preprocess = make_preprocess(config, train=False)
-    averages = models.entry(config.model.name).averages
+    pools = models.entry(config.model.name).averages
 
-    def body(variables: dict[str, Any], batch: dict[str, Any]) -> jax.Array:
+    def backbone(variables: dict[str, Any], batch: dict[str, Any]) -> jax.Array:
         inputs, _ = preprocess(batch, jax.random.key(0))
         features: Any = model.apply(variables, inputs, train=False, method="features")
-        if averages:
+        if pools:
             features = ops.global_average_pool(features)[:, None, None, :]
         return features.astype("float32")
 
-    return body
+    return backbone

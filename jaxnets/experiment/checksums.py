@@ -1,9 +1,8 @@
-"""checksums.json: what the files of a run directory must be, and the one way to write them.
+"""checksums.json: the sha256 of each file of a run directory, and how these files are written.
 
-For each file it lists the sha256 that the file may have; null says that the file may be absent. To replace a
-file, `write_files` first lists both the old and the new sha256, then replaces the file, then lists the new
-one alone. Each step is atomic, so that after a kill at any moment every file is one that is listed, and the
-same command starts again from there.
+For each file it lists the sha256 values that are valid; null means that the file may be missing. To replace a
+file, `write_files` first lists both the old and the new sha256, then replaces the file, then lists only the
+new one. Each step is atomic: after a kill at any moment every file is valid, and the run can be resumed.
 """
 
 import contextlib
@@ -23,14 +22,13 @@ from jaxnets.training.callbacks.writers import METRICS
 
 CHECKSUMS, LOCK = "checksums.json", ".checksums.lock"
 AllowedHashes = Mapping[str, Sequence[str | None]]
-"""By file, relative to the directory: the sha256 that it may have; None: it may be absent."""
+"""The valid sha256 values by relative file name; None means that the file may be missing."""
 
 
 class Checksums(TypedDict):
-    """The content of checksums.json; `sha256` is that of the hashes and of `unverified`.
+    """The content of checksums.json; `sha256` covers `files` and `unverified`.
 
-    `unverified` names the files that were first listed after they had been written, by a later command:
-    whether they had changed before that is not known.
+    `unverified` names files that a later command listed: earlier changes to them cannot be detected.
     """
 
     schema_version: Literal[1]
@@ -68,10 +66,7 @@ def read_checksums(directory: Path) -> Checksums | None:
 def damage(
     hashes: AllowedHashes | None, directory: Path, name: str, data: bytes | None
 ) -> str | None:
-    """What is wrong with a file of these bytes, None where it is absent; None where it is as it was written.
-
-    Without a listing nothing is known to be wrong.
-    """
+    """How a file's bytes (None if it is missing) differ from `hashes`, or None; None without `hashes`."""
     if hashes is None:
         return None
     path, allowed = directory / name, hashes.get(name)
@@ -85,17 +80,20 @@ def damage(
 def write_files(
     directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()
 ) -> None:
-    """Writes files of a run directory, by relative name and in their order, and lists them.
+    """Writes files of a run directory, in order, and lists them.
 
-    Files named in `final` are there and will not change: they are listed as they are. In a directory that
-    has no checksums.json, or a damaged one, the files that it would list are listed as they are now, as
-    unverified.
+    If checksums.json is missing or damaged, the existing files are listed as unverified.
+
+    Args:
+        directory: the run directory.
+        contents: text or bytes by relative file name.
+        final: existing files that will not change any more; they are listed too.
     """
     encoded = {
         name: content.encode() if isinstance(content, str) else content
         for name, content in contents.items()
     }
-    with file_lock(directory / LOCK):  # evaluation may end while training does
+    with file_lock(directory / LOCK):  # evaluation and training may write at the same time
         listed, unverified = _listed_before(directory)
         hashes = {name: list(allowed) for name, allowed in listed.items()}
         hashes |= {name: [_sha256_now(directory / name)] for name in final}
@@ -111,14 +109,14 @@ def write_files(
 
 
 def _listed_before(directory: Path) -> tuple[AllowedHashes, list[str]]:
-    """The hashes that are listed, and the names of those files that are unverified."""
+    """The listed hashes, and the names of unverified files."""
     with contextlib.suppress(CheckpointError):
         if (checksums := read_checksums(directory)) is not None:
             return checksums["files"], checksums.get("unverified", [])
     names = [CONFIG, MANIFEST, SPLIT]
     if (directory / RESULT).is_file():  # else metrics.jsonl is still being written
-        answers = sorted((directory / PREDICTIONS).glob("*.npz"))
-        names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in answers)]
+        predictions = sorted((directory / PREDICTIONS).glob("*.npz"))
+        names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in predictions)]
     found = {name: _sha256_now(directory / name) for name in names}
     hashes = {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
     return hashes, sorted(hashes)
@@ -136,11 +134,9 @@ def _sha256_now(path: Path) -> str | None:
 
 
 def _to_json(files: AllowedHashes, unverified: Sequence[str]) -> str:
-    """The one text of a list, so that any changed byte is found."""
+    """The canonical text: any changed byte is detected. Earlier versions have no `unverified`."""
     listed = {name: list(hashes) for name, hashes in files.items()}
-    late = (
-        {"unverified": sorted(unverified)} if unverified else {}
-    )  # earlier versions have no such field
-    digest = _sha256(json.dumps(listed | late, sort_keys=True).encode())
-    content = {"schema_version": 1, "files": listed, **late, "sha256": digest}
+    extra = {"unverified": sorted(unverified)} if unverified else {}
+    digest = _sha256(json.dumps(listed | extra, sort_keys=True).encode())
+    content = {"schema_version": 1, "files": listed, **extra, "sha256": digest}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""A recipe's data, opened: which source, how divided, decoded or not."""
+"""Opens the data of a config: source, split and caches."""
 
 import dataclasses
 import functools
@@ -41,26 +41,33 @@ if TYPE_CHECKING:
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
 
+def _input_of(example: Mapping[str, np.ndarray]) -> np.ndarray:
+    return example["image" if "image" in example else "input"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A source, at the recipe's size where it is cached, its split, and what a frozen body gives for it."""
+    """A source, its split and, if the backbone is frozen, its cached features.
+
+    If images are cached, `source` has them at the config's size.
+    """
 
     source: Source
     split: Split
     config: config_dict.ConfigDict
     group_ids: np.ndarray | None = None
-    """int64[N] over the source, the same for siblings, overlapping photographs included; None: not known."""
+    """int64[N] over the source, equal for near-duplicates and overlapping photographs; None if unknown."""
     features: FeatureSource | None = None
     features_seconds: float | None = None
 
     @property
     def threads(self) -> int:
-        """Reader threads."""
+        """The number of reader threads."""
         return self.config.data.threads or cpu_threads()
 
     @property
-    def path(self) -> str:
-        """How a batch is read, which speed and bits depend on: "features", "cache", "decode" or "memory"."""
+    def read_from(self) -> str:
+        """Where batches come from ("features", "cache", "decode" or "memory"): part of the fingerprint."""
         if self.features is not None:
             return "features"
         if self.source.kind == "vector":
@@ -70,45 +77,45 @@ class Data:
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example's input, [H, W, C] or [D]."""
-        example = self.source[0]
-        return example["image" if "image" in example else "input"].shape
+        return _input_of(self.source[0]).shape
 
     @property
     def nbytes(self) -> int:
-        """The size of all examples' inputs as steps read them."""
-        read = self.features or self.source
-        if isinstance(read, CachedSource):
-            return read.images.nbytes
-        example = read[0]
-        return len(read) * example["image" if "image" in example else "input"].nbytes
+        """The size of all inputs (or features) in bytes."""
+        source = self.features or self.source
+        if isinstance(source, CachedSource):
+            return source.images.nbytes
+        return len(source) * _input_of(source[0]).nbytes
 
     @functools.cached_property
     def split_csv(self) -> str:
-        """What split.csv holds."""
+        """The content of split.csv."""
         return self.split.to_csv(self.source)
 
-    def format_split(self, leak: Mapping[str, float | None]) -> str:
-        """How the examples were divided, in words, with the shares of held-out images that leak."""
-        message = {"data": self.config.data.name, "split": self.split.name, "leakage": leak}
-        return results.format_split(message | self.grouping)
-
-    @property
-    def grouping(self) -> dict[str, Any]:
-        """The table and the level that a grouped split goes by, as in result.json."""
-        given = self.config.data
-        return {"groups": given.groups, "group_level": given.group_level}
+    def format_split(self, leakage: Mapping[str, float | None]) -> str:
+        """The split's name, with the fraction of held-out images that leak."""
+        config = self.config.data
+        return results.format_split(
+            {
+                "data": config.name,
+                "split": self.split.name,
+                "leakage": leakage,
+                "groups": config.groups,
+                "group_level": config.group_level,
+            }
+        )
 
     def examples(self) -> dict[str, np.ndarray]:
-        """Every example by its place: inputs, or what a frozen body gives for them, and labels."""
-        read = self.features or self.source
-        if isinstance(read, CachedSource):
-            name = FEATURES if isinstance(read, FeatureSource) else "image"
-            return {name: read.images, "label": np.asarray(read.labels, np.int32)}
-        whole = gather(read, np.arange(len(read)))
-        return {name: values for name, values in whole.items() if name != "index"}
+        """All examples in the source's order: inputs (or features) and labels."""
+        source = self.features or self.source
+        if isinstance(source, CachedSource):
+            name = FEATURES if isinstance(source, FeatureSource) else "image"
+            return {name: source.images, "label": np.asarray(source.labels, np.int32)}
+        gathered = gather(source, np.arange(len(source)))
+        return {name: values for name, values in gathered.items() if name != "index"}
 
-    def order(self, devices: Devices) -> EpochSampler:
-        """Which training examples each step of this process takes."""
+    def sampler(self, devices: Devices) -> EpochSampler:
+        """The order of this process's training examples."""
         return EpochSampler(
             self.split.train,
             batch_size=self.config.train.batch_size,
@@ -119,29 +126,34 @@ class Data:
 
     def train_batches(self, devices: Devices) -> "TrainBatches":
         """The endless training batches of this process, read by threads."""
-        from jaxnets.data.pipeline import TrainBatches  # without it there is no need of grain
+        from jaxnets.data.pipeline import TrainBatches  # imports grain, which not every run needs
 
         source = self.features or self.source
-        return TrainBatches(source, self.order(devices), threads=self.threads)
+        return TrainBatches(source, self.sampler(devices), threads=self.threads)
 
     def index_batches(self, devices: Devices, *, steps_per_execution: int) -> IndexBatches:
-        """The same batches without their examples, for those that are on the device."""
-        return IndexBatches(self.order(devices), steps_per_execution=steps_per_execution)
+        """Training batches of indices only, for examples that are stored on the device."""
+        return IndexBatches(self.sampler(devices), steps_per_execution=steps_per_execution)
 
     def eval_batches(
         self,
         indices: np.ndarray,
         devices: Devices,
-        more: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
         *,
         on_device: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Every one of `indices` once, padded, this process's part, on its devices.
+        """Padded batches of this process's part of `indices`, each index once, placed on its devices.
 
-        `more` is set beside every example, by name, the same for all. Without their examples where those are
-        `on_device` already.
+        Args:
+            indices: int64[N], positions in the source.
+            devices: where batches are placed.
+            extra: values that are repeated for each example, by name.
+            on_device: leave out the examples themselves, which are stored on the device.
         """
-        size = self.eval_batch_size(devices)
+        # Rounded up to a multiple of the number of devices; padding is not counted.
+        wanted = self.config.eval.batch_size or self.config.train.batch_size
+        size = -(-wanted // devices.count) * devices.count
         shard = (devices.process_index, devices.process_count)
         if on_device:
             batches = padded_eval_batches(indices, batch_size=size, shard=shard)
@@ -152,72 +164,66 @@ class Data:
             batches = eval_batches(
                 source, indices, batch_size=size, threads=self.threads, shard=shard
             )
-
-        def with_more(batch: dict[str, Any]) -> dict[str, Any]:
+        for batch in batches:
             rows = len(batch["weight"])
-            fixed = {name: np.repeat(value, rows) for name, value in (more or {}).items()}
-            return devices.shard_batch({**batch, **fixed})
-
-        return map(with_more, batches)
-
-    def eval_batch_size(self, devices: Devices) -> int:
-        """The recipe's, rounded up to what the devices divide: padding is never counted."""
-        wanted = self.config.eval.batch_size or self.config.train.batch_size
-        return -(-wanted // devices.count) * devices.count
+            repeated = {name: np.repeat(value, rows) for name, value in (extra or {}).items()}
+            yield devices.shard_batch({**batch, **repeated})
 
 
 def resolve(spec: str, overrides: dict[str, Any], reporter: Reporter) -> config_dict.ConfigDict:
-    """The recipe of a config file with data.name "auto" settled: LC25000 where it is prepared, else :demo.
+    """The config of a file, with data.name "auto" replaced: LC25000 if it is prepared, else variant :demo.
 
-    A name that was given never falls back.
+    There is no fallback for data that are named explicitly.
     """
     config = load_config(spec, overrides)
-    if config.data.name == AUTO and prepare.is_prepared(AUTO_SOURCE, config_lib.data_root(config)):
-        config.data.name = AUTO_SOURCE
-        _leave_out_unused(config, overrides)
     if config.data.name != AUTO:
         return config
-    path = spec.partition(":")[0]
     root = config_lib.data_root(config)
+    if prepare.is_prepared(AUTO_SOURCE, root):
+        config.data.name = AUTO_SOURCE
+        _reset_unused(config, overrides)
+        return config
+    path = spec.partition(":")[0]
     if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
-        given = "--config.data.root" if config.data.root else "JAXNETS_DATA"
-        raise DataError(f"{given}={root} is not a directory: correct it, or leave it out")
-    wrong = prepare.describe_problem(AUTO_SOURCE, root)
-    reason = f"LC25000 is not at {root}/" if wrong is None else f"LC25000 is not whole ({wrong})"
+        flag = "--config.data.root" if config.data.root else "JAXNETS_DATA"
+        raise DataError(f"{flag}={root} is not a directory: correct it, or leave it out")
+    problem = prepare.describe_problem(AUTO_SOURCE, root)
+    reason = (
+        f"LC25000 not found at {root}/" if problem is None else f"LC25000 is incomplete ({problem})"
+    )
     try:
         demo = load_config(f"{path}:{DEMO}", overrides)
     except ConfigError as error:
-        raise ConfigError(f"{reason}, so this is {path}:{DEMO}: {error}") from error
+        raise ConfigError(f"{reason}, falling back to {path}:{DEMO}: {error}") from error
     reporter.line(
         "demo",
-        f"{reason}, so this is {demo.name}, on drawn tissue, an easy task; "
-        "the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
+        f"{reason}, falling back to {demo.name}: an easy task on synthetic images; "
+        "for the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
     )
     return demo
 
 
 def load_config(spec: str, overrides: Mapping[str, Any]) -> config_dict.ConfigDict:
-    """The recipe of a config file without what only other networks and data have.
+    """The config of a file; fields that its network and data do not use are reset to their defaults.
 
-    Raises ConfigError where the user asks for that, and what `jaxnets.config.load` raises.
+    Raises ConfigError if the user set such a field, and the errors of `jaxnets.config.load_config`.
     """
     config = config_lib.load_config(spec, overrides)
-    _leave_out_unused(config, overrides)
+    _reset_unused(config, overrides)
     return config
 
 
-def _leave_out_unused(config: config_dict.ConfigDict, overrides: Mapping[str, Any]) -> None:
-    """Leaves out the fields that the run does not use, and values that its network does not have.
+def _reset_unused(config: config_dict.ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Resets unused fields, values that the network does not have, and an entry of another network or data.
 
-    The published entry is left out where network or data are not the entry's. A body that ends early or was
-    trained on something else has it all the same: the verdict names both.
+    The entry is retained if only the pretraining data or `truncate_after` differ: the verdict names both.
     """
     user_set = config_lib.user_set(overrides)
     config_lib.reset_unused(config, user_set)
     problems = models.values_for_other_networks(config.model)
-    if config.data.name != AUTO and (differs := _differs_from_entry(config)):
+    if config.data.name != AUTO and (difference := _difference_from_entry(config)):
         problems["entry"] = (
-            f"--config.entry={config.entry} is not comparable with this run, as {differs}: leave it out"
+            f"--config.entry={config.entry} is not comparable with this run, as {difference}: leave it out"
         )
     for path, problem in problems.items():
         if path in user_set:
@@ -225,82 +231,90 @@ def _leave_out_unused(config: config_dict.ConfigDict, overrides: Mapping[str, An
         config_lib.set_field(config, path, config_lib.FIELDS[path].default)
 
 
-def _differs_from_entry(config: config_dict.ConfigDict) -> str:
-    """What of the network or the data is not the published entry's, in words; "" where all is alike."""
+def _difference_from_entry(config: config_dict.ConfigDict) -> str:
+    """The first difference of network or data from the reported entry; "" if there is none."""
     if config.entry is None:
         return ""
     entry = reported.entry(config.entry)
-    theirs = {"model.name": entry["model"], "data.name": reported.data_of(config.entry)}
+    expected = {"model.name": entry["model"], "data.name": reported.data_of(config.entry)}
     if entry["variant"] is not None:
-        theirs["model.variant"] = entry["variant"]
+        expected["model.variant"] = entry["variant"]
     for name in (*models.OVERRIDABLE_FIELDS, "stage_sizes", "width", "layer_sizes", "activations"):
-        theirs[f"model.{name}"] = entry.get(name, config_lib.FIELDS[f"model.{name}"].default)
-    ours = {path: config_lib.get_field(config, path) for path in theirs}
-    different = next((path for path in theirs if ours[path] != theirs[path]), None)
-    if different is None:
-        return ""
-    return f"--config.{different}={ours[different]} and the entry's is {theirs[different]}"
+        expected[f"model.{name}"] = entry.get(name, config_lib.FIELDS[f"model.{name}"].default)
+    for path, value in expected.items():
+        if (actual := config_lib.get_field(config, path)) != value:
+            return f"--config.{path}={actual} and the entry's is {value}"
+    return ""
 
 
 def open_data(config: config_dict.ConfigDict, reporter: Reporter) -> Data:
-    """What a recipe trains on, decoded; completes `config.model.num_classes`.
+    """Opens and caches the data of a config; sets `config.model.num_classes`.
 
-    Raises what `open_source` and `with_cache` raise.
+    Raises the errors of `open_source` and `with_cache`.
     """
     return with_cache(open_source(config, reporter), reporter)
 
 
 def open_source(config: config_dict.ConfigDict, reporter: Reporter) -> Data:
-    """Opens the source and divides it; completes `config.model.num_classes`.
+    """Opens and splits the source; sets `config.model.num_classes`.
 
-    Raises ConfigError where source, size and network do not fit, DataError where data cannot be used.
+    Raises ConfigError if source, image size and network do not fit together, DataError if the data cannot
+    be used.
     """
     root = config_lib.data_root(config)
     with reporter.phase("data") as phase:
         source = registry.open_source(config.data, root)
-        split, group_ids = divide(config, source)
+        split, group_ids = split_source(config, source)
         classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
         title = registry.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
         if isinstance(source, ImageFolder) and source.skipped_files:
             phase.text += f", {source.describe_skipped()}"
-    _fit(config, source)
-    if source.kind == "image":
-        _check_channels(config, source[0]["image"].shape[-1])
+    _check_model_fits(config, source)
     return Data(source, split, config, group_ids)
 
 
 def with_cache(data: Data, reporter: Reporter) -> Data:
-    """The same at the recipe's size: decoded once, or at every reading where the recipe has no cache.
+    """The data with images at the config's size: decoded once into a cache, or each time they are read.
 
     Raises DataError for images that cannot be read.
     """
     config, source = data.config, data.source
     if source.kind != "image":
         return data
-    if config.data.cache:
-        sized: Source = _cached(config, source, data.threads, reporter)
-    else:
-        sized = ResizedSource(source, config.data.image_size, config.data.resize)
-    return dataclasses.replace(data, source=sized)
+    if not config.data.cache:
+        resized = ResizedSource(source, config.data.image_size, config.data.resize)
+        return dataclasses.replace(data, source=resized)
+    folder = cache_root(config)
+    with reporter.phase("cache") as phase, reporter.counter("cache") as progress:
+        cached = open_cache(
+            source,
+            folder,
+            config.data.image_size,
+            resize=config.data.resize,
+            threads=data.threads,
+            progress=progress,
+        )
+        phase.text = f"{cached.images.nbytes / 1e6:,.0f} MB of decoded images in {folder}"
+    return dataclasses.replace(data, source=cached)
 
 
-def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.ndarray | None]:
-    """The recipe's split, and who are siblings: int64[N], or None where that is not known.
+def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.ndarray | None]:
+    """The config's split, and the group ids of near-duplicates: int64[N], or None if unknown.
 
-    Whatever table divides LC25000, its siblings are those of the table that is shipped: another one may
-    have left overlapping photographs apart. Raises what `read_groups` and `make_split` raise.
+    Group ids of LC25000 always come from the shipped table, whichever table defines the split: another one
+    may separate overlapping photographs. Raises the errors of `read_groups` and `make_split`.
     """
     shipped = shipped_groups(source.name)
-    given = read_groups(Path(config.data.groups)) if config.data.groups else shipped
+    table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
     groups = group_ids = None
-    if given is not None:
-        originals, overlapping = given.match(source.files)
+    if table is not None:
+        originals, overlapping = table.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping
         group_ids = overlapping if shipped is None else shipped.match(source.files)[1]
     elif isinstance(source, SyntheticTissue):
-        groups = group_ids = np.arange(len(source))  # every picture is drawn by itself
+        groups = group_ids = np.arange(len(source))  # images are drawn independently
     split = make_split(
         source,
         config.data.split,
@@ -314,8 +328,8 @@ def divide(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.nd
     return split, group_ids
 
 
-def require_examples(split: Split) -> None:
-    """Raises ConfigError where there is nothing to train on or nothing to test."""
+def check_not_empty(split: Split) -> None:
+    """Raises ConfigError if there are no training or no test examples."""
     for part in ("train", "test"):
         if len(split.parts()[part]) == 0:
             raise ConfigError(
@@ -323,10 +337,11 @@ def require_examples(split: Split) -> None:
             )
 
 
-def _fit(config: config_dict.ConfigDict, source: Source) -> None:
+def _check_model_fits(config: config_dict.ConfigDict, source: Source) -> None:
+    """Raises ConfigError if network, loss and preprocessing do not fit the source; sets num_classes."""
     models.check_kind(config.model.name, source.kind)
     if source.kind == "vector":
-        _require_no_classes(config, source)
+        _check_regression(config, source)
     classes = len(source.classes)
     if config.model.num_classes not in (0, classes):
         raise ConfigError(
@@ -339,24 +354,24 @@ def _fit(config: config_dict.ConfigDict, source: Source) -> None:
             f"--config.train.class_weights has {len(config.train.class_weights)} values, "
             f"but {source.name} has {classes} classes"
         )
-    models.create(config.model)  # which refuses what the network does not have
+    models.create(config.model)  # raises for values that the network does not support
     if source.kind == "image":
         models.check_image_size(config.model.name, config.data.image_size)
+        _check_channels(config, source[0]["image"].shape[-1])
     else:
         models.check_lengths(config.model, len(source[0]["input"]), len(source[0]["label"]))
 
 
-def _require_no_classes(config: config_dict.ConfigDict, source: Source) -> None:
-    """Refuses what only images and classes have; image_size, mean and std are not looked at."""
+def _check_regression(config: config_dict.ConfigDict, source: Source) -> None:
     if config.train.loss not in config_lib.SQUARED_ERRORS:
         raise ConfigError(
-            f"--config.train.loss={config.train.loss} needs classes, and {source.name} has values: "
-            f"set it to one of {', '.join(config_lib.SQUARED_ERRORS)}"
+            f"--config.train.loss={config.train.loss} needs classes, but {source.name} has real-valued "
+            f"targets: set it to one of {', '.join(config_lib.SQUARED_ERRORS)}"
         )
     if config.monitor.metric != "validation_loss":
         raise ConfigError(
-            f"--config.monitor.metric={config.monitor.metric} needs classes, and {source.name} has "
-            "values: set it to validation_loss"
+            f"--config.monitor.metric={config.monitor.metric} needs classes, but {source.name} has "
+            "real-valued targets: set it to validation_loss"
         )
 
 
@@ -375,23 +390,6 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
 
 
 def cache_root(config: config_dict.ConfigDict) -> Path:
-    """The folder of decoded images and features; raises MachineError where none can be written."""
+    """The folder of cached images and features; raises MachineError if it cannot be written."""
     root = config_lib.data_root(config) / "cache"
     return writable_cache_root(Path(config.data.cache_root or root), user_cache_folder())
-
-
-def _cached(
-    config: config_dict.ConfigDict, source: Source, threads: int, reporter: Reporter
-) -> CachedSource:
-    folder = cache_root(config)
-    with reporter.phase("cache") as phase, reporter.counter("cache") as progress:
-        cached = open_cache(
-            source,
-            folder,
-            config.data.image_size,
-            resize=config.data.resize,
-            threads=threads,
-            progress=progress,
-        )
-        phase.text = f"{cached.images.nbytes / 1e6:,.0f} MB of decoded images in {folder}"
-    return cached

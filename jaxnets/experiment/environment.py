@@ -1,4 +1,4 @@
-"""What a result depends on beside its recipe: versions, hardware, the state of the code."""
+"""Versions, hardware, command and git state that a result depends on."""
 
 import hashlib
 import importlib.metadata
@@ -22,7 +22,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what computes."""
+    """Versions of Python, jaxnets and the numerical packages."""
     found = {"python": platform.python_version()}
     for package in ("jaxnets", *PACKAGES):
         found[package] = importlib.metadata.version(package)
@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
 
 
 def implementation(config: config_dict.ConfigDict) -> str:
-    """Which form of `jaxnets.ops` the recipe's programs are compiled to here."""
+    """The implementation of `jaxnets.ops` that the config uses on this machine."""
     if config.model.implementation == "xla":
         return "xla"
     if jax.default_backend() != "cpu":
@@ -42,71 +42,63 @@ def implementation(config: config_dict.ConfigDict) -> str:
 
 
 def kernels_of(config: config_dict.ConfigDict) -> Kernels | None:
-    """The C++ kernels, where this process has them and the recipe leaves its computing to them."""
-    computes_in = config.model.compute_dtype or config.model.dtype
-    takes_them = computes_in == "float32" and config.model.implementation == "auto"
-    return in_use() if takes_them else None
+    """The C++ kernels, if they are loaded and the config can use them."""
+    dtype = config.model.compute_dtype or config.model.dtype
+    usable = dtype == "float32" and config.model.implementation == "auto"
+    return in_use() if usable else None
 
 
 def determinism_fingerprint(
-    *, config: config_dict.ConfigDict, placement: Mapping[str, Any]
+    *, config: config_dict.ConfigDict, execution: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the bits of a run depend on, beside its recipe and its data; `placement` is its part of it."""
-    kernels = kernels_of(config) if jax.default_backend() == "cpu" else None
+    """What the bits of a run depend on apart from config and data; `execution` is the plan's part."""
+    on_cpu = jax.default_backend() == "cpu"
+    kernels = kernels_of(config) if on_cpu else None
     return {
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
         "processes": jax.process_count(),
-        "cpu_threads": cpu_threads() if jax.default_backend() == "cpu" else None,
+        "cpu_threads": cpu_threads() if on_cpu else None,
         "implementation": implementation(config),
         "x64": jax.dtypes.canonicalize_dtype(float) == "float64",
-        "xla_fusions": xla.fusions() if jax.default_backend() == "cpu" else None,
+        "xla_fusions": xla.fusions() if on_cpu else None,
         "xla_flags": xla.other_flags(),
         **({} if kernels is None else {"kernels": kernels.library}),
-        **placement,
-        "processor": hardware.processor()
-        if jax.default_backend() == "cpu"
-        else jax.devices()[0].device_kind,
+        **execution,
+        "processor": hardware.processor() if on_cpu else jax.devices()[0].device_kind,
         **{package: importlib.metadata.version(package) for package in FINGERPRINT_PACKAGES},
     }
 
 
 def git_commit() -> str | None:
-    """The commit of the code in use, with "+changes" where files differ; None outside a checkout."""
+    """The git commit, with "+changes" if tracked files are modified; None outside a checkout."""
     folder = Path(__file__).parent
-    commit = _git(folder, "rev-parse", "HEAD")
-    if not commit:
+    if not (commit := _git(folder, "rev-parse", "HEAD")):
         return None
     return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")
 
 
 def code_version() -> str | None:
-    """What git calls the package's files, and a hash of what differs from them; None outside a checkout.
+    """The git tree of the package, with a hash of uncommitted changes; None outside a checkout.
 
-    Unlike a commit it stays the same while pages and results change.
+    Unlike a commit it does not change with docs and results.
     """
     folder = Path(__file__).parent.parent
-    tree = _git(folder, "rev-parse", "HEAD:./")
-    if not tree:
+    if not (tree := _git(folder, "rev-parse", "HEAD:./")):
         return None
     changes = _git(folder, "diff", "HEAD", ".")
     return tree + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:12]}" if changes else "")
 
 
 def command() -> str:
-    """The command line, quoted as a shell needs it."""
+    """The command line, quoted for a shell."""
     return shlex.join(["python", *sys.argv])
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Where the examples lie while a network trains, and how many steps a call of the program takes."""
+"""Chooses where examples are stored during training and how many steps one call executes."""
 
 import dataclasses
 import os
@@ -14,76 +14,70 @@ from jaxnets.experiment.data import Data
 from jaxnets.experiment.environment import kernels_of
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.devices import Devices
-from jaxnets.training.on_device import Examples
 
 DEVICE = "device"
-CPU_SHARE, ACCELERATOR_SHARE = 1 / 16, 1 / 4
-"""Of a device's memory that examples may take: on CPUs the readers of the cache keep up with large ones."""
+CPU_FRACTION, ACCELERATOR_FRACTION = 1 / 16, 1 / 4
+"""Fraction of the device memory that examples may use. On CPUs, reading from the cache is fast enough."""
 STEPS_PER_CALL, SMALL_NETWORK = 50, 1_000_000
-"""Steps of a call for networks of fewer parameters than that: their steps are short beside a call's cost."""
+"""Steps per call for networks with fewer parameters: a call's overhead would dominate."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExecutionPlan:
-    """Whether examples stay on the device, and the steps of a call; `description` says so in words."""
+    """Whether examples are stored on the device, the steps per call, and a description of both."""
 
     on_device: bool
     steps_per_execution: int
     description: str
 
     def determinism_fingerprint(self, data: Data) -> dict[str, Any]:
-        """What the bits of a run depend on of this."""
-        path = f"{data.path}, {DEVICE}" if self.on_device else data.path
+        """The part of a run's determinism fingerprint that depends on the plan."""
+        path = f"{data.read_from}, {DEVICE}" if self.on_device else data.read_from
         return {"data_path": path, "steps_per_execution": self.steps_per_execution}
 
 
-def place(
+def plan_execution(
     config: config_dict.ConfigDict,
     data: Data,
     devices: Devices,
     *,
     parameters: int = 0,
     callbacks: Sequence[Callback] = (),
-    before: Mapping[str, Any] | None = None,
+    previous: Mapping[str, Any] | None = None,
 ) -> ExecutionPlan:
-    """What the recipe asks for; where it leaves the choice, what a run that goes on had `before`, else ours.
+    """Follows the config; fields that it leaves open follow the resumed run's `previous` fingerprint.
 
-    Ours: on the device where the examples take a small share of its memory; many steps a call for small
-    networks where the program has no convolution of XLA's own on a CPU, which is slow in a loop. Raises
-    ConfigError where the recipe asks for what cannot be.
+    By default, examples are stored on the device if they are small relative to its memory, and small networks
+    execute many steps per call (except with XLA's own convolutions on CPUs, which are slow in a loop).
+    Raises ConfigError if the config asks for something impossible.
     """
-    before = before or {}
-    size, why_not = data.nbytes, _why_not_on_device(data, devices)
-    if config.data.on_device == "yes" and why_not:
-        raise ConfigError(f"--config.data.on_device=yes: {why_not}")
-    if config.data.on_device == "auto" and "data_path" in before:
-        on_device = before["data_path"].endswith(DEVICE) and not why_not
+    previous = previous or {}
+    size, obstacle = data.nbytes, _obstacle_to_device(data, devices)
+    if config.data.on_device == "yes" and obstacle:
+        raise ConfigError(f"--config.data.on_device=yes: {obstacle}")
+    if config.data.on_device == "auto" and "data_path" in previous:
+        on_device = previous["data_path"].endswith(DEVICE) and not obstacle
     elif config.data.on_device == "auto":
-        on_device = not why_not and size <= _device_budget(devices)
+        on_device = not obstacle and size <= _device_budget(devices)
     else:
         on_device = config.data.on_device == "yes"
-    steps = _steps_per_execution(config, data, on_device, parameters, callbacks, before)
+    steps = _steps_per_execution(config, data, on_device, parameters, callbacks, previous)
     if not on_device:
         return ExecutionPlan(on_device, steps, f"{size / 1e6:,.0f} MB of examples read by threads")
-    calls = "1 step a call" if steps == 1 else f"up to {steps} steps a call"
+    calls = "1 step per call" if steps == 1 else f"up to {steps} steps per call"
     return ExecutionPlan(
         on_device, steps, f"{size / 1e6:,.0f} MB of examples on the device, {calls}"
     )
 
 
-def fits_on_device(data: Data, devices: Devices) -> Examples:
-    """Every example of the source, on every device."""
-    return devices.replicate(data.examples())
-
-
-def _why_not_on_device(data: Data, devices: Devices) -> str | None:
-    if data.path == "decode":
-        return "images are decoded at every access: set --config.data.cache=True"
+def _obstacle_to_device(data: Data, devices: Devices) -> str | None:
+    if data.read_from == "decode":
+        return "images are decoded each time they are read: set --config.data.cache=True"
     if data.features is not None:
-        return "what the frozen body gives is read from its own cache"
+        return "the features of the frozen backbone are read from their own cache"
     if devices.process_count > 1:
-        return "several processes read their shares from the cache"
+        return "with several processes, each reads its shard from the cache"
     return None
 
 
@@ -93,7 +87,7 @@ def _steps_per_execution(
     on_device: bool,
     parameters: int,
     callbacks: Sequence[Callback],
-    before: Mapping[str, Any],
+    previous: Mapping[str, Any],
 ) -> int:
     wanted = config.train.steps_per_execution
     if wanted > 1 and not on_device:
@@ -101,34 +95,34 @@ def _steps_per_execution(
             f"--config.train.steps_per_execution={wanted} needs the examples on the device: "
             "set --config.data.on_device=yes"
         )
-    listening = [callback.name for callback in callbacks if callback.needs_every_step()]
-    if wanted > 1 and listening:
+    per_step = [callback.name for callback in callbacks if callback.needs_every_step()]
+    if wanted > 1 and per_step:
         raise ConfigError(
-            f"--config.train.steps_per_execution={wanted}, but {listening[0]} hears of every step: "
-            "set its every_step=False, or leave steps_per_call out"
+            f"--config.train.steps_per_execution={wanted}, but callback {per_step[0]} must run after every "
+            "step: set `per_step = False` on it, or leave out steps_per_execution"
         )
-    if wanted or not on_device or listening:
+    if wanted or not on_device or per_step:
         return wanted or 1
-    if "steps_per_execution" in before:
-        return before["steps_per_execution"]
+    if "steps_per_execution" in previous:
+        return previous["steps_per_execution"]
     with_kernels = jax.default_backend() == "cpu" and kernels_of(config) is not None
-    # XLA's own convolution on CPUs is; an accelerator's was not measured.
+    # XLA's own convolution is slow in a loop on CPUs; accelerators were not measured.
     slow_in_a_loop = data.source.kind == "image" and not with_kernels
     return 1 if slow_in_a_loop or parameters >= SMALL_NETWORK else STEPS_PER_CALL
 
 
 def _device_budget(devices: Devices) -> float:
-    """Bytes that examples may take on each device."""
+    """Bytes that examples may use on each device."""
     if jax.default_backend() == "cpu":
-        return CPU_SHARE * _host_memory() / devices.local_count
-    found = jax.local_devices()[0].memory_stats() or {}
-    return ACCELERATOR_SHARE * found.get("bytes_limit", 0)
+        return CPU_FRACTION * _host_memory() / devices.local_count
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return ACCELERATOR_FRACTION * stats.get("bytes_limit", 0)
 
 
 def _host_memory() -> int:
-    """Bytes of memory that this process may have: the machine's, or its container's limit."""
+    """Bytes of memory that this process may use: the machine's, or its container's limit; 0 if unknown."""
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return 0
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else ""
-    return min(whole, int(limit)) if limit.isdigit() else whole
+    return min(total, int(limit)) if limit.isdigit() else total

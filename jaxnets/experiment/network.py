@@ -1,4 +1,4 @@
-"""The network of a run before its first step: its modules and its weights."""
+"""Creates the network of a run and its initial variables."""
 
 import dataclasses
 from typing import Any
@@ -17,13 +17,13 @@ from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.preprocess import Batch, make_preprocess
 
 BATCH_SIZE = 32
-SHOWN = 30 * BATCH_SIZE
-"""Images that a random body's statistics are taken of: 30 batches leave 4 % of where they began."""
+CALIBRATION_IMAGES = 30 * BATCH_SIZE
+"""Images for the batch statistics of a random backbone: after 30 batches the initial values weigh 4 %."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A model and its initial variables; where its body was given, the parts and the body's sha256."""
+    """A model and its initial variables; with transfer.weights, also its parts and the backbone's sha256."""
 
     model: nn.Module
     variables: dict[str, Any]
@@ -37,15 +37,14 @@ def make_network(
     found: Pretrained | None,
     axis_name: str | None,
 ) -> Network:
-    """The network for the data, drawn from the recipe's seed; its body is `found` where given.
+    """The network, initialised from the config's seed; its backbone is `found` if given.
 
-    A random body that stays as it is has its batch statistics from training images: without them what
-    comes through grows or shrinks with every layer, and out of what float32 can hold.
-    Raises CheckpointError where `found` is of another network.
+    The batch statistics of a random frozen backbone are computed from training images: otherwise activations
+    grow or shrink with each layer beyond float32's range. Raises CheckpointError if `found` does not fit.
     """
     shape = (1, *data.shape)
     model = models.create(config.model, axis_name=axis_name)
-    # Dropout's draws begin at this key too, and fold in steps, where these fold in modules' names.
+    # Dropout starts from the same key, but folds in the step instead of module names.
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     variables = models.initialize(model, key, shape)
     if config.transfer.weights is None:
@@ -54,36 +53,40 @@ def make_network(
     if found is not None:
         variables = pretrained.with_backbone(variables, found, parts)
     if config.transfer.weights == RANDOM and config.transfer.freeze_backbone:
-        variables = _measured(config, data, variables)
-    begun_with = None if found is None else found.backbone_sha256
-    sha256 = begun_with or pretrained.backbone_sha256(variables, parts)
+        variables = _calibrate_batch_stats(config, data, variables)
+    original = None if found is None else found.backbone_sha256
+    sha256 = original or pretrained.backbone_sha256(variables, parts)
     return Network(model, variables, parts, sha256)
 
 
-def _measured(
+def _calibrate_batch_stats(
     config: config_dict.ConfigDict, data: Data, variables: dict[str, Any]
 ) -> dict[str, Any]:
-    """The variables after some batches have been shown, without training: only the statistics differ."""
+    """The variables with batch statistics from a few forward passes in training mode."""
     if not variables["batch_stats"]:
         return variables
-    from jaxnets.data.pipeline import eval_batches  # grain, which other runs may do without
+    from jaxnets.data.pipeline import eval_batches  # imports grain
 
     model = models.create(config.model)
     preprocess = make_preprocess(config, train=False)
 
     @xla.jit
-    def show(batch_stats: Any, batch: Batch) -> Any:
+    def update(batch_stats: Any, batch: Batch) -> Any:
         inputs, _ = preprocess(batch, jax.random.key(0))
-        seen = {"params": variables["params"], "batch_stats": batch_stats}
+        current = {"params": variables["params"], "batch_stats": batch_stats}
         _, updates = model.apply(
-            seen, inputs, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+            current,
+            inputs,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
         )
         return updates["batch_stats"]
 
     generator, train = np.random.default_rng(config.seed), data.split.train
-    rounds = [generator.permutation(train) for _ in range(-(-SHOWN // len(train)))]
-    shown = np.concatenate(rounds)[:SHOWN]  # where there are fewer, each is shown again
+    rounds = [generator.permutation(train) for _ in range(-(-CALIBRATION_IMAGES // len(train)))]
+    indices = np.concatenate(rounds)[:CALIBRATION_IMAGES]  # repeated if there are fewer images
     statistics = variables["batch_stats"]
-    for batch in eval_batches(data.source, shown, batch_size=BATCH_SIZE, threads=data.threads):
-        statistics = show(statistics, batch)
+    for batch in eval_batches(data.source, indices, batch_size=BATCH_SIZE, threads=data.threads):
+        statistics = update(statistics, batch)
     return {**variables, "batch_stats": statistics}

@@ -1,4 +1,4 @@
-"""By which rule each part of a network learns, and when."""
+"""Creates the optimizer and schedules of backbone and head."""
 
 import dataclasses
 
@@ -12,10 +12,7 @@ from jaxnets.training.optimizer import make_optimizer, make_schedule
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerBundle:
-    """The optimizer, the learning rate that is shown (the head's), and how long the head learns alone.
-
-    `parts` and `head_only_steps` are as make_train_step takes them.
-    """
+    """The optimizer, the head's learning rate schedule, and the arguments of `make_train_step`."""
 
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
@@ -30,7 +27,7 @@ def make_optimizer_bundle(
     total_steps: int,
     steps_per_epoch: int,
 ) -> OptimizerBundle:
-    """The rule of a recipe; the shapes of its state do not depend on the numbers of steps."""
+    """The optimizer of a config; the shapes of its state do not depend on the numbers of steps."""
     transfer = config.transfer
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
     schedule = make_schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
@@ -38,14 +35,16 @@ def make_optimizer_bundle(
         optimizer = make_optimizer(config, schedule, partition=parts)
         return OptimizerBundle(optimizer, schedule, parts, head_only_steps=None)
     if parts is None or (head_only_steps == 0 and transfer.backbone_lr_multiplier == 1):
-        return OptimizerBundle(
-            make_optimizer(config, schedule), schedule, None, head_only_steps=None
-        )
+        optimizer = make_optimizer(config, schedule)
+        return OptimizerBundle(optimizer, schedule, None, head_only_steps=None)
     backbone_schedule = make_schedule(
         config,
         total_steps=max(total_steps - head_only_steps, 1),
         steps_per_epoch=steps_per_epoch,
         multiplier=transfer.backbone_lr_multiplier,
+    )
+    optimizer = make_optimizer(
+        config, schedule, partition=parts, backbone_schedule=backbone_schedule
     )
     optimizer = make_optimizer(
         config, schedule, partition=parts, backbone_schedule=backbone_schedule

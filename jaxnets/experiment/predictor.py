@@ -34,7 +34,7 @@ BATCH_SIZE = 32
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The class of an image, how sure the network is of it, and the share of every class."""
+    """The predicted class of an image, its probability, and the probabilities of all classes."""
 
     label: str
     confidence: float
@@ -43,7 +43,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """What is done to pixels before the network sees them."""
+    """The preprocessing of a network's inputs."""
 
     image_size: int
     resize: Literal["crop", "stretch"]
@@ -53,17 +53,17 @@ class Preprocess:
     max_pixels: int
 
     def read(self, image: Image) -> np.ndarray:
-        """uint8[image_size, image_size, channels]; raises DataError for what is no image."""
+        """uint8[image_size, image_size, channels]; raises DataError if it is not an image."""
         return self.fit(self.pixels(image))
 
     def pixels(self, image: Image) -> np.ndarray:
-        """uint8[H, W, 1 or 3], as it is in the file; raises DataError for what is no image."""
+        """uint8[H, W, 1 or 3], as in the file; raises DataError if it is not an image."""
         if isinstance(image, np.ndarray):
             return _checked(image)
         return read_image(image, max_pixels=self.max_pixels)
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
-        """What `pixels` gives, in the network's channels and size."""
+        """`pixels` with the network's number of channels and size."""
         if self.channels == 1 and pixels.shape[-1] == 3:
             pixels = to_grey(pixels)
         if self.channels == 3 and pixels.shape[-1] == 1:
@@ -71,7 +71,7 @@ class Preprocess:
         return self.view(pixels, self.image_size)
 
     def view(self, pixels: np.ndarray, size: int) -> np.ndarray:
-        """The part of an image that the network sees, uint8[size, size, C]."""
+        """The image, resized (and cropped) to uint8[size, size, C]."""
         return resize_image(pixels, size, self.resize)
 
 
@@ -98,18 +98,18 @@ class Predictor:
         self._apply = xla.jit(_probabilities(config, self.preprocess))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Shares [B, K] of images uint8[B, image_size, image_size, channels] that are as `read` gives."""
+        """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
         if len(images) == 0:
             return np.zeros((0, len(self.classes)))
         return self._in_batches(self._apply, images)
 
     def gradcam(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Maps [B, h, w] in [0, 1] of what in the images, as `read` gives them, speaks for labels int[B]."""
+        """Grad-CAM heat maps [B, h, w] in [0, 1] of images from `Preprocess.read` for labels int[B]."""
         return self._in_batches(self._gradcam, images, np.asarray(labels))
 
     @functools.cached_property
     def map_size(self) -> tuple[int, int]:
-        """Height and width of the network's last map of features, which `gradcam` is as coarse as."""
+        """Height and width of the last feature map, the resolution of `gradcam`."""
         side, channels = self.preprocess.image_size, self.preprocess.channels
         image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.dtype(self._config.model.dtype))
         apply = functools.partial(
@@ -126,55 +126,45 @@ class Predictor:
         return xla.jit(lambda variables, images, labels: gradcam(variables, inputs(images), labels))
 
     def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
-        """Every call has the same shapes, so that there is one program to compile."""
+        """Pads to a fixed batch size, so that only one program is compiled."""
         check_not_forked()
         count = len(arrays[0])
         padding = -count % BATCH_SIZE
-        padded_eval_batches = [
-            np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays
-        ]
+        padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
+        outputs = []
         with precision_of(self._config.model):
-            parts = [
-                jax.device_get(
-                    apply(
-                        self._variables,
-                        *(array[start : start + BATCH_SIZE] for array in padded_eval_batches),
-                    )
-                )
-                for start in range(0, count, BATCH_SIZE)
-            ]
-        outputs = np.concatenate(parts)[:count]
-        if not np.isfinite(outputs).all():
-            raise CheckpointError(
-                "the network gives values that are not finite: its weights are damaged"
-            )
-        return outputs
+            for start in range(0, count, BATCH_SIZE):
+                batch = [array[start : start + BATCH_SIZE] for array in padded]
+                outputs.append(jax.device_get(apply(self._variables, *batch)))
+        joined = np.concatenate(outputs)[:count]
+        if not np.isfinite(joined).all():
+            raise CheckpointError("the network's outputs are not finite: its weights are damaged")
+        return joined
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
-        """One prediction an image; an image is a path or uint8[H, W, C] of any size.
+        """One prediction per image; an image is a path or uint8[H, W, C] of any size.
 
-        Raises DataError, naming it, for the first that cannot be read.
+        Raises DataError, naming the image, if one cannot be read.
         """
         if isinstance(images, str | os.PathLike) or (
             isinstance(images, np.ndarray) and images.ndim == 3
         ):
             images = [images]
         pixels = [self.preprocess.read(image) for image in images]
-        return self._print(self.probabilities(np.stack(pixels))) if pixels else []
-
-    def _print(self, shares: np.ndarray) -> list[Prediction]:
+        if not pixels:
+            return []
         return [
             Prediction(
                 self.classes[int(row.argmax())],
                 float(row.max()),
                 dict(zip(self.classes, map(float, row), strict=True)),
             )
-            for row in shares
+            for row in self.probabilities(np.stack(pixels))
         ]
 
 
 class Regressor:
-    """A trained network of vectors. It has no classes, and nothing is done to what it is given."""
+    """A trained network that maps vectors to values, without preprocessing."""
 
     def __init__(self, config: config_dict.ConfigDict, inputs: int, variables: dict[str, Any]):
         self.classes: tuple[str, ...] = ()
@@ -184,11 +174,11 @@ class Regressor:
         self._model, self._variables = config.model, variables
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Values [B, K] of inputs [B, D], or [K] of one [D]; raises DataError for another length."""
+        """Values [B, K] for inputs [B, D], or [K] for one input [D]; raises DataError for other shapes."""
         given = np.asarray(inputs, self._dtype)
         if given.ndim not in (1, 2) or given.shape[-1] != self._inputs:
             raise DataError(
-                f"inputs are {list(given.shape)}: give [B, {self._inputs}] or [{self._inputs}]"
+                f"inputs have shape {list(given.shape)}, expected [B, {self._inputs}] or [{self._inputs}]"
             )
         check_not_forked()
         with precision_of(self._model):
@@ -197,46 +187,53 @@ class Regressor:
 
 
 def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> Predictor | Regressor:
-    """The trained network of a run directory or weights folder; a Regressor where it takes vectors.
+    """The trained network of a run directory or weights folder; a Regressor if its inputs are vectors.
 
-    Warns where it is not the state that the run was tested with, and of a directory that was made without
-    checksums. Raises CheckpointError where it is neither, where a file is damaged (with `ignore_damage` one
-    that differs from its checksum is a warning), where no checkpoint is whole, or where weights lack arrays
-    or do not say what is to be done to pixels.
+    Warns if this is not the state that the run was tested with, and if files cannot be verified.
+
+    Args:
+        run_dir: a run directory or weights folder.
+        ignore_damage: warn about files that do not match their checksum instead of raising.
+
+    Raises:
+        CheckpointError: it is neither of both, a file is damaged, no checkpoint is valid, or the weights are
+            incomplete or do not specify their preprocessing.
     """
-    network, message = open_network(Path(run_dir), ignore_damage=ignore_damage)
-    for line in message:
-        warnings.warn(line, stacklevel=2)
+    network, messages = open_network(Path(run_dir), ignore_damage=ignore_damage)
+    for message in messages:
+        warnings.warn(message, stacklevel=2)
     return network
 
 
 def open_network(
     directory: Path, *, ignore_damage: bool = False
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
-    """What `load` gives, and its warnings, for those who show them in another way."""
+    """Like `load`, but returns the warnings."""
     check_not_forked()
     if is_weights_folder(directory):
-        return _of_weights(directory), ()
+        return _open_weights(directory), ()
     run = open_run(directory, ignore_damage=ignore_damage)
     config, shape = run.config, run.input_shape
     with precision_of(config.model):
         restored = restore_state(run)
-    message = (*run.warnings, *restored.warnings)
+    messages = (*run.warnings, *restored.warnings)
     variables = restored.state.variables(ema=config.eval.ema)
     if models.entry(config.model.name).kind == "vector":
-        return Regressor(config, shape[0], variables), message
-    return Predictor(config, run.manifest["classes"], shape[-1], variables), message
+        return Regressor(config, shape[0], variables), messages
+    return Predictor(config, run.manifest["classes"], shape[-1], variables), messages
 
 
-def _of_weights(folder: Path) -> Predictor:
-    """Classes without names are called by their numbers."""
+def _open_weights(folder: Path) -> Predictor:
+    """Classes without names are numbered."""
     weights = read_weights(folder)
     given = weights.preprocessing
     if weights.missing:
-        raise CheckpointError(f"{folder} lacks {weights.missing[0]} and cannot predict: train it")
+        raise CheckpointError(
+            f"{folder} lacks {weights.missing[0]} and cannot predict: train it first"
+        )
     if given is None:
         raise CheckpointError(
-            f"{folder} does not say what is to be done to pixels: import it with --preprocessing"
+            f"{folder} does not specify its preprocessing: import it with --preprocessing"
         )
     config = config_lib.default_config()
     config.model.update(weights.model.to_dict())
@@ -262,7 +259,7 @@ def _probabilities(
 def _inputs(
     config: config_dict.ConfigDict, preprocess: Preprocess
 ) -> Callable[[jax.Array], jax.Array]:
-    """From uint8 to what the network takes."""
+    """Scales and normalises uint8 images."""
     dtype = jnp.dtype(config.model.dtype)
     return lambda images: normalize(scale(images, dtype), preprocess.mean, preprocess.std)
 
@@ -272,6 +269,6 @@ def _checked(pixels: np.ndarray) -> np.ndarray:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.dtype != np.uint8:
         raise DataError(
-            f"pixels are {pixels.dtype}{list(pixels.shape)}: give uint8[H, W, 3] or uint8[H, W, 1]"
+            f"pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[H, W, 3] or uint8[H, W, 1]"
         )
     return pixels

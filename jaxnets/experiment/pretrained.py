@@ -1,4 +1,4 @@
-"""A body that was trained before: where it is, what it expects, and how it gets into a new network."""
+"""Pretrained backbones: finds weights, checks that they fit and inserts them into a new network."""
 
 import dataclasses
 import hashlib
@@ -28,13 +28,13 @@ RANDOM, WEIGHTS = "random", "weights"
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """The variables of a network that was trained before, `model` of its recipe, and what it expects.
+    """The variables of a trained network, its `config.model`, and the preprocessing that it expects.
 
-    `mean` and `std` are of data.mean and data.std; None where they are not known. Of a run that goes on
-    from its own checkpoint, `backbone_sha256` is of the body that it began with.
+    `mean` and `std` (as data.mean and data.std) are None if they are unknown. If the variables come from a
+    resumed run's own checkpoint, `backbone_sha256` is that of the backbone which the run started with.
     """
 
-    where: Path
+    path: Path
     variables: Mapping[str, Any]
     model: config_dict.ConfigDict
     mean: tuple[float, ...] | None
@@ -45,102 +45,93 @@ class Pretrained:
 def open_pretrained(
     config: config_dict.ConfigDict,
     reporter: Reporter,
-    begun: RunDirectory | None,
+    existing: RunDirectory | None,
     user_set: Collection[str] = (),
     *,
     ignore_damage: bool = False,
 ) -> Pretrained | None:
-    """The weights that a recipe begins with, or None; what follows from them is set in the recipe.
+    """The weights of transfer.weights, or None; sets the variant and preprocessing that they need.
 
-    That is the form of the network and the preprocessing. Where they are gone, a run that has `begun` has
-    them in its checkpoint. Raises CheckpointError where there are none, or where they are of another network,
-    ConfigError where they expect other pixels than the user asks for; `user_set` are the fields that the
-    user set.
+    Args:
+        config: the run's config, which is modified.
+        reporter: prints what was changed.
+        existing: the run that is resumed; its checkpoint is used if the weights no longer exist.
+        user_set: the fields that the user set.
+        ignore_damage: warn about files that do not match their checksum instead of raising.
+
+    Raises:
+        CheckpointError: there are no such weights, or they belong to another network.
+        ConfigError: the user set another preprocessing than the weights expect.
     """
     name = config.transfer.weights
     if name in (None, RANDOM):
         return None
-    places = (Path(name), config_lib.data_root(config) / WEIGHTS / name)
-    place = next((place for place in places if _is_readable(place)), None)
-    if place is None:
-        own = _own(config, reporter, begun)
-        if own is None and places[0].is_file():
-            raise CheckpointError(
-                f"--config.transfer.weights={name} is a file: scripts/import_weights.py {name} FOLDER first"
-            )
-        if own is None:
-            raise CheckpointError(
-                f"--config.transfer.weights={name}: neither {places[0]} nor {places[1]} is a weights folder "
-                "or a run directory; scripts/import_weights.py makes the one, scripts/train.py the other"
-            )
+    candidates = (Path(name), config_lib.data_root(config) / WEIGHTS / name)
+    for folder in candidates:
+        if is_weights_folder(folder) or (folder / workdir.CONFIG).is_file():
+            found = _read(folder, reporter, ignore_damage=ignore_damage)
+            _apply_pretrained_settings(config, found, reporter, user_set)
+            return found
+    if (own := _from_own_checkpoint(config, reporter, existing)) is not None:
         return own
-    found = _read(place, reporter, ignore_damage=ignore_damage)
-    _apply_pretrained_settings(config, found, reporter, user_set)
-    return found
+    if candidates[0].is_file():
+        raise CheckpointError(
+            f"--config.transfer.weights={name} is a file: run scripts/import_weights.py {name} FOLDER first"
+        )
+    raise CheckpointError(
+        f"--config.transfer.weights={name}: neither {candidates[0]} nor {candidates[1]} is a weights folder "
+        "or a run directory (made by scripts/import_weights.py and scripts/train.py)"
+    )
 
 
-def restore_pretrained_settings(config: config_dict.ConfigDict, begun: RunDirectory) -> bool:
-    """Sets what followed from the weights when a run began; they are not looked at.
+def restore_pretrained_settings(config: config_dict.ConfigDict, existing: RunDirectory) -> bool:
+    """Sets variant and preprocessing as `existing` has them, without opening the weights.
 
-    False, and nothing is set, where it began with others.
+    False, and nothing is set, unless both configs name the same weights.
     """
-    name, there = config.transfer.weights, begun.config
-    if name in (None, RANDOM):
+    name = config.transfer.weights
+    if name in (None, RANDOM) or existing.config.transfer.weights != name:
         return False
-    if there.transfer.weights != name:
-        return False
-    workdir.copy_pretrained_settings(config, there)
+    workdir.copy_pretrained_settings(config, existing.config)
     return True
 
 
-def _is_readable(place: Path) -> bool:
-    return is_weights_folder(place) or (place / workdir.CONFIG).is_file()
-
-
-def _own(
-    config: config_dict.ConfigDict, reporter: Reporter, begun: RunDirectory | None
+def _from_own_checkpoint(
+    config: config_dict.ConfigDict, reporter: Reporter, existing: RunDirectory | None
 ) -> Pretrained | None:
-    """The body in the newest checkpoint of a run that began with the same weights; None without one."""
-    if begun is None or begun.checkpoints().latest_valid()[0] is None:
+    """The backbone in the newest checkpoint of a run that was started with the same weights, or None."""
+    if existing is None or existing.checkpoints().latest_valid()[0] is None:
         return None
-    if not restore_pretrained_settings(config, begun):
+    if not restore_pretrained_settings(config, existing):
         return None
-    found = _of_run(begun, reporter)
+    found = _read_run(existing, reporter)
     reporter.line(
-        "note", f"{config.transfer.weights} is gone: its body is in {begun.path}'s checkpoint"
+        "note",
+        f"{config.transfer.weights} not found: using the backbone in the checkpoint of {existing.path}",
     )
-    return dataclasses.replace(found, backbone_sha256=begun.manifest.get("backbone_sha256"))
+    return dataclasses.replace(found, backbone_sha256=existing.manifest.get("backbone_sha256"))
 
 
 def _read(folder: Path, reporter: Reporter, *, ignore_damage: bool) -> Pretrained:
     if is_weights_folder(folder):
         weights = read_weights(folder)
         expected = weights.preprocessing
-        return Pretrained(
-            folder,
-            weights.variables,
-            weights.model,
-            mean=None if expected is None else expected.mean,
-            std=None if expected is None else expected.std,
-        )
+        mean, std = (None, None) if expected is None else (expected.mean, expected.std)
+        return Pretrained(folder, weights.variables, weights.model, mean, std)
     run = open_run(folder, ignore_damage=ignore_damage)
     print_warnings(run.warnings)
-    return _of_run(run, reporter)
+    return _read_run(run, reporter)
 
 
-def _of_run(run: RunDirectory, reporter: Reporter) -> Pretrained:
+def _read_run(run: RunDirectory, reporter: Reporter) -> Pretrained:
     config = run.config
-    with precision_of(config.model):  # which need not be that of the new run
+    with precision_of(config.model):  # may differ from that of the new run
         restored = restore_state(run)
         variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     for message in restored.warnings:
         reporter.line("warning", message)
     return Pretrained(
-        run.path,
-        variables,
-        config.model,
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
+        run.path, variables, config.model, tuple(config.data.mean), tuple(config.data.std)
     )
 
 
@@ -150,40 +141,35 @@ def _apply_pretrained_settings(
     reporter: Reporter,
     user_set: Collection[str] = (),
 ) -> None:
-    """Sets what follows from the weights, and says what differs from the recipe."""
-    if found.model.name != config.model.name:
-        raise CheckpointError(
-            f"{found.where} has weights of {found.model.name}, and --config.model.name is "
-            f"{config.model.name}: give others, or change the network"
-        )
-    if config.model.variant is None:
-        config.model.variant = found.model.variant
-    if models.variant_of(config.model) != models.variant_of(found.model):
-        raise CheckpointError(
-            f"{found.where} has weights of the variant {found.model.variant!r}, and "
-            f"--config.model.variant is {config.model.variant!r}: leave it out"
-        )
-    for name in models.OVERRIDABLE_FIELDS:
-        if config.model[name] != found.model[name]:
+    """Sets variant and preprocessing as the weights need them, and prints what was changed."""
+    model = config.model
+    if found.model.name == model.name and model.variant is None:
+        model.variant = found.model.variant
+    for name in ("name", "variant", *models.OVERRIDABLE_FIELDS):
+        if _value(model, name) != _value(found.model, name):
             raise CheckpointError(
-                f"{found.where} has weights of a network with {name} {found.model[name]}, and "
-                f"--config.model.{name} is {config.model[name]}: give {found.model[name]}"
+                f"{found.path} has weights with model.{name}={found.model[name]}, but --config.model.{name} "
+                f"is {model[name]}: set it to {found.model[name]}, or use other weights"
             )
     if found.mean is None or found.std is None:
         reporter.line(
-            "note", f"{found.where} does not say what pixels it expects: the recipe's stay"
+            "note", f"{found.path} does not specify its preprocessing: the config's is used"
         )
         return
-    for name, theirs in (("mean", found.mean), ("std", found.std)):
-        if f"data.{name}" in user_set and theirs != tuple(config.data[name]):
+    for name, expected in (("mean", found.mean), ("std", found.std)):
+        if f"data.{name}" in user_set and expected != tuple(config.data[name]):
             raise ConfigError(
-                f"--config.data.{name}={tuple(config.data[name])} is not used, as {found.where} expects "
-                f"{_format(theirs)}: leave it out"
+                f"--config.data.{name}={tuple(config.data[name])} is not used, as {found.path} expects "
+                f"{_format(expected)}: leave it out"
             )
     if (found.mean, found.std) != (tuple(config.data.mean), tuple(config.data.std)):
         config.data.mean, config.data.std = found.mean, found.std
-        message = f"pixels in [0, 1] minus {_format(found.mean)}, over {_format(found.std)}"
-        reporter.line("note", f"{found.where} expects {message}: that stands in the recipe's place")
+        message = f"(pixels in [0, 1] - {_format(found.mean)}) / {_format(found.std)}"
+        reporter.line("note", f"preprocessing follows {found.path}, which expects {message}")
+
+
+def _value(model: config_dict.ConfigDict, field: str) -> Any:
+    return models.variant_of(model) if field == "variant" else model[field]
 
 
 def _format(values: tuple[float, ...]) -> str:
@@ -193,9 +179,9 @@ def _format(values: tuple[float, ...]) -> str:
 def check_backbone(
     config: config_dict.ConfigDict, shape: tuple[int, ...], found: Pretrained
 ) -> None:
-    """Raises CheckpointError where `found` is not the body of the recipe's network for inputs [H, W, C].
+    """Raises CheckpointError if `found` does not fit the config's backbone for inputs [H, W, C].
 
-    From shapes alone: nothing is decoded or computed before.
+    Compares shapes only; nothing is decoded or computed.
     """
     parts = BackboneHeadPartition.of(models.create(config.model), (1, *shape))
     with_backbone(unflatten(structure(config.model, shape)), found, parts)
@@ -204,9 +190,9 @@ def check_backbone(
 def with_backbone(
     variables: Mapping[str, Any], found: Pretrained, parts: BackboneHeadPartition
 ) -> dict[str, Any]:
-    """A new network's variables, the modules of its body replaced by those that were trained before.
+    """A new network's variables with the backbone replaced by the pretrained one.
 
-    Raises CheckpointError where they lack an array of the body, or have it in another shape.
+    Raises CheckpointError if an array of the backbone is missing or has another shape.
     """
     return {
         collection: {**parts.split(tree)[0], **_backbone(collection, tree, found, parts)}
@@ -217,40 +203,37 @@ def with_backbone(
 def _backbone(
     collection: str, tree: Mapping[str, Any], found: Pretrained, parts: BackboneHeadPartition
 ) -> dict[str, Any]:
-    there = _flat(found.variables.get(collection, {}))
-    body = _flat(parts.split(tree)[1])
-    absent = sorted(set(body) - set(there))
-    if absent:
+    given = _flat(found.variables.get(collection, {}))
+    backbone = _flat(parts.split(tree)[1])
+    if missing := sorted(set(backbone) - set(given)):
         raise CheckpointError(
-            f"{found.where} lacks {collection}/{absent[0]} and {len(absent) - 1} more arrays of the body: "
-            f"take other weights{_or_truncated(found.model.name, absent)}"
+            f"{found.path} lacks {collection}/{missing[0]} and {len(missing) - 1} more arrays of the "
+            f"backbone: use other weights{_or_truncated(found.model.name, missing)}"
         )
-    for path, leaf in body.items():
-        if np.shape(there[path]) != leaf.shape:
+    for path, leaf in backbone.items():
+        if np.shape(given[path]) != leaf.shape:
             raise CheckpointError(
-                f"{found.where} is of another network: {collection}/{path} is "
-                f"{list(np.shape(there[path]))} there and {list(leaf.shape)} here"
+                f"{found.path} is of another network: {collection}/{path} has shape "
+                f"{list(np.shape(given[path]))}, expected {list(leaf.shape)}"
             )
-    taken = {path: jnp.asarray(there[path], leaf.dtype) for path, leaf in body.items()}
+    taken = {path: jnp.asarray(given[path], leaf.dtype) for path, leaf in backbone.items()}
     return traverse_util.unflatten_dict(taken, sep="/")
 
 
-def _or_truncated(network: str, absent: Sequence[str]) -> str:
-    """The other mend, where what is absent are whole blocks at the body's end."""
-    blocks, cuts = (
-        {path.partition("/")[0] for path in absent},
+def _or_truncated(network: str, missing: Sequence[str]) -> str:
+    """A hint to truncate the backbone if only its last blocks are missing."""
+    absent, blocks = (
+        {path.partition("/")[0] for path in missing},
         models.entry(network).truncation_blocks,
     )
-    fitting = [cut for place, cut in enumerate(cuts) if blocks <= set(cuts[place + 1 :])]
-    return (
-        f", or end the body before them: --config.model.truncate_after={fitting[-1]}"
-        if fitting
-        else ""
-    )
+    fitting = [block for i, block in enumerate(blocks) if absent <= set(blocks[i + 1 :])]
+    if not fitting:
+        return ""
+    return f", or truncate the backbone: --config.model.truncate_after={fitting[-1]}"
 
 
 def backbone_sha256(variables: Mapping[str, Any], parts: BackboneHeadPartition) -> str:
-    """The sha256 of the names, types and bytes of every array of the body."""
+    """The sha256 of the names, types and bytes of all backbone arrays."""
     digest = hashlib.sha256()
     for collection in sorted(variables):
         for path, leaf in sorted(_flat(parts.split(variables[collection])[1]).items()):

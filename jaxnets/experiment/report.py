@@ -1,4 +1,4 @@
-"""The report of a run: what the page shows, gathered from the run directory, the data and the network."""
+"""Writes the HTML report of a run."""
 
 import datetime
 import json
@@ -27,13 +27,13 @@ from jaxnets.training.callbacks.writers import read_lines
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
 
-FOLDER = "report"
-SHOWN = 12
-"""At most so many mistakes, and so many uncertain images."""
+FOLDER, LEAKY = "report", "LEAKY"
+MAX_CARDS = 12
+"""The number of mistakes shown, and of uncertain images."""
 
 
 def report_paths(directory: Path, part: str) -> tuple[Path, Path]:
-    """Where the page and its figures go; the names tell the part unless it is test."""
+    """The paths of the page and its metrics; the names have the subset as a suffix unless it is test."""
     suffix = "" if part == "test" else f"-{part}"
     folder = directory / FOLDER
     return folder / f"index{suffix}.html", folder / f"metrics{suffix}.json"
@@ -47,9 +47,15 @@ def write_report(
     predictions: Predictions | None,
     metrics: bytes,
 ) -> Path:
-    """Writes the page of what was `measured`; its path. Without classes there are no `predictions`.
+    """Writes the report and returns its path.
 
-    `metrics` is metrics.jsonl.
+    Args:
+        run: the run directory.
+        data: the run's data.
+        state: the evaluated state.
+        measured: the metrics of the evaluation.
+        predictions: None for a regression.
+        metrics: the content of metrics.jsonl.
     """
     page, figures = report_paths(run.path, measured["split"])
     html = render(_content(run, data, state, measured, predictions, metrics))
@@ -72,7 +78,7 @@ def _content(
     network = models.entry(config.model.name).title
     now = datetime.datetime.now(datetime.UTC)
     curves = read_lines(metrics)
-    warnings = [*_warnings(result, part), *_of_leak(data, measured), *loss_warnings(config, curves)]
+    warnings = [*_warnings(data, result, measured), *loss_warnings(config, curves)]
     mistakes, uncertain = _cards(data, state, predictions) if predictions else ([], [])
     return Content(
         title=f"{network} on {TITLES[config.data.name]}",
@@ -93,86 +99,83 @@ def _content(
     )
 
 
-def _warnings(result: results.Result | None, part: str) -> list[str]:
-    warnings = []
+def _warnings(data: Data, result: results.Result | None, measured: Mapping[str, Any]) -> list[str]:
+    part, warnings = measured["split"], []
     if result is None:
-        warnings.append("This run is not finished: these are the figures of its newest checkpoint.")
+        warnings.append("This run is not finished: the metrics are those of its newest checkpoint.")
     if part == "train":
-        warnings.append(
-            "The network has been trained on these examples: nothing here tells its worth."
-        )
+        warnings.append("These are training examples; the metrics do not measure generalisation.")
     if part == "validation":
-        warnings.append("Validation examples may have chosen checkpoint and settings.")
+        warnings.append(
+            "Validation examples may have been used to select the checkpoint and hyperparameters."
+        )
+    if _leak_mark(data, measured) == LEAKY:
+        fraction = measured["leakage"].get(part)
+        message = "Images here" if fraction is None else f"{percent(fraction)} of the {part} images"
+        warnings.append(
+            f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memory of the "
+            "training images, not generalisation to new ones."
+        )
     return warnings
 
 
 def _leak_mark(data: Data, measured: Mapping[str, Any]) -> str:
-    """What stands beside the accuracy: LEAKY, that nobody knows, or nothing."""
+    """The mark beside the accuracy: LEAKY, "leakage unknown" or nothing."""
     if measured["split"] == "train":
         return ""
-    share = measured.get("leakage", {}).get(measured["split"])
-    if share or (share is None and data.config.data.name in results.DATASETS_WITH_DUPLICATES):
-        return "LEAKY"
-    return "leak not known" if data.source.kind == "image" and share is None else ""
-
-
-def _of_leak(data: Data, measured: Mapping[str, Any]) -> list[str]:
-    """The same in a sentence, for the head of the page."""
-    mark, part = _leak_mark(data, measured), measured["split"]
-    if mark != "LEAKY":
-        return []
-    share = measured["leakage"].get(part)
-    message = "Images here" if share is None else f"{percent(share)} of the {part} images"
-    return [
-        f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memory of the "
-        "training images, not generalisation to new ones."
-    ]
+    fraction = measured.get("leakage", {}).get(measured["split"])
+    if fraction is not None:
+        return LEAKY if fraction else ""
+    if data.config.data.name in results.DATASETS_WITH_DUPLICATES:
+        return LEAKY
+    return "leakage unknown" if data.source.kind == "image" else ""
 
 
 def _facts(data: Data, result: results.Result | None) -> dict[str, str]:
     config = data.config
     facts = {
-        "recipe": config.name,
+        "config": config.name,
         "network": models.entry(config.model.name).title,
         "data": f"{TITLES[config.data.name]}, {len(data.source):,} examples",
     }
     if data.source.kind == "image":
         facts["image size"] = f"{config.data.image_size} px"
     if result is not None:
-        in_heads = result["auxiliary_parameters"]
-        facts["parameters"] = f"{result['parameters']:,}" + (
-            f" and {in_heads:,} in auxiliary heads" if in_heads else ""
-        )
+        auxiliary = result["auxiliary_parameters"]
+        heads = f" and {auxiliary:,} in auxiliary heads" if auxiliary else ""
+        facts["parameters"] = f"{result['parameters']:,}{heads}"
         facts["trained"] = (
             f"{result['epochs']:g} epochs, batches of {result['batch_size']}, seed {result['seed']}, "
             f"in {datetime.timedelta(seconds=round(result['seconds']))}"
         )
         if result["overrides"]:
-            facts["set otherwise"] = ", ".join(result["overrides"])
+            facts["overrides"] = ", ".join(result["overrides"])
         facts["hardware"] = result["hardware"]
     if config.note:
         facts["note"] = config.note
     return facts
 
 
-def _format_split(data: Data, leak: Mapping[str, float | None]) -> str:
-    message = data.format_split(leak)
+def _format_split(data: Data, leakage: Mapping[str, float | None]) -> str:
+    message = f"Split: {data.format_split(leakage)}."
     if data.source.kind != "image":
-        return f"Split: {message}."
-    shares = [f"{percent(share)} of {part}" for part, share in leak.items() if share is not None]
-    if not shares:
+        return message
+    known = [f"{percent(value)} of {part}" for part, value in leakage.items() if value is not None]
+    if not known:
         return (
-            f"Split: {message}. How many held-out images have a sibling in training is not known, as no "
-            "groups of siblings are known: scripts/find_duplicates.py finds them."
+            f"{message} The fraction of held-out images with a near-duplicate in training is unknown, as no "
+            "duplicate groups are known: run scripts/find_duplicates.py."
         )
-    return f"Split: {message}. Held-out images with a sibling in training: {', '.join(shares)}."
+    return f"{message} Held-out images with a near-duplicate in training: {', '.join(known)}."
 
 
 def _parts(data: Data) -> dict[str, list[int]]:
-    if not data.source.classes:
-        return {part: [len(indices)] for part, indices in data.split.parts().items()}
+    """The number of examples per class by subset; without classes, the number of examples."""
+    count = len(data.source.classes)
     return {
-        part: np.bincount(data.source.labels[indices], minlength=len(data.source.classes)).tolist()
+        part: np.bincount(data.source.labels[indices], minlength=count).tolist()
+        if count
+        else [len(indices)]
         for part, indices in data.split.parts().items()
     }
 
@@ -180,23 +183,21 @@ def _parts(data: Data) -> dict[str, list[int]]:
 def _cards(
     data: Data, state: TrainState, predictions: Predictions
 ) -> tuple[list[Card], list[Card]]:
-    chosen = [
-        most_confident_mistakes(predictions, SHOWN),
-        most_uncertain(predictions, SHOWN),
-    ]
-    places = np.concatenate(chosen)
-    pixels = np.stack([data.source[int(predictions.index[place])]["image"] for place in places])
-    maps = _maps(data, state, pixels, predictions.predicted[places])
+    """Cards of the most confident mistakes and of the most uncertain images."""
+    mistakes = most_confident_mistakes(predictions, MAX_CARDS)
+    rows = np.concatenate([mistakes, most_uncertain(predictions, MAX_CARDS)])
+    pixels = np.stack([data.source[int(predictions.index[row])]["image"] for row in rows])
+    maps = _gradcam(data, state, pixels, predictions.predicted[rows])
     classes = tuple(data.source.classes)
     cards = [
-        card(predictions, int(place), classes, image, heat)
-        for place, image, heat in zip(places, pixels, maps, strict=True)
+        card(predictions, int(row), classes, image, heat)
+        for row, image, heat in zip(rows, pixels, maps, strict=True)
     ]
-    return cards[: len(chosen[0])], cards[len(chosen[0]) :]
+    return cards[: len(mistakes)], cards[len(mistakes) :]
 
 
-def _maps(data: Data, state: TrainState, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Grad-CAM of each image for its label, float[B, h, w]."""
+def _gradcam(data: Data, state: TrainState, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The Grad-CAM heat map of each image for its label, float[B, h, w]."""
     config = data.config
     gradcam = make_gradcam(models.create(config.model))
     preprocess = make_preprocess(config, train=False)
@@ -216,9 +217,9 @@ def _commands(
 ) -> dict[str, str]:
     train = (result or {}).get("command") or manifest["command"]
     if not train:
-        train = f"# started from Python; the whole recipe is in {directory / workdir.CONFIG}"
-    which = "" if part == "test" else f" --split={part}"
-    again = f"python scripts/evaluate.py --workdir {shlex.quote(str(directory))}{which}"
+        train = f"# started from Python; the config is in {directory / workdir.CONFIG}"
+    option = "" if part == "test" else f" --split={part}"
+    again = f"python scripts/evaluate.py --workdir {shlex.quote(str(directory))}{option}"
     return {"The run:": train, "This page:": again}
 
 
@@ -227,4 +228,4 @@ def _format(value: Any) -> str:
         return ", ".join(f"{name} {_format(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return " x ".join(map(str, value))
-    return "not known" if value is None else str(value)
+    return "unknown" if value is None else str(value)

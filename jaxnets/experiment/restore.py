@@ -1,4 +1,4 @@
-"""From a run directory back to a trained network."""
+"""Restores the trained state of a run directory."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from jaxnets.training.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A run's state, its step, and what a person must know of it, a sentence each."""
+    """A run's state, its step, and warnings for the user."""
 
     state: TrainState
     step: int
@@ -26,11 +26,11 @@ class Restored:
 
 
 def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Restored:
-    """The state that a run was tested with, for inputs of `shape`; without, of those that it was trained on.
+    """The state that a run was tested with, for inputs of `shape` (by default the shape it was trained on).
 
-    That is the checkpoint that result.json names, and of an unfinished run the newest valid one. Raises
-    CheckpointError if that of a finished run is damaged (with `ignore_damage` the newest valid one is used
-    instead, with a warning), if no checkpoint is valid, or if it is of another network.
+    This is the checkpoint that result.json names or, for an unfinished run, the newest valid one. Raises
+    CheckpointError if the former is damaged (with `ignore_damage` it warns and uses the latter), if no
+    checkpoint is valid, or if it is of another network.
     """
     shape = shape or run.input_shape
     checkpoints = run.checkpoints()
@@ -38,7 +38,7 @@ def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Re
     if step is None:
         reason = f": {damaged[0]}" if damaged else f" in {checkpoints.folder}"
         remedy = f"train with --workdir={run.path} first" if run.result is None else UNUSABLE
-        raise CheckpointError(f"no whole checkpoint{reason}: {remedy}")
+        raise CheckpointError(f"no valid checkpoint{reason}: {remedy}")
     warnings = list(damaged)
     tested = None if run.result is None else run.result["step"]
     if tested is not None and tested != step:
@@ -48,12 +48,12 @@ def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Re
         elif not run.ignore_damage:
             raise CheckpointError(
                 f"the checkpoint that {results.RESULT} was measured with is damaged ({damage}): restore it "
-                f"from a copy, or use step {step} instead with --ignore_damage"
+                f"from a backup, or use step {step} instead with --ignore_damage"
             )
         else:
             warnings = [
-                f"the step {tested} that {results.RESULT} was measured with is damaged ({damage}): "
-                f"this is step {step}"
+                f"step {tested}, which {results.RESULT} was measured with, is damaged ({damage}): "
+                f"using step {step}"
             ]
     template = jax.eval_shape(functools.partial(_initial_state, run.config, shape))
     return Restored(checkpoints.restore(step, template)[0], step, tuple(warnings))
@@ -62,12 +62,8 @@ def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Re
 def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> Any:
     model = models.create(config.model)
     variables = models.initialize(model, jax.random.key(0), (1, *shape))
-    given = config.transfer.weights is not None
-    parts = BackboneHeadPartition.of(model, (1, *shape)) if given else None
-    rule = make_optimizer_bundle(config, parts, total_steps=1, steps_per_epoch=1)
-    return TrainState.create(
-        variables,
-        rule.optimizer,
-        seed=config.seed,
-        with_ema=config.train.ema_decay is not None,
-    )
+    transfer = config.transfer.weights is not None
+    parts = BackboneHeadPartition.of(model, (1, *shape)) if transfer else None
+    optimizer = make_optimizer_bundle(config, parts, total_steps=1, steps_per_epoch=1).optimizer
+    with_ema = config.train.ema_decay is not None
+    return TrainState.create(variables, optimizer, seed=config.seed, with_ema=with_ema)

@@ -1,4 +1,4 @@
-"""A run directory, opened: every file that is read is as it was written, and every value can be used."""
+"""Opens run directories: verifies checksums and validates every value."""
 
 import contextlib
 import csv
@@ -30,14 +30,14 @@ from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 
 T = TypeVar("T")
 ATTEMPTS = 5
-"""To open a directory that another process writes to."""
+"""Attempts to open a directory that another process is writing to."""
 SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]
-REMEDY = "restore it from a copy, or use it all the same with --ignore_damage"
-UNUSABLE = "restore it from a copy"
+REMEDY = "restore it from a backup, or use it anyway with --ignore_damage"
+UNUSABLE = "restore it from a backup"
 
 
 class Manifest(TypedDict):
-    """manifest.json: what a run began with."""
+    """The content of manifest.json, which is written when a run starts."""
 
     command: str
     versions: dict[str, str]
@@ -53,9 +53,9 @@ class Manifest(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run directory of any age; `manifest_or_none`, `split` and `result` are None where it has none yet.
+    """A run directory; `manifest_or_none`, `split` and `result` are None until the run writes them.
 
-    `warnings` are what a person must know of it, a sentence each.
+    `warnings` are sentences for the user.
     """
 
     path: Path
@@ -69,14 +69,14 @@ class RunDirectory:
 
     @property
     def manifest(self) -> Manifest:
-        """manifest.json; raises CheckpointError where there is none."""
+        """manifest.json; raises CheckpointError if it does not exist."""
         if self.manifest_or_none is None:
-            raise CheckpointError(f"{self.path} is not a run directory: it has no {MANIFEST}")
+            raise CheckpointError(f"{self.path} is not a run directory ({MANIFEST} not found)")
         return self.manifest_or_none
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input: [H, W, C], or [D] of a vector."""
+        """The shape of one input: [H, W, C], or [D] for vectors."""
         return tuple(self.manifest["input_shape"])
 
     def checkpoints(self) -> Checkpoints:
@@ -84,15 +84,15 @@ class RunDirectory:
         return Checkpoints(self.path / CHECKPOINTS, keep=self.config.checkpoint.keep)
 
     def predictions(self, part: str = "test") -> Predictions | None:
-        """The stored answers to a part of the split; None where there are none."""
+        """The stored predictions for a subset of the split; None if they were not written."""
         name = f"{PREDICTIONS}/{part}.npz"
         data = self._read(name, lambda data: checksums.damage(self.hashes, self.path, name, data))
         return None if data is None else read_predictions(data, self.path / name)
 
     def metrics(self, step: int | None = None) -> bytes:
-        """metrics.jsonl; of an unfinished run up to its checkpoint `step`, which recorded what stood there.
+        """metrics.jsonl; of an unfinished run, its lines up to checkpoint `step`.
 
-        Raises CheckpointError where it is not as it was written; with `ignore_damage` it says so instead.
+        Raises CheckpointError if it has changed since it was written; with `ignore_damage` it warns instead.
         """
         recorded: FileRecord | None = None
         if self.result is None and step is not None:
@@ -106,111 +106,113 @@ class RunDirectory:
         data = self._read(METRICS, damage) or b""
         return data if recorded is None else data[: recorded["bytes"]]
 
-    def require_data(self, fingerprint: str) -> None:
-        """Raises DataError where the run began on data of other contents."""
+    def check_data(self, fingerprint: str) -> None:
+        """Raises DataError if the run was started on data with another fingerprint."""
         manifest = self.manifest_or_none
         if manifest is not None and manifest["data_fingerprint"] != fingerprint:
             raise DataError(
-                f"the data are not those that {self.path} began with: contents have changed; "
+                f"the data have changed since {self.path} was started: "
                 "restore them or choose another --workdir"
             )
 
-    def require_weights(self, backbone_sha256: str | None) -> None:
-        """Raises CheckpointError where the run began with another body; None where none was given."""
+    def check_weights(self, backbone_sha256: str | None) -> None:
+        """Raises CheckpointError if the run was started with another backbone (None: without weights)."""
         manifest = self.manifest_or_none
         if manifest is not None and manifest.get("backbone_sha256") != backbone_sha256:
             raise CheckpointError(
-                f"--config.transfer.weights are not those that {self.path} began with: "
-                "give those, or choose another --workdir"
+                f"--config.transfer.weights differ from those that {self.path} was started with: "
+                "use the original weights, or choose another --workdir"
             )
 
-    def require_split(self, text: str) -> None:
-        """Raises DataError unless split.csv divides as `text`; what is known of groups may have grown."""
-        if self.split is None or _division(self.split) != _division(text):
+    def check_split(self, text: str) -> None:
+        """Raises DataError unless split.csv and `text` assign each example alike; group ids may differ."""
+        if self.split is None or _assignment(self.split) != _assignment(text):
             raise DataError(
-                f"{self.path / SPLIT} does not fit the data: files have come, gone or changed since the "
-                "run began; restore them or choose another --workdir"
+                f"{self.path / SPLIT} does not match the data: files were added, removed or modified since "
+                "the run was started; restore them or choose another --workdir"
             )
 
-    def require_same_config(self, config: config_dict.ConfigDict) -> None:
-        """Raises ConfigError, naming the fields that differ, where the run is of another config."""
-        changed = workdir.describe_config_diff(self.config, config)
-        if changed:
+    def check_config(self, config: config_dict.ConfigDict) -> None:
+        """Raises ConfigError, naming the fields that differ, if the run has another config."""
+        if changed := workdir.describe_config_diff(self.config, config):
             raise ConfigError(
-                f"{self.path} holds a run of another recipe ({changed}): "
-                "choose another --workdir, or give the old values"
+                f"{self.path} holds a run with another config ({changed}): "
+                "choose another --workdir, or restore the old values"
             )
 
     def _read(self, name: str, damage: Callable[[bytes | None], str | None]) -> bytes | None:
         data = _read_or_none(self.path / name)
-        if found := damage(data):
-            if not self.ignore_damage:
-                raise CheckpointError(f"{found}: {REMEDY}")
-            print_warnings([found])
+        _raise_or_warn(damage(data), ignore_damage=self.ignore_damage)
         return data
 
 
 def open_run(directory: Path, *, ignore_damage: bool = False) -> RunDirectory:
-    """Opens the directory of a run that is finished or under way.
+    """Opens the directory of a finished or running run.
 
-    config.json, manifest.json, split.csv and result.json are read, each once; what they contain is compared
-    with checksums.json and with what the newest checkpoint recorded of them, parsed and validated. The arrays
-    of checkpoints are compared with their own manifest where they are restored.
+    config.json, manifest.json, split.csv and result.json are each read once, compared with checksums.json
+    and with the newest checkpoint's records, parsed and validated. The arrays of a checkpoint are verified
+    when they are restored.
 
     Args:
         directory: the run directory, or a folder of a finished run under results/.
-        ignore_damage: what differs from its checksum is a warning, not an error. What cannot be used is
-            refused all the same.
+        ignore_damage: warn about files that do not match their checksum instead of raising. Files that
+            cannot be parsed or have invalid values still raise.
 
     Raises:
-        CheckpointError: it is not a run directory, or a file, which is named, is damaged.
+        CheckpointError: it is not a run directory, or the named file is damaged.
     """
     for _ in range(ATTEMPTS - 1):
-        before = _checksums_now(directory)
+        before = _read_checksums_file(directory)
         try:
             run = _open(directory, ignore_damage=ignore_damage)
-            if not run.warnings or before == _checksums_now(directory):
+            if not run.warnings or before == _read_checksums_file(directory):
                 return run
         except CheckpointError:
-            if before == _checksums_now(directory):
-                raise  # nobody wrote in the meantime: it is as it is
+            if before == _read_checksums_file(directory):
+                raise  # no other process wrote to it meanwhile
     return _open(directory, ignore_damage=ignore_damage)
 
 
 def open_run_if_exists(directory: Path, *, ignore_damage: bool = False) -> RunDirectory | None:
-    """The same for a directory that may be new: None where it has neither config.json nor checksums.json."""
-    names = (CONFIG, CHECKSUMS)
-    if all(_read_or_none(directory / name) is None for name in names):
-        return None
-    if _read_or_none(directory / CONFIG) is None and _may_lack_config(directory):
-        return None
+    """Like `open_run`, but None for a directory in which no run has started."""
+    if _read_or_none(directory / CONFIG) is None:
+        if _read_or_none(directory / CHECKSUMS) is None:
+            return None
+        with contextlib.suppress(CheckpointError):
+            # A run that was killed before it wrote config.json, its first file.
+            if None in (checksums.read_hashes(directory) or {}).get(CONFIG, [None]):
+                return None
     return open_run(directory, ignore_damage=ignore_damage)
 
 
 def read_verified(directory: Path, name: str, *, ignore_damage: bool = False) -> bytes | None:
-    """One file of a folder of results, compared with checksums.json where there is one; None without it."""
+    """One file of a results folder, compared with checksums.json if that exists; None if it is missing."""
     data = _read_or_none(directory / name)
     try:
         found = checksums.damage(checksums.read_hashes(directory), directory, name, data)
     except CheckpointError as error:
         found = str(error)
-    if found and not ignore_damage:
-        raise CheckpointError(f"{found}: {REMEDY}")
-    if found:
-        print_warnings([found])
+    _raise_or_warn(found, ignore_damage=ignore_damage)
     return data
 
 
 def read_result(directory: Path, *, ignore_damage: bool = False) -> Result | None:
-    """The result of a finished run, alone; None where there is none."""
+    """The result of a finished run; None if it has not finished."""
     data = read_verified(directory, RESULT, ignore_damage=ignore_damage)
     return None if data is None else result_schema.from_json(data, directory / RESULT)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
-    """Each on a line of standard error."""
+    """Prints one line per warning to standard error."""
     for warning in warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr, flush=True)
+
+
+def _raise_or_warn(found: str | None, *, ignore_damage: bool) -> None:
+    if found and not ignore_damage:
+        raise CheckpointError(f"{found}: {REMEDY}")
+    if found:
+        print_warnings([found])
 
 
 def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
@@ -224,30 +226,30 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
         found.append(str(error))
     files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
     if files[CONFIG] is None and not found and hashes is None:
-        raise CheckpointError(f"{directory} is not a run directory: it has no {CONFIG}")
-    found += _found_damage(directory, files, hashes)
+        raise CheckpointError(f"{directory} is not a run directory ({CONFIG} not found)")
+    found += _find_damage(directory, files, hashes)
     if found and not ignore_damage:
         raise CheckpointError(f"{found[0]}: {_remedy(directory)}")
     if files[CONFIG] is None:
         raise CheckpointError(f"{directory / CONFIG} is missing: {UNUSABLE}")
     config = _read_config(directory / CONFIG, files[CONFIG])
-    manifest = _of(files[MANIFEST], lambda data: _read_manifest(directory, data, config))
-    split = _of(files[SPLIT], lambda data: _read_split(directory / SPLIT, data))
-    result = _of(files[RESULT], lambda data: _read_result(directory / RESULT, data, config))
-    known = hashes is not None and SPLIT in hashes
-    if manifest and split is not None and not known and sha256(split) != manifest["split_sha256"]:
-        found.append(f"{directory / SPLIT} is not the file that {MANIFEST} records")
+    manifest = _optional(files[MANIFEST], lambda data: _read_manifest(directory, data, config))
+    split = _optional(files[SPLIT], lambda data: _read_split(directory / SPLIT, data))
+    result = _optional(files[RESULT], lambda data: _read_result(directory / RESULT, data, config))
+    listed = hashes is not None and SPLIT in hashes
+    if manifest and split is not None and not listed and sha256(split) != manifest["split_sha256"]:
+        found.append(f"{directory / SPLIT} does not match the sha256 in {MANIFEST}")
         if not ignore_damage:
             raise CheckpointError(f"{found[-1]}: {_remedy(directory)}")
     if hashes is None and not found:
         found.append(
-            f"{directory} has no {CHECKSUMS}: it was made by an earlier version, and whether its files "
-            "are as they were written is not known"
+            f"{CHECKSUMS} not found in {directory}, which an earlier version wrote: its files cannot be "
+            "verified"
         )
     if unverified:
         found.append(
-            f"{CHECKSUMS} of {directory} was written later than {', '.join(unverified)}: whether they "
-            "changed before that is not known"
+            f"{CHECKSUMS} of {directory} was written later than {', '.join(unverified)}: earlier changes "
+            "to them cannot be detected"
         )
     return RunDirectory(
         path=directory,
@@ -262,7 +264,7 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
 
 
 def _remedy(directory: Path) -> str:
-    """What a user can do with a damaged directory: `--ignore_damage` is of use only if it can be opened."""
+    """The hint for a damaged directory: --ignore_damage is named only if it would help."""
     try:
         _open(directory, ignore_damage=True)
     except CheckpointError:
@@ -270,10 +272,10 @@ def _remedy(directory: Path) -> str:
     return REMEDY
 
 
-def _found_damage(
+def _find_damage(
     directory: Path, files: Mapping[str, bytes | None], hashes: AllowedHashes | None
 ) -> list[str]:
-    """The files that differ from checksums.json, or from what the newest checkpoint recorded of them."""
+    """Files that do not match checksums.json or the records of the newest checkpoint."""
     recorded = Checkpoints(directory / CHECKPOINTS, keep=1).newest_run_files()
     found = []
     for name, data in files.items():
@@ -284,11 +286,15 @@ def _found_damage(
     return found
 
 
+def _damaged(path: Path, reason: object) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged ({reason}): {UNUSABLE}")
+
+
 def _read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
-    """A config that can be run: every field of its type and in its range, and of a network that exists."""
+    """The config; CheckpointError unless each value has its field's type and range and the model exists."""
     try:
         if not isinstance(parse(data), dict):
-            raise ValueError("it is not an object")
+            raise ValueError("not an object")
         config = config_lib.from_json(data.decode())
         for name, field in config_lib.FIELDS.items():
             value = config_lib.get_field(config, name)
@@ -299,8 +305,7 @@ def _read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
         if models.entry(config.model.name).kind == "image":
             models.check_image_size(config.model.name, config.data.image_size)
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path} is damaged ({reason}): {UNUSABLE}") from error
+        raise _damaged(path, " ".join(str(error).split())[:200]) from error
     return config
 
 
@@ -317,25 +322,24 @@ def _read_manifest(directory: Path, data: bytes, config: config_dict.ConfigDict)
     try:
         content = parse(data)
     except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {UNUSABLE}") from error
-    found = problem(content, Manifest) or _unfit(cast(Manifest, content), config)
-    if found:
-        raise CheckpointError(f"{path} is damaged ({found}): {UNUSABLE}")
+        raise _damaged(path, error) from error
+    if found := problem(content, Manifest) or _mismatch(cast(Manifest, content), config):
+        raise _damaged(path, found)
     return cast(Manifest, content)
 
 
-def _unfit(manifest: Manifest, config: config_dict.ConfigDict) -> str | None:
-    """Where a manifest and a config are not of one network, in words."""
+def _mismatch(manifest: Manifest, config: config_dict.ConfigDict) -> str | None:
+    """How a manifest contradicts its config, or None."""
     shape, classes, model = manifest["input_shape"], manifest["classes"], config.model
     if models.entry(model.name).kind == "vector":
         if shape != [model.layer_sizes[0]] or classes:
-            return f"input_shape {shape} and {len(classes)} classes are not those of {CONFIG}"
+            return f"input_shape {shape} and {len(classes)} classes do not match {CONFIG}"
         return None
     size = config.data.image_size
     if len(shape) != 3 or shape[:2] != [size, size] or shape[2] not in (1, 3):
-        return f"input_shape is {shape}, and data.image_size of {CONFIG} {size}"
+        return f"input_shape is {shape}, but data.image_size of {CONFIG} is {size}"
     if len(classes) != model.num_classes:
-        return f"it has {len(classes)} classes, and {CONFIG} {model.num_classes}"
+        return f"{len(classes)} classes, but {CONFIG} has {model.num_classes}"
     if len(set(classes)) < len(classes):
         return "two classes have the same name"
     for name in ("mean", "std"):
@@ -345,7 +349,7 @@ def _unfit(manifest: Manifest, config: config_dict.ConfigDict) -> str | None:
 
 
 def _read_split(path: Path, data: bytes) -> str:
-    """The text of split.csv; CheckpointError where a line is not of one example of a part."""
+    """The text of split.csv; CheckpointError if a line is invalid."""
     try:
         text = data.decode()
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -355,42 +359,42 @@ def _read_split(path: Path, data: bytes) -> str:
             if len(row) != len(SPLIT_COLUMNS) or not row[0].isdecimal() or row[3] not in PARTS:
                 raise ValueError(f"line {number}")
     except (ValueError, csv.Error) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {UNUSABLE}") from error
+        raise _damaged(path, error) from error
     return text
 
 
 def _read_result(path: Path, data: bytes, config: config_dict.ConfigDict) -> Result:
     result = result_schema.from_json(data, path)
-    there = {
+    expected = {
         "name": config.name,
         "model": config.model.name,
         "data": config.data.name,
         "seed": config.seed,
         "batch_size": config.train.batch_size,
     }
-    for name, value in there.items():
+    for name, value in expected.items():
         if result[name] != value:  # type: ignore[literal-required]
-            raise CheckpointError(f"{path} is damaged ({name} is not that of {CONFIG}): {UNUSABLE}")
+            raise _damaged(path, f"{name} does not match {CONFIG}")
     return result
 
 
 def _metrics_damage(path: Path, data: bytes, recorded: FileRecord | None) -> str | None:
-    """Where the beginning of metrics.jsonl is not what a checkpoint recorded; lines may have come since."""
+    """How metrics.jsonl differs from a checkpoint's record of its first bytes, or None."""
     if recorded is None:
         return None
     if len(data) < recorded["bytes"]:
-        return f"{path} is shorter than the checkpoint recorded: lines are lost"
+        return f"{path} is shorter than the checkpoint recorded: lines are missing"
     if record_of(data[: recorded["bytes"]]) != recorded:
         return f"{path} has changed since the checkpoint was saved"
     return None
 
 
-def _of(data: bytes | None, read: Callable[[bytes], T]) -> T | None:
+def _optional(data: bytes | None, read: Callable[[bytes], T]) -> T | None:
     return None if data is None else read(data)
 
 
 def _read_or_none(path: Path) -> bytes | None:
-    """The bytes of a file; None where there is none. Raises CheckpointError where it cannot be read."""
+    """The bytes of a file, or None if it does not exist. Raises CheckpointError if it cannot be read."""
     try:
         return read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -399,21 +403,13 @@ def _read_or_none(path: Path) -> bytes | None:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): {UNUSABLE}") from error
 
 
-def _checksums_now(directory: Path) -> bytes | None:
+def _read_checksums_file(directory: Path) -> bytes | None:
     with contextlib.suppress(OSError):
         return read_regular(directory / CHECKSUMS)
     return None
 
 
-def _may_lack_config(directory: Path) -> bool:
-    """Whether a run was killed before config.json, its first file, was written."""
-    with contextlib.suppress(CheckpointError):
-        hashes = checksums.read_hashes(directory)
-        return hashes is not None and None in hashes.get(CONFIG, [None])
-    return False
-
-
-def _division(text: str) -> list[list[str]]:
-    """The rows of a split without their last column, the group, with formulas escaped or not."""
+def _assignment(text: str) -> list[list[str]]:
+    """The rows of a split.csv without the last column, the group; cells may be escaped for spreadsheets."""
     rows = csv.reader(io.StringIO(text, newline=""))
     return [[from_csv_cell(cell) for cell in row[:-1]] for row in rows]

@@ -1,4 +1,4 @@
-"""How long a run will take, judged by the runs before it."""
+"""Estimates how long a run will take from earlier runs."""
 
 import collections
 import csv
@@ -19,7 +19,7 @@ from jaxnets.data.sources import registry
 from jaxnets.errors import JaxnetsError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.cached_features import uses_cached_features
-from jaxnets.experiment.data import divide
+from jaxnets.experiment.data import split_source
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.training.callbacks.writers import METRICS, read_lines
 from jaxnets.training.checkpoint import Checkpoints
@@ -27,14 +27,14 @@ from jaxnets.training.checkpoint import Checkpoints
 RECENT_LINES = 10
 FIELDS_NOT_AFFECTING_SPEED = ("model.num_classes", "model.init")
 START_SECONDS = 20.0
-"""For imports, opening the data and compiling."""
-EVALUATION_SHARE = 1 / 3
-"""What an image costs in evaluation, beside training: one pass of three."""
+"""Seconds for imports, opening the data and compiling."""
+EVALUATION_COST = 1 / 3
+"""Evaluating an image relative to training on it: one forward pass, without the backward pass."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """Training images a second of one network at one size on one machine, and when that was (Unix time)."""
+    """Training speed of one network at one image size on one machine, at one `time` (Unix time)."""
 
     network: Mapping[str, Any]
     image_size: int
@@ -42,104 +42,97 @@ class Measurement:
     images_per_second: float
     time: float
     features_seconds: float = 0.0
-    """What a frozen body took, once, for the features that were trained on; 0 where none were kept."""
+    """Seconds for computing the cached features of a frozen backbone; 0 without them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds that a run still needs, and in words what they were judged by."""
+    """The seconds that a run still needs, and a description of the measurement behind it."""
 
     seconds: float
     basis: str
 
 
 def measurements(folders: Iterable[Path]) -> list[Measurement]:
-    """What the run and result folders in `folders` tell; one that cannot be read tells nothing."""
-    found = [
-        _measurement(path.parent) for folder in folders for path in folder.glob("*/config.json")
-    ]
-    return [measurement for measurement in found if measurement is not None]
+    """The measurements of all runs and results in `folders`; unreadable ones are skipped."""
+    paths = (path.parent for folder in folders for path in folder.glob("*/config.json"))
+    return [measured for path in paths if (measured := _measurement(path)) is not None]
 
 
 def estimate(
     config: config_dict.ConfigDict, folder: Path, known: Sequence[Measurement], hardware: str | None
 ) -> Estimate | None:
-    """What the run in `folder` still needs; None where nothing is known of its speed or its data.
+    """The remaining time of the run in `folder`; None if its speed or its data are unknown.
 
-    The newest measurement of this network at this size on this hardware counts, or else the newest at
-    another size, by its number of pixels. Of kept features the head's speed does not follow the pixels, and
-    the body's one pass is added to a run that has not begun.
+    Uses the newest measurement of this network and hardware at this image size, or else at another size,
+    scaled by the number of pixels. With cached features only their computation scales with the pixels;
+    it is added for a run that has not started.
     """
     size = config.data.image_size
     same = [m for m in known if m.hardware == hardware and m.network == _network(config)]
     exact = [m for m in same if m.image_size == size]
-    if not same:
+    examples = _subset_sizes(config, folder) if same else None
+    if examples is None:
         return None
     newest = max(exact or same, key=lambda m: m.time)
     pixels = (size / newest.image_size) ** 2
-    kept = uses_cached_features(config)
-    speed = newest.images_per_second / (1 if kept else pixels)
-    sizes = _part_sizes(config, folder)
-    if sizes is None:
-        return None
-    done = saved_step(folder)
-    passes = images_left(config, sizes, done or 0)
-    before = newest.features_seconds * pixels if kept and done is None else 0.0
-    guess = "" if exact else f", guessed from {newest.image_size} px"
+    cached = uses_cached_features(config)
+    speed = newest.images_per_second / (1 if cached else pixels)
+    step = saved_step(folder)
+    features = newest.features_seconds * pixels if cached and step is None else 0.0
+    seconds = START_SECONDS + features + _remaining_images(config, examples, step or 0) / speed
+    extrapolated = "" if exact else f", extrapolated from {newest.image_size} px"
     rounded = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
-    return Estimate(START_SECONDS + before + passes / speed, f"{rounded} images/s{guess}")
+    return Estimate(seconds, f"{rounded} images/s{extrapolated}")
 
 
-def images_left(config: config_dict.ConfigDict, sizes: Mapping[str, int], step: int) -> float:
-    """What is left to do at `step`, in training images; evaluated ones count for their share.
-
-    `sizes` has the number of "train", "validation" and "test" examples.
-    """
+def _remaining_images(
+    config: config_dict.ConfigDict, examples: Mapping[str, int], step: int
+) -> float:
+    """The work that remains at `step`, in training images; `examples` are the sizes of the subsets."""
     size = config.train.batch_size
     rounded = math.floor if config.train.drop_last else math.ceil
-    per_epoch = rounded(sizes["train"] / size)
+    per_epoch = rounded(examples["train"] / size)
     total = config_lib.steps(config, "train.", per_epoch) or 0
     every = config_lib.steps(config, "eval.every_", per_epoch) or per_epoch
     evaluations = (total - step) // every if every else 0
-    evaluated = (evaluations + 1) * sizes["validation"] + sizes["test"]
+    evaluated = (evaluations + 1) * examples["validation"] + examples["test"]
     if config.eval.monitor_test:
-        evaluated += evaluations * sizes["test"]
-    return max(total - step, 0) * size + EVALUATION_SHARE * evaluated
+        evaluated += evaluations * examples["test"]
+    return max(total - step, 0) * size + EVALUATION_COST * evaluated
 
 
 def saved_step(folder: Path) -> int | None:
-    """The step of the newest checkpoint of a run directory; None before the first."""
+    """The step of a run's newest checkpoint, or None."""
     steps = Checkpoints(folder / workdir.CHECKPOINTS, keep=1).steps()
     return steps[-1] if steps else None
 
 
 def hardware_here() -> str | None:
-    """The devices in words, asked of another process: one that looks at a GPU also takes its memory."""
+    """A description of this machine's devices, from a child process: querying a GPU also takes its memory."""
     program = "from jaxnets.runtime import hardware; print(hardware.description())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     return done.stdout.strip() or None
 
 
-def _part_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, int] | None:
-    """Examples by part of the split, as the run's folder has it or else the data; None without either."""
+def _subset_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, int] | None:
+    """The number of examples by subset, from the run's split.csv or else from the data; None without both."""
     split = folder / workdir.SPLIT
     try:
         if split.is_file():
             with split.open(newline="") as file:
                 return collections.Counter(line["split"] for line in csv.DictReader(file))
         source = registry.open_source(config.data, config_lib.data_root(config))
-        made, _ = divide(config, source)
-        return {name: len(part) for name, part in made.parts().items()}
+        parts = split_source(config, source)[0].parts()
+        return {name: len(part) for name, part in parts.items()}
     except (JaxnetsError, OSError, ValueError, KeyError, csv.Error):
         return None
 
 
 def median_speed(metrics: bytes, *, last: int = 0) -> float | None:
-    """Images per second in training by a metrics.jsonl: the median of its `last` lines, of all with 0.
+    """The median training speed in images per second of a metrics.jsonl, or None.
 
-    None where no line of training can be used.
-
-    Not the run's mean: of hours in which the machine did other work it would say nothing.
+    Only the `last` lines count; 0 counts all. The median is robust to hours in which the machine was busy.
     """
     lines = [line for line in read_lines(metrics) if line["split"] == "train"]
     speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
@@ -152,30 +145,31 @@ def _measurement(folder: Path) -> Measurement | None:
         config, result = run.config, run.result
         if result is not None:
             hardware, speed = result["hardware"], result["images_per_second"]
-            before = result.get("features_seconds") or 0.0
-            # Not the file's own time: a clone's files are all of the day it was made.
+            features_seconds = result.get("features_seconds") or 0.0
+            # Not the file's modification time, which is that of the checkout.
             time = datetime.datetime.fromisoformat(result["finished"]).timestamp()
         else:
-            hardware, before = run.manifest["hardware"], 0.0
+            hardware, features_seconds = run.manifest["hardware"], 0.0
             speed = median_speed(run.metrics(), last=RECENT_LINES)
             time = (folder / METRICS).stat().st_mtime
         if speed is None or not speed > 0:
             return None
-        return Measurement(_network(config), config.data.image_size, hardware, speed, time, before)
+        return Measurement(
+            _network(config), config.data.image_size, hardware, speed, time, features_seconds
+        )
     except (JaxnetsError, OSError, ValueError):
         return None
 
 
 def _network(config: config_dict.ConfigDict) -> dict[str, Any]:
-    """What decides how long a step takes for an image of one size."""
-    fields = [path for path in config_lib.FIELDS if path.startswith("model.")]
+    """The settings that determine how long a step takes per image, apart from the image size."""
     used = config_lib.used_fields(config)
-    message = {
+    fields = {
         path: config_lib.get_field(used, path)
-        for path in fields
-        if path not in FIELDS_NOT_AFFECTING_SPEED
+        for path in config_lib.FIELDS
+        if path.startswith("model.") and path not in FIELDS_NOT_AFFECTING_SPEED
     }
-    return message | {
+    return fields | {
         "freeze_backbone": config.transfer.freeze_backbone,
-        "kept features": uses_cached_features(config),
+        "cached_features": uses_cached_features(config),
     }

@@ -1,4 +1,4 @@
-"""What a run directory is called, who may write it, and in what two runs differ."""
+"""Names, locks and compares run directories."""
 
 import contextlib
 import fcntl
@@ -13,20 +13,15 @@ from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.io import DISK_FULL, remove_stale_temporaries
 
-CONFIG, MANIFEST, SPLIT, CHECKPOINTS, LOCK = (
-    "config.json",
-    "manifest.json",
-    "split.csv",
-    "checkpoints",
-    ".lock",
-)
+CONFIG, MANIFEST, SPLIT = "config.json", "manifest.json", "split.csv"
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
 RECORD_LOCK = "hhqqi4x"
-"""Linux's struct flock: type, whence, start, length (0: all of the file), process."""
+"""Linux's struct flock: type, whence, start, length (0: the entire file), process."""
 FIELDS_ALLOWED_TO_DIFFER = (
     *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
     *("train.steps_per_execution", "transfer.pretrained_on", "note"),
 )
-"""Fields that may differ when a run goes on: they say where things are and how, not what is computed."""
+"""Fields that may differ on resume: they do not change what is computed."""
 
 
 def default_workdir(config: config_dict.ConfigDict) -> Path:
@@ -36,10 +31,10 @@ def default_workdir(config: config_dict.ConfigDict) -> Path:
 
 @contextlib.contextmanager
 def lock_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
-    """Makes the directory and keeps other processes out of it.
+    """Creates and locks the directory.
 
-    `flag` is what the user gave the directory with. Raises ConfigError if it is a file, MachineError if it
-    cannot be written or another process has it.
+    `flag` is the option to name in error messages. Raises ConfigError if the path is a file, MachineError if
+    it cannot be written or another process has locked it.
     """
     if workdir.exists() and not workdir.is_dir():
         raise ConfigError(f"{workdir} is a file, not a directory: choose another {flag}")
@@ -68,24 +63,24 @@ def lock_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
 
 
 def is_in_use(workdir: Path) -> bool:
-    """Whether a process holds the directory. Asking never stops one that is about to begin."""
+    """Whether a process has locked the directory. The query itself never blocks another process."""
     try:
         with (workdir / LOCK).open() as lock:
             if hasattr(fcntl, "F_OFD_GETLK"):
                 found = fcntl.fcntl(lock, fcntl.F_OFD_GETLK, _record_lock(fcntl.F_RDLCK))
                 return struct.unpack(RECORD_LOCK, found)[0] != fcntl.F_UNLCK
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # elsewhere there is no way but to try
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # other systems: try to lock it
     except BlockingIOError:
         return True
     except OSError:
-        return False  # none has it yet; what else is wrong, the run itself will report
+        return False  # no run has locked it yet; the run itself reports other errors
     return False
 
 
 def _mark_in_use(lock: IO[str]) -> None:
-    """Sets, beside flock's lock, one of a kind that other processes can ask for without taking it."""
+    """Adds a record lock, which other processes can query without acquiring it (unlike flock's)."""
     if hasattr(fcntl, "F_OFD_SETLK"):
-        with contextlib.suppress(OSError):  # a file system without: the directory then looks free
+        with contextlib.suppress(OSError):  # unsupported by the file system
             fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _record_lock(fcntl.F_WRLCK))
 
 
@@ -100,25 +95,23 @@ def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:
     )
 
 
-def copy_pretrained_settings(config: config_dict.ConfigDict, there: config_dict.ConfigDict) -> None:
-    """Sets what a run took from the weights it began with, as its recipe `there` has it.
-
-    That is the preprocessing, and the form of the network where `config` leaves it open.
-    """
-    config.data.mean, config.data.std = there.data.mean, there.data.std
+def copy_pretrained_settings(
+    config: config_dict.ConfigDict, stored: config_dict.ConfigDict
+) -> None:
+    """Copies the settings that follow from pretrained weights: preprocessing and, if unset, the variant."""
+    config.data.mean, config.data.std = stored.data.mean, stored.data.std
     if config.model.variant is None:
-        config.model.variant = there.model.variant
+        config.model.variant = stored.model.variant
 
 
-def describe_config_diff(there: config_dict.ConfigDict, now: config_dict.ConfigDict) -> str:
-    """In what two recipes differ that counts, in words; "" where they are the same.
+def describe_config_diff(stored: config_dict.ConfigDict, new: config_dict.ConfigDict) -> str:
+    """The relevant differences between two configs; "" if there are none.
 
-    A number of classes that still follows the data differs from none, and fields that neither run uses
-    differ from nothing.
+    Ignores fields that neither run uses, and model.num_classes=0, which follows the data.
     """
-    there, now = config_lib.used_fields(there), config_lib.used_fields(now)
+    stored, new = config_lib.used_fields(stored), config_lib.used_fields(new)
     return ", ".join(
-        f"{path}: {old!r} there, {new!r} now"
-        for path, (old, new) in config_lib.differences(there, now).items()
-        if path not in FIELDS_ALLOWED_TO_DIFFER and (path, new) != ("model.num_classes", 0)
+        f"{path}: {before!r} -> {after!r}"
+        for path, (before, after) in config_lib.differences(stored, new).items()
+        if path not in FIELDS_ALLOWED_TO_DIFFER and (path, after) != ("model.num_classes", 0)
     )

@@ -398,7 +398,9 @@ def test_a_field_of_the_demo_alone_may_be_set_where_the_source_is_open(tmp_path:
         str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90}, Reporter(quiet=True)
     )
     assert (config.name, config.data.num_examples) == ("lung_resnet:demo", 90)
-    with pytest.raises(ConfigError, match="so this is .*:demo: --config.data.folds=3 is not used"):
+    with pytest.raises(
+        ConfigError, match="falling back to .*:demo: --config.data.folds=3 is not used"
+    ):
         resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3}, Reporter(quiet=True))
 
 
@@ -454,9 +456,9 @@ def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:
     (tmp_path / workdir.CONFIG).write_text(config_lib.to_json(before))
     begun = open_run_if_exists(tmp_path)
     assert begun is not None
-    begun.require_same_config(config_lib.load_config(spec))
-    with pytest.raises(ConfigError, match=r"train.epochs: 10 there, 3 now\)"):
-        begun.require_same_config(config_lib.load_config(spec, {"train.epochs": 3}))
+    begun.check_config(config_lib.load_config(spec))
+    with pytest.raises(ConfigError, match=r"train.epochs: 10 -> 3\)"):
+        begun.check_config(config_lib.load_config(spec, {"train.epochs": 3}))
 
 
 def test_a_refusal_does_not_wait_for_jax() -> None:

@@ -1,10 +1,10 @@
-"""How stably and how well configs/image_folder.py:quick trains on small folders: a table, a row a run.
+"""Trains configs/image_folder.py:quick on small folders and writes a table with one row per run.
 
     python tests/experiment/first_hour.py --table=TABLE.csv --work=FOLDER [--config.FIELD=VALUE ...]
 
 Trains it on the ten folders of small_folders.py and on those given by --folder=NAME=DIR, with seeds 0, 1 and
-2, with and without the C++ kernels: 66 runs, half a minute to two each on two cores. A row that is in the
-table already is not run again. --label names the rows, --config.FIELD=VALUE is handed to every run.
+2, with and without the C++ kernels: 66 runs of half a minute to two minutes on two cores. Rows that are in
+the table already are skipped. --label names the rows, --config.FIELD=VALUE is passed to each run.
 """
 
 import argparse
@@ -37,7 +37,7 @@ COLUMNS = (
 
 
 def main() -> None:
-    """Runs what is not in the table yet."""
+    """Runs the missing rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def read(table: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where it is not there."""
+    """The rows of a table; [] if it does not exist."""
     if not table.is_file():
         return []
     with table.open(newline="") as file:

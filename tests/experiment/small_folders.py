@@ -1,6 +1,6 @@
-"""Ten small data sets of drawn pictures, as people bring them: few, uneven, grey, of odd shapes.
+"""Ten small synthetic data sets: few images, unbalanced, greyscale or of unusual shapes.
 
-`FOLDERS` lists them, `draw(name, where)` writes one. The same name is always the same pictures.
+`FOLDERS` lists them; `draw(name, parent)` writes one, always with the same images.
 """
 
 import colorsys
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """How many pictures each class has, their sizes in pixels, what they show, and their file type."""
+    """Images per class, what they show, their sizes (width, height) in pixels, and their file type."""
 
     counts: tuple[int, ...]
     kind: str
@@ -36,13 +36,13 @@ FOLDERS = {
 }
 
 
-def draw(name: str, where: Path) -> Path:
-    """Writes the pictures of one folder below `where`, unless they are there; the folder."""
-    folder, target = FOLDERS[name], where / name
+def draw(name: str, parent: Path) -> Path:
+    """Writes the images of one folder below `parent` unless it exists, and returns its path."""
+    folder, target = FOLDERS[name], parent / name
     if target.is_dir():
         return target
     generator = np.random.default_rng([*name.encode()])
-    unfinished = where / f".{name}"
+    unfinished = parent / f".{name}"
     for label, count in enumerate(folder.counts):
         (unfinished / f"class{label:02d}").mkdir(parents=True, exist_ok=True)
         for number in range(count):

@@ -1,4 +1,4 @@
-"""Damaged run directories: every changed bit and value is refused, said or without effect."""
+"""Damaged run directories: each changed bit and value raises, warns or has no effect."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ class _StopAt(Callback):
 def finished(
     smoke_config: str, smoke_overrides: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A finished run of one checkpoint; tests leave it as it is."""
+    """A finished run with one checkpoint; tests must not change it."""
     run = tmp_path_factory.mktemp("finished") / "run"
     jaxnets.train(smoke_config, {**smoke_overrides, **ONE_CHECKPOINT}, workdir=run)
     return _with_one_checkpoint(run)
@@ -41,7 +41,7 @@ def finished(
 def interrupted(
     smoke_config: str, smoke_overrides: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A run that was stopped after its third step of four; tests leave it as it is."""
+    """A run that was stopped after three of four steps; tests must not change it."""
     run = tmp_path_factory.mktemp("interrupted") / "run"
     overrides = {**smoke_overrides, **ONE_CHECKPOINT, "log.every_steps": 1}
     with pytest.raises(InterruptedRunError):
@@ -50,7 +50,7 @@ def interrupted(
 
 
 def _with_one_checkpoint(run: Path) -> Path:
-    """Without the best one, which is not read: what becomes of every change must be seen."""
+    """Removes the best checkpoint, which is not read."""
     *others, _ = sorted((run / "checkpoints").iterdir())
     for folder in others:
         shutil.rmtree(folder)
@@ -62,14 +62,14 @@ def _check(count: damage.Count) -> None:
     assert not count.bad
 
 
-def test_with_ignore_damage_what_cannot_be_used_is_refused_all_the_same(finished: Path) -> None:
+def test_ignore_damage_still_raises_for_invalid_values(finished: Path) -> None:
     count = damage.try_all(finished, damage.mutations, every=17, ignore_damage=True)
     assert min(count.total["refused"], count.total["warned"]) > 50
     _check(count)
 
 
 @pytest.mark.parametrize("kind", ["finished", "interrupted"])
-def test_some_of_all_changes(kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_sample_of_all_changes(kind: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(kind)
     flips = damage.try_all(run, lambda path: damage.flips(path.read_bytes()), every=487)
     changes = damage.try_all(run, damage.mutations, every=29)
@@ -99,7 +99,7 @@ def test_every_structural_change(
 
 
 def _commands(repository: Path, config: str, overrides: dict[str, Any], run: Path) -> dict:
-    """The real commands by name: script, arguments, and the files that show what was computed."""
+    """The commands by name: script, arguments and output files."""
     image, out = run.parent / "image.png", run.parent / "out"
     Image.new("RGB", (20, 16), (200, 90, 120)).save(image)
     given = [f"--config.{name}={value}" for name, value in overrides.items()]
@@ -120,26 +120,31 @@ def _commands(repository: Path, config: str, overrides: dict[str, Any], run: Pat
 
 
 def _try_commands(
-    repository: Path, config: str, overrides: dict[str, Any], whole: Path, tmp_path: Path, each: int
+    repository: Path,
+    config: str,
+    overrides: dict[str, Any],
+    intact: Path,
+    tmp_path: Path,
+    each: int,
 ) -> damage.Count:
     """Flips `each` random bits in every JSON and CSV file and runs every command on each."""
     generator, run, count = np.random.default_rng(0), tmp_path / "run", damage.Count()
     commands = _commands(repository, config, overrides, run)
-    if not (whole / "result.json").is_file():  # these two need a finished run
+    if not (intact / "result.json").is_file():  # these two need a finished run
         for name in ("against", "compare"):
             commands.pop(name).close()
     expected = {}
     for name, command in commands.items():
-        damage.copied(whole, run)
+        damage.copied(intact, run)
         expected[name] = command.run()
         assert expected[name][0] == 0, expected[name][2]
-    for file in damage.files_of(whole):
-        data, relative = file.read_bytes(), file.relative_to(whole)
+    for file in damage.files_of(intact):
+        data, relative = file.read_bytes(), file.relative_to(intact)
         for _ in range(each):
             place, bit = int(generator.integers(len(data))), int(generator.integers(8))
             for name, command in commands.items():
                 shutil.rmtree(tmp_path / "out", ignore_errors=True)
-                damaged = damage.copied(whole, run) / relative
+                damaged = damage.copied(intact, run) / relative
                 damaged.write_bytes(damage.flipped(data, place, bit))
                 outcome = damage.of_command(command.run(), expected[name])
                 count.add(f"{name} {relative.name}", f"bit {bit} of byte {place}", outcome)
@@ -151,7 +156,7 @@ def _try_commands(
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", ["finished", "interrupted"])
-def test_the_real_commands_on_thirty_flips_a_file(
+def test_the_commands_on_thirty_flips_per_file(
     kind: str,
     request: pytest.FixtureRequest,
     repository: Path,
@@ -159,9 +164,9 @@ def test_the_real_commands_on_thirty_flips_a_file(
     smoke_overrides: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    whole = request.getfixturevalue(kind)
+    intact = request.getfixturevalue(kind)
     overrides = {**smoke_overrides, **ONE_CHECKPOINT}
     if kind == "interrupted":
         overrides["log.every_steps"] = 1
     each = int(os.environ.get("JAXNETS_FLIPS", "30"))
-    _check(_try_commands(repository, smoke_config, overrides, whole, tmp_path, each))
+    _check(_try_commands(repository, smoke_config, overrides, intact, tmp_path, each))

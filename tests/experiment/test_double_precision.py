@@ -1,4 +1,4 @@
-"""A run in double precision is exported, diagnosed and begun from like any other."""
+"""Runs in double precision: export, comparison, transfer and prediction."""
 
 import functools
 import json
@@ -35,7 +35,7 @@ def _config(smoke_config: str, dtype: str) -> config_dict.ConfigDict:
 
 @pytest.fixture(scope="module")
 def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By precision, the directory of a run whose checkpoint holds drawn numbers."""
+    """Run directories with random checkpoints, by precision."""
     made = {}
     for dtype in ("float32", "float64"):
         made[dtype] = tmp_path_factory.mktemp("runs") / dtype
@@ -58,7 +58,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return made
 
 
-def test_it_is_exported(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_export(runs: dict[str, Path], tmp_path: Path) -> None:
     out = exporting.export(runs["float64"], tmp_path / "out")
     arrays = flatten(read_weights(out).variables)
     assert {array.dtype.name for array in arrays.values()} == {"float64"}
@@ -73,7 +73,7 @@ def test_it_is_exported(runs: dict[str, Path], tmp_path: Path) -> None:
     assert len(diagnose(out, runs["float64"])) == 5
 
 
-def test_each_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_each_run_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> None:
     for order in (("float64", "float32"), ("float32", "float64")):
         for dtype in order:
             leaves = jax.tree.leaves(folders.read(runs[dtype]).variables)
@@ -83,22 +83,22 @@ def test_each_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("dtype", "other"), [("float32", "float64"), ("float64", "float32")])
-def test_a_body_of_the_other_precision_is_taken(
+def test_a_backbone_of_another_precision_is_used(
     dtype: str, other: str, runs: dict[str, Path], smoke_config: str, tmp_path: Path
 ) -> None:
     config = _config(smoke_config, dtype)
     config.transfer.weights = str(runs[other])
     with precision_of(config.model):
-        found = open_pretrained(config, Reporter(), tmp_path)
-        assert jax.config.jax_enable_x64 is (dtype == "float64")  # the new run's is as it was
+        found = open_pretrained(config, Reporter(), None)
+        assert jax.config.jax_enable_x64 is (dtype == "float64")  # unchanged
     assert found is not None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(found.variables)} == {other}
 
 
-def test_a_run_has_the_bits_that_it_has_alone(
+def test_a_run_is_not_affected_by_runs_of_another_precision(
     smoke_config: str, smoke_overrides: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Augmentation draws other numbers in double precision, so that a setting left on would show."""
+    """Augmentation draws other numbers in double precision, which reveals a leaked setting."""
     overrides = {**smoke_overrides, "augment.rotation_degrees": 10.0, "augment.brightness": 0.2}
     metrics = {}
     for name, changes in {
@@ -111,7 +111,7 @@ def test_a_run_has_the_bits_that_it_has_alone(
         assert jax.config.jax_enable_x64 is before
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         metrics[name] = [json.loads(line)["values"] for line in lines]
-    with jax.enable_x64(True):  # nor does a user's own setting reach a run
+    with jax.enable_x64(True):  # the user's setting does not affect a run
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "within")
     lines = (tmp_path / "within" / "metrics.jsonl").read_text().splitlines()
     metrics["within"] = [json.loads(line)["values"] for line in lines]
@@ -119,7 +119,7 @@ def test_a_run_has_the_bits_that_it_has_alone(
     assert metrics["alone"] != metrics["double"]
 
 
-def test_prediction_leaves_the_process_as_it_was(runs: dict[str, Path]) -> None:
+def test_prediction_does_not_change_the_process(runs: dict[str, Path]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
     alone = jaxnets.load(runs["float32"]).probabilities(images)
     double = jaxnets.load(runs["float64"])

@@ -1,4 +1,4 @@
-"""What is said of the kernels, and what the bits of a run are said to depend on."""
+"""Implementation names and determinism fingerprints."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"
         ({"implementation": "xla"}, "xla", "xla"),
     ],
 )
-def test_kernels_are_named_where_they_are_used(
+def test_kernels_are_named_if_used(
     monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], without: str, message: str
 ) -> None:
     config = config_lib.default_config()
@@ -31,10 +31,10 @@ def test_kernels_are_named_where_they_are_used(
     monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
     assert environment.implementation(config) == message
     determinism_fingerprint = environment.determinism_fingerprint(
-        config=config, placement={"data_path": "memory"}
+        config=config, execution={"data_path": "memory"}
     )
     assert determinism_fingerprint["implementation"] == message
-    # A library that was built anew may sum in another order: its bytes are among the conditions.
+    # A rebuilt library may sum in another order.
     assert determinism_fingerprint.get("kernels") == ("0123456789ab" if "C++" in message else None)
 
 
@@ -46,7 +46,7 @@ def test_kernels_are_named_where_they_are_used(
         ("model name\t: Old\nflags\t: sse2\n", "Old"),
     ],
 )
-def test_hardware_names_the_widest_vectors(
+def test_hardware_names_the_simd_level(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpuinfo: str, message: str
 ) -> None:
     path = tmp_path / "cpuinfo"
@@ -55,6 +55,6 @@ def test_hardware_names_the_widest_vectors(
     monkeypatch.setattr(hardware, "cpu_threads", lambda: 2)
     assert hardware.description() == f"2 cores of {message}"
     determinism_fingerprint = environment.determinism_fingerprint(
-        config=config_lib.default_config(), placement={}
+        config=config_lib.default_config(), execution={}
     )
     assert determinism_fingerprint["processor"] == message

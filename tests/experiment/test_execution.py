@@ -1,4 +1,4 @@
-"""Where examples lie and how many steps a call takes: what is chosen, what a run makes of it."""
+"""Examples on the device and steps per call: what is chosen, and that training is the same."""
 
 import contextlib
 import json
@@ -32,16 +32,16 @@ FOUR = {
     "train.epochs": 2,
     "log.every_steps": 5,
 }
-"""42 examples: calls of 4, 1 and 3 steps and the short batch's one, cut where a line or a save is due."""
+"""42 examples: calls of 4, 1 and 3 steps and one for the last batch, split at log steps and checkpoints."""
 
 
-class _Listens(Callback):
+class _PerStep(Callback):
     def step(self, run: Run, metrics: Any) -> None:
-        """Hears of every step."""
+        """Is called after every step."""
 
 
 class _SignalAt(Callback):
-    """A signal at the first line of metrics.jsonl from a step on, as a person might send it."""
+    """Interrupts the run at the first log line from a step on."""
 
     def __init__(self, step: int):
         self._step = step
@@ -57,10 +57,10 @@ def _data(smoke_config: str, overrides: dict[str, Any]) -> Any:
 
 
 def _place(config: Any, data: Any, **options: Any) -> execution.ExecutionPlan:
-    return execution.place(config, data, Devices.all(), **options)
+    return execution.plan_execution(config, data, Devices.all(), **options)
 
 
-def test_what_fits_stays_on_the_device(
+def test_small_data_are_stored_on_the_device(
     smoke_config: str, smoke_overrides: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, data = _data(smoke_config, smoke_overrides)
@@ -70,17 +70,17 @@ def test_what_fits_stays_on_the_device(
     monkeypatch.setattr(execution, "kernels_of", lambda config: object())
     assert _place(config, data, parameters=40_000).steps_per_execution == execution.STEPS_PER_CALL
     assert _place(config, data, parameters=2_000_000).steps_per_execution == 1
-    assert _place(config, data, parameters=40_000, callbacks=[_Listens()]).steps_per_execution == 1
+    assert _place(config, data, parameters=40_000, callbacks=[_PerStep()]).steps_per_execution == 1
     monkeypatch.setattr(execution, "_device_budget", lambda devices: data.nbytes - 1)
     found = _place(config, data, parameters=40_000)
     assert (found.on_device, found.steps_per_execution) == (False, 1)
     assert "read by threads" in found.description
 
 
-def test_a_run_that_goes_on_keeps_its_ways(smoke_config: str, smoke_overrides: dict) -> None:
+def test_a_resumed_run_follows_its_fingerprint(smoke_config: str, smoke_overrides: dict) -> None:
     config, data = _data(smoke_config, smoke_overrides)
-    assert not _place(config, data, before={"data_path": "cache"}).on_device
-    found = _place(config, data, before={"data_path": "device", "steps_per_execution": 7})
+    assert not _place(config, data, previous={"data_path": "cache"}).on_device
+    found = _place(config, data, previous={"data_path": "device", "steps_per_execution": 7})
     assert (found.on_device, found.steps_per_execution) == (True, 7)
 
 
@@ -93,10 +93,10 @@ def test_a_run_that_goes_on_keeps_its_ways(smoke_config: str, smoke_overrides: d
             [],
             "set --config.data.on_device=yes",
         ),
-        ({"train.steps_per_execution": 4}, [_Listens()], "_Listens hears of every step"),
+        ({"train.steps_per_execution": 4}, [_PerStep()], "callback _PerStep must run after every"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_impossible_settings_raise(
     smoke_config: str, smoke_overrides: dict, overrides: dict, callbacks: list, message: str
 ) -> None:
     config, data = _data(smoke_config, {**smoke_overrides, **overrides})
@@ -117,17 +117,20 @@ def test_what_cannot_be_is_refused(
         ),
         (
             {"batch_size": 8, "drop_last": True, "grad_accum_steps": 4},
-            "each device 2, which .*=4 does",
+            "each device 2 examples, not divisible by .*=4",
         ),
         (
             {"batch_size": 16, "grad_accum_steps": 2},
             "last batch of 10 is not divisible by 4 devices: set",
         ),
-        ({"batch_size": 64, "drop_last": True}, "42 training examples make no batch of 64"),
+        (
+            {"batch_size": 64, "drop_last": True},
+            "42 training examples are fewer than one batch of 64",
+        ),
         ({"batch_size": 8, "drop_last": True, "grad_accum_steps": 2}, None),
     ],
 )
-def test_every_batch_of_an_epoch_is_divided_by_devices_and_parts(
+def test_each_batch_must_be_divisible_by_devices_and_microbatches(
     smoke_config: str, overrides: dict, message: str | None
 ) -> None:
     given = {"train.drop_last": False, **{f"train.{name}": v for name, v in overrides.items()}}
@@ -138,24 +141,24 @@ def test_every_batch_of_an_epoch_is_divided_by_devices_and_parts(
         check_divisible(config, 42, four)
 
 
-def test_the_last_batchs_parts_are_told_with_its_own_mend(smoke_config: str) -> None:
-    recipe = {"train.batch_size": 8, "train.drop_last": False, "train.grad_accum_steps": 4}
+def test_the_last_batch_has_its_own_remedy(smoke_config: str) -> None:
+    overrides = {"train.batch_size": 8, "train.drop_last": False, "train.grad_accum_steps": 4}
     one = Devices(count=1, local_count=1, process_index=0, process_count=1)
     with pytest.raises(ConfigError, match=r"last batch of 2 .* --config\.train\.drop_last=True"):
-        check_divisible(config_lib.load_config(smoke_config, recipe), 42, one)
+        check_divisible(config_lib.load_config(smoke_config, overrides), 42, one)
 
 
 @pytest.mark.parametrize(
-    ("limit", "share"), [("1000000\n", 1_000_000), ("max\n", None), (None, None)]
+    ("limit", "expected"), [("1000000\n", 1_000_000), ("max\n", None), (None, None)]
 )
-def test_a_containers_limit_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, share: int | None
+def test_a_container_s_memory_limit_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: int | None
 ) -> None:
     if limit is not None:
         (tmp_path / "memory.max").write_text(limit)
     monkeypatch.setattr(execution, "CGROUP_LIMIT", tmp_path / "memory.max")
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert execution._host_memory() == (share or whole)
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert execution._host_memory() == (expected or total)
 
 
 def _lines(directory: Path) -> list[dict[str, Any]]:
@@ -171,7 +174,7 @@ def _state(directory: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_lines_and_saves_fall_on_the_same_steps_and_say_the_same(
+def test_logs_and_checkpoints_do_not_depend_on_steps_per_execution(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     runs = {
@@ -198,30 +201,30 @@ def _saves(directory: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_run_of_calls_that_was_stopped_ends_in_the_same_bits(
+def test_resume_with_several_steps_per_call_is_bit_exact(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     overrides = {**smoke_overrides, **FOUR}
-    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "whole")
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "straight")
     with pytest.raises(InterruptedRunError, match="stopped at step 10"):
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", callbacks=[_SignalAt(10)])
-    # Not said again: a run goes on as it began.
+    # A resumed run follows its fingerprint.
     again = {**overrides, "train.steps_per_execution": 0}
     jaxnets.train(smoke_config, again, workdir=tmp_path / "cut")
-    assert _lines(tmp_path / "cut") == _lines(tmp_path / "whole")
-    chex.assert_trees_all_equal(_state(tmp_path / "cut"), _state(tmp_path / "whole"))
+    assert _lines(tmp_path / "cut") == _lines(tmp_path / "straight")
+    chex.assert_trees_all_equal(_state(tmp_path / "cut"), _state(tmp_path / "straight"))
 
 
 @pytest.mark.slow
-def test_two_devices_take_the_steps_of_the_hosts_batches(
+def test_two_devices_match_batches_from_the_host(
     repository: Path, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    recipe = {**smoke_overrides, **FOUR, "train.batch_size": 8, "train.drop_last": True}
+    overrides = {**smoke_overrides, **FOUR, "train.batch_size": 8, "train.drop_last": True}
     flags = f"--xla_force_host_platform_device_count=2 {os.environ['XLA_FLAGS']}"
     environment = {**os.environ, "XLA_FLAGS": flags}
     for name, wanted in {"host": ("no", 0), "many": ("yes", 4)}.items():
-        recipe["data.on_device"], recipe["train.steps_per_execution"] = wanted
-        flags = [f"--config.{field}={value}" for field, value in recipe.items()]
+        overrides["data.on_device"], overrides["train.steps_per_execution"] = wanted
+        flags = [f"--config.{field}={value}" for field, value in overrides.items()]
         command = [sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"]
         subprocess.run(
             [*command, f"--workdir={tmp_path / name}", *flags],

@@ -1,4 +1,4 @@
-"""A beginner's first command: configs/image_folder.py:quick on a small folder of their own."""
+"""configs/image_folder.py:quick on small folders."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ def small_folders() -> Iterator[ModuleType]:
         yield importlib.import_module("small_folders")
 
 
-def test_the_small_folders_are_what_they_say(small_folders: ModuleType, tmp_path: Path) -> None:
+def test_small_folders_match_their_description(small_folders: ModuleType, tmp_path: Path) -> None:
     assert len(small_folders.FOLDERS) == 10
     assert {len(one.counts) for one in small_folders.FOLDERS.values()} >= {2, 3, 4, 5, 8, 10, 20}
     folder = small_folders.FOLDERS["three_wide"]
@@ -46,7 +46,7 @@ def test_the_small_folders_are_what_they_say(small_folders: ModuleType, tmp_path
 def test_quick_does_not_diverge(
     small_folders: ModuleType, repository: Path, tmp_path: Path, name: str
 ) -> None:
-    """With SGD at a rate of 0.02 the validation loss of the second was 45 million."""
+    """With SGD at a learning rate of 0.02 the validation loss on the second was 45 million."""
     spec = f"{repository}/configs/image_folder.py:quick"
     overrides = {
         "data.path": str(small_folders.draw(name, tmp_path)),

@@ -1,6 +1,6 @@
-"""Killed at any moment, the same command ends in the bits of the run that was never stopped.
+"""A run that is killed at any moment resumes bit-exactly.
 
-The programs are those that ship: these processes compile with all optimizations, the suite itself does not.
+Unlike the rest of the suite, these processes compile with all optimizations.
 """
 
 import collections
@@ -61,7 +61,7 @@ TIMING = ("images_per_second", "data_wait", "seconds", "interval_seconds", "wait
 
 
 class _Trial:
-    """One recipe, trained in processes that may be killed."""
+    """A config that is trained in processes that may be killed."""
 
     def __init__(self, repository: Path, overrides: dict[str, Any], workdir: Path, data: Path):
         self.workdir = workdir
@@ -103,7 +103,7 @@ class _Trial:
         )
 
     def events(self) -> tuple[int, int, int]:
-        """Numbers in metrics.jsonl, how many of them TensorBoard lacks, and how many it has twice."""
+        """The number of values in metrics.jsonl, of those missing in TensorBoard, and of duplicates there."""
         reader = EventAccumulator(str(self.workdir / "tensorboard"), size_guidance={"scalars": 0})
         reader.Reload()
         shown = collections.Counter(
@@ -119,17 +119,19 @@ class _Trial:
         }
         return len(logged), len(logged - shown.keys()), sum(count > 1 for count in shown.values())
 
-    def determinism_fingerprint(self) -> tuple[Any, ...]:
-        """The last state, position, metrics and result, without timings."""
+    def outcome(self) -> tuple[Any, ...]:
+        """The last state, host state, metrics and result, without timings."""
         folder = self.workdir / "checkpoints" / f"{self.newest():010d}"
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             state = checkpointer.restore(folder / "state")
-        position = json.loads((folder / "host_state.json").read_text())
-        position["callbacks"].pop("MetricsLog")  # bytes of a file that holds timings
+        host_state = json.loads((folder / "host_state.json").read_text())
+        host_state["callbacks"].pop("MetricsLog")  # bytes of a file that holds timings
         lines = list(map(json.loads, (self.workdir / "metrics.jsonl").read_text().splitlines()))
         result = json.loads((self.workdir / "result.json").read_text())
-        kept = {name: result[name] for name in ("tests", "train_accuracy", "validation_accuracy")}
-        return state, *(_without_timings(part) for part in (position, lines, kept))
+        selected = {
+            name: result[name] for name in ("tests", "train_accuracy", "validation_accuracy")
+        }
+        return state, *(_without_timings(part) for part in (host_state, lines, selected))
 
 
 def _environment() -> dict[str, str]:
@@ -143,7 +145,7 @@ def _without_timings(value: Any) -> Any:
 
 
 def _kill_often(trial: _Trial, kills: int, inside: int, seed: int) -> tuple[int, int]:
-    """Kills `kills` processes, `inside` of them in a save, the rest at random; how many of each."""
+    """Kills `kills` processes, `inside` of them during a save, and returns both counts."""
     moments = random.Random(seed)
     done = in_save = 0
     while done < kills and not trial.finished():
@@ -191,9 +193,7 @@ def _check(
     killed.finish()
     assert done == kills, f"only {done} kills before it was finished: make the run longer"
     assert in_save >= inside
-    for mine, expected in zip(
-        killed.determinism_fingerprint(), straight.determinism_fingerprint(), strict=True
-    ):
+    for mine, expected in zip(killed.outcome(), straight.outcome(), strict=True):
         assert _equal(mine, expected)
 
 
@@ -218,8 +218,8 @@ jaxnets.train(spec, overrides, workdir=workdir)
 """
 
 
-def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Path) -> None:
-    """The first process calls the library, the second is the script: a run may go from one to the other."""
+def test_a_kill_during_a_save(repository: Path, smoke_config: str, tmp_path: Path) -> None:
+    """The first process calls the library, the second is the script."""
     overrides = {
         **LENET,
         **{"train.epochs": 2, "log.every_steps": 1, "log.tensorboard": True},
@@ -243,9 +243,7 @@ def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     logged, lost, doubled = killed.events()
     assert logged > 0
     assert (lost, doubled) == (0, 0)
-    for mine, expected in zip(
-        killed.determinism_fingerprint(), straight.determinism_fingerprint(), strict=True
-    ):
+    for mine, expected in zip(killed.outcome(), straight.outcome(), strict=True):
         assert _equal(mine, expected)
 
 
@@ -256,7 +254,7 @@ def test_a_kill_inside_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     [{**LENET, "train.epochs": 60}, {**NARROW_RESNET, "train.epochs": 40}],
     ids=["lenet5", "narrow_resnet"],
 )
-def test_twenty_kills_five_inside_a_save(
+def test_twenty_kills_five_during_a_save(
     repository: Path, tmp_path: Path, overrides: dict[str, Any]
 ) -> None:
     _check(repository, tmp_path, overrides, kills=20, inside=6)
@@ -264,7 +262,7 @@ def test_twenty_kills_five_inside_a_save(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_thirty_kills_lose_no_event_of_tensorboard(
+def test_thirty_kills_lose_no_tensorboard_event(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = {**LENET, "train.epochs": 100, "log.tensorboard": True}

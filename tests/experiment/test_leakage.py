@@ -1,4 +1,4 @@
-"""What a run says of its split before it begins, and what stops it."""
+"""Leakage that is reported before a run starts, and leakage that raises."""
 
 import csv
 import shutil
@@ -16,7 +16,7 @@ from jaxnets.commands.split import write_split
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.experiment import checksums
 from jaxnets.experiment.data import Data, open_data
-from jaxnets.experiment.leakage import measure_leak, report_leakage
+from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.runtime.console import Reporter
 
@@ -25,7 +25,7 @@ COPIES = 4
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of ten photographs of four copies each, no two alike; groups.csv joins pairs of them."""
+    """Two classes of ten photographs with four variants each; groups.csv groups pairs of photographs."""
     root = tmp_path_factory.mktemp("own")
     rows = ["file,original,group"]
     for name in ("a", "b"):
@@ -54,7 +54,7 @@ def opened(folder: Path, tmp_path: Path) -> Callable[..., Data]:
 
 
 @pytest.mark.parametrize("conflict", [False, True])
-def test_one_image_in_two_classes_is_a_warning(
+def test_an_image_in_two_classes_is_a_warning(
     folder: Path,
     opened: Callable[..., Data],
     tmp_path: Path,
@@ -66,62 +66,64 @@ def test_one_image_in_two_classes_is_a_warning(
     shutil.copy(tmp_path / "set" / ("b" if conflict else "a") / "3.png", copy)
     data = opened(path=str(tmp_path / "set"), allow_duplicates=True)
     capsys.readouterr()
-    report_leakage(data, measure_leak(data), Reporter())
+    report_leakage(data, measure_leakage(data), Reporter())
     lines = capsys.readouterr().out.splitlines()
     warned = [line for line in lines if line.startswith("warning")]
     assert len(warned) == conflict
     if conflict:
-        assert "2 images are in more than one class" in warned[0]
+        assert "2 images have exact duplicates in another class" in warned[0]
         assert "(a/copy.png is b/3.png)" in warned[0]
 
 
 def _format(data: Data, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    report_leakage(data, measure_leak(data), Reporter())
+    report_leakage(data, measure_leakage(data), Reporter())
     message = capsys.readouterr().out
     assert len(message.splitlines()) == 1
     return message
 
 
-def test_unknown_groups_are_said_and_how_to_find_them(
+def test_unknown_groups_are_reported_with_a_hint(
     opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened()
     message = _format(data, capsys)
-    assert "not known" in message
+    assert "unknown: no duplicate groups" in message
     assert f"scripts/find_duplicates.py {folder / 'set'}" in message
-    assert measure_leak(data).as_result() == {"test": None, "validation": None}
+    assert measure_leakage(data).as_result() == {"test": None, "validation": None}
 
 
-def test_a_random_split_of_siblings_is_leaky(
+def test_a_random_split_of_near_duplicates_is_leaky(
     opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened(groups=str(folder / "groups.csv"))
-    shares = measure_leak(data).as_result()
-    assert shares["test"] > 0.8
+    fractions = measure_leakage(data).as_result()
+    assert fractions["test"] > 0.8
     message = _format(data, capsys)
-    assert f"LEAKY: {100 * shares['validation']:.1f} % of validation images" in message
+    assert f"LEAKY: {100 * fractions['validation']:.1f} % of validation images" in message
     assert "(--config.data.split=grouped)" in message
 
 
-def test_a_grouped_split_does_not_leak_and_one_of_originals_a_little(
+def test_a_grouped_split_does_not_leak_unless_by_original(
     opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grouped = {"groups": str(folder / "groups.csv"), "split": "grouped"}
     message = _format(opened(**grouped), capsys)
-    assert "0.0 % of validation images and 0.0 % of test images have a sibling" in message
+    assert "0.0 % of validation images and 0.0 % of test images have a near-duplicate" in message
     assert "LEAKY" not in message
     by_original = opened(**grouped, group_level="original")
     assert by_original.format_split({}).endswith("groups.csv, original")
     assert by_original.split.groups is not None
     assert len(set(by_original.split.groups.tolist())) == 20
-    assert measure_leak(by_original).as_result()["test"] > 0
+    assert measure_leakage(by_original).as_result()["test"] > 0
     folds = opened(**grouped, folds=5, fold=4)
     assert folds.split.name == "grouped"
-    assert measure_leak(folds).as_result() == {"test": 0.0, "validation": 0.0}
+    assert measure_leakage(folds).as_result() == {"test": 0.0, "validation": 0.0}
 
 
-def test_drawn_tissue_has_no_siblings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synthetic_tissue_has_no_near_duplicates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = config_lib.default_config()
     config.data.name, config.data.root, config.data.num_examples = (
         *("synthetic_tissue", str(tmp_path)),
@@ -134,7 +136,7 @@ def test_drawn_tissue_has_no_siblings(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.fixture
 def copied(folder: Path, tmp_path: Path) -> Path:
-    """The same images, one of each class doubled under forty names."""
+    """Ten images of each class, each twice."""
     for name in ("a", "b"):
         (tmp_path / "copied" / name).mkdir(parents=True)
         for number in range(10):
@@ -144,16 +146,19 @@ def copied(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "copied"
 
 
-def test_copies_across_parts_stop_the_run_unless_they_are_allowed(
+def test_exact_duplicates_across_subsets_raise_unless_allowed(
     opened: Callable[..., Data], copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened(path=str(copied))
-    with pytest.raises(DataError, match=r"copies of images in another part .test .* is train .*"):
+    with pytest.raises(
+        DataError,
+        match=r"exact duplicates of images in another subset .test image .* is train image .*",
+    ):
         _format(data, capsys)
-    assert "copy for copy" in _format(opened(path=str(copied), allow_duplicates=True), capsys)
+    assert "exact duplicates" in _format(opened(path=str(copied), allow_duplicates=True), capsys)
 
 
-def test_copies_that_groups_know_of_stop_a_random_split_too(
+def test_exact_duplicates_in_known_groups_raise_for_a_random_split(
     opened: Callable[..., Data], copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = sorted(path.relative_to(copied).as_posix() for path in copied.glob("*/*.png"))
@@ -165,13 +170,13 @@ def test_copies_that_groups_know_of_stop_a_random_split_too(
         _format(opened(path=str(copied), groups=str(table)), capsys)
     message = _format(opened(path=str(copied), groups=str(table), allow_duplicates=True), capsys)
     assert "LEAKY" in message
-    assert "copy for copy" in message
-    assert "copy for copy" not in _format(
+    assert "exact duplicates" in message
+    assert "exact duplicates" not in _format(
         opened(path=str(copied), groups=str(table), split="grouped"), capsys
     )
     lines = [f"{file},{file},{file}" for file in files]
     table.write_text("\n".join(["file,original,group", *lines]))
-    with pytest.raises(DataError, match="its groups are wrong"):
+    with pytest.raises(DataError, match="the groups are wrong"):
         _format(opened(path=str(copied), groups=str(table), split="grouped"), capsys)
 
 
@@ -183,12 +188,12 @@ def test_copies_that_groups_know_of_stop_a_random_split_too(
         ({"fold": 1}, "must be below"),
     ],
 )
-def test_folds_that_cannot_be(opened: Callable[..., Data], wrong: dict, message: str) -> None:
+def test_invalid_folds_raise(opened: Callable[..., Data], wrong: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         opened(**{"split": "grouped", **wrong})
 
 
-def test_a_split_is_written_for_others(
+def test_write_split(
     folder: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec, out = (
@@ -218,11 +223,11 @@ def test_a_split_is_written_for_others(
     assert out.read_bytes() == b"\xff\xfe\x00 no text"
 
 
-def test_a_run_goes_on_where_its_groups_have_become_known(tmp_path: Path) -> None:
+def test_a_run_resumes_after_its_groups_became_known(tmp_path: Path) -> None:
     config = made_results.config_of(made_results.made())
     split = "index,file,label,split,group\n0,a.png,a,train,\n"
     checksums.write_files(tmp_path, {"config.json": config, "split.csv": split})
     run = open_run(tmp_path)
-    run.require_split("index,file,label,split,group\n0,a.png,a,train,7\n")
-    with pytest.raises(DataError, match="does not fit the data"):
-        run.require_split("index,file,label,split,group\n0,a.png,a,test,7\n")
+    run.check_split("index,file,label,split,group\n0,a.png,a,train,7\n")
+    with pytest.raises(DataError, match="does not match the data"):
+        run.check_split("index,file,label,split,group\n0,a.png,a,test,7\n")

@@ -1,4 +1,4 @@
-"""Folders of thousands of classes: a small result, and a test whose cost does not grow by their square."""
+"""Folders with thousands of classes: result size and test cost do not grow quadratically."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from jaxnets.evaluation.predictions import load_predictions, predictions_path
 from jaxnets.evaluation.result_schema import confusion_matrix
 
 IMAGES = 5
-"""Of each class."""
+"""Images per class."""
 OVERRIDES = {
     **{"model.name": "lenet5", "model.kernel_size": 3, "data.image_size": 16},
     **{"train.steps": 3, "log.tensorboard": False, "data.fractions": (0.6, 0.2, 0.2)},
@@ -32,9 +32,7 @@ def _draw(folder: Path, classes: int) -> None:
             Image.fromarray(pixels).save(folder / f"{number:04}" / f"{image}.png")
 
 
-def test_a_confusion_matrix_of_many_classes_is_stored_by_its_cells(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_a_large_confusion_matrix_is_stored_sparsely(repository: Path, tmp_path: Path) -> None:
     classes = 130
     _draw(tmp_path / "images", classes)
     own = {"data.path": str(tmp_path / "images"), "data.root": str(tmp_path)}
@@ -44,9 +42,9 @@ def test_a_confusion_matrix_of_many_classes_is_stored_by_its_cells(
     assert isinstance(stored, dict)
     assert stored["classes"] == classes
     matrix = confusion_matrix(result["tests"]["clean"])
-    answers = load_predictions(predictions_path(tmp_path / "run"))
+    predictions = load_predictions(predictions_path(tmp_path / "run"))
     expected = np.zeros((classes, classes), int)
-    np.add.at(expected, (answers.label, answers.predicted), 1)
+    np.add.at(expected, (predictions.label, predictions.predicted), 1)
     np.testing.assert_array_equal(matrix, expected)
     assert (tmp_path / "run" / "result.json").stat().st_size < 30_000
 

@@ -1,4 +1,4 @@
-"""A user's own folder, from pictures to predictions: five classes, mixed formats and sizes."""
+"""A user's own image folder end to end: five classes, mixed formats and sizes."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_body_is_kept_and_a_head_made_for_its_classes(
+def test_a_new_head_on_a_frozen_backbone(
     folder: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = str(repository / "configs" / "image_folder.py")
@@ -87,21 +87,21 @@ def test_train_evaluate_predict(
     assert jaxnets.load(tmp_path / "run").classes == tuple(sorted(COLOURS))
 
 
-def test_odd_images_are_named(folder: Path, config: str, tmp_path: Path) -> None:
+def test_unreadable_images_are_named(folder: Path, config: str, tmp_path: Path) -> None:
     broken = tmp_path / "own"
     for name in ("a", "b"):
         (broken / name).mkdir(parents=True)
         for number in range(20):
             Image.new("RGB", (20, 20)).save(broken / name / f"{number}.png")
     (broken / "a" / "3.png").write_bytes(b"")
-    whole = (folder / "blue" / "blue0.jpg").read_bytes()
-    (broken / "b" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    intact = (folder / "blue" / "blue0.jpg").read_bytes()
+    (broken / "b" / "cut.jpg").write_bytes(intact[: len(intact) // 2])
     overrides = {**OVERRIDES, "data.path": str(broken), "data.root": str(tmp_path)}
     with pytest.raises(DataError, match=r"a/3.png.*empty.*\(also \S*b/cut.jpg\)"):
         jaxnets.train(config, overrides, workdir=tmp_path / "run")
 
 
-def test_a_missing_folder_is_said(config: str, tmp_path: Path) -> None:
+def test_a_missing_folder_raises(config: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         jaxnets.train(
             config, {**OVERRIDES, "data.path": str(tmp_path / "nowhere")}, workdir=tmp_path / "run"

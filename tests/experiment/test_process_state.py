@@ -1,4 +1,4 @@
-"""What `jaxnets.load(...).predict(...)` leaves as it was in the user's program."""
+"""`jaxnets.load(...).predict(...)` does not change global state."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ for logger in set(after["loggers"]) - set(before["loggers"]):  # of modules impo
 print(json.dumps({{name: [before[name], after[name]] for name in before if before[name] != after[name]}}))
 """
 IMPORTS = "import grain, orbax.checkpoint, flax, optax, absl.logging, PIL.Image, rich"
-"""What our modules import: what other packages do at their own import is not ours to undo."""
+"""Packages that jaxnets imports: side effects of their imports are not tested."""
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def images(tmp_path: Path) -> list[str]:
     return sorted(map(str, tmp_path.iterdir()))
 
 
-def test_loading_and_predicting_change_nothing_of_the_process(
+def test_loading_and_predicting_do_not_change_global_state(
     trained: Path, images: list[str]
 ) -> None:
     program = PROGRAM.format(imports=IMPORTS, except_for="jax_enable_x64")

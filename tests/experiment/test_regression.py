@@ -1,4 +1,4 @@
-"""Report A's MLP through the main job: the same code as for images, without what only classes have."""
+"""Training of report A's MLP, a regression, end to end."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def mlp(repository: Path) -> str:
 
 @pytest.fixture(scope="module")
 def five_steps(mlp: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the recipe's own run; tests must not change it."""
+    """The directory of a run with the default config; tests must not change it."""
     directory = tmp_path_factory.mktemp("runs") / "five"
     jaxnets.train(mlp, QUIET, workdir=directory)
     return directory
@@ -44,13 +44,13 @@ def _lines(directory: Path) -> list[dict[str, Any]]:
 
 
 def _params(directory: Path) -> dict[str, np.ndarray]:
-    """Of the newest checkpoint, by the printed names: W1 [neurons, inputs], b1, ..."""
+    """Parameters of the newest checkpoint by the report's names: W1 [neurons, inputs], b1, ..."""
     params = restore_state(open_run(directory)).state.params
     weights = {f"W{n}": np.asarray(params[f"layer{n}"]["kernel"]).T for n in (1, 2, 3)}
     return weights | {f"b{n}": np.asarray(params[f"layer{n}"]["bias"]) for n in (1, 2, 3)}
 
 
-def test_one_step_of_the_main_job_is_the_report_s(mlp: str, tmp_path: Path) -> None:
+def test_one_training_step_matches_the_report(mlp: str, tmp_path: Path) -> None:
     jaxnets.train(mlp, {**QUIET, "train.steps": 1}, workdir=tmp_path / "run")
     found = _params(tmp_path / "run")
     printed = reported.document("mlp_tanh")
@@ -65,7 +65,7 @@ def test_one_step_of_the_main_job_is_the_report_s(mlp: str, tmp_path: Path) -> N
         np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
 
 
-def test_the_result_has_a_loss_where_images_have_an_accuracy(five_steps: Path) -> None:
+def test_the_result_has_a_loss_and_no_accuracy(five_steps: Path) -> None:
     result = json.loads((five_steps / "result.json").read_text())
     unknown = (
         *("test_accuracy", "test_interval", "interval_method"),
@@ -81,7 +81,7 @@ def test_the_result_has_a_loss_where_images_have_an_accuracy(five_steps: Path) -
         assert set(line["values"]) == {"loss", "gradient_norm", "learning_rate"}
 
 
-def test_what_is_seen(
+def test_the_output_has_no_accuracy(
     five_steps: Path, mlp: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jaxnets.train(mlp, {**QUIET, "train.steps": 1}, workdir=tmp_path / "run")
@@ -89,7 +89,7 @@ def test_what_is_seen(
     assert "official split 4 / 0 / 4" in message
     assert "step 1/1  loss 5.3121  " in message
     assert "examples/s" in message
-    jaxnets.train(mlp, QUIET, workdir=five_steps)  # told again
+    jaxnets.train(mlp, QUIET, workdir=five_steps)  # prints the summary again
     message = capsys.readouterr().out
     assert "test loss             1.3303" in message
     assert "report A prints no loss after training" in message
@@ -98,7 +98,7 @@ def test_what_is_seen(
         assert absent not in message
 
 
-def test_two_runs_give_the_same_bits(five_steps: Path, mlp: str, tmp_path: Path) -> None:
+def test_training_is_deterministic(five_steps: Path, mlp: str, tmp_path: Path) -> None:
     jaxnets.train(mlp, {**QUIET, "data.threads": 1}, workdir=tmp_path / "again")
     assert _lines(tmp_path / "again") == _lines(five_steps)
     for name, values in _params(tmp_path / "again").items():
@@ -111,14 +111,14 @@ class _StopAfterTwo(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(five_steps: Path, mlp: str, tmp_path: Path) -> None:
+def test_resume_is_bit_exact(five_steps: Path, mlp: str, tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError, match="stopped at step 2"):
         jaxnets.train(mlp, QUIET, workdir=tmp_path / "run", callbacks=[_StopAfterTwo()])
     jaxnets.train(mlp, QUIET, workdir=tmp_path / "run")
     assert _lines(tmp_path / "run") == _lines(five_steps)
 
 
-def test_the_best_checkpoint_is_that_of_the_least_validation_loss(mlp: str, tmp_path: Path) -> None:
+def test_the_best_checkpoint_has_the_lowest_validation_loss(mlp: str, tmp_path: Path) -> None:
     watching = {
         **QUIET,
         "data.validation_fraction": 0.25,
@@ -139,7 +139,7 @@ def test_the_best_checkpoint_is_that_of_the_least_validation_loss(mlp: str, tmp_
     assert evaluate.evaluate(tmp_path / "run", part="validation")["loss"] == min(losses)
 
 
-def test_evaluation_and_prediction_repeat_the_result(
+def test_evaluation_and_prediction_match_the_result(
     five_steps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = evaluate.evaluate(five_steps)
@@ -154,7 +154,7 @@ def test_evaluation_and_prediction_repeat_the_result(
     labels = np.stack([point["label"] for point in points])
     assert np.sum((values - labels) ** 2) == pytest.approx(loss, rel=1e-6)
     np.testing.assert_allclose(network.predict(points[2]["input"]), values[2], rtol=1e-6)
-    with pytest.raises(DataError, match=r"inputs are \[4\]: give \[B, 3\] or \[3\]"):
+    with pytest.raises(DataError, match=r"inputs have shape \[4\], expected \[B, 3\] or \[3\]"):
         network.predict(np.zeros(4))
     with pytest.raises(ConfigError, match="takes vectors, not images"):
         predict.predict_files(str(five_steps), ["x.png"], csv_path=None, json_path=None)
@@ -170,14 +170,14 @@ def test_evaluation_and_prediction_repeat_the_result(
         ({"model.layer_sizes": (3, 5, 4, 1)}, r"report A's \(3, 4, 4, 1\)"),
         ({"model.name": "lenet5"}, "LeNet-5 takes no examples of kind 'vector'"),
         ({"data.name": "synthetic_tissue", "data.split": "random"}, "MLP takes no .*'image'"),
-        ({"train.loss": "cross_entropy"}, "needs classes, and points has values"),
-        ({"monitor.metric": "validation_accuracy"}, "there is no validation split"),
+        ({"train.loss": "cross_entropy"}, "needs classes, but points has real-valued targets"),
+        ({"monitor.metric": "validation_accuracy"}, "no part of the data validates"),
         ({"augment.flip_horizontal": True}, "data.name=points: choose data of images"),
         ({"model.num_classes": 2}, "data.name=points: choose data of images"),
         ({"data.fractions": (1.0, 0.0, 0.0), "data.split": "random"}, "no test examples"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_leaves_nothing(
+def test_invalid_combinations_raise_and_write_nothing(
     mlp: str, tmp_path: Path, overrides: dict, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -194,13 +194,13 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
         ({"model.layer_sizes": (3, 5, 4, 1), "model.init": "torch"}, None),
     ],
 )
-def test_another_network_has_no_published_entry(
+def test_another_network_has_no_reported_entry(
     mlp: str, overrides: dict, entry: str | None
 ) -> None:
     assert resolve(mlp, overrides, Reporter(quiet=True)).entry == entry
 
 
-def test_report_b_s_sibling_keeps_its_entry_and_learns(repository: Path, tmp_path: Path) -> None:
+def test_report_b_s_relu_variant_trains(repository: Path, tmp_path: Path) -> None:
     config = str(repository / "configs" / "mlp_relu.py")
     result = jaxnets.train(config, {**QUIET, "train.epochs": 40}, workdir=tmp_path / "run")
     assert result["entry"] == "B/mlp_relu"

@@ -1,4 +1,4 @@
-"""The report of a run directory: what is written where, and what it says."""
+"""The HTML report of a run directory."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFix
     assert "split  random\n" in message
 
 
-def test_a_leak_is_said_on_the_screen(
+def test_leakage_is_printed(
     reported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leaks = {"validation": 0.5, "test": 0.25}
@@ -51,13 +51,13 @@ def test_a_leak_is_said_on_the_screen(
     assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("share", "marks"), [(0.25, True), (0.0, False)])
-def test_a_leak_is_said_at_the_head_of_the_page(
-    share: float, marks: bool, reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fraction", "marks"), [(0.25, True), (0.0, False)])
+def test_leakage_is_at_the_head_of_the_page(
+    fraction: float, marks: bool, reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(reported, copy)
-    leaks = {"validation": 0.5, "test": share}
+    leaks = {"validation": 0.5, "test": fraction}
     monkeypatch.setattr(
         "jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks
     )
@@ -67,7 +67,7 @@ def test_a_leak_is_said_at_the_head_of_the_page(
     assert ('accuracy, <strong class="leak">LEAKY</strong>' in head) is marks
 
 
-def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None:
+def test_the_page_matches_metrics_json(reported: Path, read_page) -> None:
     metrics = json.loads((reported / "report" / "metrics.json").read_text())
     html = (reported / "report" / "index.html").read_text()
     page = read_page(html)
@@ -96,31 +96,33 @@ def test_the_page_says_what_metrics_json_says(reported: Path, read_page) -> None
     assert "0.0 % of test" in page.words
 
 
-def test_pictures_are_those_of_the_predictions(reported: Path, read_page) -> None:
+def test_images_match_the_predictions(reported: Path, read_page) -> None:
     predictions = load_predictions(predictions_path(reported))
     wrong = int((~predictions.correct).sum())
     page = read_page((reported / "report" / "index.html").read_text())
     assert page.tags.count("img") == 2 * (min(wrong, 12) + min(len(predictions.label), 12))
     surest = predictions.probabilities.max(1)[~predictions.correct]
-    assert wrong  # as few steps leave it
+    assert wrong  # after so few steps
     assert f"({100 * surest.max():.1f} %)" in page.words
 
 
-def test_other_parts_have_pages_of_their_own(reported: Path) -> None:
+def test_other_subsets_have_their_own_pages(reported: Path) -> None:
     before = (reported / "report" / "index.html").read_bytes()
     evaluate.evaluate(reported, part="validation")
     message = (reported / "report" / "index-validation.html").read_text()
-    assert "may have chosen checkpoint and settings" in message
+    assert "may have been used to select the checkpoint" in message
     metrics = json.loads((reported / "report" / "metrics-validation.json").read_text())
     assert metrics["split"] == "validation"
-    assert metrics["calibration"]["temperature"] is None  # nothing is fitted on what it is told of
+    assert (
+        metrics["calibration"]["temperature"] is None
+    )  # not fitted on the subset that it is evaluated on
     assert "temperature" not in message
     assert (reported / "report" / "index.html").read_bytes() == before
     with pytest.raises(ConfigError, match="train, validation, test"):
         evaluate.evaluate(reported, part="tset")
 
 
-def test_a_run_that_is_not_finished_is_marked(reported: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_marked(reported: Path, tmp_path: Path) -> None:
     cut = tmp_path / "truncate_after"
     shutil.copytree(reported, cut)
     (cut / "result.json").unlink()
@@ -131,11 +133,11 @@ def test_a_run_that_is_not_finished_is_marked(reported: Path, tmp_path: Path) ->
     evaluate.evaluate(cut, ignore_damage=True)
     assert "This run is not finished" in (cut / "report" / "index.html").read_text()
     shutil.rmtree(cut / "checkpoints")
-    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="no valid checkpoint"):
         evaluate.evaluate(cut, ignore_damage=True)
 
 
-def test_of_many_classes_the_worst_are_printed() -> None:
+def test_the_worst_of_many_classes_are_printed() -> None:
     count = 30
     confusion = np.eye(count, dtype=int) * 4
     confusion[7, 7], confusion[7, 3] = 1, 3
@@ -150,7 +152,7 @@ def test_of_many_classes_the_worst_are_printed() -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("circles", "a rather long name of a class")])
-def test_the_head_of_the_table_stands_over_its_columns(names: tuple[str, str]) -> None:
+def test_the_table_header_is_aligned(names: tuple[str, str]) -> None:
     scores = ClassScores(0.5, 5, 0.8, 4, confusion=np.array([[2, 1], [0, 2]]))
     measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
     head, *rows = evaluate._table(scores, names, measured).splitlines()[2:]

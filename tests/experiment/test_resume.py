@@ -1,4 +1,4 @@
-"""A resumed run uses the programs that were compiled for a fresh one, and ends in the same bits."""
+"""A resumed run compiles nothing again and is bit-exact."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def _entries(cache: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("on_device", ["yes", "no"])
-def test_a_resume_compiles_nothing_anew(
+def test_resume_compiles_nothing(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, cache: Path, on_device: str
 ) -> None:
     overrides = {**smoke_overrides, "data.on_device": on_device, "eval.use_best": True}
@@ -55,11 +55,11 @@ def test_a_resume_compiles_nothing_anew(
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", callbacks=[_SignalAt()])
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut")
     assert _entries(cache) - fresh == set()
-    _require_same_end(tmp_path / "straight", tmp_path / "cut")
+    _assert_same_state(tmp_path / "straight", tmp_path / "cut")
 
 
-def _require_same_end(first: Path, second: Path) -> None:
-    """The same tests and the same bits in the state that was tested."""
+def _assert_same_state(first: Path, second: Path) -> None:
+    """The results and the tested states are identical."""
     tests = [json.loads((run / "result.json").read_text())["tests"] for run in (first, second)]
     assert tests[0] == tests[1]
     states = []

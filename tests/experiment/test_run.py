@@ -1,4 +1,4 @@
-"""The main job end to end, on a network that compiles in a second."""
+"""Training end to end, on a network that compiles in a second."""
 
 import concurrent.futures
 import json
@@ -42,7 +42,7 @@ def _lines(directory: Path) -> list[dict[str, Any]]:
     return [{name: v for name, v in line.items() if name not in timing} for line in lines]
 
 
-def test_a_run_leaves_what_it_promises(trained: Path) -> None:
+def test_a_run_writes_its_files(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert {"config.json", "manifest.json", "split.csv", "metrics.jsonl", "result.json"} <= names
     result = json.loads((trained / "result.json").read_text())
@@ -69,7 +69,7 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
         (Run, "place", "no"),
     ],
 )
-def test_the_wait_for_data_is_measured(
+def test_data_wait_is_measured(
     owner: type,
     method: str,
     on_device: str,
@@ -78,7 +78,7 @@ def test_the_wait_for_data_is_measured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A slow reader, and slow sending."""
+    """Of a slow reader, and of a slow transfer to the device."""
     usual = getattr(owner, method)
 
     def slow(*arguments: Any) -> Any:
@@ -91,10 +91,10 @@ def test_the_wait_for_data_is_measured(
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     waited = [line["data_wait"] for line in lines if line["split"] == "train"]
     assert waited
-    assert all(0.5 < share <= 1 for share in waited)
+    assert all(0.5 < fraction <= 1 for fraction in waited)
 
 
-def test_further_tests_stand_beside_the_clean_one(
+def test_extra_tests_are_added_to_the_result(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     further = {
@@ -108,13 +108,13 @@ def test_further_tests_stand_beside_the_clean_one(
     assert len({test["loss"] for test in tests.values()}) == 4
     assert {test["examples"] for test in tests.values()} == {9}
     assert result["test_accuracy"] == tests["clean"]["accuracy"]
-    followed = [line for line in _lines(tmp_path / "run") if line["split"] == "test"]
-    assert [line["epoch"] for line in followed] == [1.0]
-    assert followed[0]["values"]["loss"] == pytest.approx(tests["augmented"]["loss"], rel=1e-6)
+    monitored = [line for line in _lines(tmp_path / "run") if line["split"] == "test"]
+    assert [line["epoch"] for line in monitored] == [1.0]
+    assert monitored[0]["values"]["loss"] == pytest.approx(tests["augmented"]["loss"], rel=1e-6)
     assert re.search(r"other tests +augmented [\d.]+ %, dropout [\d.]+ %", capsys.readouterr().out)
 
 
-def test_a_finished_run_is_told_again(
+def test_a_finished_run_prints_its_summary_again(
     trained: Path, smoke_config: str, smoke_overrides: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (trained / "result.json").read_bytes()
@@ -123,7 +123,7 @@ def test_a_finished_run_is_told_again(
     assert (trained / "result.json").read_bytes() == before
 
 
-def test_the_same_command_gives_the_same_bits(
+def test_training_is_deterministic(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     jaxnets.train(smoke_config, {**smoke_overrides, "data.threads": 1}, workdir=tmp_path / "again")
@@ -131,38 +131,38 @@ def test_the_same_command_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_another_recipe_in_an_old_directory_is_refused(
+def test_another_config_in_an_existing_directory_raises(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, finished: bool
 ) -> None:
     directory = trained
     if not finished:
-        directory = tmp_path / "begun"
+        directory = tmp_path / "started"
         directory.mkdir()
         (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
-    with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 there, 0.5 now"):
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 -> 0.5"):
         jaxnets.train(
             smoke_config, {**smoke_overrides, "optimizer.learning_rate": 0.5}, workdir=directory
         )
 
 
-def test_a_directory_in_use_is_refused(trained: Path, smoke_config: str, tmp_path: Path) -> None:
+def test_a_locked_directory_raises(trained: Path, smoke_config: str, tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from jaxnets.experiment import workdir\n"
-        f"with workdir.lock_workdir(Path({str(tmp_path / 'held')!r})):\n"
-        "    print('held', flush=True); time.sleep(60)"
+        f"with workdir.lock_workdir(Path({str(tmp_path / 'locked')!r})):\n"
+        "    print('locked', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         with (
             pytest.raises(MachineError, match="in use by another process"),
-            workdir.lock_workdir(tmp_path / "held"),
+            workdir.lock_workdir(tmp_path / "locked"),
         ):
             pass
         holder.kill()
 
 
-def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_an_unwritable_directory_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(MachineError, match="cannot be written"),
@@ -171,7 +171,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_divergence_is_said(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
+def test_divergence_raises(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     wild = {**smoke_overrides, "optimizer.learning_rate": 1e12, "schedule.warmup_steps": 0}
     with pytest.raises(DivergedError, match="lower --config.optimizer.learning_rate"):
         jaxnets.train(smoke_config, wild, workdir=tmp_path / "wild")
@@ -193,7 +193,7 @@ class _SignalAt(Callback):
     ("number", "code"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
-def test_a_signal_saves_and_the_same_command_goes_on(
+def test_a_signal_saves_and_the_run_resumes(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, number: int, code: int
 ) -> None:
     directory = tmp_path / "stopped"
@@ -210,7 +210,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert result["train_accuracy"] == straight["train_accuracy"]
 
 
-def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
+def test_a_signal_during_evaluation_saves_and_resume_evaluates(
     trained: Path,
     smoke_config: str,
     smoke_overrides: dict,
@@ -233,13 +233,13 @@ def test_a_signal_in_an_evaluation_saves_at_once_and_the_resumed_run_evaluates(
 
 
 class _SignalAtTheEnd(Callback):
-    """Sends this process a signal when the loop has looked for the last time whether there was one."""
+    """Sends this process a signal after the loop's last check."""
 
     def end(self, run: Any) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 
 
-def test_a_signal_as_the_loop_ends_is_not_lost(
+def test_a_signal_at_the_end_of_the_loop_is_handled(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     with pytest.raises(InterruptedRunError, match="saved") as caught:
@@ -251,7 +251,7 @@ def test_a_signal_as_the_loop_ends_is_not_lost(
     assert _lines(tmp_path / "run") == _lines(trained)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
+def test_a_damaged_checkpoint_falls_back_to_the_last_valid_one(
     trained: Path,
     smoke_config: str,
     smoke_overrides: dict,
@@ -274,7 +274,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_last_good_one(
     assert _lines(directory) == _lines(trained)
 
 
-def test_no_whole_checkpoint_is_an_error_not_a_new_start(
+def test_no_valid_checkpoint_raises(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     directory = tmp_path / "stopped"
@@ -287,11 +287,11 @@ def test_no_whole_checkpoint_is_an_error_not_a_new_start(
         )
     for manifest in directory.glob("checkpoints/*/manifest.json"):
         manifest.write_text("{}")
-    with pytest.raises(CheckpointError, match="no checkpoint in .* is whole"):
+    with pytest.raises(CheckpointError, match="no valid checkpoint in"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
 
 
-def test_other_conditions_are_named_and_can_be_allowed(
+def test_nondeterministic_resume_raises_unless_allowed(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jaxnets.experiment import environment
@@ -318,37 +318,37 @@ def test_other_conditions_are_named_and_can_be_allowed(
     assert result["complete"]
 
 
-def test_data_that_changed_since_is_refused(
+def test_changed_split_raises(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    directory = tmp_path / "begun"
+    directory = tmp_path / "started"
     directory.mkdir()
     (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
     (directory / "split.csv").write_text("index,file,label,split,group\n")
-    with pytest.raises(DataError, match="does not fit the data"):
+    with pytest.raises(DataError, match="does not match the data"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
 
 
 class _Every(Callback):
-    """Counts what it hears."""
+    """Records the calls."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.calls: list[str] = []
 
     def start(self, run: Any) -> None:
-        self.heard.append("start")
+        self.calls.append("start")
 
     def step(self, run: Any, metrics: Any) -> None:
-        self.heard.append(f"step {run.step}")
+        self.calls.append(f"step {run.step}")
 
     def epoch(self, run: Any, metrics: dict[str, float]) -> None:
-        self.heard.append(f"epoch {sorted(metrics)}")
+        self.calls.append(f"epoch {sorted(metrics)}")
 
     def end(self, run: Any) -> None:
-        self.heard.append("end")
+        self.calls.append("end")
 
 
-def test_a_hook_of_the_user_s_hears_everything_in_order(
+def test_a_user_callback_is_called_in_order(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     callback = _Every()
@@ -359,7 +359,7 @@ def test_a_hook_of_the_user_s_hears_everything_in_order(
         callbacks=[callback],
     )
     message = "epoch ['accuracy', 'loss']"
-    assert callback.heard == ["start", "step 1", "step 2", message, "step 3", message, "end"]
+    assert callback.calls == ["start", "step 1", "step 2", message, "step 3", message, "end"]
 
 
 class _StopAt(Callback):
@@ -371,7 +371,9 @@ class _StopAt(Callback):
             run.stop("enough")
 
 
-def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
+def test_a_callback_can_stop_training(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
     result = jaxnets.train(
         smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_StopAt(2)]
     )
@@ -380,7 +382,7 @@ def test_a_hook_can_stop_for_good(smoke_config: str, smoke_overrides: dict, tmp_
     assert result["epochs"] == 1
 
 
-def test_a_run_that_is_stopped_before_its_first_line_has_one(
+def test_a_run_that_stops_before_its_first_log_step_logs_once(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     overrides = {**smoke_overrides, "log.every_steps": 50}
@@ -399,7 +401,7 @@ def test_a_run_that_is_stopped_before_its_first_line_has_one(
     assert [line for line in _lines(tmp_path / "run") if line["split"] == "train"] == message
 
 
-def test_a_run_in_another_thread_leaves_signals_as_they_are(
+def test_a_run_in_another_thread_does_not_change_signal_handlers(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     before = [signal.getsignal(number) for number in NUMBERS]
@@ -410,12 +412,12 @@ def test_a_run_in_another_thread_leaves_signals_as_they_are(
     assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
-def test_a_phase_that_outlasts_the_run_is_told(
+def test_an_unreachable_phase_is_a_warning(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = {**smoke_overrides, "train.steps": 1, "schedule.warmup_steps": 2}
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
-    assert "warm-up's 2 steps outlast the run's 1" in capsys.readouterr().out
+    assert "warmup (2 steps) is longer than training (1 steps)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -428,7 +430,7 @@ def test_a_phase_that_outlasts_the_run_is_told(
         ({"train.class_weights": (1.0, 2.0)}, "2 values"),
         ({"data.mean": (0.5, 0.5)}, "3 channels"),
         ({"data.name": "image_folder"}, "num_examples=60 is not used"),
-        ({"train.batch_size": 64}, "make no batch of 64"),
+        ({"train.batch_size": 64}, "fewer than one batch of 64"),
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
         (
@@ -438,14 +440,14 @@ def test_a_phase_that_outlasts_the_run_is_told(
         ({"entry": "A/resnet50"}, "not comparable with this run, as --config.model.name=lenet5"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_invalid_combinations_raise(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, overrides: dict, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
 
 
-def test_a_folder_of_images_needs_its_path(
+def test_image_folder_needs_a_path(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     overrides = {**smoke_overrides, "data.name": "image_folder"}
@@ -454,17 +456,17 @@ def test_a_folder_of_images_needs_its_path(
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
 
 
-def test_a_recipe_that_was_refused_leaves_the_directory_to_the_mended_one(
+def test_a_rejected_config_leaves_the_directory_unused(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="make no batch of 64"):
+    with pytest.raises(ConfigError, match="fewer than one batch of 64"):
         jaxnets.train(
             smoke_config, {**smoke_overrides, "train.batch_size": 64}, workdir=tmp_path / "run"
         )
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_data_set_that_was_named_never_falls_back(
+def test_a_named_data_set_never_falls_back(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     overrides = {**smoke_overrides, "data.name": "lc25000_lung"}
@@ -473,20 +475,20 @@ def test_a_data_set_that_was_named_never_falls_back(
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
 
 
-def test_contents_that_changed_since_are_refused(
+def test_changed_data_raise(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    directory = tmp_path / "begun"
+    directory = tmp_path / "started"
     directory.mkdir()
     for name in ("config.json", "split.csv"):
         (directory / name).write_bytes((trained / name).read_bytes())
     manifest = json.loads((trained / "manifest.json").read_text())
     (directory / "manifest.json").write_text(json.dumps({**manifest, "data_fingerprint": "0" * 64}))
-    with pytest.raises(DataError, match="contents have changed"):
+    with pytest.raises(DataError, match="data have changed"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
 
 
-def test_without_a_cache_images_have_the_recipe_s_size_and_the_run_the_same_bits(
+def test_training_without_a_cache_is_bit_identical(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     jaxnets.train(smoke_config, {**smoke_overrides, "data.cache": False}, workdir=tmp_path / "run")
@@ -495,19 +497,19 @@ def test_without_a_cache_images_have_the_recipe_s_size_and_the_run_the_same_bits
     assert manifest["input_shape"] == [16, 16, 3]
 
 
-def test_a_file_s_published_entry_is_dropped_where_it_does_not_compare(
+def test_an_entry_that_is_not_comparable_is_dropped(
     smoke_config: str, smoke_overrides: dict
 ) -> None:
-    begun = {**smoke_overrides, "data.name": "synthetic_tissue"}
+    overrides = {**smoke_overrides, "data.name": "synthetic_tissue"}
     scratch = smoke_config.replace(":smoke", ":scratch")
-    assert config_lib.load_config(scratch, begun).entry == "A/resnet50"
-    assert resolve(scratch, begun, Reporter(quiet=True)).entry is None
+    assert config_lib.load_config(scratch, overrides).entry == "A/resnet50"
+    assert resolve(scratch, overrides, Reporter(quiet=True)).entry is None
 
 
-def test_hooks_of_one_name_are_refused(
+def test_callbacks_with_the_same_name_raise(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="named alike"):
+    with pytest.raises(ConfigError, match="callback names must be unique"):
         jaxnets.train(
             smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_Every(), _Every()]
         )
@@ -530,33 +532,31 @@ def test_a_diverged_state_is_never_saved(
     assert saved == ["0000000001"]
 
 
-def test_images_that_are_not_whole_are_told_before_the_demo(
+def test_incomplete_images_are_reported_before_the_demo(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lc25000_lung" / "lung_aca").mkdir(parents=True)
     spec = str(repository / "configs" / "lung_resnet.py")
     resolve(spec, {"data.root": str(tmp_path)}, Reporter())
     message = capsys.readouterr().out
-    assert "LC25000 is not whole (" in message
-    assert "so this is lung_resnet:demo" in message
+    assert "LC25000 is incomplete (" in message
+    assert "falling back to lung_resnet:demo" in message
     (tmp_path / "none").mkdir()
     resolve(spec, {"data.root": str(tmp_path / "none")}, Reporter())
-    assert "LC25000 is not at " in capsys.readouterr().out
+    assert "LC25000 not found at " in capsys.readouterr().out
     with pytest.raises(DataError, match="data.root=.*nowhere is not a directory"):
         resolve(spec, {"data.root": str(tmp_path / "nowhere")}, Reporter())
 
 
 @pytest.mark.slow
-def test_the_demo_ends_above_ninety_percent_in_four_minutes(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_the_demo_reaches_ninety_percent_in_four_minutes(repository: Path, tmp_path: Path) -> None:
     demo = str(repository / "configs" / "lung_resnet.py") + ":demo"
     result = jaxnets.train(demo, {"data.root": str(tmp_path)}, workdir=tmp_path / "demo")
     assert result["test_accuracy"] > 0.9
     assert result["seconds"] < 240
 
 
-def test_a_finished_run_does_not_answer_for_other_data(
+def test_a_finished_run_raises_for_other_data(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = str(repository / "configs" / "image_folder.py") + ":smoke"
@@ -580,27 +580,27 @@ def test_a_finished_run_does_not_answer_for_other_data(
     first = train("one")
     assert "1 file skipped: 1 GIF in class black" in capsys.readouterr().out
     assert train("same") == first
-    with pytest.raises(DataError, match="contents have changed"):
+    with pytest.raises(DataError, match="data have changed"):
         train("other")
 
 
-@pytest.mark.parametrize(("size", "said"), [(224, True), (299, False)])
-def test_the_first_line_says_which_head_is_left_out(
-    size: int, said: bool, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("size", "printed"), [(224, True), (299, False)])
+def test_a_skipped_auxiliary_head_is_printed_first(
+    size: int, printed: bool, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = str(repository / "configs" / "lung_inception_v3.py")
     overrides = {"data.image_size": size, "data.root": str(tmp_path), "data.name": "lc25000_lung"}
-    with pytest.raises(DataError):  # there are none, which is found out later
+    with pytest.raises(DataError):  # raised later: there are no images
         jaxnets.train(config, overrides, workdir=tmp_path / "run")
     message = capsys.readouterr().out
-    assert message.startswith("note      Inception v3's auxiliary head is left out") is said
-    assert ("is left out" in message) is said
+    assert message.startswith("note      Inception v3's auxiliary head is left out") is printed
+    assert ("is left out" in message) is printed
 
 
 def test_an_early_stop_is_printed_with_its_reason(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A tiny rate gains less than is asked for."""
+    """A tiny learning rate improves less than min_delta."""
     overrides = {
         **smoke_overrides,
         "train.epochs": 9,
@@ -611,23 +611,19 @@ def test_an_early_stop_is_printed_with_its_reason(
     result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
     assert result["epochs"] == 2
     printed = capsys.readouterr().out
-    message = re.search(
-        r"^stop +at step 4 of 18, epoch 2 of 9: (.*); the test takes (.*)$", printed, re.M
-    )
+    message = re.search(r"^stop +at step 4 of 18, epoch 2 of 9: (.*); testing (.*)$", printed, re.M)
     assert message is not None
     assert re.fullmatch(
         r"validation_loss has not improved over [\d.]+ for 1 evaluation", message[1]
     )
-    assert message[2].startswith("the last state, of step 4")
+    assert message[2].startswith("the final state (step 4)")
     assert re.search(r"^stopped early +validation_loss has not improved", printed, re.M)
     best = {**overrides, "eval.use_best": True}
     result = jaxnets.train(smoke_config, best, workdir=tmp_path / "best")
-    assert (
-        f"the test takes the best checkpoint, of step {result['step']}" in capsys.readouterr().out
-    )
+    assert f"testing the best checkpoint (step {result['step']})" in capsys.readouterr().out
 
 
-def test_a_short_run_has_a_training_line_an_epoch(
+def test_a_short_run_logs_once_per_epoch(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jaxnets.train(

@@ -1,4 +1,4 @@
-"""How run directories are opened and written: what is refused, what a kill leaves, what needs no lock."""
+"""Opening and writing run directories: damage, kills and locks."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def _flip(path: Path) -> None:
 
 
 def _without_checksums(run: Path) -> None:
-    """As an earlier version wrote it."""
+    """Makes it look as if an earlier version wrote it."""
     (run / CHECKSUMS).unlink()
     for path in run.glob("checkpoints/*/manifest.json"):
         path.write_text(_as_before(json.loads(path.read_text())["files"]))
@@ -55,10 +55,10 @@ def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) ->
     """Every way to open a run directory, by name; each takes `ignore_damage`."""
     image, out = other.parent / "image.png", other.parent / "out"
     Image.new("RGB", (16, 16)).save(image)
-    begun = {**overrides, "transfer.weights": str(run), "train.epochs": 1}
+    transfer = {**overrides, "transfer.weights": str(run), "train.epochs": 1}
     calls: dict[str, Callable[..., Any]] = {
         "train": lambda **given: jaxnets.train(config, overrides, workdir=run, **given),
-        "transfer": lambda **given: jaxnets.train(config, begun, workdir=other, **given),
+        "transfer": lambda **given: jaxnets.train(config, transfer, workdir=other, **given),
         "evaluate": lambda **given: evaluate.evaluate(run, **given),
         "against": lambda **given: compare_runs.compare_runs(run, run, **given),
         "predict": lambda **given: predict.predict_files(str(run), [str(image)], **given),
@@ -72,7 +72,7 @@ def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_command_refuses_a_flipped_bit(
+def test_every_command_raises_for_a_flipped_bit(
     run: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, file: str
 ) -> None:
     _flip(run / file)
@@ -100,14 +100,14 @@ def test_every_command_continues_with_one_warning(
     change: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where damage is to be ignored; and, without being asked, in a directory without checksums."""
+    """With `ignore_damage`; and without it in a directory without checksums."""
     damaged = change == "damaged"
     if damaged:  # another value, which can be used
         path = run / "manifest.json"
         path.write_text(path.read_text().replace('"data": "', '"data": "another '))
     else:
         _without_checksums(run)
-    message = "manifest.json has changed since" if damaged else "has no checksums.json"
+    message = "manifest.json has changed since" if damaged else "checksums.json not found in"
     calls = _commands(run, tmp_path / "x", smoke_config, smoke_overrides)
     if not damaged:
         calls = {name: calls[name] for name in ("train", "predict", "compare", "weights")}
@@ -163,10 +163,10 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("result.json", _set("seed", 1)),
     ],
 )
-def test_values_that_cannot_be_used_are_refused_without_checksums(
+def test_invalid_values_raise_without_checksums(
     run: Path, file: str, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    """As they would be in a directory of an earlier version, and with `ignore_damage`."""
+    """In a directory of an earlier version, and with `ignore_damage`."""
     _without_checksums(run)
     content = json.loads((run / file).read_text())
     change(content)
@@ -180,7 +180,7 @@ def test_values_that_cannot_be_used_are_refused_without_checksums(
 
 @pytest.mark.parametrize("file", ["config.json", "result.json", "checksums.json", "split.csv"])
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop"])
-def test_what_is_not_a_file_is_refused_and_not_waited_for(run: Path, file: str, kind: str) -> None:
+def test_special_files_raise_without_blocking(run: Path, file: str, kind: str) -> None:
     path = run / file
     path.unlink()
     if kind == "fifo":
@@ -197,22 +197,22 @@ def test_what_is_not_a_file_is_refused_and_not_waited_for(run: Path, file: str, 
 
 
 class _Killed(BaseException):
-    """As a kill: nothing catches it."""
+    """Like a kill: nothing catches it."""
 
 
 @pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("after", [False, True])
-def test_a_kill_between_any_two_writes_leaves_a_directory_that_opens(
+def test_a_kill_between_two_writes_leaves_a_valid_directory(
     run: Path, number: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_run(run)
     assert before.result is not None
-    result = json.dumps({**before.result, "note": "anew"})
-    answers = before.predictions()
-    assert answers is not None
+    result = json.dumps({**before.result, "note": "new"})
+    predictions = before.predictions()
+    assert predictions is not None
     contents = {
-        "predictions/validation.npz": answers.to_bytes(),
-        "predictions/test.npz": answers.to_bytes() + b"\0",
+        "predictions/validation.npz": predictions.to_bytes(),
+        "predictions/test.npz": predictions.to_bytes() + b"\0",
         "result.json": result,
     }
     calls = []
@@ -232,7 +232,7 @@ def test_a_kill_between_any_two_writes_leaves_a_directory_that_opens(
     left = open_run(run)
     assert left.warnings == ()
     assert left.result is not None
-    assert left.result["note"] == ("anew" if len(calls) + after > 4 else before.result["note"])
+    assert left.result["note"] == ("new" if len(calls) + after > 4 else before.result["note"])
     left.predictions()
     left.predictions("validation")
     checksums.write_files(run, contents)
@@ -241,7 +241,7 @@ def test_a_kill_between_any_two_writes_leaves_a_directory_that_opens(
     assert all(len(allowed) == 1 for allowed in hashes.values())
 
 
-def test_a_kill_before_the_first_file_is_no_run_yet(tmp_path: Path, trained: Path) -> None:
+def test_a_kill_before_the_first_file_leaves_no_run(tmp_path: Path, trained: Path) -> None:
     contents = {name: (trained / name).read_bytes() for name in ("config.json", "split.csv")}
     checksums.write_files(tmp_path, contents)
     for name in contents:
@@ -253,14 +253,14 @@ def test_a_kill_before_the_first_file_is_no_run_yet(tmp_path: Path, trained: Pat
     assert open_run_if_exists(tmp_path) is None
 
 
-def test_a_finished_run_is_shown_without_a_lock(
+def test_a_finished_run_needs_no_lock(
     run: Path,
     smoke_config: str,
     smoke_overrides: dict,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its file system may be read-only: nothing is opened for writing."""
+    """Works on a read-only file system."""
     for path in (run / ".lock", run / checksums.LOCK):
         path.unlink()
     before = sorted(run.rglob("*"))
@@ -282,19 +282,19 @@ def _metrics_of(run: Path) -> list[tuple[int, str]]:
     return [(line["step"], line["split"]) for line in lines]
 
 
-def test_lost_or_changed_metrics_are_refused_before_training(
+def test_truncated_or_changed_metrics_raise_before_training(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = {**smoke_overrides, "log.every_steps": 1}
     stopped = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(smoke_config, overrides, workdir=stopped, callbacks=[_StopAt()])
-    whole = (stopped / "metrics.jsonl").read_bytes()
+    data = (stopped / "metrics.jsonl").read_bytes()
     changes = {
-        "shorter": whole[: len(whole) // 2],
+        "shorter": data[: len(data) // 2],
         "empty": b"",
-        "flipped": bytes([whole[0] ^ 1]) + whole[1:],
-        "not UTF-8": whole[:-20] + b"\xff" + whole[-19:],
+        "flipped": bytes([data[0] ^ 1]) + data[1:],
+        "not UTF-8": data[:-20] + b"\xff" + data[-19:],
     }
     for name, changed in changes.items():
         run = shutil.copytree(stopped, tmp_path / name)
@@ -309,15 +309,15 @@ def test_lost_or_changed_metrics_are_refused_before_training(
         assert open_run(run).warnings == ()
     shutil.rmtree(tmp_path / "empty" / "checkpoints")
     longer = shutil.copytree(stopped, tmp_path / "longer")
-    (longer / "metrics.jsonl").write_bytes(whole + whole[-50:])  # written after the checkpoint
+    (longer / "metrics.jsonl").write_bytes(data + data[-50:])  # written after the checkpoint
     jaxnets.train(smoke_config, overrides, workdir=longer)
     jaxnets.train(smoke_config, overrides, workdir=stopped)
     assert _metrics_of(longer) == _metrics_of(stopped)
 
 
 @pytest.mark.parametrize("file", ["config.json", "manifest.json", "split.csv"])
-def test_the_checkpoint_records_the_files_beside_it(run: Path, file: str) -> None:
-    """So that they are known where checksums.json is gone."""
+def test_a_checkpoint_records_the_run_s_files(run: Path, file: str) -> None:
+    """So that they can be verified without checksums.json."""
     (run / CHECKSUMS).unlink()
     assert [CHECKSUMS in warning for warning in open_run(run).warnings] == [True]
     path = run / file
@@ -326,13 +326,13 @@ def test_the_checkpoint_records_the_files_beside_it(run: Path, file: str) -> Non
         open_run(run)
 
 
-def test_a_changed_answer_is_refused(run: Path) -> None:
+def test_changed_predictions_raise(run: Path) -> None:
     path = run / "predictions" / "test.npz"
-    answers = open_run(run).predictions()
-    assert answers is not None
-    changed = np.array(answers.probabilities)
+    predictions = open_run(run).predictions()
+    assert predictions is not None
+    changed = np.array(predictions.probabilities)
     changed[0] = changed[0][::-1]
-    type(answers)(**{**vars(answers), "probabilities": changed}).save(path)
+    type(predictions)(**{**vars(predictions), "probabilities": changed}).save(path)
     with pytest.raises(CheckpointError, match=r"test.npz has changed"):
         open_run(run).predictions()
     path.unlink()
@@ -340,7 +340,7 @@ def test_a_changed_answer_is_refused(run: Path) -> None:
         compare_runs.compare_runs(run, run)
 
 
-def test_evaluation_lists_what_it_writes(run: Path) -> None:
+def test_evaluation_lists_its_files(run: Path) -> None:
     evaluate.evaluate(run, part="validation")
     hashes = checksums.read_hashes(run) or {}
     assert "predictions/validation.npz" in hashes
@@ -350,7 +350,7 @@ def test_evaluation_lists_what_it_writes(run: Path) -> None:
         open_run(run).predictions("validation")
 
 
-def test_files_that_were_listed_late_stay_unverified(run: Path) -> None:
+def test_files_that_were_listed_later_stay_unverified(run: Path) -> None:
     (run / CHECKSUMS).unlink()
     evaluate.evaluate(run, part="validation")
     (warning,) = open_run(run).warnings

@@ -1,4 +1,4 @@
-"""A body that was trained before: taken whole, frozen to the bit, its features computed once."""
+"""Transfer learning: pretrained and frozen backbones, cached features."""
 
 import dataclasses
 import json
@@ -48,11 +48,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def kept(
+def frozen_run(
     smoke_config: str, plain: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A run of a head on a frozen random body, whose features were computed once."""
-    directory = tmp_path_factory.mktemp("runs") / "kept"
+    """A run that trained a head on cached features of a frozen random backbone."""
+    directory = tmp_path_factory.mktemp("runs") / "frozen"
     jaxnets.train(smoke_config, {**plain, **FROZEN}, workdir=directory)
     return directory
 
@@ -71,48 +71,51 @@ def _lines(directory: Path) -> list[Any]:
     return [json.loads(line)["values"] for line in text.splitlines()]
 
 
-def test_a_frozen_body_keeps_its_bits_and_has_no_state(kept: Path) -> None:
-    config = open_run(kept).config
+def test_a_frozen_backbone_is_unchanged_and_has_no_optimizer_state(frozen_run: Path) -> None:
+    config = open_run(frozen_run).config
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     drawn = models.initialize(models.create(config.model), key, (1, 32, 32, 3))["params"]
-    trained = _variables(kept)["params"]
+    trained = _variables(frozen_run)["params"]
     assert set(trained) - {"classifier"}
     for name, module in trained.items():
         same = jax.tree.map(np.array_equal, module, drawn[name])
         assert all(jax.tree.leaves(same)) is (name != "classifier"), name
-    shapes = json.loads(next(kept.glob("checkpoints/*/shapes.json")).read_text())
+    shapes = json.loads(next(frozen_run.glob("checkpoints/*/shapes.json")).read_text())
     rule = [path for path in shapes if path.startswith("opt_state")]
     assert any("classifier/kernel" in path for path in rule)
     assert not [path for path in rule if "conv" in path or "norm" in path]
-    result = json.loads((kept / "result.json").read_text())
+    result = json.loads((frozen_run / "result.json").read_text())
     assert result["trained_parameters"] == 256 * 3 + 3
 
 
-def test_the_statistics_are_as_in_evaluation(
-    kept: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
+def test_a_frozen_backbone_does_not_update_batch_stats(
+    frozen_run: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
 ) -> None:
     jaxnets.train(smoke_config, {**plain, **FROZEN, "train.epochs": 1}, workdir=tmp_path / "short")
-    longer, shorter = _variables(kept)["batch_stats"], _variables(tmp_path / "short")["batch_stats"]
+    longer, shorter = (
+        _variables(frozen_run)["batch_stats"],
+        _variables(tmp_path / "short")["batch_stats"],
+    )
     assert jax.tree.leaves(longer)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, longer, shorter)))
 
 
-def test_without_kept_features_the_head_is_the_same(
-    kept: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
+def test_the_head_is_the_same_without_cached_features(
+    frozen_run: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
 ) -> None:
     overrides = {**plain, **FROZEN, "transfer.cache_features": False}
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "again")
-    ours, theirs = _arrays(kept), _arrays(tmp_path / "again")
+    ours, theirs = _arrays(frozen_run), _arrays(tmp_path / "again")
     assert ours.keys() == theirs.keys()
     for path, array in ours.items():
         np.testing.assert_allclose(array, theirs[path], rtol=1e-5, atol=1e-6, err_msg=path)
 
 
-def test_an_export_says_whose_body_it_is(kept: Path, tmp_path: Path) -> None:
-    exporting.export(kept, tmp_path / "out")
+def test_an_export_names_its_backbone(frozen_run: Path, tmp_path: Path) -> None:
+    exporting.export(frozen_run, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     described = json.loads((tmp_path / "out" / "weights.json").read_text())
-    result = results.read(kept)
+    result = results.read(frozen_run)
     assert result is not None
     assert f"| trained | {result['trained_parameters']:,} of {result['parameters']:,} para" in card
     assert "frozen) |" in card
@@ -120,22 +123,24 @@ def test_an_export_says_whose_body_it_is(kept: Path, tmp_path: Path) -> None:
     assert described["source"]["body"]["weights"] == result["weights"]
 
 
-def test_a_kept_body_predicts_from_pixels(kept: Path) -> None:
-    tested = load_predictions(predictions_path(kept))  # by the head, of kept features
-    settings = open_run(kept).config.data
+def test_predictions_from_images_match_cached_features(frozen_run: Path) -> None:
+    tested = load_predictions(predictions_path(frozen_run))  # from cached features
+    settings = open_run(frozen_run).config.data
     source = SyntheticTissue(settings.num_examples, settings.image_size, settings.synthetic_seed)
     pixels = [source[int(index)]["image"] for index in tested.index]
-    shares = [list(each.probabilities.values()) for each in jaxnets.load(kept).predict(pixels)]
-    np.testing.assert_allclose(shares, tested.probabilities, atol=1e-5)
+    probabilities = [
+        list(each.probabilities.values()) for each in jaxnets.load(frozen_run).predict(pixels)
+    ]
+    np.testing.assert_allclose(probabilities, tested.probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.1])
-def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: float) -> None:
+@pytest.mark.parametrize("multiplier", [1.0, 0.1])
+def test_the_backbone_learning_rate_is_multiplied(smoke_config: str, multiplier: float) -> None:
     plain = {"optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
     constant = {"schedule.name": "constant", "schedule.warmup_steps": 0}
-    begun = {"transfer.weights": "random", "transfer.backbone_lr_multiplier": share}
+    overrides = {"transfer.weights": "random", "transfer.backbone_lr_multiplier": multiplier}
     config = config_lib.load_config(
-        smoke_config, {**plain, **constant, **begun, "model.num_classes": 3}
+        smoke_config, {**plain, **constant, **overrides, "model.num_classes": 3}
     )
     model = models.create(config.model)
     params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
@@ -145,22 +150,20 @@ def test_the_body_learns_at_its_share_of_the_rate(smoke_config: str, share: floa
     updates, _ = rule.optimizer.update(ones, rule.optimizer.init(params), params)
     rate = config.optimizer.learning_rate
     for name, module in updates.items():
-        wanted = -rate * (1.0 if name in parts.head else share)
+        wanted = -rate * (1.0 if name in parts.head else multiplier)
         for leaf in jax.tree.leaves(module):
             np.testing.assert_allclose(leaf, wanted, rtol=1e-6, err_msg=name)
 
 
-def test_another_body_than_a_run_began_with_is_refused(kept: Path) -> None:
-    run = open_run(kept)
+def test_resuming_with_another_backbone_raises(frozen_run: Path) -> None:
+    run = open_run(frozen_run)
     mine = run.manifest.get("backbone_sha256")
     assert mine is not None
-    run.require_weights(mine)
+    run.check_weights(mine)
     for other in ("yours", None):
-        with pytest.raises(CheckpointError, match="are not those that .* began with"):
-            run.require_weights(other)
-    dataclasses.replace(run, manifest_or_none=None).require_weights(
-        "any"
-    )  # nothing has begun there
+        with pytest.raises(CheckpointError, match="differ from those that .* was started with"):
+            run.check_weights(other)
+    dataclasses.replace(run, manifest_or_none=None).check_weights("any")  # no manifest yet
 
 
 class _SignalAt(Callback):
@@ -180,38 +183,34 @@ FINETUNE = {"transfer.head_only_epochs": 1, "transfer.backbone_lr_multiplier": 0
 
 @pytest.fixture(scope="module")
 def from_trained(trained: Path, smoke_overrides: dict[str, Any]) -> dict[str, Any]:
-    """Overrides that take the body of the small LeNet run."""
+    """Overrides that use the backbone of the small LeNet run."""
     return {**smoke_overrides, "transfer.weights": str(trained), **FINETUNE}
 
 
-def test_the_head_goes_first_and_a_resume_has_the_same_bits(
+def test_head_only_steps_come_first_and_resume_is_bit_exact(
     trained: Path, smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
 ) -> None:
     every = {**from_trained, "checkpoint.every_epochs": 1, "checkpoint.keep": 9}
-    jaxnets.train(smoke_config, every, workdir=tmp_path / "whole")
+    jaxnets.train(smoke_config, every, workdir=tmp_path / "straight")
     cut = tmp_path / "cut"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(smoke_config, every, workdir=cut, callbacks=[_SignalAt(3)])
     jaxnets.train(smoke_config, every, workdir=cut)
-    assert _lines(cut) == _lines(tmp_path / "whole")
-    before, after = _variables(trained)["params"], _variables(tmp_path / "whole")["params"]
+    assert _lines(cut) == _lines(tmp_path / "straight")
+    before, after = _variables(trained)["params"], _variables(tmp_path / "straight")["params"]
     assert not np.array_equal(before["conv1"]["kernel"], after["conv1"]["kernel"])
-    first = min((tmp_path / "whole" / "checkpoints").iterdir())
+    first = min((tmp_path / "straight" / "checkpoints").iterdir())
     (cut / "result.json").unlink()
     for folder in (cut / "checkpoints").iterdir():
         if folder.name > first.name:
             (folder / "manifest.json").unlink()
-    frozen_backbone_forward = _variables(cut)["params"]
-    np.testing.assert_array_equal(
-        before["conv1"]["kernel"], frozen_backbone_forward["conv1"]["kernel"]
-    )
-    assert not np.array_equal(
-        before["classifier"]["kernel"], frozen_backbone_forward["classifier"]["kernel"]
-    )
+    after_head = _variables(cut)["params"]
+    np.testing.assert_array_equal(before["conv1"]["kernel"], after_head["conv1"]["kernel"])
+    assert not np.array_equal(before["classifier"]["kernel"], after_head["classifier"]["kernel"])
 
 
 def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any]:
-    """A weights folder of a run's network, whose preprocessing takes `level` as mean and deviation."""
+    """Writes a run's weights with `level` as mean and std of the preprocessing."""
     variables = jax.tree.map(np.asarray, _variables(run))
     expected = Preprocessing(16, mean=(level,) * 3, std=(level,) * 3)
     model = open_run(run).config.model
@@ -220,7 +219,7 @@ def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any
 
 
 @pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_run_needs_its_weights_only_to_begin(
+def test_a_run_resumes_without_its_pretrained_weights(
     frozen: bool,
     trained: Path,
     smoke_config: str,
@@ -239,20 +238,22 @@ def test_a_run_needs_its_weights_only_to_begin(
     with pytest.raises(InterruptedRunError):
         jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[_SignalAt(3)])
     shutil.rmtree(weights)
-    with pytest.raises(CheckpointError, match="is a weights folder or a run directory"):
+    with pytest.raises(CheckpointError, match="is a weights folder"):
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "other")
     done = jaxnets.train(smoke_config, overrides, workdir=run)
     assert done["complete"]
-    assert "drawn is gone: its body is in" in capsys.readouterr().out
+    assert "drawn not found: using the backbone in the checkpoint of" in capsys.readouterr().out
     if frozen:
         kernel = _variables(run)["params"]["conv2"]["kernel"]
         np.testing.assert_array_equal(kernel, variables["params"]["conv2"]["kernel"])
     assert jaxnets.train(smoke_config, overrides, workdir=run)["step"] == done["step"]
-    with pytest.raises(ConfigError, match="of another recipe .*transfer.weights: 'drawn' there"):
+    with pytest.raises(
+        ConfigError, match="with another config .*transfer.weights: 'drawn' -> 'random'"
+    ):
         jaxnets.train(smoke_config, {**overrides, "transfer.weights": "random"}, workdir=run)
 
 
-def test_weights_bring_their_preprocessing(
+def test_preprocessing_follows_the_weights(
     trained: Path,
     smoke_config: str,
     smoke_overrides: dict[str, Any],
@@ -268,52 +269,52 @@ def test_weights_bring_their_preprocessing(
         "train.epochs": 1,
     }
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
-    assert "expects pixels in [0, 1] minus 0.502" in capsys.readouterr().out
+    assert "which expects (pixels in [0, 1] - 0.502" in capsys.readouterr().out
     assert open_run(tmp_path / "run").config.data.mean == (128 / 255,) * 3
     taken = _variables(tmp_path / "run")["params"]["conv2"]
     assert np.array_equal(taken["kernel"], variables["params"]["conv2"]["kernel"])
 
 
-def test_what_is_no_body_is_refused(
-    kept: Path,
+def test_weights_that_do_not_fit_raise(
+    frozen_run: Path,
     smoke_config: str,
     from_trained: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     narrower = {
-        "transfer.weights": str(kept),
+        "transfer.weights": str(frozen_run),
         "model.name": "resnet50",
         "model.width": 4,
     }
     of_lenet = ("model.kernel_size",)
     for changes, message in (
-        ({"transfer.weights": "nowhere"}, "is a weights folder or a run directory"),
-        ({"model.name": "alexnet"}, "has weights of lenet5"),
+        ({"transfer.weights": "nowhere"}, "is a weights folder"),
+        ({"model.name": "alexnet"}, "has weights with model.name=lenet5"),
         (
             {"model.activation": "tanh"},
-            "with activation relu, and --config.model.activation is tanh",
+            "model.activation=relu, but --config.model.activation is tanh",
         ),
-        ({"model.pooling": "average"}, "with pooling max, .*: give max"),
+        ({"model.pooling": "average"}, "model.pooling=max, .*: set it to max"),
         ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
     ):
-        begun = {
+        overrides = {
             path: value
             for path, value in from_trained.items()
             if "model.name" not in changes or path not in of_lenet
         }
         with pytest.raises(CheckpointError, match=message):
-            jaxnets.train(smoke_config, {**begun, **changes}, workdir=tmp_path / "refused")
+            jaxnets.train(smoke_config, {**overrides, **changes}, workdir=tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
     assert "cache " not in capsys.readouterr().out, (
-        "nothing is decoded for a body that does not fit"
+        "nothing may be decoded for a backbone that does not fit"
     )
 
 
-def test_a_random_body_is_measured_on_few_images_too(
+def test_a_random_backbone_is_calibrated_on_few_images(
     smoke_config: str, plain: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Its statistics come from as many batches as on many images: of one batch nine tenths were still 1."""
+    """Few images are repeated: after a single batch the initial values would weigh 90 %."""
     few = {**plain, **FROZEN, "data.num_examples": 30, "train.epochs": 1}
     jaxnets.train(smoke_config, few, workdir=tmp_path / "few")
     variances = [
@@ -324,7 +325,7 @@ def test_a_random_body_is_measured_on_few_images_too(
     assert min(variance.min() for variance in variances) < 0.5
 
 
-def test_the_cut_that_would_fit_is_named() -> None:
+def test_a_fitting_truncation_is_suggested() -> None:
     remedy = pretrained._or_truncated(
         "inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"]
     )
@@ -337,7 +338,7 @@ def test_the_cut_that_would_fit_is_named() -> None:
 @pytest.mark.parametrize(
     ("given", "asked"), [(None, "torchvision"), ("torchvision", None), ("keras", None)]
 )
-def test_a_variant_may_be_named_or_not(given: str | None, asked: str | None) -> None:
+def test_an_unset_variant_matches_the_default(given: str | None, asked: str | None) -> None:
     config, theirs = config_lib.default_config(), config_lib.default_config().model
     config.model.name = theirs.name = "resnet50"
     config.model.variant, theirs.variant = asked, given
@@ -346,16 +347,16 @@ def test_a_variant_may_be_named_or_not(given: str | None, asked: str | None) -> 
     assert models.variant_of(config.model) == models.variant_of(theirs)
 
 
-def test_another_variant_is_refused() -> None:
+def test_another_variant_raises() -> None:
     config, theirs = config_lib.default_config(), config_lib.default_config().model
     config.model.name = theirs.name = "resnet50"
     config.model.variant, theirs.variant = "torchvision", "keras"
     found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
-    with pytest.raises(CheckpointError, match="of the variant 'keras'"):
+    with pytest.raises(CheckpointError, match="model.variant=keras"):
         pretrained._apply_pretrained_settings(config, found, Reporter())
 
 
-def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
+def test_user_set_preprocessing_must_match_the_weights() -> None:
     config, theirs = config_lib.default_config(), config_lib.default_config().model
     config.model.name = theirs.name = "resnet50"
     half = (0.5, 0.5, 0.5)
@@ -371,15 +372,15 @@ def test_pixels_that_the_user_asks_for_are_those_of_the_weights() -> None:
 @pytest.mark.parametrize(
     "change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}]
 )
-def test_kept_features_are_of_a_body_as_it_computes(change: dict[str, Any]) -> None:
+def test_cached_features_depend_on_the_model_fields(change: dict[str, Any]) -> None:
     model, other = config_lib.default_config().model, config_lib.default_config().model
     model.name = other.name = "lenet5"
-    assert cached_features.computed_by(model) == cached_features.computed_by(other)
+    assert cached_features.backbone_fields(model) == cached_features.backbone_fields(other)
     other.update(change)
-    assert cached_features.computed_by(model) != cached_features.computed_by(other)
+    assert cached_features.backbone_fields(model) != cached_features.backbone_fields(other)
 
 
-def test_the_first_variant_is_what_none_means() -> None:
+def test_the_default_variant_is_the_first() -> None:
     for name, entry in models.REGISTRY.items():
         if entry.variants:
             model = config_lib.default_config().model
@@ -404,7 +405,7 @@ def test_the_first_variant_is_what_none_means() -> None:
         ),
     ],
 )
-def test_contradictions_are_refused(
+def test_contradictory_fields_raise(
     smoke_config: str, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -425,18 +426,18 @@ def test_contradictions_are_refused(
         "flags",
     ],
 )
-def test_features_are_computed_again_where_their_bits_may_differ(
+def test_the_features_cache_key_changes_with_what_bits_depend_on(
     changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_lib.default_config()
     config.model.name = "lenet5"
     source = SimpleNamespace(name="own", fingerprint="f")
     data: Any = SimpleNamespace(source=source)
-    before = cached_features.depends_on(config, data, "body")
-    assert cached_features.depends_on(config, data, "body") == before
-    body = "body"
+    before = cached_features.cache_key(config, data, "body")
+    assert cached_features.cache_key(config, data, "body") == before
+    backbone = "body"
     if changed == "body":
-        body = "other"
+        backbone = "other"
     elif changed == "mean":
         config.data.mean = (0.1,)
     elif changed == "fingerprint":
@@ -444,25 +445,27 @@ def test_features_are_computed_again_where_their_bits_may_differ(
     elif changed == "flags":
         monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     else:
-        determinism_fingerprint = environment.determinism_fingerprint(config=config, placement={})
+        determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
         monkeypatch.setattr(
             environment,
             "determinism_fingerprint",
             lambda **_: determinism_fingerprint | {changed: "another"},
         )
-    assert cached_features.depends_on(config, data, body) != before
+    assert cached_features.cache_key(config, data, backbone) != before
 
 
-def test_features_do_not_depend_on_how_many_devices_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_features_cache_key_ignores_the_number_of_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config, data = (
         config_lib.default_config(),
         SimpleNamespace(source=SimpleNamespace(name="", fingerprint="")),
     )
     config.model.name = "lenet5"
-    determinism_fingerprint = environment.determinism_fingerprint(config=config, placement={})
+    determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
     monkeypatch.setattr(
         environment, "determinism_fingerprint", lambda **_: determinism_fingerprint | {"devices": 8}
     )
-    eight: Any = cached_features.depends_on(config, data, None)  # type: ignore[arg-type]
+    eight: Any = cached_features.cache_key(config, data, None)  # type: ignore[arg-type]
     monkeypatch.undo()
-    assert cached_features.depends_on(config, data, None) == eight  # type: ignore[arg-type]
+    assert cached_features.cache_key(config, data, None) == eight  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ def test_run_directories_are_told_and_nothing_is_written(
     compare.print_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
     shown = capsys.readouterr()
     message = shown.out.splitlines()
-    assert shown.err.count("has no checksums.json") == 3  # one warning for each directory
+    assert shown.err.count("checksums.json not found in") == 3  # one warning for each directory
     assert len(message) == 3
     assert "3 seeds ± 0.00" in message[2]
     assert "600 a second, a card" in message[2]  # of the runs on what most ran on

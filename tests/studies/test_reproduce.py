@@ -357,7 +357,7 @@ def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) 
         place.make()
     (outcome,) = reproduce.list_rows(str(place.table), place.options())
     assert outcome.state is State.FAILED
-    assert "train.epochs: 1 there, 2 now" in outcome.detail
+    assert "train.epochs: 1 -> 2" in outcome.detail
 
 
 def test_what_weights_bring_is_no_other_config(place: Place) -> None:
@@ -499,7 +499,7 @@ def test_the_estimate(
     expected = seconds and pytest.approx(runtime_estimate.START_SECONDS + seconds)
     assert (estimate and estimate.seconds) == expected
     basis = "" if estimate is None else estimate.basis
-    assert ("guessed from 32 px" in basis) == (changes == {"data.image_size": 64})
+    assert ("extrapolated from 32 px" in basis) == (changes == {"data.image_size": 64})
 
 
 def test_the_estimate_before_the_data_was_opened(place: Place) -> None:
