@@ -1,4 +1,4 @@
-"""Recipes: complete, locked, validated, durations in one unit."""
+"""Configs: complete, locked, validated, durations in one unit."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
         ({"train.ema_decay": 1.0}, "must be below 1"),
     ],
 )
-def test_a_wrong_override_names_the_field_and_the_mend(overrides: dict, message: str) -> None:
+def test_an_invalid_override_names_the_field_and_a_fix(overrides: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config_lib.load_config(LUNG, overrides)
 
@@ -140,12 +140,12 @@ def test_examples_are_rounded_up_to_steps(examples: int, batch_size: int) -> Non
     assert (taken - 1) * batch_size < examples <= taken * batch_size
 
 
-def test_json_gives_the_same_recipe_back() -> None:
+def test_json_round_trip() -> None:
     config = config_lib.load_config(LUNG, {"data.fractions": (0.6, 0.2, 0.2), "seed": 3})
     assert config_lib.differences(config_lib.from_json(config_lib.to_json(config)), config) == {}
 
 
-def test_words_survive_json() -> None:
+def test_tuples_of_strings_survive_json() -> None:
     config = config_lib.load_config(LUNG.replace("lung_resnet", "mlp_tanh"))
     config.model.activations = ("relu", "identity")
     assert config_lib.from_json(config_lib.to_json(config)).model.activations == (
@@ -159,7 +159,7 @@ def test_differences_name_fields_and_values() -> None:
     assert config_lib.differences(first, second) == {"seed": (0, 5)}
 
 
-def test_a_recipe_is_locked() -> None:
+def test_a_config_is_locked() -> None:
     with pytest.raises(AttributeError):
         config_lib.default_config().train.bach_size = 3
 
@@ -213,7 +213,7 @@ def test_a_note_names_a_report_only_where_it_trained_the_network_so(
         ("alexnet_cifar10", "sgd", "E/alexnet"),
     ],
 )
-def test_a_report_s_recipe_is_the_published_one(file: str, variant: str, entry: str) -> None:
+def test_a_report_s_config_is_the_reported_one(file: str, variant: str, entry: str) -> None:
     config = config_lib.load_config(LUNG.replace("lung_resnet", file) + f":{variant}")
     printed = reported.entry(entry)
     theirs = printed["config"]

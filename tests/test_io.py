@@ -1,4 +1,4 @@
-"""Whole files: two writers, failures, full disks."""
+"""Atomic writes: two writers, failures, full disks."""
 
 import errno
 import os

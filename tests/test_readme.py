@@ -1,4 +1,4 @@
-"""What README and the pages of docs/ tell a reader to type is what the program understands."""
+"""The commands in README and docs/ are valid."""
 
 import ast
 import functools
@@ -150,7 +150,7 @@ def test_the_snippet_that_predicts(
     assert all(re.fullmatch(r".+ \d+\.\d%", line) for line in message)
 
 
-def test_the_hook_snippet_is_a_hook_and_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callback_snippet_is_a_callback_and_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("jaxnets.train", lambda *given, **named: calls.append((given, named)))
     (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
@@ -162,7 +162,7 @@ def test_the_hook_snippet_is_a_hook_and_a_call(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_the_hook_snippet_stops_a_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callback_snippet_stops_a_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXNETS_DATA", str(checkout / "data"))
     (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
     easier = code.replace(LUNG, "configs/lung_resnet.py:smoke").replace("> 0.99", "> 0.0")

@@ -2,8 +2,8 @@
 
     python scripts/reproduce.py lung --budget=60
 
-All rows use the same settings: batch 32, 100 steps of warmup, then a cosine schedule; all training images. The last
-two are report B's Inception v1, its 10 epochs and batch of 32, under both splits.
+All rows use the same settings: batch 32, 100 steps of warmup, then a cosine schedule; all training images.
+The last two are report B's Inception v1, its 10 epochs and batch of 32, under both splits.
 """
 
 from typing import Any

@@ -254,7 +254,7 @@ def _inside(thing: Any) -> Any:
 @pytest.mark.parametrize(
     "path", [*fields("plateau."), *fields("early_stopping."), "monitor.metric"]
 )
-def test_hooks_follow_the_fields_that_they_use(
+def test_callbacks_depend_on_the_fields_that_they_use(
     path: str, fraction: float, patience: int | None
 ) -> None:
     config = make_config(data__split="official", data__validation_fraction=fraction)
@@ -404,7 +404,7 @@ def test_a_field_of_the_demo_alone_may_be_set_where_the_source_is_open(tmp_path:
         resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3}, Reporter(quiet=True))
 
 
-def test_a_recipe_of_trained_weights_without_any_says_how_to_get_some() -> None:
+def test_a_config_without_its_pretrained_weights_says_how_to_get_them() -> None:
     for variant in ("transfer", "finetune"):
         with pytest.raises(ConfigError, match="import_weights.py hub:timm/resnet50") as refused:
             config_lib.load_config(f"{CONFIGS / 'lung_resnet.py'}:{variant}")
@@ -438,7 +438,7 @@ def test_there_are_variants() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "tables").glob("*.py")), ids=lambda p: p.stem)
-def test_a_table_s_rows_are_the_recipes_of_their_stored_results(
+def test_table_rows_match_the_configs_of_their_stored_results(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)

@@ -1,4 +1,4 @@
-"""Compiled programs are kept, found again, and give the same bits."""
+"""Compiled programs are cached, found again, and give the same bits."""
 
 import os
 import subprocess
@@ -46,11 +46,11 @@ def test_a_folder_that_cannot_be_written_is_no_fault(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_jax_was_told_already_stands(tmp_path: Path) -> None:
+def test_a_cache_folder_that_jax_has_already_is_used(tmp_path: Path) -> None:
     _run("auto", tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_none_is_none_whatever_jax_was_told(tmp_path: Path) -> None:
+def test_none_disables_the_cache(tmp_path: Path) -> None:
     _run("none", tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
     assert not list(tmp_path.iterdir())

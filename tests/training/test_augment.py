@@ -99,7 +99,7 @@ def test_saturation_and_hue_leave_grey_alone() -> None:
         np.testing.assert_allclose(function(KEYS[0], grey, amount=0.4), grey, atol=1e-5)
 
 
-def test_mixup_mixes_pictures_and_targets_by_one_share() -> None:
+def test_mixup_mixes_images_and_targets_with_the_same_weight() -> None:
     images = jnp.stack([jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))])
     mixed, targets = augment.mixup(KEYS[:2], images, jnp.eye(2), alpha=1.0)
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Hooks: what each does, and that what it remembers survives."""
+"""Callbacks: what each does, and that its state survives."""
 
 import errno
 import io
@@ -82,7 +82,9 @@ def test_early_stopping_wants_the_least_gain() -> None:
         ("validation_accuracy", [0.5, 0.6, 0.4, math.nan, 0.3], [1, 3, 5]),
     ],
 )
-def test_the_best_is_kept_and_nan_never_is(metric: str, losses: list, expected: list) -> None:
+def test_the_best_checkpoint_is_protected_and_nan_is_not_best(
+    metric: str, losses: list, expected: list
+) -> None:
     callback = CheckpointBest(metric)
     run = _feed(callback, losses[:3])
     run = _feed(_through_json(callback, CheckpointBest(metric)), losses[3:], run)
@@ -119,7 +121,7 @@ def test_the_plateau_rule_is_optax_s() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_value_that_is_not_finite_stops_with_a_mend(value: float) -> None:
+def test_a_non_finite_value_stops_with_a_hint(value: float) -> None:
     line = {"step": 3, "split": "train", "values": {"loss": 0.1, "gradient_norm": value}}
     with pytest.raises(DivergedError, match=r"gradient_norm is .*learning_rate"):
         StopOnNonFinite().log(_Run(), line)

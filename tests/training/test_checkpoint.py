@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there; every changed bit is found."""
+"""Checkpoints are atomic, and every changed bit is detected."""
 
 import errno
 import hashlib
@@ -171,7 +171,7 @@ def test_a_disk_that_cannot_is_said_and_the_last_one_stays(
     assert checkpoints.latest_valid() == (1, [])
 
 
-def test_a_full_disk_is_seen_before_orbax_begins(
+def test_a_full_disk_is_detected_before_orbax_starts(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints.save(1, _state(), HOST_STATE)
@@ -185,7 +185,7 @@ def test_a_full_disk_is_seen_before_orbax_begins(
     assert checkpoints.latest_valid() == (2, [])
 
 
-def test_a_limit_on_the_size_of_files_is_seen_before_orbax_begins(checkpoints: Checkpoints) -> None:
+def test_a_file_size_limit_is_detected_before_orbax_starts(checkpoints: Checkpoints) -> None:
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_state()))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (needed - 1, before[1]))

@@ -51,14 +51,14 @@ def test_sums_have_nothing_to_be_divided_by(name: str, expected: float) -> None:
     assert terms.metrics() == {"loss": terms.total}
 
 
-def test_recipes_know_the_same_losses() -> None:
+def test_configs_know_the_same_losses() -> None:
     assert set(config_lib.SQUARED_ERRORS) == set(SQUARED_ERRORS)
 
 
 @pytest.mark.parametrize(
     ("asked", "expected"), [(None, 5 + 0.3 * (1 + 2)), (0.5, 5 + 0.5 * (1 + 2)), (0.0, 5)]
 )
-def test_auxiliary_heads_have_the_published_weight_or_the_recipe_s(asked, expected) -> None:
+def test_auxiliary_heads_have_the_default_weight_or_the_config_s(asked, expected) -> None:
     config = config_lib.default_config().train
     config.loss, config.auxiliary_weight = "mean_squared_error", asked
     loss = make_loss(config, auxiliary_weight=0.3)

@@ -1,4 +1,4 @@
-"""Steps on resident examples: those of the host's batches, however many share a call."""
+"""Steps on data on the device give the results of host batches, for any number of steps per call."""
 
 from collections.abc import Callable
 from typing import Any
@@ -98,7 +98,9 @@ def test_the_same_parameters_as_from_the_hosts_batches(
     assert int(state.step) == STEPS
 
 
-def test_the_same_bits_however_many_steps_share_a_call(made: tuple[TrainState, Any]) -> None:
+def test_the_number_of_steps_per_call_does_not_change_the_bits(
+    made: tuple[TrainState, Any],
+) -> None:
     program = jax.jit(multi_step(made[1]))
     expected, losses = _resident(made, program, AT_ONCE, [4])
     for wanted in ([1], [3, 1, 2]):

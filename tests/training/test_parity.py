@@ -58,7 +58,7 @@ def test_cross_entropy(smoothing: float, class_weights: tuple[float, ...]) -> No
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-10, atol=1e-15)
 
 
-def test_cross_entropy_of_shares() -> None:
+def test_cross_entropy_of_soft_targets() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(EXAMPLES, CLASSES))
     shares = generator.dirichlet(np.ones(CLASSES), EXAMPLES)

@@ -1,4 +1,4 @@
-"""The reports' recipes, step by step: the recipe files' networks and optimizers are PyTorch's.
+"""The reports' configs, step by step: the networks and optimizers match PyTorch.
 
 The weights, the batches (noise) and, in double precision, the state before every step are the same on both
 sides; dropout and augmentation, which draw other numbers there, are off. Where it does not matter AlexNet's

@@ -113,7 +113,7 @@ class TestASumIsNeverDivided:
             sums = add_metrics(sums, jax.device_get(evaluate(state, batch)))
         assert sums == {"loss": pytest.approx(5.312051880293906, rel=1e-12), "examples": 4}
 
-    def test_the_mean_of_several_steps_is_by_step(self, whole: Any) -> None:
+    def test_a_sum_is_averaged_over_steps(self, whole: Any) -> None:
         sums = add_metrics(None, jax.device_get(whole[1]))
         assert averages(add_metrics(sums, jax.device_get(whole[1]))) == averages(sums)
         assert averages(sums)["loss"] == pytest.approx(5.312051880293906, rel=1e-12)

@@ -67,7 +67,7 @@ def _setup(config, **step_options: Any):
 @pytest.mark.usefixtures("x64")
 class TestTrainStep:
     @pytest.mark.parametrize("parts", [4])
-    def test_parts_of_a_batch_make_the_step_of_the_whole(self, parts: int) -> None:
+    def test_microbatches_give_the_step_of_the_full_batch(self, parts: int) -> None:
         config = _config(train__class_weights=(1.0, 2.0, 0.5), augment__flip_horizontal=True)
         state, step, _ = _setup(config)
         _, in_parts, _ = _setup(config, grad_accum_steps=parts)
