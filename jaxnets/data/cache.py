@@ -46,6 +46,9 @@ class CachedSource(SourceWrapper):
         self._images = images
         self._labels = source.labels
 
+    def __len__(self) -> int:
+        return len(self._images)
+
     def __getitem__(self, index: int) -> Example:
         return {
             "image": np.asarray(self._images[index]),
