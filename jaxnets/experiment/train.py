@@ -38,6 +38,7 @@ from jaxnets.experiment.runtime_estimate import median_speed
 from jaxnets.io import read_regular
 from jaxnets.runtime import allocator, hardware, signals
 from jaxnets.runtime.console import Reporter
+from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.callbacks import Callback
