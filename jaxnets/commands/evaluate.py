@@ -14,7 +14,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.report.measure import measure
-from jaxnets.evaluation.report.page import WHOLE_MATRIX
+from jaxnets.evaluation.report.page import MAX_TABLE_CLASSES
 from jaxnets.experiment import checksums
 from jaxnets.experiment.build import make_evaluator
 from jaxnets.experiment.data import open_data
@@ -122,9 +122,11 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
         f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
         "",
     ]
-    corner = "true / predicted" if len(classes) <= WHOLE_MATRIX else f"lowest of {len(classes)}"
+    corner = (
+        "true / predicted" if len(classes) <= MAX_TABLE_CLASSES else f"lowest of {len(classes)}"
+    )
     width = max(len(corner), *(len(name) for name in classes)) + 2
-    if len(classes) > WHOLE_MATRIX:
+    if len(classes) > MAX_TABLE_CLASSES:
         return "\n".join([*lines, *_worst(scores, classes, corner, width)])
     columns = [max(len(name), 6) for name in classes]
     header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
@@ -142,7 +144,7 @@ def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = scores.confusion - np.diag(hits)
     yield f"{corner:<{width}}images  recall  most often predicted as"
-    for number in np.argsort(recall, kind="stable")[:WHOLE_MATRIX]:
+    for number in np.argsort(recall, kind="stable")[:MAX_TABLE_CLASSES]:
         if sizes[number]:
             other = wrong[number].argmax()
             message = (

@@ -377,5 +377,5 @@ def _closing_block(result: results.Result, directory: Path) -> str:
         title=models.entry(result["model"]).title,
         data_title=TITLES[result["data"]],
         workdir=directory,
-        published=reported.entry(result["entry"]) if result["entry"] else None,
+        reported=reported.entry(result["entry"]) if result["entry"] else None,
     )

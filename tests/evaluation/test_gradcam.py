@@ -223,7 +223,7 @@ def test_every_convolutional_network_has_one(name: str) -> None:
 
 
 def test_a_network_of_vectors_has_none() -> None:
-    with pytest.raises(ConfigError, match="MLP is none"):
+    with pytest.raises(ConfigError, match="MLP is not one"):
         make_gradcam(models.MLP())
 
 
