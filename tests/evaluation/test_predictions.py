@@ -11,11 +11,11 @@ from jaxnets.evaluation.predictions import Predictions, load_predictions, predic
 
 
 def _some(group: list[int]) -> Predictions:
-    shares = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], np.float32)
+    probabilities = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], np.float32)
     return Predictions(
         index=np.array([4, 7, 9]),
         label=np.array([0, 1, 1], np.int32),
-        probabilities=shares,
+        probabilities=probabilities,
         files=np.array(["a/1.png", "b/longer.png", "b/2.png"]),
         group=np.array(group),
     )

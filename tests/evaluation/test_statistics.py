@@ -16,27 +16,27 @@ def _simulated(
     runs: int,
     groups: int,
     size: int | np.ndarray,
-    share: float,
+    accuracy: float,
     alike: float,
 ) -> np.ndarray:
-    """Correct answers [runs, groups]: of `size` near-duplicates each, their chance Beta-distributed by group.
+    """Correct predictions [runs, groups] among `size` near-duplicates each, with Beta-distributed chances.
 
-    `size` may be [groups]; `alike` is the correlation of two near-duplicates' answers.
+    `size` may be [groups]; `alike` is the correlation of two near-duplicates' predictions.
     """
     strength = 1 / alike - 1
-    chance = generator.beta(share * strength, (1 - share) * strength, size=(runs, groups))
+    chance = generator.beta(accuracy * strength, (1 - accuracy) * strength, size=(runs, groups))
     return generator.binomial(size, chance)
 
 
 def _coverage(runs: int, resamples: int, seed: int) -> tuple[float, float]:
     """How often 95 % intervals hold the true accuracy 0.9: of groups, and of images."""
-    groups, size, share = 60, 20, 0.9
-    sums = _simulated(np.random.default_rng(seed), runs, groups, size, share, alike=0.3)
+    groups, size, accuracy = 60, 20, 0.9
+    sums = _simulated(np.random.default_rng(seed), runs, groups, size, accuracy, alike=0.3)
     sizes = np.full_like(sums, size)
     low, high = statistics.bootstrap_ratio(sums, sizes, resamples=resamples)
-    by_groups = np.mean((low <= share) & (share <= high))
+    by_groups = np.mean((low <= accuracy) & (accuracy <= high))
     pairs = [statistics.wilson_interval(int(each), groups * size) for each in sums.sum(axis=1)]
-    by_images = np.mean([low <= share <= high for low, high in pairs])
+    by_images = np.mean([low <= accuracy <= high for low, high in pairs])
     return float(by_groups), float(by_images)
 
 
@@ -56,9 +56,11 @@ def test_group_intervals_cover_95_percent() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("share", "least", "most"), [(0.92, 0.92, 0.98), (0.955, 0.92, 0.98), (0.985, 0.0, 0.91)]
+    ("accuracy", "lowest", "highest"), [(0.92, 0.92, 0.98), (0.955, 0.92, 0.98), (0.985, 0.0, 0.91)]
 )
-def test_coverage_at_the_sizes_of_a_grouped_split(share: float, least: float, most: float) -> None:
+def test_coverage_at_the_sizes_of_a_grouped_split(
+    accuracy: float, lowest: float, highest: float
+) -> None:
     """Of LC25000's test part: 105 groups of our own, whose images are right or wrong mostly together.
 
     Where nearly all is right the few groups that are not carry all of the spread, and there are too few.
@@ -70,17 +72,17 @@ def test_coverage_at_the_sizes_of_a_grouped_split(share: float, least: float, mo
     covered = 0
     for _ in range(runs):
         sizes = generator.choice(every, size=105)
-        right = _simulated(generator, 1, 105, sizes, share, alike=0.6)[0]
-        answers = np.arange(sizes.max()) < right[:, None]
+        right = _simulated(generator, 1, 105, sizes, accuracy, alike=0.6)[0]
+        correct_by_image = np.arange(sizes.max()) < right[:, None]
         drawn = np.arange(sizes.max()) < sizes[:, None]
         groups = np.broadcast_to(np.arange(105)[:, None], drawn.shape)
         low, high = statistics.group_interval(
-            answers[drawn].astype(float), groups[drawn], resamples=999
+            correct_by_image[drawn].astype(float), groups[drawn], resamples=999
         )
-        covered += low <= share <= high
+        covered += low <= accuracy <= high
     covered /= runs
-    print(f"accuracy {share}: the 95 % interval covers it {covered:.3f} of the time")
-    assert least <= covered <= most
+    print(f"accuracy {accuracy}: the 95 % interval covers it {covered:.3f} of the time")
+    assert lowest <= covered <= highest
 
 
 def test_groups_of_one_give_an_interval_like_wilson_s() -> None:

@@ -13,7 +13,7 @@ from sklearn import metrics as sklearn_metrics
 from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report.measure import measure
-from jaxnets.evaluation.report.page import Content, render, format_metric
+from jaxnets.evaluation.report.page import Content, format_metric, render
 from jaxnets.evaluation.report.pictures import card, most_confident_mistakes, most_uncertain
 
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
