@@ -1,8 +1,8 @@
-"""Measures us, mostly against PyTorch: python scripts/bench.py [--suite=cpu|gpu|...] [--rows=NAME]."""
+"""Runs benchmarks, most of them against PyTorch: python scripts/bench.py [--suite=cpu|gpu|...] [--rows=NAME]."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 import sys
 from collections.abc import Sequence
@@ -11,28 +11,26 @@ from pathlib import Path
 from absl import flags
 
 from jaxnets.commands import runner
-from jaxnets.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not installed
 
 from benchmarks import suite
 
-SUITE = flags.DEFINE_enum("suite", "cpu", list(suite.SUITES), "What is measured.")
-ROWS = flags.DEFINE_list("rows", [], "Rows by name, such as train/lenet5/28/64; all where empty.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=5)
-SECONDS = flags.DEFINE_float("seconds", 3.0, "How long a turn lasts, about.", lower_bound=0.1)
-IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, a folder a class.")
+SUITE = flags.DEFINE_enum("suite", "cpu", list(suite.SUITES), "The benchmark suite.")
+ROWS = flags.DEFINE_list("rows", [], "Row names, such as train/lenet5/28/64; empty for all.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds per side.", lower_bound=5)
+SECONDS = flags.DEFINE_float("seconds", 3.0, "Approximate duration of a round.", lower_bound=0.1)
+IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, one folder per class.")
 BUDGET = flags.DEFINE_float(
-    "budget", None, "ops, growth, profile, gpu: minutes; again to go on.", lower_bound=0.0
+    "budget", None, "ops, growth, profile, gpu: minutes; run again to continue.", lower_bound=0.0
 )
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: try everything, tiny, on any device.")
-OUTPUT = flags.DEFINE_string("output", None, "File (results/bench/MACHINE-SUITE-DATE.json).")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "gpu: run everything at tiny sizes on any device.")
+OUTPUT = flags.DEFINE_string("output", None, "Output file (results/bench/MACHINE-SUITE-DATE.json).")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses nothing itself: flags in, one call."""
-    if arguments:
-        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    """Takes no positional arguments."""
+    runner.check_no_arguments(arguments)
     options = suite.Options(
         rows=tuple(ROWS.value),
         rounds=ROUNDS.value,
@@ -47,4 +45,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    runner.execute(main, with_kernels=False)  # its workers have them
+    runner.execute(main, with_kernels=False)  # the worker processes load them

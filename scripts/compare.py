@@ -1,11 +1,11 @@
-"""Puts the tables of results/ into README and pages of docs/: python scripts/compare.py [--check].
+"""Writes the tables of results/ into README and docs/: python scripts/compare.py [--check].
 
-With run directories it prints their table alone, and writes nothing: python scripts/compare.py RUN [RUN ...].
+With run directories it only prints their table: python scripts/compare.py RUN [RUN ...].
 """
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 import sys
 from collections.abc import Sequence
@@ -19,25 +19,23 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 from studies import compare
 
-README = flags.DEFINE_string("readme", "README.md", "The page that holds the tables.")
+README = flags.DEFINE_string("readme", "README.md", "The page with the tables.")
 PERFORMANCE = flags.DEFINE_string(
-    "performance", str(compare.PERFORMANCE), "The page on speed; empty for none."
+    "performance", str(compare.PERFORMANCE), "The performance page; empty for none."
 )
-LC25000 = flags.DEFINE_string(
-    "lc25000", str(compare.LC25000), "The page on LC25000's splits; empty for none."
-)
+LC25000 = flags.DEFINE_string("lc25000", str(compare.LC25000), "The LC25000 page; empty for none.")
 TABLES = flags.DEFINE_list(
-    "tables", list(map(str, compare.TABLES)), "The tables whose missing rows are named."
+    "tables", list(map(str, compare.TABLES)), "Tables of runs; missing ones are reported."
 )
-RESULTS = flags.DEFINE_string("results", "results", "Where results are kept.")
-CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit 7 where the page shows others.")
+RESULTS = flags.DEFINE_string("results", "results", "The results folder.")
+CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit with 7 if a page is out of date.")
 IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+    "ignore_damage", False, "Use a run directory although checksums of files do not match."
 )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run directories are told alone; else flags in, one call."""
+    """The arguments are run directories to print."""
     if arguments:
         return compare.print_runs(
             [Path(argument) for argument in arguments], ignore_damage=IGNORE_DAMAGE.value

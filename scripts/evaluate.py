@@ -1,8 +1,8 @@
-"""Scores a run again, or sets it beside another: python scripts/evaluate.py --workdir RUN [--against=RUN]."""
+"""Evaluates a run or compares it with another: python scripts/evaluate.py --workdir RUN [--against=RUN]."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +13,21 @@ from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
-SPLIT = flags.DEFINE_string("split", "test", "Which part: train, validation or test.")
-DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, where it is not the run's own.")
+SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
+DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, if not the run's own.")
 AGAINST = flags.DEFINE_string(
-    "against", None, "Another run, or predictions/PART.npz: compares kept answers, scores nothing."
+    "against", None, "Compare stored predictions with another run or predictions/PART.npz."
 )
 IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+    "ignore_damage", False, "Use a run directory although checksums of files do not match."
 )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Flags in, one call."""
+    """Takes no positional arguments."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/evaluate.py --workdir=RUN [--split=test]")
-    from jaxnets.commands import compare_runs, evaluate  # a wrong flag need not wait for JAX
+    from jaxnets.commands import compare_runs, evaluate  # imports JAX
 
     if AGAINST.value:
         compare_runs.compare_runs(

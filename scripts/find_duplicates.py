@@ -1,12 +1,12 @@
 """Finds near-duplicate images: python scripts/find_duplicates.py DIR [--out=groups.csv] [--workdir=DIR].
 
-An original is one photograph with its copies, turned, mirrored, zoomed or compressed about one centre; a
-crop from elsewhere in it is an original of its own. A group joins all that overlap: split by groups.
+An original is a photograph with its copies (rotated, mirrored, zoomed or compressed about the same centre).
+A crop of another region counts as another original. A group joins all overlapping originals: split by group.
 """
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 from collections.abc import Sequence
 
@@ -15,10 +15,12 @@ from absl import flags
 from jaxnets.commands import find_duplicates, runner
 from jaxnets.data.images import MAX_PIXELS
 
-OUT = flags.DEFINE_string("out", "groups.csv", "The table to write: file,original,group.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Work files; None puts them beside the table.")
-WORKERS = flags.DEFINE_integer("workers", None, "Processes; None takes as many as cores.", 1)
-PIXELS = flags.DEFINE_integer("max_pixels", MAX_PIXELS, "The most pixels an image may have.", 1)
+OUT = flags.DEFINE_string("out", "groups.csv", "The output table: file,original,group.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of intermediate results (next to the table)."
+)
+WORKERS = flags.DEFINE_integer("workers", None, "Number of processes (number of cores).", 1)
+PIXELS = flags.DEFINE_integer("max_pixels", MAX_PIXELS, "Maximum number of pixels per image.", 1)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
-"""Takes another library's weights: python scripts/import_weights.py SOURCE DEST; A B --diagnose compares."""
+"""Imports weights of other libraries: python scripts/import_weights.py SOURCE DEST; A B --diagnose compares."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,40 +12,44 @@ from absl import flags
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
-MODEL = flags.DEFINE_string("model", None, "The network; without, the file's names tell.")
-LAYOUT = flags.DEFINE_string("layout", None, "Whose names: torch, keras or inception_2015.")
-VARIANT = flags.DEFINE_string("variant", None, "Of the network: alexnet has pool3 and pool2.")
-CLASSES = flags.DEFINE_string("classes", None, "File of class names: one a line, or a JSON list.")
+MODEL = flags.DEFINE_string("model", None, "The network; inferred from the array names by default.")
+LAYOUT = flags.DEFINE_string("layout", None, "Array names: torch, keras or inception_2015.")
+VARIANT = flags.DEFINE_string(
+    "variant", None, "Variant of the network, such as pool3 or pool2 of alexnet."
+)
+CLASSES = flags.DEFINE_string("classes", None, "File of class names: one per line, or a JSON list.")
 NUM_CLASSES = flags.DEFINE_integer(
-    "num_classes", None, "Where the file has no classifier.", lower_bound=1
+    "num_classes", None, "Number of classes if the file has no classifier.", lower_bound=1
 )
 IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Pixels a side; without, the network's own.", lower_bound=1
+    "image_size", None, "Pixels per side (the network's default).", lower_bound=1
 )
 PREPROCESSING = flags.DEFINE_string(
     "preprocessing", None, "imagenet, half ([-1, 1]), caffe, inception_2015 or unknown."
 )
-PARTIAL = flags.DEFINE_bool("partial", False, "Import although arrays are missing or left over.")
+PARTIAL = flags.DEFINE_bool("partial", False, "Import despite missing or unexpected arrays.")
 DIAGNOSE = flags.DEFINE_bool(
-    "diagnose", False, "Say in which layer A differs from B: weights folders, runs, or activations."
+    "diagnose",
+    False,
+    "Find the first layer that differs: A and B are weights, runs or activations.",
 )
 IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "With --diagnose: use a run although files differ from its checksums."
+    "ignore_damage", False, "With --diagnose: use a run although checksums of files do not match."
 )
 
 
 def main(arguments: Sequence[str]) -> None:
     """SOURCE is a .safetensors, .h5 or .pth file or hub:OWNER/NAME; DEST becomes a weights folder."""
-    from jaxnets.commands import (  # a wrong flag need not wait for JAX
+    from jaxnets.commands import (  # imports JAX
         compare_activations,
         import_weights,
     )
 
     if len(arguments) != 2:
-        raise ConfigError("name two things: SOURCE DEST, or A B --diagnose")
+        raise ConfigError("give two arguments: SOURCE DEST, or A B --diagnose")
     if DIAGNOSE.value:
         first, second = map(Path, arguments)
-        compare_activations.diagnose(first, second, ignore_damage=IGNORE_DAMAGE.value)
+        compare_activations.compare_activations(first, second, ignore_damage=IGNORE_DAMAGE.value)
         return
     options = import_weights.Options(
         model=MODEL.value,

@@ -2,7 +2,7 @@
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,27 +14,29 @@ from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 CSV = flags.DEFINE_string(
-    "csv", None, "Also write a table here (- is standard output), safe to open in a spreadsheet."
+    "csv", None, "Write a CSV file, safe to open in a spreadsheet; - is standard output."
 )
-JSON = flags.DEFINE_string("json", None, "Also write JSON here; - is standard output.")
+JSON = flags.DEFINE_string("json", None, "Write a JSON file; - is standard output.")
 GRADCAM = flags.DEFINE_bool(
     "gradcam",
     False,
-    "Also write a picture an image, IMAGE.gradcam.png, of what in it speaks for its class.",
+    "Write a Grad-CAM heat map per image, IMAGE.gradcam.png.",
 )
 GRADCAM_FOLDER = flags.DEFINE_string(
-    "gradcam_folder", None, "Where those go (RUN/gradcam); no other file there is overwritten."
+    "gradcam_folder",
+    None,
+    "Folder of the heat maps (RUN/gradcam); other files there are not overwritten.",
 )
 IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+    "ignore_damage", False, "Use a run directory although checksums of files do not match."
 )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Images and folders are the arguments."""
+    """The arguments are images and folders."""
     if not WORKDIR.value:
         raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
-    from jaxnets.commands import predict  # a wrong flag need not wait for JAX
+    from jaxnets.commands import predict  # imports JAX
 
     folder = GRADCAM_FOLDER.value or (
         Path(WORKDIR.value) / predict.GRADCAM if GRADCAM.value else None

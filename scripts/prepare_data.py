@@ -1,8 +1,8 @@
-"""Gets a data set ready: python scripts/prepare_data.py lc25000_lung|mnist|cifar10 [--from=PATH]."""
+"""Prepares a dataset: python scripts/prepare_data.py lc25000_lung|mnist|cifar10 [--from=PATH]."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 from collections.abc import Sequence
 
@@ -10,14 +10,16 @@ from absl import flags
 
 from jaxnets.commands import prepare_data, runner
 
-ROOT = flags.DEFINE_string("root", None, "Data folder; None takes $JAXNETS_DATA, else ./data.")
-FROM = flags.DEFINE_string("from", None, "A folder or archive that is already here.")
-KAGGLE = flags.DEFINE_bool("kaggle", False, "LC25000 from Kaggle (pip install kagglehub).")
-TFDS = flags.DEFINE_string("tfds", None, "Also write it here as tensorflow-datasets has it.")
+ROOT = flags.DEFINE_string("root", None, "Data folder ($JAXNETS_DATA, else ./data).")
+FROM = flags.DEFINE_string("from", None, "A local folder or archive with the data.")
+KAGGLE = flags.DEFINE_bool("kaggle", False, "Download LC25000 from Kaggle (pip install kagglehub).")
+TFDS = flags.DEFINE_string(
+    "tfds", None, "Also write the dataset here in tensorflow-datasets' format."
+)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The data set's name is the one argument."""
+    """The argument is the dataset's name."""
     prepare_data.prepare(
         arguments,
         root=ROOT.value,

@@ -1,8 +1,8 @@
-"""Makes a table's runs: python scripts/reproduce.py TABLE [--budget=MINUTES], TABLE of configs/tables/."""
+"""Trains the runs of a table: python scripts/reproduce.py TABLE [--budget=MINUTES], TABLE of configs/tables/."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 import sys
 from collections.abc import Sequence
@@ -16,27 +16,31 @@ from jaxnets.errors import ConfigError
 sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 
-BUDGET = flags.DEFINE_float("budget", None, "Minutes; then the run is saved and cut.", 0.0)
-LIST = flags.DEFINE_bool("list", False, "Show the rows and where each stands; run nothing.")
-ONLY = flags.DEFINE_list("only", [], "Rows whose name holds one of these texts.")
-RUNS = flags.DEFINE_string("runs", "runs", "Where run directories are.")
-RESULTS = flags.DEFINE_string("results", "results", "Where finished results are kept.")
-ALLOW_DIFFERENT_BITS = flags.DEFINE_bool(
-    "allow_nondeterministic_resume", False, "Resume although the machine or versions have changed."
+BUDGET = flags.DEFINE_float(
+    "budget", None, "Minutes, after which the current run is saved and paused.", 0.0
+)
+LIST = flags.DEFINE_bool("list", False, "List the runs and their states; train nothing.")
+ONLY = flags.DEFINE_list("only", [], "Runs whose name contains one of these texts.")
+RUNS = flags.DEFINE_string("runs", "runs", "Folder of run directories.")
+RESULTS = flags.DEFINE_string("results", "results", "Folder of archived results.")
+ALLOW_NONDETERMINISTIC_RESUME = flags.DEFINE_bool(
+    "allow_nondeterministic_resume",
+    False,
+    "Resume although hardware or library versions have changed.",
 )
 IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+    "ignore_damage", False, "Use a run directory although checksums of files do not match."
 )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The table's name or path is the one argument."""
+    """The argument is the table's name or path."""
     if len(arguments) != 1:
-        raise ConfigError("name one table: python scripts/reproduce.py TABLE; see configs/tables/")
-    from studies import reproduce  # a wrong flag need not wait for JAX
+        raise ConfigError("give one table: python scripts/reproduce.py TABLE; see configs/tables/")
+    from studies import reproduce  # imports JAX
 
     train_flags = runner.shared_flags()
-    for flag in (ALLOW_DIFFERENT_BITS, IGNORE_DAMAGE):
+    for flag in (ALLOW_NONDETERMINISTIC_RESUME, IGNORE_DAMAGE):
         if flag.value:
             train_flags.append(flag.serialize())
     options = reproduce.Options(

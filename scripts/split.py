@@ -1,8 +1,8 @@
-"""Divides a data set without training: python scripts/split.py --config=configs/NAME.py --out=split.csv."""
+"""Writes a dataset's split without training: python scripts/split.py --config=configs/NAME.py --out=split.csv."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +11,16 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxnets.commands import runner
-from jaxnets.errors import ConfigError
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe: PATH or PATH:VARIANT.")
-OUT = flags.DEFINE_string("out", "split.csv", "Where the table index,file,label,split,group goes.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config: PATH or PATH:VARIANT.")
+OUT = flags.DEFINE_string("out", "split.csv", "The output table: index,file,label,split,group.")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Flags in, one call."""
-    if arguments:
-        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    """Takes no positional arguments."""
+    runner.check_no_arguments(arguments)
     spec, overrides = runner.parse_config_flag(CONFIG)
-    from jaxnets.commands import split  # a wrong flag need not wait for JAX
+    from jaxnets.commands import split  # imports JAX
 
     split.write_split(spec, overrides, Path(OUT.value))
 

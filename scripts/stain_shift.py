@@ -1,8 +1,8 @@
-"""Scores a finished run on its test images in other colours: python scripts/stain_shift.py --workdir RUN."""
+"""Evaluates a run on colour-shifted test images: python scripts/stain_shift.py --workdir RUN."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 import sys
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
-DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, where it is not the run's own.")
+DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, if not the run's own.")
 KEEP = flags.DEFINE_string(
     "keep",
     None,
-    "Folder of the run's kept result (results/NAME), for the numbers to stand there too.",
+    "Also write the numbers to the run's archived result, results/NAME.",
 )
 IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although files differ from its checksums."
+    "ignore_damage", False, "Use a run directory although checksums of files do not match."
 )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Flags in, one call."""
+    """Takes no positional arguments."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/stain_shift.py --workdir=RUN")
-    from studies import stain_shift  # a wrong flag need not wait for JAX
+    from studies import stain_shift  # imports JAX
 
     kept = Path(KEEP.value) if KEEP.value else None
     stain_shift.stain_shift(

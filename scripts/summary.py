@@ -1,8 +1,8 @@
-"""A network's layers and counts: python scripts/summary.py MODEL [--num_classes=N] [--image_size=N]."""
+"""Prints a network's layers and counts: python scripts/summary.py MODEL [--num_classes=N] [--image_size=N]."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 from collections.abc import Sequence
 
@@ -11,19 +11,21 @@ from absl import flags
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
-NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "3 without; 10 for LeNet-5.", lower_bound=1)
-IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Pixels a side; without, the network's own.", lower_bound=1
+NUM_CLASSES = flags.DEFINE_integer(
+    "num_classes", None, "Number of classes (3, or 10 for LeNet-5).", lower_bound=1
 )
-VARIANT = flags.DEFINE_string("variant", None, "Whose form, where the network has several.")
+IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Pixels per side (the network's default).", lower_bound=1
+)
+VARIANT = flags.DEFINE_string("variant", None, "Variant of the network.")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The network is the argument."""
-    from jaxnets.commands import summary  # a wrong flag need not wait for JAX
+    """The argument is the network's name."""
+    from jaxnets.commands import summary  # imports JAX
 
     if len(arguments) != 1:
-        raise ConfigError("name one network: python scripts/summary.py resnet50")
+        raise ConfigError("give one network: python scripts/summary.py resnet50")
     summary.summarize(
         arguments[0],
         num_classes=NUM_CLASSES.value,

@@ -1,8 +1,8 @@
-"""Proves the MLP's backpropagation: python scripts/verify_mlp.py [--all] [--slips] [--json] [--plot=DIR]."""
+"""Verifies the MLP's backpropagation: python scripts/verify_mlp.py [--all] [--slips] [--json] [--plot=DIR]."""
 
 from jaxnets.runtime import signals
 
-signals.install()  # before what takes long to import
+signals.install()  # before the slow imports
 
 import sys
 from collections.abc import Sequence
@@ -11,23 +11,21 @@ from pathlib import Path
 from absl import flags
 
 from jaxnets.commands import runner
-from jaxnets.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 
-ALL = flags.DEFINE_bool("all", False, "Show all 41 updated parameters, not one a tensor.")
-SLIPS = flags.DEFINE_bool("slips", False, "Also carry out the report's formulas as printed.")
+ALL = flags.DEFINE_bool("all", False, "Print all 41 updated parameters, not one per tensor.")
+SLIPS = flags.DEFINE_bool("slips", False, "Also evaluate the report's formulas as printed.")
 JSON = flags.DEFINE_bool("json", False, "Print everything as JSON instead.")
-PLOT = flags.DEFINE_string("plot", None, "Folder for pictures of the network and its loss.")
+PLOT = flags.DEFINE_string("plot", None, "Folder for plots of the network and its loss.")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Flags in, one call."""
-    if arguments:
-        raise ConfigError(f"what is {arguments[0]!r}? Options are given as --name=value")
+    """Takes no positional arguments."""
+    runner.check_no_arguments(arguments)
     from benchmarks import mlp_torch
-    from studies import verify_mlp  # a wrong flag need not wait for JAX
+    from studies import verify_mlp  # imports JAX
 
     options = verify_mlp.Options(
         as_json=JSON.value,

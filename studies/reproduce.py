@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
-from jaxnets.evaluation.result import Result, format_test, split_in_short
+from jaxnets.evaluation.result import Result, format_split_kind, format_test
 from jaxnets.experiment import runtime_estimate, workdir
 from jaxnets.runtime import child_process
 from jaxnets.runtime.console import Reporter
@@ -117,7 +117,7 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
     result = outcome.result
     speed = result["images_per_second"]
     speed_text = "not known" if speed is None else f"{speed:,.0f}"
-    return outcome.row.name, state, format_test(result), split_in_short(result), speed_text
+    return outcome.row.name, state, format_test(result), format_split_kind(result), speed_text
 
 
 class _Job:

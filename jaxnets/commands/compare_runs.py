@@ -1,4 +1,4 @@
-"""Two runs on the same examples: which is better, and how sure that is."""
+"""Compare the accuracy of two runs on the same test examples."""
 
 from pathlib import Path
 
@@ -19,27 +19,26 @@ from jaxnets.runtime.console import Reporter
 def compare_runs(
     first: Path, second: Path, *, part: str = "test", ignore_damage: bool = False
 ) -> Comparison:
-    """Compares the kept answers of two runs on a part of their split; says so in one line.
+    """Compares the stored predictions of two runs on a part of their split and prints one line.
 
-    Each is a run directory or a file of predictions. Raises ConfigError where they are not of the same
-    examples, CheckpointError where answers are missing or damaged; with `ignore_damage` what differs from its
-    checksum is a warning.
+    Each is a run directory or a predictions file. Raises ConfigError if their examples differ,
+    CheckpointError if predictions are missing or corrupt. `ignore_damage` makes checksum errors warnings.
     """
     ours, theirs = (_predictions(path, part, ignore_damage) for path in (first, second))
-    found = compared(ours, theirs)
+    found = paired_comparison(ours, theirs)
     if found is None:
         raise ConfigError(
             f"{first} and {second} were not tested on the same {part} examples: "
-            "compare runs of one split (data.split, data.split_seed, data.groups, data.fold)"
+            "compare runs on the same split (data.split, data.split_seed, data.groups, data.fold)"
         )
-    group_ids = ours.groups_known or theirs.groups_known
-    Reporter().print(_format(found, ours, theirs, group_ids=group_ids))
+    Reporter().print(_format(found, ours, theirs))
     return found
 
 
-def compared(ours: Predictions, theirs: Predictions) -> Comparison | None:
-    """By groups where either knows them, else by examples; None of answers to other examples."""
-    if not _same_examples(ours, theirs):
+def paired_comparison(ours: Predictions, theirs: Predictions) -> Comparison | None:
+    """Compares by groups if either run has them, else by examples; None if the examples differ."""
+    fields = ("index", "files", "label")
+    if not all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in fields):
         return None
     known = next((one for one in (ours, theirs) if one.groups_known), None)
     units = np.arange(len(ours.label)) if known is None else known.group
@@ -57,20 +56,13 @@ def _predictions(path: Path, part: str, ignore_damage: bool) -> Predictions:
     return run.predictions(part) or load_predictions(predictions_path(path, part))
 
 
-def _same_examples(ours: Predictions, theirs: Predictions) -> bool:
-    return all(
-        np.array_equal(getattr(ours, name), getattr(theirs, name))
-        for name in ("index", "files", "label")
-    )
-
-
-def _format(found: Comparison, ours: Predictions, theirs: Predictions, *, group_ids: bool) -> str:
+def _format(found: Comparison, ours: Predictions, theirs: Predictions) -> str:
     low, high = found.interval
-    units = "groups" if group_ids else "examples, no groups are known"
+    has_groups = ours.groups_known or theirs.groups_known
+    units = "groups" if has_groups else "examples (no groups known)"
     return (
         f"difference  {100 * found.difference:+.2f} points [{100 * low:.2f}, {100 * high:.2f}], "
-        f"{100 * ours.correct.mean():.2f} % less {100 * theirs.correct.mean():.2f} %; "
-        f"p = {found.permutation_p:.2g} by permutation, which decides, "
-        f"{found.mcnemar_p:.2g} by McNemar's test, "
-        f"of {found.groups:,} {units}"
+        f"{100 * ours.correct.mean():.2f} % - {100 * theirs.correct.mean():.2f} %; "
+        f"p = {found.permutation_p:.2g} (permutation test), "
+        f"{found.mcnemar_p:.2g} (McNemar), {found.groups:,} {units}"
     )

@@ -1,7 +1,7 @@
-"""What a search for near-duplicates tells: counts, how sure they are, and pictures."""
+"""The report of a near-duplicate search: counts, margins and montages."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ MONTAGE_ROWS = 24
 
 
 def summary(images: ImageFiles, found: grouping.Found, settings: Settings) -> dict[str, Any]:
-    """Counts, how clear the decisions were, and the settings: what the .json file holds."""
+    """The content of the .json file: counts, margins of the decisions, settings."""
     strong = found.pairs[found.pairs["inliers"] >= settings.original_inliers]
     same = grouping.is_same_original(strong, settings)
     sizes = np.bincount(found.groups)
@@ -57,98 +57,94 @@ def summary(images: ImageFiles, found: grouping.Found, settings: Settings) -> di
     }
 
 
-def _extreme(pairs: np.ndarray, apply_variant: Any) -> float | None:
-    return round(float(apply_variant(pairs["centre"])), 2) if len(pairs) else None
+def _extreme(pairs: np.ndarray, reduce: Callable[[Any], float]) -> float | None:
+    return round(float(reduce(pairs["centre"])), 2) if len(pairs) else None
 
 
 def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
-    """On thin evidence, joined or left apart: a person should look."""
+    """Whether an overlap, joined or not, has few inliers and should be reviewed."""
     return overlap.inliers < 2 * settings.overlap_inliers
 
 
 def largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
-    """The overlaps that made the largest groups, then copies of the largest originals."""
+    """Montage rows: overlaps of the largest groups, then copies of the largest originals."""
     sizes = np.bincount(found.groups)
     group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
     joined = [overlap for overlap in found.overlaps if overlap.joined]
     joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
-    rows = [_row(images, overlap) for overlap in joined[:MONTAGE_ROWS]]
+    rows = [_overlap_row(images, overlap) for overlap in joined[:MONTAGE_ROWS]]
     return rows + _copies(images, found, settings, MONTAGE_ROWS - len(rows))
 
 
 def _copies(
-    images: ImageFiles, found: grouping.Found, settings: Settings, most: int
+    images: ImageFiles, found: grouping.Found, settings: Settings, count: int
 ) -> list[montage.Row]:
-    """The strongest pair of each of the `most` largest originals."""
+    """The strongest pair of each of the `count` largest originals."""
     pairs = found.pairs[grouping.is_same_original(found.pairs, settings)]
     sizes = np.bincount(found.originals)
-    of = found.originals[pairs["first"]]
-    order = np.lexsort((-pairs["inliers"], of, -sizes[of]))
-    _, first = np.unique(of[order], return_index=True)
-    chosen = pairs[order[np.sort(first)[:most]]]
-    return [_pictured(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
+    original = found.originals[pairs["first"]]
+    order = np.lexsort((-pairs["inliers"], original, -sizes[original]))
+    _, first = np.unique(original[order], return_index=True)
+    chosen = pairs[order[np.sort(first)[:count]]]
+    return [_montage_row(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
 
 
 def doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
-    """The overlaps that are nearest to the line, thinnest evidence last."""
+    """Montage rows: the doubtful overlaps, weakest evidence last."""
     near = [overlap for overlap in found.overlaps if _is_doubtful(overlap, settings)]
     near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
-    return [_row(images, overlap) for overlap in near[:MONTAGE_ROWS]]
+    return [_overlap_row(images, overlap) for overlap in near[:MONTAGE_ROWS]]
 
 
-def _row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
-    verdict = "joined" if overlap.joined else "left apart"
-    return _pictured(
+def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
+    verdict = "joined" if overlap.joined else "not joined"
+    return _montage_row(
         images,
         overlap.pairs[0],
         f"{verdict}: {overlap.strong} strong pairs, {overlap.inliers} inliers, "
-        f"{100 * overlap.common_fraction:.0f} % of the area in common",
+        f"{100 * overlap.common_fraction:.0f} % common area",
     )
 
 
-def _pictured(images: ImageFiles, pair: np.void, message: str) -> montage.Row:
-    first, second = (images.files[pair[end]] for end in ("first", "second"))
-    return montage.Row(
-        read_image(images.root / first, max_pixels=images.max_pixels),
-        read_image(images.root / second, max_pixels=images.max_pixels),
-        pair["matrix"],
-        f"{first} | {second} | {message}",
-    )
+def _montage_row(images: ImageFiles, pair: np.void, message: str) -> montage.Row:
+    files = [images.files[pair[end]] for end in ("first", "second")]
+    first, second = (read_image(images.root / file, max_pixels=images.max_pixels) for file in files)
+    return montage.Row(first, second, pair["matrix"], f"{files[0]} | {files[1]} | {message}")
 
 
 def print_report(
-    reporter: Reporter, target: Path, message: dict[str, Any], montages: Sequence[Path]
+    reporter: Reporter, target: Path, content: dict[str, Any], montages: Sequence[Path]
 ) -> None:
-    """The closing lines, from a `summary` and the pictures that were written."""
-    sure, overlaps = message["confidence"], message["overlaps"]
+    """Prints the content of a `summary` and the files that were written."""
+    confidence, overlaps = content["confidence"], content["overlaps"]
     reporter.line(
         "found",
-        f"{message['originals']:,} originals in {message['groups']:,} groups of overlapping images; "
-        f"{message['images_without_a_sibling']:,} images have no near-duplicate",
+        f"{content['originals']:,} originals in {content['groups']:,} groups of overlapping images; "
+        f"{content['images_without_a_sibling']:,} images have no near-duplicate",
     )
-    for name, counts in message["classes"].items():
+    for name, counts in content["classes"].items():
         reporter.line(
             "",
             f"{name}: {counts['images']:,} images, {counts['originals']:,} originals, "
             f"{counts['groups']:,} groups",
         )
-    reporter.line("sure", _format_gap(sure, message["settings"]["original_centre"]))
+    reporter.line("margin", _format_margin(confidence, content["settings"]["original_centre"]))
     reporter.line(
         "overlaps",
         f"{overlaps['joined']} joined ({overlaps['joined_across_classes']} across classes), "
-        f"{overlaps['left_apart_with_evidence']} with thin evidence left apart; "
-        f"{overlaps['doubtful']} are doubtful",
+        f"{overlaps['left_apart_with_evidence']} not joined for lack of evidence; "
+        f"{overlaps['doubtful']} doubtful",
     )
-    if sure["images_too_plain_to_compare"]:
-        reporter.line("", f"{sure['images_too_plain_to_compare']} images are too plain to compare")
-    beside = [f"{target.stem}.json", *(path.name for path in montages)]
-    reporter.line("saved", f"{target}, with {', '.join(beside)} beside it")
+    if plain := confidence["images_too_plain_to_compare"]:
+        reporter.line("", f"{plain} images have too few keypoints to compare")
+    others = [f"{target.stem}.json", *(path.name for path in montages)]
+    reporter.line("saved", f"{target}, {', '.join(others)}")
 
 
-def _format_gap(sure: dict[str, Any], line: float) -> str:
-    """How far copies of one original are from all else, and where the line between them is drawn."""
-    within = sure["largest_centre_distance_within_an_original"]
-    beyond = sure["smallest_centre_distance_between_originals"]
-    copies = "no copies" if within is None else f"centres of copies lie at most {within} px apart"
+def _format_margin(confidence: dict[str, Any], threshold: float) -> str:
+    """Centre distances of copies and of overlaps, and the threshold that separates them."""
+    within = confidence["largest_centre_distance_within_an_original"]
+    beyond = confidence["smallest_centre_distance_between_originals"]
+    copies = "no copies" if within is None else f"centres of copies are at most {within} px apart"
     overlaps = "no overlaps" if beyond is None else f"of overlaps at least {beyond} px"
-    return f"{copies}, {overlaps}; the line between them is at {line:g} px"
+    return f"{copies}, {overlaps}; the threshold is {threshold:g} px"

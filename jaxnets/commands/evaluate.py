@@ -1,4 +1,4 @@
-"""Score a finished or running run again, from its directory alone."""
+"""Evaluate a run from its directory, finished or not."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.report.measure import measure
-from jaxnets.evaluation.report.page import WHOLE_MATRIX
+from jaxnets.evaluation.report.page import MAX_TABLE_CLASSES
 from jaxnets.experiment import checksums
 from jaxnets.experiment.build import make_evaluator
 from jaxnets.experiment.data import open_data
@@ -36,20 +36,18 @@ def evaluate(
     data_root: str | None = None,
     ignore_damage: bool = False,
 ) -> dict[str, Any]:
-    """Scores one part of a run's split; prints, and writes what came of it.
+    """Evaluates a run on one part of its split; prints the metrics and returns them.
 
-    The checkpoint is the one that was tested for result.json, of an unfinished run the newest.
+    Uses the checkpoint that result.json was computed from, or the newest of an unfinished run. Writes
+    report/index.html, report/metrics.json (index-PART.html and metrics-PART.json for parts other than test)
+    and predictions/PART.npz.
 
-    That is report/index.html, report/metrics.json (of other parts than test, index-PART.html and
-    metrics-PART.json), and predictions/PART.npz.
-
-    Raises ConfigError for another part's name or another directory, DataError where the data have changed
-    since, CheckpointError where no checkpoint is whole or the directory is damaged; with `ignore_damage` what
-    differs from its checksum is a warning.
+    Raises ConfigError for an unknown part or a directory without a run, DataError if the data have changed,
+    CheckpointError if there is no valid checkpoint; `ignore_damage` turns checksum errors into warnings.
     """
     check_not_forked()
     if part not in PARTS:
-        raise ConfigError(f"--split={part!r}: it is one of {', '.join(PARTS)}")
+        raise ConfigError(f"--split={part!r} must be one of {', '.join(PARTS)}")
     run = open_run(directory, ignore_damage=ignore_damage)
     print_warnings(run.warnings)
     if not os.access(directory, os.W_OK):
@@ -62,7 +60,6 @@ def evaluate(
 
 
 def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
-    """The same for a run that is open, in its precision."""
     config = run.config
     reporter = Reporter()
     data = open_data(config, reporter)
@@ -70,7 +67,7 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     run.check_split(data.split_csv)
     indices = data.split.parts()[part]
     if len(indices) == 0:
-        raise ConfigError(f"--split={part}: this run has no such examples")
+        raise ConfigError(f"--split={part}: this run has no {part} examples")
     devices = Devices.all()
     restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
@@ -82,10 +79,8 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
     predictions = evaluator.predictions(scores, indices)
-    measured_step = step if run.result is None else run.result["step"]
-    if (
-        predictions is not None and step == measured_step
-    ):  # else result.json is of other predictions
+    # predictions/ must belong to the step of result.json.
+    if predictions is not None and (run.result is None or step == run.result["step"]):
         checksums.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
     measured: dict[str, Any] = {
         "split": part,
@@ -94,13 +89,15 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     }
     leak: dict[str, float | None] = {}
     if predictions is not None:
-        checked = None
+        validation = None
         if part != "validation" and len(data.split.validation):
             with reporter.phase("evaluate") as phase:
                 on_validation = evaluator(state, data.split.validation)
-                checked = evaluator.predictions(on_validation, data.split.validation)
-                phase.text = f"{on_validation.examples:,} validation examples, for the temperature"
-        measured |= measure(predictions, data.source.classes, checked)
+                validation = evaluator.predictions(on_validation, data.split.validation)
+                phase.text = (
+                    f"{on_validation.examples:,} validation examples, for temperature scaling"
+                )
+        measured |= measure(predictions, data.source.classes, validation)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
     reporter.print(_format(scores, data.source.classes, measured))
     reporter.print(f"split  {data.format_split(leak)}")
@@ -122,9 +119,11 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
         f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
         "",
     ]
-    corner = "true / predicted" if len(classes) <= WHOLE_MATRIX else f"lowest of {len(classes)}"
+    corner = (
+        r"true \ predicted" if len(classes) <= MAX_TABLE_CLASSES else f"lowest of {len(classes)}"
+    )
     width = max(len(corner), *(len(name) for name in classes)) + 2
-    if len(classes) > WHOLE_MATRIX:
+    if len(classes) > MAX_TABLE_CLASSES:
         return "\n".join([*lines, *_worst(scores, classes, corner, width)])
     columns = [max(len(name), 6) for name in classes]
     header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
@@ -137,16 +136,15 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
 
 
 def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int) -> Iterator[str]:
-    """Of more classes than a table can show, those of the lowest recall, and what they were told as."""
+    """The classes of lowest recall and their most frequent wrong prediction."""
     sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = scores.confusion - np.diag(hits)
     yield f"{corner:<{width}}images  recall  most often predicted as"
-    for number in np.argsort(recall, kind="stable")[:WHOLE_MATRIX]:
+    for number in np.argsort(recall, kind="stable")[:MAX_TABLE_CLASSES]:
         if sizes[number]:
             other = wrong[number].argmax()
-            message = (
-                f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
-            )
-            share = f"{100 * recall[number]:.1f} %"
-            yield f"{classes[number]:<{width}}{sizes[number]:>6,} {share:>7}{message}"
+            count = wrong[number, other]
+            mistake = f"  {classes[other]}, {count:,}" if count else ""
+            percent = f"{100 * recall[number]:.1f} %"
+            yield f"{classes[number]:<{width}}{sizes[number]:>6,} {percent:>7}{mistake}"

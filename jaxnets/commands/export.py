@@ -1,4 +1,4 @@
-"""A trained network in a folder that others can load without this package."""
+"""Export a trained network to a folder that can be loaded without this package."""
 
 import dataclasses
 from collections.abc import Callable
@@ -36,46 +36,48 @@ EXPORT = "export"
 def export(
     directory: Path, out: Path | None, *, layout: str | None = None, ignore_damage: bool = False
 ) -> Path:
-    """Writes weights, program and model card of a run or weights folder; the folder they are in.
+    """Writes weights, StableHLO program and model card of a run or weights folder; returns the new folder.
 
-    With `layout`, LAYOUT.safetensors too, in another library's names. Raises ConfigError where `out` holds
-    other things, CheckpointError where the weights are not whole or another library's network is another.
+    `layout` adds LAYOUT.safetensors with another library's names. Raises ConfigError if `out` contains other
+    files, CheckpointError if the weights are incomplete or the library's network differs.
     """
     check_not_forked()
     reporter = Reporter()
     out = out or directory / EXPORT
     if layout is not None and layout not in EXPORTABLE:
-        raise ConfigError(f"--layout={layout}: it is one of {', '.join(EXPORTABLE)}")
+        raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")
     if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is no export and not empty: choose another --out")
+        raise ConfigError(f"{out} is not empty and not an export: choose another --out")
     weights = folders.read(directory, ignore_damage=ignore_damage)
     for message in weights.source.get("warnings", ()):
         reporter.line("warning", message)
     if weights.missing or weights.preprocessing is None:
-        unmet = weights.missing[0] if weights.missing else "its preprocessing"
-        raise CheckpointError(f"{directory} lacks {unmet}: it cannot be exported")
+        missing = weights.missing[0] if weights.missing else "its preprocessing"
+        raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
     result = None
     if (directory / workdir.CONFIG).is_file():
         result = read_result(directory, ignore_damage=ignore_damage)
-    of_library = _of_library(layout, weights) if layout else None
+    library_file = _library_file(layout, weights) if layout else None
     with reporter.phase("export") as phase:
         compiled = program(weights, weights.preprocessing)
-        phase.text = f"any number of images, for {' and '.join(PLATFORMS)}"
+        phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
     require_folder(out)
-    atomic_write(out / PROGRAM, bytes(compiled.serialize()))  # first: with it a folder is an export
+    atomic_write(
+        out / PROGRAM, bytes(compiled.serialize())
+    )  # first: it marks the folder as an export
     write_weights(out, weights)
-    for name in EXPORTABLE:  # of an export before, maybe of another network
+    for name in EXPORTABLE:  # from an earlier export
         (out / f"{name}.safetensors").unlink(missing_ok=True)
-    if of_library is not None:
-        arrays, metadata = of_library
+    if library_file is not None:
+        arrays, metadata = library_file
         save_safetensors(out / f"{layout}.safetensors", arrays, metadata)
     atomic_write(out / CARD, model_card.write(weights, result))
     reporter.line("saved", str(out))
     return out
 
 
-def _of_library(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays as the library has them, for pixels as it gives them, and the file's remarks."""
+def _library_file(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays under the library's names and for its channel order, and the file's metadata."""
     check_published_form(layout, weights.model)
     bgr = preprocessing.is_bgr(layout, weights)
     if bgr:
@@ -85,10 +87,9 @@ def _of_library(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], d
 
 
 def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
-    """(arrays by path, images uint8[B, H, W, C]) -> logits [B, K], scaling and normalisation inside.
+    """Exports (arrays of weights.safetensors, images uint8[B, H, W, C]) -> logits [B, K], for any B.
 
-    The arrays are those of weights.safetensors. B is any number. Its operations are XLA's own, whatever this
-    process computes with.
+    The program scales and normalises the images itself. It uses only XLA's own operations.
     """
     (batch,) = jax_export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *weights.input_shape), np.uint8)
@@ -96,7 +97,7 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
         path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
         for path, leaf in flatten(weights.variables).items()
     }
-    function = jax.jit(_logits(weights, given))  # compiled where it is loaded, not here
+    function = jax.jit(_logits(weights, given))  # only traced here
     with precision_of(weights.model):
         return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
 
@@ -104,7 +105,7 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
 def _logits(
     weights: Weights, given: Preprocessing
 ) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
-    # The program must run where nothing of this package is, in the one form that XLA itself has.
+    # Without custom calls: the program must run without this package.
     model = config_dict.ConfigDict({**weights.model, "implementation": "xla"})
     network = models.create(model)
     dtype = jnp.dtype(weights.model.dtype)

@@ -1,4 +1,4 @@
-"""Weights of other libraries, checked and kept as a weights folder."""
+"""Import weights of other libraries into a weights folder."""
 
 import collections
 import dataclasses
@@ -34,17 +34,17 @@ from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 
-SHOWN = 12
-"""Names that are listed; of more, how many there are."""
+MAX_LISTED = 12
+"""Maximum number of array names to print."""
 HEADS = ("AuxLogits.", "aux1.", "aux2.")
-"""What the names of auxiliary heads begin with."""
-OWN_SQUARE = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
-"""How an image becomes the network's square here, in timm's words."""
+"""Prefixes of auxiliary heads."""
+OUR_CROP = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
+"""How this package resizes images, in timm's terms."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a command says beside the source and the destination; None where the file is to say it."""
+    """Options of an import; None is inferred from the file."""
 
     model: str | None = None
     layout: str | None = None
@@ -57,8 +57,8 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
-    """A file's arrays and what came with them: the hub's description of the network, or {}."""
+class WeightFile:
+    """A file's arrays, its origin, and the hub's description of the network, or {}."""
 
     arrays: dict[str, np.ndarray]
     source: dict[str, Any]
@@ -68,34 +68,35 @@ class Opened:
 def import_weights(source: str, destination: Path, options: Options) -> weights.Weights:
     """Reads a file, or hub:OWNER/NAME, and writes the weights folder `destination`.
 
-    Says what is missing and left over and how a forward pass went. Raises ConfigError for wrong options,
-    CheckpointError for a file that is damaged or of another network, and, unless `options.partial`, where
-    anything is missing or left over.
+    Prints missing and unexpected arrays and the result of a forward pass. Raises ConfigError for wrong
+    options and CheckpointError for a corrupt file, for another network's, and, unless `options.partial`, for
+    missing or unexpected arrays.
     """
     reporter = Reporter()
-    _require_free(destination)
+    _check_destination(destination)
     with reporter.phase("read") as phase:
         opened = _open(source, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
-    named = options.model or _known(opened.described.get("architecture"))
+    architecture = opened.described.get("architecture")
+    named = options.model or (architecture if architecture in KNOWN else None)
     network, layout = recognise(layouts.normalize_keys(opened.arrays), named, options.layout)
     arrays, notes = _without_other_heads(opened.arrays, network, layout)
     model, shape = _describe(arrays, network, layout, options, opened.described)
-    least = models.entry(network).auxiliary_size
-    if model.auxiliary_heads and min(shape[:2]) < least:
+    min_size = models.entry(network).auxiliary_size
+    if model.auxiliary_heads and min(shape[:2]) < min_size:
         arrays, model.auxiliary_heads = _without_heads(arrays), False
-        notes.append(f"auxiliary heads left out: they need {least} px")
+        notes.append(f"auxiliary heads skipped: they need {min_size} px")
     converted = convert.from_layout(layout, arrays, model, shape)
-    notes += _dropped(opened.described)
+    notes += _ignored_settings(opened.described)
     _print(reporter, converted, network, layout, notes)
-    _require_whole(converted, source, partial=options.partial)
-    _require_same_place(destination, network)
-    scheme, preprocessing = _preprocessing(network, layout, shape[0], options, opened)
+    _check_complete(converted, source, partial=options.partial)
+    _check_same_network(destination, network)
+    preset, preprocessing = _preprocessing(network, layout, shape[0], options, opened)
     found = dict(converted.arrays)
-    if scheme is not None and scheme.bgr:
+    if preset is not None and preset.bgr:
         found, first = channels_reversed(found)
-        notes.append(f"{first}: input channels reversed, since the file takes BGR")
-    kept = weights.Weights(
+        notes.append(f"{first}: input channels reversed, because the file expects BGR")
+    imported = weights.Weights(
         variables=weights.unflatten(found),
         model=model,
         input_shape=shape,
@@ -111,24 +112,22 @@ def import_weights(source: str, destination: Path, options: Options) -> weights.
         },
     )
     with reporter.phase("forward") as phase:
-        phase.text = forward_pass(kept)
-    weights.write_weights(destination, kept)
+        phase.text = forward_pass(imported)
+    weights.write_weights(destination, imported)
     if preprocessing is None:
-        reporter.line(
-            "note", "its preprocessing is not known: give --preprocessing to predict with it"
-        )
+        reporter.line("note", "preprocessing is unknown: give --preprocessing to predict")
     reporter.line("saved", str(destination))
-    return kept
+    return imported
 
 
 def forward_pass(given: weights.Weights) -> str:
-    """Runs a picture of noise through the network, in words; raises CheckpointError for what is not finite.
+    """Runs random noise through the network, with missing arrays 0, and describes the outputs.
 
-    What is missing is 0.
+    Raises CheckpointError if they are not finite.
     """
     expected = weights.structure(given.model, given.input_shape)
     flat = weights.flatten(given.variables)
-    whole = {path: flat.get(path, np.zeros(s.shape, s.dtype)) for path, s in expected.items()}
+    complete = {path: flat.get(path, np.zeros(s.shape, s.dtype)) for path, s in expected.items()}
     network = models.create(given.model)
     x = np.random.default_rng(0).normal(size=(1, *given.input_shape)).astype(given.model.dtype)
 
@@ -138,47 +137,48 @@ def forward_pass(given: weights.Weights) -> str:
         return features, logits
 
     with precision_of(given.model):
-        features, logits = jax.device_get(xla.jit(apply)(weights.unflatten(whole), jnp.asarray(x)))
+        features, logits = jax.device_get(
+            xla.jit(apply)(weights.unflatten(complete), jnp.asarray(x))
+        )
     if not (np.isfinite(features).all() and np.isfinite(logits).all()):
-        raise CheckpointError("a forward pass gives values that are not finite: weights are broken")
-    words = (
+        raise CheckpointError(
+            "a forward pass gives values that are not finite: the weights are corrupt"
+        )
+    text = (
         f"features {list(features.shape)}, mean {features.mean():.4g}, largest {features.max():.4g}"
     )
     if given.missing:
-        return f"{words}; logits need what is missing"
-    return f"{words}; logits {list(logits.shape)}, {logits.min():.4g} to {logits.max():.4g}"
+        return f"{text}; no logits: arrays are missing"
+    return f"{text}; logits {list(logits.shape)}, {logits.min():.4g} to {logits.max():.4g}"
 
 
-def _open(source: str, say: Callable[[str], None]) -> Opened:
+def _open(source: str, report: Callable[[str], None]) -> WeightFile:
     described: dict[str, Any] = {}
     path = Path(source)
     origin: dict[str, Any] = {"file": path.name}
     if source.startswith(hub.PREFIX):
-        path, described, origin = hub.download(source, say)
+        path, described, origin = hub.download(source, report)
     if path.is_dir():
-        raise CheckpointError(f"{source} is a folder: give the file of weights in it")
+        raise CheckpointError(f"{source} is a folder: give the weights file in it")
     if path.exists() and not path.is_file():
-        raise CheckpointError(f"{source} is no regular file: give a file of weights")
+        raise CheckpointError(f"{source} is not a regular file: give a weights file")
     if not path.is_file():
         raise CheckpointError(
-            f"{source} is not there: give a file, or {hub.PREFIX}OWNER/NAME for a hub's"
+            f"{source} does not exist: give a file, or {hub.PREFIX}OWNER/NAME for the hub"
         )
-    ending = path.name.rpartition(".")[2].lower()
-    if ending == "safetensors":
+    suffix = path.name.rpartition(".")[2].lower()
+    if suffix == "safetensors":
         arrays, metadata = weight_files.read_safetensors(path)
         origin |= {"remarks": metadata} if metadata else {}
-    elif ending in ("h5", "hdf5"):
+    elif suffix in ("h5", "hdf5"):
         arrays = weight_files.read_keras(path)
-    elif ending in ("pth", "pt", "bin"):
+    elif suffix in ("pth", "pt", "bin"):
         arrays = read_pth(path)
     else:
-        raise CheckpointError(f"{path} is of no known kind: .safetensors, .h5 and .pth are read")
-    return Opened(arrays, {**origin, "sha256": file_sha256(path)}, described)
-
-
-def _known(architecture: Any) -> str | None:
-    """A hub's own name of a network where it is ours too; else the arrays' names must tell."""
-    return architecture if architecture in KNOWN else None
+        raise CheckpointError(
+            f"{path} has an unknown format: .safetensors, .h5 and .pth are supported"
+        )
+    return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
 
 
 def _describe(
@@ -188,7 +188,7 @@ def _describe(
     options: Options,
     described: dict[str, Any],
 ) -> tuple[config_dict.ConfigDict, tuple[int, ...]]:
-    """The network's section of a recipe, and the shape of its input."""
+    """The network's section of a config, and its input shape."""
     form = layouts.LAYOUTS[layout]
     if network not in form.variants:
         raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
@@ -207,7 +207,7 @@ def _describe(
 
 
 def _variant(network: str, layout: str, given: str | None) -> str | None:
-    """The variant of ours that is the library's; None for the default."""
+    """The variant of ours that matches the library's; None for the default."""
     variants = layouts.LAYOUTS[layout].variants[network]
     if given is not None and given not in variants:
         listed = ", ".join(str(variant) for variant in variants if variant)
@@ -228,7 +228,7 @@ def _without_heads(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _without_other_heads(
     arrays: dict[str, np.ndarray], network: str, layout: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Leaves out auxiliary heads of another number of classes, which a new main head leaves behind."""
+    """Removes auxiliary heads whose number of classes differs from the main head's, as after fine-tuning."""
     arrays = layouts.normalize_keys(arrays) if layout == "torch" else dict(arrays)
     main = arrays.get("fc.bias")
     heads = {
@@ -238,76 +238,72 @@ def _without_other_heads(
     }
     if main is None or all(size == main.size for size in heads.values()):
         return arrays, []
-    note = f"auxiliary heads left out: {max(heads.values())} classes beside {main.size}"
+    note = f"auxiliary heads skipped: {max(heads.values())} classes, the main head has {main.size}"
     return _without_heads(arrays), [note]
 
 
 def _preprocessing(
-    network: str, layout: str, size: int, options: Options, opened: Opened
+    network: str, layout: str, size: int, options: Options, opened: WeightFile
 ) -> tuple[PreprocessingPreset | None, weights.Preprocessing | None]:
     given = opened.described.get(hub.PRETRAINED, {})
-    remarked = from_metadata(opened.source.get("remarks", {}))
+    stored = from_metadata(opened.source.get("remarks", {}))
     name = options.preprocessing or (None if given else preset_of(network, layout))
-    if remarked is not None and options.preprocessing is None:
-        scheme = remarked
+    if stored is not None and options.preprocessing is None:
+        preset = stored
     elif name is None and "mean" in given and "std" in given:
-        scheme = PreprocessingPreset(tuple(given["mean"]), tuple(given["std"]))
+        preset = PreprocessingPreset(tuple(given["mean"]), tuple(given["std"]))
     elif name is None or name == "unknown":
         return None, None
     elif name not in PRESETS:
         raise ConfigError(
-            f"--preprocessing={name}: it is one of {', '.join(PRESETS)}, unknown"
+            f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown"
             f"{nearest(name, PRESETS)}"
         )
     else:
-        scheme = PRESETS[name]
+        preset = PRESETS[name]
     channels = CHANNELS.get(network, 3)
-    return scheme, weights.Preprocessing(size, scheme.mean[:channels], scheme.std[:channels])
+    return preset, weights.Preprocessing(size, preset.mean[:channels], preset.std[:channels])
 
 
-def _dropped(described: dict[str, Any]) -> list[str]:
-    """What a hub's description says of the way to a square, where ours is another."""
+def _ignored_settings(described: dict[str, Any]) -> list[str]:
+    """A note on crop settings of the hub's description that differ from ours."""
     given = described.get(hub.PRETRAINED, {})
-    dropped = [
-        f"{name} {given[name]}" for name, own in OWN_SQUARE.items() if given.get(name, own) != own
+    ignored = [
+        f"{name} {given[name]}" for name, own in OUR_CROP.items() if given.get(name, own) != own
     ]
-    if not dropped:
+    if not ignored:
         return []
-    return [
-        f"{', '.join(dropped)} of the source not taken: ours is the whole central square, bicubic"
-    ]
+    return [f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic"]
 
 
 def _classes(
     options: Options, described: dict[str, Any], num_classes: int
 ) -> tuple[str, ...] | None:
-    """Names from --classes, a file with one a line or a JSON list, or from the hub.
+    """Class names from --classes (a text file with one per line, or a JSON list) or from the hub.
 
-    What stands there twice, as two names of ImageNet's usual list do, has its place from 0 behind it.
+    Duplicates, as in ImageNet's list, get their index appended.
     """
     names: Sequence[str] | None = described.get("label_names")
     if options.classes is not None:
         path = Path(options.classes)
         if not path.is_file():
-            raise ConfigError(f"--classes={path} is no file: one name a line, or a JSON list")
+            raise ConfigError(f"--classes={path} is not a file: one name per line, or a JSON list")
         try:
             text = path.read_text("utf-8-sig")
             names = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
         except UnicodeDecodeError as error:
-            raise ConfigError(f"--classes={path} is no UTF-8 text ({error})") from error
+            raise ConfigError(f"--classes={path} is not UTF-8 text ({error})") from error
         except ValueError as error:
-            raise ConfigError(f"--classes={path} is no JSON list ({error})") from error
+            raise ConfigError(f"--classes={path} is not a JSON list ({error})") from error
         names = [str(name).strip() for name in names if str(name).strip()]
         if len(names) != num_classes:
             raise ConfigError(
-                f"--classes={path} has {len(names)} names, and the network {num_classes} classes"
+                f"--classes={path} has {len(names)} names, the network {num_classes} classes"
             )
     if names is None or len(names) != num_classes:
         return None
-    times = collections.Counter(names)
-    return tuple(
-        name if times[name] == 1 else f"{name} ({place})" for place, name in enumerate(names)
-    )
+    counts = collections.Counter(names)
+    return tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(names))
 
 
 def _print(
@@ -317,42 +313,42 @@ def _print(
     layout: str,
     notes: Sequence[str],
 ) -> None:
-    title = f"{models.entry(network).title}, as {layouts.LAYOUTS[layout].title} has it"
-    reporter.line("network", f"{title}: {len(converted.arrays)} arrays fit")
+    title = f"{models.entry(network).title} in the layout of {layouts.LAYOUTS[layout].title}"
+    reporter.line("network", f"{title}: {len(converted.arrays)} arrays match")
     if converted.folded:
-        reporter.line("folded", f"{len(converted.folded)} batch norms, in the kernels before them")
+        reporter.line("folded_bn", f"{len(converted.folded)} batch norms are folded into kernels")
     for note in notes:
         reporter.line("note", note)
-    for what, names in (("missing", converted.missing), ("left over", converted.unexpected)):
-        for name in names[:SHOWN]:
+    for what, names in (("missing", converted.missing), ("unexpected", converted.unexpected)):
+        for name in names[:MAX_LISTED]:
             reporter.line(what, name)
-        if len(names) > SHOWN:
-            reporter.line(what, f"and {len(names) - SHOWN} more")
+        if len(names) > MAX_LISTED:
+            reporter.line(what, f"and {len(names) - MAX_LISTED} more")
 
 
-def _require_whole(converted: convert.Converted, source: str, *, partial: bool) -> None:
+def _check_complete(converted: convert.Converted, source: str, *, partial: bool) -> None:
     if not converted.arrays:
-        raise CheckpointError(f"{source} has nothing of this network")
+        raise CheckpointError(f"{source} has no array of this network")
     if partial or not (converted.missing or converted.unexpected):
         return
     first = (*converted.missing, *converted.unexpected)[0]
     raise CheckpointError(
-        f"{source} is of another network or a part of this one: {len(converted.missing)} arrays missing, "
-        f"{len(converted.unexpected)} left over ({first}, ...); --partial takes what there is"
+        f"{source} does not match the network: {len(converted.missing)} arrays missing, "
+        f"{len(converted.unexpected)} unexpected ({first}, ...); --partial imports the others"
     )
 
 
-def _require_free(destination: Path) -> None:
+def _check_destination(destination: Path) -> None:
     if weights.is_weights_folder(destination) or not destination.exists():
         return
     if not destination.is_dir() or any(destination.iterdir()):
-        raise ConfigError(f"{destination} is no weights folder and not empty: choose another")
+        raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
 
 
-def _require_same_place(destination: Path, network: str) -> None:
-    """Raises ConfigError where another network's weights would be lost; the same one's are written anew."""
+def _check_same_network(destination: Path, network: str) -> None:
+    """Raises ConfigError if another network's weights would be overwritten."""
     if not weights.is_weights_folder(destination):
         return
-    there = weights.read_weights(destination).model.name
-    if there != network:
-        raise ConfigError(f"{destination} has weights of {there}: choose another, or remove it")
+    existing = weights.read_weights(destination).model.name
+    if existing != network:
+        raise ConfigError(f"{destination} has weights of {existing}: choose another, or remove it")

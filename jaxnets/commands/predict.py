@@ -1,8 +1,9 @@
-"""Classify files and folders of images: a line each, tables, and pictures of what the network looks at."""
+"""Classify images: one line per file, CSV and JSON tables, Grad-CAM overlays."""
 
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
 import sys
@@ -25,25 +26,22 @@ from jaxnets.runtime.console import Reporter
 from jaxnets.text import csv_cell, printable
 
 GRADCAM = "gradcam"
-"""The folder of a run directory where overlays go, unless another is named."""
-VIEW = (224, 512)
-"""An overlay's least and largest side in pixels; between them, it is the image's shorter side."""
-SHOWN = 3
-"""Names of files passed over; of more, how many there are."""
-COARSE = 3
-"""Places a side of a map below which an overlay says little."""
-LONGEST = 230
-"""Bytes of an image's name that its overlay's name begins with: file systems allow 255 in all."""
-MARK = "jaxnets-gradcam-of"
-"""The PNG text that names an overlay's image: what has none is not ours, and is never overwritten."""
+"""The default folder of overlays in a run directory."""
+MIN_SIDE, MAX_SIDE = 224, 512
+"""Limits of an overlay's side in pixels; within them it is the image's shorter side."""
+MAX_LISTED = 3
+"""Maximum number of skipped files to name."""
+MIN_MAP_SIDE = 3
+"""Grad-CAM maps with fewer cells per side are too coarse to be useful."""
+MAX_NAME_BYTES = 230
+"""Maximum length of an overlay's stem; file systems allow names of 255 bytes."""
+SOURCE_KEY = "jaxnets-gradcam-of"
+"""PNG text with an overlay's source image; files without it are never overwritten."""
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """An image file, and where its overlay goes below the folder of overlays.
-
-    A folder that gives no image stands for itself, with what is wrong as its `error`.
-    """
+    """An image file and the relative path of its overlay, or a folder without images and its `error`."""
 
     path: str
     name: str
@@ -59,43 +57,41 @@ def predict_files(
     gradcam_folder: Path | None = None,
     ignore_damage: bool = False,
 ) -> None:
-    """Predicts files and folders of images: a line each, and CSV, JSON or Grad-CAM overlays where asked for.
+    """Classifies files and folders of images; prints one line per image and optionally writes CSV and JSON.
 
-    Overlays are PNG files below `gradcam_folder`. Files that cannot be read, and folders without images, are
-    named on standard error and the others answered; raises DataError at the end where there were any, or at
-    once where no folder has an image, ConfigError where nothing is named or the network takes no images.
+    Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable files and folders without images are
+    reported on standard error and skipped; then DataError is raised at the end, or at the start if there is no
+    image at all. Raises ConfigError if no path is given or the network does not take images.
     """
     if not paths:
-        raise ConfigError("name images or folders to predict, after --workdir=RUN")
+        raise ConfigError("give images or folders to predict, after --workdir=RUN")
     predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage)
     print_warnings(warnings)
     if csv_path == json_path == "-":
-        raise ConfigError("--csv=- and --json=- would both go to standard output: name a file")
+        raise ConfigError("--csv=- and --json=- would both write to standard output: give a file")
     if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):
-        raise ConfigError(f"--csv and --json would both write {csv_path}: name two files")
+        raise ConfigError(f"--csv and --json would both write {csv_path}: give two files")
     if isinstance(predictor, Regressor):
         raise ConfigError(
             f"the network of {directory} takes vectors, not images: in Python, "
             f"jaxnets.load({directory!r}).predict(array)"
         )
     files: list[File] = []
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for path in paths:
         images, others = _images_of(path)
         files += images
-        passed_over += others
+        skipped += others
     if all(file.error for file in files):
         raise DataError("; ".join(str(file.error) for file in files))
     for table in (csv_path, json_path):
-        _require_place(table, files)
+        _check_table_path(table, files)
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
     reporter = Reporter(quiet="-" in (csv_path, json_path))
-    if passed_over:
-        message = ", ".join(passed_over[:SHOWN]) + (", ..." if len(passed_over) > SHOWN else "")
-        reporter.line(
-            "skipped", f"{len(passed_over)} files that are no images by their names: {message}"
-        )
+    if skipped:
+        names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
+        reporter.line("skipped", f"{len(skipped)} files without an image suffix: {names}")
     tables = _Tables(
         predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None
     )
@@ -111,12 +107,12 @@ def predict_files(
         reporter.line("gradcam", f"overlays are in {gradcam_folder}{_warn_coarse_map(predictor)}")
     bad = [row for row in tables.rows if row["error"] is not None]
     if bad:
-        others = "; the others are answered" if len(bad) < len(tables.rows) else ""
+        others = "; the others are predicted" if len(bad) < len(tables.rows) else ""
         raise DataError(f"{len(bad)} of {len(tables.rows)} files could not be read{others}")
 
 
 class _Tables:
-    """The rows answered so far; tables of them are written once, also where a signal ends the process."""
+    """Rows predicted so far; they are written exactly once, also if a signal ends the process."""
 
     def __init__(
         self,
@@ -132,7 +128,7 @@ class _Tables:
         self._lock, self._written = threading.Lock(), False
 
     def write(self) -> None:
-        """Writes them; a second call waits for the first one and does nothing."""
+        """Writes the tables; a second call waits for the first and does nothing."""
         with self._lock:
             if self._written:
                 return
@@ -146,8 +142,8 @@ class _Tables:
 
 def _print(row: dict[str, Any], reporter: Reporter) -> None:
     if row["error"] is None:
-        share = f"{100 * row['confidence']:6.2f} %"
-        reporter.print(f"{printable(row['file'])}  {printable(row['class'])}  {share}")
+        percent = f"{100 * row['confidence']:6.2f} %"
+        reporter.print(f"{printable(row['file'])}  {printable(row['class'])}  {percent}")
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
         print(printable(f"{row['file']}  not read  {reason}"), file=sys.stderr)
@@ -165,12 +161,8 @@ def _rows(
         batch = files[start : start + BATCH_SIZE]
         rows: list[dict[str, Any]] = []
         for file in batch:
-            row: dict[str, Any] = {
-                "file": file.path,
-                "class": None,
-                "confidence": None,
-                "error": None,
-            }
+            row: dict[str, Any] = dict.fromkeys(("file", "class", "confidence", "error"))
+            row["file"] = file.path
             try:
                 if file.error:
                     raise DataError(file.error)
@@ -181,17 +173,12 @@ def _rows(
             except DataError as error:
                 row["error"] = str(error)
             rows.append(row)
-        answers = iter(predictor.predict(inputs))
-        for row in rows:
-            if row["error"] is None:
-                answer = next(answers)
-                row["class"], row["confidence"] = answer.label, answer.confidence
-                row["probabilities"] = answer.probabilities
+        readable = [(f, row) for f, row in zip(batch, rows, strict=True) if row["error"] is None]
+        for (_, row), prediction in zip(readable, predictor.predict(inputs), strict=True):
+            row["class"], row["confidence"] = prediction.label, prediction.confidence
+            row["probabilities"] = prediction.probabilities
         if gradcam_folder is not None:
-            answered = [
-                (file, row) for file, row in zip(batch, rows, strict=True) if row["error"] is None
-            ]
-            _add_overlays(predictor, gradcam_folder, answered, inputs, views)
+            _add_overlays(predictor, gradcam_folder, readable, inputs, views)
         yield from rows
         progress(start + len(rows), len(files))
 
@@ -199,15 +186,15 @@ def _rows(
 def _add_overlays(
     predictor: Predictor,
     folder: Path,
-    answered: Sequence[tuple[File, dict[str, Any]]],
+    readable: Sequence[tuple[File, dict[str, Any]]],
     inputs: Sequence[np.ndarray],
     views: Sequence[np.ndarray],
 ) -> None:
-    if not answered:
+    if not readable:
         return
-    labels = np.array([predictor.classes.index(row["class"]) for _, row in answered])
+    labels = np.array([predictor.classes.index(row["class"]) for _, row in readable])
     maps = predictor.gradcam(np.stack(inputs), labels)
-    for (file, row), view, heat in zip(answered, views, maps, strict=True):
+    for (file, row), view, heat in zip(readable, views, maps, strict=True):
         source = os.path.realpath(file.path).encode("utf-8", "backslashreplace").decode()
         path = _free_path(folder / file.name, source)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,51 +203,52 @@ def _add_overlays(
 
 
 def _warn_coarse_map(predictor: Predictor) -> str:
-    """Says where a network's last map has too few places to show where in the image something is."""
+    """A warning if the Grad-CAM maps are too coarse to locate anything, else ""."""
     height, width = predictor.map_size
-    if min(height, width) >= COARSE:
+    if min(height, width) >= MIN_MAP_SIDE:
         return ""
-    return f"; the network's last map is {height}x{width}: they say little or nothing of where"
+    return f"; the last feature map is only {height}x{width}, too coarse to locate anything"
 
 
 def _view(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
-    """What the network sees of an image, at a size for people."""
-    least, largest = VIEW
-    return predictor.preprocess.view(pixels, min(max(least, min(pixels.shape[:2])), largest))
+    """The part of an image that the network sees, at a readable size."""
+    return predictor.preprocess.view(
+        pixels, int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE))
+    )
 
 
 def _free_path(wanted: Path, source: str) -> Path:
-    """`NAME.gradcam.png`, or with a number where that is another file than this image's own overlay."""
-    number, name = 1, wanted.name
-    if len(os.fsencode(name)) > LONGEST:
-        name = os.fsencode(name)[:LONGEST].decode(errors="ignore")
-    while True:
-        counted = name if number == 1 else f"{name}-{number}"
-        path = wanted.with_name(f"{counted}.gradcam.png")
+    """`NAME.gradcam.png`, numbered if that exists and is not an overlay of the same image."""
+    name = wanted.name
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
+        name = os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
+    for number in itertools.count(1):
+        suffix = "" if number == 1 else f"-{number}"
+        path = wanted.with_name(f"{name}{suffix}.gradcam.png")
         if not path.exists() or _source_of(path) == source:
             return path
-        number += 1
+    raise AssertionError
 
 
 def _source_of(path: Path) -> str | None:
-    """The image that an overlay was made of; None for a file that is no overlay of ours."""
+    """The source image of an overlay; None for other files."""
     try:
         with Image.open(path) as image:
-            return image.info.get(MARK)
+            return image.info.get(SOURCE_KEY)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
         return None
 
 
 def _as_png(pixels: np.ndarray, source: str) -> bytes:
     note = PngImagePlugin.PngInfo()
-    note.add_itxt(MARK, source)
+    note.add_itxt(SOURCE_KEY, source)
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "PNG", pnginfo=note)
     return data.getvalue()
 
 
 def _images_of(path: str) -> tuple[list[File], list[str]]:
-    """The images of a folder, or the one named; and the folder's files that are none by their names."""
+    """The image `path`, or the images of a folder and its other files."""
     if not Path(path).is_dir():
         return [File(path, Path(path).name)], []
     try:
@@ -270,7 +258,9 @@ def _images_of(path: str) -> tuple[list[File], list[str]]:
     found = sorted(filter(is_image_name, names), key=natural_order)
     others = [str(Path(path) / name) for name in names if not is_image_name(name)]
     if not found:
-        reason = f"{path} holds no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
+        reason = (
+            f"{path} contains no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
+        )
         return [File(path, Path(path).name, reason)], others
     return [File(str(Path(path) / name), name) for name in found], others
 
@@ -281,28 +271,28 @@ def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_grad
     columns = ["file", "class", "confidence", "error", *(["gradcam"] if with_gradcam else [])]
     writer.writerow(map(csv_cell, [*columns, *classes]))
     for row in rows:
-        shares = row.get("probabilities", {})
-        cells = [row.get(name) for name in columns] + [shares.get(name) for name in classes]
+        probabilities = row.get("probabilities", {})
+        cells = [row.get(name) for name in columns] + [probabilities.get(name) for name in classes]
         writer.writerow(map(csv_cell, cells))
     return text.getvalue()
 
 
-def _require_place(path: str | None, files: Sequence[File]) -> None:
-    """Raises ConfigError where a table would take the place of an image, MachineError without a folder."""
+def _check_table_path(path: str | None, files: Sequence[File]) -> None:
+    """Raises ConfigError if a table would overwrite an image or folder; creates its folder."""
     if path in (None, "-"):
         return
-    # Not Path.resolve, which raises an error at a link to itself.
-    taken = {os.path.realpath(file.path) for file in files}
-    if is_image_name(path) or os.path.realpath(path) in taken:
-        raise ConfigError(f"{path} is an image: name another file for the table")
+    # Path.resolve raises for link loops.
+    images = {os.path.realpath(file.path) for file in files}
+    if is_image_name(path) or os.path.realpath(path) in images:
+        raise ConfigError(f"{path} is an image: give another file for the table")
     if Path(path).is_dir():
-        raise ConfigError(f"{path} is a folder: name a file for the table")
+        raise ConfigError(f"{path} is a folder: give a file for the table")
     require_folder(Path(path).parent)
 
 
 def _write(path: str, text: str) -> None:
-    text = text.encode("utf-8", "backslashreplace").decode()  # of names that are not UTF-8
+    text = text.encode("utf-8", "backslashreplace").decode()  # file names may not be UTF-8
     if path == "-":
         print(text, end="")
-        return
-    atomic_write(Path(path), text)
+    else:
+        atomic_write(Path(path), text)

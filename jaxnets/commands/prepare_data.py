@@ -1,4 +1,4 @@
-"""The job of getting a data set ready."""
+"""Download or unpack a dataset into the data folder."""
 
 import functools
 from collections.abc import Sequence
@@ -21,17 +21,16 @@ def prepare(
     kaggle: bool = False,
     tfds_dir: str | None = None,
 ) -> None:
-    """Lays out one data set under the data folder, and says what is there.
+    """Prepares one dataset in the data folder and prints its location.
 
-    With `tfds_dir` MNIST and CIFAR-10 are written there as tensorflow-datasets has them, too.
-
-    Raises ConfigError for a wrong name, DataError for files that are missing or damaged.
+    `tfds_dir` also writes MNIST or CIFAR-10 there in the format of tensorflow-datasets. Raises ConfigError for
+    a wrong name, DataError for missing or corrupt files.
     """
     if len(names) != 1 or names[0] not in NAMES:
-        given = (
-            f"{names[0]!r} is no data set{config_lib.nearest(names[0], NAMES)}: " if names else ""
+        hint = (
+            f"unknown dataset {names[0]!r}{config_lib.nearest(names[0], NAMES)}: " if names else ""
         )
-        raise ConfigError(f"{given}name one of {', '.join(NAMES)}")
+        raise ConfigError(f"{hint}give one of {', '.join(NAMES)}")
     reporter = Reporter()
     config = config_lib.default_config()
     if root is not None:

@@ -1,4 +1,4 @@
-"""How a script runs: flags in, one line for what went wrong, an exit code."""
+"""Runs a script: parses flags, prints errors as one line, and sets the exit code."""
 
 import os
 import re
@@ -20,23 +20,25 @@ from jaxnets.runtime import signals, xla
 from jaxnets.runtime.allocator import retain_freed_memory
 from jaxnets.text import printable, printable_lines
 
-SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error arose.")
+SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
 KEEP_MEMORY = flags.DEFINE_bool(
-    "keep_memory", True, "Keep freed memory (glibc): faster steps on CPUs, for a lasting peak."
+    "keep_memory",
+    True,
+    "Do not return freed memory to the system (glibc): faster on CPUs, more memory.",
 )
 KERNELS = flags.DEFINE_bool(
-    "kernels", True, "Use the C++ kernels on CPUs, where scripts/build_kernels.py has built them."
+    "kernels", True, "Use the C++ kernels on CPUs if scripts/build_kernels.py has built them."
 )
 KERNELS_FOLDER = flags.DEFINE_string(
-    "kernels_folder", None, "Where they are built and looked for (~/.cache/jaxnets/kernels)."
+    "kernels_folder", None, "Folder of the C++ kernels (~/.cache/jaxnets/kernels)."
 )
 COMPILATION_CACHE = flags.DEFINE_string(
-    "compilation_cache", "auto", "Folder of compiled programs; auto, or none."
+    "compilation_cache", "auto", "Folder of JAX's compilation cache, auto or none."
 )
 HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG = "config"
 CONFIG_PREFIX = f"--{CONFIG}."
-FAULT = 1
+BUG = 1
 
 
 def execute(
@@ -45,12 +47,11 @@ def execute(
     with_kernels: bool = True,
     before_jax: Callable[[], None] = lambda: None,
 ) -> NoReturn:
-    """Parses the flags, calls `main` with the arguments that are no flags, and exits.
+    """Parses the flags, calls `main` with the positional arguments, and exits.
 
-    `before_jax` is called when the flags are parsed and JAX is not imported yet.
-
-    What has a known cause is one line on standard error and the exit code of its class; anything else is
-    a fault of the program: a traceback and 1. Signals are those of `runtime.signals`.
+    `before_jax` is called after the flags are parsed and before JAX is imported. A JaxnetsError is printed as
+    one line on standard error and sets its exit code; any other exception is a bug: a traceback and exit
+    code 1. `runtime.signals` handles signals.
     """
     logging.set_verbosity(logging.ERROR)
     hide_warnings_of_others()
@@ -64,7 +65,7 @@ def execute(
         before_jax()
         if KEEP_MEMORY.value:
             retain_freed_memory()
-        _keep_compiled()
+        _enable_compilation_cache()
         if with_kernels:
             _enable_kernels()
         main(arguments[1:])
@@ -82,40 +83,45 @@ def execute(
             _leave(f"the disk is full{place}: make room and run the same command again", 6)
         if error.errno in NOT_WRITABLE:
             _leave(f"{error.strerror}{place}: choose another place, or change its permissions", 6)
-        _report_fault()
+        _report_bug()
     except Exception as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
-        _report_fault()
+        _report_bug()
     signals.leave(0)
 
 
 def hide_warnings_of_others() -> None:
-    """Hides Pillow's warnings of odd metadata, and JAX's of a cache of programs that it cannot write.
-
-    For a process that is a script of ours: the images are read, the programs compiled all the same.
-    """
+    """Hides warnings that have no effect: Pillow's of odd metadata, JAX's of an unwritable cache."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
+def check_no_arguments(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for positional arguments."""
+    if arguments:
+        raise ConfigError(
+            f"unexpected argument {arguments[0]!r}: options are given as --name=value"
+        )
+
+
 def shared_flags() -> list[str]:
-    """The flags of every script that this command was given, for another script that it starts."""
+    """The common flags given on the command line, to pass on to a child script."""
     of_every_script = flags.FLAGS.flags_by_module_dict()[__name__]
     return [flag.serialize() for flag in of_every_script if flag.present]
 
 
 def kernels_folder() -> Path:
-    """--kernels_folder, else the one in the user's cache folder."""
+    """--kernels_folder, or the default in the user's cache folder."""
     return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
 
 
 def parse_config_flag(
     holder: flags.FlagHolder[Any] | flags.Flag[Any],
 ) -> tuple[str, dict[str, Any]]:
-    """The config file, `PATH` or `PATH:VARIANT`, that --config names, and the --config.FIELD values.
+    """The value of --config, `PATH` or `PATH:VARIANT`, and the --config.FIELD values by field.
 
-    None for the fields that --config.FIELD=None unsets. Raises ConfigError where there is no --config.
+    A value of None unsets its field. Raises ConfigError if --config is missing.
     """
     if holder.value is None:
         raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
@@ -125,20 +131,20 @@ def parse_config_flag(
 
 
 def _check_config() -> None:
-    """Loads what --config names, where there is one: a wrong recipe need not wait for JAX."""
+    """Loads --config, if given, so that errors are reported before JAX is imported."""
     if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:
         config_lib.load_config(*parse_config_flag(flags.FLAGS[CONFIG]))
 
 
-def _keep_compiled() -> None:
-    from jaxnets.runtime import compilation_cache  # a wrong flag need not wait for JAX
+def _enable_compilation_cache() -> None:
+    from jaxnets.runtime import compilation_cache  # imports JAX
 
     compilation_cache.enable(COMPILATION_CACHE.value)
 
 
 def kernels_library() -> Path | None:
-    """The library of C++ kernels that scripts/build_kernels.py built; None without, or with --nokernels."""
-    from jaxnets.ops.cpu_kernels import build  # --help need not wait for the layers
+    """The library that scripts/build_kernels.py built; None if missing or with --nokernels."""
+    from jaxnets.ops.cpu_kernels import build  # imports JAX
 
     path = build.library_path(kernels_folder())
     return path if KERNELS.value and path.is_file() else None
@@ -152,10 +158,10 @@ def _enable_kernels() -> None:
 
 
 def _help() -> str:
-    """The script's own sentence, its flags and the flags of every script."""
+    """The script's docstring, its flags and the common flags."""
     script = sys.modules["__main__"]
     own = flags.FLAGS.module_help(sys.argv[0]) + flags.FLAGS.module_help(__name__)
-    more = "--print_config lists the fields of a recipe." if "print_config" in flags.FLAGS else ""
+    more = "--print_config lists the config's fields." if "print_config" in flags.FLAGS else ""
     return f"{script.__doc__}\n{own}\n{more}".rstrip()
 
 
@@ -176,23 +182,20 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _field_of(argument: str) -> str | None:
-    """The field that an argument --config.FIELD=VALUE sets; None of another argument."""
+    """FIELD of an argument --config.FIELD=VALUE; None for other arguments."""
     if not argument.startswith(CONFIG_PREFIX):
         return None
     return argument.removeprefix(CONFIG_PREFIX).split("=", 1)[0]
 
 
 def _unset(argv: Sequence[str]) -> set[str]:
-    """The fields that --config.FIELD=None unsets, where that is the last that is said of them.
-
-    The flags of ml_collections read None as text, or not at all.
-    """
+    """The fields whose last value is None; ml_collections does not parse None."""
     last = {_field_of(argument): argument for argument in argv[1:]}
     return {field for field, argument in last.items() if field and argument.endswith("=None")}
 
 
 def _value_problem(message: str) -> str | None:
-    """What is wrong with the value of a field that flags could not read; None of other errors."""
+    """The error message for a field's value that absl could not parse; None for other errors."""
     found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
     if found is None or found[1] not in config_lib.FIELDS:
         return None
@@ -200,16 +203,16 @@ def _value_problem(message: str) -> str | None:
     return f"--config.{found[1]}={found[2]} is invalid: it must be {expected}"
 
 
-def _report_fault() -> NoReturn:
+def _report_bug() -> NoReturn:
     signals.wait_if_ending()
     print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
-    print("a fault of the program: please report it with these lines", file=sys.stderr)
-    signals.leave(FAULT)
+    print("internal error: please report it with these lines", file=sys.stderr)
+    signals.leave(BUG)
 
 
 def _leave(message: str, code: int) -> NoReturn:
     signals.wait_if_ending()
-    if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # the flags themselves may be what is wrong
+    if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # flags may not be parsed yet
         print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}", file=sys.stderr)
     signals.leave(code)

@@ -1,4 +1,4 @@
-"""The job of dividing a data set without training on it."""
+"""Write the split of a dataset without training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ from jaxnets.runtime.console import Reporter
 
 
 def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
-    """Writes the split of a recipe, `index,file,label,split,group`, the same as a run's split.csv.
+    """Writes a config's split, `index,file,label,split,group`, identical to a run's split.csv.
 
-    The folder of `out` is made. Raises ConfigError where `out` holds something else, DataError where the
-    data cannot be so divided or the split leaks.
+    Raises ConfigError if `out` exists with other content, DataError if the data cannot be split this way or
+    the split leaks.
     """
     reporter = Reporter()
     config = resolve(spec, dict(overrides), reporter)
@@ -32,7 +32,7 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     report_leakage(data, measure_leakage(data), reporter)
     text = split.to_csv(source)
     if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):
-        raise ConfigError(f"--out={out} is there and holds something else: name another file")
+        raise ConfigError(f"--out={out} exists with other content: give another file")
     require_folder(out.parent)
     atomic_write(out, text)
     reporter.line("saved", str(out))

@@ -1,4 +1,4 @@
-"""A network's layers, parameters and multiply-adds, from shapes alone: nothing is computed."""
+"""A network's layers, parameters and multiply-adds, computed from shapes."""
 
 import dataclasses
 import functools
@@ -20,12 +20,12 @@ from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES
 from jaxnets.runtime.console import Reporter
 
 WIDE = 100
-"""Columns that a terminal needs for the shapes of inputs too."""
+"""Minimum terminal width to show input shapes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer with parameters: shapes of one image's input and output, and what it costs in inference."""
+    """A layer with parameters: shapes without the batch, counts, and multiply-adds per example."""
 
     path: str
     kind: str
@@ -39,16 +39,18 @@ class Layer:
 def summarize(
     name: str, *, num_classes: int | None, image_size: int | None, variant: str | None = None
 ) -> list[Layer]:
-    """Prints the layer table of a network, its counts, and the report's table where there is one.
+    """Prints a network's layer table and totals, and the report's parameter table if there is one.
 
-    Raises ConfigError for an unknown network or variant, and for images that are too small.
+    Raises ConfigError for an unknown network or variant, and for too small images.
     """
     model = config_lib.default_config().model
     model.name, model.variant = name, variant
     model.num_classes = num_classes or (3 if CHANNELS.get(name, 3) == 3 else 10)
     entry = models.entry(name)
     if entry.kind != "image" and (num_classes or image_size):
-        raise ConfigError(f"{entry.title} takes no images and has no classes: give neither number")
+        raise ConfigError(
+            f"{entry.title} takes no images: --num_classes and --image_size do not apply"
+        )
     models.check_variant(name, variant, flag="--variant")
     size = image_size or NATIVE_SIZES.get(name, 224)
     shape: tuple[int, ...] = (model.layer_sizes[0],)
@@ -57,18 +59,19 @@ def summarize(
         shape = (size, size, CHANNELS.get(name, 3))
     layers = layers_of(model, shape)
     reporter = Reporter()
-    for line in table(layers, shutil.get_terminal_size((WIDE, 24)).columns):
-        reporter.print(line)
-    reporter.print("")
-    for line in _totals(layers, entry.title, model, shape):
-        reporter.print(line)
-    for line in _beside_the_report(layers, name):
+    lines = [
+        *table(layers, shutil.get_terminal_size((WIDE, 24)).columns),
+        "",
+        *_totals(layers, entry.title, model, shape),
+        *_reported_formulas(layers, name),
+    ]
+    for line in lines:
         reporter.print(line)
     return layers
 
 
 def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Layer]:
-    """The layers in the order of computation, for one input of `shape`, auxiliary heads among them."""
+    """The layers in order of computation for one input of `shape`, including auxiliary heads."""
     network = models.create(model)
     calls: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = []
 
@@ -106,7 +109,7 @@ def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Lay
 
 
 def table(layers: Sequence[Layer], width: int) -> list[str]:
-    """Lines no longer than `width`, which leaves out inputs and shortens paths where it must."""
+    """Table lines of at most `width`; input shapes are omitted and paths shortened if necessary."""
     rows = [("layer", "kind", "input", "output", "parameters", "multiply-adds")]
     rows += [
         (
@@ -123,11 +126,11 @@ def table(layers: Sequence[Layer], width: int) -> list[str]:
         rows = [(row[0], *row[3:]) for row in rows]
     sizes = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     sizes[0] = max(8, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1)))
-    numbers = len(sizes) - 2
+    first_number = len(sizes) - 2
     return [
         "  ".join(
-            cell.rjust(size) if place >= numbers else _shortened(cell, size).ljust(size)
-            for place, (cell, size) in enumerate(zip(row, sizes, strict=True))
+            cell.rjust(size) if i >= first_number else _shortened(cell, size).ljust(size)
+            for i, (cell, size) in enumerate(zip(row, sizes, strict=True))
         ).rstrip()
         for row in rows
     ]
@@ -147,17 +150,17 @@ def _totals(
         f"batch statistics      {sum(layer.statistics for layer in main):>14,}",
         f"multiply-adds         {sum(layer.multiply_adds for layer in main):>14,}",
     ]
-    left_out = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
-    return [*lines, left_out] if left_out else lines
+    note = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
+    return [*lines, note] if note else lines
 
 
-def _beside_the_report(layers: Sequence[Layer], name: str) -> list[str]:
-    """Report A's formulas of the network, as printed, and what our blocks hold."""
+def _reported_formulas(layers: Sequence[Layer], name: str) -> list[str]:
+    """Report A's parameter formulas of the network, and our counts by block."""
     entries = reported.document("lung")["entries"]
     formulas = entries.get(f"A/{name}", {}).get("parameter_formulas")
     if formulas is None:
         return []
-    lines = ["", "report A prints a table of formulas, which does not describe this network:"]
+    lines = ["", "report A's table of formulas, which does not describe this network:"]
     for row in formulas["rows"]:
         wrong = "" if row.get("agrees", True) else f"  (gives {row['formula_gives_computed']:,})"
         lines.append(f"{row['layer']:<26}{row['total']:>13,}  {row['formula']}{wrong}")
@@ -165,11 +168,15 @@ def _beside_the_report(layers: Sequence[Layer], name: str) -> list[str]:
     for layer in layers:
         block = layer.path.partition("/")[0]
         blocks[block] = blocks.get(block, 0) + layer.parameters
-    lines += [f"{'sum':<26}{formulas['sum_of_totals_computed']:>13,}", "", "and ours by block:"]
+    lines += [
+        f"{'sum':<26}{formulas['sum_of_totals_computed']:>13,}",
+        "",
+        "our parameters by block:",
+    ]
     lines += [f"{block:<26}{count:>13,}" for block, count in blocks.items()]
     heads = sum(models.auxiliary_part(blocks).values())
     lines += [f"{'sum':<26}{sum(blocks.values()) - heads:>13,}"]
-    return lines + ([f"{'and in auxiliary heads':<26}{heads:>13,}"] if heads else [])
+    return lines + ([f"{'auxiliary heads':<26}{heads:>13,}"] if heads else [])
 
 
 def _count(leaves: dict[str, Any]) -> int:
@@ -177,7 +184,7 @@ def _count(leaves: dict[str, Any]) -> int:
 
 
 def _multiply_adds(leaves: dict[str, Any], outputs: tuple[int, ...]) -> int:
-    """Of a convolution or dense layer: its kernel at every place of the output."""
+    """Multiply-adds of a convolution or dense layer: kernel size times output positions."""
     return leaves["kernel"].size * math.prod(outputs[:-1]) if "kernel" in leaves else 0
 
 

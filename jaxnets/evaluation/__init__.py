@@ -1,1 +1,1 @@
-"""What a trained network is worth: metrics, intervals, results and how they are told."""
+"""Metrics, confidence intervals, result files and reports of trained networks."""

@@ -1,35 +1,36 @@
-"""What each class's answers are worth, for all examples or for many resamples of them at once."""
+"""Per-class metrics, for all examples or for many bootstrap resamples of them at once."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 NAMES = ("precision", "recall", "specificity", "f1", "roc_auc")
-"""Of one class against the rest; recall is sensitivity."""
-_AT_A_TIME = 2_000_000
-"""Numbers in an intermediate array: more examples, fewer resamples at a time."""
+"""One class against the rest; recall is sensitivity."""
+_MAX_ELEMENTS = 2_000_000
+"""Size limit of an intermediate array, so that memory stays bounded."""
 
 
 def class_metrics(
     label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """`NAMES` of every class, float64[..., K]; NaN where one is not defined, as precision never told.
+    """Each of `NAMES` by class, float64[..., K]; NaN where undefined (precision of a class never predicted).
 
-    `label` is int[N], `probabilities` float[N, K], and `weights` float[..., N] how often each example
-    counts: a row a resample. Definitions are scikit-learn's; ROC-AUC is of one class against the rest.
+    `label` is int[N] and `probabilities` float[N, K]. `weights`, float[..., N], is how often each example
+    counts, one row per resample. Definitions are scikit-learn's; ROC-AUC is one-vs-rest.
     """
     count, classes = probabilities.shape
     rows = np.ones((1, count)) if weights is None else np.atleast_2d(weights)
-    message = np.eye(classes)[probabilities.argmax(axis=1)]
+    predicted = np.eye(classes)[probabilities.argmax(axis=1)]
     true = np.eye(classes)[label]
-    hit = rows @ (message * true)
-    positive, told_so, total = rows @ true, rows @ message, rows.sum(axis=1, keepdims=True)
-    rejected = total - positive - told_so + hit
+    hits = rows @ (predicted * true)
+    positive, predicted_positive = rows @ true, rows @ predicted
+    total = rows.sum(axis=1, keepdims=True)
+    true_negative = total - positive - predicted_positive + hits
     scores = {
-        "precision": _ratio(hit, told_so),
-        "recall": _ratio(hit, positive),
-        "specificity": _ratio(rejected, total - positive),
-        "f1": _ratio(2 * hit, positive + told_so),
+        "precision": _ratio(hits, predicted_positive),
+        "recall": _ratio(hits, positive),
+        "specificity": _ratio(true_negative, total - positive),
+        "f1": _ratio(2 * hits, positive + predicted_positive),
         "roc_auc": np.stack(
             [_roc_auc(label == k, probabilities[:, k], rows) for k in range(classes)], axis=1
         ),
@@ -38,7 +39,7 @@ def class_metrics(
 
 
 def macro(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean over the classes, float64[...], of those where a metric is defined."""
+    """The mean of each metric, float64[...], over the classes for which it is defined."""
     means = {}
     for name, values in scores.items():
         defined = ~np.isnan(values)
@@ -50,15 +51,16 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _roc_auc(positive: np.ndarray, share: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """float64[R]: how often a positive has the larger share than a negative; ties count one half."""
-    order = np.argsort(share, kind="stable")
-    _, starts = np.unique(share[order], return_index=True)
+def _roc_auc(positive: np.ndarray, score: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """float64[R]: how often a positive scores higher than a negative; ties count one half."""
+    order = np.argsort(score, kind="stable")
+    _, starts = np.unique(score[order], return_index=True)
     areas = []
-    for some in np.array_split(rows, -(-rows.size // _AT_A_TIME)):
+    for some in np.array_split(rows, -(-rows.size // _MAX_ELEMENTS)):
         weights = some[:, order]
-        ups = np.add.reduceat(weights * positive[order], starts, axis=1)
-        downs = np.add.reduceat(weights * ~positive[order], starts, axis=1)
-        below = np.cumsum(downs, axis=1) - downs / 2
-        areas.append(_ratio((ups * below).sum(axis=1), ups.sum(axis=1) * downs.sum(axis=1)))
+        positives = np.add.reduceat(weights * positive[order], starts, axis=1)
+        negatives = np.add.reduceat(weights * ~positive[order], starts, axis=1)
+        below = np.cumsum(negatives, axis=1) - negatives / 2
+        product = positives.sum(axis=1) * negatives.sum(axis=1)
+        areas.append(_ratio((positives * below).sum(axis=1), product))
     return np.concatenate(areas)

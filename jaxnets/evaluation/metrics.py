@@ -1,6 +1,7 @@
-"""Metrics of a whole set, from sums over its batches."""
+"""Metrics of a data set, from sums over its batches."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The loss over a whole set, and the number of its examples; all that there is of a regression."""
+    """Loss over a data set and its number of examples; a regression has nothing else."""
 
     loss: float
     examples: int
@@ -20,13 +21,13 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores(Scores):
-    """Of a classification also the accuracy and confusion[label, prediction]."""
+    """Scores of a classification, with confusion int64[label, prediction]."""
 
     accuracy: float
     correct: int
     confusion: np.ndarray
     probabilities: np.ndarray | None = None
-    """float[N, K] in the order of the examples, where the step gives them."""
+    """float[N, K] in the order of the examples, if the step returns them."""
 
 
 def evaluate(
@@ -37,18 +38,18 @@ def evaluate(
     expected: int,
     classes: int = 0,
 ) -> Scores:
-    """Runs an evaluation step over all batches and divides once, or not at all where the loss is a sum.
+    """Runs an evaluation step over all batches, adds up its metrics and divides once at the end.
 
-    Gives ClassScores where the examples have classes, of which there are `classes`. Raises AssertionError
-    unless exactly `expected` examples were counted.
+    The loss is not divided if the step returns no `weight_sum`. Returns ClassScores for examples with
+    `classes` classes. Raises AssertionError unless exactly `expected` examples were counted.
     """
     sums: dict[str, Any] = {}
-    shares: list[np.ndarray] = []
-    answers: list[np.ndarray] = []
-    for message in _prefetch_one(step(state, batch) for batch in batches):
-        shares += [message.pop(PROBABILITIES)] if PROBABILITIES in message else []
-        answers += [message.pop(PREDICTIONS)] if PREDICTIONS in message else []
-        sums = add_metrics(sums, message)
+    probabilities: list[np.ndarray] = []
+    predictions: list[np.ndarray] = []
+    for metrics in _prefetch_one(step(state, batch) for batch in batches):
+        probabilities += [metrics.pop(PROBABILITIES)] if PROBABILITIES in metrics else []
+        predictions += [metrics.pop(PREDICTIONS)] if PREDICTIONS in metrics else []
+        sums = add_metrics(sums, metrics)
     counted = round(sums.get("examples", 0))
     if counted != expected:
         raise AssertionError(f"{counted} examples were counted instead of {expected}")
@@ -60,24 +61,19 @@ def evaluate(
         examples=counted,
         accuracy=sums["correct"] / sums["examples"],
         correct=round(sums["correct"]),
-        confusion=_confusion(np.concatenate(answers)[:expected], classes),
-        probabilities=np.concatenate(shares)[:expected] if shares else None,  # padding is last
+        confusion=_confusion(np.concatenate(predictions)[:expected], classes),  # padding is last
+        probabilities=np.concatenate(probabilities)[:expected] if probabilities else None,
     )
 
 
-def _confusion(answers: np.ndarray, classes: int) -> np.ndarray:
-    """int64[classes, classes] by (label, prediction), of int[N, 2]."""
+def _confusion(pairs: np.ndarray, classes: int) -> np.ndarray:
+    """int64[classes, classes] from int[N, 2] of (label, prediction)."""
     matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (answers[:, 0], answers[:, 1]), 1)
+    np.add.at(matrix, (pairs[:, 0], pairs[:, 1]), 1)
     return matrix
 
 
-def _prefetch_one(under_way: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:
-    """Each in its turn, fetched when the next one is under way: the device does not wait for the host."""
-    before: dict[str, jax.Array] | None = None
-    for one in under_way:
-        if before is not None:
-            yield jax.device_get(before)
-        before = one
-    if before is not None:
-        yield jax.device_get(before)
+def _prefetch_one(outputs: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:
+    """Fetches each output after dispatching the next step, so that the device never waits for the host."""
+    for previous, _ in itertools.pairwise(itertools.chain(outputs, (None,))):
+        yield jax.device_get(previous)

@@ -1,4 +1,4 @@
-"""What a network said of each example of a part: kept in the run directory, read by report and statistics."""
+"""Predicted probabilities of every example of a split, stored in the run directory."""
 
 import dataclasses
 import io
@@ -18,11 +18,11 @@ _FIELDS = ("index", "label", "probabilities", "files", "group")
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """One row an example of a part of the split, in the part's order.
+    """One row per example of a part of the split (train, validation or test), in the part's order.
 
-    `index` int64[N] is each example's place in its source, `label` int32[N] its true class,
-    `probabilities` float32[N, K] the network's share of every class, `files` str[N] what the source
-    calls it, and `group` int64[N] its group (siblings share one), -1 everywhere where none are known.
+    `index` int64[N] is the example's position in its source, `label` int32[N] its true class,
+    `probabilities` float32[N, K] the softmax output, `files` str[N] its name in the source, and
+    `group` int64[N] its group of near-duplicates, -1 everywhere if no groups are known.
     """
 
     index: np.ndarray
@@ -39,7 +39,7 @@ class Predictions:
         probabilities: np.ndarray,
         group_ids: np.ndarray | None,
     ) -> "Predictions":
-        """Those of a source's examples at `indices` [N]; `group_ids` is int64 over all of it, or None."""
+        """For the examples of `source` at `indices` [N]; `group_ids` is int64 over the source, or None."""
         return cls(
             index=indices.astype(np.int64),
             label=source.labels[indices].astype(np.int32),
@@ -50,85 +50,81 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64[N]: the class with the largest share."""
+        """int64[N]: the most probable class."""
         return self.probabilities.argmax(axis=1)
 
     @property
     def correct(self) -> np.ndarray:
-        """bool[N]: where the predicted class is the true one."""
+        """bool[N]: where the prediction is right."""
         return self.predicted == self.label
 
     @property
     def groups_known(self) -> bool:
-        """Whether siblings are known, so that statistics can count groups and not images."""
+        """Whether groups are known, so that statistics can resample groups instead of images."""
         return bool((self.group >= 0).all())
 
     @property
     def has_near_duplicates(self) -> bool:
-        """Whether groups are known and one of them has more than one example here."""
+        """Whether groups are known and at least one has several examples here."""
         return self.groups_known and len(np.unique(self.group)) < len(self.group)
 
     def to_bytes(self) -> bytes:
         """The content of an .npz file."""
-        arrays = {name: getattr(self, name) for name in _FIELDS}
         packed = io.BytesIO()
-        np.savez_compressed(packed, **arrays)
+        np.savez_compressed(packed, **{name: getattr(self, name) for name in _FIELDS})
         return packed.getvalue()
 
     def save(self, path: Path) -> None:
-        """Writes an .npz file, whole or not at all; makes its folder."""
+        """Writes an .npz file atomically; creates its folder."""
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, self.to_bytes())
 
 
 def predictions_path(run_dir: Path, part: str = "test") -> Path:
-    """Where a run directory keeps the predictions of a part: RUN/predictions/PART.npz."""
+    """RUN/predictions/PART.npz, the predictions of a part of the split."""
     return run_dir / predictions_name(part)
 
 
 def predictions_name(part: str = "test") -> str:
-    """The same, relative to the run directory."""
+    """The path of `predictions_path` relative to the run directory."""
     return f"{FOLDER}/{part}.npz"
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Reads what `Predictions.save` wrote.
-
-    Raises CheckpointError where it is not there or damaged.
-    """
+    """Reads what `Predictions.save` wrote; raises CheckpointError if it is missing or corrupt."""
     try:
         return read_predictions(read_regular(path), path)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path} is not there: python scripts/evaluate.py --workdir=RUN writes it"
+            f"{path} is missing: python scripts/evaluate.py --workdir=RUN writes it"
         ) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def read_predictions(data: bytes, path: Path) -> Predictions:
-    """What the bytes of the file `path` hold.
+    """Parses the bytes of the file `path`.
 
-    Raises CheckpointError where they are damaged: arrays of other shapes, shares that are not finite.
+    Raises CheckpointError for a corrupt file: wrong shapes, values that are not probabilities.
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = Predictions(**{name: arrays[name] for name in _FIELDS})
-        _require_fitting(found)
+        _check_arrays(found)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(
-            f"{path} is damaged ({error}): python scripts/evaluate.py --workdir=RUN writes it anew"
+            f"{path} is damaged ({error}): python scripts/evaluate.py --workdir=RUN writes it again"
         ) from error
     return found
 
 
-def _require_fitting(found: Predictions) -> None:
-    """Raises ValueError unless there is one row an example, with finite shares of classes that exist."""
-    count, shares = len(found.index), found.probabilities
+def _check_arrays(found: Predictions) -> None:
+    """Raises ValueError unless each array has one row per example, with valid probabilities and labels."""
+    count, probabilities = len(found.index), found.probabilities
     lengths = {len(getattr(found, name)) for name in _FIELDS}
-    if lengths != {count} or shares.ndim != 2 or shares.shape[1] == 0:
-        raise ValueError("its arrays do not fit one another")
-    if not np.isfinite(shares).all() or shares.min(initial=0) < 0 or shares.max(initial=0) > 1.001:
+    if lengths != {count} or probabilities.ndim != 2 or probabilities.shape[1] == 0:
+        raise ValueError("its arrays have different lengths")
+    if not ((probabilities >= 0) & (probabilities <= 1.001)).all():  # false for NaN too
         raise ValueError("a probability is not between 0 and 1")
-    if count and not 0 <= found.label.min() <= found.label.max() < shares.shape[1]:
+    if count and not 0 <= found.label.min() <= found.label.max() < probabilities.shape[1]:
         raise ValueError("a label is not a class")

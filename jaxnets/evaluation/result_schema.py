@@ -1,4 +1,4 @@
-"""The schema of result.json: every field with its type and range, and the only way in and out of the file."""
+"""The schema of result.json, with its reader and writer."""
 
 import json
 import math
@@ -14,9 +14,9 @@ from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, pars
 
 RESULT = "result.json"
 SCHEMA_VERSION = 2
-"""Version 1 had no `schema_version`, and lacked the fields of `ADDED` in its first months."""
+"""Version 1 had no `schema_version`, and its first files lacked the fields of `ADDED`."""
 DENSE_CLASSES = 100
-"""With more classes a confusion matrix is stored as its cells that are not 0."""
+"""With more classes, only the nonzero cells of a confusion matrix are stored."""
 
 Positive = Annotated[int, Range(1, 2**31)]
 Interval = Annotated[list[Fraction], Length(2, 2)]
@@ -24,14 +24,14 @@ Seconds = Annotated[float, Range(0)]
 
 
 class SparseMatrix(TypedDict):
-    """A square matrix of counts [classes, classes]: [label, prediction, count] of each that is not 0."""
+    """A matrix [classes, classes] as a list of its nonzero cells [label, prediction, count]."""
 
     classes: Positive
     counts: list[Annotated[list[Count], Length(3, 3)]]
 
 
 class Test(TypedDict):
-    """What a network was worth on one set of examples; without classes loss and count alone."""
+    """Metrics on one set of examples; a regression has only loss and count."""
 
     loss: float
     examples: Positive
@@ -42,7 +42,7 @@ class Test(TypedDict):
 
 
 class Result(TypedDict):
-    """result.json. None is what is not known, or does not apply."""
+    """result.json. None means unknown or not applicable."""
 
     schema_version: Literal[2]
     name: str
@@ -92,17 +92,10 @@ class Result(TypedDict):
 
 
 ADDED = (
-    *(
-        "truncate_after",
-        "weights",
-        "pretrained_on",
-        "freeze_backbone",
-        "on_cached_features",
-        "features_seconds",
-    ),
-    *("trained_parameters", "groups", "group_level", "fold"),
+    *("truncate_after", "weights", "pretrained_on", "freeze_backbone", "on_cached_features"),
+    *("features_seconds", "trained_parameters", "groups", "group_level", "fold"),
 )
-"""Fields that results of version 1 may lack: they are read as None."""
+"""Fields that version 1 may lack; they are read as None."""
 CLEAN = "clean"
 
 
@@ -136,15 +129,15 @@ def from_json(data: bytes, path: Path) -> Result:
 
 
 def to_json(result: Mapping[str, Any]) -> str:
-    """The text of result.json; raises ValueError where the result is not of the schema."""
+    """The text of result.json; raises ValueError if the result does not match the schema."""
     found = check(result)
     if found:
-        raise ValueError(f"this is not a result: {found}")
+        raise ValueError(f"the result does not match its schema: {found}")
     return json.dumps(result, indent=1, allow_nan=False) + "\n"
 
 
 def check(content: Any) -> str | None:
-    """What is wrong with a result, in words; None where every field is right and none contradicts another."""
+    """Describes what is wrong with a result; None if its fields are valid and consistent."""
     found = problem(content, Result)
     if found:
         return found
@@ -163,10 +156,10 @@ def check(content: Any) -> str | None:
 
 
 def _contradiction(test: Test) -> str | None:
-    of_classes = {"accuracy", "interval", "interval_method", "confusion"} & test.keys()
-    if len(of_classes) not in (0, 4):
-        return f"{min(of_classes)} stands without the other figures of a classification"
-    if not of_classes:
+    fields = {"accuracy", "interval", "interval_method", "confusion"} & test.keys()
+    if len(fields) not in (0, 4):
+        return f"{min(fields)} is present without the other fields of a classification"
+    if not fields:
         return None
     low, high = test["interval"]
     if low > high:
@@ -185,7 +178,7 @@ def _contradiction(test: Test) -> str | None:
 
 
 def stored_confusion(matrix: np.ndarray) -> list[list[int]] | SparseMatrix:
-    """A confusion matrix int[K, K] by (label, prediction) as result.json has it."""
+    """A confusion matrix int[K, K] in the form that result.json stores."""
     if len(matrix) <= DENSE_CLASSES:
         return matrix.tolist()
     cells = np.argwhere(matrix)
@@ -194,9 +187,9 @@ def stored_confusion(matrix: np.ndarray) -> list[list[int]] | SparseMatrix:
 
 
 def confusion_matrix(test: Mapping[str, Any]) -> np.ndarray:
-    """The confusion matrix int64[K, K] by (label, prediction) of an entry of `tests`.
+    """The confusion matrix int64[K, K], [label, prediction], of an entry of `tests`.
 
-    Raises ValueError where it is not square, or a cell lies outside or occurs twice.
+    Raises ValueError if it is not square, or a cell lies outside of it or occurs twice.
     """
     classes, cells = _cells(test)
     matrix = np.zeros((classes, classes), np.int64)
@@ -205,7 +198,7 @@ def confusion_matrix(test: Mapping[str, Any]) -> np.ndarray:
 
 
 def _cells(test: Mapping[str, Any]) -> tuple[int, np.ndarray]:
-    """The number of classes, and int64[M, 3]: label, prediction and count of every stored cell."""
+    """The number of classes, and the stored cells int64[M, 3]: label, prediction, count."""
     stored = test["confusion"]
     if isinstance(stored, Mapping):
         cells = np.array(stored["counts"], np.int64).reshape(-1, 3)

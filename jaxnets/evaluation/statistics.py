@@ -1,7 +1,7 @@
-"""How sure a measured accuracy is, how two compare, and whether confidence is earned.
+"""Confidence intervals, paired comparisons and calibration.
 
-Images that come in groups (the copies of one photograph, photographs that overlap) are not independent:
-what is resampled, permuted and counted here is groups.
+Images of one group (copies of a photograph, overlapping photographs) are not independent, so the functions
+here resample, permute and count groups.
 """
 
 import dataclasses
@@ -10,22 +10,22 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-import scipy  # its parts are imported when they are first used
+import scipy  # submodules are imported lazily
 
 RESAMPLES = 4999
-_AT_A_TIME = 4_000_000
-"""Weights in memory at a time: more examples, fewer resamples."""
+_MAX_ELEMENTS = 4_000_000
+"""Number of weights in memory at a time."""
 Interval = tuple[float, float]
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a share (Wilson 1927), which counts every example as independent."""
+    """Wilson's score interval of a proportion (Wilson 1927); examples count as independent."""
     interval = scipy.stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def group_sums(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By group, the sum of `values` [N] and the number of its examples: two arrays [G]."""
+    """The sum of `values` [N] and the number of examples by group: two arrays [G]."""
     _, number = np.unique(groups, return_inverse=True)
     return np.bincount(number, weights=values), np.bincount(number)
 
@@ -38,19 +38,18 @@ def group_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The interval of the mean of `values` [N] (1 where right, for an accuracy) that resamples whole groups.
+    """Bootstrap interval of the mean of `values` [N] (e.g. 1 where correct), resampling groups.
 
-    scipy's bias-corrected and accelerated bootstrap (Efron 1987) of sums over sizes. Where all values are
-    0 or all are 1 a bootstrap sees no spread, and Wilson's interval with a group for an example stands in.
-    (nan, nan) of one group, which says nothing of others, and of groups that are all alike, where no
-    resample shows a spread.
+    Uses scipy's BCa bootstrap (Efron 1987). If all values are 0 or all are 1 the bootstrap is degenerate, and
+    Wilson's interval over groups is returned. Returns (nan, nan) for a single group, and if all groups have
+    the same mean.
     """
     sums, sizes = group_sums(values, groups)
     if len(sums) < 2:
         return float("nan"), float("nan")
-    share = float(values.mean())
-    if share in (0.0, 1.0) and (values == share).all():
-        return wilson_interval(int(share) * len(sums), len(sums), confidence)
+    mean = float(values.mean())
+    if mean in (0.0, 1.0) and (values == mean).all():
+        return wilson_interval(int(mean) * len(sums), len(sums), confidence)
     if np.ptp(sums / sizes) == 0:
         return float("nan"), float("nan")
     low, high = bootstrap_ratio(sums, sizes, confidence=confidence, resamples=resamples, seed=seed)
@@ -65,7 +64,7 @@ def bootstrap_ratio(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals of sum(sums) / sum(sizes) over resampled groups: [..., G] of each give low, high, [...]."""
+    """Intervals (low [...], high [...]) of sum(sums) / sum(sizes), resampling groups: both are [..., G]."""
 
     def interval(method: Literal["BCa", "percentile"]) -> tuple[np.ndarray, np.ndarray]:
         found = scipy.stats.bootstrap(
@@ -85,9 +84,7 @@ def bootstrap_ratio(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
         low, high = interval("BCa")
-    if np.isnan(
-        low
-    ).any():  # no resample below, or none above, what was measured: no bias to correct
+    if np.isnan(low).any():  # BCa is undefined if all resamples lie on one side of the estimate
         plain = interval("percentile")
         low, high = np.where(np.isnan(low), plain, (low, high))
     return low, high
@@ -105,17 +102,16 @@ def metric_intervals(
     resamples: int = 999,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile intervals of metrics of weighted examples, over resampled groups: low and high, each [...].
+    """Percentile bootstrap intervals (low [...], high [...]) of metrics, resampling groups.
 
-    `metrics` takes weights float[R, N], how often each example was drawn, a row a resample, and gives
-    [R, ...]. Resamples for which a metric is not a number (no example of a class) are left out of it; its
-    interval is (nan, nan) where all are.
+    `metrics` maps weights float[R, N], how often each resample drew each example, to [R, ...]. Resamples for
+    which a metric is NaN (a class without examples) are ignored; the interval is NaN if all of them are.
     """
     _, number = np.unique(groups, return_inverse=True)
     count = int(number.max()) + 1
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    blocks = np.array_split(drawn, max(1, resamples * len(number) // _AT_A_TIME))
+    blocks = np.array_split(drawn, max(1, resamples * len(number) // _MAX_ELEMENTS))
     values = np.concatenate([metrics(block[:, number].astype(float)) for block in blocks])
     never = ~np.isfinite(values).any(axis=0)
     values = np.where(np.isfinite(values) | never, values, np.nan)
@@ -128,7 +124,7 @@ def metric_intervals(
 class Comparison:
     """Accuracy of the first minus that of the second on the same test examples, by groups.
 
-    `permutation_p` and `mcnemar_p` are two-sided, of the hypothesis that the two are equally good.
+    The p-values are two-sided; the null hypothesis is that both are equally accurate.
     """
 
     difference: float
@@ -147,18 +143,17 @@ def compare_paired(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Compares two runs by where each is right: bool[N] of the same examples, with their groups int[N].
+    """Compares where two runs are correct: bool[N] each, of the same examples, with their groups int[N].
 
-    The interval is the group bootstrap's of the difference. The permutation test swaps the two runs in
-    whole groups (scipy's). McNemar's test is the one for clustered pairs (Yang, Sun and Hardin 2010):
-    the squared sum over groups of the net gain, over the sum of its squares, is chi-squared with one
-    degree of freedom; where every group is one image it is McNemar's own.
+    The interval is a group bootstrap of the difference. The permutation test (scipy's) swaps the runs group
+    by group. McNemar's test is the variant for clustered pairs (Yang, Sun and Hardin 2010): the squared sum
+    of the groups' net gains over the sum of their squares is chi-squared with one degree of freedom. With one
+    image per group it is the ordinary test.
     """
     gain = first.astype(float) - second.astype(float)
     sums, _ = group_sums(gain, groups)
     if not sums.any():
-        interval = (0.0, 0.0)  # every group nets nothing, in every resample
-        return Comparison(0.0, interval, 1.0, 1.0, len(sums))
+        return Comparison(0.0, (0.0, 0.0), 1.0, 1.0, len(sums))  # no difference in any group
     tested = scipy.stats.permutation_test(
         (sums, np.zeros_like(sums)),
         lambda a, b, axis: (a - b).sum(axis=axis),
@@ -182,10 +177,10 @@ def compare_paired(
 def difference_interval(
     first: float, first_interval: Interval, second: float, second_interval: Interval
 ) -> Interval:
-    """The interval of `first` minus `second`, two estimates of different examples.
+    """The interval of `first` minus `second`, two estimates from different examples.
 
-    Newcombe's square-and-add method (1998, method 10), for any intervals of the same confidence (Zou and
-    Donner 2008): each end lies as far from the difference as the ends of both that pull that way together.
+    Newcombe's square-and-add method (1998, method 10), for any two intervals of the same confidence (Zou and
+    Donner 2008).
     """
     (low1, high1), (low2, high2) = first_interval, second_interval
     difference = first - second
@@ -196,36 +191,33 @@ def difference_interval(
 
 @dataclasses.dataclass(frozen=True)
 class SeedSummary:
-    """How a value moves from seed to seed; `interval` is Student's, of the mean over seeds."""
+    """Statistics over seeds; `interval` is Student's t interval of the mean."""
 
     mean: float
-    deviation: float
-    least: float
-    most: float
+    std: float
+    min: float
+    max: float
     interval: Interval
     count: int
 
 
 def summarize_seeds(values: Sequence[float], confidence: float = 0.95) -> SeedSummary:
-    """Mean, standard deviation (n - 1) and range over seeds; deviation and interval are nan for one seed."""
+    """Mean, sample standard deviation and range over seeds; `std` and `interval` are NaN for one seed."""
     given = np.asarray(values, float)
-    deviation, interval = float("nan"), (float("nan"), float("nan"))
-    if len(given) > 1:
-        deviation = float(given.std(ddof=1))
-        half = (
-            scipy.stats.t.ppf((1 + confidence) / 2, len(given) - 1) * deviation / len(given) ** 0.5
-        )
-        interval = (float(given.mean() - half), float(given.mean() + half))
-    return SeedSummary(
-        float(given.mean()), deviation, float(given.min()), float(given.max()), interval, len(given)
-    )
+    mean, count = float(given.mean()), len(given)
+    std = half = float("nan")
+    if count > 1:
+        std = float(given.std(ddof=1))
+        half = float(scipy.stats.t.ppf((1 + confidence) / 2, count - 1) * std / count**0.5)
+    interval = (mean - half, mean + half)
+    return SeedSummary(mean, std, float(given.min()), float(given.max()), interval, count)
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """A reliability curve of the predicted class and its expected calibration error.
 
-    `confidence`, `accuracy` and `count` are [bins] of the bins that hold an example, in rising order.
+    `confidence`, `accuracy` and `count` have one entry per nonempty bin, in increasing order.
     """
 
     error: float
@@ -235,17 +227,17 @@ class Calibration:
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
-    """Reliability in `bins` equal parts of [0, 1], and the mean gap weighted by count (Guo et al. 2017).
+    """The reliability curve over `bins` equal bins and its expected error (Guo et al. 2017).
 
-    `probabilities` is [N, K], `labels` int[N].
+    `probabilities` is float[N, K] and `labels` int[N].
     """
-    from sklearn.calibration import calibration_curve  # a second to import
+    from sklearn.calibration import calibration_curve  # slow to import
 
-    shares = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
+    top = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
     correct = probabilities.argmax(axis=1) == labels
-    accuracy, confidence = calibration_curve(correct, shares, n_bins=bins)
-    # As calibration_curve assigns them: a share on an edge belongs to the bin below it.
-    number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], shares)
+    accuracy, confidence = calibration_curve(correct, top, n_bins=bins)
+    # Like calibration_curve, which puts a value on an edge into the bin below.
+    number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top)
     count = np.bincount(number, minlength=bins)
     count = count[count > 0]
     error = float(np.sum(count * np.abs(accuracy - confidence)) / count.sum())
@@ -253,28 +245,27 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature that makes the labels most likely (Guo et al. 2017), within [0.01, 100].
+    """The temperature in [0.01, 100] that minimises the cross-entropy (Guo et al. 2017).
 
-    To be fitted on validation examples: `probabilities` [N, K], `labels` int[N].
+    To be fitted on validation examples: `probabilities` is float[N, K] and `labels` int[N].
     """
     logits = _logits(probabilities)
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        return -scipy.special.log_softmax(logits / np.exp(log_temperature), axis=1)[
-            rows, labels
-        ].mean()
+        log_probabilities = scipy.special.log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -log_probabilities[rows, labels].mean()
 
     bounds = (np.log(0.01), np.log(100.0))
     return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The shares [N, K] of logits divided by `temperature`."""
+    """Softmax of the logits divided by `temperature`, float[N, K]."""
     return scipy.special.softmax(_logits(probabilities) / temperature, axis=1)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """Logits up to a constant; a share that was rounded to 0 is taken as float32's least."""
+    """Logits up to a constant; 0 is replaced by the smallest normal float32."""
     given = np.asarray(probabilities, float)
     return np.log(np.maximum(given, np.finfo(np.float32).tiny))

@@ -365,5 +365,5 @@ def _summary(result: results.Result, directory: Path) -> str:
         title=models.entry(result["model"]).title,
         data_title=registry.TITLES[result["data"]],
         workdir=directory,
-        published=reported.entry(result["entry"]) if result["entry"] else None,
+        reported=reported.entry(result["entry"]) if result["entry"] else None,
     )

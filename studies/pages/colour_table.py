@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxnets import models
-from jaxnets.commands.compare_runs import compared
+from jaxnets.commands.compare_runs import paired_comparison
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import (
     load_predictions,
@@ -37,7 +37,9 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
         answers = read_verified(path.parent, predictions_name())
         if answers is None:
             continue
-        comparison = compared(read_predictions(answers, predictions_path(path.parent)), of_colour)
+        comparison = paired_comparison(
+            read_predictions(answers, predictions_path(path.parent)), of_colour
+        )
         if comparison is None:
             continue
         low, high = (100 * end for end in comparison.interval)

@@ -115,7 +115,7 @@ class Chance:
 def _chance(folder: Path, base: Mapping[str, Any] | None) -> Chance:
     seeds = [group for group in results_table.groups(folder) if group.entry == "C/lenet5"]
     each = seeds[0].accuracies("clean") if seeds else []
-    deviation = summarize_seeds(each).deviation if len(each) > 1 else 0.0
+    deviation = summarize_seeds(each).std if len(each) > 1 else 0.0
     if base is None:
         return Chance(deviation, None)
     low, high = base["test_interval"]

@@ -250,7 +250,7 @@ def _row(group: Group) -> dict[str, Any]:
         row |= {"mean_percent": statistics.fmean(accuracies), "low_percent": low}
         row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
     if len(accuracies) > 1:
-        row["spread_percent"] = summarize_seeds(accuracies).deviation
+        row["spread_percent"] = summarize_seeds(accuracies).std
     speed, hardware = group.speed()
     row |= {"verdict": verdict(group), "images_per_second": speed, "hardware": hardware}
     return row | {"runs": " ".join(group.runs), "result": run}
@@ -278,7 +278,7 @@ def _format(row: Mapping[str, Any]) -> tuple[str, ...]:
         return title, data, report, "", row["verdict"], "", ""
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
     network = f"{results.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
-    split = results.split_in_short(run)
+    split = results.format_split_kind(run)
     rate = row["images_per_second"]
     rate_text = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
     speed = f"{rate_text}, {row['hardware']}"

@@ -35,7 +35,7 @@ def drawn_data(folder: Path) -> dict[str, Any]:
     return {
         name: {
             "title": _title(result),
-            "split": results.split_in_short(result),
+            "split": results.format_split_kind(result),
             "curves": {
                 kind: [
                     [row["strength"], 100 * row["accuracy"]] for row in shifts.curve(message, kind)
@@ -96,7 +96,7 @@ def _title(result: Mapping[str, Any]) -> str:
 def _format(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
     lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
     clean = f"{100 * measured['clean']['accuracy']:.1f} %"
-    return _title(result), results.split_in_short(result), clean, *lowest, f"`{name}`"
+    return _title(result), results.format_split_kind(result), clean, *lowest, f"`{name}`"
 
 
 def _lowest(measured: Mapping[str, Any], kind: str) -> str:

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from benchmarks.oracles import load
 from jaxnets import config as config_lib
-from jaxnets.commands.compare_activations import diagnose, outputs
+from jaxnets.commands.compare_activations import compare_activations, outputs
 from jaxnets.errors import CheckFailedError, CheckpointError
 from jaxnets.interop import convert
 from jaxnets.interop.convert import to_layout
@@ -35,7 +35,7 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
 
 
 def test_a_network_is_the_same_as_itself(lenet) -> None:
-    found = diagnose(lenet[0], lenet[0])
+    found = compare_activations(lenet[0], lenet[0])
     assert [each.layer for each in found] == ORDER
     assert max(each.error for each in found) == 0
 
@@ -47,7 +47,7 @@ def test_the_first_layer_that_differs_is_named(layer: str, lenet, tmp_path: Path
     flat[path] = flat[path][..., ::-1]
     write_weights(tmp_path, dataclasses.replace(lenet[1], variables=unflatten(flat)))
     with pytest.raises(CheckFailedError, match=f"the first that differs: {layer},"):
-        diagnose(lenet[0], tmp_path)
+        compare_activations(lenet[0], tmp_path)
 
 
 def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
@@ -56,19 +56,19 @@ def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
     path = tmp_path / "activations.safetensors"
     some = {name: np.array(recorded[name]) for name in ("conv2", "classifier")}
     safetensors.numpy.save_file({**some, "inputs": inputs}, path)
-    assert [each.layer for each in diagnose(lenet[0], path)] == ["conv2", "classifier"]
+    assert [each.layer for each in compare_activations(lenet[0], path)] == ["conv2", "classifier"]
     turned = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
     conv1 = np.ascontiguousarray(recorded["conv1"].transpose(0, 3, 1, 2))
     theirs = {"inputs": turned, "conv1": conv1, "fc2": np.array(recorded["dense2"])}  # PyTorch's
     safetensors.numpy.save_file(theirs, path)
-    assert [each.layer for each in diagnose(lenet[0], path)] == ["conv1", "dense2"]
+    assert [each.layer for each in compare_activations(lenet[0], path)] == ["conv1", "dense2"]
     theirs["fc2"][0, 0] += 1 + np.abs(theirs["fc2"]).max()
     safetensors.numpy.save_file(theirs, path)
     with pytest.raises(CheckFailedError, match="dense2"):
-        diagnose(lenet[0], path)
+        compare_activations(lenet[0], path)
     safetensors.numpy.save_file(some, path)
-    with pytest.raises(CheckpointError, match="has no 'inputs'"):
-        diagnose(lenet[0], path)
+    with pytest.raises(CheckpointError, match="lacks 'inputs'"):
+        compare_activations(lenet[0], path)
 
 
 def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
@@ -80,12 +80,14 @@ def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
         write_weights(tmp_path / name, Weights(unflatten(arrays), model, shape))
         return tmp_path / name
 
-    with pytest.raises(CheckpointError, match="is lenet5 and .* is resnet50: compare two of one"):
-        diagnose(lenet[0], write("resnet50", (32, 32, 3)))
-    with pytest.raises(CheckpointError, match=r"takes \[28, 28, 1\] and .* \[28, 28, 3\]"):
-        diagnose(lenet[0], write("lenet5", (28, 28, 3)))
-    with pytest.raises(CheckpointError, match=r"lenet5 does not take .*made for \[20, 20, 1\]"):
-        diagnose(lenet[0], write("lenet5", (20, 20, 1)))
+    with pytest.raises(
+        CheckpointError, match="is lenet5 and .* is resnet50: compare weights of the same"
+    ):
+        compare_activations(lenet[0], write("resnet50", (32, 32, 3)))
+    with pytest.raises(CheckpointError, match=r"takes inputs \[28, 28, 1\] and .* \[28, 28, 3\]"):
+        compare_activations(lenet[0], write("lenet5", (28, 28, 3)))
+    with pytest.raises(CheckpointError, match=r"lenet5 does not take .*expects \[20, 20, 1\]"):
+        compare_activations(lenet[0], write("lenet5", (20, 20, 1)))
 
 
 def test_recorded_inputs_of_another_shape_are_refused(lenet, tmp_path: Path) -> None:
@@ -93,11 +95,11 @@ def test_recorded_inputs_of_another_shape_are_refused(lenet, tmp_path: Path) -> 
     inputs = np.zeros((2, 40, 40, 1), np.float32)
     safetensors.numpy.save_file({"inputs": inputs, "conv1": inputs}, path)
     with pytest.raises(CheckpointError, match=r"lenet5 does not take inputs \[2, 40, 40, 1\]"):
-        diagnose(lenet[0], path)
+        compare_activations(lenet[0], path)
 
 
 @pytest.mark.oracle
-def test_a_pytorch_network_recorded_by_hooks(lenet, tmp_path: Path) -> None:
+def test_a_pytorch_network_recorded_with_forward_hooks(lenet, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     theirs = load("lenet5").LeNet5(10)
     load("networks").load_arrays(theirs, to_layout("torch", lenet[1]))
@@ -105,7 +107,7 @@ def test_a_pytorch_network_recorded_by_hooks(lenet, tmp_path: Path) -> None:
     path = tmp_path / "activations.safetensors"
     recorded = load("activations").record(theirs, images)
     safetensors.numpy.save_file(recorded, path)
-    assert [each.layer for each in diagnose(lenet[0], path)] == ORDER
+    assert [each.layer for each in compare_activations(lenet[0], path)] == ORDER
 
 
 def test_folded_weights_are_the_same_function(tmp_path: Path) -> None:
@@ -133,6 +135,6 @@ def test_folded_weights_are_the_same_function(tmp_path: Path) -> None:
     for name, arrays, source in (("plain", plain, {}), ("folded", folded, {"folded": 17})):
         given = Weights(unflatten(arrays), model, shape, source=source)
         write_weights(tmp_path / name, given)
-    found = diagnose(tmp_path / "plain", tmp_path / "folded")
+    found = compare_activations(tmp_path / "plain", tmp_path / "folded")
     assert len(found) == len(convert.norms(plain)) + 1  # and the classifier
     assert max(each.error for each in found) < 1e-4

@@ -103,13 +103,13 @@ def test_another_export_leaves_no_weights_of_the_one_before(trained: Path, tmp_p
     assert (tmp_path / "out" / "weights.safetensors").is_file()
 
 
-def test_what_cannot_be_exported_is_told(trained: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_refused(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="no export and not empty"):
         exporting.export(trained, tmp_path)
     with pytest.raises(ConfigError, match="--layout=trch"):
         exporting.export(trained, tmp_path / "new", layout="trch")
-    with pytest.raises(ConfigError, match="inception_2015: it is one of torch, keras"):
+    with pytest.raises(ConfigError, match="inception_2015 must be one of torch, keras"):
         exporting.export(trained, tmp_path / "new", layout="inception_2015")
     with pytest.raises(CheckpointError, match="has no lenet5"):
         exporting.export(trained, tmp_path / "new", layout="keras")
@@ -153,7 +153,7 @@ def test_a_file_says_what_pixels_its_network_takes() -> None:
 
 def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
     write_weights(tmp_path / "mine", _drawn("lenet5", (28, 28, 1)))
-    with pytest.raises(ConfigError, match="is no export and not empty"):
+    with pytest.raises(ConfigError, match="is not empty and not an export"):
         exporting.export(trained, tmp_path / "mine")
 
 

@@ -84,15 +84,17 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
         "1 other files left out, 1 images beside the classes' folders left out, as in training"
     )
     assert f"14 in 5 classes, {left_out}" in capsys.readouterr().out
-    text, pieces = out.read_bytes(), sorted(tmp_path.rglob("*.npy"))
+    text, task_files = out.read_bytes(), sorted(tmp_path.rglob("*.npy"))
     # What is done is not done again; what is lost is.
-    kept = {piece: piece.stat().st_mtime_ns for piece in pieces}
-    pieces[-1].unlink()
+    times = {file: file.stat().st_mtime_ns for file in task_files}
+    task_files[-1].unlink()
     search()
     assert out.read_bytes() == text
-    assert {piece for piece in pieces if piece.stat().st_mtime_ns != kept[piece]} == {pieces[-1]}
+    assert {file for file in task_files if file.stat().st_mtime_ns != times[file]} == {
+        task_files[-1]
+    }
     (tmp_path / "images" / "c0" / "0.png").unlink()
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="exists: give another"):
         search()
     assert out.read_bytes() == text
     out.rename(tmp_path / "mine.csv")
@@ -116,8 +118,8 @@ def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:
     for index in range(3):
         _save(source[index]["image"], tmp_path / "images" / f"{index}.jpg")
     (tmp_path / "images" / "text.jpg").write_text("these are words")
-    whole = (tmp_path / "images" / "0.jpg").read_bytes()
-    (tmp_path / "images" / "short.jpg").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "images" / "0.jpg").read_bytes()
+    (tmp_path / "images" / "short.jpg").write_bytes(content[: len(content) // 2])
     out = tmp_path / "out" / "groups.csv"
     with pytest.raises(DataError, match=r"short.jpg: .*truncated.*\(also \S*text.jpg\)"):
         find_duplicates([str(tmp_path / "images")], out=str(out), workers=1, settings=SETTINGS)
@@ -137,7 +139,7 @@ def test_a_wrong_command(arguments: list[str], out: str, message: str) -> None:
         find_duplicates(arguments, out=out)
 
 
-def test_without_opencv_the_command_that_installs_it_is_told(
+def test_without_opencv_the_error_names_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
@@ -171,7 +173,7 @@ def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path
     assert not (tmp_path / "killed.csv").exists()
     done = subprocess.run(killed, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "pieces kept" in done.stdout
+    assert "tasks reused" in done.stdout
     straight = [*command, f"--out={tmp_path / 'straight.csv'}"]
     subprocess.run(straight, cwd=repository, check=True, capture_output=True)
     assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "straight.csv").read_bytes()

@@ -15,46 +15,51 @@ def _predictions(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     label = generator.integers(0, classes, examples)
-    shares = generator.dirichlet(np.ones(classes), examples)
-    shares[np.arange(examples), label] += 0.3
+    probabilities = generator.dirichlet(np.ones(classes), examples)
+    probabilities[np.arange(examples), label] += 0.3
     return (
         label,
-        np.round(shares / shares.sum(1, keepdims=True), 2),
+        np.round(probabilities / probabilities.sum(1, keepdims=True), 2),
         generator.poisson(1.0, examples),
     )
 
 
-def _sklearn(label: np.ndarray, shares: np.ndarray, weights: np.ndarray) -> dict[str, list[float]]:
-    message, found = shares.argmax(1), {name: [] for name in NAMES}
-    for k in range(shares.shape[1]):
-        is_k, told_k = label == k, message == k
+def _sklearn(
+    label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
+) -> dict[str, list[float]]:
+    predicted, found = probabilities.argmax(1), {name: [] for name in NAMES}
+    for k in range(probabilities.shape[1]):
+        is_k, predicted_k = label == k, predicted == k
         shared = {"sample_weight": weights, "zero_division": np.nan}
-        found["precision"].append(sklearn_metrics.precision_score(is_k, told_k, **shared))
-        found["recall"].append(sklearn_metrics.recall_score(is_k, told_k, **shared))
-        found["specificity"].append(sklearn_metrics.recall_score(~is_k, ~told_k, **shared))
-        found["f1"].append(sklearn_metrics.f1_score(is_k, told_k, **shared))
+        found["precision"].append(sklearn_metrics.precision_score(is_k, predicted_k, **shared))
+        found["recall"].append(sklearn_metrics.recall_score(is_k, predicted_k, **shared))
+        found["specificity"].append(sklearn_metrics.recall_score(~is_k, ~predicted_k, **shared))
+        found["f1"].append(sklearn_metrics.f1_score(is_k, predicted_k, **shared))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
-            area = sklearn_metrics.roc_auc_score(is_k, shares[:, k], sample_weight=weights)
+            area = sklearn_metrics.roc_auc_score(is_k, probabilities[:, k], sample_weight=weights)
         found["roc_auc"].append(area)
     return found
 
 
 @pytest.mark.parametrize(("examples", "classes"), [(60, 2), (80, 5), (9, 7)])
 def test_they_are_scikit_learn_s(examples: int, classes: int) -> None:
-    label, shares, weights = _predictions(examples, classes, seed=examples)
+    label, probabilities, weights = _predictions(examples, classes, seed=examples)
     rows = np.stack([np.ones(examples), weights])
-    found = class_metrics(label, shares, rows)
+    found = class_metrics(label, probabilities, rows)
     for row, row_weights in enumerate(rows):
-        for name, expected in _sklearn(label, shares, row_weights).items():
+        for name, expected in _sklearn(label, probabilities, row_weights).items():
             np.testing.assert_allclose(found[name][row], expected, rtol=1e-12, err_msg=name)
-    for name, values in class_metrics(label, shares).items():
+    for name, values in class_metrics(label, probabilities).items():
         np.testing.assert_array_equal(values, found[name][0])
 
 
 def test_what_is_not_defined_is_not_a_number() -> None:
-    label, shares = np.array([0, 0, 1]), np.array([[0.6, 0.4, 0], [0.9, 0.1, 0], [0.8, 0.2, 0]])
-    found = class_metrics(label, shares)
+    label, probabilities = (
+        np.array([0, 0, 1]),
+        np.array([[0.6, 0.4, 0], [0.9, 0.1, 0], [0.8, 0.2, 0]]),
+    )
+    found = class_metrics(label, probabilities)
     assert np.isnan(found["precision"][[1, 2]]).all()
     assert np.isnan(found["recall"][2])
     assert np.isnan(found["roc_auc"][2])
@@ -64,8 +69,8 @@ def test_what_is_not_defined_is_not_a_number() -> None:
 
 
 def test_weights_are_copies() -> None:
-    label, shares, weights = _predictions(40, 3, seed=0)
+    label, probabilities, weights = _predictions(40, 3, seed=0)
     copies = np.repeat(np.arange(40), weights)
-    weighted = class_metrics(label, shares, weights[None].astype(float))
-    for name, values in class_metrics(label[copies], shares[copies]).items():
+    weighted = class_metrics(label, probabilities, weights[None].astype(float))
+    for name, values in class_metrics(label[copies], probabilities[copies]).items():
         np.testing.assert_allclose(weighted[name][0], values, rtol=1e-12, err_msg=name)

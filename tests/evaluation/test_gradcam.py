@@ -14,7 +14,6 @@ from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.gradcam import make_gradcam, overlay, stretch
 from jaxnets.models.lenet import LeNet5
-from jaxnets.models.mlp import MLP
 from jaxnets.models.resnet import ResNet
 
 SIZE, PATCH = 40, 10
@@ -224,7 +223,7 @@ def test_every_convolutional_network_has_one(name: str) -> None:
 
 
 def test_a_network_of_vectors_has_none() -> None:
-    with pytest.raises(ConfigError, match="MLP is none"):
+    with pytest.raises(ConfigError, match="MLP is not one"):
         make_gradcam(MLP())
 
 

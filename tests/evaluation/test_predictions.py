@@ -11,11 +11,11 @@ from jaxnets.evaluation.predictions import Predictions, load_predictions, predic
 
 
 def _some(group: list[int]) -> Predictions:
-    shares = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], np.float32)
+    probabilities = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], np.float32)
     return Predictions(
         index=np.array([4, 7, 9]),
         label=np.array([0, 1, 1], np.int32),
-        probabilities=shares,
+        probabilities=probabilities,
         files=np.array(["a/1.png", "b/longer.png", "b/2.png"]),
         group=np.array(group),
     )
@@ -33,26 +33,26 @@ def test_they_come_back_as_they_were(tmp_path: Path) -> None:
     assert not _some([-1, -1, -1]).groups_known
 
 
-def test_absent_and_damaged_files_are_said(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
     path = predictions_path(tmp_path)
-    with pytest.raises(CheckpointError, match=r"is not there: python scripts/evaluate.py"):
+    with pytest.raises(CheckpointError, match=r"is missing: python scripts/evaluate.py"):
         load_predictions(path)
     _some([0, 0, 0]).save(path)
-    whole = path.read_bytes()
-    for damaged in (whole[:40], whole[: len(whole) // 2], b""):
+    content = path.read_bytes()
+    for damaged in (content[:40], content[: len(content) // 2], b""):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="is damaged"):
             load_predictions(path)
 
 
-def test_a_run_keeps_what_it_was_scored_by(trained: Path) -> None:
-    kept = load_predictions(predictions_path(trained))
+def test_a_run_stores_its_test_predictions(trained: Path) -> None:
+    stored = load_predictions(predictions_path(trained))
     result = json.loads((trained / "result.json").read_text())
-    assert kept.correct.mean() == pytest.approx(result["test_accuracy"])
+    assert stored.correct.mean() == pytest.approx(result["test_accuracy"])
     confusion = np.zeros((3, 3), int)
-    np.add.at(confusion, (kept.label, kept.predicted), 1)
+    np.add.at(confusion, (stored.label, stored.predicted), 1)
     assert confusion.tolist() == result["tests"]["clean"]["confusion"]
-    np.testing.assert_allclose(kept.probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(stored.probabilities.sum(axis=1), 1, rtol=1e-5)
     rows = (trained / "split.csv").read_text().splitlines()[1:]
     tested = {row.split(",")[1]: int(row.split(",")[0]) for row in rows if ",test," in row}
-    assert dict(zip(kept.files.tolist(), kept.index.tolist(), strict=True)) == tested
+    assert dict(zip(stored.files.tolist(), stored.index.tolist(), strict=True)) == tested

@@ -42,40 +42,40 @@ def _block(result: dict[str, object]) -> str:
         title="ResNet-50",
         data_title="LC25000 lung",
         workdir=Path("runs/x"),
-        published=reported.entry(str(entry)) if entry else None,
+        reported=reported.entry(str(entry)) if entry else None,
     )
 
 
-def test_the_published_number_stands_beside_ours() -> None:
+def test_the_reported_number_is_printed_next_to_ours() -> None:
     block = _block(_result(note="a note"))
     assert len(block.splitlines()) <= 12
     assert "97.9 % [97.2, 98.4]     98 %   report A, ResNet-50, random split" in block
-    assert "its recipe is not known" in block
+    assert "optimizer settings not reported" in block
     assert "GPU Colab T4 16GB, about 2 h" in block
     assert "2,310 images/s" in block
     assert "LEAKY" in block
 
 
-def test_a_frozen_run_says_what_it_trained_and_what_its_speed_is_of() -> None:
+def test_a_frozen_run_prints_trained_parameters_and_the_kind_of_speed() -> None:
     frozen = {"freeze_backbone": True, "weights": "random", "trained_parameters": 6147}
     block = _block(_result(**frozen))
     assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
-    assert "2,310 images/s by the head, of kept features" in block
+    assert "2,310 images/s (head only, cached features)" in block
     assert "by the head" not in _block(_result(**frozen, on_cached_features=False))
     assert "trained" not in _block(_result()).splitlines()[0]
 
 
-def test_the_leak_is_told_by_its_share() -> None:
+def test_the_leaked_fraction_is_printed() -> None:
     leaky = _block(_result(leakage={"test": 0.998, "validation": 1.0}))
     assert (
-        "split                 random, LEAKY: 99.8 % of test images have a sibling in training "
+        "split                 random, LEAKY: 99.8 % of test images have a near-duplicate in training "
         "(--config.data.split=grouped)" in leaky
     )
-    assert "share not measured" in _block(_result(leakage={"test": None, "validation": None}))
+    assert "fraction not measured" in _block(_result(leakage={"test": None, "validation": None}))
     clean = _block(_result(split="grouped", leakage={"test": 0.0, "validation": 0.0}))
     assert "split                 grouped\n" in clean
     some = _block(_result(split="grouped", leakage={"test": 0.02, "validation": 0.0}))
-    assert "grouped, LEAKY: 2.0 % of test images have a sibling in training\n" in some
+    assert "grouped, LEAKY: 2.0 % of test images have a near-duplicate in training\n" in some
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,12 @@ def test_the_leak_is_told_by_its_share() -> None:
         ({}, "ResNet-50"),
         (
             {"weights": "random", "freeze_backbone": True},
-            "ResNet-50 (body: random weights, frozen)",
+            "ResNet-50 (backbone: random weights, frozen)",
         ),
-        ({"weights": "runs/mine", "freeze_backbone": False}, "ResNet-50 (body: mine, trained on)"),
+        (
+            {"weights": "runs/mine", "freeze_backbone": False},
+            "ResNet-50 (backbone: mine, fine-tuned)",
+        ),
         (
             {
                 "weights": "runs/mine",
@@ -94,18 +97,24 @@ def test_the_leak_is_told_by_its_share() -> None:
                 "freeze_backbone": True,
                 "truncate_after": "stage3",
             },
-            "ResNet-50 up to stage3 (body: CIFAR-10, frozen)",
+            "ResNet-50 up to stage3 (backbone: CIFAR-10, frozen)",
         ),
     ],
 )
-def test_a_body_is_told_by_what_it_was_trained_on(fields: dict[str, object], message: str) -> None:
+def test_the_backbone_is_described_by_its_pretraining(
+    fields: dict[str, object], message: str
+) -> None:
     assert results.format_network(fields, "ResNet-50") == message
 
 
-def test_siblings_widen_the_interval() -> None:
+def test_near_duplicates_widen_the_interval() -> None:
     wrong = (np.arange(120) // 10) % 4 == 0  # 3 of 12 groups
-    shares = np.eye(2, dtype=np.float32)[wrong.astype(int)]
-    fields = {"index": np.arange(120), "label": np.zeros(120, np.int32), "probabilities": shares}
+    probabilities = np.eye(2, dtype=np.float32)[wrong.astype(int)]
+    fields = {
+        "index": np.arange(120),
+        "label": np.zeros(120, np.int32),
+        "probabilities": probabilities,
+    }
     scores = ClassScores(0.1, 120, 0.75, 90, np.array([[90, 30], [0, 0]]))
 
     def entry(group: np.ndarray) -> dict[str, object]:
@@ -134,7 +143,7 @@ def test_siblings_widen_the_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "short", "whole"),
+    ("fields", "short", "rest"),
     [
         ({"leakage": {"test": 0.0, "validation": 0.0}}, "grouped", ""),
         (
@@ -153,27 +162,29 @@ def test_siblings_widen_the_interval() -> None:
         ({"split": "random", "data": "cifar10"}, "random", ""),
     ],
 )
-def test_a_split_says_which_part_leaks(fields: dict[str, object], short: str, whole: str) -> None:
+def test_the_leaking_part_of_a_split_is_named(
+    fields: dict[str, object], short: str, rest: str
+) -> None:
     result = {"split": "grouped", "data": "lc25000_lung", **fields}
-    assert results.split_in_short(result) == short
-    assert results.format_split(result).startswith(short + whole)
+    assert results.format_split_kind(result) == short
+    assert results.format_split(result).startswith(short + rest)
     assert results.is_leaky(result) is ("LEAKY" in short)
 
 
-def test_other_epochs_are_said() -> None:
+def test_different_epochs_are_printed() -> None:
     block = _block(_result(epochs=1))
     assert "1 epoch, seed 0" in block
-    assert "random split, 10 epochs, its recipe" in block
+    assert "random split, 10 epochs, optimizer settings" in block
 
 
-def test_nothing_stands_beside_what_is_not_comparable() -> None:
+def test_no_reported_number_without_a_comparable_entry() -> None:
     block = _block(_result(entry=None, data="synthetic_tissue"))
-    assert "published" not in block
+    assert "reported" not in block
     assert "LEAKY" not in block
 
 
 @pytest.mark.parametrize("name", [n for n in reported.names() if "result" in reported.entry(n)])
-def test_every_published_entry_has_a_block(name: str) -> None:
+def test_every_reported_entry_has_a_summary(name: str) -> None:
     assert str(reported.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
 
 
@@ -185,11 +196,11 @@ def test_a_regression_has_a_loss_and_no_pixels() -> None:
     assert "LC25000 lung, 5 epochs" in block
     assert "2,310 examples/s" in block
     assert "accuracy" not in block
-    assert "published" in block
+    assert "reported" in block
     assert results.test_entry(Scores(0.5, 4), None) == {"loss": 0.5, "examples": 4}
 
 
-def test_wilson_is_scipy_s_and_holds_the_share() -> None:
+def test_wilson_equals_scipy_and_contains_the_proportion() -> None:
     low, high = wilson_interval(2202, 2250)
     expected = stats.binomtest(2202, 2250).proportion_ci(method="wilson")
     assert (low, high) == (expected.low, expected.high)

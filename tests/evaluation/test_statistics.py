@@ -16,27 +16,27 @@ def _simulated(
     runs: int,
     groups: int,
     size: int | np.ndarray,
-    share: float,
+    accuracy: float,
     alike: float,
 ) -> np.ndarray:
-    """Correct answers [runs, groups]: of `size` siblings each, their chance Beta-distributed by group.
+    """Correct predictions [runs, groups] among `size` near-duplicates each, with Beta-distributed chances.
 
-    `size` may be [groups]; `alike` is the correlation of two siblings' answers.
+    `size` may be [groups]; `alike` is the correlation of two near-duplicates' predictions.
     """
     strength = 1 / alike - 1
-    chance = generator.beta(share * strength, (1 - share) * strength, size=(runs, groups))
+    chance = generator.beta(accuracy * strength, (1 - accuracy) * strength, size=(runs, groups))
     return generator.binomial(size, chance)
 
 
 def _coverage(runs: int, resamples: int, seed: int) -> tuple[float, float]:
-    """How often 95 % intervals hold the true share 0.9: of groups, and of images."""
-    groups, size, share = 60, 20, 0.9
-    sums = _simulated(np.random.default_rng(seed), runs, groups, size, share, alike=0.3)
+    """How often 95 % intervals hold the true accuracy 0.9: of groups, and of images."""
+    groups, size, accuracy = 60, 20, 0.9
+    sums = _simulated(np.random.default_rng(seed), runs, groups, size, accuracy, alike=0.3)
     sizes = np.full_like(sums, size)
     low, high = statistics.bootstrap_ratio(sums, sizes, resamples=resamples)
-    by_groups = np.mean((low <= share) & (share <= high))
+    by_groups = np.mean((low <= accuracy) & (accuracy <= high))
     pairs = [statistics.wilson_interval(int(each), groups * size) for each in sums.sum(axis=1)]
-    by_images = np.mean([low <= share <= high for low, high in pairs])
+    by_images = np.mean([low <= accuracy <= high for low, high in pairs])
     return float(by_groups), float(by_images)
 
 
@@ -56,9 +56,11 @@ def test_group_intervals_cover_95_percent() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("share", "least", "most"), [(0.92, 0.92, 0.98), (0.955, 0.92, 0.98), (0.985, 0.0, 0.91)]
+    ("accuracy", "lowest", "highest"), [(0.92, 0.92, 0.98), (0.955, 0.92, 0.98), (0.985, 0.0, 0.91)]
 )
-def test_coverage_at_the_sizes_of_a_grouped_split(share: float, least: float, most: float) -> None:
+def test_coverage_at_the_sizes_of_a_grouped_split(
+    accuracy: float, lowest: float, highest: float
+) -> None:
     """Of LC25000's test part: 105 groups of our own, whose images are right or wrong mostly together.
 
     Where nearly all is right the few groups that are not carry all of the spread, and there are too few.
@@ -70,17 +72,17 @@ def test_coverage_at_the_sizes_of_a_grouped_split(share: float, least: float, mo
     covered = 0
     for _ in range(runs):
         sizes = generator.choice(every, size=105)
-        right = _simulated(generator, 1, 105, sizes, share, alike=0.6)[0]
-        answers = np.arange(sizes.max()) < right[:, None]
+        right = _simulated(generator, 1, 105, sizes, accuracy, alike=0.6)[0]
+        correct_by_image = np.arange(sizes.max()) < right[:, None]
         drawn = np.arange(sizes.max()) < sizes[:, None]
         groups = np.broadcast_to(np.arange(105)[:, None], drawn.shape)
         low, high = statistics.group_interval(
-            answers[drawn].astype(float), groups[drawn], resamples=999
+            correct_by_image[drawn].astype(float), groups[drawn], resamples=999
         )
-        covered += low <= share <= high
+        covered += low <= accuracy <= high
     covered /= runs
-    print(f"accuracy {share}: the 95 % interval covers it {covered:.3f} of the time")
-    assert least <= covered <= most
+    print(f"accuracy {accuracy}: the 95 % interval covers it {covered:.3f} of the time")
+    assert lowest <= covered <= highest
 
 
 def test_groups_of_one_give_an_interval_like_wilson_s() -> None:
@@ -122,8 +124,8 @@ def test_any_metric_has_an_interval_by_groups() -> None:
     def three(weights: np.ndarray) -> np.ndarray:
         """The area, the accuracy, and what is never defined: [R, 3]."""
         areas = [metrics.roc_auc_score(labels, scores, sample_weight=row) for row in weights]
-        shares = weights @ correct / weights.sum(axis=1)
-        return np.stack([areas, shares, np.full(len(weights), np.nan)], axis=1)
+        accuracies = weights @ correct / weights.sum(axis=1)
+        return np.stack([areas, accuracies, np.full(len(weights), np.nan)], axis=1)
 
     low, high = statistics.metric_intervals(three, groups, resamples=400)
     assert low[0] < metrics.roc_auc_score(labels, scores) < high[0]
@@ -143,7 +145,7 @@ class TestPairedComparison:
         assert found.permutation_p == pytest.approx(exact, abs=0.01)
         assert found.interval[0] < 0.10 < found.interval[1]
 
-    def test_siblings_that_move_together_count_once(self) -> None:
+    def test_near_duplicates_that_agree_count_once(self) -> None:
         first, second = np.zeros((2, 12), bool)
         first[:9], second[9:] = True, True
         copied = np.repeat(np.arange(12), 30)
@@ -155,7 +157,7 @@ class TestPairedComparison:
         naive = statistics.compare_paired(first.repeat(30), second.repeat(30), np.arange(360))
         assert naive.mcnemar_p < 1e-6 < once.mcnemar_p
 
-    def test_the_same_answers_differ_by_nothing(self) -> None:
+    def test_identical_predictions_have_no_difference(self) -> None:
         same = np.arange(20) < 15
         found = statistics.compare_paired(same, same, np.arange(20) // 2)
         assert (found.difference, found.permutation_p, found.mcnemar_p) == (0, 1, 1)
@@ -186,18 +188,18 @@ def test_spread_is_student_s() -> None:
     found = statistics.summarize_seeds(values)
     expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert found.interval == pytest.approx(expected)
-    assert (found.least, found.most, found.count) == (0.91, 0.94, 3)
-    assert found.deviation == pytest.approx(np.std(values, ddof=1))
-    assert np.isnan(statistics.summarize_seeds([0.9]).deviation)
+    assert (found.min, found.max, found.count) == (0.91, 0.94, 3)
+    assert found.std == pytest.approx(np.std(values, ddof=1))
+    assert np.isnan(statistics.summarize_seeds([0.9]).std)
 
 
 class TestCalibration:
     def test_the_error_is_the_sum_over_bins(self) -> None:
         generator = np.random.default_rng(3)
-        shares = generator.dirichlet((1, 1, 1), 500).astype(np.float32)
+        probabilities = generator.dirichlet((1, 1, 1), 500).astype(np.float32)
         labels = generator.integers(0, 3, 500)
-        found = statistics.calibration(shares, labels, bins=10)
-        top, right = shares.max(axis=1), shares.argmax(axis=1) == labels
+        found = statistics.calibration(probabilities, labels, bins=10)
+        top, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
         gaps = [
             abs(right[inside].mean() - top[inside].mean()) * inside.mean()
             for low in np.arange(10) / 10
@@ -207,21 +209,21 @@ class TestCalibration:
         assert found.count.sum() == 500
         assert len(found.count) == len(found.accuracy) == len(found.confidence) <= 10
 
-    def test_labels_drawn_from_the_shares_are_calibrated(self) -> None:
+    def test_labels_drawn_from_the_probabilities_are_calibrated(self) -> None:
         generator = np.random.default_rng(4)
-        shares = generator.dirichlet((0.5, 0.5, 0.5), 20_000)
-        labels = (generator.random(20_000)[:, None] > shares.cumsum(axis=1)).sum(axis=1)
-        assert statistics.calibration(shares, labels).error < 0.02
-        assert statistics.fit_temperature(shares, labels) == pytest.approx(1, abs=0.05)
-        sharp = special.softmax(3 * np.log(shares), axis=1)
+        probabilities = generator.dirichlet((0.5, 0.5, 0.5), 20_000)
+        labels = (generator.random(20_000)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
+        assert statistics.calibration(probabilities, labels).error < 0.02
+        assert statistics.fit_temperature(probabilities, labels) == pytest.approx(1, abs=0.05)
+        sharp = special.softmax(3 * np.log(probabilities), axis=1)
         assert statistics.calibration(sharp, labels).error > 0.05
         temperature = statistics.fit_temperature(sharp, labels)
         assert temperature == pytest.approx(3, rel=0.05)
         np.testing.assert_allclose(
-            statistics.with_temperature(sharp, temperature), shares, atol=0.05
+            statistics.with_temperature(sharp, temperature), probabilities, atol=0.05
         )
 
-    def test_shares_of_exactly_one_are_taken(self) -> None:
+    def test_probabilities_of_exactly_one_are_accepted(self) -> None:
         sure = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
         found = statistics.calibration(sure, np.array([0, 1, 2, 1]))
         assert found.error == pytest.approx(0.25)

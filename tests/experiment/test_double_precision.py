@@ -14,7 +14,7 @@ from ml_collections import config_dict
 import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.commands import export as exporting
-from jaxnets.commands.compare_activations import diagnose
+from jaxnets.commands.compare_activations import compare_activations
 from jaxnets.experiment import checksums, restore, workdir
 from jaxnets.experiment import weights as folders
 from jaxnets.experiment.pretrained import open_pretrained
@@ -70,7 +70,7 @@ def test_export(runs: dict[str, Path], tmp_path: Path) -> None:
     assert probabilities.dtype == np.float64
     np.testing.assert_allclose(probabilities, expected, rtol=1e-12)
     assert "jax_enable_x64" in (out / exporting.CARD).read_text()
-    assert len(diagnose(out, runs["float64"])) == 5
+    assert len(compare_activations(out, runs["float64"])) == 5
 
 
 def test_each_run_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_train_evaluate_predict(
     result = jaxnets.train(config, overrides, workdir=tmp_path / "run")
     assert result["entry"] is None
     assert result["test_accuracy"] > 0.7
-    assert "published" not in capsys.readouterr().out
+    assert "reported" not in capsys.readouterr().out
     assert evaluate.evaluate(tmp_path / "run")["accuracy"] == result["test_accuracy"]
     predict.predict_files(
         str(tmp_path / "run"), [str(folder)], csv_path=str(tmp_path / "p.csv"), json_path=None

@@ -48,7 +48,10 @@ def test_leakage_is_printed(
     )
     monkeypatch.setattr("jaxnets.commands.evaluate.write_report", lambda *given: "nowhere")
     evaluate.evaluate(reported)
-    assert "split  random, LEAKY: 25.0 % of test images have a sibling" in capsys.readouterr().out
+    assert (
+        "split  random, LEAKY: 25.0 % of test images have a near-duplicate"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(("fraction", "marks"), [(0.25, True), (0.0, False)])

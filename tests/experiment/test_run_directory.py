@@ -65,7 +65,7 @@ def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) ->
         "export": lambda **given: export.export(run, out, **given),
         "shift": lambda **given: stain_shift.stain_shift(run, **given),
         "compare": lambda **given: compare.print_runs([run], **given),
-        "diagnose": lambda **given: compare_activations.diagnose(run, run, **given),
+        "diagnose": lambda **given: compare_activations.compare_activations(run, run, **given),
         "weights": lambda **given: weights.read(run, **given),
     }
     return calls

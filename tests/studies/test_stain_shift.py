@@ -28,7 +28,7 @@ def test_a_run_is_scored_under_every_shift(
         stain_shift(run, stored=kept)
     shutil.copy(run / "result.json", kept)
     measured = stain_shift(run, stored=kept)
-    message = "random, LEAKY: 25.0 % of test images have a sibling in training"
+    message = "random, LEAKY: 25.0 % of test images have a near-duplicate in training"
     assert measured["split_description"].startswith(message)
     assert measured["leakage"] == leaks
     assert message in capsys.readouterr().out

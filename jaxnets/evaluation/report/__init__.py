@@ -1,1 +1,1 @@
-"""The report of a run: one page to read offline or print, and the same figures as JSON."""
+"""The HTML report of a run, and its metrics as JSON."""

@@ -1,4 +1,4 @@
-"""The figures of a report, as they stand in metrics.json."""
+"""The metrics of a report, as metrics.json stores them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from jaxnets.evaluation.class_metrics import NAMES, class_metrics, macro
 from jaxnets.evaluation.predictions import Predictions
 
 BINS = 15
-"""Of the reliability diagram."""
+"""Bins of the reliability diagram."""
 RESAMPLES, RESAMPLES_OF_MANY, MANY_CLASSES = 999, 199, 50
-"""Resamples behind an interval, and with more classes than `MANY_CLASSES`."""
+"""Number of resamples, and the same for more classes than `MANY_CLASSES`."""
 
 Figures = dict[str, Any]
 
@@ -20,11 +20,11 @@ Figures = dict[str, Any]
 def measure(
     predictions: Predictions, classes: Sequence[str], validation: Predictions | None = None
 ) -> Figures:
-    """What metrics.json says beside accuracy and loss: every class's metrics, their means, calibration.
+    """The content of metrics.json besides accuracy and loss: per-class metrics, their means, calibration.
 
-    A metric is {"value", "interval"}, each None where it is not defined. Intervals, 95 %, resample groups
-    where siblings are known; else every example counts by itself. The temperature is fitted on `validation`,
-    the same network's answers to other examples, where there are any.
+    A metric is {"value", "interval"}, each None if undefined. The 95 % intervals resample groups if there are
+    near-duplicates, else examples. The temperature is fitted on `validation`, predictions of the same
+    network, if given.
     """
     units = np.arange(len(predictions.label))
     if predictions.has_near_duplicates:
@@ -32,7 +32,7 @@ def measure(
     scores = class_metrics(predictions.label, predictions.probabilities)
     intervals = _intervals(predictions, units)
     counts = np.bincount(predictions.label, minlength=len(classes))
-    of_class = [
+    per_class = [
         {
             "name": name,
             "examples": int(counts[k]),
@@ -46,7 +46,7 @@ def measure(
     means, mean_intervals = macro(scores), intervals["macro"]
     calibration = statistics.calibration(predictions.probabilities, predictions.label, BINS)
     return {
-        "classes": of_class,
+        "classes": per_class,
         "macro": {
             name: _figure(float(means[name]), [ends[i] for ends in mean_intervals])
             for i, name in enumerate(NAMES)
@@ -65,14 +65,14 @@ def measure(
 
 
 def _temperature(predictions: Predictions, validation: Predictions | None) -> Figures | None:
-    """The temperature, and the calibration error of `predictions` before and after it."""
+    """The temperature, and the calibration error of `predictions` before and after scaling."""
     if validation is None:
         return None
     value = statistics.fit_temperature(validation.probabilities, validation.label)
-    cooled = statistics.with_temperature(predictions.probabilities, value)
+    scaled = statistics.with_temperature(predictions.probabilities, value)
     errors = [
-        statistics.calibration(shares, predictions.label, BINS).error
-        for shares in (predictions.probabilities, cooled)
+        statistics.calibration(probabilities, predictions.label, BINS).error
+        for probabilities in (predictions.probabilities, scaled)
     ]
     return {
         "value": value,
@@ -83,8 +83,8 @@ def _temperature(predictions: Predictions, validation: Predictions | None) -> Fi
 
 
 def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
-    """By metric the lower and the upper ends, two arrays [K]; those of the means as "macro", by metric."""
-    label, message = predictions.label, predictions.predicted
+    """For each metric the ends (low [K], high [K]); "macro" has those of the means, one per metric."""
+    label, predicted = predictions.label, predictions.predicted
     classes = predictions.probabilities.shape[1]
     resamples = RESAMPLES if classes <= MANY_CLASSES else RESAMPLES_OF_MANY
 
@@ -99,23 +99,25 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
     found: dict[str, Any] = {name: (low[i, :-1], high[i, :-1]) for i, name in enumerate(NAMES)}
     found["macro"] = (low[:, -1], high[:, -1])
     for k in range(classes):
-        asked = {
-            "precision": (message == k, label == k),
-            "recall": (label == k, message == k),
-            "specificity": (label != k, message != k),
+        proportions = {
+            "precision": (predicted == k, label == k),
+            "recall": (label == k, predicted == k),
+            "specificity": (label != k, predicted != k),
         }
-        for name, (among, right) in asked.items():
+        for name, (among, right) in proportions.items():
             if among.any():
-                ends = _share_interval(right[among], units[among], predictions.has_near_duplicates)
+                ends = _proportion_interval(
+                    right[among], units[among], predictions.has_near_duplicates
+                )
                 found[name][0][k], found[name][1][k] = ends
-        _widen_f1(found["f1"], k, label, message, units)
+        _fix_degenerate_f1(found["f1"], k, label, predicted, units)
     for name in ("roc_auc", "macro"):
         lower, upper = found[name]
-        lower[lower == upper] = np.nan  # no spread says nothing
+        lower[lower == upper] = np.nan  # the bootstrap is degenerate
     return found
 
 
-def _share_interval(
+def _proportion_interval(
     right: np.ndarray, units: np.ndarray, has_near_duplicates: bool
 ) -> statistics.Interval:
     if has_near_duplicates:
@@ -123,28 +125,27 @@ def _share_interval(
     return statistics.wilson_interval(int(right.sum()), len(right))
 
 
-def _widen_f1(
+def _fix_degenerate_f1(
     ends: tuple[np.ndarray, np.ndarray],
     k: int,
     label: np.ndarray,
-    message: np.ndarray,
+    predicted: np.ndarray,
     units: np.ndarray,
 ) -> None:
-    """Where a bootstrap sees all right or all wrong: Wilson's interval of what label and answer share, J.
+    """Replaces a degenerate bootstrap interval of F1 by one derived from Wilson's interval of J.
 
-    F1 is 2 J / (1 + J).
+    J is the Jaccard index of label and prediction; F1 = 2 J / (1 + J).
     """
-    among = (label == k) | (message == k)
+    among = (label == k) | (predicted == k)
     if not among.any() or ends[0][k] != ends[1][k]:
         return
-    if ends[0][k] not in (0, 1):  # one group: it says nothing of others
+    if ends[0][k] not in (0, 1):  # a single group
         ends[0][k] = np.nan
         return
     count = len(np.unique(units[among]))
-    for end, shared in zip(
-        ends, statistics.wilson_interval(int(ends[0][k]) * count, count), strict=True
-    ):
-        end[k] = 2 * shared / (1 + shared)
+    jaccard = statistics.wilson_interval(int(ends[0][k]) * count, count)
+    for end, value in zip(ends, jaccard, strict=True):
+        end[k] = 2 * value / (1 + value)
 
 
 def _figure(value: float, interval: Sequence[float]) -> Figures:

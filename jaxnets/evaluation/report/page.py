@@ -1,4 +1,4 @@
-"""The page itself: what it shows, and how that becomes one HTML file."""
+"""The HTML page of a report."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from jaxnets.evaluation.report import plots
 from jaxnets.evaluation.report.pictures import Card, confusion_picture
 from jaxnets.evaluation.result_schema import confusion_matrix
 
-RESEARCH = "This is research, not diagnosis: nobody may be treated on the strength of it."
+RESEARCH = "For research only. Not a medical device: do not use it for diagnosis or treatment."
 TITLES = {
     "precision": "precision",
     "recall": "recall (sensitivity)",
@@ -21,19 +21,19 @@ TITLES = {
     "f1": "F1",
     "roc_auc": "ROC-AUC",
 }
-WHOLE_MATRIX, ALL_CLASSES = 20, 50
-"""The most classes whose confusion matrix is shown as a table, and whose metrics are all shown."""
+MAX_TABLE_CLASSES, MAX_LISTED_CLASSES = 20, 50
+"""Maximum number of classes to show the confusion matrix as a table, and to list every class's metrics."""
 WORST = 25
-"""How many classes, or confusions, are shown where not all are."""
+"""Number of classes or confusions shown otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What a page shows; None, or empty, where there is no such thing.
+    """The content of a page.
 
-    `metrics` is what metrics.json says, `facts` and `manifest` are names with their values, `parts` the
-    number of examples of each class by part of the split, `leak_mark` what stands beside the
-    accuracy, `curves` lines of metrics.jsonl, `commands` what a person types with what it does.
+    `metrics` is the content of metrics.json, `parts` the number of examples per class for each part of the
+    split, `leak_mark` a note next to the accuracy, `curves` the records of metrics.jsonl, and `commands` maps
+    descriptions to shell commands.
     """
 
     title: str
@@ -53,12 +53,13 @@ class Content:
 
 
 def render(content: Content) -> str:
-    """One HTML file that needs nothing beside itself."""
+    """Renders a self-contained HTML file."""
     metrics = content.metrics
     classes = metrics.get("classes", [])
     shown = list(enumerate(classes))
-    if len(classes) > ALL_CLASSES:
-        shown = sorted(shown, key=lambda row: _rank(row[1]["f1"]["value"]))[:WORST]
+    if len(classes) > MAX_LISTED_CLASSES:
+        shown = sorted(shown, key=_f1)[:WORST]
+    large = len(classes) > MAX_TABLE_CLASSES
     return (
         _templates()
         .get_template("page.html")
@@ -70,13 +71,9 @@ def render(content: Content) -> str:
             names=NAMES,
             titles=TITLES,
             research=RESEARCH,
-            matrix=_matrix(metrics) if 0 < len(classes) <= WHOLE_MATRIX else None,
-            confusions=_confusions(metrics) if len(classes) > WHOLE_MATRIX else None,
-            matrix_picture=(
-                confusion_picture(confusion_matrix(metrics))
-                if len(classes) > WHOLE_MATRIX
-                else None
-            ),
+            matrix=_matrix(metrics) if classes and not large else None,
+            confusions=_confusions(metrics) if large else None,
+            matrix_picture=confusion_picture(confusion_matrix(metrics)) if large else None,
             reliability=_reliability(metrics),
             charts=_charts(content.curves),
         )
@@ -84,23 +81,23 @@ def render(content: Content) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as the page tells it; a dash where there is none."""
+    """A fraction as a percentage; a dash for None."""
     return "\N{EN DASH}" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def percent_range(interval: Sequence[float] | None) -> str:
-    """An interval of a share as the page tells it; nothing where there is none."""
+    """An interval in percent; empty for None."""
     return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
-def value_of(figure: Mapping[str, Any], name: str) -> str:
-    """A metric as the page tells it: an area as a number, a share as a percentage."""
+def format_metric(figure: Mapping[str, Any], name: str) -> str:
+    """The value of a metric: ROC-AUC as a number, others as percentages."""
     value = figure["value"]
     return percent(value) if value is None or name != "roc_auc" else f"{value:.4f}"
 
 
-def range_of(figure: Mapping[str, Any], name: str) -> str:
-    """A metric's interval as the page tells it."""
+def format_interval(figure: Mapping[str, Any], name: str) -> str:
+    """The interval of a metric, in the units of `format_metric`."""
     interval = figure["interval"]
     if interval is None or name != "roc_auc":
         return percent_range(interval)
@@ -111,36 +108,35 @@ def range_of(figure: Mapping[str, Any], name: str) -> str:
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxnets.evaluation.report"),
-        autoescape=True,  # names of classes and files are the user's
+        autoescape=True,  # class and file names are user input
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
-    environment.filters["percent_range"] = percent_range
-    environment.filters["value_of"] = value_of
-    environment.filters["range_of"] = range_of
+    for function in (percent, percent_range, format_metric, format_interval):
+        environment.filters[function.__name__] = function
     environment.filters["count"] = "{:,}".format
     return environment
 
 
-def _rank(value: float | None) -> float:
+def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
+    value = numbered[1]["f1"]["value"]
     return -1.0 if value is None else value
 
 
 def _matrix(metrics: Mapping[str, Any]) -> list[list[tuple[int, float]]]:
-    """Of each cell the count and its share of the row."""
+    """Each cell's count and its fraction of the row."""
     rows = confusion_matrix(metrics).tolist()
     return [[(n, n / max(sum(row), 1)) for n in row] for row in rows]
 
 
 def _confusions(metrics: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
-    """The most frequent mistakes: true class, told class, count, share of the true class."""
+    """The most frequent mistakes: true class, predicted class, count, fraction of the true class."""
     confusion = confusion_matrix(metrics)
     names = [row["name"] for row in metrics["classes"]]
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST]
-    pairs = [divmod(int(place), len(names)) for place in order]
+    pairs = [divmod(int(cell), len(names)) for cell in order]
     return [
         (names[i], names[j], int(wrong[i, j]), wrong[i, j] / max(confusion[i].sum(), 1))
         for i, j in pairs

@@ -1,4 +1,4 @@
-"""Line charts as SVG: what is drawn, in the coordinates of a picture."""
+"""Charts as SVG shapes in pixel coordinates, for the template to draw."""
 
 import dataclasses
 import math
@@ -9,15 +9,15 @@ import numpy as np
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 14, 44
 MAX_POINTS = 300
-"""Of a line; a longer one is drawn by the means of equal pieces."""
+"""Points per line; longer lines are averaged over equal segments."""
 COLOURS = ("#2563ab", "#c2410c")
 DECADES = 2
-"""From so many powers of ten on, values are drawn on a logarithmic axis."""
+"""The vertical axis is logarithmic if the values span at least this many powers of ten."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """A line of a chart, float[N] each; `dots` where every point is a measurement of its own."""
+    """A line of a chart, `x` and `y` float[N]; `dots` marks each point."""
 
     name: str
     x: np.ndarray
@@ -27,15 +27,15 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Tick:
-    """A mark of an axis: its place in the picture and its text."""
+    """A tick of an axis: its pixel coordinate and label."""
 
-    place: float
+    position: float
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
-class LogRecord:
-    """A series in the picture's coordinates; `dots` marks each point, as a single one must be."""
+class Polyline:
+    """A series in pixel coordinates; `dots` marks each point."""
 
     name: str
     colour: str
@@ -44,13 +44,13 @@ class LogRecord:
 
     @property
     def path(self) -> str:
-        """The points as SVG's polyline takes them."""
+        """The points in SVG's syntax."""
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A rectangle in the picture's coordinates."""
+    """A rectangle in pixel coordinates."""
 
     x: float
     y: float
@@ -61,16 +61,16 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A chart as the template draws it."""
+    """A chart in pixel coordinates."""
 
     title: str
     x_label: str
     y_label: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    lines: list[LogRecord]
-    bars: list[Bar]
-    diagonal: LogRecord | None = None
+    lines: list[Polyline]
+    bars: list[Bar] = dataclasses.field(default_factory=list)
+    diagonal: Polyline | None = None
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -80,8 +80,8 @@ class Chart:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Frame:
-    """From the numbers' ranges to the picture's coordinates."""
+class _Axes:
+    """Maps values to pixel coordinates."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -101,9 +101,9 @@ class _Frame:
 def line_chart(
     title: str, series: Sequence[Series], *, x_label: str, y_label: str, percent: bool = False
 ) -> Chart | None:
-    """A chart of several series on common axes; None where there is not one finite point.
+    """A chart of several series on common axes; None if no point is finite.
 
-    The vertical axis is logarithmic where positive values span `DECADES` or more, unless they are `percent`.
+    The vertical axis is logarithmic if positive values span `DECADES` or more and are not `percent`.
     """
     thinned = [one for one in map(_thin, series) if len(one.x)]
     if not thinned:
@@ -112,12 +112,12 @@ def line_chart(
     logarithmic = not percent and ys.min() > 0 and ys.max() / ys.min() >= 10**DECADES
     x_ticks = _round_numbers(0, xs.max())
     y_ticks = (_powers_of_ten if logarithmic else _round_numbers)(ys.min(), ys.max())
-    frame = _Frame((0, max(xs.max(), x_ticks[-1])), (y_ticks[0], y_ticks[-1]), logarithmic)
+    axes = _Axes((0, max(xs.max(), x_ticks[-1])), (y_ticks[0], y_ticks[-1]), logarithmic)
     lines = [
-        LogRecord(
+        Polyline(
             one.name,
             COLOURS[number % len(COLOURS)],
-            [(frame.across(x), frame.down(y)) for x, y in zip(one.x, one.y, strict=True)],
+            [(axes.across(x), axes.down(y)) for x, y in zip(one.x, one.y, strict=True)],
             one.dots or len(one.x) == 1,
         )
         for number, one in enumerate(thinned)
@@ -126,46 +126,43 @@ def line_chart(
         title,
         x_label,
         f"{y_label}, logarithmic" if logarithmic else y_label,
-        [Tick(frame.across(value), f"{value:g}") for value in x_ticks],
-        [Tick(frame.down(value), _format(value, percent)) for value in y_ticks],
+        [Tick(axes.across(value), f"{value:g}") for value in x_ticks],
+        [Tick(axes.down(value), _format_tick(value, percent)) for value in y_ticks],
         lines,
-        [],
     )
 
 
 def reliability_chart(
     confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray, bins: int
 ) -> Chart:
-    """Accuracy by mean confidence, a bar a bin that holds examples, of `bins` equal parts of [0, 1]."""
-    frame = _Frame((0.0, 1.0), (0.0, 1.0))
+    """Accuracy against mean confidence, one bar per nonempty bin of `bins` equal bins of [0, 1]."""
+    axes = _Axes((0.0, 1.0), (0.0, 1.0))
     edges = np.linspace(0, 1, bins + 1)
     bars = []
-    for sure, right, examples in zip(confidence, accuracy, count, strict=True):
-        number = int(np.searchsorted(edges[1:-1], sure))
+    for mean, right, examples in zip(confidence, accuracy, count, strict=True):
+        number = int(np.searchsorted(edges[1:-1], mean))
         low, high = edges[number], edges[number + 1]
         bars.append(
             Bar(
-                x=frame.across(low) + 0.5,
-                y=frame.down(right),
-                width=frame.across(high) - frame.across(low) - 1,
-                height=frame.down(0) - frame.down(right),
-                description=f"{examples:,} examples told with {100 * low:.0f} to {100 * high:.0f} %: "
-                f"{100 * right:.1f} % right",
+                x=axes.across(low) + 0.5,
+                y=axes.down(right),
+                width=axes.across(high) - axes.across(low) - 1,
+                height=axes.down(0) - axes.down(right),
+                description=f"{examples:,} examples, confidence {100 * low:.0f} to {100 * high:.0f} %: "
+                f"{100 * right:.1f} % correct",
             )
         )
-    points = [(frame.across(x), frame.down(y)) for x, y in zip(confidence, accuracy, strict=True)]
+    points = [(axes.across(x), axes.down(y)) for x, y in zip(confidence, accuracy, strict=True)]
     fifths = np.linspace(0, 1, 6)
     return Chart(
         "Reliability",
         "confidence",
-        "share that is right",
-        [Tick(frame.across(value), f"{100 * value:.0f} %") for value in fifths],
-        [Tick(frame.down(value), f"{100 * value:.0f} %") for value in fifths],
-        [LogRecord("mean of a bin", COLOURS[1], points, True)],
+        "accuracy",
+        [Tick(axes.across(value), f"{100 * value:.0f} %") for value in fifths],
+        [Tick(axes.down(value), f"{100 * value:.0f} %") for value in fifths],
+        [Polyline("mean per bin", COLOURS[1], points, True)],
         bars,
-        LogRecord(
-            "", "", [(frame.across(0), frame.down(0)), (frame.across(1), frame.down(1))], False
-        ),
+        Polyline("", "", [(axes.across(0), axes.down(0)), (axes.across(1), axes.down(1))], False),
     )
 
 
@@ -174,14 +171,14 @@ def _thin(series: Series) -> Series:
     x, y = series.x[finite], series.y[finite]
     if len(x) > MAX_POINTS:
         x, y = (
-            np.array([piece.mean() for piece in np.array_split(values, MAX_POINTS)])
+            np.array([segment.mean() for segment in np.array_split(values, MAX_POINTS)])
             for values in (x, y)
         )
     return dataclasses.replace(series, x=x, y=y)
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Four to eight multiples of 1, 2 or 5 times a power of ten that enclose a range."""
+    """Ticks at multiples of 1, 2 or 5 times a power of ten, four to eight, that enclose a range."""
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - max(abs(low), 1e-3) / 2, high + max(abs(high), 1e-3) / 2
     rough = (high - low) / 5
@@ -192,12 +189,12 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def _powers_of_ten(low: float, high: float) -> list[float]:
-    """At most nine powers of ten at equal distances that enclose a range of positive numbers."""
+    """Ticks at up to nine equally spaced powers of ten that enclose a range of positive numbers."""
     first = math.floor(math.log10(low) + 1e-6)
     last = math.ceil(math.log10(high) - 1e-6)
     step = math.ceil((last - first) / 8)
     return [10.0**power for power in range(first, last + step, step)]
 
 
-def _format(value: float, percent: bool) -> str:
+def _format_tick(value: float, percent: bool) -> str:
     return f"{100 * value:g} %" if percent else f"{value:g}"

@@ -1,4 +1,4 @@
-"""The page of a report: its figures are the measured ones, and it needs nothing beside itself."""
+"""The page of a report: it shows the measured values and is self-contained."""
 
 import dataclasses
 import json
@@ -13,22 +13,24 @@ from sklearn import metrics as sklearn_metrics
 from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report.measure import measure
-from jaxnets.evaluation.report.page import Content, render, value_of
+from jaxnets.evaluation.report.page import Content, format_metric, render
 from jaxnets.evaluation.report.pictures import card, most_confident_mistakes, most_uncertain
 
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
 
 
-def answers(examples: int, classes: int, *, group_ids: bool, seed: int = 0) -> Predictions:
+def make_predictions(examples: int, classes: int, *, group_ids: bool, seed: int = 0) -> Predictions:
     """Answers that are mostly right."""
     generator = np.random.default_rng(seed)
     label = np.arange(examples) % classes
-    shares = generator.dirichlet(np.full(classes, 0.4), examples)
-    shares[np.arange(examples), label] += generator.choice([0.0, 1.0], examples, p=[0.2, 0.8])
+    probabilities = generator.dirichlet(np.full(classes, 0.4), examples)
+    probabilities[np.arange(examples), label] += generator.choice(
+        [0.0, 1.0], examples, p=[0.2, 0.8]
+    )
     return Predictions(
         index=np.arange(examples),
         label=label.astype(np.int32),
-        probabilities=(shares / shares.sum(1, keepdims=True)).astype(np.float32),
+        probabilities=(probabilities / probabilities.sum(1, keepdims=True)).astype(np.float32),
         files=np.array([f"folder/<{number}>.png" for number in range(examples)]),
         group=np.arange(examples) // (2 * classes) if group_ids else np.full(examples, -1),
     )
@@ -53,7 +55,10 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
     heat = np.eye(4, dtype=np.float32)
     cards = [
-        [card(predictions, int(place), names, pixels, heat) for place in chosen(predictions, 3)]
+        [
+            card(predictions, int(position), names, pixels, heat)
+            for position in chosen(predictions, 3)
+        ]
         for chosen in (most_confident_mistakes, most_uncertain)
     ]
     line = {"step": 1, "epoch": 0.5, "split": "train", "values": {"loss": 1.0, "accuracy": 0.5}}
@@ -77,7 +82,7 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
 
 @pytest.fixture(scope="module")
 def three() -> tuple[Content, Predictions]:
-    predictions = answers(90, 3, group_ids=True)
+    predictions = make_predictions(90, 3, group_ids=True)
     return content(predictions, ("a & b", "<b>", "c")), predictions
 
 
@@ -104,7 +109,7 @@ def test_figures_are_those_of_the_metrics(read_page, three: tuple[Content, Predi
     figures = read_page(render(shown)).figures
     for k, row in enumerate(shown.metrics["classes"]):
         for name in NAMES:
-            assert figures[str(k), name] == value_of(row[name], name)
+            assert figures[str(k), name] == format_metric(row[name], name)
             low, high = row[name]["interval"]
             assert low <= row[name]["value"] <= high
     assert figures["all", "accuracy"] == f"{100 * shown.metrics['accuracy']:.2f} %"
@@ -124,12 +129,12 @@ def test_nothing_is_fetched_and_names_are_text(
         assert outward not in html
     assert "a & b" in page.words
     assert "<script>alert(1)</script>" in page.words
-    assert "research, not diagnosis" in page.words
+    assert "Not a medical device" in page.words
 
 
-def test_intervals_of_siblings_are_wider() -> None:
+def test_intervals_with_near_duplicates_are_wider() -> None:
     """Ten copies of one answer tell no more than one."""
-    one = answers(60, 3, group_ids=False)
+    one = make_predictions(60, 3, group_ids=False)
     copies = np.repeat(np.arange(60), 10)
     copied = dataclasses.replace(
         one, **{f.name: getattr(one, f.name)[copies] for f in dataclasses.fields(one)}
@@ -144,7 +149,7 @@ def test_intervals_of_siblings_are_wider() -> None:
 
 
 def test_without_a_mistake_intervals_do_not_vanish() -> None:
-    predictions = answers(40, 2, group_ids=False)
+    predictions = make_predictions(40, 2, group_ids=False)
     sure = np.eye(2, dtype=np.float32)[predictions.label] * 0.8 + 0.1
     figures = measure(dataclasses.replace(predictions, probabilities=sure), "ab")["classes"][0]
     for name in ("precision", "recall", "specificity", "f1"):
@@ -154,7 +159,7 @@ def test_without_a_mistake_intervals_do_not_vanish() -> None:
 
 
 def test_examples_that_are_shown() -> None:
-    predictions = answers(90, 3, group_ids=False)
+    predictions = make_predictions(90, 3, group_ids=False)
     mistakes = most_confident_mistakes(predictions, 4)
     assert not predictions.correct[mistakes].any()
     confidence = predictions.probabilities.max(1)
@@ -162,13 +167,13 @@ def test_examples_that_are_shown() -> None:
     assert confidence[mistakes[0]] == confidence[~predictions.correct].max()
     best = np.sort(predictions.probabilities)
     assert most_uncertain(predictions, 1)[0] == (best[:, -1] - best[:, -2]).argmin()
-    grouped = most_uncertain(answers(90, 3, group_ids=True), 50)
+    grouped = most_uncertain(make_predictions(90, 3, group_ids=True), 50)
     assert len(grouped) == 15
 
 
 @pytest.mark.parametrize("classes", [2, 120])
 def test_few_and_many_classes(read_page, classes: int) -> None:
-    predictions = answers(2 * classes, classes, group_ids=False)
+    predictions = make_predictions(2 * classes, classes, group_ids=False)
     predictions = dataclasses.replace(predictions, label=np.maximum(predictions.label, 1))
     page = read_page(render(content(predictions, tuple(f"class {k}" for k in range(classes)))))
     rows = {k for k, _ in page.figures} - {"all", "mean"}

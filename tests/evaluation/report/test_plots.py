@@ -33,9 +33,9 @@ def test_many_decades_have_few_ticks() -> None:
     chart = _chart(4e7, 3e-12)
     assert chart is not None
     assert len(chart.y_ticks) <= 9
-    places = [tick.place for tick in chart.y_ticks]
-    assert min(places) == pytest.approx(TOP)
-    assert max(places) == pytest.approx(HEIGHT - BOTTOM)
+    positions = [tick.position for tick in chart.y_ticks]
+    assert min(positions) == pytest.approx(TOP)
+    assert max(positions) == pytest.approx(HEIGHT - BOTTOM)
     for _, y in chart.lines[0].points:
         assert TOP <= y <= HEIGHT - BOTTOM
 
@@ -47,7 +47,7 @@ def test_other_ranges_have_a_linear_axis(values: tuple[float, ...]) -> None:
     assert chart.y_label == "loss"
 
 
-def test_shares_have_a_linear_axis() -> None:
+def test_percentages_have_a_linear_axis() -> None:
     chart = _chart(0.001, 0.9, percent=True)
     assert chart is not None
     assert chart.y_label == "loss"
