@@ -288,7 +288,9 @@ def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
         with pytest.raises(CheckpointError, match=refused):
             command()
     assert not (tmp_path / "out").exists()
-    message = f"step {int(tested.name)} that result.json .* is damaged .* is step {int(older.name)}"
+    message = (
+        f"step {int(tested.name)}, which result.json .* is damaged .*: using step {int(older.name)}"
+    )
     with pytest.warns(UserWarning, match=message):
         jaxnets.load(run, ignore_damage=True)
     predict.predict_files(str(run), [image], csv_path="-", ignore_damage=True)
