@@ -1,4 +1,4 @@
-"""Baseline from colour histograms: python scripts/colour_baseline.py --config=configs/lung_resnet.py --out=FILE."""
+"""Baseline from colour histograms: python scripts/colour_baseline.py --config=PATH --out=FILE."""
 
 from jaxnets.runtime import signals
 

@@ -14,7 +14,7 @@ def test_names_of_classes_write_nothing_on_the_terminal(
     fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fits:
-        monkeypatch.setattr(evaluate, "WHOLE_MATRIX", 1)
+        monkeypatch.setattr(evaluate, "MAX_TABLE_CLASSES", 1)
     names = ("\x1b[2Ja\nb", "c\x07")
     scores = ClassScores(
         loss=0.5, examples=4, accuracy=0.75, correct=3, confusion=np.array([[2, 0], [1, 1]])
