@@ -1,4 +1,4 @@
-"""Runs benchmarks, most of them against PyTorch: python scripts/bench.py [--suite=cpu|gpu|...] [--rows=NAME]."""
+"""Runs benchmarks, mostly against PyTorch: python scripts/bench.py [--suite=cpu|gpu|...] [--rows=NAME]."""
 
 from jaxnets.runtime import signals
 

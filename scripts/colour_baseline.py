@@ -1,4 +1,4 @@
-"""Fits a classifier to colour histograms: python scripts/colour_baseline.py --config=configs/lung_resnet.py --out=FILE."""
+"""Baseline from colour histograms: python scripts/colour_baseline.py --config=PATH --out=FILE."""
 
 from jaxnets.runtime import signals
 

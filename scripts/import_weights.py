@@ -1,4 +1,4 @@
-"""Imports weights of other libraries: python scripts/import_weights.py SOURCE DEST; A B --diagnose compares."""
+"""Imports other libraries' weights: python scripts/import_weights.py SOURCE DEST; A B --diagnose compares."""
 
 from jaxnets.runtime import signals
 

@@ -1,4 +1,4 @@
-"""Trains the runs of a table: python scripts/reproduce.py TABLE [--budget=MINUTES], TABLE of configs/tables/."""
+"""Trains the runs of a table: python scripts/reproduce.py TABLE [--budget=MINUTES]; see configs/tables/."""
 
 from jaxnets.runtime import signals
 

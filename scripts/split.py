@@ -1,4 +1,4 @@
-"""Writes a dataset's split without training: python scripts/split.py --config=configs/NAME.py --out=split.csv."""
+"""Splits a dataset without training: python scripts/split.py --config=configs/NAME.py --out=split.csv."""
 
 from jaxnets.runtime import signals
 

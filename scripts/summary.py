@@ -1,4 +1,4 @@
-"""Prints a network's layers and counts: python scripts/summary.py MODEL [--num_classes=N] [--image_size=N]."""
+"""Prints layers and parameter counts: python scripts/summary.py MODEL [--num_classes=N] [--image_size=N]."""
 
 from jaxnets.runtime import signals
 

@@ -1,4 +1,4 @@
-"""Verifies the MLP's backpropagation: python scripts/verify_mlp.py [--all] [--slips] [--json] [--plot=DIR]."""
+"""Checks the MLP's backpropagation: python scripts/verify_mlp.py [--all] [--slips] [--json] [--plot=DIR]."""
 
 from jaxnets.runtime import signals
 

@@ -19,7 +19,7 @@ from studies.sweeps import RUNS, TRAINER, Row, read_table
 
 RESULTS = Path("results")
 STOPPED_BY_US = (128 + signal.SIGTERM, -signal.SIGTERM)
-FAULT_NOTICE = "a fault of the program"
+FAULT_NOTICE = "internal error"
 
 
 class State(enum.StrEnum):

@@ -107,9 +107,9 @@ def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
 
 
 def _montage_row(images: ImageFiles, pair: np.void, message: str) -> montage.Row:
-    files = [images.files[pair[end]] for end in ("first", "second")]
-    first, second = (read_image(images.root / file, max_pixels=images.max_pixels) for file in files)
-    return montage.Row(first, second, pair["matrix"], f"{files[0]} | {files[1]} | {message}")
+    names = [images.files[pair[end]] for end in ("first", "second")]
+    first, second = (read_image(images.root / name, max_pixels=images.max_pixels) for name in names)
+    return montage.Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
 
 
 def print_report(

@@ -47,7 +47,7 @@ def find_duplicates(
     """Writes `out` (file,original,group), a .json with statistics and two .jpg montages.
 
     A search that was killed resumes from the finished tasks in `work`. Raises ConfigError for wrong arguments
-    or if OpenCV is missing, DataError for unreadable images, MachineError if `work` is locked or not writable.
+    or if OpenCV is missing, DataError for unreadable images, MachineError if `work` is locked or read-only.
     """
     if len(arguments) != 1:
         raise ConfigError("give one folder of images: find_duplicates.py DIR")

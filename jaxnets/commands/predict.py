@@ -60,8 +60,8 @@ def predict_files(
     """Classifies files and folders of images; prints one line per image and optionally writes CSV and JSON.
 
     Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable files and folders without images are
-    reported on standard error and skipped; then DataError is raised at the end, or at the start if there is no
-    image at all. Raises ConfigError if no path is given or the network does not take images.
+    reported on standard error and skipped; DataError is raised at the end then, or at the start if there
+    is no image at all. Raises ConfigError if no path is given or the network does not take images.
     """
     if not paths:
         raise ConfigError("give images or folders to predict, after --workdir=RUN")

@@ -23,8 +23,8 @@ def prepare(
 ) -> None:
     """Prepares one dataset in the data folder and prints its location.
 
-    `tfds_dir` also writes MNIST or CIFAR-10 there in the format of tensorflow-datasets. Raises ConfigError for
-    a wrong name, DataError for missing or corrupt files.
+    `tfds_dir` also writes MNIST or CIFAR-10 there in the format of tensorflow-datasets. Raises ConfigError
+    for a wrong name, DataError for missing or corrupt files.
     """
     if len(names) != 1 or names[0] not in NAMES:
         hint = (

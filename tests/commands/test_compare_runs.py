@@ -49,7 +49,7 @@ def test_two_runs_are_compared_by_groups(
     assert message.count("\n") == 1
     assert message.startswith(f"difference  {100 * found.difference:+.2f} points [")
     assert f"p = {found.permutation_p:.2g} (permutation test)" in message
-    assert message.endswith(" of 50 groups\n")
+    assert message.endswith(", 50 groups\n")
     back = compare_runs(tmp_path / "b", tmp_path / "a")
     assert back.difference == -found.difference
     compare_runs(tmp_path / "b", tmp_path / "b")

@@ -129,8 +129,8 @@ def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "out", "message"),
     [
-        ([], "groups.csv", "name one folder"),
-        (["a", "b"], "g.csv", "name one"),
+        ([], "groups.csv", "give one folder"),
+        (["a", "b"], "g.csv", "give one"),
         (["a"], "g.txt", ".csv"),
     ],
 )

@@ -52,13 +52,13 @@ def test_pixels_and_paths_give_the_same(trained: Path, images: Path) -> None:
     assert network.predict(path) == network.predict(pixels) == network.predict([str(path)])
 
 
-def test_any_number_gives_the_same_answers(trained: Path) -> None:
+def test_the_batch_size_does_not_change_predictions(trained: Path) -> None:
     network = jaxnets.load(trained)
     source = SyntheticTissue(70, 16, seed=2)
     pixels = [source[i]["image"] for i in range(70)]
-    whole = network.predict(pixels)
-    assert len(whole) == 70
-    assert whole[69] == network.predict(pixels[69])[0]
+    predictions = network.predict(pixels)
+    assert len(predictions) == 70
+    assert predictions[69] == network.predict(pixels[69])[0]
     assert network.predict([]) == []
 
 
@@ -94,10 +94,10 @@ def test_the_weights_that_were_tested_are_those_that_predict(
     source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
     tested = load_predictions(predictions_path(tmp_path / "run"))
     pixels = [source[int(index)]["image"] for index in tested.index]
-    shares = [
+    probabilities = [
         list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)
     ]
-    np.testing.assert_allclose(shares, tested.probabilities, atol=1e-6)
+    np.testing.assert_allclose(probabilities, tested.probabilities, atol=1e-6)
     state = restore_state(open_run(tmp_path / "run")).state
     assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state.ema, state.params)))
 
@@ -126,11 +126,11 @@ def test_bad_files_are_named_and_the_rest_answered(
     assert good in message.out
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
     assert [bool(row["error"]) for row in rows] == [True, True, False]
-    answers = json.loads((tmp_path / "out.json").read_text())
-    assert answers[2]["class"] == rows[2]["class"]
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert stored[2]["class"] == rows[2]["class"]
 
 
-def test_what_was_answered_before_an_interruption_is_kept(
+def test_rows_before_an_interruption_are_written(
     trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted(map(str, images.iterdir()))
@@ -184,8 +184,8 @@ def test_a_folder_without_images_does_not_stop_the_others(
     assert [row["file"] for row in rows] == [str(folders[0]), str(folders[1] / "tile.png")]
     assert [row["class"] is None for row in rows] == [True, False]
     message = capsys.readouterr()
-    assert f"{folders[0]}  not read  holds no image" in message.err
-    assert f"2 files that are no images by their names: {folders[0] / 'notes.txt'}, " in message.out
+    assert f"{folders[0]}  not read  contains no image" in message.err
+    assert f"2 files without an image suffix: {folders[0] / 'notes.txt'}, " in message.out
 
 
 def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:
@@ -240,18 +240,18 @@ def test_a_map_of_few_places_is_said(
     assert jaxnets.load(trained).map_size == (2, 2)
     given = [str(images / "tile0.png")]
     predict.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
-    assert "; the network's last map is 2x2: they say little" in capsys.readouterr().out
-    monkeypatch.setattr(predict, "COARSE", 2)
+    assert "; the last feature map is only 2x2, too coarse" in capsys.readouterr().out
+    monkeypatch.setattr(predict, "MIN_MAP_SIDE", 2)
     predict.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
     assert "last map" not in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="is a folder: name a file"):
+    with pytest.raises(ConfigError, match="is a folder: give a file"):
         predict.predict_files(str(trained), [str(images)], csv_path=str(tmp_path))
 
 
 def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name images"):
         predict.predict_files(str(trained), [], csv_path=None, json_path=None)
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         predict.predict_files(str(trained), [str(tmp_path)], csv_path=None, json_path=None)
 
 
@@ -267,7 +267,7 @@ def test_a_run_without_checkpoint_is_said(trained: Path, tmp_path: Path) -> None
         jaxnets.load(tmp_path)
 
 
-def test_answers_of_another_step_than_the_tested_one_are_said_to_be_so(
+def test_predictions_of_another_step_than_the_tested_one_give_a_warning(
     trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"

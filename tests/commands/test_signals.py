@@ -37,7 +37,7 @@ RECIPE = {
     "checkpoint.every_steps": 40,
     "log.tensorboard": False,
 }
-FAULTS = ("Traceback", "Exception ignored", "a fault of the program", "leaked")
+BUG_MARKS = ("Traceback", "Exception ignored", "internal error", "leaked")
 """What standard error must not have."""
 COMPILED_ANEW = "--compilation_cache=none"
 LATE_SECONDS = 0.5
@@ -59,7 +59,7 @@ class ProcessResult:
     @property
     def faults(self) -> list[str]:
         """What is wrong with it."""
-        bad = [text for text in FAULTS if text in self.errors]
+        bad = [text for text in BUG_MARKS if text in self.errors]
         if self.code != 128 + self.number:
             bad.append(f"exit code {self.code}")
         if "stopped" not in self.errors:
@@ -68,7 +68,7 @@ class ProcessResult:
 
 
 class _Command:
-    """A script that is started anew each time, in a session of its own, with its output in files."""
+    """A script that is restarted each time, in a session of its own, with its output in files."""
 
     def __init__(
         self, repository: Path, folder: Path, script: str, *arguments: str, as_shipped: bool = True
@@ -139,7 +139,7 @@ def _wait_for_no_process(session: int) -> None:
     """Asserts that soon no process of a session is left."""
     deadline = time.monotonic() + 10
     while subprocess.run(["pgrep", "--session", str(session)], capture_output=True).returncode == 0:
-        assert time.monotonic() < deadline, "a process is left over"
+        assert time.monotonic() < deadline, "a process is still running"
         time.sleep(0.05)
 
 
@@ -405,7 +405,7 @@ runner.execute(lambda _: jaxnets.train(spec, overrides, workdir=workdir))
 @pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_signal_inside_a_save(repository: Path, tmp_path: Path, signals: int) -> None:
-    """The save ends; a second signal ends the process at once, and what was saved before is whole."""
+    """The save ends; a second signal ends the process at once, and the previous save stays valid."""
     straight = _trainer(repository, tmp_path / "straight", tmp_path / "data", as_shipped=False)
     straight.finish()
     stopped = _trainer(repository, tmp_path / "stopped", tmp_path / "data", as_shipped=False)

@@ -13,7 +13,7 @@ PER_IMAGE = {
     "inception_resnet_v2": (299, 1000, 55_843_464, 13.156),
     "densenet121": (224, 1000, 7_978_856, 2.834),
 }
-"""Size, classes, parameters and thousand millions of multiply-adds, counted in PyTorch by hooks."""
+"""Size, classes, parameters and thousand millions of multiply-adds, counted in PyTorch with forward hooks."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Odd folders of images: each is trained on or refused in one line, and `predict` answers what it can."""
+"""Odd folders of images: each is trained on or refused in one line, and `predict` classifies what it can."""
 
 import csv
 import io
@@ -231,7 +231,7 @@ def test_every_odd_folder_is_read_or_refused_in_words(tmp_path: Path) -> None:
     assert not wrong
 
 
-def test_predict_answers_what_it_can_and_prints_no_control_character(
+def test_predict_skips_unreadable_files_and_prints_no_control_character(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Several oddities in one folder, with tables and overlays."""
@@ -242,7 +242,7 @@ def test_predict_answers_what_it_can_and_prints_no_control_character(
     files = [str(root), str(root / "loop")]
     (tmp_path / "at").symlink_to("at")
     with pytest.raises(
-        DataError, match=r"4 of 32 files could not be read; the others are answered"
+        DataError, match=r"4 of 32 files could not be read; the others are predicted"
     ):
         predict_files(
             str(trained),
