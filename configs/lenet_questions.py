@@ -5,7 +5,7 @@
 
 `:mnist` (the default) is report C's config, five epochs, to change one thing in; `:mnist_sgd` report E's.
 `:cifar10` trains LeNet-5 on CIFAR-10, 32 px in colour, ten epochs with the flips and crops of the AlexNet
-recipes. `:alexnet_mnist` is report C's AlexNet on MNIST, `:alexnet_cifar10` on CIFAR-10, to change one thing
+configs. `:alexnet_mnist` is report C's AlexNet on MNIST, `:alexnet_cifar10` on CIFAR-10, to change one thing
 in; both are one epoch, ten minutes on two cores. A twelfth of train validates. These runs have no reported
 number, so they name no entry.
 """

@@ -34,11 +34,11 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError("usage: python scripts/stain_shift.py --workdir=RUN")
     from studies import stain_shift  # imports JAX
 
-    kept = Path(KEEP.value) if KEEP.value else None
+    stored = Path(KEEP.value) if KEEP.value else None
     stain_shift.stain_shift(
         Path(WORKDIR.value),
         data_root=DATA_ROOT.value,
-        stored=kept,
+        stored=stored,
         ignore_damage=IGNORE_DAMAGE.value,
     )
 

@@ -34,6 +34,8 @@ PHRASES = {
 }
 FOLDERS = ("jaxnets", "scripts", "configs", "benchmarks", "studies")
 WORD = re.compile(r"[A-Za-z]+")
+API = {"tell", "object_pairs_hook"}
+"""Names of the standard library."""
 TYPES = {tokenize.NAME, tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)}
 
 
@@ -41,7 +43,7 @@ def _problems(source: str) -> list[str]:
     """The words and phrases of a Python file that have a better term, each with its line."""
     found = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in TYPES:
+        if token.type not in TYPES or token.string in API:
             continue
         text = re.sub(r"\s+", " ", token.string)
         words = {word.lower() for word in WORD.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text))}

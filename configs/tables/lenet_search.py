@@ -19,14 +19,14 @@ OVERRIDABLE_FIELDS = (
 
 def get_rows() -> list[dict[str, Any]]:
     """A row a change."""
-    begun_with = {"data.validation_fraction": 1 / 12, "optimizer.learning_rate": 0.002}
+    base = {"data.validation_fraction": 1 / 12, "optimizer.learning_rate": 0.002}
     return [
         {
             "config": "configs/lenet_mnist.py:best",
             "name": "-".join(
                 ["lenet_search", *(f"{p.split('.')[1]}{v}" for p, v in change.items())]
             ),
-            "overrides": {**begun_with, **change},
+            "overrides": {**base, **change},
         }
         for change in OVERRIDABLE_FIELDS
     ]

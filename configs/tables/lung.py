@@ -27,7 +27,9 @@ def get_rows() -> list[dict[str, Any]]:
 
 def _report_b(split: str) -> dict[str, Any]:
     row = cpu_row("inception_v1", split)
-    note = "CPU-sized run: 75 px; batch 32 and 10 epochs are report B's, the rest of the recipe is ours"
+    note = (
+        "CPU-sized run: 75 px; batch 32 and 10 epochs are report B's, the other settings are ours"
+    )
     more = {"entry": "B/inception_v1", "train.epochs": 10, "note": note}
     return {
         **row,

@@ -9,7 +9,7 @@ CONFIG = "configs/lung_resnet.py:scratch"
 DIVIDED = {"data.name": "lc25000_lung", "data.split": "random"}
 NOTE_96 = (
     "96 px for want of a GPU; report A gives 10 epochs of 768 px originals, "
-    "the rest of the recipe is ours"
+    "the other settings are ours"
 )
 
 

@@ -43,7 +43,7 @@ def _inception_v3(weights: str, split: str) -> dict[str, Any]:
             "data.image_size": 139,
             "data.split": split,
             "note": f"body up to Mixed_7a ({body}), frozen, 1,280 channels where report B has 2,048; "
-            "report B's head, batch and epochs; 139 px, the rest of the recipe is ours",
+            "report B's head, batch and epochs; 139 px, the other settings are ours",
         },
         "seed": 0,
     }

@@ -141,7 +141,7 @@ def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def _recorded(path: Path, given: Weights) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Recorded outputs and inputs in our layout; the shape of "inputs" tells which layout the file has."""
+    """Recorded outputs and inputs in our layout; the layout follows from the shape of "inputs"."""
     arrays, _ = weight_files.read_safetensors(path)
     channels = given.input_shape[-1]
     inputs = arrays.pop(INPUTS, np.zeros(0))

@@ -35,7 +35,7 @@ def summary(images: ImageFiles, found: grouping.Found, settings: Settings) -> di
         "images": len(images),
         "originals": int(found.originals.max()) + 1,
         "groups": int(found.groups.max()) + 1,
-        "images_without_a_sibling": int((sizes == 1).sum()),
+        "images_without_near_duplicate": int((sizes == 1).sum()),
         "largest_group": int(sizes.max()),
         "classes": by_class,
         "overlaps": {
@@ -120,7 +120,7 @@ def print_report(
     reporter.line(
         "found",
         f"{content['originals']:,} originals in {content['groups']:,} groups of overlapping images; "
-        f"{content['images_without_a_sibling']:,} images have no near-duplicate",
+        f"{content['images_without_near_duplicate']:,} images have no near-duplicate",
     )
     for name, counts in content["classes"].items():
         reporter.line(

@@ -319,7 +319,7 @@ def _print(
         reporter.line("folded_bn", f"{len(converted.folded)} batch norms are folded into kernels")
     for note in notes:
         reporter.line("note", note)
-    for what, names in (("missing", converted.missing), ("unexpected", converted.unexpected)):
+    for what, names in (("missing", converted.missing), ("extra", converted.unexpected)):
         for name in names[:MAX_LISTED]:
             reporter.line(what, name)
         if len(names) > MAX_LISTED:

@@ -61,7 +61,7 @@ def predict_files(
 
     Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable files and folders without images are
     reported on standard error and skipped; DataError is raised at the end then, or at the start if there
-    is no image at all. Raises ConfigError if no path is given or the network does not take images.
+    are no images. Raises ConfigError if no path is given or the network does not take images.
     """
     if not paths:
         raise ConfigError("give images or folders to predict, after --workdir=RUN")

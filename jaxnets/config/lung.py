@@ -13,9 +13,9 @@ from ml_collections import config_dict
 from jaxnets.config import apply_variant, default_config
 from jaxnets.config.transfer import freeze_backbone, head_only_first
 
-SCRATCH = "report A gives 10 epochs and 768 px originals; the rest of the recipe is ours"
-TRANSFER = "report B gives 100 epochs and the batch; the rest of the recipe is ours"
-UNTRAINED = "no report trained it so: the recipe is ours"
+SCRATCH = "report A gives 10 epochs and 768 px originals; the other settings are ours"
+TRANSFER = "report B gives 100 epochs and the batch; the other settings are ours"
+UNTRAINED = "no report trained it so: the settings are ours"
 
 Change = Callable[[config_dict.ConfigDict], None]
 
@@ -93,7 +93,7 @@ class LungNetwork:
     def _finetune(self, config: config_dict.ConfigDict) -> None:
         _real(config)
         head_only_first(config)
-        config.note = "no report fine-tunes a whole network: the recipe is ours"
+        config.note = "no report fine-tunes a whole network: the settings are ours"
 
     def _demo(self, config: config_dict.ConfigDict) -> None:
         config.data.name = "synthetic_tissue"
@@ -128,7 +128,7 @@ def cpu_row(network: str, split: str, seed: int = 0) -> dict[str, Any]:
             "data.split": split,
             "train.epochs": 3,
             "schedule.warmup_steps": 100,
-            "note": f"CPU-sized run: {pixels} px and 3 epochs, for want of a GPU; the recipe is ours",
+            "note": f"CPU-sized run: {pixels} px and 3 epochs, for want of a GPU; the settings are ours",
         },
         "seed": seed,
     }

@@ -73,9 +73,9 @@ def tested_as(name: str) -> str:
 
     It is "clean" unless test images were augmented or dropout was active.
     """
-    recipe = entry(name).get("config") or {}
-    augmented = bool(recipe.get("test_set_augmented"))
-    dropout = bool(recipe.get("dropout")) and recipe.get("eval_mode_at_test") is False
+    settings = entry(name).get("config") or {}
+    augmented = bool(settings.get("test_set_augmented"))
+    dropout = bool(settings.get("dropout")) and settings.get("eval_mode_at_test") is False
     return "_".join(["augmented"] * augmented + ["dropout"] * dropout) or "clean"
 
 

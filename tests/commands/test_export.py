@@ -85,7 +85,7 @@ def test_the_card_is_filled_from_the_run(trained: Path, exported: Path) -> None:
         f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]",
         "| data | synthetic_tissue |",
         "| split | ",
-        "drawn pictures",
+        "synthetic images",
         *result["model"].split(),
     ):
         assert message.lower().replace("lenet5", "lenet") in card.lower(), message
@@ -105,7 +105,7 @@ def test_another_export_leaves_no_weights_of_the_one_before(trained: Path, tmp_p
 
 def test_what_cannot_be_exported_is_refused(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="no export and not empty"):
+    with pytest.raises(ConfigError, match="not empty and not an export"):
         exporting.export(trained, tmp_path)
     with pytest.raises(ConfigError, match="--layout=trch"):
         exporting.export(trained, tmp_path / "new", layout="trch")

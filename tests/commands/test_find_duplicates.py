@@ -80,9 +80,7 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
     message = json.loads(out.with_suffix(".json").read_text())
     assert message["overlaps"]["joined_across_classes"] + message["overlaps"]["joined"] >= 1
     assert message["settings"]["side"] == SIZE
-    left_out = (
-        "1 other files left out, 1 images beside the classes' folders left out, as in training"
-    )
+    left_out = "1 other files skipped, 1 images outside of class folders skipped, as in training"
     assert f"14 in 5 classes, {left_out}" in capsys.readouterr().out
     text, task_files = out.read_bytes(), sorted(tmp_path.rglob("*.npy"))
     # What is done is not done again; what is lost is.
@@ -98,7 +96,7 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
         search()
     assert out.read_bytes() == text
     out.rename(tmp_path / "mine.csv")
-    with pytest.raises(ConfigError, match=r"groups-largest.jpg is there|groups.json is there"):
+    with pytest.raises(ConfigError, match=r"groups-largest.jpg exists|groups.json exists"):
         search()
 
 
@@ -108,7 +106,7 @@ def test_nothing_is_written_among_the_images(
     _plant(tmp_path / "images", 10)
     monkeypatch.chdir(tmp_path / "images")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ConfigError, match="give a place outside"):
+    with pytest.raises(ConfigError, match="give a path outside"):
         find_duplicates(["."], out="groups.csv", workers=1, settings=SETTINGS)
     assert sorted(tmp_path.rglob("*")) == before
 

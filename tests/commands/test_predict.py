@@ -159,7 +159,7 @@ def test_a_table_takes_no_image_s_place(trained: Path, images: Path, tmp_path: P
     assert path.read_bytes() == before
     with pytest.raises(MachineError, match="cannot be created"):
         predict.predict_files(str(trained), [str(path)], json_path=str(path / "x" / "t.json"))
-    with pytest.raises(ConfigError, match="both go to standard output"):
+    with pytest.raises(ConfigError, match="both write to standard output"):
         predict.predict_files(str(trained), [str(path)], csv_path="-", json_path="-")
     both = str(tmp_path / "answers")
     with pytest.raises(ConfigError, match="would both write"):
@@ -249,7 +249,7 @@ def test_a_map_of_few_places_is_said(
 
 
 def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="name images"):
+    with pytest.raises(ConfigError, match="give images"):
         predict.predict_files(str(trained), [], csv_path=None, json_path=None)
     with pytest.raises(DataError, match="contains no image"):
         predict.predict_files(str(trained), [str(tmp_path)], csv_path=None, json_path=None)

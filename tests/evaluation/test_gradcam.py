@@ -14,6 +14,7 @@ from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.gradcam import make_gradcam, overlay, stretch
 from jaxnets.models.lenet import LeNet5
+from jaxnets.models.mlp import MLP
 from jaxnets.models.resnet import ResNet
 
 SIZE, PATCH = 40, 10

@@ -183,7 +183,7 @@ def test_exact_duplicates_in_known_groups_raise_for_a_random_split(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"folds": 2}, "must be 3 or more"),
+        ({"folds": 2}, "must be 0 or at least 3"),
         ({"folds": 4, "fold": 4}, "must be below"),
         ({"fold": 1}, "must be below"),
     ],
@@ -214,10 +214,13 @@ def test_write_split(
     np.testing.assert_array_equal(tested, split.test)
     assert "0.0 % of test images" in capsys.readouterr().out
     write_split(spec, {**overrides, "data.split": "grouped"}, out)
-    with pytest.raises(ConfigError, match="holds something else"):
+    with pytest.raises(ConfigError, match="exists with other content"):
         write_split(spec, {**overrides, "data.split": "random"}, out)
     out.write_bytes(b"\xff\xfe\x00 no text")
-    for wrong, message in ((out, "holds something else"), (out / "split.csv", "cannot be created")):
+    for wrong, message in (
+        (out, "exists with other content"),
+        (out / "split.csv", "cannot be created"),
+    ):
         with pytest.raises((ConfigError, MachineError), match=message):
             write_split(spec, {**overrides, "data.split": "grouped"}, wrong)
     assert out.read_bytes() == b"\xff\xfe\x00 no text"

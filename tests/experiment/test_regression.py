@@ -171,7 +171,7 @@ def test_evaluation_and_prediction_match_the_result(
         ({"model.name": "lenet5"}, "LeNet-5 takes no examples of kind 'vector'"),
         ({"data.name": "synthetic_tissue", "data.split": "random"}, "MLP takes no .*'image'"),
         ({"train.loss": "cross_entropy"}, "needs classes, but points has real-valued targets"),
-        ({"monitor.metric": "validation_accuracy"}, "no part of the data validates"),
+        ({"monitor.metric": "validation_accuracy"}, "there is no validation split"),
         ({"augment.flip_horizontal": True}, "data.name=points: choose data of images"),
         ({"model.num_classes": 2}, "data.name=points: choose data of images"),
         ({"data.fractions": (1.0, 0.0, 0.0), "data.split": "random"}, "no test examples"),

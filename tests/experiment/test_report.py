@@ -14,7 +14,7 @@ from jaxnets.evaluation import statistics
 from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
-from jaxnets.evaluation.report.page import RESEARCH, value_of
+from jaxnets.evaluation.report.page import RESEARCH, format_metric
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_page_matches_metrics_json(reported: Path, read_page) -> None:
     assert page.figures["all", "examples"] == str(metrics["examples"])
     for k, row in enumerate(metrics["classes"]):
         for name in NAMES:
-            assert page.figures[str(k), name] == value_of(row[name], name)
+            assert page.figures[str(k), name] == format_metric(row[name], name)
     message = metrics["calibration"]["temperature"]
     checked = load_predictions(predictions_path(reported, "validation"))
     tested = load_predictions(predictions_path(reported))
@@ -159,7 +159,7 @@ def test_the_table_header_is_aligned(names: tuple[str, str]) -> None:
     scores = ClassScores(0.5, 5, 0.8, 4, confusion=np.array([[2, 1], [0, 2]]))
     measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
     head, *rows = evaluate._table(scores, names, measured).splitlines()[2:]
-    assert head.startswith("true / predicted  ")
+    assert head.startswith(r"true \ predicted  ")
     for name in names:
         end = head.index(f" {name}  ") + 1 + len(name)
         for row in rows:

@@ -66,7 +66,7 @@ def test_a_run_writes_its_files(trained: Path) -> None:
     [
         (TrainBatches, "next_batches", "no"),
         (IndexBatches, "next_batches", "yes"),
-        (Run, "place", "no"),
+        (Run, "shard_batch", "no"),
     ],
 )
 def test_data_wait_is_measured(

@@ -59,12 +59,12 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     keypoints, descriptors = sift.detectAndCompute(grey, None)
     # OpenCV may return a few more keypoints with equal response.
     order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")
-    kept = order[: settings.keypoints]
-    record["count"] = len(kept)
-    if len(kept):
-        record["descriptors"][: len(kept)] = descriptors[kept]
-        record["places"][: len(kept)] = [keypoints[place].pt for place in kept]
-        record["angles"][: len(kept)] = [keypoints[place].angle for place in kept]
+    selected = order[: settings.keypoints]
+    record["count"] = len(selected)
+    if len(selected):
+        record["descriptors"][: len(selected)] = descriptors[selected]
+        record["places"][: len(selected)] = [keypoints[place].pt for place in selected]
+        record["angles"][: len(selected)] = [keypoints[place].angle for place in selected]
     return record
 
 

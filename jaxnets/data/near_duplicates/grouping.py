@@ -57,10 +57,10 @@ def originals(pairs: np.ndarray, identical: np.ndarray, settings: Settings) -> n
 
     `identical` is int[N], equal for images with the same pixels, which need no verification.
     """
-    kept = pairs[is_same_original(pairs, settings)]
+    selected = pairs[is_same_original(pairs, settings)]
     _, first, inverse = np.unique(identical, return_index=True, return_inverse=True)
     same = np.stack([first[inverse], np.arange(len(identical))], 1)
-    links = np.concatenate([np.stack([kept["first"], kept["second"]], 1), same])
+    links = np.concatenate([np.stack([selected["first"], selected["second"]], 1), same])
     return connected(links, len(identical))
 
 

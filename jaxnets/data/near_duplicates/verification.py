@@ -49,11 +49,11 @@ def _matches(cosine: np.ndarray, ratio: float) -> np.ndarray:
     forward, backward = cosine.argmax(1), np.ascontiguousarray(cosine.T).argmax(1)
     rows = np.flatnonzero(backward[forward] == np.arange(len(cosine)))
     columns = forward[rows]
-    kept = cosine[rows]
+    remaining = cosine[rows]
     places = np.arange(len(rows))
-    nearest = 2 - 2 * kept[places, columns]
-    kept[places, columns] = -1
-    second = 2 - 2 * kept.max(1)
+    nearest = 2 - 2 * remaining[places, columns]
+    remaining[places, columns] = -1
+    second = 2 - 2 * remaining.max(1)
     clear = nearest < ratio**2 * second
     return np.stack([rows[clear], columns[clear]], 1)
 
