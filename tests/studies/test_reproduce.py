@@ -604,7 +604,11 @@ def _driver(place: Place) -> Iterator[subprocess.Popen[str]]:
     path = place.folder / "driver.py"
     path.write_text(DRIVER.format(folder=str(place.folder)))
     # A platform that does not exist: whatever touched a device would fail.
-    environment = {**os.environ, "JAX_PLATFORMS": "no_such_platform"}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "no_such_platform",
+        "PYTHONPATH": str(Path(__file__).parents[2]),  # studies/ is not installed
+    }
     with subprocess.Popen(
         [sys.executable, str(path)],
         env=environment,
