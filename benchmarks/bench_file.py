@@ -106,7 +106,7 @@ def read(path: Path) -> dict[str, Any]:
         content["machine"]
         return content
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no bench file: choose another --output") from error
+        raise ConfigError(f"{path} is not a bench file: choose another --output") from error
 
 
 def _check_same_conditions(

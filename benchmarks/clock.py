@@ -34,7 +34,7 @@ class Clock:
         return self._rate
 
     def _trial(self, seconds: float) -> float:
-        self.time(1)  # what is made or compiled at the first call is no part of any rate
+        self.time(1)  # the first call, which compiles, is not timed
         count = 1
         while count < MIN_TRIAL_FRACTION * seconds * (rate := self.time(count)):
             count *= 2

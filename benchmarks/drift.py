@@ -104,7 +104,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         figure.savefig(temporary, format=path.suffix[1:], dpi=110)
 
 
-def in_words(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """The largest difference of a single step, and where ten free ones end."""
     restarted = max(entry["largest"] for entry in found[RESTARTED])
     last = found[FREE][-1]

@@ -24,7 +24,7 @@ PASSES = ("forward", "input_gradient", "kernel_gradient")
 LAX, COLUMNS = "lax", "columns"
 """Beside them KERNELS and PRODUCT.
 
-The last is no form of the convolution, but one product of matrices of its sizes: what could be reached.
+The last is not a convolution but one matrix product of the same sizes: an upper bound.
 """
 
 

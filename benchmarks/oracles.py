@@ -29,7 +29,7 @@ def require_networks() -> None:
 def load(name: str, folder: Path = FOLDER) -> ModuleType:
     """The module tests/oracles/NAME.py, imported once.
 
-    It is no part of the installed package: raises ConfigError outside a checkout.
+    It is not part of the installed package: raises ConfigError outside a checkout.
     """
     path = folder / f"{name}.py"
     if not path.is_file():

@@ -16,7 +16,7 @@ from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.hardware import cpu_threads
-from studies.compare import rate_in_words
+from studies.compare import format_rate
 from studies.pages.markdown import milliseconds
 
 DRIFT = "drift"
@@ -79,7 +79,7 @@ def run(suite: str, options: Options) -> Path:
                     with_theirs=has_torch() or not row.needs_torch,
                     kernels=library,
                 )
-                phase.text = in_words(entry)
+                phase.text = as_text(entry)
             if entry is not None:
                 bench_file.add_row(path, machine, versions, {**entry, **conditions})
     _say_saved(path, reporter)
@@ -135,7 +135,7 @@ def _run_campaign(suite: str, options: Options, reporter: Reporter) -> Path:
         machine,
         versions,
         reporter,
-        message=in_words,
+        message=as_text,
         kernels=options.kernels,
         budget=options.budget,
     )
@@ -152,10 +152,10 @@ def describe() -> tuple[str, dict[str, str]]:
     return machine, versions
 
 
-def in_words(entry: Entry) -> str:
+def as_text(entry: Entry) -> str:
     """A row for a person."""
     unit = entry.get("unit", "images")
-    ours = f"{entry['name']}: ours {rate_in_words(entry['ours'], unit)}"
+    ours = f"{entry['name']}: ours {format_rate(entry['ours'], unit)}"
     if "mfu" in entry:
         ours += f", {entry['mfu']:.0%} of a product's speed"
     if "seconds_a_step" in entry:
@@ -166,7 +166,7 @@ def in_words(entry: Entry) -> str:
     tuned = entry["ratio_tuned"]
     beside = f", {tuned:.2f} of PyTorch with our allocator setting" if tuned is not None else ""
     return (
-        f"{ours}, {entry['opponent']} {rate_in_words(entry['theirs'], unit)}: "
+        f"{ours}, {entry['opponent']} {format_rate(entry['theirs'], unit)}: "
         f"ratio {entry['ratio']:.2f} [{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside}"
     )
 
@@ -182,6 +182,6 @@ def _run_drift(options: Options, reporter: Reporter) -> Path:
         found = drift.measure()
         bench_file.write(path, {"machine": machine, "versions": versions, "rows": [], **found})
         drift.draw(found, drift.FIGURE)
-        phase.text = drift.in_words(found)
+        phase.text = drift.as_text(found)
     reporter.line("saved", f"{path}, {drift.FIGURE}")
     return path

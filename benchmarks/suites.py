@@ -1,4 +1,4 @@
-"""Suites that are no rows against PyTorch on a CPU: forms of operations, growth, profiles, a card's rows."""
+"""Further suites: implementations of operations, scaling, step profiles, and rows on a GPU."""
 
 import datetime
 import functools
@@ -70,7 +70,7 @@ def gpu_rows(rounds: int, seconds: float, *, with_theirs: bool, dry: bool) -> Ro
 
 
 def require_gpu(platform: str, *, dry: bool) -> None:
-    """Raises MachineError where there is no such card and this is no dry run."""
+    """Raises MachineError if there is no GPU, unless it is a dry run."""
     if platform == "cpu" and not dry:
         raise MachineError(
             "--suite=gpu: JAX sees no GPU here (pip install -e '.[cuda12,oracles]'); "

@@ -31,12 +31,12 @@ def colour_baseline(
 ) -> dict[str, Any]:
     """Fits and tests the regression on a config's images under each of `splits`; writes `out` as JSON.
 
-    Answers to test examples that have near-duplicates go beside it, as `predictions_path_of` says.
+    Predictions of test examples with near-duplicates are stored next to it, at `predictions_path_of`.
 
     Raises ConfigError where the images have no colour, and what opening and dividing the data raises.
     """
     reporter = Reporter()
-    message: dict[str, Any] = {
+    content: dict[str, Any] = {
         "features": f"joint histogram of {LEVELS} x {LEVELS} x {LEVELS} colours, square root of shares",
         "model": "multinomial logistic regression on standardised features, C chosen on validation",
         "splits": {},
@@ -52,22 +52,22 @@ def colour_baseline(
         if histograms is None:
             histograms = colour_histograms(data)
         with reporter.phase("fit") as phase:
-            entry, answers = _fit_and_test(data, histograms)
+            entry, predictions = _fit_and_test(data, histograms)
             low, high = entry["interval"]
             phase.text = (
                 f"{name} split, accuracy {100 * entry['accuracy']:.1f} % "
                 f"[{100 * low:.1f}, {100 * high:.1f}], {entry['interval_method']}"
             )
-        if answers.has_near_duplicates:  # so that networks are compared with it, by groups
-            answers.save(predictions_path_of(out, name))
-        message |= {"data": config.data.name, "image_size": config.data.image_size}
+        if predictions.has_near_duplicates:  # so that networks are compared with it, by groups
+            predictions.save(predictions_path_of(out, name))
+        content |= {"data": config.data.name, "image_size": config.data.image_size}
         digest = sha256(data.split.to_csv(data.source))
-        message["splits"][name] = {"split_sha256": digest, "leakage": leak.as_result(), **entry}
-    message["versions"] = environment.versions()
+        content["splits"][name] = {"split_sha256": digest, "leakage": leak.as_result(), **entry}
+    content["versions"] = environment.versions()
     require_folder(out.parent)
-    atomic_write(out, json.dumps(message, indent=1) + "\n")
+    atomic_write(out, json.dumps(content, indent=1) + "\n")
     reporter.line("saved", str(out))
-    return message
+    return content
 
 
 def predictions_path_of(out: Path, split: str) -> Path:

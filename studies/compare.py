@@ -26,7 +26,7 @@ from studies.pages import (
     stain_page,
 )
 from studies.pages import results_table as table_of_results
-from studies.pages.markdown import peaks_in_words, table
+from studies.pages.markdown import format_peaks, table
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
 PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
@@ -243,11 +243,11 @@ def _bench_files(folder: Path) -> Iterator[Mapping[str, Any]]:
             content = json.loads(path.read_text())
             assert {"machine", "versions", "rows"} <= content.keys()
         except (ValueError, AssertionError, AttributeError) as error:
-            raise ConfigError(f"{path} is no bench file: remove it or measure again") from error
+            raise ConfigError(f"{path} is not a bench file: remove it or measure again") from error
         yield content
 
 
-def rate_in_words(per_second: float, unit: str) -> str:
+def format_rate(per_second: float, unit: str) -> str:
     """Formats a rate; the rate of starts is shown as seconds per start."""
     if unit == "starts":
         return f"{1 / per_second:.1f} s"
@@ -257,22 +257,22 @@ def rate_in_words(per_second: float, unit: str) -> str:
 
 
 def _bench_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def message(name: str) -> str:
+    def formatted(name: str) -> str:
         value = row.get(name)
         return "" if value is None else f"{value:.2f}"
 
     title, ours = (
         row.get("title", row["name"]),
-        rate_in_words(row["ours"], row.get("unit", "images")),
+        format_rate(row["ours"], row.get("unit", "images")),
     )
-    ratio = message("ratio")
+    ratio = formatted("ratio")
     if row["range"] is not None:
         low, high = row["range"]
         ratio += f" [{low:.2f}, {high:.2f}]"
     if row.get("implementation") == IN_JAX_ALONE:
-        return title, ours, "", "", ratio, message("ratio_tuned"), peaks_in_words(row)
+        return title, ours, "", "", ratio, formatted("ratio_tuned"), format_peaks(row)
     pure = ("ratio_in_jax", "ratio_tuned_in_jax")
-    return title, ours, ratio, message("ratio_tuned"), *map(message, pure), peaks_in_words(row)
+    return title, ours, ratio, formatted("ratio_tuned"), *map(formatted, pure), format_peaks(row)
 
 
 def _put(text: str, mark: str, table: str, page: Path) -> str:

@@ -162,8 +162,8 @@ def _derived_name(config_name: str, overrides: Mapping[str, Any], seed: int) -> 
 
 def _part(path: str, value: Any) -> str:
     leaf = path.split(".")[-1]
-    exact_duplicates = [field for field in config_lib.FIELDS if field.split(".")[-1] == leaf]
-    field = path if len(exact_duplicates) > 1 else leaf
+    same_name = [field for field in config_lib.FIELDS if field.split(".")[-1] == leaf]
+    field = path if len(same_name) > 1 else leaf
     if isinstance(value, tuple):
         text = "_" + "x".join(str(each) if isinstance(each, str) else f"{each:g}" for each in value)
     elif isinstance(value, str | bool):

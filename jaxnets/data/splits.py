@@ -54,7 +54,7 @@ class _TooFewError(DataError):
 
     def __init__(self, label: int, message: str):
         super().__init__(f"class {label} {message}")
-        self.label, self.description = label, message
+        self.label, self.reason = label, message
 
 
 def sha256(text: str) -> str:
@@ -186,7 +186,7 @@ def make_split(
         else:
             split = grouped_split(source.labels, groups, fractions, seed)
     except _TooFewError as error:
-        raise DataError(f"class {source.classes[error.label]} {error.description}") from error
+        raise DataError(f"class {source.classes[error.label]} {error.reason}") from error
     return dataclasses.replace(split, groups=groups)
 
 

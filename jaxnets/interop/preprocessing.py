@@ -42,9 +42,9 @@ def from_metadata(metadata: Mapping[str, str]) -> PreprocessingPreset | None:
     if METADATA_KEY not in metadata:
         return None
     try:
-        message = json.loads(metadata[METADATA_KEY])
-        mean, std = (tuple(map(float, message[name])) for name in ("mean", "std"))
-        return PreprocessingPreset(mean, std, bool(message["bgr"]))
+        values = json.loads(metadata[METADATA_KEY])
+        mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+        return PreprocessingPreset(mean, std, bool(values["bgr"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"the file's metadata {METADATA_KEY!r} is damaged: {error}"

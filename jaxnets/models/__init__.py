@@ -76,7 +76,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     """
     for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
-    _check_changes(config)
+    _check_overridable_fields(config)
     found = entry(config.name)
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
@@ -131,7 +131,7 @@ def values_for_other_networks(config: config_dict.ConfigDict) -> dict[str, str]:
     found = {
         "model.init": _init_problem(config),
         "model.variant": _variant_problem(config.name, config.variant, "--config.model.variant"),
-        "model.truncate_after": _cut_problem(config),
+        "model.truncate_after": _truncation_problem(config),
     }
     return {path: problem for path, problem in found.items() if problem is not None}
 
@@ -145,11 +145,11 @@ def _init_problem(config: config_dict.ConfigDict) -> str | None:
     )
 
 
-def _cut_problem(config: config_dict.ConfigDict) -> str | None:
+def _truncation_problem(config: config_dict.ConfigDict) -> str | None:
     allowed = entry(config.name).truncation_blocks
     if config.truncate_after is None or config.truncate_after in allowed:
         return None
-    listed = f"may be cut after {', '.join(allowed)}" if allowed else "cannot be cut"
+    listed = f"can end after {', '.join(allowed)}" if allowed else "cannot be truncated"
     return (
         f"--config.model.truncate_after={config.truncate_after}: {entry(config.name).title} {listed}"
         f"{nearest(config.truncate_after, allowed)}"
@@ -171,7 +171,7 @@ def overridable_fields(name: str) -> tuple[str, ...]:
     )
 
 
-def _check_changes(config: config_dict.ConfigDict) -> None:
+def _check_overridable_fields(config: config_dict.ConfigDict) -> None:
     for name in OVERRIDABLE_FIELDS:
         if (
             f"model.{name}" in _unused_fields(config.name)

@@ -41,13 +41,11 @@ def places(window: Sequence[int]) -> list[Pair]:
     return list(itertools.product(range(window[0]), range(window[1])))
 
 
-def window_slices(
-    padded_eval_batches: jax.Array, window: Sequence[int], strides: Pair
-) -> list[jax.Array]:
+def window_slices(padded: jax.Array, window: Sequence[int], strides: Pair) -> list[jax.Array]:
     """For each tap of the window what lies under it: [B, H, W, C] -> window-many [B, H', W', C]."""
-    height, width = output_size(padded_eval_batches.shape[1:3], window, strides, ((0, 0), (0, 0)))
+    height, width = output_size(padded.shape[1:3], window, strides, ((0, 0), (0, 0)))
     return [
-        padded_eval_batches[
+        padded[
             :,
             row : row + (height - 1) * strides[0] + 1 : strides[0],
             column : column + (width - 1) * strides[1] + 1 : strides[1],

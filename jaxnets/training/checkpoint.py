@@ -252,8 +252,8 @@ def _with_digest(content: Mapping[str, Any]) -> str:
 
     In manifests without `run_files`, of earlier versions, the digest covers only the files.
     """
-    hashes = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
-    digest = hashlib.sha256(hashes.encode()).hexdigest()
+    hashed = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
+    digest = hashlib.sha256(hashed.encode()).hexdigest()
     return _to_json({**content, "sha256": digest})
 
 

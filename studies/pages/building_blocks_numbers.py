@@ -223,12 +223,12 @@ def _append(columns: Sequence[list[str]], cells: Sequence[str]) -> None:
 
 def _table(columns: Sequence[Sequence[str]]) -> str:
     """Columns of lines beside each other, the first line of each its head."""
-    padded_eval_batches = []
+    padded = []
     for column in columns:
         width = max(map(len, column))
-        padded_eval_batches.append([line.ljust(width) for line in column])
-    rows = itertools.zip_longest(*padded_eval_batches)
-    widths = [len(column[0]) for column in padded_eval_batches]
+        padded.append([line.ljust(width) for line in column])
+    rows = itertools.zip_longest(*padded)
+    widths = [len(column[0]) for column in padded]
     return "\n".join(
         "   ".join(
             (cell or "").ljust(width) for cell, width in zip(row, widths, strict=True)

@@ -15,7 +15,7 @@ def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
 
 
-def peaks_in_words(row: Mapping[str, Any]) -> str:
+def format_peaks(row: Mapping[str, Any]) -> str:
     """A row's peaks of memory, GiB, ours and the opponent's; nothing where they were not measured.
 
     Of the processes, or on a card of what it holds.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from studies.pages import growth_page
-from studies.pages.markdown import milliseconds, peaks_in_words, table
+from studies.pages.markdown import format_peaks, milliseconds, table
 
 Rows = Sequence[Mapping[str, Any]]
 KERNELS, PRODUCT = "C++ kernels", "product"
@@ -128,4 +128,4 @@ def _gpu_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         low, high = row["range"]
         ratio = f"{row['ratio']:.2f} [{low:.2f}, {high:.2f}]"
     speed, share = f"{row['ours']:,.0f} images/s", f"{row['mfu']:.0%}"
-    return row["title"], speed, ratio, share, peaks_in_words(row)
+    return row["title"], speed, ratio, share, format_peaks(row)

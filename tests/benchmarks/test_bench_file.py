@@ -64,7 +64,7 @@ def test_other_conditions_are_not_mixed_in(tmp_path: Path, machine: str, jax: st
 def test_another_file_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.json"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="no bench file"):
+    with pytest.raises(ConfigError, match="not a bench file"):
         bench_file.add_row(path, "2 cores", VERSIONS, row("train/a"))
     assert path.read_text() == text
 

@@ -176,12 +176,12 @@ def test_a_campaign_has_every_network_and_goes_on(tmp_path: Path) -> None:
     path, rows = tmp_path / "bench.json", {name: row(name) for name in "abc"}
     rows["b"] = both_passes_of_b
     arguments = (path, "one card", {}, Reporter(quiet=True))
-    suites.measure_all({"a": rows["a"]}, *arguments, message=suite.in_words)
-    suites.measure_all(rows, *arguments, message=suite.in_words, budget=0.0)
+    suites.measure_all({"a": rows["a"]}, *arguments, message=suite.as_text)
+    suites.measure_all(rows, *arguments, message=suite.as_text, budget=0.0)
     assert done == ["a"]
-    suites.measure_all(rows, *arguments, message=suite.in_words, budget=10.0)
+    suites.measure_all(rows, *arguments, message=suite.as_text, budget=10.0)
     assert done == ["a", "b", "c"]
-    suites.measure_all(rows, *arguments, message=suite.in_words, budget=10.0)
+    suites.measure_all(rows, *arguments, message=suite.as_text, budget=10.0)
     assert done == ["a", "b", "c"]
     found = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in found] == ["a", "b/forward", "b/backward", "c"]
@@ -205,11 +205,11 @@ def test_rows_of_other_code_are_measured_again(
             "m",
             {},
             Reporter(),
-            message=suite.in_words,
+            message=suite.as_text,
             budget=9.0,
         )
     assert done == ["a", "a"]
-    options = {"message": suite.in_words, "budget": 9.0, "kernels": tmp_path / "kernels.so"}
+    options = {"message": suite.as_text, "budget": 9.0, "kernels": tmp_path / "kernels.so"}
     suites.measure_all({"a": measured}, tmp_path / "b.json", "m", {}, Reporter(), **options)
     assert done == ["a", "a", "a"]
     assert "other code or kernels gave a: measured again" in capsys.readouterr().out

@@ -260,8 +260,8 @@ def test_negative_padding_cuts(
     x, kernel = _draw((2, 9, 8, 2), (3, 3, 2, 3))
     (top, bottom), (left, right) = padding
     kept = x[:, max(-top, 0) : 9 + min(bottom, 0), max(-left, 0) : 8 + min(right, 0)]
-    unexpected = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
-    oracle_options = {"strides": (1, 1), "padding": unexpected}
+    remaining = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
+    oracle_options = {"strides": (1, 1), "padding": remaining}
     y_shape = oracle.output_shape(kept.shape, (3, 3), 3, **oracle_options)
     (cotangent,) = _draw(y_shape)
     y, by_x, by_kernel = oracle.convolution(kept, kernel, cotangent, **oracle_options)

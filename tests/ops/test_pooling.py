@@ -224,8 +224,8 @@ def test_large_windows_and_negative_padding(
     x = x.astype(np.float32) - 300
     (top, bottom), (left, right) = padding
     kept = x[:, max(-top, 0) : 14 + min(bottom, 0), max(-left, 0) : 13 + min(right, 0)]
-    unexpected = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
-    options = {"strides": (1, 2), "padding": unexpected}
+    remaining = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
+    options = {"strides": (1, 2), "padding": remaining}
     y_shape = oracle.output_shape(kept.shape, window, 2, **options)
     cotangent = np.random.default_rng(1).normal(size=y_shape).astype(np.float32)
     y, by_x = oracle.max_pool(kept, window, cotangent, **options)

@@ -278,7 +278,7 @@ def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
     ],
 )
 def test_rates_in_words(rate: float, unit: str, message: str) -> None:
-    assert compare.rate_in_words(rate, unit) == message
+    assert compare.format_rate(rate, unit) == message
 
 
 def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
         compare.compare(page, tmp_path)
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "m-2026-01-01.json").write_text("[]")
-    with pytest.raises(ConfigError, match="is no bench file"):
+    with pytest.raises(ConfigError, match="is not a bench file"):
         compare.bench_tables(tmp_path / "bench")
 
 

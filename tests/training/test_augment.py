@@ -74,10 +74,8 @@ def test_brightness_contrast_and_saturation_are_their_formulas() -> None:
 
 
 def test_a_padded_crop_is_a_shift() -> None:
-    padded_eval_batches = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
-    shifts = [
-        padded_eval_batches[i : i + 12, j : j + 12].tobytes() for i in range(5) for j in range(5)
-    ]
+    padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
+    shifts = [padded[i : i + 12, j : j + 12].tobytes() for i in range(5) for j in range(5)]
     found = {i.tobytes() for i in _many(functools.partial(augment.padded_crop, padding=2))}
     assert found <= set(shifts)
     assert len(found) > 15

@@ -100,10 +100,10 @@ class TestASumIsNeverDivided:
         self.check(jax.jit(mapped)(state, halves), whole)
 
     def test_with_padding(self, whole: Any) -> None:
-        padded_eval_batches = batch_of([0, 1, 2, 3, 3, 0])
-        padded_eval_batches["weight"][4:] = 0
+        padded = batch_of([0, 1, 2, 3, 3, 0])
+        padded["weight"][4:] = 0
         state, step, _ = setup()
-        self.check(jax.jit(step)(state, padded_eval_batches), whole)
+        self.check(jax.jit(step)(state, padded), whole)
 
     def test_in_evaluation_by_batches_of_three(self) -> None:
         state, _, evaluate = setup()

@@ -78,10 +78,10 @@ class TestTrainStep:
 
     def test_examples_of_weight_zero_change_nothing(self) -> None:
         state, step, _ = _setup(_config())
-        padded_eval_batches = _batch(8)
-        padded_eval_batches["weight"][5:] = 0
-        short = {name: values[:5] for name, values in padded_eval_batches.items()}
-        with_padding, metrics = step(state, padded_eval_batches)
+        padded = _batch(8)
+        padded["weight"][5:] = 0
+        short = {name: values[:5] for name, values in padded.items()}
+        with_padding, metrics = step(state, padded)
         without, expected = step(state, short)
         chex.assert_trees_all_close(with_padding.params, without.params, rtol=1e-12, atol=1e-14)
         assert float(metrics["examples"]) == float(expected["examples"]) == 5

@@ -26,10 +26,10 @@ def convolution(
         f"bias {list(bias.shape)} for a kernel {list(kernel.shape)}: one value a filter, "
         f"{list(kernel.shape[3:])}",
     )
-    padded_eval_batches = windows.pad(x)
+    padded = windows.pad(x)
     y = bias
     for (u, v), pixels in windows.taps():
-        y = y + padded_eval_batches[pixels] @ kernel[u, v]
+        y = y + padded[pixels] @ kernel[u, v]
     return y
 
 
@@ -49,13 +49,11 @@ def convolution_backward(
     check_same_shape(
         gradient, (x.shape[0], *windows.count, kernel.shape[3]), "the convolution's output"
     )
-    padded_eval_batches = windows.pad(x)
-    by_padded, by_kernel = jnp.zeros_like(padded_eval_batches), jnp.zeros_like(kernel)
+    padded = windows.pad(x)
+    by_padded, by_kernel = jnp.zeros_like(padded), jnp.zeros_like(kernel)
     for (u, v), pixels in windows.taps():
         by_padded = by_padded.at[pixels].add(gradient @ kernel[u, v].T)
-        by_kernel = by_kernel.at[u, v].set(
-            jnp.einsum("bijc,bijo->co", padded_eval_batches[pixels], gradient)
-        )
+        by_kernel = by_kernel.at[u, v].set(jnp.einsum("bijc,bijo->co", padded[pixels], gradient))
     return windows.crop(by_padded), by_kernel, gradient.sum(axis=(0, 1, 2))
 
 

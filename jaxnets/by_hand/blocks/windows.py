@@ -71,7 +71,7 @@ class Windows:
         """[B, H, W, C] with the padding around it."""
         return jnp.pad(x, ((0, 0), *self.padding, (0, 0)), constant_values=value)
 
-    def crop(self, padded_eval_batches: jax.Array) -> jax.Array:
+    def crop(self, padded: jax.Array) -> jax.Array:
         """What `pad` was given: [B, H, W, C]."""
         (top, _), (left, _) = self.padding
-        return padded_eval_batches[:, top : top + self.size[0], left : left + self.size[1]]
+        return padded[:, top : top + self.size[0], left : left + self.size[1]]

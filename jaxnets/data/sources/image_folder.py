@@ -88,10 +88,10 @@ class ImageFiles:
         return tuple(digests)
 
     def _hash_list(self, digests: Sequence[str]) -> str:
-        hashes = hashlib.sha256()
+        digest_of_all = hashlib.sha256()
         for file, digest in zip(self.files, digests, strict=True):
-            hashes.update(f"{file}\0{digest}\n".encode())
-        return hashes.hexdigest()
+            digest_of_all.update(f"{file}\0{digest}\n".encode())
+        return digest_of_all.hexdigest()
 
     def _size_and_digest(self, file: str) -> str:
         try:

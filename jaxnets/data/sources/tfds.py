@@ -174,9 +174,9 @@ class TFDSSource:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of the names and contents of the folder's files."""
-        hashes = hashlib.sha256()
+        digest_of_all = hashlib.sha256()
         for path in sorted(path for path in self.path.iterdir() if path.is_file()):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            hashes.update(f"{path.name}\0{digest}\n".encode())
-        return hashes.hexdigest()
+            digest_of_all.update(f"{path.name}\0{digest}\n".encode())
+        return digest_of_all.hexdigest()

@@ -27,8 +27,8 @@ def forward(
 ) -> tuple[jax.Array, jax.Array]:
     """The largest under each window, and the number of the tap that holds it, int8."""
     del size
-    padded_eval_batches = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
-    first, *others = window_slices(padded_eval_batches, window, strides)
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
+    first, *others = window_slices(padded, window, strides)
     largest, chosen = first, jnp.zeros(first.shape, jnp.int8)
     for number, tap in enumerate(others, 1):
         # `>` keeps the first of equals; a NaN wins over what came before it, as in PyTorch.

@@ -165,5 +165,5 @@ def _subsample(x: jax.Array, strides: Pair) -> jax.Array:
 
 def _columns(x: jax.Array, window: tuple[int, ...], strides: Pair, padding: Padding) -> jax.Array:
     """im2col: the patch under each output pixel, [B, H', W', kh * kw * C_in]."""
-    padded_eval_batches = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    return jnp.concatenate(window_slices(padded_eval_batches, window, strides), axis=-1)
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    return jnp.concatenate(window_slices(padded, window, strides), axis=-1)

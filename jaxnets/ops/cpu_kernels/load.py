@@ -76,7 +76,7 @@ def load(path: Path) -> tuple[Kernels, ...]:
     )
 
 
-# One of the few variables that change (BUILD_NOTES.md lists them). What it mirrors is no value that
+# One of the few variables that change (BUILD_NOTES.md lists them). What it mirrors is not a value that
 # could be handed down: a library is loaded, and its functions are registered with JAX, for the process and
 # until its end, and every layer of every network would have to pass on what is the same for all of them. It
 # is set by `enable` alone, which scripts call once before anything is traced; a program traced before it
