@@ -82,7 +82,7 @@ def _networks(*, gradient: bool) -> list[Any]:
 RULES = {
     "sgd": {"name": "sgd", "learning_rate": 0.01, "nesterov": True, "weight_decay": 1e-2},
     "adam": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-2},
-    "adamw": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-2, "decoupled": True},
+    "adamw": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-2, "decoupled_weight_decay": True},
 }
 
 
@@ -272,7 +272,7 @@ def test_each_of_ten_steps_from_the_same_state(network: str, rule: str) -> None:
         ("sgd", {"nesterov": False}),
         ("sgd", {"momentum": 0.91}),
         ("sgd", {"weight_decay": 0.0101}),
-        ("adam", {"decoupled": True}),
+        ("adam", {"decoupled_weight_decay": True}),
         ("adam", {"epsilon": 1e-7}),
         ("adam", {"beta2": 0.998}),
     ],
