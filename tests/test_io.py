@@ -132,3 +132,9 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> 
         os.utime(path, (0, 0))
     remove_stale_temporaries(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
+
+
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="missing") as raised:
+        atomic_write(tmp_path / "missing" / "file.json", "{}")
+    assert raised.value.filename == str(tmp_path / "missing" / "file.json")

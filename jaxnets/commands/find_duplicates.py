@@ -51,7 +51,6 @@ def find_duplicates(
     """
     if len(arguments) != 1:
         raise ConfigError("give one folder of images: find_duplicates.py DIR")
-    opencv()
     target, settings = Path(out), settings or Settings()
     if target.suffix != ".csv":
         raise ConfigError(f"--out={out} must end in .csv")
@@ -61,6 +60,7 @@ def find_duplicates(
         raise ConfigError(
             f"--out={out} is inside {folder_of_images}: give a path outside of the images' folder"
         )
+    opencv()
     reporter = Reporter()
     listing = list_images(folder_of_images, max_pixels=max_pixels)
     images = listing.images

@@ -302,6 +302,14 @@ def test_predictions_of_another_step_than_the_tested_one_give_a_warning(
     assert re.search(message, (tmp_path / "out" / exporting.CARD).read_text())
 
 
+def test_weights_that_are_not_finite_raise(trained: Path) -> None:
+    network = jaxnets.load(trained)
+    network._variables = jax.tree.map(lambda values: values * np.nan, network._variables)
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(CheckpointError, match="outputs are not finite: its weights are damaged"):
+        network.predict(pixels)
+
+
 def test_tables_have_no_formulas_and_numbers_stay_numbers(trained: Path, tmp_path: Path) -> None:
     names = ["=cmd|' C'!A0.png", "+1.png", "-1.png", "@a.png"]
     for name in names:

@@ -15,10 +15,10 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.commands import compare_activations, compare_runs, evaluate, export, predict
-from jaxnets.errors import CheckpointError, InterruptedRunError
-from jaxnets.experiment import checksums, weights
+from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError, MachineError
+from jaxnets.experiment import checksums, weights, workdir
 from jaxnets.experiment.checksums import CHECKSUMS
-from jaxnets.experiment.run_directory import open_run, open_run_if_exists
+from jaxnets.experiment.run_directory import open_run, open_run_if_exists, print_warnings
 from jaxnets.io import atomic_write
 from jaxnets.training.callbacks import Callback
 from studies import compare, stain_shift
@@ -348,6 +348,68 @@ def test_evaluation_lists_its_files(run: Path) -> None:
     _flip(run / "predictions" / "validation.npz")
     with pytest.raises(CheckpointError, match="validation.npz has changed"):
         open_run(run).predictions("validation")
+
+
+def test_evaluation_of_another_step_does_not_replace_the_predictions(run: Path) -> None:
+    before = (run / "predictions" / "test.npz").read_bytes()
+    result = json.loads((run / "result.json").read_text())
+    *_, tested = sorted((run / "checkpoints").iterdir())
+    assert int(tested.name) == result["step"]
+    _flip(tested / "host_state.json")
+    measured = evaluate.evaluate(run, ignore_damage=True)
+    assert measured["step"] < result["step"]
+    assert (run / "predictions" / "test.npz").read_bytes() == before
+
+
+def test_evaluation_needs_a_writable_directory(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(run.rglob("*"))
+    monkeypatch.setattr(evaluate.os, "access", lambda path, mode: Path(path) != run)
+    with pytest.raises(MachineError, match=r"is not writable: evaluate a copy of it") as raised:
+        evaluate.evaluate(run)
+    assert raised.value.exit_code == 6
+    assert sorted(run.rglob("*")) == before
+
+
+def test_warnings_from_files_write_nothing_on_the_terminal(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hashes = checksums.read_hashes(run) or {}
+    (run / CHECKSUMS).write_text(checksums._to_json(hashes, ["\x1b]0;owned\x07\x1b[2Jconfig.json"]))
+    print_warnings(open_run(run).warnings)
+    printed = capsys.readouterr().err
+    assert "owned" in printed
+    assert not {"\x1b", "\x07"} & set(printed)
+
+
+def test_a_file_is_not_a_run_directory(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("notes\n")
+    with pytest.raises(ConfigError, match=r"notes.txt is a file, not a directory.*--workdir"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=file)
+    with (
+        pytest.raises(ConfigError, match="choose another --work$"),
+        workdir.lock_workdir(file, "--work"),
+    ):
+        pass
+    assert file.read_text() == "notes\n"
+
+
+def test_a_run_directory_is_not_inside_the_images(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (16, 16)).save(tmp_path / name / f"{number}.png")
+    overrides = {"data.name": "image_folder", "data.path": str(tmp_path)}
+    config = smoke_config.replace("lung_resnet.py:smoke", "image_folder.py:quick")
+    with pytest.raises(
+        ConfigError, match=r"is inside --config.data.path.*outside the image folder"
+    ):
+        jaxnets.train(config, overrides, workdir=tmp_path / "cat" / "run")
+    assert not (tmp_path / "cat" / "run").exists()
 
 
 def test_files_that_were_listed_later_stay_unverified(run: Path) -> None:
