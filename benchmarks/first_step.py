@@ -22,9 +22,7 @@ OURS, NONE = "ours", "none"
 class Start(SubprocessSide):
     """Starts processes of one side, which keep compiled programs where there is to be a `cache`."""
 
-    def __init__(
-        self, side: str, shared: dict[str, Any], *, cache: bool = False, kernels: str = ""
-    ):
+    def __init__(self, side: str, shared: dict[str, Any], *, cache: bool = False, kernels: str = ""):
         self._folder = tempfile.TemporaryDirectory(prefix="jaxnets-bench-")
         self._shared = Path(self._folder.name) / "shared"
         self._shared.write_bytes(pickle.dumps(shared))

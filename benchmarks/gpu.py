@@ -66,9 +66,7 @@ def _row(
     ours = jax_workloads.TrainingSide if trains else jax_workloads.InferenceSide
     theirs = torch_workloads.TrainingSide if trains else torch_workloads.InferenceSide
     shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
-    opponent = functools.partial(
-        theirs, channels_last=True, threads=threads, compiler=compiler, half=True
-    )
+    opponent = functools.partial(theirs, channels_last=True, threads=threads, compiler=compiler, half=True)
     what = "training step" if trains else "inference"
     title = f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}, bfloat16"
     return Row(

@@ -75,9 +75,7 @@ class GrowingSide:
         self._state, _ = self._step(self._state, self._batch)
 
 
-def measure(
-    point: Point, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker
-) -> Entry:
+def measure(point: Point, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker) -> Entry:
     """A row: images per second and the largest memory of a process."""
     coordinator = f"localhost:{_free_port()}" if point.processes > 1 else ""
     flags = f"--xla_force_host_platform_device_count={point.devices}"
@@ -88,9 +86,7 @@ def measure(
     ):
 
         def begin(process: int) -> Any:
-            make = functools.partial(
-                GrowingSide, point=point, process=process, coordinator=coordinator
-            )
+            make = functools.partial(GrowingSide, point=point, process=process, coordinator=coordinator)
             return start(make, None, **options)
 
         sides = [stack.enter_context(side) for side in pool.map(begin, range(point.processes))]
@@ -100,8 +96,7 @@ def measure(
             first = min(pool.map(lambda side: side.call("measure", seconds, 2), sides))
             steps = max(2, round(seconds * first / point.batch_size))
         speeds = [
-            min(pool.map(lambda side: side.call("measure", seconds, steps), sides))
-            for _ in range(1 + rounds)
+            min(pool.map(lambda side: side.call("measure", seconds, steps), sides)) for _ in range(1 + rounds)
         ][1:]
         memory = max(side.call(PEAK_MEMORY) for side in sides)
     return {

@@ -260,9 +260,7 @@ class PipelineSide:
         return self._batch_size * self._clock.rate(seconds)
 
 
-def pipeline_config(
-    images: Path, image_size: int, batch_size: int, *, cache: bool
-) -> config_dict.ConfigDict:
+def pipeline_config(images: Path, image_size: int, batch_size: int, *, cache: bool) -> config_dict.ConfigDict:
     """A config that trains on all images of a folder; its cache lies beside the folder."""
     config = config_lib.default_config()
     config.model.name = "resnet50"

@@ -67,9 +67,7 @@ class MaxPool:
             WRITTEN: taps,
         }
         if kernels is not None:
-            found[KERNELS] = lambda x: pooling_in_cpp.max_pool(
-                x, size, window, strides, padding, kernels
-            )
+            found[KERNELS] = lambda x: pooling_in_cpp.max_pool(x, size, window, strides, padding, kernels)
         return found
 
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -100,12 +98,8 @@ class BatchNorm:
     def forms(self, kernels: Kernels | None) -> dict[str, Apply]:
         """By name, functions of the images, the scale and the bias."""
         found: dict[str, Apply] = {
-            LAX: lambda x, scale, bias: normalization.plain_batch_norm(
-                x, scale, bias, EPSILON, None
-            )[0],
-            WRITTEN: lambda x, scale, bias: normalization.batch_norm(x, scale, bias, EPSILON, None)[
-                0
-            ],
+            LAX: lambda x, scale, bias: normalization.plain_batch_norm(x, scale, bias, EPSILON, None)[0],
+            WRITTEN: lambda x, scale, bias: normalization.batch_norm(x, scale, bias, EPSILON, None)[0],
         }
         if kernels is not None:
             found[KERNELS] = lambda x, scale, bias: normalization_in_cpp.batch_norm(

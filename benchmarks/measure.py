@@ -77,12 +77,8 @@ def measure_row(
     """
     with contextlib.ExitStack() as stack:
         kernels = kernels if row.has_kernels else None
-        share = (
-            {"environment": {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY}} if row.on_gpu else {}
-        )
-        ours = stack.enter_context(
-            start(row.ours, None, keep_memory=True, kernels=kernels, **share)
-        )
+        share = {"environment": {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY}} if row.on_gpu else {}
+        ours = stack.enter_context(start(row.ours, None, keep_memory=True, kernels=kernels, **share))
         sides, shared = {OURS: ours}, ours.call("share") if with_theirs else None
         agree = _agreement(row, ours)
         if kernels is not None:
@@ -95,9 +91,7 @@ def measure_row(
         speeds: dict[str, list[float]] = {name: [] for name in sides}
         names = list(sides)
         for turn in range(row.untimed + rounds):
-            first = turn % len(
-                names
-            )  # who goes first changes, lest one always follow the same other
+            first = turn % len(names)  # who goes first changes, lest one always follow the same other
             for name in names[first:] + names[:first]:
                 time.sleep(pause)
                 speeds[name].append(sides[name].call("measure", seconds))
@@ -144,9 +138,7 @@ def check_same(
 ) -> None:
     """Raises CheckFailedError unless two answers agree to `tolerance` of the largest value."""
     if ours.shape != theirs.shape:
-        raise CheckFailedError(
-            f"{row} is not measured: we give {ours.shape}, {opponent} {theirs.shape}"
-        )
+        raise CheckFailedError(f"{row} is not measured: we give {ours.shape}, {opponent} {theirs.shape}")
     difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
     if not difference <= tolerance:
         raise CheckFailedError(

@@ -63,9 +63,7 @@ def gradient_step(
     )
     value = error / 2 if loss == "half_squared_error" else error
     value.backward()
-    gradients = tuple(
-        mlp.Layer(_array(layer.weight.grad), _array(layer.bias.grad)) for layer in layers
-    )
+    gradients = tuple(mlp.Layer(_array(layer.weight.grad), _array(layer.bias.grad)) for layer in layers)
     torch.optim.SGD(
         [parameter for layer in layers for parameter in layer.parameters()], lr=learning_rate
     ).step()

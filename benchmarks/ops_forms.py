@@ -178,12 +178,8 @@ def _functions(
     """(function, its arrays) by pass and form."""
     size, window = x.shape[1:3], kernel.shape[:2]
     found: dict[tuple[str, str], Any] = {
-        ("forward", LAX): lambda x, kernel: im2col.reference(
-            x, kernel, strides=strides, padding=padding
-        ),
-        ("forward", COLUMNS): lambda x, kernel: im2col.forward_by_columns(
-            x, kernel, strides, padding
-        ),
+        ("forward", LAX): lambda x, kernel: im2col.reference(x, kernel, strides=strides, padding=padding),
+        ("forward", COLUMNS): lambda x, kernel: im2col.forward_by_columns(x, kernel, strides, padding),
     }
     for form, by in (
         (LAX, im2col.input_gradient_by_lax),
@@ -196,18 +192,14 @@ def _functions(
         (LAX, im2col.kernel_gradient_by_lax),
         (COLUMNS, im2col.kernel_gradient_by_columns),
     ):
-        found["kernel_gradient", form] = lambda x, gradient, by=by: by(
-            x, gradient, window, strides, padding
-        )
+        found["kernel_gradient", form] = lambda x, gradient, by=by: by(x, gradient, window, strides, padding)
     kernels = in_use()
     if kernels is not None:
-        apply = functools.partial(
-            in_cpp.convolution, strides=strides, padding=padding, kernels=kernels
-        )
+        apply = functools.partial(in_cpp.convolution, strides=strides, padding=padding, kernels=kernels)
         found["forward", KERNELS] = lambda x, kernel: apply(x, kernel)
-        found["input_gradient", KERNELS] = lambda kernel, gradient: jax.vjp(
-            lambda x: apply(x, kernel), x
-        )[1](gradient)[0]
+        found["input_gradient", KERNELS] = lambda kernel, gradient: jax.vjp(lambda x: apply(x, kernel), x)[1](
+            gradient
+        )[0]
         found["kernel_gradient", KERNELS] = lambda x, gradient: jax.vjp(
             lambda kernel: apply(x, kernel), kernel
         )[1](gradient)[0]
@@ -226,16 +218,15 @@ def _chosen(
     size, window = x.shape[1:3], kernel.shape[:2]
     programs = {
         "forward": jax.make_jaxpr(lambda x, k: im2col.forward(x, k, strides, padding))(x, kernel),
-        "input_gradient": jax.make_jaxpr(
-            lambda k, g: im2col.input_gradient(k, g, size, strides, padding)
-        )(kernel, gradient),
+        "input_gradient": jax.make_jaxpr(lambda k, g: im2col.input_gradient(k, g, size, strides, padding))(
+            kernel, gradient
+        ),
         "kernel_gradient": jax.make_jaxpr(
             lambda x, g: im2col.kernel_gradient(x, g, window, strides, padding)
         )(x, gradient),
     }
     return {
-        name: LAX if "conv_general_dilated" in str(program) else COLUMNS
-        for name, program in programs.items()
+        name: LAX if "conv_general_dilated" in str(program) else COLUMNS for name, program in programs.items()
     }
 
 

@@ -68,9 +68,7 @@ def network_row(
     ours = jax_workloads.TrainingSide if trains else jax_workloads.InferenceSide
     theirs = torch_workloads.TrainingSide if trains else torch_workloads.InferenceSide
     opponents = {
-        layout: functools.partial(
-            theirs, channels_last=layout == "channels_last", threads=setting.threads
-        )
+        layout: functools.partial(theirs, channels_last=layout == "channels_last", threads=setting.threads)
         for layout in LAYOUTS
     }
     what = "training step" if trains else "inference"
@@ -128,9 +126,7 @@ def mlp_row(name: str, setting: BenchContext) -> Row:
         words: functools.partial(torch_workloads.MlpSide, fused=fused, threads=setting.threads)
         for words, fused in (("eager", False), ("eager, fused SGD", True))
     }
-    title = (
-        "training step, report A's MLP, its 4 points, 1,000 steps a call, against steps one by one"
-    )
+    title = "training step, report A's MLP, its 4 points, 1,000 steps a call, against steps one by one"
     return Row(name, title, mlp_sides.ScannedSide, theirs, unit="points")
 
 
@@ -161,9 +157,7 @@ def own_pipelines_row(name: str, setting: BenchContext) -> Row:
     return Row(name, title, ours, {"our own JPEG pipeline": theirs}, needs_torch=False)
 
 
-def _our_pipeline(
-    setting: BenchContext, *, cache: bool
-) -> functools.partial[jax_workloads.PipelineSide]:
+def _our_pipeline(setting: BenchContext, *, cache: bool) -> functools.partial[jax_workloads.PipelineSide]:
     assert setting.images is not None, "a pipeline row needs images"
     return functools.partial(
         jax_workloads.PipelineSide,
@@ -225,9 +219,7 @@ def choose(suite: str, names: Sequence[str]) -> dict[str, MakeRow]:
         other = [other for other in ROWS if name in ROWS[other]]
         if name not in rows:
             hint = f" (it is one of --suite={other[0]})" if other else nearest(name, rows)
-            raise ConfigError(
-                f"no row {name!r} in --suite={suite}{hint}; there are {', '.join(rows)}"
-            )
+            raise ConfigError(f"no row {name!r} in --suite={suite}{hint}; there are {', '.join(rows)}")
     return {name: rows[name] for name in names or rows}
 
 

@@ -116,15 +116,11 @@ def _run_campaign(suite: str, options: Options, reporter: Reporter) -> Path:
             suites.require_gpu(worker.call("platform"), dry=options.dry_run)
     machine, versions = describe()
     reporter.line("machine", machine)
-    path = options.output or suites.default_path(
-        suite, machine, versions, goes_on=options.budget is not None
-    )
+    path = options.output or suites.default_path(suite, machine, versions, goes_on=options.budget is not None)
     if suite == suites.GPU:
         if options.dry_run and options.output is None:
             raise ConfigError("--dry_run measures nothing worth keeping: say --output=FILE")
-        found = suites.gpu_rows(
-            options.rounds, options.seconds, with_theirs=has_torch(), dry=options.dry_run
-        )
+        found = suites.gpu_rows(options.rounds, options.seconds, with_theirs=has_torch(), dry=options.dry_run)
     else:
         found = ON_CPUS[suite](options.rounds, options.seconds, options.kernels)
         reporter.line("kernels", _format_kernels(options.kernels))

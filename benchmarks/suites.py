@@ -31,8 +31,7 @@ def ops_rows(rounds: int, seconds: float, kernels: Path | None) -> Rows:
         for shape in ops_forms.SHAPES
     }
     layers = {
-        layer.name: functools.partial(layer_forms.measure, layer, **options)
-        for layer in layer_forms.LAYERS
+        layer.name: functools.partial(layer_forms.measure, layer, **options) for layer in layer_forms.LAYERS
     }
     return {**convolutions, **layers}
 
@@ -61,9 +60,7 @@ def gpu_rows(rounds: int, seconds: float, *, with_theirs: bool, dry: bool) -> Ro
     """Every network's, training and inference."""
     return {
         name: lambda make=make: [
-            measure_row(
-                make(cpu_threads()), rounds=rounds, seconds=seconds, with_theirs=with_theirs
-            )
+            measure_row(make(cpu_threads()), rounds=rounds, seconds=seconds, with_theirs=with_theirs)
         ]
         for name, make in gpu.rows(dry=dry).items()
     }
@@ -83,9 +80,7 @@ def choose(rows: Rows, names: tuple[str, ...], suite: str) -> Rows:
     for name in names:
         if name not in rows:
             hint = nearest(name, rows)
-            raise ConfigError(
-                f"no row {name!r} in --suite={suite}{hint}; there are {', '.join(rows)}"
-            )
+            raise ConfigError(f"no row {name!r} in --suite={suite}{hint}; there are {', '.join(rows)}")
     return {name: rows[name] for name in names or rows}
 
 
@@ -117,9 +112,7 @@ def measure_all(
     while left:
         spent = time.monotonic() - begin
         if budget is not None and spent + longest > 60 * budget:
-            reporter.line(
-                "budget", f"{len(left)} rows remain; run the same command to measure them"
-            )
+            reporter.line("budget", f"{len(left)} rows remain; run the same command to measure them")
             break
         name, conditions = left.pop(0), circumstances(reporter, kernels)
         entries: list[Entry] = []

@@ -158,16 +158,13 @@ class MlpSide:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         kinds = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
         layers = []
-        for (weight, bias), name in zip(
-            shared["parameters"], config.model.activations, strict=True
-        ):
+        for (weight, bias), name in zip(shared["parameters"], config.model.activations, strict=True):
             layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
             layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
             layers += [layer, kinds[name]()]
         self._network = torch.nn.Sequential(*layers).to(device)
         self._inputs, self._labels = (
-            torch.tensor(shared[name], dtype=torch.float32, device=device)
-            for name in ("inputs", "labels")
+            torch.tensor(shared[name], dtype=torch.float32, device=device) for name in ("inputs", "labels")
         )
         self._optimizer = torch.optim.SGD(
             self._network.parameters(), lr=config.optimizer.learning_rate, fused=fused
@@ -179,10 +176,7 @@ class MlpSide:
         torch = self._torch
         predictions = self._take_step().detach()
         with torch.no_grad():
-            rows = [
-                torch.cat([layer.weight, layer.bias[:, None]], 1).ravel()
-                for layer in self._network[::2]
-            ]
+            rows = [torch.cat([layer.weight, layer.bias[:, None]], 1).ravel() for layer in self._network[::2]]
         return torch.cat([predictions.ravel(), *rows]).cpu().numpy()
 
     def measure(self, seconds: float) -> float:

@@ -16,6 +16,4 @@ from jaxnets.config.lung import LungNetwork
 
 def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
     """Returns the config of a variant: scratch, transfer, finetune, demo or smoke."""
-    return LungNetwork("lung_densenet", model="densenet121", transfer_entry="B/densenet121").config(
-        variant
-    )
+    return LungNetwork("lung_densenet", model="densenet121", transfer_entry="B/densenet121").config(variant)

@@ -16,9 +16,7 @@ def get_config(variant: str = "float32") -> config_dict.ConfigDict:
     """Returns the config of a variant: float32 or float64."""
     config = default_config()
     config.entry = "B/mlp_relu"
-    config.note = (
-        "tested on the four points that it trained on; inputs are report A's, weights drawn"
-    )
+    config.note = "tested on the four points that it trained on; inputs are report A's, weights drawn"
     config.model.name = "mlp"
     config.model.layer_sizes = (3, 4, 4, 1)
     config.model.activations = ("relu", "relu", "tanh")

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from jaxnets.experiment.predictor import Predictor, Regressor
 
 
-def load(
-    run_dir: str | os.PathLike[str], *, ignore_damage: bool = False
-) -> "Predictor | Regressor":
+def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> "Predictor | Regressor":
     """Loads the network of a run directory or weights folder: `predict(images)`, `classes`, `preprocess`.
 
     For networks of vectors `predict(inputs)` maps arrays to arrays, and there is no `preprocess`.

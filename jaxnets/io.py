@@ -41,9 +41,7 @@ def require_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MachineError(
-            f"{path} cannot be created ({error.strerror}): choose another folder"
-        ) from error
+        raise MachineError(f"{path} cannot be created ({error.strerror}): choose another folder") from error
 
 
 @contextlib.contextmanager

@@ -60,9 +60,7 @@ Count = Annotated[int, Range(0, 2**53)]
 def parse(data: bytes) -> Any:
     """Parses JSON in UTF-8; raises ValueError, also for NaN and duplicate keys."""
     try:
-        return json.loads(
-            data.decode(), parse_constant=_no_constant, object_pairs_hook=_unique_keys
-        )
+        return json.loads(data.decode(), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

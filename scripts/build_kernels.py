@@ -25,8 +25,7 @@ def main(arguments: Sequence[str]) -> None:
         path = build.build(runner.kernels_folder(), compiler)
         forms = ", ".join(form.instructions for form in load.load(path))
         phase.text = (
-            "C++ convolution, max pooling and batch norm sums for CPUs "
-            f"({forms}); runs use them by default"
+            f"C++ convolution, max pooling and batch norm sums for CPUs ({forms}); runs use them by default"
         )
     reporter.line("saved", str(path))
 

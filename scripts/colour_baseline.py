@@ -16,9 +16,7 @@ from jaxnets.commands import runner
 sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The config of the data: PATH or PATH:VARIANT."
-)
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the data: PATH or PATH:VARIANT.")
 SPLITS = flags.DEFINE_list("splits", ["random", "grouped"], "The splits to evaluate.")
 OUT = flags.DEFINE_string("out", "results/lc25000/colour_baseline.json", "The output file.")
 

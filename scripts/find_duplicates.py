@@ -16,9 +16,7 @@ from jaxnets.commands import find_duplicates, runner
 from jaxnets.data.images import MAX_PIXELS
 
 OUT = flags.DEFINE_string("out", "groups.csv", "The output table: file,original,group.")
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of intermediate results (next to the table)."
-)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of intermediate results (next to the table).")
 WORKERS = flags.DEFINE_integer("workers", None, "Number of processes (number of cores).", 1)
 PIXELS = flags.DEFINE_integer("max_pixels", MAX_PIXELS, "Maximum number of pixels per image.", 1)
 

@@ -38,9 +38,7 @@ def main(arguments: Sequence[str]) -> None:
         raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
     from jaxnets.commands import predict  # imports JAX
 
-    folder = GRADCAM_FOLDER.value or (
-        Path(WORKDIR.value) / predict.GRADCAM if GRADCAM.value else None
-    )
+    folder = GRADCAM_FOLDER.value or (Path(WORKDIR.value) / predict.GRADCAM if GRADCAM.value else None)
     predict.predict_files(
         WORKDIR.value,
         arguments,

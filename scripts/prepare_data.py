@@ -13,9 +13,7 @@ from jaxnets.commands import prepare_data, runner
 ROOT = flags.DEFINE_string("root", None, "Data folder ($JAXNETS_DATA, else ./data).")
 FROM = flags.DEFINE_string("from", None, "A local folder or archive with the data.")
 KAGGLE = flags.DEFINE_bool("kaggle", False, "Download LC25000 from Kaggle (pip install kagglehub).")
-TFDS = flags.DEFINE_string(
-    "tfds", None, "Also write the dataset here in tensorflow-datasets' format."
-)
+TFDS = flags.DEFINE_string("tfds", None, "Also write the dataset here in tensorflow-datasets' format.")
 
 
 def main(arguments: Sequence[str]) -> None:

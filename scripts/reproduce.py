@@ -16,9 +16,7 @@ from jaxnets.errors import ConfigError
 sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 
-BUDGET = flags.DEFINE_float(
-    "budget", None, "Minutes, after which the current run is saved and paused.", 0.0
-)
+BUDGET = flags.DEFINE_float("budget", None, "Minutes, after which the current run is saved and paused.", 0.0)
 LIST = flags.DEFINE_bool("list", False, "List the runs and their states; train nothing.")
 ONLY = flags.DEFINE_list("only", [], "Runs whose name contains one of these texts.")
 RUNS = flags.DEFINE_string("runs", "runs", "Folder of run directories.")

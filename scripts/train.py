@@ -34,9 +34,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process (de
 def run_in_child() -> None:
     """With --distributed, trains in a child process and waits for it."""
     if DISTRIBUTED.value and not PRINT_CONFIG.value and not distributed.is_child():
-        distributed.run_in_child(
-            [sys.executable, *sys.argv], with_traceback=runner.SHOW_TRACEBACK.value
-        )
+        distributed.run_in_child([sys.executable, *sys.argv], with_traceback=runner.SHOW_TRACEBACK.value)
 
 
 def main(arguments: Sequence[str]) -> None:

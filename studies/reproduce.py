@@ -201,9 +201,7 @@ class _Job:
             return Outcome(row, State.COMPLETE, result=result)
         if ending.cut and ending.code in STOPPED_BY_US:
             step = runtime_estimate.saved_step(directory)
-            return Outcome(
-                row, State.CUT, "nothing saved yet" if step is None else f"at step {step}"
-            )
+            return Outcome(row, State.CUT, "nothing saved yet" if step is None else f"at step {step}")
         raise CheckFailedError(_reason(ending, self.options.trainer))
 
 
@@ -232,9 +230,7 @@ def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None
     say(f"is in use by another process: waiting up to {patience:.0f} s")
     while workdir.is_in_use(directory):
         if time.monotonic() >= limit:
-            raise MachineError(
-                f"{directory} is in use by another process: let it end, then run again"
-            )
+            raise MachineError(f"{directory} is in use by another process: let it end, then run again")
         time.sleep(child_process.POLL_SECONDS)
 
 

@@ -15,9 +15,7 @@ from jaxnets.training.callbacks.writers import METRICS
 from studies.sweeps import Row
 
 
-def finished(
-    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool = False
-) -> Result | None:
+def finished(folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool = False) -> Result | None:
     """The complete result of a run directory or of a folder under results/; None where there is none.
 
     Raises ConfigError where it is of another config, CheckpointError where it is damaged; with
@@ -27,16 +25,12 @@ def finished(
     return None if opened is None else opened.result
 
 
-def _finished(
-    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool
-) -> RunDirectory | None:
+def _finished(folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool) -> RunDirectory | None:
     opened = open_run_if_exists(folder, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
     print_warnings(opened.warnings)
-    changed = workdir.describe_config_diff(
-        opened.config, _with_what_weights_set(config, opened.config)
-    )
+    changed = workdir.describe_config_diff(opened.config, _with_what_weights_set(config, opened.config))
     if changed:
         raise ConfigError(
             f"{folder} holds a result of another config ({changed}): "

@@ -71,9 +71,7 @@ def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     message = data.format_split(leak)
     reporter.line("split", message)
     reporter.line("clean", _format(clean))
-    shifted = make_evaluator(
-        config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config)
-    )
+    shifted = make_evaluator(config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config))
     measured: dict[str, Any] = {"step": step, "split": data.split.name}
     measured |= {"leakage": leak, "split_description": message, "clean": clean}
     measured["shifts"] = {kind: [] for kind in shifts.SHIFTS}

@@ -55,8 +55,7 @@ def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
         first = names.index(name) + 1
         if first != number:
             raise ConfigError(
-                f"{path}: rows {first} and {number} are both named {name!r}: "
-                "remove one, or give one a 'name'"
+                f"{path}: rows {first} and {number} are both named {name!r}: remove one, or give one a 'name'"
             )
     chosen = [row for row in rows if not only or any(text in row.name for text in only)]
     if not chosen:
@@ -106,9 +105,7 @@ def _row(entry: Any, where: str) -> Row:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     if config.data.name == AUTO:
-        raise ConfigError(
-            f"{where}: data.name is {AUTO!r}, which may fall back on drawn tissue: override it"
-        )
+        raise ConfigError(f"{where}: data.name is {AUTO!r}, which may fall back on drawn tissue: override it")
     name = entry.get("name") or _derived_name(config.name, overrides, seed)
     if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) or len(name) > LONGEST_NAME:
         raise ConfigError(
@@ -128,9 +125,7 @@ def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
                 f"{where}: unknown key {key!r}{config_lib.nearest(key, KEYS)}; it may have {_list(KEYS)}"
             )
     if not isinstance(entry.get("config"), str):
-        raise ConfigError(
-            f"{where}: 'config' must be a text: configs/NAME.py or configs/NAME.py:VARIANT"
-        )
+        raise ConfigError(f"{where}: 'config' must be a text: configs/NAME.py or configs/NAME.py:VARIANT")
     if not isinstance(entry.get("name", ""), str):
         raise ConfigError(f"{where}: 'name' must be a text, not {entry['name']!r}")
     seed = entry.get("seed", 0)
@@ -152,9 +147,7 @@ def _tuple(value: Any) -> Any:
 def _derived_name(config_name: str, overrides: Mapping[str, Any], seed: int) -> str:
     """CONFIG-VARIANT-FIELDVALUE-...-sSEED; the order of the overrides does not matter."""
     fields = [
-        path
-        for path in config_lib.FIELDS
-        if path in overrides and path not in FIELDS_ALLOWED_TO_DIFFER
+        path for path in config_lib.FIELDS if path in overrides and path not in FIELDS_ALLOWED_TO_DIFFER
     ]
     parts = [_part(path, overrides[path]) for path in fields]
     return "-".join([config_name.replace(":", "-"), *parts, f"s{seed}"])

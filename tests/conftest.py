@@ -16,9 +16,7 @@ from hypothesis import settings
 # In the background of a shell and under nohup these are ignored, and so they are in the processes of tests.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(
-            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        )
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 # Two workers share the cores, so an example may take long; the same ones every time.
 settings.register_profile("suite", deadline=None, derandomize=True)
@@ -109,9 +107,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
-        self.addresses += [
-            given[name] for name in ("src", "href", "srcset", "data") if name in given
-        ]
+        self.addresses += [given[name] for name in ("src", "href", "srcset", "data") if name in given]
         if "data-metric" in given:
             self._open = (given.get("data-class", "all"), given["data-metric"])
         elif tag == "small":

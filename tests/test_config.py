@@ -104,9 +104,7 @@ def test_a_wrong_config_names_the_nearest(spec: str, message: str) -> None:
 
 
 def test_none_unsets_an_optional_field() -> None:
-    config = config_lib.load_config(
-        LUNG, {"train.steps": 7, "transfer.pretrained_on": None, "entry": None}
-    )
+    config = config_lib.load_config(LUNG, {"train.steps": 7, "transfer.pretrained_on": None, "entry": None})
     assert (config.train.steps, config.entry, config.transfer.pretrained_on) == (7, None, None)
     with pytest.raises(ConfigError, match="training duration is not set"):
         config_lib.load_config(LUNG, {"train.epochs": None})
@@ -190,9 +188,7 @@ def test_the_data_root_is_the_config_then_the_environment(monkeypatch: pytest.Mo
     "name", ["resnet", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet"]
 )
 @pytest.mark.parametrize("variant", ["scratch", "transfer"])
-def test_a_note_names_a_report_only_where_it_trained_the_network_so(
-    name: str, variant: str
-) -> None:
+def test_a_note_names_a_report_only_where_it_trained_the_network_so(name: str, variant: str) -> None:
     begun = {"transfer.weights": "random"} if variant == "transfer" else {}
     config = config_lib.load_config(LUNG.replace("resnet", name) + f":{variant}", begun)
     assert ("report A gives" in config.note) is (variant == "scratch" and config.entry is not None)

@@ -123,9 +123,7 @@ def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
-    old, new, other = (
-        tmp_path / name for name in (f".{'a' * 16}.tmp", f".{'b' * 16}.tmp", ".mine.tmp")
-    )
+    old, new, other = (tmp_path / name for name in (f".{'a' * 16}.tmp", f".{'b' * 16}.tmp", ".mine.tmp"))
     for path in (old, new, other):
         path.write_text("half")
     for path in (old, other):

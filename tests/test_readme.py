@@ -134,9 +134,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_snippet_that_predicts(
-    checkout: Path, trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_snippet_that_predicts(checkout: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = (code for code in blocks(PAGES[0], "python") if "jaxnets.load" in code)
     assert OWN in code
     assert len(code.strip().splitlines()) == 6

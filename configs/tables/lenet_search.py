@@ -23,9 +23,7 @@ def get_rows() -> list[dict[str, Any]]:
     return [
         {
             "config": "configs/lenet_mnist.py:best",
-            "name": "-".join(
-                ["lenet_search", *(f"{p.split('.')[1]}{v}" for p, v in change.items())]
-            ),
+            "name": "-".join(["lenet_search", *(f"{p.split('.')[1]}{v}" for p, v in change.items())]),
             "overrides": {**base, **change},
         }
         for change in OVERRIDABLE_FIELDS

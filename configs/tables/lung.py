@@ -16,20 +16,13 @@ SEEDS = (0, 1, 2)
 
 def get_rows() -> list[dict[str, Any]]:
     """Seed 0 of every network and split first, then the others."""
-    rows = [
-        cpu_row(network, split, seed)
-        for seed in SEEDS
-        for split in SPLITS
-        for network in CPU_PIXELS
-    ]
+    rows = [cpu_row(network, split, seed) for seed in SEEDS for split in SPLITS for network in CPU_PIXELS]
     return [*rows, *map(_report_b, SPLITS)]
 
 
 def _report_b(split: str) -> dict[str, Any]:
     row = cpu_row("inception_v1", split)
-    note = (
-        "CPU-sized run: 75 px; batch 32 and 10 epochs are report B's, the other settings are ours"
-    )
+    note = "CPU-sized run: 75 px; batch 32 and 10 epochs are report B's, the other settings are ours"
     more = {"entry": "B/inception_v1", "train.epochs": 10, "note": note}
     return {
         **row,

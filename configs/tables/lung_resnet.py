@@ -7,10 +7,7 @@ from typing import Any
 
 CONFIG = "configs/lung_resnet.py:scratch"
 DIVIDED = {"data.name": "lc25000_lung", "data.split": "random"}
-NOTE_96 = (
-    "96 px for want of a GPU; report A gives 10 epochs of 768 px originals, "
-    "the other settings are ours"
-)
+NOTE_96 = "96 px for want of a GPU; report A gives 10 epochs of 768 px originals, the other settings are ours"
 
 
 def get_rows() -> list[dict[str, Any]]:

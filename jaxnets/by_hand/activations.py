@@ -66,9 +66,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         for activation in (
             Activation("tanh", jnp.tanh, _tanh_derivative),
             Activation("relu", _relu, _relu_derivative),  # 0 at 0
-            Activation(
-                "leaky_relu", _leaky_relu, _leaky_relu_derivative
-            ),  # the negative slope at 0
+            Activation("leaky_relu", _leaky_relu, _leaky_relu_derivative),  # the negative slope at 0
             Activation("sigmoid", _sigmoid, _sigmoid_derivative),
             Activation("identity", _identity, jnp.ones_like),
             Activation("step", _step, jnp.zeros_like),  # 1 at 0; its gradient is 0 everywhere

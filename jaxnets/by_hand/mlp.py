@@ -73,9 +73,7 @@ def gradient_step(
     """
     check(parameters, activations)
     check_samples(parameters, inputs, labels)
-    columns = tuple(
-        Layer(jnp.asarray(weight), jnp.asarray(bias)[:, None]) for weight, bias in parameters
-    )
+    columns = tuple(Layer(jnp.asarray(weight), jnp.asarray(bias)[:, None]) for weight, bias in parameters)
     trace = propagate(columns, inputs, labels, activations, loss, learning_rate)
     return with_biases(trace, lambda column: column[:, 0])
 
@@ -123,15 +121,11 @@ def with_biases(trace: Trace, change: Callable[[Any], Any]) -> Trace:
     def changed(layers: Parameters) -> Parameters:
         return tuple(Layer(layer.weight, change(layer.bias)) for layer in layers)
 
-    return dataclasses.replace(
-        trace, gradients=changed(trace.gradients), updated=changed(trace.updated)
-    )
+    return dataclasses.replace(trace, gradients=changed(trace.gradients), updated=changed(trace.updated))
 
 
 def _product(left: Array, right: Array) -> jax.Array:
-    return jnp.matmul(
-        left, right, precision="highest"
-    )  # accelerators would round float32 to 10 bits
+    return jnp.matmul(left, right, precision="highest")  # accelerators would round float32 to 10 bits
 
 
 def _summed_to(shape: tuple[int, ...], delta: jax.Array) -> jax.Array:

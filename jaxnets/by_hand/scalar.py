@@ -129,9 +129,7 @@ def _number(operand: Value | float) -> float:
         return operand.data
     if isinstance(operand, numbers.Real):
         return float(operand)
-    raise TypeError(
-        f"unsupported operand for Value: {type(operand).__name__}; use numbers or Values"
-    )
+    raise TypeError(f"unsupported operand for Value: {type(operand).__name__}; use numbers or Values")
 
 
 def _ieee(function: Any, *operands: float) -> float:

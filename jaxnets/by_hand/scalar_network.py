@@ -30,9 +30,7 @@ class Neuron:
 
     def __init__(self, weights: Iterable[float], bias: float, activation: str) -> None:
         if activation not in ACTIVATIONS:
-            raise ConfigError(
-                f"unknown activation {activation!r}; activations: {', '.join(ACTIVATIONS)}"
-            )
+            raise ConfigError(f"unknown activation {activation!r}; activations: {', '.join(ACTIVATIONS)}")
         self.weights = [Value(weight) for weight in weights]
         self.bias = Value(bias)
         self.activation = ACTIVATIONS[activation]
@@ -40,9 +38,7 @@ class Neuron:
     def pre_activation(self, inputs: Inputs) -> Value:
         """Returns w · x + b; raises ConfigError for a wrong number of inputs."""
         if len(inputs) != len(self.weights):
-            raise ConfigError(
-                f"{len(inputs)} inputs, but the neuron has {len(self.weights)} weights"
-            )
+            raise ConfigError(f"{len(inputs)} inputs, but the neuron has {len(self.weights)} weights")
         z = self.bias
         for weight, x in zip(self.weights, inputs, strict=True):
             z = z + weight * x
@@ -61,8 +57,7 @@ class Layer:
 
     def __init__(self, weight: ArrayLike, bias: ArrayLike, activation: str) -> None:
         self.neurons = [
-            Neuron(row, b, activation)
-            for row, b in zip(np.asarray(weight), np.asarray(bias), strict=True)
+            Neuron(row, b, activation) for row, b in zip(np.asarray(weight), np.asarray(bias), strict=True)
         ]
 
     def __call__(self, inputs: Inputs) -> list[Value]:
@@ -79,9 +74,7 @@ class MLP:
     Raises ConfigError for mismatched shapes and for an unknown activation.
     """
 
-    def __init__(
-        self, parameters: Sequence[tuple[ArrayLike, ArrayLike]], activations: Sequence[str]
-    ) -> None:
+    def __init__(self, parameters: Sequence[tuple[ArrayLike, ArrayLike]], activations: Sequence[str]) -> None:
         check(parameters, activations)
         self.layers = [
             Layer(weight, bias, activation)
@@ -143,9 +136,7 @@ def gradient_step(
 
 def _collected(layer: Layer, attribute: str) -> mlp.Layer:
     weight = _table([neuron.weights for neuron in layer.neurons], attribute).T
-    return mlp.Layer(
-        weight, np.array([getattr(neuron.bias, attribute) for neuron in layer.neurons])
-    )
+    return mlp.Layer(weight, np.array([getattr(neuron.bias, attribute) for neuron in layer.neurons]))
 
 
 def _table(rows: Sequence[Sequence[Value]], attribute: str) -> np.ndarray:

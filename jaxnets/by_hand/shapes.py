@@ -43,8 +43,7 @@ def check_samples(parameters: Sequence[tuple[Any, Any]], inputs: Any, labels: An
     expected = (rows[0], last[0])
     if targets != expected:
         raise ConfigError(
-            f"y has shape {targets}, but {rows[0]} samples and an output layer of {last[0]} "
-            f"need {expected}"
+            f"y has shape {targets}, but {rows[0]} samples and an output layer of {last[0]} need {expected}"
         )
 
 

@@ -34,9 +34,7 @@ class Difference(NamedTuple):
     error: float
 
 
-def compare_activations(
-    first: Path, second: Path, *, ignore_damage: bool = False
-) -> list[Difference]:
+def compare_activations(first: Path, second: Path, *, ignore_damage: bool = False) -> list[Difference]:
     """Compares the outputs of each layer of two networks, in order of computation, and prints them.
 
     `first` is a weights folder or a run; `second` is one too, or a .safetensors file of recorded activations:
@@ -57,9 +55,7 @@ def compare_activations(
         inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         ours, theirs = outputs(given, inputs), outputs(other, inputs)
         if bool(given.source.get("folded")) != bool(other.source.get("folded")):
-            reporter.line(
-                "note", "one network has folded batch norms: outputs are compared after each norm"
-            )
+            reporter.line("note", "one network has folded batch norms: outputs are compared after each norm")
             kernels = {convolution_of(norm) for norm in norms(flatten(given.variables))}
             ours = {layer: values for layer, values in ours.items() if layer not in kernels}
     found = compare(ours, theirs)

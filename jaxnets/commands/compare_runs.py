@@ -16,9 +16,7 @@ from jaxnets.experiment.run_directory import open_run, print_warnings, read_veri
 from jaxnets.runtime.console import Reporter
 
 
-def compare_runs(
-    first: Path, second: Path, *, part: str = "test", ignore_damage: bool = False
-) -> Comparison:
+def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage: bool = False) -> Comparison:
     """Compares the stored predictions of two runs on a part of their split and prints one line.
 
     Each is a run directory or a predictions file. Raises ConfigError if their examples differ,
@@ -47,9 +45,7 @@ def paired_comparison(ours: Predictions, theirs: Predictions) -> Comparison | No
 
 def _predictions(path: Path, part: str, ignore_damage: bool) -> Predictions:
     if path.suffix == ".npz":
-        data = read_verified(
-            path.parents[1], f"{path.parent.name}/{path.name}", ignore_damage=ignore_damage
-        )
+        data = read_verified(path.parents[1], f"{path.parent.name}/{path.name}", ignore_damage=ignore_damage)
         return load_predictions(path) if data is None else read_predictions(data, path)
     run = open_run(path, ignore_damage=ignore_damage)
     print_warnings(run.warnings)

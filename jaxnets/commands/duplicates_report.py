@@ -76,9 +76,7 @@ def largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> li
     return rows + _copies(images, found, settings, MONTAGE_ROWS - len(rows))
 
 
-def _copies(
-    images: ImageFiles, found: grouping.Found, settings: Settings, count: int
-) -> list[montage.Row]:
+def _copies(images: ImageFiles, found: grouping.Found, settings: Settings, count: int) -> list[montage.Row]:
     """The strongest pair of each of the `count` largest originals."""
     pairs = found.pairs[grouping.is_same_original(found.pairs, settings)]
     sizes = np.bincount(found.originals)
@@ -112,9 +110,7 @@ def _montage_row(images: ImageFiles, pair: np.void, message: str) -> montage.Row
     return montage.Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
 
 
-def print_report(
-    reporter: Reporter, target: Path, content: dict[str, Any], montages: Sequence[Path]
-) -> None:
+def print_report(reporter: Reporter, target: Path, content: dict[str, Any], montages: Sequence[Path]) -> None:
     """Prints the content of a `summary` and the files that were written."""
     confidence, overlaps = content["confidence"], content["overlaps"]
     reporter.line(

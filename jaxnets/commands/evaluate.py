@@ -94,9 +94,7 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
             with reporter.phase("evaluate") as phase:
                 on_validation = evaluator(state, data.split.validation)
                 validation = evaluator.predictions(on_validation, data.split.validation)
-                phase.text = (
-                    f"{on_validation.examples:,} validation examples, for temperature scaling"
-                )
+                phase.text = f"{on_validation.examples:,} validation examples, for temperature scaling"
         measured |= measure(predictions, data.source.classes, validation)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
     reporter.print(_format(scores, data.source.classes, measured))
@@ -119,9 +117,7 @@ def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]
         f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
         "",
     ]
-    corner = (
-        r"true \ predicted" if len(classes) <= MAX_TABLE_CLASSES else f"lowest of {len(classes)}"
-    )
+    corner = r"true \ predicted" if len(classes) <= MAX_TABLE_CLASSES else f"lowest of {len(classes)}"
     width = max(len(corner), *(len(name) for name in classes)) + 2
     if len(classes) > MAX_TABLE_CLASSES:
         return "\n".join([*lines, *_worst(scores, classes, corner, width)])

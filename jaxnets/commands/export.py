@@ -62,9 +62,7 @@ def export(
         compiled = program(weights, weights.preprocessing)
         phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
     require_folder(out)
-    atomic_write(
-        out / PROGRAM, bytes(compiled.serialize())
-    )  # first: it marks the folder as an export
+    atomic_write(out / PROGRAM, bytes(compiled.serialize()))  # first: it marks the folder as an export
     write_weights(out, weights)
     for name in EXPORTABLE:  # from an earlier export
         (out / f"{name}.safetensors").unlink(missing_ok=True)
@@ -102,9 +100,7 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
         return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
 
 
-def _logits(
-    weights: Weights, given: Preprocessing
-) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+def _logits(weights: Weights, given: Preprocessing) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     # Without custom calls: the program must run without this package.
     model = config_dict.ConfigDict({**weights.model, "implementation": "xla"})
     network = models.create(model)

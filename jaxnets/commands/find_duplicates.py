@@ -136,9 +136,7 @@ def _use_one_thread() -> None:
     threadpoolctl.threadpool_limits(1)
 
 
-def search(
-    images: ImageFiles, folder: Path, settings: Settings, runner: TaskRunner
-) -> grouping.Found:
+def search(images: ImageFiles, folder: Path, settings: Settings, runner: TaskRunner) -> grouping.Found:
     """Finds copies, then overlaps among a few images per original, then verifies these with more images."""
     none, nothing = np.zeros((0, 2), np.int32), np.zeros(0, PAIR)
     paths = [images.root / file for file in images.files]

@@ -137,16 +137,10 @@ def forward_pass(given: weights.Weights) -> str:
         return features, logits
 
     with precision_of(given.model):
-        features, logits = jax.device_get(
-            xla.jit(apply)(weights.unflatten(complete), jnp.asarray(x))
-        )
+        features, logits = jax.device_get(xla.jit(apply)(weights.unflatten(complete), jnp.asarray(x)))
     if not (np.isfinite(features).all() and np.isfinite(logits).all()):
-        raise CheckpointError(
-            "a forward pass gives values that are not finite: the weights are corrupt"
-        )
-    text = (
-        f"features {list(features.shape)}, mean {features.mean():.4g}, largest {features.max():.4g}"
-    )
+        raise CheckpointError("a forward pass gives values that are not finite: the weights are corrupt")
+    text = f"features {list(features.shape)}, mean {features.mean():.4g}, largest {features.max():.4g}"
     if given.missing:
         return f"{text}; no logits: arrays are missing"
     return f"{text}; logits {list(logits.shape)}, {logits.min():.4g} to {logits.max():.4g}"
@@ -163,9 +157,7 @@ def _open(source: str, report: Callable[[str], None]) -> WeightFile:
     if path.exists() and not path.is_file():
         raise CheckpointError(f"{source} is not a regular file: give a weights file")
     if not path.is_file():
-        raise CheckpointError(
-            f"{source} does not exist: give a file, or {hub.PREFIX}OWNER/NAME for the hub"
-        )
+        raise CheckpointError(f"{source} does not exist: give a file, or {hub.PREFIX}OWNER/NAME for the hub")
     suffix = path.name.rpartition(".")[2].lower()
     if suffix == "safetensors":
         arrays, metadata = weight_files.read_safetensors(path)
@@ -175,9 +167,7 @@ def _open(source: str, report: Callable[[str], None]) -> WeightFile:
     elif suffix in ("pth", "pt", "bin"):
         arrays = read_pth(path)
     else:
-        raise CheckpointError(
-            f"{path} has an unknown format: .safetensors, .h5 and .pth are supported"
-        )
+        raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
 
 
@@ -256,8 +246,7 @@ def _preprocessing(
         return None, None
     elif name not in PRESETS:
         raise ConfigError(
-            f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown"
-            f"{nearest(name, PRESETS)}"
+            f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown{nearest(name, PRESETS)}"
         )
     else:
         preset = PRESETS[name]
@@ -268,17 +257,13 @@ def _preprocessing(
 def _ignored_settings(described: dict[str, Any]) -> list[str]:
     """A note on crop settings of the hub's description that differ from ours."""
     given = described.get(hub.PRETRAINED, {})
-    ignored = [
-        f"{name} {given[name]}" for name, own in OUR_CROP.items() if given.get(name, own) != own
-    ]
+    ignored = [f"{name} {given[name]}" for name, own in OUR_CROP.items() if given.get(name, own) != own]
     if not ignored:
         return []
     return [f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic"]
 
 
-def _classes(
-    options: Options, described: dict[str, Any], num_classes: int
-) -> tuple[str, ...] | None:
+def _classes(options: Options, described: dict[str, Any], num_classes: int) -> tuple[str, ...] | None:
     """Class names from --classes (a text file with one per line, or a JSON list) or from the hub.
 
     Duplicates, as in ImageNet's list, get their index appended.
@@ -297,9 +282,7 @@ def _classes(
             raise ConfigError(f"--classes={path} is not a JSON list ({error})") from error
         names = [str(name).strip() for name in names if str(name).strip()]
         if len(names) != num_classes:
-            raise ConfigError(
-                f"--classes={path} has {len(names)} names, the network {num_classes} classes"
-            )
+            raise ConfigError(f"--classes={path} has {len(names)} names, the network {num_classes} classes")
     if names is None or len(names) != num_classes:
         return None
     counts = collections.Counter(names)

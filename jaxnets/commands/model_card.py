@@ -53,11 +53,7 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
         "`weights.json` has the classes, the preprocessing and the network's fields; "
         "`jaxnets.load(FOLDER)` reads the folder.",
         "## Data and results",
-        *(
-            _results(result)
-            if result
-            else [f"Not trained by this package: {_source(weights.source)}."]
-        ),
+        *(_results(result) if result else [f"Not trained by this package: {_source(weights.source)}."]),
         "## Limits",
         "\n".join(f"- {limit}" for limit in limits),
     ]

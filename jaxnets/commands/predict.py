@@ -92,9 +92,7 @@ def predict_files(
     if skipped:
         names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
         reporter.line("skipped", f"{len(skipped)} files without an image suffix: {names}")
-    tables = _Tables(
-        predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None
-    )
+    tables = _Tables(predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None)
     with signals.clean_up(tables.write):
         try:
             with reporter.counter("predict") as progress:
@@ -212,9 +210,7 @@ def _warn_coarse_map(predictor: Predictor) -> str:
 
 def _view(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
     """The part of an image that the network sees, at a readable size."""
-    return predictor.preprocess.view(
-        pixels, int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE))
-    )
+    return predictor.preprocess.view(pixels, int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE)))
 
 
 def _free_path(wanted: Path, source: str) -> Path:
@@ -258,9 +254,7 @@ def _images_of(path: str) -> tuple[list[File], list[str]]:
     found = sorted(filter(is_image_name, names), key=natural_order)
     others = [str(Path(path) / name) for name in names if not is_image_name(name)]
     if not found:
-        reason = (
-            f"{path} contains no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
-        )
+        reason = f"{path} contains no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
         return [File(path, Path(path).name, reason)], others
     return [File(str(Path(path) / name), name) for name in found], others
 

@@ -100,9 +100,7 @@ def hide_warnings_of_others() -> None:
 def check_no_arguments(arguments: Sequence[str]) -> None:
     """Raises ConfigError for positional arguments."""
     if arguments:
-        raise ConfigError(
-            f"unexpected argument {arguments[0]!r}: options are given as --name=value"
-        )
+        raise ConfigError(f"unexpected argument {arguments[0]!r}: options are given as --name=value")
 
 
 def shared_flags() -> list[str]:

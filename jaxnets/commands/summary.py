@@ -48,9 +48,7 @@ def summarize(
     model.num_classes = num_classes or (3 if CHANNELS.get(name, 3) == 3 else 10)
     entry = models.entry(name)
     if entry.kind != "image" and (num_classes or image_size):
-        raise ConfigError(
-            f"{entry.title} takes no images: --num_classes and --image_size do not apply"
-        )
+        raise ConfigError(f"{entry.title} takes no images: --num_classes and --image_size do not apply")
     models.check_variant(name, variant, flag="--variant")
     size = image_size or NATIVE_SIZES.get(name, 224)
     shape: tuple[int, ...] = (model.layer_sizes[0],)
@@ -75,9 +73,7 @@ def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Lay
     network = models.create(model)
     calls: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = []
 
-    def record(
-        following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
-    ) -> Any:
+    def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         y = following(*args, **kwargs)
         if context.method_name == "__call__" and args and hasattr(y, "shape"):
             path, kind = "/".join(context.module.path), type(context.module).__name__

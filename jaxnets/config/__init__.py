@@ -95,9 +95,7 @@ def check_field(path: str) -> None:
         raise ConfigError(f"--config.{path} was renamed to --config.{new}: use the new name")
     inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
     if inside is not None:
-        raise ConfigError(
-            f"--config.{path} is a group of fields: set one of them, such as {inside}"
-        )
+        raise ConfigError(f"--config.{path} is a group of fields: set one of them, such as {inside}")
     same_name = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
     hint = nearest(path, FIELDS if "." in path else same_name) or nearest(path, FIELDS)
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
@@ -151,9 +149,7 @@ def import_config(spec: str) -> config_dict.ConfigDict:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(
-            f"{path} is not a valid config: {type(error).__name__}: {error}"
-        ) from error
+        raise ConfigError(f"{path} is not a valid config: {type(error).__name__}: {error}") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} is not a config file: get_config() is missing")
     return module.get_config(variant) if variant else module.get_config()
@@ -211,9 +207,7 @@ def from_json(text: str) -> config_dict.ConfigDict:
     return config
 
 
-def differences(
-    first: config_dict.ConfigDict, second: config_dict.ConfigDict
-) -> dict[str, tuple[Any, Any]]:
+def differences(first: config_dict.ConfigDict, second: config_dict.ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns the fields in which two configs differ, with both values."""
     pairs = {path: (get_field(first, path), get_field(second, path)) for path in FIELDS}
     return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}

@@ -123,9 +123,7 @@ def choices(default: tuple[str, ...], allowed: Sequence[str], about: str, **more
 
 def duration(prefix: str, about: str, ge: int = 0, **more: Any) -> dict[str, Field]:
     """Defines the fields of a duration, one per unit."""
-    return {
-        f"{prefix}{unit}": integer(None, f"{about}, in {unit}", ge=ge, **more) for unit in UNITS
-    }
+    return {f"{prefix}{unit}": integer(None, f"{about}, in {unit}", ge=ge, **more) for unit in UNITS}
 
 
 def period(prefix: str, about: str, **more: Any) -> dict[str, Field]:

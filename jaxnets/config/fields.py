@@ -55,9 +55,7 @@ FIELDS: Mapping[str, Field] = {
         "others: torchvision; inception_v1: or paper, with its 5x5 branch; resnet50: or keras, with "
         "biases and the stride in the first 1x1; inception_v3: or keras, whose average pooling "
         "excludes padding; densenet121: or keras, with another epsilon",
-        used=one_of(
-            "model.name", "alexnet", "resnet50", "inception_v1", "inception_v3", "densenet121"
-        ),
+        used=one_of("model.name", "alexnet", "resnet50", "inception_v1", "inception_v3", "densenet121"),
     ),
     "model.auxiliary_heads": switch(
         True,
@@ -78,9 +76,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "model.stage_sizes": Field((3, 4, 6, 3), tuple, "blocks per stage", ge=1, used=RESNET),
     "model.width": integer(64, "channels of the first stage", ge=1, used=RESNET),
-    "model.layer_sizes": Field(
-        (3, 4, 4, 1), tuple, "inputs, neurons of each layer, outputs", ge=1, used=MLP
-    ),
+    "model.layer_sizes": Field((3, 4, 4, 1), tuple, "inputs, neurons of each layer, outputs", ge=1, used=MLP),
     "model.activations": choices(
         ("tanh", "tanh", "tanh"),
         ("tanh", "relu", "leaky_relu", "sigmoid", "identity"),
@@ -106,15 +102,9 @@ FIELDS: Mapping[str, Field] = {
         le=7,
         used=one_of("model.name", "lenet5"),
     ),
-    "model.dropout": number(
-        0.0, "dropout rate before the classifier", ge=0.0, le=0.99, used=IMAGES
-    ),
-    "model.dtype": choice(
-        "float32", ("float32", "float64"), "dtype of parameters, statistics and loss"
-    ),
-    "model.compute_dtype": text(
-        None, "dtype of computation; None: model.dtype; bfloat16 is faster on GPUs"
-    ),
+    "model.dropout": number(0.0, "dropout rate before the classifier", ge=0.0, le=0.99, used=IMAGES),
+    "model.dtype": choice("float32", ("float32", "float64"), "dtype of parameters, statistics and loss"),
+    "model.compute_dtype": text(None, "dtype of computation; None: model.dtype; bfloat16 is faster on GPUs"),
     "model.implementation": choice(
         "auto",
         ("auto", "xla"),
@@ -210,22 +200,14 @@ FIELDS: Mapping[str, Field] = {
     # Augmentation, of training images, on the device.
     "augment.flip_horizontal": switch(False, "random horizontal flips", used=IMAGES),
     "augment.flip_vertical": switch(False, "random vertical flips", used=IMAGES),
-    "augment.right_angles": switch(
-        False, "random rotation by 0, 90, 180 or 270 degrees", used=IMAGES
-    ),
+    "augment.right_angles": switch(False, "random rotation by 0, 90, 180 or 270 degrees", used=IMAGES),
     "augment.rotation_degrees": number(
         0.0, "random rotation by up to this angle", ge=0.0, le=180.0, used=IMAGES
     ),
-    "augment.crop_padding": integer(
-        0, "zero padding in pixels before a random crop", ge=0, used=IMAGES
-    ),
-    "augment.brightness": number(
-        0.0, "random factor in [1 - b, 1 + b]", ge=0.0, le=1.0, used=IMAGES
-    ),
+    "augment.crop_padding": integer(0, "zero padding in pixels before a random crop", ge=0, used=IMAGES),
+    "augment.brightness": number(0.0, "random factor in [1 - b, 1 + b]", ge=0.0, le=1.0, used=IMAGES),
     "augment.contrast": number(0.0, "random factor in [1 - c, 1 + c]", ge=0.0, le=1.0, used=IMAGES),
-    "augment.saturation": number(
-        0.0, "random factor in [1 - s, 1 + s]", ge=0.0, le=1.0, used=IMAGES
-    ),
+    "augment.saturation": number(0.0, "random factor in [1 - s, 1 + s]", ge=0.0, le=1.0, used=IMAGES),
     "augment.hue": number(0.0, "random hue rotation, in turns", ge=0.0, le=0.5, used=IMAGES),
     "augment.stain": number(0.0, "H&E densities times [1 - s, 1 + s]", ge=0.0, le=1.0, used=IMAGES),
     "augment.mixup": number(
@@ -273,25 +255,19 @@ FIELDS: Mapping[str, Field] = {
         "the loss: a mean, except that sum_ and half_squared_error are sums over the batch",
     ),
     "train.label_smoothing": number(0.0, "label smoothing", ge=0.0, le=0.99, used=CROSS_ENTROPY),
-    "train.class_weights": numbers(
-        (), "loss weight per class; empty: none", gt=0.0, used=CROSS_ENTROPY
-    ),
+    "train.class_weights": numbers((), "loss weight per class; empty: none", gt=0.0, used=CROSS_ENTROPY),
     "train.auxiliary_weight": number(
         None,
         "loss weight of each auxiliary head; None: that of the paper",
         ge=0.0,
         used=AUXILIARY_LOSS,
     ),
-    "train.grad_accum_steps": integer(
-        1, "number of microbatches per batch (gradient accumulation)", ge=1
-    ),
+    "train.grad_accum_steps": integer(1, "number of microbatches per batch (gradient accumulation)", ge=1),
     "train.steps_per_execution": integer(
         0, "maximum steps per call with data on the device; 0: automatic", ge=0, le=10_000
     ),
     "train.clip_grad_norm": number(None, "maximum global gradient norm; None: no clipping", gt=0.0),
-    "train.ema_decay": number(
-        None, "decay of the moving average of weights; None: off", gt=0.0, lt=1.0
-    ),
+    "train.ema_decay": number(None, "decay of the moving average of weights; None: off", gt=0.0, lt=1.0),
     "optimizer.name": choice(
         "sgd",
         ("sgd", "adam"),
@@ -306,9 +282,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "optimizer.learning_rate": number(0.1, "peak learning rate", gt=0.0),
     "optimizer.momentum": number(0.9, "momentum", ge=0.0, le=1.0, used=SGD),
-    "optimizer.nesterov": switch(
-        False, "Nesterov momentum", used=positive("optimizer.momentum", 0.9)
-    ),
+    "optimizer.nesterov": switch(False, "Nesterov momentum", used=positive("optimizer.momentum", 0.9)),
     "optimizer.beta1": number(0.9, "decay of the first moment", ge=0.0, lt=1.0, used=ADAM),
     "optimizer.beta2": number(0.999, "decay of the second moment", ge=0.0, lt=1.0, used=ADAM),
     "optimizer.epsilon": number(1e-8, "added outside the square root", gt=0.0, used=ADAM),
@@ -322,9 +296,7 @@ FIELDS: Mapping[str, Field] = {
     **duration("schedule.warmup_", "linear warmup from 0"),
     **period("schedule.decay_every_", "interval between decays", used=STEP),
     "schedule.decay_factor": number(0.1, "factor of each decay", gt=0.0, le=1.0, used=STEP),
-    "schedule.final_fraction": number(
-        0.0, "final rate relative to the peak", ge=0.0, le=1.0, used=COSINE
-    ),
+    "schedule.final_fraction": number(0.0, "final rate relative to the peak", ge=0.0, le=1.0, used=COSINE),
     # Callbacks.
     "plateau.patience": integer(
         None,
@@ -370,9 +342,7 @@ FIELDS: Mapping[str, Field] = {
         "interval between evaluations",
         used=any_of(HAS_VALIDATION, positive("eval.monitor_test", True)),
     ),
-    "eval.ema": switch(
-        True, "evaluate the moving average of weights", used=given("train.ema_decay", 0.999)
-    ),
+    "eval.ema": switch(True, "evaluate the moving average of weights", used=given("train.ema_decay", 0.999)),
     "eval.monitor_test": switch(
         False,
         "evaluate the test set at every evaluation too (augmented if eval.augment is set); never used "
@@ -388,9 +358,7 @@ FIELDS: Mapping[str, Field] = {
         "also test with dropout, as PyTorch without model.eval()",
         used=all_of(one_of("model.name", "lenet5", "alexnet"), positive("model.dropout", 0.5)),
     ),
-    "eval.use_best": switch(
-        False, "test the best checkpoint instead of the last", used=HAS_VALIDATION
-    ),
+    "eval.use_best": switch(False, "test the best checkpoint instead of the last", used=HAS_VALIDATION),
     **period("checkpoint.every_", "interval between checkpoints"),
     "checkpoint.keep": integer(2, "number of newest checkpoints to keep, besides the best", ge=1),
     "log.every_steps": integer(

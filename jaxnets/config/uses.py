@@ -24,9 +24,7 @@ NETWORKS = (
 )
 """The networks of jaxnets.models."""
 
-SOURCES = (
-    *("synthetic_tissue", "lc25000_lung", "mnist", "cifar10", "image_folder", "tfds", "points"),
-)
+SOURCES = (*("synthetic_tissue", "lc25000_lung", "mnist", "cifar10", "image_folder", "tfds", "points"),)
 """The sources of jaxnets.data.sources.registry."""
 
 AUXILIARY_SIZE = 299

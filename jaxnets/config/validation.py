@@ -32,9 +32,7 @@ def check_consistency(config: config_dict.ConfigDict) -> None:
                 f"--config.{given[0]} and --config.{given[1]} set the same duration: remove one"
             )
     if all(config.train[unit] is None for unit in UNITS):
-        raise ConfigError(
-            "the training duration is not set: set --config.train.epochs, for example"
-        )
+        raise ConfigError("the training duration is not set: set --config.train.epochs, for example")
     if config.model.compute_dtype not in (None, "float32", "float64", "bfloat16"):
         raise ConfigError(
             f"--config.model.compute_dtype={config.model.compute_dtype!r} is out of range: "

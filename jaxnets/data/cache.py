@@ -113,9 +113,7 @@ def writable_cache_root(preferred: Path, fallback: Path) -> Path:
             continue
         if os.access(folder, os.W_OK):
             return folder
-    raise MachineError(
-        f"neither {preferred} nor {fallback} is writable: set --config.data.cache_root"
-    )
+    raise MachineError(f"neither {preferred} nor {fallback} is writable: set --config.data.cache_root")
 
 
 def open_cache(
@@ -187,9 +185,7 @@ def _decode_all(
     return unreadable
 
 
-def gather(
-    source: Source | CachedSource, indices: Sequence[int] | np.ndarray
-) -> dict[str, np.ndarray]:
+def gather(source: Source | CachedSource, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
     """Collates examples by index into one batch; all images must have the same shape."""
     indices = np.asarray(indices, np.int64)
     if isinstance(source, CachedSource):

@@ -125,8 +125,7 @@ def _rows(table: str, text: str) -> Iterator[tuple[int, str, str, str]]:
         ours = head.issuperset(COLUMNS)
         if not ours and not head.issuperset(CLEAN_COLUMNS):
             raise DataError(
-                f"{table}: its header lacks the columns {','.join(COLUMNS)} "
-                f"(or {','.join(CLEAN_COLUMNS)})"
+                f"{table}: its header lacks the columns {','.join(COLUMNS)} (or {','.join(CLEAN_COLUMNS)})"
             )
         for row in reader:
             values = [row[column] for column in (COLUMNS if ours else CLEAN_COLUMNS)]

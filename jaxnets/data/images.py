@@ -123,9 +123,7 @@ def all_unreadable(messages: Sequence[str]) -> DataError:
     return DataError(f"{first} (also {', '.join(names)}{f' and {more:,} more' if more else ''})")
 
 
-def resize_image(
-    image: np.ndarray, size: int, method: Literal["crop", "stretch"] = "crop"
-) -> np.ndarray:
+def resize_image(image: np.ndarray, size: int, method: Literal["crop", "stretch"] = "crop") -> np.ndarray:
     """Resizes uint8[H, W, C], C 1 or 3, to uint8[size, size, C]: bicubic with antialiasing.
 
     "crop" scales the shorter side to `size` and crops the centre; "stretch" scales each side separately.
@@ -182,8 +180,7 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise DataError(f"{name}: CIELAB with an unknown white point; save it as RGB")
     if image.mode in ("I", "F"):
         raise DataError(
-            f"{name}: signed or 32-bit numbers of unknown scale; "
-            "save it with 8 or 16 bits a channel"
+            f"{name}: signed or 32-bit numbers of unknown scale; save it with 8 or 16 bits a channel"
         )
     return image
 

@@ -20,9 +20,7 @@ class TrainBatches:
     def __init__(self, source: Source | CachedSource, sampler: EpochSampler, *, threads: int):
         self._source, self._sampler = source, sampler
         # grain's own shuffle takes 0.1 ms per index, which is more than reading the image.
-        dataset = (
-            grain.MapDataset.range(sampler.steps_per_epoch).repeat().map_with_index(self._read)
-        )
+        dataset = grain.MapDataset.range(sampler.steps_per_epoch).repeat().map_with_index(self._read)
         self._iterator = iter(dataset.to_iter_dataset(_read_options(threads)))
 
     @property

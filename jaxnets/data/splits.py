@@ -101,9 +101,7 @@ def official_split(source: Source, validation_fraction: float, seed: int) -> Spl
     return Split("official", train[inner.train], train[inner.validation], np.sort(official["test"]))
 
 
-def grouped_split(
-    labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int
-) -> Split:
+def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int) -> Split:
     """Splits groups by about `fractions` (train, validation, test), balancing each class.
 
     `labels` and `groups` are int[N]; a group may contain several classes. In a random order, each group goes
@@ -135,9 +133,7 @@ def grouped_split(
     return _checked(labels, groups, indices, parts)
 
 
-def grouped_fold(
-    labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int
-) -> Split:
+def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
     """One fold of a cross-validation over groups: `fold` is test, the next one validation, the rest train.
 
     Uses scikit-learn's StratifiedGroupKFold; over all folds every example is tested once. Raises DataError

@@ -25,9 +25,7 @@ def make_gradcam(model: nn.Module) -> Callable[[Any, jax.Array, jax.Array], jax.
     where nothing supports the label. Raises ConfigError for a network without `features` and `head`.
     """
     if not (hasattr(model, "features") and hasattr(model, "head")):
-        raise ConfigError(
-            f"Grad-CAM needs a convolutional network; {type(model).__name__} is not one"
-        )
+        raise ConfigError(f"Grad-CAM needs a convolutional network; {type(model).__name__} is not one")
 
     def gradcam(variables: Any, inputs: jax.Array, labels: jax.Array) -> jax.Array:
         features: Any = model.apply(variables, inputs, train=False, method="features")
@@ -46,9 +44,7 @@ def make_gradcam(model: nn.Module) -> Callable[[Any, jax.Array, jax.Array], jax.
 
 def stretch(heat: np.ndarray, size: int) -> np.ndarray:
     """Resizes a map [h, w] bilinearly to float32[size, size]."""
-    enlarged = Image.fromarray(np.asarray(heat, np.float32)).resize(
-        (size, size), Image.Resampling.BILINEAR
-    )
+    enlarged = Image.fromarray(np.asarray(heat, np.float32)).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(enlarged)
 
 

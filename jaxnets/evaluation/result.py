@@ -37,9 +37,7 @@ __all__ = [
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_BY_GROUP = "wilson, a group for an example"
 """Used when the group bootstrap is degenerate: a single group, or the same accuracy in every group."""
-DATASETS_WITH_DUPLICATES = {
-    "lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"
-}
+DATASETS_WITH_DUPLICATES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources known to contain near-duplicates: a random split of them leaks."""
 GROUP_LEVEL_DEFAULT = "group"
 """The level of a table of groups that a grouped split uses by default."""
@@ -125,9 +123,7 @@ def summary_text(
     return "\n".join(printable(f"{name.ljust(indent)}{text}").rstrip() for name, text in rows)
 
 
-def _accuracy(
-    result: Mapping[str, Any], reported: Mapping[str, Any] | None, title: str
-) -> tuple[str, str]:
+def _accuracy(result: Mapping[str, Any], reported: Mapping[str, Any] | None, title: str) -> tuple[str, str]:
     low, high = result["test_interval"]
     ours = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     return "test accuracy", ours.ljust(24) + _reported(reported, result, title)

@@ -165,9 +165,7 @@ def compare_paired(
     )
     return Comparison(
         difference=float(gain.mean()),
-        interval=group_interval(
-            gain, groups, confidence=confidence, resamples=resamples, seed=seed
-        ),
+        interval=group_interval(gain, groups, confidence=confidence, resamples=resamples, seed=seed),
         permutation_p=float(tested.pvalue),
         mcnemar_p=float(scipy.stats.chi2.sf(sums.sum() ** 2 / (sums**2).sum(), 1)),
         groups=len(sums),

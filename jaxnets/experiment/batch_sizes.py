@@ -35,9 +35,7 @@ def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devi
         )
 
 
-def check_batch_norm(
-    config: config_dict.ConfigDict, channels: int, examples: int, devices: Devices
-) -> None:
+def check_batch_norm(config: config_dict.ConfigDict, channels: int, examples: int, devices: Devices) -> None:
     """Raises ConfigError if a batch of one image gives batch normalisation one value per channel.
 
     The forward pass is traced (shapes only), and only if some batch has one image.
@@ -56,7 +54,5 @@ def check_batch_norm(
     model, key = models.create(config.model), jax.random.key(0)
     variables = jax.eval_shape(functools.partial(models.initialize, model, shape=shape), key)
     images = jax.ShapeDtypeStruct(shape, jnp.dtype(config.model.dtype))
-    train = functools.partial(
-        model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-    )
+    train = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": key})
     jax.eval_shape(train, variables, images)

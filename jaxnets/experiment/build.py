@@ -79,9 +79,7 @@ def build_run(
     callbacks += extra_callbacks
     names = [callback.name for callback in callbacks]
     if len(set(names)) < len(names):
-        raise ConfigError(
-            f"callback names must be unique, got {', '.join(names)}: override `name` of one"
-        )
+        raise ConfigError(f"callback names must be unique, got {', '.join(names)}: override `name` of one")
     checkpoints = Checkpoints(directory / workdir.CHECKPOINTS, keep=config.checkpoint.keep)
     execution = plan_execution(
         config,
@@ -255,9 +253,7 @@ class Evaluator:
         """Scores on `indices`; `extra` are values that the preprocessing needs, the same for each example."""
 
         def batches() -> Iterator[dict[str, Any]]:
-            for batch in self.data.eval_batches(
-                indices, self.devices, extra, on_device=self.on_device
-            ):
+            for batch in self.data.eval_batches(indices, self.devices, extra, on_device=self.on_device):
                 before_batch()
                 yield batch
 

@@ -46,9 +46,7 @@ def uses_cached_features(config: config_dict.ConfigDict) -> bool:
     return config.transfer.cache_features and CACHE_FEATURES not in unused(config)
 
 
-def with_features(
-    config: config_dict.ConfigDict, data: Data, network: Network, reporter: Reporter
-) -> Data:
+def with_features(config: config_dict.ConfigDict, data: Data, network: Network, reporter: Reporter) -> Data:
     """The data with features, recomputed if the machine, a version or a setting may change their bits.
 
     Raises MachineError if the disk is full.
@@ -76,17 +74,11 @@ def with_features(
             about=key,
         )
         size = " x ".join(map(str, shape))
-        phase.text = (
-            f"{len(features):,} images as {size} features of the frozen backbone, in {root}"
-        )
-    return dataclasses.replace(
-        data, features=FeatureSource(data.source, features), features_seconds=seconds
-    )
+        phase.text = f"{len(features):,} images as {size} features of the frozen backbone, in {root}"
+    return dataclasses.replace(data, features=FeatureSource(data.source, features), features_seconds=seconds)
 
 
-def cache_key(
-    config: config_dict.ConfigDict, data: Data, backbone_sha256: str | None
-) -> dict[str, Any]:
+def cache_key(config: config_dict.ConfigDict, data: Data, backbone_sha256: str | None) -> dict[str, Any]:
     """Everything that the features' bits depend on: images, backbone, software and hardware."""
     fingerprint = environment.determinism_fingerprint(config=config, execution={})
     return {

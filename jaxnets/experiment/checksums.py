@@ -63,9 +63,7 @@ def read_checksums(directory: Path) -> Checksums | None:
     return checksums
 
 
-def damage(
-    hashes: AllowedHashes | None, directory: Path, name: str, data: bytes | None
-) -> str | None:
+def damage(hashes: AllowedHashes | None, directory: Path, name: str, data: bytes | None) -> str | None:
     """How a file's bytes (None if it is missing) differ from `hashes`, or None; None without `hashes`."""
     if hashes is None:
         return None
@@ -77,9 +75,7 @@ def damage(
     return None if _sha256(data) in allowed else f"{path} has changed since it was written"
 
 
-def write_files(
-    directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()
-) -> None:
+def write_files(directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()) -> None:
     """Writes files of a run directory, in order, and lists them.
 
     If checksums.json is missing or damaged, the existing files are listed as unverified.
@@ -90,8 +86,7 @@ def write_files(
         final: existing files that will not change any more; they are listed too.
     """
     encoded = {
-        name: content.encode() if isinstance(content, str) else content
-        for name, content in contents.items()
+        name: content.encode() if isinstance(content, str) else content for name, content in contents.items()
     }
     with file_lock(directory / LOCK):  # evaluation and training may write at the same time
         listed, unverified = _listed_before(directory)

@@ -161,9 +161,7 @@ class Data:
             from jaxnets.data.pipeline import eval_batches
 
             source = self.features or self.source
-            batches = eval_batches(
-                source, indices, batch_size=size, threads=self.threads, shard=shard
-            )
+            batches = eval_batches(source, indices, batch_size=size, threads=self.threads, shard=shard)
         for batch in batches:
             rows = len(batch["weight"])
             repeated = {name: np.repeat(value, rows) for name, value in (extra or {}).items()}
@@ -188,9 +186,7 @@ def resolve(spec: str, overrides: dict[str, Any], reporter: Reporter) -> config_
         flag = "--config.data.root" if config.data.root else "JAXNETS_DATA"
         raise DataError(f"{flag}={root} is not a directory: correct it, or leave it out")
     problem = prepare.describe_problem(AUTO_SOURCE, root)
-    reason = (
-        f"LC25000 not found at {root}/" if problem is None else f"LC25000 is incomplete ({problem})"
-    )
+    reason = f"LC25000 not found at {root}/" if problem is None else f"LC25000 is incomplete ({problem})"
     try:
         demo = load_config(f"{path}:{DEMO}", overrides)
     except ConfigError as error:
@@ -384,9 +380,7 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
             )
     for name in ("hue", "stain"):
         if config.augment[name] and channels != 3:
-            raise ConfigError(
-                f"--config.augment.{name} needs colour, but the images have {channels} channel"
-            )
+            raise ConfigError(f"--config.augment.{name} needs colour, but the images have {channels} channel")
 
 
 def cache_root(config: config_dict.ConfigDict) -> Path:

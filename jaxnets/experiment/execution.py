@@ -66,9 +66,7 @@ def plan_execution(
     if not on_device:
         return ExecutionPlan(on_device, steps, f"{size / 1e6:,.0f} MB of examples read by threads")
     calls = "1 step per call" if steps == 1 else f"up to {steps} steps per call"
-    return ExecutionPlan(
-        on_device, steps, f"{size / 1e6:,.0f} MB of examples on the device, {calls}"
-    )
+    return ExecutionPlan(on_device, steps, f"{size / 1e6:,.0f} MB of examples on the device, {calls}")
 
 
 def _obstacle_to_device(data: Data, devices: Devices) -> str | None:

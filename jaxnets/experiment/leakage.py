@@ -90,8 +90,7 @@ def _format_fractions(data: Data, leakage: Leakage) -> str:
         hint = ""
         if isinstance(original, ImageFiles):
             hint = (
-                f"; run python scripts/find_duplicates.py {original.root} and pass "
-                "--config.data.groups=FILE"
+                f"; run python scripts/find_duplicates.py {original.root} and pass --config.data.groups=FILE"
             )
         return f"unknown: no duplicate groups for {source.name}{hint}"
     message = " and ".join(f"{100 * value:.1f} % of {part} images" for part, value in known.items())

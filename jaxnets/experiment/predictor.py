@@ -112,9 +112,7 @@ class Predictor:
         """Height and width of the last feature map, the resolution of `gradcam`."""
         side, channels = self.preprocess.image_size, self.preprocess.channels
         image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.dtype(self._config.model.dtype))
-        apply = functools.partial(
-            models.create(self._config.model).apply, train=False, method="features"
-        )
+        apply = functools.partial(models.create(self._config.model).apply, train=False, method="features")
         with precision_of(self._config.model):
             height, width = jax.eval_shape(apply, self._variables, image).shape[1:3]
         return height, width
@@ -146,9 +144,7 @@ class Predictor:
 
         Raises DataError, naming the image, if one cannot be read.
         """
-        if isinstance(images, str | os.PathLike) or (
-            isinstance(images, np.ndarray) and images.ndim == 3
-        ):
+        if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
             images = [images]
         pixels = [self.preprocess.read(image) for image in images]
         if not pixels:
@@ -228,13 +224,9 @@ def _open_weights(folder: Path) -> Predictor:
     weights = read_weights(folder)
     given = weights.preprocessing
     if weights.missing:
-        raise CheckpointError(
-            f"{folder} lacks {weights.missing[0]} and cannot predict: train it first"
-        )
+        raise CheckpointError(f"{folder} lacks {weights.missing[0]} and cannot predict: train it first")
     if given is None:
-        raise CheckpointError(
-            f"{folder} does not specify its preprocessing: import it with --preprocessing"
-        )
+        raise CheckpointError(f"{folder} does not specify its preprocessing: import it with --preprocessing")
     config = config_lib.default_config()
     config.model.update(weights.model.to_dict())
     config.data.image_size, config.data.resize = given.image_size, given.resize
@@ -256,9 +248,7 @@ def _probabilities(
     return apply
 
 
-def _inputs(
-    config: config_dict.ConfigDict, preprocess: Preprocess
-) -> Callable[[jax.Array], jax.Array]:
+def _inputs(config: config_dict.ConfigDict, preprocess: Preprocess) -> Callable[[jax.Array], jax.Array]:
     """Scales and normalises uint8 images."""
     dtype = jnp.dtype(config.model.dtype)
     return lambda images: normalize(scale(images, dtype), preprocess.mean, preprocess.std)

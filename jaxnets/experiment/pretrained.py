@@ -130,9 +130,7 @@ def _read_run(run: RunDirectory, reporter: Reporter) -> Pretrained:
         variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     for message in restored.warnings:
         reporter.line("warning", message)
-    return Pretrained(
-        run.path, variables, config.model, tuple(config.data.mean), tuple(config.data.std)
-    )
+    return Pretrained(run.path, variables, config.model, tuple(config.data.mean), tuple(config.data.std))
 
 
 def _apply_pretrained_settings(
@@ -152,9 +150,7 @@ def _apply_pretrained_settings(
                 f"is {model[name]}: set it to {found.model[name]}, or use other weights"
             )
     if found.mean is None or found.std is None:
-        reporter.line(
-            "note", f"{found.path} does not specify its preprocessing: the config's is used"
-        )
+        reporter.line("note", f"{found.path} does not specify its preprocessing: the config's is used")
         return
     for name, expected in (("mean", found.mean), ("std", found.std)):
         if f"data.{name}" in user_set and expected != tuple(config.data[name]):
@@ -176,9 +172,7 @@ def _format(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
-def check_backbone(
-    config: config_dict.ConfigDict, shape: tuple[int, ...], found: Pretrained
-) -> None:
+def check_backbone(config: config_dict.ConfigDict, shape: tuple[int, ...], found: Pretrained) -> None:
     """Raises CheckpointError if `found` does not fit the config's backbone for inputs [H, W, C].
 
     Compares shapes only; nothing is decoded or computed.

@@ -173,16 +173,12 @@ def _parts(data: Data) -> dict[str, list[int]]:
     """The number of examples per class by subset; without classes, the number of examples."""
     count = len(data.source.classes)
     return {
-        part: np.bincount(data.source.labels[indices], minlength=count).tolist()
-        if count
-        else [len(indices)]
+        part: np.bincount(data.source.labels[indices], minlength=count).tolist() if count else [len(indices)]
         for part, indices in data.split.parts().items()
     }
 
 
-def _cards(
-    data: Data, state: TrainState, predictions: Predictions
-) -> tuple[list[Card], list[Card]]:
+def _cards(data: Data, state: TrainState, predictions: Predictions) -> tuple[list[Card], list[Card]]:
     """Cards of the most confident mistakes and of the most uncertain images."""
     mistakes = most_confident_mistakes(predictions, MAX_CARDS)
     rows = np.concatenate([mistakes, most_uncertain(predictions, MAX_CARDS)])

@@ -86,9 +86,7 @@ def estimate(
     return Estimate(seconds, f"{rounded} images/s{extrapolated}")
 
 
-def _remaining_images(
-    config: config_dict.ConfigDict, examples: Mapping[str, int], step: int
-) -> float:
+def _remaining_images(config: config_dict.ConfigDict, examples: Mapping[str, int], step: int) -> float:
     """The work that remains at `step`, in training images; `examples` are the sizes of the subsets."""
     size = config.train.batch_size
     rounded = math.floor if config.train.drop_last else math.ceil
@@ -154,9 +152,7 @@ def _measurement(folder: Path) -> Measurement | None:
             time = (folder / METRICS).stat().st_mtime
         if speed is None or not speed > 0:
             return None
-        return Measurement(
-            _network(config), config.data.image_size, hardware, speed, time, features_seconds
-        )
+        return Measurement(_network(config), config.data.image_size, hardware, speed, time, features_seconds)
     except (JaxnetsError, OSError, ValueError):
         return None
 

@@ -114,9 +114,7 @@ def _train(
         network = make_network(config, data, pretrained, devices.axis_name)
         if can_cache_features(config, data):
             data = with_features(config, data, network, reporter)
-        run, evaluator = build_run(
-            config, data, devices, network, directory, reporter, options.callbacks
-        )
+        run, evaluator = build_run(config, data, devices, network, directory, reporter, options.callbacks)
         run.run_files = functools.partial(_recorded_files, directory)
         # Written only after all checks: a rejected config leaves the directory unused.
         if devices.is_process_zero:

@@ -90,14 +90,10 @@ def _record_lock(kind: int) -> bytes:
 
 def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:
     remedy = "make room, or " if error.errno in DISK_FULL else ""
-    return MachineError(
-        f"{workdir} cannot be written ({error.strerror}): {remedy}choose another {flag}"
-    )
+    return MachineError(f"{workdir} cannot be written ({error.strerror}): {remedy}choose another {flag}")
 
 
-def copy_pretrained_settings(
-    config: config_dict.ConfigDict, stored: config_dict.ConfigDict
-) -> None:
+def copy_pretrained_settings(config: config_dict.ConfigDict, stored: config_dict.ConfigDict) -> None:
     """Copies the settings that follow from pretrained weights: preprocessing and, if unset, the variant."""
     config.data.mean, config.data.std = stored.data.mean, stored.data.std
     if config.model.variant is None:

@@ -96,9 +96,7 @@ def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
         inner = _inner_path(path)
         if inner.endswith("/scale") and network in form.without_scale:
             if not np.all(leaf == 1):
-                raise CheckpointError(
-                    f"{form.title} has no gamma in {network}, but {inner} is not all ones"
-                )
+                raise CheckpointError(f"{form.title} has no gamma in {network}, but {inner} is not all ones")
             continue
         name = _name(form, network, path)
         if name is None:

@@ -67,9 +67,7 @@ def _inception_2015_name(network: str, path: str) -> str:
 
 TORCH_VARIANTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        **dict.fromkeys(
-            ("resnet50", "inception_v1", "inception_v3", "densenet121"), ("torchvision",)
-        ),
+        **dict.fromkeys(("resnet50", "inception_v1", "inception_v3", "densenet121"), ("torchvision",)),
         "alexnet": ("pool3", "pool2"),
     }
 )

@@ -46,6 +46,4 @@ def from_metadata(metadata: Mapping[str, str]) -> PreprocessingPreset | None:
         mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
         return PreprocessingPreset(mean, std, bool(values["bgr"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"the file's metadata {METADATA_KEY!r} is damaged: {error}"
-        ) from error
+        raise CheckpointError(f"the file's metadata {METADATA_KEY!r} is damaged: {error}") from error

@@ -51,9 +51,7 @@ PRESETS: Mapping[str, PreprocessingPreset] = MappingProxyType(
         "imagenet": PreprocessingPreset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         "half": PreprocessingPreset((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         "inception_2015": PreprocessingPreset((128 / 255,) * 3, (128 / 255,) * 3),
-        "caffe": PreprocessingPreset(
-            (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True
-        ),
+        "caffe": PreprocessingPreset((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
     }
 )
 """imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
@@ -67,22 +65,16 @@ KERAS_PRESETS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def recognise(
-    arrays: Mapping[str, np.ndarray], network: str | None, layout: str | None
-) -> tuple[str, str]:
+def recognise(arrays: Mapping[str, np.ndarray], network: str | None, layout: str | None) -> tuple[str, str]:
     """Detects (network, layout) from the array names of a file; a given one is not detected.
 
     Raises ConfigError for an unknown network or layout, CheckpointError if the names belong to another
     network or to none of ours.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise ConfigError(
-            f"--layout={layout}: choose one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}"
-        )
+        raise ConfigError(f"--layout={layout}: choose one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}")
     if network is not None and network not in KNOWN:
-        raise ConfigError(
-            f"--model={network}: choose one of {', '.join(KNOWN)}{nearest(network, KNOWN)}"
-        )
+        raise ConfigError(f"--model={network}: choose one of {', '.join(KNOWN)}{nearest(network, KNOWN)}")
     matches = [place for place, key in SIGNATURE_KEYS.items() if key in arrays]
     for found in matches:
         if network in (None, found[0]) and layout in (None, found[1]):

@@ -31,9 +31,7 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     damaged = f"{path} is not a valid PyTorch file"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about other pickle protocols; torch reads or rejects them
+            warnings.simplefilter("ignore")  # about other pickle protocols; torch reads or rejects them
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights only" in str(error).lower().replace("_", " "):
@@ -50,9 +48,7 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     for name in INNER:
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
             loaded = loaded[name]
-    if not isinstance(loaded, dict) or not all(
-        isinstance(value, torch.Tensor) for value in loaded.values()
-    ):
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise CheckpointError(f"{path} is not a state dict: it contains more than tensors")
     return {str(name): _array(path, str(name), tensor) for name, tensor in loaded.items()}
 

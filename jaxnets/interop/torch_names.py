@@ -140,9 +140,7 @@ BY_NETWORK: Mapping[str, TorchNames] = MappingProxyType(
         "lenet5": TorchNames(_lenet, {"dense1": 16}),
         "alexnet": TorchNames(ALEXNET.__getitem__, {"dense1": 256}),
         "resnet50": TorchNames(_resnet),
-        "inception_v1": TorchNames(
-            _inception_v1, {"auxiliary1/dense": 128, "auxiliary2/dense": 128}
-        ),
+        "inception_v1": TorchNames(_inception_v1, {"auxiliary1/dense": 128, "auxiliary2/dense": 128}),
         "inception_v3": TorchNames(_inception_v3),
         "inception_resnet_v2": TorchNames(_inception_resnet_v2),
         "densenet121": TorchNames(_densenet),

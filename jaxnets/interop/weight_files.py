@@ -46,9 +46,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
                     )
         return safetensors.numpy.load_file(path), metadata
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(
-            f"{path} is not a valid safetensors file: {_one_line(error)}"
-        ) from error
+        raise CheckpointError(f"{path} is not a valid safetensors file: {_one_line(error)}") from error
 
 
 def save_safetensors(
@@ -110,9 +108,7 @@ def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
         arrays = [weights[number] for number in sorted(weights)]
         names = BY_RANK.get(tuple(array.ndim for array in arrays))
         if names is None:
-            raise CheckpointError(
-                f"{path}: {layer} is not a convolution, dense layer or batch norm"
-            )
+            raise CheckpointError(f"{path}: {layer} is not a convolution, dense layer or batch norm")
         named |= {f"{layer}/{name}": array for name, array in zip(names, arrays, strict=True)}
     return named
 
@@ -149,9 +145,7 @@ def _values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
         ) from error
 
 
-def _datasets(
-    group: h5py.Group, path: Path, prefix: str = ""
-) -> Iterator[tuple[str, h5py.Dataset]]:
+def _datasets(group: h5py.Group, path: Path, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
     """Yields the float datasets below a group; raises CheckpointError for links."""
     for name in group:
         where = f"{prefix}{name}"
@@ -171,8 +165,7 @@ def _renumber(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Numbers layers from 0. Keras counts across networks, so a network may start at conv2d_94."""
     layers = [(*_kind_and_number(name.partition("/")[0]), name) for name in named]
     numbers = {
-        kind: sorted({number for other, number, _ in layers if other == kind})
-        for kind in NUMBERED_LAYERS
+        kind: sorted({number for other, number, _ in layers if other == kind}) for kind in NUMBERED_LAYERS
     }
     renamed = {}
     for kind, number, name in layers:

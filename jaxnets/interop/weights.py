@@ -66,9 +66,7 @@ class Weights:
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def structure(
-    model: config_dict.ConfigDict, input_shape: tuple[int, ...]
-) -> dict[str, jax.ShapeDtypeStruct]:
+def structure(model: config_dict.ConfigDict, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of every array of the network by path, including its auxiliary heads."""
     return _structure(json.dumps(model.to_dict(), sort_keys=True), tuple(input_shape))
 
@@ -173,9 +171,7 @@ def _check(where: str, arrays: Arrays, weights: Weights) -> None:
     expected = structure(weights.model, weights.input_shape)
     for path, array in arrays.items():
         if path not in expected or path in weights.missing:
-            raise CheckpointError(
-                f"{where} is of another network: {weights.model.name} has no {path}"
-            )
+            raise CheckpointError(f"{where} is of another network: {weights.model.name} has no {path}")
         if array.shape != expected[path].shape:
             raise CheckpointError(
                 f"{where} is of another network: {path} is {list(array.shape)}, "
@@ -196,9 +192,7 @@ def _check_description(weights: Weights) -> None:
     if given is None:
         return
     if type(given.image_size) is not int or given.image_size < 1:
-        raise ValueError(
-            f"{DESCRIPTION}: image_size is {given.image_size!r}, not a positive integer"
-        )
+        raise ValueError(f"{DESCRIPTION}: image_size is {given.image_size!r}, not a positive integer")
     for name, values in (("mean", given.mean), ("std", given.std)):
         if len(values) != weights.input_shape[-1]:
             raise ValueError(f"{DESCRIPTION}: {name} must have one number per channel")

@@ -80,9 +80,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     found = entry(config.name)
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
-        raise ConfigError(
-            f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout"
-        )
+        raise ConfigError(f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout")
     has_batch_norm = "model.sync_batch_norm" not in _unused_fields(config.name)
     shared = {
         "num_classes": config.num_classes,
@@ -101,9 +99,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
 def entry(name: str) -> Entry:
     """The registry's entry; raises ConfigError, naming the nearest, where there is none."""
     if name not in REGISTRY:
-        raise ConfigError(
-            f"no network {name!r}{nearest(name, REGISTRY)}; there are {', '.join(REGISTRY)}"
-        )
+        raise ConfigError(f"no network {name!r}{nearest(name, REGISTRY)}; there are {', '.join(REGISTRY)}")
     return REGISTRY[name]
 
 
@@ -166,20 +162,13 @@ def _unused_fields(name: str) -> frozenset[str]:
 
 def overridable_fields(name: str) -> tuple[str, ...]:
     """The OVERRIDABLE_FIELDS that the network uses."""
-    return tuple(
-        field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in _unused_fields(name)
-    )
+    return tuple(field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in _unused_fields(name))
 
 
 def _check_overridable_fields(config: config_dict.ConfigDict) -> None:
     for name in OVERRIDABLE_FIELDS:
-        if (
-            f"model.{name}" in _unused_fields(config.name)
-            and config[name] != FIELDS[f"model.{name}"].default
-        ):
-            takers = ", ".join(
-                other for other in _MODULES if f"model.{name}" not in _unused_fields(other)
-            )
+        if f"model.{name}" in _unused_fields(config.name) and config[name] != FIELDS[f"model.{name}"].default:
+            takers = ", ".join(other for other in _MODULES if f"model.{name}" not in _unused_fields(other))
             raise ConfigError(
                 f"--config.model.{name}={config[name]}: {entry(config.name).title} has it as published; "
                 f"it can be changed in {takers}"
@@ -212,8 +201,7 @@ def check_image_size(name: str, image_size: int, *, flag: str = "--config.data.i
     smallest = entry(name).smallest
     if image_size < smallest:
         raise ConfigError(
-            f"{entry(name).title} takes images of {smallest} pixels or more; "
-            f"{flag}={image_size} is too small"
+            f"{entry(name).title} takes images of {smallest} pixels or more; {flag}={image_size} is too small"
         )
 
 

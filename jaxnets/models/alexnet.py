@@ -74,9 +74,7 @@ class AlexNet(Network):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         side = VARIANTS[self.variant].window
-        return pool(
-            x, self.pooling, (side, side), strides=(2, 2), implementation=self.implementation
-        )
+        return pool(x, self.pooling, (side, side), strides=(2, 2), implementation=self.implementation)
 
 
 ENTRY = Entry(

@@ -52,9 +52,7 @@ def max_pool_ceil(
         (0, _overhang(extent, side, stride))
         for extent, side, stride in zip(x.shape[1:3], window, strides, strict=True)
     )
-    return ops.max_pool(
-        x, window, strides=strides, padding=(rows, columns), implementation=implementation
-    )
+    return ops.max_pool(x, window, strides=strides, padding=(rows, columns), implementation=implementation)
 
 
 def _overhang(extent: int, side: int, stride: int) -> int:
@@ -74,9 +72,7 @@ def adaptive_average_pool(x: jax.Array, size: Pair) -> jax.Array:
     for axis, count in zip((1, 2), size, strict=True):
         extent = x.shape[axis]
         bins = [
-            lax.slice_in_dim(x, i * extent // count, -(-(i + 1) * extent // count), axis=axis).mean(
-                axis
-            )
+            lax.slice_in_dim(x, i * extent // count, -(-(i + 1) * extent // count), axis=axis).mean(axis)
             for i in range(count)
         ]
         x = jnp.stack(bins, axis)

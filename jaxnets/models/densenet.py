@@ -85,23 +85,18 @@ class DenseNet(Network):
     def setup(self) -> None:
         init = ops.INITIALIZERS[self.init_scheme]
         layers = self.layers(
-            conv=init._replace(kernel=kaiming_normal_fan_in)
-            if self.init_scheme == "torch"
-            else init,
+            conv=init._replace(kernel=kaiming_normal_fan_in) if self.init_scheme == "torch" else init,
             dense=init._replace(bias=zero_bias),
             epsilon=EPSILONS[self.variant],
         )
         self.conv0 = layers.conv(2 * self.growth_rate, 7, stride=2, padding=3)
         self.norm0 = layers.norm()
         self.dense_blocks = [
-            DenseBlock(
-                size, self.growth_rate, self.layer_dropout, layers, name=f"dense_block{number}"
-            )
+            DenseBlock(size, self.growth_rate, self.layer_dropout, layers, name=f"dense_block{number}")
             for number, size in enumerate(self.block_sizes, 1)
         ]
         self.transitions = [
-            Transition(layers, name=f"transition{number}")
-            for number in range(1, len(self.block_sizes))
+            Transition(layers, name=f"transition{number}") for number in range(1, len(self.block_sizes))
         ]
         self.norm5 = layers.norm()
         self.drop = nn.Dropout(self.dropout)

@@ -155,9 +155,7 @@ class InceptionResNetV2(Network):
                 Residual(INCEPTION_RESNET_C, layers, SCALE_C, name=f"inception_resnet_c{number}")
                 for number in range(1, count_c)
             ),
-            Residual(
-                INCEPTION_RESNET_C, layers, 1.0, relu=False, name=f"inception_resnet_c{count_c}"
-            ),
+            Residual(INCEPTION_RESNET_C, layers, 1.0, relu=False, name=f"inception_resnet_c{count_c}"),
         ]
         self.conv7b = layers.conv_norm(1536, 1)
         self.drop = nn.Dropout(self.dropout)

@@ -81,9 +81,7 @@ class AuxiliaryClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = self.layers.conv_norm(128, 1, name="conv")(
-            adaptive_average_pool(x, (4, 4)), train=train
-        )
+        x = self.layers.conv_norm(128, 1, name="conv")(adaptive_average_pool(x, (4, 4)), train=train)
         x = nn.relu(self.layers.dense(1024, name="dense")(x.reshape(x.shape[0], -1)))
         x = nn.Dropout(self.dropout, name="drop")(x, deterministic=not train)
         logits = self.layers.dense(self.num_classes, name="classifier")(x)

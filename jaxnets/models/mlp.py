@@ -92,8 +92,7 @@ def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> 
     for name in activations:
         if name not in ACTIVATIONS:
             raise ConfigError(
-                f"no activation {name!r}{nearest(name, ACTIVATIONS)}; "
-                f"there are {', '.join(ACTIVATIONS)}"
+                f"no activation {name!r}{nearest(name, ACTIVATIONS)}; there are {', '.join(ACTIVATIONS)}"
             )
     if len(sizes) < 2:
         raise ConfigError(f"layer_sizes={sizes}: name the inputs and one layer at least")

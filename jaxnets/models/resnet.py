@@ -82,9 +82,7 @@ class ResNet(Network):
     def setup(self) -> None:
         variant = VARIANTS[self.variant]
         conv, dense = _initializations(self.variant, self.init_scheme)
-        layers = self.layers(
-            conv=conv, dense=dense, epsilon=variant.epsilon, conv_bias=variant.conv_bias
-        )
+        layers = self.layers(conv=conv, dense=dense, epsilon=variant.epsilon, conv_bias=variant.conv_bias)
         self.conv1 = layers.conv(self.width, 7, stride=2, padding=3)
         self.norm1 = layers.norm()
         self.blocks = [

@@ -42,9 +42,7 @@ def normal(deviation: float) -> Initializer:
     return _initializer("normal", lambda _, dtype: dtype(deviation))
 
 
-def _initializer(
-    distribution: Distribution, factor: Callable[[tuple[int, ...], Any], Any]
-) -> Initializer:
+def _initializer(distribution: Distribution, factor: Callable[[tuple[int, ...], Any], Any]) -> Initializer:
     def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
         number = np.dtype(dtype).type
         size = math.prod(shape)

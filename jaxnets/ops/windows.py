@@ -11,9 +11,7 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 
-def output_size(
-    size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding
-) -> Pair:
+def output_size(size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding) -> Pair:
     """How often a window fits down and across an image of `size` (height, width)."""
     height, width = (
         (extent + sum(pad) - side) // stride + 1
@@ -22,9 +20,7 @@ def output_size(
     return height, width
 
 
-def apply_negative_padding(
-    x: jax.Array, padding: Padding, value: float
-) -> tuple[jax.Array, Padding]:
+def apply_negative_padding(x: jax.Array, padding: Padding, value: float) -> tuple[jax.Array, Padding]:
     """Lays padding out in [B, H, W, C] where one of it is negative, which cuts; x and the padding left to do.
 
     XLA's convolution reads beside the image where one side of it is cut and the other padded, and its max

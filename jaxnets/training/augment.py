@@ -49,9 +49,7 @@ def rotate(key: jax.Array, image: jax.Array, *, degrees: float) -> jax.Array:
         cosine * rows - sine * columns + (height - 1) / 2,
         sine * rows + cosine * columns + (width - 1) / 2,
     )
-    sample = functools.partial(
-        ndimage.map_coordinates, coordinates=coordinates, order=1, mode="mirror"
-    )
+    sample = functools.partial(ndimage.map_coordinates, coordinates=coordinates, order=1, mode="mirror")
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
 
 
@@ -123,9 +121,7 @@ def scale_stains(image: jax.Array, factors: jax.Array) -> jax.Array:
 def make_augmentation(config: config_dict.ConfigDict) -> Augmentation:
     """Returns the transforms of `config.augment` in a fixed order, each with its own key."""
     transforms: list[Augmentation] = [
-        function
-        for function in (flip_horizontal, flip_vertical, right_angles)
-        if config[function.__name__]
+        function for function in (flip_horizontal, flip_vertical, right_angles) if config[function.__name__]
     ]
     if config.rotation_degrees:
         transforms.append(functools.partial(rotate, degrees=config.rotation_degrees))

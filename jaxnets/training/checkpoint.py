@@ -285,9 +285,7 @@ def _read_manifest(folder: Path) -> Manifest:
 def _disk_error(error: Exception, target: Path) -> Exception:
     full = getattr(error, "errno", None) in DISK_FULL
     if full or any(message in str(error) for message in FULL_IN_ORBAX):
-        return MachineError(
-            f"the disk is full: {target} was not saved; free some space and run again"
-        )
+        return MachineError(f"the disk is full: {target} was not saved; free some space and run again")
     if isinstance(error, OSError):
         return MachineError(f"{target} cannot be written: {error.strerror or error}")
     return error

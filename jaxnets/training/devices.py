@@ -53,9 +53,7 @@ class Devices:
     def check_batch_size(self, batch_size: int, what: str, remedy: str) -> None:
         """Raises ConfigError if a global batch size is not divisible by the number of devices."""
         if batch_size % self.count:
-            raise ConfigError(
-                f"{what} of {batch_size} is not divisible by {self.count} devices: {remedy}"
-            )
+            raise ConfigError(f"{what} of {batch_size} is not divisible by {self.count} devices: {remedy}")
 
     def compile_step(
         self, step: Callable[..., Any], *, donate: bool, shared: tuple[Any, ...] = ()
@@ -129,9 +127,7 @@ class Devices:
         if failure is not None:
             raise failure
         if failed is not None:
-            raise MachineError(
-                "another process failed (see its log): fix that and restart all processes"
-            )
+            raise MachineError("another process failed (see its log): fix that and restart all processes")
 
 
 class CompiledStep:
@@ -146,9 +142,7 @@ class CompiledStep:
         """Compiles the step for batches of this shape."""
         if self._ahead_of_time:
             lowered = self._function.lower(state, batch, *self._shared)
-            self._compiled[_shapes(batch)] = lowered.compile(
-                compiler_options=xla.compiler_options()
-            )
+            self._compiled[_shapes(batch)] = lowered.compile(compiler_options=xla.compiler_options())
 
     def programs(self) -> tuple[str, ...]:
         """Returns the optimized HLO text of each program that was compiled ahead of time."""

@@ -21,10 +21,7 @@ def with_on_device_gather(step: Step) -> Callable[[Any, Batch, Examples], Any]:
 
     def gathering(state: Any, batch: Batch, examples: Examples) -> Any:
         index = batch["index"]
-        gathered = {
-            name: values.at[index].get(mode="promise_in_bounds")
-            for name, values in examples.items()
-        }
+        gathered = {name: values.at[index].get(mode="promise_in_bounds") for name, values in examples.items()}
         return step(state, {**batch, **gathered})
 
     return gathering

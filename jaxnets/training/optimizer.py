@@ -73,18 +73,14 @@ def _partitioned(
         new_state = dict(state)
         for name, transform in transforms.items():
             if gradients[name]:
-                part_updates, new_state[name] = transform.update(
-                    gradients[name], state[name], parts[name]
-                )
+                part_updates, new_state[name] = transform.update(gradients[name], state[name], parts[name])
                 merged.update(part_updates)
         return merged, new_state
 
     return optax.GradientTransformation(init, update)
 
 
-def _make_transform(
-    config: config_dict.ConfigDict, schedule: optax.Schedule
-) -> optax.GradientTransformation:
+def _make_transform(config: config_dict.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Chains clipping, coupled decay, SGD or Adam, decoupled decay, the schedule and the multiplier.
 
     Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled weight decay to the

@@ -129,9 +129,7 @@ class Run:
     def ending(self) -> bool:
         """True if no further step will run."""
         return (
-            self.step >= self.plan.total_steps
-            or self.stop_reason is not None
-            or self.interrupted is not None
+            self.step >= self.plan.total_steps or self.stop_reason is not None or self.interrupted is not None
         )
 
     def evaluation_due(self) -> bool:
@@ -274,9 +272,7 @@ class Run:
         state, host_state = self.checkpoints.restore(step, self.state)
         changed = _changed(host_state["bits"], self.determinism_fingerprint)
         if changed and not allow_nondeterministic_resume:
-            listed = ", ".join(
-                f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed.items()
-            )
+            listed = ", ".join(f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed.items())
             raise CheckpointError(
                 f"resuming at step {step} would not be bit-exact ({listed}); "
                 f"{KERNELS_HINT if 'implementation' in changed else ''}"

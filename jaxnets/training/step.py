@@ -158,9 +158,7 @@ def _update_ema(state: TrainState, params: Tree, decay: float | None) -> Tree:
         return state.ema
     step = state.step.astype(jnp.float32)
     rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(
-        lambda old, new: old + rate.astype(old.dtype) * (new - old), state.ema, params
-    )
+    return jax.tree.map(lambda old, new: old + rate.astype(old.dtype) * (new - old), state.ema, params)
 
 
 def make_eval_step(

@@ -66,17 +66,13 @@ def compare(case: Case, ways: Mapping[str, Implementation]) -> Agreement:
 
     def comparison(table: Any, name: str, first: slice) -> Comparison:
         computing = [way for way in doubles if table.name in way.tables]
-        differences = {
-            w.name: table.difference(w.tables[table.name][..., first]) for w in computing
-        }
+        differences = {w.name: table.difference(w.tables[table.name][..., first]) for w in computing}
         limit = table.half_unit * (1 + 1e-9)  # what is printed is no exact double
         return Comparison(name, table.values.size, limit, differences)
 
     return Agreement(
         tables=tuple(comparison(t, t.name, slice(None)) for t in case.tables),
-        single_sample=tuple(
-            comparison(t, f"{t.name} of Xs1 alone", slice(1)) for t in case.single_sample
-        ),
+        single_sample=tuple(comparison(t, f"{t.name} of Xs1 alone", slice(1)) for t in case.single_sample),
         engine=tuple(
             Comparison(
                 name,
@@ -86,9 +82,7 @@ def compare(case: Case, ways: Mapping[str, Implementation]) -> Agreement:
             )
             for name, (printed, of) in engine.items()
         ),
-        among_float64=float(
-            np.max([_distance(one, other) for one in doubles for other in doubles])
-        ),
+        among_float64=float(np.max([_distance(one, other) for one in doubles for other in doubles])),
         of_float32=_relative_to_loss(ways[GRAD32], ways[BY_HAND]),
     )
 

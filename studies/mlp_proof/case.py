@@ -103,9 +103,7 @@ def read_case() -> Case:
             if name[1:].isdigit() and values is not None
         ),
         engine_predictions=np.array(printed["micrograd"]["predictions"]),
-        engine_parameters=np.array(
-            [entry["value"] for entry in printed["micrograd"]["updated_parameters"]]
-        ),
+        engine_parameters=np.array([entry["value"] for entry in printed["micrograd"]["updated_parameters"]]),
         page=tuple(
             Table(name, np.array(tensor["values"]), PAGE_DECIMALS)
             for name, tensor in page["updated_parameters"].items()

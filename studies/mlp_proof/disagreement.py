@@ -45,9 +45,7 @@ class Disagreement:
         """That the third reading, and no other, is the page; that PyTorch and others found the same."""
         total, right, wrong = self.columns
         found = [
-            Check(
-                "the mean loss, done right", abs(right.loss - self.expected["right"]), FLOAT64_LIMIT
-            ),
+            Check("the mean loss, done right", abs(right.loss - self.expected["right"]), FLOAT64_LIMIT),
             Check(
                 "the mean loss with (n, 1) biases",
                 abs(wrong.loss - self.expected["wrong"]),
@@ -55,22 +53,17 @@ class Disagreement:
             ),
             fact("(n, 1) biases give all values of PyTorch's page", wrong.within == self.page.size),
             fact("nothing else gives any", total.within == right.within == 0),
-            Check(
-                "the page's loss, in float32", abs(wrong.loss - self.page_loss), FLOAT32_ROUNDING
-            ),
+            Check("the page's loss, in float32", abs(wrong.loss - self.page_loss), FLOAT32_ROUNDING),
             fact("our code refuses (n, 1) biases", "(4, 1)" in self.refusal),
         ]
         if self.pytorch is not None:
-            found.append(
-                Check("PyTorch with (n, 1) biases", self.pytorch["difference"], FLOAT64_LIMIT)
-            )
+            found.append(Check("PyTorch with (n, 1) biases", self.pytorch["difference"], FLOAT64_LIMIT))
         return found
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         columns = [
-            {**dataclasses.asdict(column), "updated": column.updated.tolist()}
-            for column in self.columns
+            {**dataclasses.asdict(column), "updated": column.updated.tolist()} for column in self.columns
         ]
         return {
             "columns": columns,
@@ -92,9 +85,7 @@ def reproduce(case: Case, oracle: TorchReference | None) -> Disagreement:
         *single, activations=case.activations, loss=MEAN, learning_rate=case.learning_rate
     )
     tables = case.page  # weight and bias by layer
-    page = flat(
-        tuple(mlp.Layer(w.values, b.values) for w, b in zip(tables[::2], tables[1::2], strict=True))
-    )
+    page = flat(tuple(mlp.Layer(w.values, b.values) for w, b in zip(tables[::2], tables[1::2], strict=True)))
     return Disagreement(
         columns=tuple(
             _column(name, trace, page, tables[0].half_unit)

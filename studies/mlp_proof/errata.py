@@ -75,12 +75,8 @@ def _products(case: Case, trace: mlp.Trace) -> list[Erratum]:
     new1, new2, new3 = (layer.weight for layer in trace.updated)
     return [
         _slip("z1 = W1·X + b1", "W1·Xᵀ + b1", lambda: _dot(w1, x) + b1, z1),
-        _slip(
-            "δ2 = W3·δ3·(1-tanh²z2)", "(W3ᵀ·δ3) ⊙ (1-tanh²z2)", lambda: _dot(w3, d3) * slope2, d2
-        ),
-        _slip(
-            "δ1 = W2·δ2·(1-tanh²z1)", "(W2ᵀ·δ2) ⊙ (1-tanh²z1)", lambda: _dot(w2, d2) * slope1, d1
-        ),
+        _slip("δ2 = W3·δ3·(1-tanh²z2)", "(W3ᵀ·δ3) ⊙ (1-tanh²z2)", lambda: _dot(w3, d3) * slope2, d2),
+        _slip("δ1 = W2·δ2·(1-tanh²z1)", "(W2ᵀ·δ2) ⊙ (1-tanh²z1)", lambda: _dot(w2, d2) * slope1, d1),
         _slip(
             "W1' = W1 - η δ1·X",
             "the same",
@@ -154,9 +150,7 @@ def _slip(
         result = np.asarray(as_printed())
     except ValueError as error:
         return Erratum(printed, right, None, str(error))
-    return Erratum(
-        printed, right, float(np.max(np.abs(result - np.asarray(expected)))), description
-    )
+    return Erratum(printed, right, float(np.max(np.abs(result - np.asarray(expected)))), description)
 
 
 def _dot(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -175,8 +169,7 @@ def _rounded(case: Case) -> Rounded:
         sum(table.off(way.tables[table.name]) for table in tables) for tables in (forward, backward)
     )
     forward_largest, backward_largest = (
-        max(table.difference(way.tables[table.name]) for table in tables)
-        for tables in (forward, backward)
+        max(table.difference(way.tables[table.name]) for table in tables) for tables in (forward, backward)
     )
     forward_values, backward_values = (
         sum(table.values.size for table in tables) for tables in (forward, backward)

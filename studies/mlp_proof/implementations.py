@@ -70,9 +70,7 @@ class Implementation:
         """A way that shows every intermediate."""
         numbers = range(1, len(trace.z) + 1)
         columns = {"z": trace.z, "a": trace.a, "delta_": trace.delta}
-        tables = {
-            f"{kind}{n}": np.asarray(columns[kind][n - 1]) for kind in columns for n in numbers
-        }
+        tables = {f"{kind}{n}": np.asarray(columns[kind][n - 1]) for kind in columns for n in numbers}
         tables |= _updated_tables(trace.updated)
         predictions = np.asarray(trace.a[-1])[0]
         return cls(name, float(trace.loss), predictions, flat(trace.updated), tables)
@@ -82,9 +80,7 @@ class Implementation:
         return np.concatenate([[self.loss], self.predictions, self.updated])
 
 
-def compute(
-    case: Case, oracle: TorchReference | None, loss: str = SUM
-) -> dict[str, Implementation]:
+def compute(case: Case, oracle: TorchReference | None, loss: str = SUM) -> dict[str, Implementation]:
     """Every way that there is, by name; JAX must compute in doubles."""
     step: dict[str, Any] = {**case.step, "loss": loss}
     ways = [
@@ -134,9 +130,7 @@ def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Implementa
     )
 
 
-def as_params(
-    parameters: mlp.Parameters, dtype: str = "float64"
-) -> dict[str, dict[str, jax.Array]]:
+def as_params(parameters: mlp.Parameters, dtype: str = "float64") -> dict[str, dict[str, jax.Array]]:
     """The parameters as the Linen MLP holds them: kernels [inputs, neurons]."""
     return {
         f"layer{number}": {

@@ -65,9 +65,7 @@ class ReluVariant:
             ),
             Check("ReLU: rows of dW1 are delta_1 x", self.rows, HALF_UNIT * SLACK),
             Check("ReLU: W3 is in its range", max(map(abs, self.w3)), self.w3_range),
-            fact(
-                "ReLU: the first row of dW1, and no other, is impossible", self.impossible == (0,)
-            ),
+            fact("ReLU: the first row of dW1, and no other, is impossible", self.impossible == (0,)),
             Check("ReLU: by hand, scalar engine, jax.grad", draws.among_ways, FLOAT64_LIMIT),
             Check("ReLU: delta_3 of drawn networks", draws.delta_3, FLOAT64_LIMIT),
             Check("ReLU: dW1 of drawn networks is delta_1 X", draws.rows, FLOAT64_LIMIT),
@@ -120,9 +118,7 @@ def draw(case: Case, count: int, ranges: Sequence[float], seed: int = 0) -> Draw
     """Draws networks from the report's ranges, by layer, and takes their gradients three ways."""
     networks = _networks(case, count, ranges, seed)
     step: dict[str, Any] = {**case.step, "activations": ACTIVATIONS, "loss": HALF}
-    both = xla.jit(
-        jax.vmap(lambda network: (mlp.gradient_step(network, **step), _gradient(case)(network)))
-    )
+    both = xla.jit(jax.vmap(lambda network: (mlp.gradient_step(network, **step), _gradient(case)(network))))
     by_hand, grad = jax.device_get(both(networks))
     among = [_largest(by_hand.gradients, grad)]
     for number in range(count):
@@ -166,7 +162,5 @@ def _gradient(case: Case) -> Any:
 
 
 def _largest(one: Any, other: Any) -> float:
-    differences = jax.tree.map(
-        lambda p, q: np.max(np.abs(np.asarray(p) - np.asarray(q))), one, other
-    )
+    differences = jax.tree.map(lambda p, q: np.max(np.abs(np.asarray(p) - np.asarray(q))), one, other)
     return float(np.max(jax.tree.leaves(differences)))

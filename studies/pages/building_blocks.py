@@ -22,9 +22,7 @@ from studies.pages import building_blocks_pictures as pictures
 
 PAGE = Path(__file__).parents[2] / "docs" / "building_blocks.md"
 FOLDER = PAGE.with_suffix("")
-BLOCK = re.compile(
-    r"(?P<head><!-- numbers: (?P<name>\w+) -->\n```\n)(?P<text>(?:(?!```).*\n)*)```\n"
-)
+BLOCK = re.compile(r"(?P<head><!-- numbers: (?P<name>\w+) -->\n```\n)(?P<text>(?:(?!```).*\n)*)```\n")
 
 
 def blocks(page: str) -> dict[str, str]:

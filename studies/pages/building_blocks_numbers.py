@@ -230,8 +230,6 @@ def _table(columns: Sequence[Sequence[str]]) -> str:
     rows = itertools.zip_longest(*padded)
     widths = [len(column[0]) for column in padded]
     return "\n".join(
-        "   ".join(
-            (cell or "").ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
+        "   ".join((cell or "").ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )

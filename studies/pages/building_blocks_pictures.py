@@ -104,9 +104,7 @@ def draw_activations(found: dict[str, Any]) -> Figure:
     for (name, title), axis in zip(TITLES.items(), axes.flat, strict=True):
         value, slope = (_without_risers(curve) for curve in found[name])
         axis.plot(found["x"], value, color=BLUE, linewidth=2, label="value")
-        axis.plot(
-            found["x"], slope, color=ORANGE, linewidth=1.6, linestyle="--", label="derivative"
-        )
+        axis.plot(found["x"], slope, color=ORANGE, linewidth=1.6, linestyle="--", label="derivative")
         axis.set_title(title, fontsize=10)
         _quiet(axis)
     axes[0, 0].legend(frameon=False, fontsize=9)
@@ -149,10 +147,7 @@ def plain(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: plain(value) for name, value in values.items()}
     if isinstance(values, (list, tuple)) or np.ndim(values):
-        return [
-            plain(value)
-            for value in (np.asarray(values) if isinstance(values, jax.Array) else values)
-        ]
+        return [plain(value) for value in (np.asarray(values) if isinstance(values, jax.Array) else values)]
     return float(f"{float(values):.5g}")
 
 

@@ -37,9 +37,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
         answers = read_verified(path.parent, predictions_name())
         if answers is None:
             continue
-        comparison = paired_comparison(
-            read_predictions(answers, predictions_path(path.parent)), of_colour
-        )
+        comparison = paired_comparison(read_predictions(answers, predictions_path(path.parent)), of_colour)
         if comparison is None:
             continue
         low, high = (100 * end for end in comparison.interval)

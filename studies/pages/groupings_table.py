@@ -18,10 +18,7 @@ RUNS = {
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """A line a grouping, by HEADS; "not run" where `folder` has no result of it."""
-    return [
-        (grouping, *_format(read_result(folder / name)), f"`{name}`")
-        for grouping, name in RUNS.items()
-    ]
+    return [(grouping, *_format(read_result(folder / name)), f"`{name}`") for grouping, name in RUNS.items()]
 
 
 def _format(result: results.Result | None) -> tuple[str, str]:

@@ -56,9 +56,7 @@ def drawn_data(rows: Rows) -> dict[str, Any]:
 def draw(path: Path, data: Mapping[str, Any]) -> None:
     """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
     figure = curves.new_figure((9.6, 5.6))
-    axes = figure.subplot_mosaic(
-        [["time 0", "time 1", "spreads"], ["memory 0", "memory 1", "spreads"]]
-    )
+    axes = figure.subplot_mosaic([["time 0", "time 1", "spreads"], ["memory 0", "memory 1", "spreads"]])
     for column, (what, _, label) in enumerate(SERIES):
         for network, points in data["series"][what].items():
             places, times, memory = zip(*points, strict=True)

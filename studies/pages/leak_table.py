@@ -79,8 +79,7 @@ def pairs(folder: Path) -> list[Pair]:
     shown = [
         pair
         for pair in made
-        if (pair.random and pair.grouped)
-        or pair.some.first["data"] in results.DATASETS_WITH_DUPLICATES
+        if (pair.random and pair.grouped) or pair.some.first["data"] in results.DATASETS_WITH_DUPLICATES
     ]
     return sorted(shown, key=lambda pair: (pair.some.first["model"], pair.title))
 
@@ -114,18 +113,14 @@ def missing(folder: Path, table: Path) -> str:
 def _but_for_the_split(group: Group) -> str:
     """The same key for groups of one config."""
     free = ("data.split=", "data.groups=", "data.group_level=")
-    return str(
-        [part for part in group.config if part not in SPLITS and not str(part).startswith(free)]
-    )
+    return str([part for part in group.config if part not in SPLITS and not str(part).startswith(free)])
 
 
 def _format(pair: Pair) -> tuple[str, ...]:
     both = (pair.random, pair.grouped)
     drop = ""
     if pair.random and pair.grouped:
-        (leaky, leaky_interval), (clean, clean_interval) = map(
-            measured, (pair.random, pair.grouped)
-        )
+        (leaky, leaky_interval), (clean, clean_interval) = map(measured, (pair.random, pair.grouped))
         low, high = difference_interval(leaky, leaky_interval, clean, clean_interval)
         drop = f"{leaky - clean:.1f} [{low:.1f}, {high:.1f}]"
     seeds = [len(group.runs) for group in both if group]

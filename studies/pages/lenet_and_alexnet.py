@@ -73,9 +73,7 @@ def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
     return {
         "reports": _reports(folder),
         **_accidents(folder),
-        "swapped": _swapped(
-            folder, [base, *by_config["cifar10"], *by_config["alexnet_mnist"]], alexnet[0]
-        ),
+        "swapped": _swapped(folder, [base, *by_config["cifar10"], *by_config["alexnet_mnist"]], alexnet[0]),
         "changes": "\n".join(_change(row, base, known) for row in changes),
         "alexnet_changes": "\n".join(_change(row, alexnet[0], known) for row in alexnet),
         **chance.texts,
@@ -131,9 +129,7 @@ def _reports(folder: Path) -> str:
         groups = [group for group in results_table.groups(folder) if group.entry == name]
         if not groups:
             lines.append(
-                _line(
-                    title, results.TESTED_ON[reported.tested_as(name)], MISSING, _percent_of(entry)
-                )
+                _line(title, results.TESTED_ON[reported.tested_as(name)], MISSING, _percent_of(entry))
             )
         for group in groups:
             for test, message in results.TESTED_ON.items():
@@ -275,9 +271,7 @@ def _pooling(changes: Sequence[Row], known: Found, chance: Chance) -> str:
     if not all(pair):
         return f"Which pooling wins: {MISSING}."
     most, mean = (100 * result["test_accuracy"] for result in pair if result)
-    message = _apart(
-        "max pooling", most, "average pooling", mean, chance.of_a_pair(chance.half_width or 0)
-    )
+    message = _apart("max pooling", most, "average pooling", mean, chance.of_a_pair(chance.half_width or 0))
     return f"Which pooling wins: {message}."
 
 
@@ -328,13 +322,10 @@ def _rates(folder: Path, by_rate: Mapping[float, Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def _optimizers(
-    folder: Path, by_rate: Mapping[float, Mapping[str, str]], chance: Chance
-) -> dict[str, str]:
+def _optimizers(folder: Path, by_rate: Mapping[float, Mapping[str, str]], chance: Chance) -> dict[str, str]:
     """Each optimizer's best after one epoch and after the last, who is ahead, and how many rates end near."""
     found = {
-        name: {rate: _validation(folder, runs[name]) for rate, runs in by_rate.items()}
-        for name in NAMES
+        name: {rate: _validation(folder, runs[name]) for rate, runs in by_rate.items()} for name in NAMES
     }
     if not all(curve for by in found.values() for curve in by.values()):
         names = [f"{name}_{what}" for name in NAMES for what in ("first", "best", "ahead")]
@@ -403,9 +394,7 @@ def _cifar_classes(folder: Path) -> dict[str, str]:
         sizes |= set(matrix.sum(1).tolist())
         message = f"{100 * result['tests']['clean']['accuracy']:.2f} %"
         named[f"cifar_{network}"] = f"`{name}`, accuracy {message}"
-        columns += [
-            [f"{each:.1f} %" for each in shares] for shares in _recall_and_precision(matrix)
-        ]
+        columns += [[f"{each:.1f} %" for each in shares] for shares in _recall_and_precision(matrix)]
     lines = [_line(*cells) for cells in zip(CIFAR10, *columns, strict=True)]
     each = " to ".join(f"{size:,}" for size in sorted(sizes)[:: max(len(sizes) - 1, 1)]) or MISSING
     return named | {"cifar_classes": "\n".join(lines), "cifar_class": each}

@@ -30,8 +30,7 @@ def pages(proof: verify_mlp.Proof) -> dict[str, str]:
     """The text of each page, by its name; raises KeyError for a name that has no value."""
     named = values(proof)
     return {
-        page: PLACEHOLDER.sub(lambda found: named[found[1]], (TEMPLATES / page).read_text())
-        for page in PAGES
+        page: PLACEHOLDER.sub(lambda found: named[found[1]], (TEMPLATES / page).read_text()) for page in PAGES
     }
 
 
@@ -161,9 +160,7 @@ def _disagreement(proof: verify_mlp.Proof) -> dict[str, str]:
         "rounding": _small(FLOAT32_ROUNDING, 1),
         **{
             f"mse_{name}_{step}": f"{losses[step]:.4f}"
-            for name, losses in zip(
-                ("sum", "mean", "column"), first_losses(proof.case).values(), strict=True
-            )
+            for name, losses in zip(("sum", "mean", "column"), first_losses(proof.case).values(), strict=True)
             for step in (0, 1, 2, STEPS)
         },
         "steps": str(STEPS),
@@ -231,9 +228,7 @@ def _matrix(rows: Any, decimals: int = 6) -> str:
 
 
 def _sum_of_products(left: Any, right: Any, bias: Any = None, *, decimals: int = 6) -> str:
-    products = [
-        f"{_factor(one)}{_factor(other, decimals)}" for one, other in zip(left, right, strict=True)
-    ]
+    products = [f"{_factor(one)}{_factor(other, decimals)}" for one, other in zip(left, right, strict=True)]
     return " + ".join([*products, *([] if bias is None else [_factor(bias)])])
 
 

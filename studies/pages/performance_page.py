@@ -32,9 +32,7 @@ def sections(machines: Mapping[str, Rows]) -> dict[str, str]:
         "gpu": _gpu,
     }
     return {
-        mark: "\n\n".join(
-            f"{machine}:\n\n{table}" for machine, table in _by_machine(make, machines)
-        )
+        mark: "\n\n".join(f"{machine}:\n\n{table}" for machine, table in _by_machine(make, machines))
         or NOT_MEASURED
         for mark, make in makers.items()
     }

@@ -24,9 +24,7 @@ GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "adam": {"optimizer.name": "adam"},
         "adam, weight decay": {"optimizer.name": "adam", "optimizer.weight_decay": 0.01},
     },
-    "Schedules": {
-        name: {"schedule.name": name} for name in config_lib.FIELDS["schedule.name"].choices
-    },
+    "Schedules": {name: {"schedule.name": name} for name in config_lib.FIELDS["schedule.name"].choices},
     "Splits": SPLITS,
     "Sources": {name: {"data.name": name} for name in config_lib.SOURCES},
     "Losses": {name: {"train.loss": name} for name in config_lib.FIELDS["train.loss"].choices},

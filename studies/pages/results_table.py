@@ -177,9 +177,7 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
     wanted = reported.tested_as(group.entry or "")
     if wanted != group.tested_as:
         reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
-    reasons += _unknown_config(
-        group.entry or ""
-    )  # its image size, optimizer and rate may differ from ours
+    reasons += _unknown_config(group.entry or "")  # its image size, optimizer and rate may differ from ours
     return "; ".join(reasons)
 
 

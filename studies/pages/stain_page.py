@@ -37,9 +37,7 @@ def drawn_data(folder: Path) -> dict[str, Any]:
             "title": _title(result),
             "split": results.format_split_kind(result),
             "curves": {
-                kind: [
-                    [row["strength"], 100 * row["accuracy"]] for row in shifts.curve(message, kind)
-                ]
+                kind: [[row["strength"], 100 * row["accuracy"]] for row in shifts.curve(message, kind)]
                 for kind in shifts.SHIFTS
             },
         }

@@ -88,9 +88,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_the_name_says_machine_suite_and_day() -> None:
-    path = bench_file.default_path(
-        "2 cores of AMD EPYC 7R13", "training", datetime.date(2025, 1, 2)
-    )
+    path = bench_file.default_path("2 cores of AMD EPYC 7R13", "training", datetime.date(2025, 1, 2))
     assert path == Path("results/bench/2-cores-of-amd-epyc-7r13-training-2025-01-02.json")
 
 

@@ -45,9 +45,7 @@ def start(turns: list[tuple[str, bool]]) -> Iterator[Any]:
     """Instead of a process: the same calls in this one, noted in `turns`."""
 
     class Here:
-        def __init__(
-            self, make: Any, shared: Any, *, keep_memory: bool, kernels: Path | None = None
-        ):
+        def __init__(self, make: Any, shared: Any, *, keep_memory: bool, kernels: Path | None = None):
             self._name, side = make(shared)
             self._name += " with kernels" if kernels else ""
             self._side, self._keep_memory = side[keep_memory], keep_memory
@@ -85,9 +83,7 @@ def make_row(*, answer: float = 1.0) -> Row:
         plain, tuned = Side([1.0, 40.0, 80.0, 900.0], answer), Side([1.0] * 4, answer)
         return "channels_last", {False: plain, True: tuned}
 
-    return Row(
-        "train/fake", "fake", ours, {"contiguous": contiguous, "channels_last": channels_last}
-    )
+    return Row("train/fake", "fake", ours, {"contiguous": contiguous, "channels_last": channels_last})
 
 
 def test_sides_take_turns_and_ratios_are_of_one_round(start: Any, turns: list) -> None:
@@ -120,9 +116,7 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians() -> None:
 
 
 def test_without_pytorch_ours_stands_alone(start: Any, turns: list) -> None:
-    entry = measure_row(
-        make_row(), rounds=3, seconds=2.0, pause=0.0, with_theirs=False, start=start
-    )
+    entry = measure_row(make_row(), rounds=3, seconds=2.0, pause=0.0, with_theirs=False, start=start)
     assert turns == [("ours", True)] * 4
     assert entry["ours"] == 100.0
     for name in ("theirs", "ratio", "ratio_tuned", "range", "opponent", "opponent_tuned"):
@@ -143,9 +137,7 @@ def test_with_kernels_the_forms_in_jax_are_measured_beside(start: Any, turns: li
     assert entry["kernels"]
     assert entry["ratio"] == entry["ratio_in_jax"] == entry["ratio_tuned_in_jax"] == 2.5
     turns.clear()
-    plain = measure_row(
-        dataclasses.replace(row, has_kernels=False), kernels=Path("kernels.so"), **options
-    )
+    plain = measure_row(dataclasses.replace(row, has_kernels=False), kernels=Path("kernels.so"), **options)
     assert {name for name, _ in turns} == {"ours", "theirs"}
     assert not plain["kernels"]
     assert plain["ratio_in_jax"] is None

@@ -104,14 +104,10 @@ def test_a_pipeline_row(tmp_path: Path, cache: bool) -> None:
         cache=cache,
     )
     theirs = {
-        f"{workers} workers": functools.partial(
-            torch_workloads.LoaderSide, workers=workers, threads=1
-        )
+        f"{workers} workers": functools.partial(torch_workloads.LoaderSide, workers=workers, threads=1)
         for workers in (0, 2)
     }
-    entry = measure_row(
-        Row("pipeline/fake", "fake", ours, theirs), rounds=1, seconds=0.05, pause=0.0
-    )
+    entry = measure_row(Row("pipeline/fake", "fake", ours, theirs), rounds=1, seconds=0.05, pause=0.0)
     assert entry["ratio"] > 0
 
 

@@ -113,9 +113,7 @@ def test_our_mlp_and_the_scalar_engine_answer_as_report_a_prints() -> None:
     printed = reported.document("mlp_tanh")["micrograd"]
     updated = [each["value"] for each in printed["updated_parameters"]]
     for answer, tolerance in zip(answers, (1e-6, 1e-7), strict=True):  # from weights in float32
-        np.testing.assert_allclose(
-            answer, [*printed["predictions"], *updated], rtol=0, atol=tolerance
-        )
+        np.testing.assert_allclose(answer, [*printed["predictions"], *updated], rtol=0, atol=tolerance)
     check_same("train/mlp_tanh/4", "the scalar engine", *answers)
     assert ours.measure(0.01) > 0
     assert theirs.measure(0.01) > 0

@@ -23,9 +23,7 @@ class _Device:
 def _theirs(*, on_card: bool) -> torch_workloads.NetworkSide:
     """Without PyTorch and a network: what `peak_memory` reads."""
     side = object.__new__(torch_workloads.NetworkSide)
-    side.torch = types.SimpleNamespace(
-        cuda=types.SimpleNamespace(max_memory_allocated=lambda: 7 << 20)
-    )
+    side.torch = types.SimpleNamespace(cuda=types.SimpleNamespace(max_memory_allocated=lambda: 7 << 20))
     side.images = types.SimpleNamespace(is_cuda=on_card)
     return side
 

@@ -32,9 +32,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
         yield rows.BenchContext(threads=2)
 
     fakes = {
-        name: lambda name, setting: Row(
-            name, name, int, {"contiguous": int}, needs_torch=name != "train/b"
-        )
+        name: lambda name, setting: Row(name, name, int, {"contiguous": int}, needs_torch=name != "train/b")
         for name in NAMES
     }
     monkeypatch.setattr(rows, "ROWS", {"training": fakes, "pipeline": {"pipeline/c": None}})
@@ -128,9 +126,7 @@ def test_a_row_that_fails_does_not_keep_others_from_being_measured(
         suite.run("training", suite.Options(rows=("train/a",), output=path))
 
 
-def test_a_signal_ends_the_suite(
-    tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_ends_the_suite(tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(row: Row, **_: Any) -> dict[str, Any]:
         begun.append(row.name)
         raise InterruptedRunError("stopped by SIGTERM", 15)

@@ -84,8 +84,7 @@ def test_a_step_is_profiled_by_kind() -> None:
     # LeNet-5's 281,640 multiply-adds, forward and twice backward.
     assert row["operations"] == pytest.approx(16 * 3 * 2 * 281_640, rel=0.05)
     assert (
-        "training, LeNet-5, 28 px, batch 16, in JAX"
-        in performance_page.sections({"here": [row]})["profile"]
+        "training, LeNet-5, 28 px, batch 16, in JAX" in performance_page.sections({"here": [row]})["profile"]
     )
 
 
@@ -100,9 +99,7 @@ def test_inference_is_profiled_by_kind() -> None:
 
 def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
     def instruction(name: str, path: str, more: str = "") -> str:
-        return (
-            f'  {name} = f32[2]{{0}} an_operation(%x){more}, metadata={{op_name="jit(f)/{path}"}}'
-        )
+        return f'  {name} = f32[2]{{0}} an_operation(%x){more}, metadata={{op_name="jit(f)/{path}"}}'
 
     of_kernels = ', custom_call_target="jaxnets_0123456789ab_kernel_gradient"'
     lines = [
@@ -239,9 +236,7 @@ def test_a_product_has_a_speed() -> None:
 @pytest.mark.oracle
 def test_a_dry_campaign_measures_a_network(tmp_path: Path) -> None:
     names = tuple(name for name in gpu.rows(dry=True) if "/lenet5/" in name)
-    options = suite.Options(
-        rows=names, rounds=1, seconds=0.01, output=tmp_path / "dry.json", dry_run=True
-    )
+    options = suite.Options(rows=names, rounds=1, seconds=0.01, output=tmp_path / "dry.json", dry_run=True)
     rows = json.loads(suite.run(suites.GPU, options).read_text())["rows"]
     assert [row["name"] for row in rows] == list(names)
     for row in rows:

@@ -64,12 +64,8 @@ class TestActivation:
         result = functions[name](z)
         result.sum().backward()
         ours = ACTIVATIONS[name]
-        np.testing.assert_allclose(
-            ours.value(jnp.asarray(values)), result.detach(), rtol=1e-14, atol=1e-300
-        )
-        np.testing.assert_allclose(
-            ours.derivative(jnp.asarray(values)), z.grad, rtol=1e-12, atol=1e-15
-        )
+        np.testing.assert_allclose(ours.value(jnp.asarray(values)), result.detach(), rtol=1e-14, atol=1e-300)
+        np.testing.assert_allclose(ours.derivative(jnp.asarray(values)), z.grad, rtol=1e-12, atol=1e-15)
 
 
 def test_an_unknown_one_names_the_choices() -> None:

@@ -50,9 +50,7 @@ class TestColumnBiases:
     def test_so_is_what_is_no_column(self) -> None:
         parameters, x, y = _network(hidden=4, samples=4)
         with pytest.raises(ConfigError, match=r"b2 has shape \(1,\)"):
-            column_biases.gradient_step(
-                [parameters[0], (parameters[1][0], np.ones(1))], x, y, **STEP
-            )
+            column_biases.gradient_step([parameters[0], (parameters[1][0], np.ones(1))], x, y, **STEP)
 
     @pytest.mark.oracle
     @pytest.mark.parametrize(("hidden", "samples"), [(4, 4), (1, 5)])

@@ -44,9 +44,7 @@ def _random_architecture(generator: np.random.Generator) -> _Architecture:
     )
 
 
-def _largest_difference(
-    architecture: _Architecture, draws: int, generator: np.random.Generator
-) -> float:
+def _largest_difference(architecture: _Architecture, draws: int, generator: np.random.Generator) -> float:
     """Of losses, gradients, updated parameters and all that by hand and scalar engine show."""
 
     def drawn(*shape: int) -> np.ndarray:
@@ -54,8 +52,7 @@ def _largest_difference(
 
     sizes = architecture.sizes
     parameters = tuple(
-        mlp.Layer(drawn(neurons, inputs), drawn(neurons))
-        for inputs, neurons in itertools.pairwise(sizes)
+        mlp.Layer(drawn(neurons, inputs), drawn(neurons)) for inputs, neurons in itertools.pairwise(sizes)
     )
     x, y = drawn(architecture.samples, sizes[0]), drawn(architecture.samples, sizes[-1])
 
@@ -88,9 +85,7 @@ def _loss(architecture: _Architecture) -> Any:
 
 
 def _largest(one: Any, other: Any) -> float:
-    differences = jax.tree.map(
-        lambda p, q: np.max(np.abs(np.asarray(p) - np.asarray(q))), one, other
-    )
+    differences = jax.tree.map(lambda p, q: np.max(np.abs(np.asarray(p) - np.asarray(q))), one, other)
     return float(np.max(jax.tree.leaves(differences)))
 
 

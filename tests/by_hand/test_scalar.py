@@ -200,9 +200,7 @@ class TestPyTorch:
         result = OPERATORS[name](x, y)
         result.backward()
         expected = (result.item(), *(0.0 if t.grad is None else t.grad.item() for t in (x, y)))
-        assert _gradients(OPERATORS[name], *point) == pytest.approx(
-            expected, rel=1e-14, nan_ok=True
-        )
+        assert _gradients(OPERATORS[name], *point) == pytest.approx(expected, rel=1e-14, nan_ok=True)
 
     @pytest.mark.parametrize("name", KINKS)
     def test_kinks(self, name: str) -> None:

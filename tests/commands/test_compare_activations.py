@@ -80,9 +80,7 @@ def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
         write_weights(tmp_path / name, Weights(unflatten(arrays), model, shape))
         return tmp_path / name
 
-    with pytest.raises(
-        CheckpointError, match="is lenet5 and .* is resnet50: compare weights of the same"
-    ):
+    with pytest.raises(CheckpointError, match="is lenet5 and .* is resnet50: compare weights of the same"):
         compare_activations(lenet[0], write("resnet50", (32, 32, 3)))
     with pytest.raises(CheckpointError, match=r"takes inputs \[28, 28, 1\] and .* \[28, 28, 3\]"):
         compare_activations(lenet[0], write("lenet5", (28, 28, 3)))

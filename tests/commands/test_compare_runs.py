@@ -37,9 +37,7 @@ def config(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text(config)
 
 
-def test_two_runs_are_compared_by_groups(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_runs_are_compared_by_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     better, worse = make_predictions(0.95, 0), make_predictions(0.8, 1, group_ids=False)
     better.save(predictions_path(tmp_path / "a"))
     worse.save(predictions_path(tmp_path / "b"))

@@ -58,9 +58,7 @@ def test_a_fresh_process_gets_the_same_logits(trained: Path, exported: Path) -> 
         logits = np.load(exported.parent / f"logits{count}.npy")
         np.testing.assert_allclose(jax.nn.softmax(logits), expected[:count], rtol=0, atol=1e-5)
     given = folders.read(trained)
-    direct = exporting._logits(given, given.preprocessing)(
-        dict(exporting.flatten(given.variables)), images
-    )
+    direct = exporting._logits(given, given.preprocessing)(dict(exporting.flatten(given.variables)), images)
     np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-5)
 
 

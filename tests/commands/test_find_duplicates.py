@@ -88,9 +88,7 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
     task_files[-1].unlink()
     search()
     assert out.read_bytes() == text
-    assert {file for file in task_files if file.stat().st_mtime_ns != times[file]} == {
-        task_files[-1]
-    }
+    assert {file for file in task_files if file.stat().st_mtime_ns != times[file]} == {task_files[-1]}
     (tmp_path / "images" / "c0" / "0.png").unlink()
     with pytest.raises(ConfigError, match="exists: give another"):
         search()
@@ -100,9 +98,7 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
         search()
 
 
-def test_nothing_is_written_among_the_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_written_among_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _plant(tmp_path / "images", 10)
     monkeypatch.chdir(tmp_path / "images")
     before = sorted(tmp_path.rglob("*"))
@@ -161,9 +157,7 @@ def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path
         return lambda: len(list(tmp_path.glob(".killed.work/*/*.npy"))) >= count
 
     for count in (1, 3, 4):
-        process = subprocess.Popen(
-            killed, cwd=repository, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        process = subprocess.Popen(killed, cwd=repository, stdout=subprocess.DEVNULL, start_new_session=True)
         _wait(started(count), process)
         process.send_signal(signal.SIGKILL)
         process.wait()

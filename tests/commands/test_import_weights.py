@@ -255,9 +255,7 @@ class TestKerasFiles:
             weight_files.read_keras(path)
 
 
-def test_a_pytorch_file_without_pytorch_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pytorch_file_without_pytorch_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="PyTorch is not installed: pip install torch"):
         torch_file.read_pth(tmp_path / "x.pth")
@@ -372,9 +370,7 @@ class TestHub:
             raise ConnectError("[Errno 111] Connection\nrefused")
 
         stub.list_repo_files = fail
-        with pytest.raises(
-            CheckpointError, match=r"downloaded \(.*refused\): check .* pass its path"
-        ):
+        with pytest.raises(CheckpointError, match=r"downloaded \(.*refused\): check .* pass its path"):
             _import("hub:timm/lenet", tmp_path / "new")
 
     @pytest.mark.parametrize(

@@ -62,9 +62,7 @@ def test_the_batch_size_does_not_change_predictions(trained: Path) -> None:
     assert network.predict([]) == []
 
 
-def test_predictions_on_the_test_set_make_the_result_s_accuracy(
-    trained: Path, smoke_overrides: dict
-) -> None:
+def test_predictions_on_the_test_set_make_the_result_s_accuracy(trained: Path, smoke_overrides: dict) -> None:
     rows = list(csv.DictReader(io.StringIO((trained / "split.csv").read_text())))
     config = json.loads((trained / "config.json").read_text())["data"]
     source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
@@ -94,9 +92,7 @@ def test_the_weights_that_were_tested_are_those_that_predict(
     source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
     tested = load_predictions(predictions_path(tmp_path / "run"))
     pixels = [source[int(index)]["image"] for index in tested.index]
-    probabilities = [
-        list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)
-    ]
+    probabilities = [list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)]
     np.testing.assert_allclose(probabilities, tested.probabilities, atol=1e-6)
     state = restore_state(open_run(tmp_path / "run")).state
     assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state.ema, state.params)))
@@ -275,9 +271,7 @@ def test_predictions_of_another_step_than_the_tested_one_give_a_warning(
     older, tested = sorted((run / "checkpoints").iterdir())[-2:]
     position = tested / "host_state.json"
     position.write_text(position.read_text().replace("0", "1", 1))
-    refused = (
-        f"host_state.json has changed.*use step {int(older.name)} instead with --ignore_damage"
-    )
+    refused = f"host_state.json has changed.*use step {int(older.name)} instead with --ignore_damage"
     image = str(images / "tile0.png")
     for command in (
         lambda: jaxnets.load(run),
@@ -288,9 +282,7 @@ def test_predictions_of_another_step_than_the_tested_one_give_a_warning(
         with pytest.raises(CheckpointError, match=refused):
             command()
     assert not (tmp_path / "out").exists()
-    message = (
-        f"step {int(tested.name)}, which result.json .* is damaged .*: using step {int(older.name)}"
-    )
+    message = f"step {int(tested.name)}, which result.json .* is damaged .*: using step {int(older.name)}"
     with pytest.warns(UserWarning, match=message):
         jaxnets.load(run, ignore_damage=True)
     predict.predict_files(str(run), [image], csv_path="-", ignore_damage=True)

@@ -57,9 +57,7 @@ def test_a_known_cause_is_one_line(
 
 @pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize("error", [DataError("\x1b[2Ja\nb\x07"), ValueError("\x1b[2Ja\nb\x07")])
-def test_no_message_writes_on_the_terminal(
-    error: Exception, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_message_writes_on_the_terminal(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     def main(arguments: Sequence[str]) -> None:
         raise error
 

@@ -70,9 +70,7 @@ class ProcessResult:
 class _Command:
     """A script that is restarted each time, in a session of its own, with its output in files."""
 
-    def __init__(
-        self, repository: Path, folder: Path, script: str, *arguments: str, as_shipped: bool = True
-    ):
+    def __init__(self, repository: Path, folder: Path, script: str, *arguments: str, as_shipped: bool = True):
         self.command = [sys.executable, str(repository / "scripts" / script), *arguments]
         self.folder = folder
         folder.mkdir(exist_ok=True)
@@ -253,9 +251,7 @@ WINDOWS = {
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("part", WINDOWS)
-def test_signals_in_training(
-    repository: Path, tmp_path: Path, straight: _Straight, part: str
-) -> None:
+def test_signals_in_training(repository: Path, tmp_path: Path, straight: _Straight, part: str) -> None:
     """Those that came in the loop are resumed, again and again; the run ends as the straight one did."""
     moments, numbers, counts = random.Random(part), _numbers(), _Counts()
     stopped = _trainer(repository, tmp_path, straight.data)
@@ -308,9 +304,7 @@ OTHERS = {
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("name", OTHERS)
-def test_signals_in_other_commands(
-    repository: Path, tmp_path: Path, straight: _Straight, name: str
-) -> None:
+def test_signals_in_other_commands(repository: Path, tmp_path: Path, straight: _Straight, name: str) -> None:
     moments, numbers, counts = random.Random(name), _numbers(), _Counts()
     places = {"run": straight.command.folder / "run", "images": tmp_path / "images"}
     _draw(places["images"], 200)
@@ -349,22 +343,16 @@ def _draw(folder: Path, count: int) -> None:
     ("script", "number"),
     [("train.py", 15), ("predict.py", 2), ("find_duplicates.py", 1)],
 )
-def test_a_script_that_starts_is_ended(
-    repository: Path, tmp_path: Path, script: str, number: int
-) -> None:
+def test_a_script_that_starts_is_ended(repository: Path, tmp_path: Path, script: str, number: int) -> None:
     moments = random.Random(script)
-    command = _Command(
-        repository, tmp_path, script, f"--workdir={tmp_path / 'run'}", "x", as_shipped=False
-    )
+    command = _Command(repository, tmp_path, script, f"--workdir={tmp_path / 'run'}", "x", as_shipped=False)
     ending = command.signal(number, after="", seconds=moments.uniform(0, 0.1))
     assert ending is not None
     assert not ending.faults, ending
     assert ending.seconds < PROMPT_SECONDS
 
 
-def test_a_run_is_ended_as_it_compiles_and_saved_as_it_trains(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_a_run_is_ended_as_it_compiles_and_saved_as_it_trains(repository: Path, tmp_path: Path) -> None:
     command = _trainer(repository, tmp_path / "one", tmp_path / "data", as_shipped=False)
     compiling = command.signal(signal.SIGTERM, after="leakage", seconds=0.1)
     assert compiling is not None

@@ -18,10 +18,7 @@ PER_IMAGE = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow)
-        for name in PER_IMAGE
-    ],
+    [name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow) for name in PER_IMAGE],
 )
 def test_multiply_adds_are_those_of_pytorch(name: str) -> None:
     size, classes, parameters, expected = PER_IMAGE[name]
@@ -35,9 +32,7 @@ def test_multiply_adds_are_those_of_pytorch(name: str) -> None:
 
 def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
     layers = summary.summarize("lenet5", num_classes=None, image_size=None)
-    assert [layer.path for layer in layers] == [
-        *("conv1", "conv2", "dense1", "dense2", "classifier")
-    ]
+    assert [layer.path for layer in layers] == [*("conv1", "conv2", "dense1", "dense2", "classifier")]
     assert [layer.multiply_adds for layer in layers] == [
         24 * 24 * 6 * 25,
         8 * 8 * 16 * 150,
@@ -53,9 +48,7 @@ def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("width", [40, 60, 99, 100, 200])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     layers = [
-        summary.Layer(
-            "dense_block4/layer16/norm1", "BatchNorm", (7, 7, 992), (7, 7, 992), 1984, 0, 0
-        ),
+        summary.Layer("dense_block4/layer16/norm1", "BatchNorm", (7, 7, 992), (7, 7, 992), 1984, 0, 0),
         summary.Layer("classifier", "Dense", (1024,), (1000,), 1_025_000, 0, 1_024_000),
     ]
     lines = summary.table(layers, width)

@@ -108,9 +108,7 @@ def fields(prefix: str) -> list[str]:
 @pytest.mark.parametrize("path", [*fields("model."), "model.variant"])
 def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str) -> None:
     config = make_config(model__name=name, model__num_classes=3)
-    other = (
-        (models.entry(name).variants or ("none",))[-1] if path == "model.variant" else OTHER[path]
-    )
+    other = (models.entry(name).variants or ("none",))[-1] if path == "model.variant" else OTHER[path]
     plain = models.create(config.model, axis_name="data")
     try:
         built = models.create(changed(config, path, other).model, axis_name="data")
@@ -134,9 +132,7 @@ def test_the_schema_knows_every_network_and_source() -> None:
 
 
 @pytest.mark.parametrize("name", uses.SOURCES)
-def test_a_source_is_opened_by_the_fields_that_it_uses(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for opener in ("SyntheticTissue", "ImageFolder", "TFDSSource", "Points", "open_prepared"):
         monkeypatch.setattr(registry, opener, lambda *_, **__: None)
     read: set[str] = set()
@@ -251,9 +247,7 @@ def _inside(thing: Any) -> Any:
 
 @pytest.mark.parametrize("patience", [None, 2])
 @pytest.mark.parametrize("fraction", [0.0, 0.1])
-@pytest.mark.parametrize(
-    "path", [*fields("plateau."), *fields("early_stopping."), "monitor.metric"]
-)
+@pytest.mark.parametrize("path", [*fields("plateau."), *fields("early_stopping."), "monitor.metric"])
 def test_callbacks_depend_on_the_fields_that_they_use(
     path: str, fraction: float, patience: int | None
 ) -> None:
@@ -261,9 +255,7 @@ def test_callbacks_depend_on_the_fields_that_they_use(
     config.plateau.patience = config.early_stopping.patience = patience
 
     def callbacks(config: config_dict.ConfigDict) -> Any:
-        return _inside(
-            make_callbacks(config, Console(), is_process_zero=False, has_validation=fraction > 0)
-        )
+        return _inside(make_callbacks(config, Console(), is_process_zero=False, has_validation=fraction > 0))
 
     differs = callbacks(config) != callbacks(changed(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
@@ -299,9 +291,7 @@ def test_every_field_that_is_not_used_is_refused_in_one_line(title: str, name: s
             continue
         with pytest.raises(ConfigError) as refused:
             reset_unused(config.copy_and_resolve_references(), {path})
-        assert str(refused.value).startswith(
-            f"--config.{path}={config_lib.get_field(config, path)} is"
-        )
+        assert str(refused.value).startswith(f"--config.{path}={config_lib.get_field(config, path)} is")
         assert "\n" not in str(refused.value)
         assert left_out[path].remedy, path
         without = config.copy_and_resolve_references()
@@ -398,9 +388,7 @@ def test_a_field_of_the_demo_alone_may_be_set_where_the_source_is_open(tmp_path:
         str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90}, Reporter(quiet=True)
     )
     assert (config.name, config.data.num_examples) == ("lung_resnet:demo", 90)
-    with pytest.raises(
-        ConfigError, match="falling back to .*:demo: --config.data.folds=3 is not used"
-    ):
+    with pytest.raises(ConfigError, match="falling back to .*:demo: --config.data.folds=3 is not used"):
         resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3}, Reporter(quiet=True))
 
 
@@ -443,9 +431,7 @@ def test_table_rows_match_the_configs_of_their_stored_results(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     for row in sweeps.read_table(str(path)):
-        result_archive.finished(
-            REPOSITORY / "results" / row.name, row.config
-        )  # raises for another recipe
+        result_archive.finished(REPOSITORY / "results" / row.name, row.config)  # raises for another recipe
 
 
 def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:

@@ -49,9 +49,7 @@ def test_a_changed_byte_rebuilds_the_cache(source: SyntheticTissue, tmp_path: Pa
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    np.testing.assert_array_equal(
-        open_cache(source, tmp_path, 16)[11]["image"], source[11]["image"]
-    )
+    np.testing.assert_array_equal(open_cache(source, tmp_path, 16)[11]["image"], source[11]["image"])
 
 
 @pytest.mark.parametrize("changed", ["PIL.__version__", "jaxnets.data.cache.PIXELS"])
@@ -151,9 +149,7 @@ def test_another_size_is_another_cache(source: SyntheticTissue, tmp_path: Path) 
     assert open_cache(source, tmp_path, 8).images.shape == (12, 8, 8, 3)
 
 
-def test_concurrent_processes_build_one_valid_cache(
-    source: SyntheticTissue, tmp_path: Path
-) -> None:
+def test_concurrent_processes_build_one_valid_cache(source: SyntheticTissue, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from jaxnets.data.cache import open_cache\n"
         "from jaxnets.data.sources.synthetic_tissue import SyntheticTissue\n"

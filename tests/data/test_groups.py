@@ -44,9 +44,7 @@ def test_clean_labels_are_numbered_per_class(tmp_path: Path) -> None:
         _write(
             tmp_path,
             "cluster_label,img_path\n"
-            + "".join(
-                f"{label},./LC25000/{name}/{name}{label}{n}.jpeg\n" for label in "01" for n in "ab"
-            ),
+            + "".join(f"{label},./LC25000/{name}/{name}{label}{n}.jpeg\n" for label in "01" for n in "ab"),
             f"{name}.csv",
         )
     groups = read_groups(tmp_path)
@@ -116,9 +114,7 @@ def test_unknown_source_has_no_shipped_groups() -> None:
         min_size=1,
     )
 )
-def test_roundtrip_of_any_file_name(
-    tmp_path_factory: pytest.TempPathFactory, table: dict[str, int]
-) -> None:
+def test_roundtrip_of_any_file_name(tmp_path_factory: pytest.TempPathFactory, table: dict[str, int]) -> None:
     members = {file: (f"o{label}", f"g{label // 2}") for file, label in table.items()}
     path = tmp_path_factory.mktemp("any") / "groups.csv"
     Groups("any", members).write(path)

@@ -126,9 +126,7 @@ def test_palette():
     assert decode_image(some, "a").tolist() == [[red, [WHITE] * 3, [204, 204, 255]]]
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})]
-)
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
 def test_rgba_is_composited_onto_white(kind, options):
     colours = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 51]]], np.uint8)
     data = (
@@ -189,9 +187,7 @@ def test_12_bit_tiff_is_scaled():
     first, second = values.ravel()[::2], values.ravel()[1::2]
     packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1)
     data = tiff(packed.astype(np.uint8).tobytes(), 64, 64, bits=12)
-    np.testing.assert_array_equal(
-        decode_image(data, "a"), grey_to_rgb((values >> 4).astype(np.uint8))
-    )
+    np.testing.assert_array_equal(decode_image(data, "a"), grey_to_rgb((values >> 4).astype(np.uint8)))
 
 
 def test_16_bit_tiff_with_white_at_zero():
@@ -207,9 +203,7 @@ def test_32_bits_are_refused(mode):
 
 
 def test_cielab_is_refused():
-    with pytest.raises(
-        DataError, match=r"^cells\.tif: CIELAB with an unknown white point; save it"
-    ):
+    with pytest.raises(DataError, match=r"^cells\.tif: CIELAB with an unknown white point; save it"):
         decode_image(encoded(Image.new("LAB", (4, 4)), "TIFF"), "cells.tif")
 
 
@@ -269,9 +263,7 @@ def test_a_warning_as_error_gives_one_line():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(Image.fromarray(picture()), "JPEG", exif=exif.tobytes()[:17])
-    with pytest.raises(
-        DataError, match="^a: Pillow warns about it .* warnings are errors .*; save it again"
-    ):
+    with pytest.raises(DataError, match="^a: Pillow warns about it .* warnings are errors .*; save it again"):
         decode_image(data, "a")  # all warnings are errors in tests
 
 
@@ -295,9 +287,7 @@ def test_icc_profile_changes_nothing():
     np.testing.assert_array_equal(decode_image(data, "a"), pixels)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})]
-)
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
 def test_first_of_several_frames(kind, options):
     first, second = picture(), picture(seed=99)
     data = encoded(

@@ -18,9 +18,7 @@ INDICES = np.arange(3, 26)
 
 
 def _train(*, batch_size: int = 5, drop_last: bool = False, threads: int = 2, shard=(0, 1), seed=0):
-    order = EpochSampler(
-        INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last, shard=shard
-    )
+    order = EpochSampler(INDICES, batch_size=batch_size, seed=seed, drop_last=drop_last, shard=shard)
     return TrainBatches(SOURCE, order, threads=threads)
 
 

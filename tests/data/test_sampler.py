@@ -68,9 +68,7 @@ def test_steps_do_not_depend_on_steps_per_execution(
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_resuming_matches_the_pipeline(steps_per_execution: int) -> None:
-    batches, resumed = (
-        IndexBatches(_order(), steps_per_execution=steps_per_execution) for _ in range(2)
-    )
+    batches, resumed = (IndexBatches(_order(), steps_per_execution=steps_per_execution) for _ in range(2))
     taken = len(_steps(batches, [2, 2, 2]))
     resumed.restore(batches.state())
     pipeline = TrainBatches(SOURCE, _order(), threads=1)

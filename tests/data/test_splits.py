@@ -91,9 +91,7 @@ def _keeps_groups_whole(split: Split, groups: np.ndarray) -> bool:
     return sum(map(len, sides)) == len(set.union(*sides))
 
 
-GROUP_SIZES = st.lists(
-    st.lists(st.integers(1, 30), min_size=3, max_size=25), min_size=2, max_size=4
-)
+GROUP_SIZES = st.lists(st.lists(st.integers(1, 30), min_size=3, max_size=25), min_size=2, max_size=4)
 
 
 class TestGroupedSplit:
@@ -145,13 +143,9 @@ class TestGroupedSplit:
 
     def test_a_class_too_small_is_named(self) -> None:
         labels, groups = _grouped([[5] * 4, [40, 2]])
-        with pytest.raises(
-            DataError, match="class 1 has 2 groups: too few for 3, at least one per split"
-        ):
+        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, at least one per split"):
             grouped_split(labels, groups, FRACTIONS, 0)
-        with pytest.raises(
-            DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"
-        ):
+        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"):
             grouped_fold(labels, groups, folds=4, fold=0, seed=0)
 
     def test_error_has_the_name_of_the_class(self) -> None:
@@ -178,9 +172,7 @@ class TestGroupedSplit:
 
     def test_error_without_groups_names_the_command(self) -> None:
         source, options = SyntheticTissue(30, 8), {"validation_fraction": 0.0, "seed": 0}
-        with pytest.raises(
-            ConfigError, match="find_duplicates.py DIR and give --config.data.groups"
-        ):
+        with pytest.raises(ConfigError, match="find_duplicates.py DIR and give --config.data.groups"):
             make_split(source, "grouped", fractions=FRACTIONS, **options)
         groups = np.arange(30) // 3
         split = make_split(source, "random", fractions=FRACTIONS, groups=groups, **options)

@@ -10,9 +10,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from jaxnets.evaluation.class_metrics import NAMES, class_metrics, macro
 
 
-def _predictions(
-    examples: int, classes: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _predictions(examples: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
     label = generator.integers(0, classes, examples)
     probabilities = generator.dirichlet(np.ones(classes), examples)
@@ -24,9 +22,7 @@ def _predictions(
     )
 
 
-def _sklearn(
-    label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
-) -> dict[str, list[float]]:
+def _sklearn(label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, list[float]]:
     predicted, found = probabilities.argmax(1), {name: [] for name in NAMES}
     for k in range(probabilities.shape[1]):
         is_k, predicted_k = label == k, predicted == k

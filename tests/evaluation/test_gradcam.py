@@ -59,9 +59,7 @@ def planted(random_weights: dict) -> dict:
 def gradcam(model: LeNet5) -> Callable[[dict, np.ndarray, int], np.ndarray]:
     """The map [h, w] of one image."""
     compiled = jax.jit(make_gradcam(model))
-    return lambda variables, image, label: np.asarray(
-        compiled(variables, image, jnp.array([label]))
-    )[0]
+    return lambda variables, image, label: np.asarray(compiled(variables, image, jnp.array([label])))[0]
 
 
 def _occlusion(model: LeNet5, variables: dict, image: np.ndarray, label: int) -> np.ndarray:
@@ -134,9 +132,7 @@ def test_through_residual_blocks_it_agrees_with_occlusion(residual) -> None:
     assert heat.shape == (CELLS, CELLS)
     assert cells[int(falls.argmax())] == PLACE
     # A place of the map sees the image around its cell's upper left corner: the patch lies half a cell on.
-    centre = (
-        np.array([axis.ravel() @ heat.ravel() for axis in np.mgrid[:CELLS, :CELLS]]) / heat.sum()
-    )
+    centre = np.array([axis.ravel() @ heat.ravel() for axis in np.mgrid[:CELLS, :CELLS]]) / heat.sum()
     np.testing.assert_allclose(centre, np.array(PLACE) + 0.5, atol=0.25)
 
 
@@ -193,9 +189,7 @@ def test_with_a_linear_head_it_is_the_class_activation_map() -> None:
     np.testing.assert_allclose(maps, expected / expected.max((1, 2), keepdims=True), atol=1e-5)
 
 
-def test_where_nothing_speaks_for_a_class_it_is_zero(
-    gradcam, planted: dict, image: np.ndarray
-) -> None:
+def test_where_nothing_speaks_for_a_class_it_is_zero(gradcam, planted: dict, image: np.ndarray) -> None:
     heat = gradcam(planted, image * np.array([1, 0, 0], np.float32), 1)
     np.testing.assert_array_equal(heat, 0)
 
@@ -214,12 +208,8 @@ def test_every_convolutional_network_has_one(name: str) -> None:
     network, size = models.create(config), max(64, models.entry(name).smallest)
     x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
-    maps = jax.eval_shape(
-        make_gradcam(network), variables, x, jax.ShapeDtypeStruct((2,), jnp.int32)
-    )
-    features = jax.eval_shape(
-        functools.partial(network.apply, train=False, method="features"), variables, x
-    )
+    maps = jax.eval_shape(make_gradcam(network), variables, x, jax.ShapeDtypeStruct((2,), jnp.int32))
+    features = jax.eval_shape(functools.partial(network.apply, train=False, method="features"), variables, x)
     assert maps.shape == features.shape[:3]
 
 

@@ -101,9 +101,7 @@ def test_the_leaked_fraction_is_printed() -> None:
         ),
     ],
 )
-def test_the_backbone_is_described_by_its_pretraining(
-    fields: dict[str, object], message: str
-) -> None:
+def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object], message: str) -> None:
     assert results.format_network(fields, "ResNet-50") == message
 
 
@@ -162,9 +160,7 @@ def test_near_duplicates_widen_the_interval() -> None:
         ({"split": "random", "data": "cifar10"}, "random", ""),
     ],
 )
-def test_the_leaking_part_of_a_split_is_named(
-    fields: dict[str, object], short: str, rest: str
-) -> None:
+def test_the_leaking_part_of_a_split_is_named(fields: dict[str, object], short: str, rest: str) -> None:
     result = {"split": "grouped", "data": "lc25000_lung", **fields}
     assert results.format_split_kind(result) == short
     assert results.format_split(result).startswith(short + rest)

@@ -79,9 +79,7 @@ def test_a_confusion_matrix_comes_back(classes: int) -> None:
     assert isinstance(stored, dict) == (classes > 100)
     text = json.dumps(stored)
     assert len(text) < max(40 * 900, 4 * classes**2)
-    np.testing.assert_array_equal(
-        result_schema.confusion_matrix({"confusion": json.loads(text)}), matrix
-    )
+    np.testing.assert_array_equal(result_schema.confusion_matrix({"confusion": json.loads(text)}), matrix)
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,7 @@ def test_group_intervals_cover_95_percent() -> None:
 @pytest.mark.parametrize(
     ("accuracy", "lowest", "highest"), [(0.92, 0.92, 0.98), (0.955, 0.92, 0.98), (0.985, 0.0, 0.91)]
 )
-def test_coverage_at_the_sizes_of_a_grouped_split(
-    accuracy: float, lowest: float, highest: float
-) -> None:
+def test_coverage_at_the_sizes_of_a_grouped_split(accuracy: float, lowest: float, highest: float) -> None:
     """Of LC25000's test part: 105 groups of our own, whose images are right or wrong mostly together.
 
     Where nearly all is right the few groups that are not carry all of the spread, and there are too few.
@@ -219,9 +217,7 @@ class TestCalibration:
         assert statistics.calibration(sharp, labels).error > 0.05
         temperature = statistics.fit_temperature(sharp, labels)
         assert temperature == pytest.approx(3, rel=0.05)
-        np.testing.assert_allclose(
-            statistics.with_temperature(sharp, temperature), probabilities, atol=0.05
-        )
+        np.testing.assert_allclose(statistics.with_temperature(sharp, temperature), probabilities, atol=0.05)
 
     def test_probabilities_of_exactly_one_are_accepted(self) -> None:
         sure = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]

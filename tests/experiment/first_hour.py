@@ -105,9 +105,7 @@ def _run(
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     printed = process.stdout + process.stderr
     metrics = workdir / "metrics.jsonl"
-    lines = (
-        [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
-    )
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
     losses = {
         split: [line["values"]["loss"] for line in lines if line["split"] == split]
         for split in ("train", "validation")

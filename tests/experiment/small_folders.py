@@ -67,9 +67,7 @@ def _any_colour(generator: np.random.Generator) -> tuple[int, int, int]:
 
 def _hue(generator: np.random.Generator, label: int, labels: int) -> tuple[int, int, int]:
     hue = (label + generator.uniform(-0.25, 0.25)) / labels
-    red, green, blue = colorsys.hsv_to_rgb(
-        hue % 1, generator.uniform(0.6, 1), generator.uniform(0.6, 1)
-    )
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, generator.uniform(0.6, 1), generator.uniform(0.6, 1))
     return int(255 * red), int(255 * green), int(255 * blue)
 
 

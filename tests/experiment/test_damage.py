@@ -91,9 +91,7 @@ def test_every_flipped_bit(kind: str, request: pytest.FixtureRequest) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("ignore_damage", [False, True])
 @pytest.mark.parametrize("kind", ["finished", "interrupted"])
-def test_every_structural_change(
-    kind: str, ignore_damage: bool, request: pytest.FixtureRequest
-) -> None:
+def test_every_structural_change(kind: str, ignore_damage: bool, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(kind)
     _check(damage.try_all(run, damage.mutations, ignore_damage=ignore_damage))
 

@@ -44,9 +44,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             shapes = jax.eval_shape(functools.partial(restore._initial_state, config, SHAPE))
             generator = np.random.default_rng(0)
             state = jax.tree.map(
-                lambda leaf, draw=generator: np.asarray(
-                    draw.normal(size=leaf.shape) / 4, leaf.dtype
-                ),
+                lambda leaf, draw=generator: np.asarray(draw.normal(size=leaf.shape) / 4, leaf.dtype),
                 shapes,
             )
             Checkpoints(made[dtype] / workdir.CHECKPOINTS, keep=1).save(0, state, {})

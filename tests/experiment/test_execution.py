@@ -148,9 +148,7 @@ def test_the_last_batch_has_its_own_remedy(smoke_config: str) -> None:
         check_divisible(config_lib.load_config(smoke_config, overrides), 42, one)
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"), [("1000000\n", 1_000_000), ("max\n", None), (None, None)]
-)
+@pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 1_000_000), ("max\n", None), (None, None)])
 def test_a_container_s_memory_limit_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: int | None
 ) -> None:
@@ -190,9 +188,7 @@ def test_logs_and_checkpoints_do_not_depend_on_steps_per_execution(
         assert _saves(tmp_path / name) == saved
         for mine, theirs in zip(_lines(tmp_path / name), expected, strict=True):
             assert (mine["step"], mine["split"]) == (theirs["step"], theirs["split"])
-            for value, other in zip(
-                mine["values"].values(), theirs["values"].values(), strict=True
-            ):
+            for value, other in zip(mine["values"].values(), theirs["values"].values(), strict=True):
                 np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
 
 

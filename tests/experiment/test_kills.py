@@ -98,9 +98,7 @@ class _Trial:
         return any(not (folder / MANIFEST).exists() for folder in folders)
 
     def newest(self) -> int:
-        return max(
-            (int(p.parent.name) for p in self.workdir.glob(f"checkpoints/*/{MANIFEST}")), default=0
-        )
+        return max((int(p.parent.name) for p in self.workdir.glob(f"checkpoints/*/{MANIFEST}")), default=0)
 
     def events(self) -> tuple[int, int, int]:
         """The number of values in metrics.jsonl, of those missing in TensorBoard, and of duplicates there."""
@@ -128,9 +126,7 @@ class _Trial:
         host_state["callbacks"].pop("MetricsLog")  # bytes of a file that holds timings
         lines = list(map(json.loads, (self.workdir / "metrics.jsonl").read_text().splitlines()))
         result = json.loads((self.workdir / "result.json").read_text())
-        selected = {
-            name: result[name] for name in ("tests", "train_accuracy", "validation_accuracy")
-        }
+        selected = {name: result[name] for name in ("tests", "train_accuracy", "validation_accuracy")}
         return state, *(_without_timings(part) for part in (host_state, lines, selected))
 
 
@@ -183,9 +179,7 @@ def _equal(first: Any, second: Any) -> bool:
     return all(same)
 
 
-def _check(
-    repository: Path, tmp_path: Path, overrides: dict[str, Any], kills: int, inside: int
-) -> None:
+def _check(repository: Path, tmp_path: Path, overrides: dict[str, Any], kills: int, inside: int) -> None:
     straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data")
     straight.finish()
     killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
@@ -229,9 +223,7 @@ def test_a_kill_during_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
     message = json.dumps([smoke_config, overrides, str(killed.workdir)])
     command = [sys.executable, "-c", STUCK_IN_A_SAVE, message]
-    with subprocess.Popen(
-        command, env=_environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert any(line.startswith("in a save") for line in process.stdout)
         process.kill()
@@ -254,9 +246,7 @@ def test_a_kill_during_a_save(repository: Path, smoke_config: str, tmp_path: Pat
     [{**LENET, "train.epochs": 60}, {**NARROW_RESNET, "train.epochs": 40}],
     ids=["lenet5", "narrow_resnet"],
 )
-def test_twenty_kills_five_during_a_save(
-    repository: Path, tmp_path: Path, overrides: dict[str, Any]
-) -> None:
+def test_twenty_kills_five_during_a_save(repository: Path, tmp_path: Path, overrides: dict[str, Any]) -> None:
     _check(repository, tmp_path, overrides, kills=20, inside=6)
 
 
@@ -271,8 +261,6 @@ def test_thirty_kills_lose_no_tensorboard_event(
     trial.finish()
     logged, lost, doubled = trial.events()
     with capsys.disabled():
-        print(
-            f"\n{done} kills, {in_save} in a save: {logged} numbers, {lost} lost, {doubled} twice"
-        )
+        print(f"\n{done} kills, {in_save} in a save: {logged} numbers, {lost} lost, {doubled} twice")
     assert done == 30
     assert (lost, doubled) == (0, 0)

@@ -121,9 +121,7 @@ def test_a_grouped_split_does_not_leak_unless_by_original(
     assert measure_leakage(folds).as_result() == {"test": 0.0, "validation": 0.0}
 
 
-def test_synthetic_tissue_has_no_near_duplicates(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_synthetic_tissue_has_no_near_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_lib.default_config()
     config.data.name, config.data.root, config.data.num_examples = (
         *("synthetic_tissue", str(tmp_path)),

@@ -103,8 +103,6 @@ def test_unreadable_images_are_named(folder: Path, config: str, tmp_path: Path) 
 
 def test_a_missing_folder_raises(config: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
-        jaxnets.train(
-            config, {**OVERRIDES, "data.path": str(tmp_path / "nowhere")}, workdir=tmp_path / "run"
-        )
+        jaxnets.train(config, {**OVERRIDES, "data.path": str(tmp_path / "nowhere")}, workdir=tmp_path / "run")
     with pytest.raises(ConfigError, match="data.path"):
         jaxnets.train(config, OVERRIDES, workdir=tmp_path / "run")

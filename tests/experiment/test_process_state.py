@@ -64,9 +64,7 @@ def images(tmp_path: Path) -> list[str]:
     return sorted(map(str, tmp_path.iterdir()))
 
 
-def test_loading_and_predicting_do_not_change_global_state(
-    trained: Path, images: list[str]
-) -> None:
+def test_loading_and_predicting_do_not_change_global_state(trained: Path, images: list[str]) -> None:
     program = PROGRAM.format(imports=IMPORTS, except_for="jax_enable_x64")
     done = subprocess.run(
         [sys.executable, "-c", program, str(trained), *images], capture_output=True, text=True

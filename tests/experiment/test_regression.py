@@ -194,9 +194,7 @@ def test_invalid_combinations_raise_and_write_nothing(
         ({"model.layer_sizes": (3, 5, 4, 1), "model.init": "torch"}, None),
     ],
 )
-def test_another_network_has_no_reported_entry(
-    mlp: str, overrides: dict, entry: str | None
-) -> None:
+def test_another_network_has_no_reported_entry(mlp: str, overrides: dict, entry: str | None) -> None:
     assert resolve(mlp, overrides, Reporter(quiet=True)).entry == entry
 
 

@@ -43,15 +43,10 @@ def test_leakage_is_printed(
     reported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leaks = {"validation": 0.5, "test": 0.25}
-    monkeypatch.setattr(
-        "jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks
-    )
+    monkeypatch.setattr("jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks)
     monkeypatch.setattr("jaxnets.commands.evaluate.write_report", lambda *given: "nowhere")
     evaluate.evaluate(reported)
-    assert (
-        "split  random, LEAKY: 25.0 % of test images have a near-duplicate"
-        in capsys.readouterr().out
-    )
+    assert "split  random, LEAKY: 25.0 % of test images have a near-duplicate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("fraction", "marks"), [(0.25, True), (0.0, False)])
@@ -61,9 +56,7 @@ def test_leakage_is_at_the_head_of_the_page(
     copy = tmp_path / "copy"
     shutil.copytree(reported, copy)
     leaks = {"validation": 0.5, "test": fraction}
-    monkeypatch.setattr(
-        "jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks
-    )
+    monkeypatch.setattr("jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks)
     evaluate.evaluate(copy)
     head, _, _ = (copy / "report" / "index.html").read_text().partition("<h2>")
     assert ("LEAKY: 25.0 % of the test images have a near-duplicate in training" in head) is marks
@@ -116,9 +109,7 @@ def test_other_subsets_have_their_own_pages(reported: Path) -> None:
     assert "may have been used to select the checkpoint" in message
     metrics = json.loads((reported / "report" / "metrics-validation.json").read_text())
     assert metrics["split"] == "validation"
-    assert (
-        metrics["calibration"]["temperature"] is None
-    )  # not fitted on the subset that it is evaluated on
+    assert metrics["calibration"]["temperature"] is None  # not fitted on the subset that it is evaluated on
     assert "temperature" not in message
     assert (reported / "report" / "index.html").read_bytes() == before
     with pytest.raises(ConfigError, match="train, validation, test"):

@@ -140,9 +140,7 @@ def test_another_config_in_an_existing_directory_raises(
         directory.mkdir()
         (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
     with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 -> 0.5"):
-        jaxnets.train(
-            smoke_config, {**smoke_overrides, "optimizer.learning_rate": 0.5}, workdir=directory
-        )
+        jaxnets.train(smoke_config, {**smoke_overrides, "optimizer.learning_rate": 0.5}, workdir=directory)
 
 
 def test_a_locked_directory_raises(trained: Path, smoke_config: str, tmp_path: Path) -> None:
@@ -198,9 +196,7 @@ def test_a_signal_saves_and_the_run_resumes(
 ) -> None:
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError, match="stopped at step 3, saved") as caught:
-        jaxnets.train(
-            smoke_config, smoke_overrides, workdir=directory, callbacks=[_SignalAt(3, number)]
-        )
+        jaxnets.train(smoke_config, smoke_overrides, workdir=directory, callbacks=[_SignalAt(3, number)])
     assert caught.value.exit_code == code
     assert not (directory / "result.json").exists()
     result = jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
@@ -243,9 +239,7 @@ def test_a_signal_at_the_end_of_the_loop_is_handled(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     with pytest.raises(InterruptedRunError, match="saved") as caught:
-        jaxnets.train(
-            smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_SignalAtTheEnd()]
-        )
+        jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_SignalAtTheEnd()])
     assert caught.value.exit_code == 129
     jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run")
     assert _lines(tmp_path / "run") == _lines(trained)
@@ -261,9 +255,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_last_valid_one(
     directory = tmp_path / "stopped"
     every = {**smoke_overrides, "checkpoint.every_steps": 1}
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(
-            smoke_config, every, workdir=directory, callbacks=[_SignalAt(3, signal.SIGTERM)]
-        )
+        jaxnets.train(smoke_config, every, workdir=directory, callbacks=[_SignalAt(3, signal.SIGTERM)])
     newest = directory / "checkpoints" / f"{3:010d}" / "host_state.json"
     newest.write_text(newest.read_text().replace("0", "1", 1))
     capsys.readouterr()
@@ -274,9 +266,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_last_valid_one(
     assert _lines(directory) == _lines(trained)
 
 
-def test_no_valid_checkpoint_raises(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_no_valid_checkpoint_raises(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(
@@ -348,9 +338,7 @@ class _Every(Callback):
         self.calls.append("end")
 
 
-def test_a_user_callback_is_called_in_order(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_a_user_callback_is_called_in_order(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     callback = _Every()
     jaxnets.train(
         smoke_config,
@@ -371,12 +359,8 @@ class _StopAt(Callback):
             run.stop("enough")
 
 
-def test_a_callback_can_stop_training(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
-    result = jaxnets.train(
-        smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_StopAt(2)]
-    )
+def test_a_callback_can_stop_training(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
+    result = jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_StopAt(2)])
     assert result["stopped_early"] == "enough"
     assert result["complete"]
     assert result["epochs"] == 1
@@ -447,9 +431,7 @@ def test_invalid_combinations_raise(
         jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
 
 
-def test_image_folder_needs_a_path(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_image_folder_needs_a_path(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     overrides = {**smoke_overrides, "data.name": "image_folder"}
     del overrides["data.num_examples"]
     with pytest.raises(ConfigError, match=r"needs --config.data.path"):
@@ -460,24 +442,18 @@ def test_a_rejected_config_leaves_the_directory_unused(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="fewer than one batch of 64"):
-        jaxnets.train(
-            smoke_config, {**smoke_overrides, "train.batch_size": 64}, workdir=tmp_path / "run"
-        )
+        jaxnets.train(smoke_config, {**smoke_overrides, "train.batch_size": 64}, workdir=tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_named_data_set_never_falls_back(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_a_named_data_set_never_falls_back(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     overrides = {**smoke_overrides, "data.name": "lc25000_lung"}
     del overrides["data.num_examples"]
     with pytest.raises(DataError, match="prepare_data.py lc25000_lung"):
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
 
 
-def test_changed_data_raise(
-    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_changed_data_raise(trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     directory = tmp_path / "started"
     directory.mkdir()
     for name in ("config.json", "split.csv"):
@@ -497,27 +473,19 @@ def test_training_without_a_cache_is_bit_identical(
     assert manifest["input_shape"] == [16, 16, 3]
 
 
-def test_an_entry_that_is_not_comparable_is_dropped(
-    smoke_config: str, smoke_overrides: dict
-) -> None:
+def test_an_entry_that_is_not_comparable_is_dropped(smoke_config: str, smoke_overrides: dict) -> None:
     overrides = {**smoke_overrides, "data.name": "synthetic_tissue"}
     scratch = smoke_config.replace(":smoke", ":scratch")
     assert config_lib.load_config(scratch, overrides).entry == "A/resnet50"
     assert resolve(scratch, overrides, Reporter(quiet=True)).entry is None
 
 
-def test_callbacks_with_the_same_name_raise(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_callbacks_with_the_same_name_raise(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="callback names must be unique"):
-        jaxnets.train(
-            smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_Every(), _Every()]
-        )
+        jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_Every(), _Every()])
 
 
-def test_a_diverged_state_is_never_saved(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_a_diverged_state_is_never_saved(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     wild = {
         **smoke_overrides,
         "optimizer.learning_rate": 1e12,
@@ -613,9 +581,7 @@ def test_an_early_stop_is_printed_with_its_reason(
     printed = capsys.readouterr().out
     message = re.search(r"^stop +at step 4 of 18, epoch 2 of 9: (.*); testing (.*)$", printed, re.M)
     assert message is not None
-    assert re.fullmatch(
-        r"validation_loss has not improved over [\d.]+ for 1 evaluation", message[1]
-    )
+    assert re.fullmatch(r"validation_loss has not improved over [\d.]+ for 1 evaluation", message[1])
     assert message[2].startswith("the final state (step 4)")
     assert re.search(r"^stopped early +validation_loss has not improved", printed, re.M)
     best = {**overrides, "eval.use_best": True}
@@ -626,9 +592,7 @@ def test_an_early_stop_is_printed_with_its_reason(
 def test_a_short_run_logs_once_per_epoch(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    jaxnets.train(
-        smoke_config, {**smoke_overrides, "log.every_steps": 50}, workdir=tmp_path / "run"
-    )
+    jaxnets.train(smoke_config, {**smoke_overrides, "log.every_steps": 50}, workdir=tmp_path / "run")
     lines = _lines(tmp_path / "run")
     assert [line["epoch"] for line in lines if line["split"] == "train"] == [1, 2]
     assert len(re.findall(r"^train .*loss \d.*accuracy", capsys.readouterr().out, re.M)) == 2

@@ -171,9 +171,7 @@ def test_invalid_values_raise_without_checksums(
     content = json.loads((run / file).read_text())
     change(content)
     (run / file).write_text(json.dumps(content))
-    with pytest.raises(
-        CheckpointError, match=r"(config|manifest|result)\.json is damaged"
-    ) as caught:
+    with pytest.raises(CheckpointError, match=r"(config|manifest|result)\.json is damaged") as caught:
         open_run(run, ignore_damage=True)
     assert "\n" not in str(caught.value)
 
@@ -381,9 +379,7 @@ def test_warnings_from_files_write_nothing_on_the_terminal(
     assert not {"\x1b", "\x07"} & set(printed)
 
 
-def test_a_file_is_not_a_run_directory(
-    smoke_config: str, smoke_overrides: dict, tmp_path: Path
-) -> None:
+def test_a_file_is_not_a_run_directory(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("notes\n")
     with pytest.raises(ConfigError, match=r"notes.txt is a file, not a directory.*--workdir"):
@@ -405,9 +401,7 @@ def test_a_run_directory_is_not_inside_the_images(
             Image.new("RGB", (16, 16)).save(tmp_path / name / f"{number}.png")
     overrides = {"data.name": "image_folder", "data.path": str(tmp_path)}
     config = smoke_config.replace("lung_resnet.py:smoke", "image_folder.py:quick")
-    with pytest.raises(
-        ConfigError, match=r"is inside --config.data.path.*outside the image folder"
-    ):
+    with pytest.raises(ConfigError, match=r"is inside --config.data.path.*outside the image folder"):
         jaxnets.train(config, overrides, workdir=tmp_path / "cat" / "run")
     assert not (tmp_path / "cat" / "run").exists()
 

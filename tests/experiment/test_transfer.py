@@ -48,9 +48,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def frozen_run(
-    smoke_config: str, plain: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def frozen_run(smoke_config: str, plain: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that trained a head on cached features of a frozen random backbone."""
     directory = tmp_path_factory.mktemp("runs") / "frozen"
     jaxnets.train(smoke_config, {**plain, **FROZEN}, workdir=directory)
@@ -128,9 +126,7 @@ def test_predictions_from_images_match_cached_features(frozen_run: Path) -> None
     settings = open_run(frozen_run).config.data
     source = SyntheticTissue(settings.num_examples, settings.image_size, settings.synthetic_seed)
     pixels = [source[int(index)]["image"] for index in tested.index]
-    probabilities = [
-        list(each.probabilities.values()) for each in jaxnets.load(frozen_run).predict(pixels)
-    ]
+    probabilities = [list(each.probabilities.values()) for each in jaxnets.load(frozen_run).predict(pixels)]
     np.testing.assert_allclose(probabilities, tested.probabilities, atol=1e-5)
 
 
@@ -139,9 +135,7 @@ def test_the_backbone_learning_rate_is_multiplied(smoke_config: str, multiplier:
     plain = {"optimizer.momentum": 0.0, "optimizer.weight_decay": 0.0}
     constant = {"schedule.name": "constant", "schedule.warmup_steps": 0}
     overrides = {"transfer.weights": "random", "transfer.backbone_lr_multiplier": multiplier}
-    config = config_lib.load_config(
-        smoke_config, {**plain, **constant, **overrides, "model.num_classes": 3}
-    )
+    config = config_lib.load_config(smoke_config, {**plain, **constant, **overrides, "model.num_classes": 3})
     model = models.create(config.model)
     params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
     parts = BackboneHeadPartition.of(model, (1, 32, 32, 3))
@@ -247,9 +241,7 @@ def test_a_run_resumes_without_its_pretrained_weights(
         kernel = _variables(run)["params"]["conv2"]["kernel"]
         np.testing.assert_array_equal(kernel, variables["params"]["conv2"]["kernel"])
     assert jaxnets.train(smoke_config, overrides, workdir=run)["step"] == done["step"]
-    with pytest.raises(
-        ConfigError, match="with another config .*transfer.weights: 'drawn' -> 'random'"
-    ):
+    with pytest.raises(ConfigError, match="with another config .*transfer.weights: 'drawn' -> 'random'"):
         jaxnets.train(smoke_config, {**overrides, "transfer.weights": "random"}, workdir=run)
 
 
@@ -306,9 +298,7 @@ def test_weights_that_do_not_fit_raise(
         with pytest.raises(CheckpointError, match=message):
             jaxnets.train(smoke_config, {**overrides, **changes}, workdir=tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
-    assert "cache " not in capsys.readouterr().out, (
-        "nothing may be decoded for a backbone that does not fit"
-    )
+    assert "cache " not in capsys.readouterr().out, "nothing may be decoded for a backbone that does not fit"
 
 
 def test_a_random_backbone_is_calibrated_on_few_images(
@@ -326,18 +316,14 @@ def test_a_random_backbone_is_calibrated_on_few_images(
 
 
 def test_a_fitting_truncation_is_suggested() -> None:
-    remedy = pretrained._or_truncated(
-        "inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"]
-    )
+    remedy = pretrained._or_truncated("inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"])
     assert remedy.endswith("--config.model.truncate_after=mixed7a")
     assert pretrained._or_truncated("inception_v3", ["mixed7c/a"]).endswith("=mixed7b")
     assert pretrained._or_truncated("inception_v3", ["mixed6e/a", "mixed7c/a"]) == ""
     assert pretrained._or_truncated("resnet50", ["stage4_block3/conv1/kernel"]) == ""
 
 
-@pytest.mark.parametrize(
-    ("given", "asked"), [(None, "torchvision"), ("torchvision", None), ("keras", None)]
-)
+@pytest.mark.parametrize(("given", "asked"), [(None, "torchvision"), ("torchvision", None), ("keras", None)])
 def test_an_unset_variant_matches_the_default(given: str | None, asked: str | None) -> None:
     config, theirs = config_lib.default_config(), config_lib.default_config().model
     config.model.name = theirs.name = "resnet50"
@@ -369,9 +355,7 @@ def test_user_set_preprocessing_must_match_the_weights() -> None:
     assert tuple(config.data.mean) == (0.4, 0.4, 0.4)
 
 
-@pytest.mark.parametrize(
-    "change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}]
-)
+@pytest.mark.parametrize("change", [{"activation": "tanh"}, {"pooling": "average"}, {"kernel_size": 3}])
 def test_cached_features_depend_on_the_model_fields(change: dict[str, Any]) -> None:
     model, other = config_lib.default_config().model, config_lib.default_config().model
     model.name = other.name = "lenet5"
@@ -405,9 +389,7 @@ def test_the_default_variant_is_the_first() -> None:
         ),
     ],
 )
-def test_contradictory_fields_raise(
-    smoke_config: str, changes: dict[str, Any], message: str
-) -> None:
+def test_contradictory_fields_raise(smoke_config: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config_lib.load_config(smoke_config, changes)
 

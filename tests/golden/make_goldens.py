@@ -50,9 +50,7 @@ def compute(case: dict[str, Any]) -> dict[str, Any]:
             total, count = cross_entropy(logits, targets, jnp.ones(len(labels), x.dtype))
             return total / count, (logits, updates)
 
-        (value, (logits, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(
-            variables["params"]
-        )
+        (value, (logits, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
         return model.apply(variables, x, train=False), logits, value, gradient, updates
 
     evaluated, trained, value, gradient, updates = run(variables)

@@ -339,9 +339,7 @@ class Command:
         print(json.dumps(self.arguments), file=self._process.stdin, flush=True)
         code, out, err = json.loads(self._process.stdout.readline())
         written = [
-            _without_times(path.read_text(errors="replace"))
-            for path in self._results
-            if path.is_file()
+            _without_times(path.read_text(errors="replace")) for path in self._results if path.is_file()
         ]
         return code, _without_times(out), err, written
 
@@ -370,9 +368,7 @@ def _without_times(text: str) -> str:
     return text
 
 
-def of_command(
-    answer: tuple[Any, str, str, list[str]], expected: tuple[Any, str, str, list[str]]
-) -> str:
+def of_command(answer: tuple[Any, str, str, list[str]], expected: tuple[Any, str, str, list[str]]) -> str:
     """What a command on a damaged directory comes to, one of OUTCOMES."""
     code, out, err, written = answer
     if code == "hang":
@@ -380,9 +376,7 @@ def of_command(
     if "Traceback" in err or code == 1:
         return "tracebacks"
     if code != 0:
-        assert code in (3, 4), (
-            err
-        )  # the data do not fit what is damaged, or the directory is refused
+        assert code in (3, 4), err  # the data do not fit what is damaged, or the directory is refused
         return "refused"
     if "warning" in err or "warning" in out:
         return "warned"

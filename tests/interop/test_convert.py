@@ -168,9 +168,7 @@ def test_folded_batch_norm_computes_the_same_function() -> None:
     x = np.random.default_rng(1).normal(size=(2, *SHAPE)).astype(np.float32)
     network = models.create(model)
     apply = jax.jit(lambda variables: network.apply(variables, x, train=False))
-    np.testing.assert_allclose(
-        apply(unflatten(back.arrays)), apply(unflatten(arrays)), rtol=0, atol=2e-5
-    )
+    np.testing.assert_allclose(apply(unflatten(back.arrays)), apply(unflatten(arrays)), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1.001e-5])
@@ -257,9 +255,7 @@ def test_wrong_network_flag_names_the_network_of_the_file() -> None:
     arrays = {"fc3.weight": np.zeros(1)}
     with pytest.raises(ConfigError, match=r"--model=lenet: .* \(did you mean lenet5"):
         recognise(arrays, "lenet", None)
-    with pytest.raises(
-        CheckpointError, match="those of lenet5 in the layout torch.*--model=alexnet"
-    ):
+    with pytest.raises(CheckpointError, match="those of lenet5 in the layout torch.*--model=alexnet"):
         recognise(arrays, "alexnet", None)
     with pytest.raises(CheckpointError, match="not --layout=keras: omit that flag"):
         recognise(arrays, None, "keras")

@@ -77,9 +77,7 @@ SAFETENSORS: dict[str, Callable[[], bytes]] = {
     "offsets backwards": lambda: _tensor(data_offsets=[8, 0]),
     "offsets below zero": lambda: _tensor(data_offsets=[-8, 0]),
     "overlapping tensors": lambda: _packed({"a": F32, "b": F32}, b"\0" * 8),
-    "a hole between tensors": lambda: _packed(
-        {"a": F32, "b": F32 | {"data_offsets": [16, 24]}}, b"\0" * 24
-    ),
+    "a hole between tensors": lambda: _packed({"a": F32, "b": F32 | {"data_offsets": [16, 24]}}, b"\0" * 24),
     "bytes behind the end": lambda: _tensor(b"\0" * 80),
     "a shape that overflows": lambda: _tensor(shape=[2**62, 4, 4]),
     "a shape below zero": lambda: _tensor(shape=[-2]),
@@ -199,9 +197,7 @@ TORCH: dict[str, Callable[[Path], None]] = {
     "a zip of something else": lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 100),
 }
 WITH_TORCH: dict[str, Callable[[Path], None]] = {
-    "a file that runs code": lambda path: _saved(lambda torch: _RunsCode(path.parent / "touched"))(
-        path
-    ),
+    "a file that runs code": lambda path: _saved(lambda torch: _RunsCode(path.parent / "touched"))(path),
     "cut short": _cut,
     "float8": _saved(lambda torch: {"a": torch.zeros(2).to(torch.float8_e4m3fn)}),
     "sparse": _saved(lambda torch: {"a": torch.eye(2).to_sparse()}),
@@ -317,9 +313,7 @@ def test_script_rejects_every_hostile_file_in_one_line(
     def run(path: Path) -> tuple[int | None, str]:
         command = [sys.executable, "scripts/import_weights.py", str(path), str(tmp_path / "new")]
         try:
-            done = subprocess.run(
-                command, cwd=repository, capture_output=True, text=True, timeout=120
-            )
+            done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:
             return None, ""
         return done.returncode, done.stderr

@@ -35,9 +35,7 @@ slow = pytest.mark.slow  # the deepest takes Keras most of a minute to build and
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 299, "all.weights.h5", marks=slow),
     ],
 )
-def test_logits_equal_those_of_keras(
-    network: str, theirs: str, size: int, file: str, tmp_path: Path
-) -> None:
+def test_logits_equal_those_of_keras(network: str, theirs: str, size: int, file: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here
         pytest.skip("needs Keras")
     oracle = load("keras_logits")
@@ -48,8 +46,7 @@ def test_logits_equal_those_of_keras(
     arrays = flatten(load("drawn").variables(model, (1, *shape)))
     if network in WITHOUT_SCALE:
         arrays = {
-            path: np.ones_like(leaf) if path.endswith("/scale") else leaf
-            for path, leaf in arrays.items()
+            path: np.ones_like(leaf) if path.endswith("/scale") else leaf for path, leaf in arrays.items()
         }
     inputs = np.random.default_rng(0).normal(size=(2, *shape))
     named = convert.to_layout("keras", Weights(unflatten(arrays), config, shape))

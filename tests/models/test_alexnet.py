@@ -15,9 +15,7 @@ def shapes(variant: str, size: int = 32, classes: int = 10):
     model = AlexNet(classes, variant=variant)
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
-    features = jax.eval_shape(
-        lambda v, x: model.apply(v, x, train=False, method="features"), variables, x
-    )
+    features = jax.eval_shape(lambda v, x: model.apply(v, x, train=False, method="features"), variables, x)
     return variables, features
 
 
@@ -25,9 +23,7 @@ def shapes(variant: str, size: int = 32, classes: int = 10):
     ("variant", "parameters", "last_map"),
     [("pool3", 57_023_306, (3, 3)), ("pool2", 56_826_698, (4, 4))],
 )
-def test_parameters_and_the_last_map(
-    variant: str, parameters: int, last_map: tuple[int, int]
-) -> None:
+def test_parameters_and_the_last_map(variant: str, parameters: int, last_map: tuple[int, int]) -> None:
     variables, features = shapes(variant)
     assert models.count_parameters(variables["params"]) == parameters
     assert set(variables) == {"params"}

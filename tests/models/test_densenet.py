@@ -15,9 +15,7 @@ from jaxnets.models.densenet import DenseLayer, DenseNet, kaiming_normal_fan_in
 @pytest.fixture(scope="module")
 def body() -> tuple[Any, dict[str, Any]]:
     """The shapes of the features of the smallest images and of the variables they need."""
-    init = functools.partial(
-        DenseNet(3).init_with_output, jax.random.key(0), train=False, method="features"
-    )
+    init = functools.partial(DenseNet(3).init_with_output, jax.random.key(0), train=False, method="features")
     return jax.eval_shape(init, jax.ShapeDtypeStruct((2, 29, 29, 3), jnp.float32))
 
 

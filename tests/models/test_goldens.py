@@ -20,9 +20,7 @@ def _maker():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    "name", ["lenet5", "resnet_short", pytest.param("resnet50", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["lenet5", "resnet_short", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_logits_loss_and_gradients_are_the_golden_ones(name: str) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     maker = _maker()

@@ -85,9 +85,7 @@ def test_inception_v3_has_no_head_for_smaller_images_and_says_so() -> None:
     assert _outputs(model, variables, 298, train=True).shape == (2, 3)
     config = config_lib.default_config().model
     config.name = "inception_v3"
-    assert "needs 299 pixels, and images have 298" in str(
-        models.skipped_aux_heads_note(config, 298)
-    )
+    assert "needs 299 pixels, and images have 298" in str(models.skipped_aux_heads_note(config, 298))
     assert models.skipped_aux_heads_note(config, 299) is None
     config.auxiliary_heads = False
     assert models.skipped_aux_heads_note(config, 298) is None

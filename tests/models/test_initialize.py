@@ -96,9 +96,7 @@ def test_only_what_the_result_needs_is_computed() -> None:
     given = init_eqn_by_eqn(function, x)
     jax.effects_barrier()
     assert not computed
-    chex.assert_trees_all_equal(
-        given, {"wanted": jnp.sin(x) * 2, "same": x, "constant": jnp.ones(2)}
-    )
+    chex.assert_trees_all_equal(given, {"wanted": jnp.sin(x) * 2, "same": x, "constant": jnp.ones(2)})
 
 
 def test_it_may_be_traced() -> None:

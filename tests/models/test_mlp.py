@@ -96,9 +96,7 @@ def test_what_the_network_does_not_have_is_refused(fields: dict, message: str) -
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"), [(2, 1, "begins with 3.*begin with 2"), (3, 4, "end with 4")]
 )
-def test_layers_that_do_not_chain_with_the_data_are_refused(
-    inputs: int, outputs: int, message: str
-) -> None:
+def test_layers_that_do_not_chain_with_the_data_are_refused(inputs: int, outputs: int, message: str) -> None:
     config = config_lib.default_config().model
     models.check_lengths(config, 3, 1)
     with pytest.raises(ConfigError, match=message):
@@ -135,9 +133,7 @@ def test_values_and_gradients_are_pytorch_s(name: str) -> None:
     for number in (1, 2):
         layer = params[f"layer{number}"]
         weight, bias = (np.array(layer[leaf]) for leaf in ("kernel", "bias"))
-        theirs[2 * number - 2].load_state_dict(
-            {"weight": torch.tensor(weight.T), "bias": torch.tensor(bias)}
-        )
+        theirs[2 * number - 2].load_state_dict({"weight": torch.tensor(weight.T), "bias": torch.tensor(bias)})
     outputs = theirs(torch.tensor(x))
     (outputs**2).sum().backward()
     ours = model.apply({"params": params}, x)
@@ -145,7 +141,5 @@ def test_values_and_gradients_are_pytorch_s(name: str) -> None:
     for number in (1, 2):
         layer = theirs[2 * number - 2]
         close = {"rtol": 1e-11, "atol": 1e-13}
-        np.testing.assert_allclose(
-            gradient[f"layer{number}"]["kernel"].T, layer.weight.grad, **close
-        )
+        np.testing.assert_allclose(gradient[f"layer{number}"]["kernel"].T, layer.weight.grad, **close)
         np.testing.assert_allclose(gradient[f"layer{number}"]["bias"], layer.bias.grad, **close)

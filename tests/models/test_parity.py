@@ -93,9 +93,7 @@ RULES = {
 
 def make_config(name: str, rule: str = "sgd", dtype: str = "float64") -> config_dict.ConfigDict:
     case = CASES[name]
-    config = jax_model.make_config(
-        case.network, image_size=case.image_size, batch_size=case.batch_size
-    )
+    config = jax_model.make_config(case.network, image_size=case.image_size, batch_size=case.batch_size)
     config.model.update(case.model)
     config.model.dtype = dtype
     config.optimizer.update(RULES[rule])
@@ -184,9 +182,7 @@ def test_a_short_inception_resnet_v2() -> None:
 
 def _as_last_block(tree: dict[str, Any]) -> dict[str, Any]:
     """The short network's only block C under the name that the whole one's last has."""
-    return {
-        name.replace("inception_resnet_c1", "inception_resnet_c10"): v for name, v in tree.items()
-    }
+    return {name.replace("inception_resnet_c1", "inception_resnet_c10"): v for name, v in tree.items()}
 
 
 def _compare(
@@ -223,8 +219,7 @@ def _compare(
     (loss_value, (outputs, statistics)), gradient = jax.device_get(train(variables))
     expected = theirs.logits(batch["image"], train=True)
     in_training = max(
-        relative_error(logits, other)
-        for logits, other in zip(outputs_of(outputs), expected, strict=True)
+        relative_error(logits, other) for logits, other in zip(outputs_of(outputs), expected, strict=True)
     )
     updated = {"params": given["params"], "batch_stats": renamed(statistics)}
     of_statistics = max(theirs.distances(updated).values())

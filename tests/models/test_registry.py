@@ -23,14 +23,10 @@ OF_IMAGES = [name for name, entry in models.REGISTRY.items() if entry.kind == "i
 SIZES = {"lenet5": 28, "inception_v3": 299}
 """Pixels a side at which everything is there; 64 elsewhere."""
 TRACED_SOON = [
-    name
-    if name in ("lenet5", "alexnet", "resnet50")
-    else pytest.param(name, marks=pytest.mark.slow)
+    name if name in ("lenet5", "alexnet", "resnet50") else pytest.param(name, marks=pytest.mark.slow)
     for name in OF_IMAGES
 ]
-WITH_VALUES = [
-    name if name == "lenet5" else pytest.param(name, marks=pytest.mark.slow) for name in OF_IMAGES
-]
+WITH_VALUES = [name if name == "lenet5" else pytest.param(name, marks=pytest.mark.slow) for name in OF_IMAGES]
 """Compiled in seconds, the deep ones in minutes; a narrow ResNet-50 is among the goldens."""
 
 
@@ -76,14 +72,10 @@ def test_the_smallest_input_has_features_and_the_next_smaller_is_refused(name) -
     model = models.create(_config(name, 3).model)
     x = jax.ShapeDtypeStruct((2, smallest, smallest, CHANNELS.get(name, 3)), jnp.float32)
     variables = _shapes(name, 3, smallest)
-    features = jax.eval_shape(
-        functools.partial(model.apply, train=False, method="features"), variables, x
-    )
+    features = jax.eval_shape(functools.partial(model.apply, train=False, method="features"), variables, x)
     assert features.ndim == 4
     assert min(features.shape) > 0
-    logits = jax.eval_shape(
-        functools.partial(model.apply, train=False, method="head"), variables, features
-    )
+    logits = jax.eval_shape(functools.partial(model.apply, train=False, method="head"), variables, features)
     assert logits.shape == (2, 3)
     with pytest.raises(ConfigError, match=f"{smallest} pixels or more"):
         models.check_image_size(name, smallest - 1)
@@ -116,9 +108,7 @@ class TestEveryNetworkOfImages:
         variables = load("drawn").variables(model, x.shape)
 
         def loss(params):
-            outputs, _ = model.apply(
-                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-            )
+            outputs, _ = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
             heads = jax.tree.leaves(outputs)  # the logits, and those of auxiliary heads
             return sum(jnp.sum(jax.nn.log_softmax(logits)[:, 0]) for logits in heads)
 
@@ -137,9 +127,7 @@ def test_flax_initialisation_has_zero_biases() -> None:
     config = _config("lenet5", 10)
     for init, all_zero in (("flax", True), ("torch", False)):
         config.model.init = init
-        variables = models.initialize(
-            models.create(config.model), jax.random.key(0), (1, 28, 28, 1)
-        )
+        variables = models.initialize(models.create(config.model), jax.random.key(0), (1, 28, 28, 1))
         assert bool((variables["params"]["classifier"]["bias"] == 0).all()) is all_zero
 
 
@@ -178,10 +166,6 @@ def test_a_run_imports_the_module_of_its_network_alone() -> None:
         "c = config.default_config(); c.model.name = 'lenet5'; models.create(c.model)\n"
         "print(*sorted(name for name in sys.modules if name.startswith('jaxnets.models.')))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    networks = set(done.stdout.split()) & {
-        f"jaxnets.models.{name}" for name in models._MODULES.values()
-    }
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    networks = set(done.stdout.split()) & {f"jaxnets.models.{name}" for name in models._MODULES.values()}
     assert networks == {"jaxnets.models.lenet"}

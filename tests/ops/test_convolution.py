@@ -80,9 +80,7 @@ def _with_gradients(
 @example(((2, 17, 19, 6), (3, 5, 6, 65), (2, 1), ((1, 0), (2, 1))))  # many channels
 @example(((4, 10, 25, 24), (1, 1, 24, 40), (1, 1), ((0, 0), (0, 0))))  # 1,000 pixels
 @example(((2, 6, 9, 20), (7, 1, 20, 48), (1, 1), ((3, 3), (0, 0))))  # the Inceptions' windows
-def test_every_form_is_right(
-    kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple]
-) -> None:
+def test_every_form_is_right(kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple]) -> None:
     x_shape, kernel_shape, strides, padding = case
     options = {"strides": strides, "padding": padding}
     y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
@@ -177,9 +175,7 @@ def implementation(request: pytest.FixtureRequest) -> Implementation:
 
 
 def _energy(kernel: jax.Array, implementation: Implementation) -> Callable[[jax.Array], jax.Array]:
-    return lambda x: jnp.sum(
-        jnp.sin(convolution(x, kernel, padding=PADDING, implementation=implementation))
-    )
+    return lambda x: jnp.sum(jnp.sin(convolution(x, kernel, padding=PADDING, implementation=implementation)))
 
 
 PADDING = ((1, 1), (1, 1))
@@ -229,18 +225,14 @@ def test_scan_and_donation(implementation: Implementation) -> None:
 
     donated = jax.jit(steps, static_argnums=1, donate_argnums=0)
     given = jnp.asarray(x)
-    np.testing.assert_allclose(
-        donated(given, implementation), steps(x, "xla"), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(donated(given, implementation), steps(x, "xla"), rtol=1e-4, atol=1e-5)
     assert given.is_deleted()
 
 
 def test_forward_mode_is_refused_and_has_the_reference_form(implementation: Implementation) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
     with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(
-            functools.partial(convolution, kernel=kernel, implementation=implementation), (x,), (x,)
-        )
+        jax.jvp(functools.partial(convolution, kernel=kernel, implementation=implementation), (x,), (x,))
     function = functools.partial(convolution, kernel=kernel, implementation="xla")
     np.testing.assert_allclose(jax.jvp(function, (x,), (x,))[1], 9.0)
 

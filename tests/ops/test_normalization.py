@@ -131,9 +131,7 @@ def test_the_reference_form_is_the_written_one_over_several_devices() -> None:
         split = (each.reshape(3, 1, *each.shape[1:]) for each in (x, cotangent))
         return of_one(next(split), scale, bias, next(split))
 
-    chex.assert_trees_all_close(
-        gradients(plain_batch_norm), gradients(batch_norm), rtol=1e-10, atol=1e-12
-    )
+    chex.assert_trees_all_close(gradients(plain_batch_norm), gradients(batch_norm), rtol=1e-10, atol=1e-12)
 
 
 def _first(results):
@@ -146,9 +144,7 @@ def test_it_maps_and_rematerialises() -> None:
     stacked = jnp.stack([x, 2 * x])
     np.testing.assert_allclose(jax.vmap(function)(stacked)[1], function(2 * x), rtol=1e-5)
     gradient = lambda f: jax.grad(lambda x: jnp.sum(f(x) ** 2))(x)  # noqa: E731
-    chex.assert_trees_all_close(
-        gradient(jax.checkpoint(function)), gradient(function), rtol=1e-5, atol=1e-5
-    )
+    chex.assert_trees_all_close(gradient(jax.checkpoint(function)), gradient(function), rtol=1e-5, atol=1e-5)
 
 
 def test_statistics_carry_no_gradient() -> None:
@@ -279,9 +275,7 @@ def test_every_form_is_right(kernels, shape, offset, seed) -> None:
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
 @given(shape=st.one_of(SHAPES, WIDE), offset=OFFSETS, seed=st.integers(0, 1000))
-def test_every_form_is_right_in_every_precision(
-    kernels, precision, optimized, shape, offset, seed
-) -> None:
+def test_every_form_is_right_in_every_precision(kernels, precision, optimized, shape, offset, seed) -> None:
     _check(("xla", "by_shape", *kernels), precision, shape, offset, seed, optimized)
 
 
@@ -310,9 +304,7 @@ def test_the_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> No
 
 @pytest.mark.parametrize("channels", [3, 21])
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_kernels_map_and_rematerialise(
-    kernels: tuple[Kernels, ...], channels: int, shared: bool
-) -> None:
+def test_the_kernels_map_and_rematerialise(kernels: tuple[Kernels, ...], channels: int, shared: bool) -> None:
     generator = np.random.default_rng(0)
     xs, cotangents = generator.normal(1.0, 2.0, (2, 3, 2, 5, 4, channels)).astype(np.float32)
     scales, biases = generator.normal(1.0, 0.3, (2, 3, channels)).astype(np.float32)

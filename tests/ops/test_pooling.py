@@ -31,14 +31,10 @@ WIDE = st.tuples(st.integers(30, 34), st.integers(30, 34))
 
 
 @st.composite
-def cases(
-    draw: st.DrawFn, windows: Any = SIDES, sizes: Any = SIZES
-) -> tuple[Any, Any, dict[str, Any]]:
+def cases(draw: st.DrawFn, windows: Any = SIDES, sizes: Any = SIZES) -> tuple[Any, Any, dict[str, Any]]:
     """An image's size, a window, and strides and padding, of which every window sees a pixel."""
     window = draw(windows)
-    padding = tuple(
-        (draw(st.integers(0, side - 1)), draw(st.integers(0, side - 1))) for side in window
-    )
+    padding = tuple((draw(st.integers(0, side - 1)), draw(st.integers(0, side - 1))) for side in window)
     return draw(sizes), window, {"strides": draw(STRIDES), "padding": padding}
 
 
@@ -114,8 +110,7 @@ def test_every_form_is_right_in_every_precision(
     @functools.partial(jax.jit, compiler_options=optimized)
     def all_forms():
         return [
-            _with_gradient(jnp.asarray(v), window, cotangent, form, **options)
-            for form, v in values.items()
+            _with_gradient(jnp.asarray(v), window, cotangent, form, **options) for form, v in values.items()
         ]
 
     for given_x, (ours_y, ours_by_x) in zip(values.values(), all_forms(), strict=True):
@@ -262,17 +257,13 @@ def test_padding_never_wins() -> None:
 
 
 def test_global_average() -> None:
-    np.testing.assert_allclose(
-        global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)), [[3.0, 4.0]]
-    )
+    np.testing.assert_allclose(global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)), [[3.0, 4.0]])
 
 
 @pytest.mark.parametrize(("counted", "corner"), [(True, (1 + 2 + 4 + 5) / 9), (False, 3.0)])
 def test_padding_is_in_the_average_or_not(counted: bool, corner: float) -> None:
     x = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
-    pooled = average_pool(
-        x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), count_include_pad=counted
-    )
+    pooled = average_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), count_include_pad=counted)
     assert pooled.shape == (1, 2, 2, 1)
     np.testing.assert_allclose(pooled[0, 0, 0, 0], corner, rtol=1e-6)
 

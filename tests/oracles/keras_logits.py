@@ -13,9 +13,7 @@ import numpy as np
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
 
 
-def logits(
-    name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: str | None
-) -> np.ndarray:
+def logits(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: str | None) -> np.ndarray:
     """Of the network with these weights, in inference. Raises ValueError unless the names are its own."""
     import jax
     import keras
@@ -38,10 +36,7 @@ def logits(
         variable.assign(arrays[name])
     if file is not None:
         network.save(file) if file.endswith("model.h5") else network.save_weights(file)
-    values = [
-        [v.value for v in vs]
-        for vs in (network.trainable_variables, network.non_trainable_variables)
-    ]
+    values = [[v.value for v in vs] for vs in (network.trainable_variables, network.non_trainable_variables)]
 
     def call(values: list, x: jax.Array) -> jax.Array:
         return network.stateless_call(*values, x, training=False)[0]

@@ -56,8 +56,7 @@ class Mirror:
         else:
             sources = {"exp_avg": "mu", "exp_avg_sq": "nu"}
         buffers = {
-            theirs: to_torch(name, optax.tree.get(state.opt_state, ours))
-            for theirs, ours in sources.items()
+            theirs: to_torch(name, optax.tree.get(state.opt_state, ours)) for theirs, ours in sources.items()
         }
         for place, parameter in self.network.named_parameters():
             kept = {key: torch.from_numpy(arrays[place]) for key, arrays in buffers.items()}

@@ -20,9 +20,7 @@ def make_network(config: config_dict.ConfigDict) -> torch.nn.Module:
     return NETWORKS[config.model.name](config)
 
 
-def cross_entropy(
-    outputs: Any, labels: torch.Tensor, config: config_dict.ConfigDict
-) -> torch.Tensor:
+def cross_entropy(outputs: Any, labels: torch.Tensor, config: config_dict.ConfigDict) -> torch.Tensor:
     """The loss of what a network gives in training, auxiliary heads with the recipe's weight."""
     logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
     smoothing = config.train.label_smoothing

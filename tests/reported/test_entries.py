@@ -36,8 +36,7 @@ def test_the_variants_of_alexnet_are_the_entries() -> None:
     variants = {name: reported.entry(name)["variant"] for name in reported.VARIANTS}
     assert variants == {"C/alexnet": "pool3", "E/alexnet": "pool2"}
     windows = {
-        name: reported.entry(name)["architecture"]["layers_computed"][2]["kernel"]
-        for name in variants
+        name: reported.entry(name)["architecture"]["layers_computed"][2]["kernel"] for name in variants
     }
     assert {name: f"pool{window}" for name, window in windows.items()} == variants
 

@@ -50,9 +50,7 @@ def _ended(processes: list["subprocess.Popen[str]"]) -> tuple[list[int], list[st
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_go_on_after_a_stop(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_two_processes_train_together_and_go_on_after_a_stop(repository: Path, tmp_path: Path) -> None:
     flags = (
         *(f"--config.data.root={tmp_path}", f"--workdir={tmp_path / 'run'}"),
         "--config.train.epochs=400",
@@ -66,9 +64,7 @@ def test_two_processes_train_together_and_go_on_after_a_stop(
 
 
 @pytest.mark.slow
-def test_where_one_process_is_refused_the_other_does_not_wait(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_where_one_process_is_refused_the_other_does_not_wait(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with workdir.lock_workdir(tmp_path / "run"):  # only the first process would write there
         processes = _two_processes(
@@ -159,9 +155,7 @@ def test_an_abort_is_one_line_and_its_stack_is_hidden(
 
 @pytest.mark.usefixtures("_no_parent")
 @pytest.mark.parametrize("end", ["os.abort()", "sys.exit(6)"])
-def test_a_process_that_has_said_why_is_not_said_again(
-    end: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_process_that_has_said_why_is_not_said_again(end: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         _run(f"print({distributed.LOST!r}, file=sys.stderr, flush=True); {end}")
     assert left.value.code == 6
@@ -174,9 +168,7 @@ def test_other_ends_are_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as left:
             _run(f"sys.exit({code})")
         assert left.value.code == code
-        assert (
-            "SIGABRT received" in capfd.readouterr().err
-        )  # an error that was logged, and no abort
+        assert "SIGABRT received" in capfd.readouterr().err  # an error that was logged, and no abort
     with pytest.raises(MachineError, match="killed by SIGKILL"):
         _run("os.kill(os.getpid(), 9)")
 

@@ -102,17 +102,14 @@ def test_a_reader_that_sleeps_does_not_hold_the_end_up() -> None:
 
 def test_a_clean_up_that_waits_does_not_hold_the_end_up() -> None:
     program = (
-        "signals.CLEAN_UP_SECONDS = 0.3\n"
-        "with signals.clean_up(lambda: time.sleep(60)):\n    time.sleep(60)\n"
+        "signals.CLEAN_UP_SECONDS = 0.3\nwith signals.clean_up(lambda: time.sleep(60)):\n    time.sleep(60)\n"
     )
     assert _signalled(program) == (143, "", "-c: stopped by SIGTERM\n")
 
 
 def test_a_key_that_is_hit_again_and_again_is_heard() -> None:
     """The save that the first Ctrl-C asked for never ends; the others come every 0.2 seconds."""
-    process = _start(
-        START + READY + "with signals.stoppable(lambda number: None):\n    time.sleep(60)\n"
-    )
+    process = _start(START + READY + "with signals.stoppable(lambda number: None):\n    time.sleep(60)\n")
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
@@ -120,9 +117,7 @@ def test_a_key_that_is_hit_again_and_again_is_heard() -> None:
 
 
 def test_an_exit_code_survives_and_no_callback_is_skipped() -> None:
-    program = (
-        "import atexit\natexit.register(print, 'last')\nsignals.set_exit_code(7)\nsys.exit(7)\n"
-    )
+    program = "import atexit\natexit.register(print, 'last')\nsignals.set_exit_code(7)\nsys.exit(7)\n"
     process = _start(START + READY + program)
     assert _end(process) == (7, "last\n", "")
 
@@ -220,8 +215,7 @@ def test_handlers_are_as_before_and_ignored_ones_stay() -> None:
 def test_what_must_be_done_first_is_done(tmp_path: Path) -> None:
     file = tmp_path / "partial"
     program = (
-        f"import pathlib\nwith signals.clean_up(pathlib.Path({str(file)!r}).touch):\n"
-        "    time.sleep(60)\n"
+        f"import pathlib\nwith signals.clean_up(pathlib.Path({str(file)!r}).touch):\n    time.sleep(60)\n"
     )
     assert _signalled(program) == (143, "", "-c: stopped by SIGTERM\n")
     assert file.exists()

@@ -33,9 +33,7 @@ def _batched_product(dtype: str) -> tuple[Callable[..., jax.Array], tuple[jax.Ar
     return lambda x, scale: jnp.sum((x @ jnp.full_like(x, scale)) * x, axis=-1), (x, scale)
 
 
-def _error(
-    function: Callable[..., jax.Array], arguments: tuple[jax.Array, ...], **options: object
-) -> float:
+def _error(function: Callable[..., jax.Array], arguments: tuple[jax.Array, ...], **options: object) -> float:
     """The largest difference of the compiled function from eager execution, over the largest value."""
     eager = np.asarray(function(*arguments))
     compiled = np.asarray(jax.jit(function, **options)(*arguments))
@@ -53,9 +51,7 @@ def test_compiled_with_the_safe_setting_both_patterns_are_right(
         limit = 1e-12 if dtype == "float64" else 1e-5
         for compiled in (
             xla.jit(function)(*arguments),
-            Devices.all().compile_step(lambda state, batch: function(*state), donate=False)(
-                arguments, {}
-            ),
+            Devices.all().compile_step(lambda state, batch: function(*state), donate=False)(arguments, {}),
         ):
             assert np.max(np.abs(compiled - eager)) <= limit * np.max(np.abs(eager))
 

@@ -77,9 +77,7 @@ def test_none_at_the_command_line_unsets_a_field(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_a_truncated_data_file_is_named_with_the_mend(
-    repository: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_truncated_data_file_is_named_with_the_mend(repository: Path, tmp_path: Path, name: str) -> None:
     config = {"mnist": "lenet_mnist", "cifar10": "alexnet_cifar10"}[name]
     files = {
         "mnist": [file.name for file in mnist.FILES.values()],

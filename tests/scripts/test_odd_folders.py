@@ -193,9 +193,7 @@ CASES: dict[str, Case] = {
     "a class whose name writes on the terminal": Case(_rename_class("\x1b[2J\x07\na"), DONE, DONE),
     "formulas for names": Case(_rename("=1+1.png", "+1.png", "-1.png", "@a.png"), DONE, DONE),
     "a formula for a class": Case(_rename_class("=cmd|' C'!A0"), DONE, DONE),
-    "names in other scripts": Case(
-        _rename("漢字.png", "صورة.png", "é é.png", "'\"<&>.png"), DONE, DONE
-    ),
+    "names in other scripts": Case(_rename("漢字.png", "صورة.png", "é é.png", "'\"<&>.png"), DONE, DONE),
     "a name that is not UTF-8": Case(_not_utf8, DATA, DONE),
     "the longest name": Case(_rename("x" * 251 + ".png"), DONE, DONE),
     "60 folders deep": Case(_deep, DONE, DONE),
@@ -241,9 +239,7 @@ def test_predict_skips_unreadable_files_and_prints_no_control_character(
     (root / "b/link.png").symlink_to("link.png")
     files = [str(root), str(root / "loop")]
     (tmp_path / "at").symlink_to("at")
-    with pytest.raises(
-        DataError, match=r"4 of 32 files could not be read; the others are predicted"
-    ):
+    with pytest.raises(DataError, match=r"4 of 32 files could not be read; the others are predicted"):
         predict_files(
             str(trained),
             [*files, str(tmp_path / "at")],
@@ -261,9 +257,7 @@ def test_predict_skips_unreadable_files_and_prints_no_control_character(
 
 def _run(repository: Path, *words: str) -> tuple[int | None, str, str]:
     try:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=repository, capture_output=True, timeout=900
-        )
+        done = subprocess.run([sys.executable, *words], cwd=repository, capture_output=True, timeout=900)
     except subprocess.TimeoutExpired:
         return None, "", ""
     return done.returncode, done.stdout.decode(), done.stderr.decode()

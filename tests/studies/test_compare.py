@@ -72,9 +72,7 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     (results / "unfinished").mkdir()
     keep(results, "of no entry", entry=None)
     measured(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
-    with pytest.raises(
-        CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png"
-    ) as refusal:
+    with pytest.raises(CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png") as refusal:
         compare.compare(page, results, check=True)
     assert not (results / "table.csv").exists()
     assert refusal.value.exit_code == 7
@@ -88,10 +86,7 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     assert "old" not in text
     (line,) = (line for line in text.splitlines() if "`a-run-s0..1`" in line)
     assert line.endswith("| 17 a second, 2 cores | `a-run-s0..1` |")
-    assert (
-        "| 98 % (report A) | 97.87 % [97.20, 98.40], 2 seeds ± 0.00 | not comparable: the report"
-        in line
-    )
+    assert "| 98 % (report A) | 97.87 % [97.20, 98.40], 2 seeds ± 0.00 | not comparable: the report" in line
     assert "LEAKY" in line
     assert "| training step, ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in text
     assert "2 cores; jax 0.10.2:" in text
@@ -116,18 +111,13 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
     (line,) = (line for line in page.read_text().splitlines() if "90.0 % [86.0, 93.0]" in line)
     below = 7.87 - ((97.87 - 97.2) ** 2 + (93 - 90) ** 2) ** 0.5
     above = 7.87 + ((98.4 - 97.87) ** 2 + (90 - 86) ** 2) ** 0.5
-    assert (
-        f"| 97.9 % [97.2, 98.4] | 90.0 % [86.0, 93.0] | 7.9 [{below:.1f}, {above:.1f}] | 1 |"
-        in line
-    )
+    assert f"| 97.9 % [97.2, 98.4] | 90.0 % [86.0, 93.0] | 7.9 [{below:.1f}, {above:.1f}] | 1 |" in line
     assert "| 98 % (report A) |" in line
     for name, other in (("densenet-s0", {"split": "random"}), ("densenet-grouped-s0", grouped)):
         keep(results, name, **{**other, "entry": None, "model": "densenet121"})
     compare.compare(page, results)
     (line,) = (line for line in page.read_text().splitlines() if "DenseNet-121, 96 px" in line)
-    assert line.startswith(
-        "| DenseNet-121, 96 px, 10 epochs | LC25000 lung | 96.74 % (report B, transfer) "
-    )
+    assert line.startswith("| DenseNet-121, 96 px, 10 epochs | LC25000 lung | 96.74 % (report B, transfer) ")
 
 
 def test_run_directories_are_told_and_nothing_is_written(
@@ -196,9 +186,7 @@ def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
     keep(tmp_path / "results", "a-random-s0")
     (tmp_path / "results" / "b-s0").mkdir()
     compare.compare(page, tmp_path / "results", tables=[table])
-    message = (
-        "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
-    )
+    message = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
     assert message in page.read_text().splitlines()
     for name in names:
         keep(tmp_path / "all", name)
@@ -209,9 +197,7 @@ def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
 def test_groupings_stand_beside_each_other(
     repository: Path, tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables_of = [
-        repository / "configs" / "tables" / f"{name}.py" for name in ("lung", "lung_groupings")
-    ]
+    tables_of = [repository / "configs" / "tables" / f"{name}.py" for name in ("lung", "lung_groupings")]
     known = {name for path in tables_of for name in row_names(path)}
     assert set(groupings_table.RUNS.values()) <= known
     results = tmp_path / "results"

@@ -67,9 +67,7 @@ def test_what_an_accident_is_worth(maker: ModuleType, repository: Path, tmp_path
     both = {"augmented": 0.8, "dropout": 0.81, "augmented_dropout": 0.785}
     _keep(tmp_path, repository, "sgd", "E/alexnet", clean=0.82, **both)
     made = maker.page(tmp_path)
-    assert (
-        "| AlexNet, report C | augmented images | 68.50 % [67.58, 69.40], 1 seed | 62.75 %" in made
-    )
+    assert "| AlexNet, report C | augmented images | 68.50 % [67.58, 69.40], 1 seed | 62.75 %" in made
     assert "| AlexNet, report C | 70.00 % | 1.50 |  |  |" in made
     assert "| AlexNet, report E | 82.00 % | 2.00 | 1.00 | 3.50 |" in made
     assert "3.50 points are lost; by that its 78.81 % stands for some 82.3 % on clean" in made

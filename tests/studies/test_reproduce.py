@@ -106,9 +106,7 @@ class Place:
         self.table = folder / "table.py"
         self.trainer = folder / "train.py"
         self.trainer.write_text(
-            STUB.format(
-                steps=STEPS, speed=IMAGES_PER_SECOND, hardware=HARDWARE, result=json.dumps(RESULT)
-            )
+            STUB.format(steps=STEPS, speed=IMAGES_PER_SECOND, hardware=HARDWARE, result=json.dumps(RESULT))
         )
         self.plan({})
 
@@ -161,9 +159,7 @@ def place(tmp_path: Path, smoke_config: str) -> Place:
         ({"optimizer.nesterov": False}, 0, "lung_resnet-smoke-nesterov_False-s0"),
     ],
 )
-def test_a_name_says_what_is_trained(
-    place: Place, overrides: dict[str, Any], seed: int, name: str
-) -> None:
+def test_a_name_says_what_is_trained(place: Place, overrides: dict[str, Any], seed: int, name: str) -> None:
     place.rows({"overrides": overrides, "seed": seed})
     assert [row.name for row in sweeps.read_table(str(place.table))] == [name]
 
@@ -212,9 +208,7 @@ def test_a_file_that_is_no_table(place: Place, text: str) -> None:
         place.make()
 
 
-def test_an_unknown_table_names_the_nearest(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_table_names_the_nearest(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     with pytest.raises(ConfigError, match=r"did you mean lung_resnet\?"):
         sweeps.read_table("lung_resnt")
@@ -228,16 +222,12 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
         "lung_resnet-scratch-224px-s0",
     ]
     assert [row.config.data.image_size for row in rows] == [96, 224]
-    assert {(row.config.data.name, row.config.train.epochs) for row in rows} == {
-        ("lc25000_lung", 10)
-    }
+    assert {(row.config.data.name, row.config.train.epochs) for row in rows} == {("lc25000_lung", 10)}
     for path in Path("configs/tables").glob("*.py"):
         assert sweeps.read_table(path.stem)
 
 
-def test_what_is_kept_is_of_the_tables_rows(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_is_of_the_tables_rows(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     rows = [row for name in ("lung_resnet", "lung") for row in sweeps.read_table(name)]
     kept = {row.name: finished(Path("results") / row.name, row.config) for row in rows}
@@ -381,9 +371,7 @@ def test_what_weights_bring_is_no_other_config(place: Place) -> None:
         place.make()
 
 
-def test_a_failed_row_does_not_hinder_the_others(
-    place: Place, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_row_does_not_hinder_the_others(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     place.rows(*({"name": name} for name in ("missing", "killed", "silent", "good")))
     place.plan(
         {
@@ -392,9 +380,7 @@ def test_a_failed_row_does_not_hinder_the_others(
             "silent": {"exits": 1},
         }
     )
-    with pytest.raises(
-        CheckFailedError, match="3 of 4 rows failed: missing, killed, silent;"
-    ) as raised:
+    with pytest.raises(CheckFailedError, match="3 of 4 rows failed: missing, killed, silent;") as raised:
         place.make()
     assert raised.value.exit_code == 7
     out, err = capfd.readouterr()
@@ -481,15 +467,11 @@ def test_a_row_that_has_begun_goes_on_whatever_it_needs(place: Place) -> None:
         ({}, "another machine", None),
     ],
 )
-def test_the_estimate(
-    place: Place, changes: dict[str, Any], hardware: str, seconds: float | None
-) -> None:
+def test_the_estimate(place: Place, changes: dict[str, Any], hardware: str, seconds: float | None) -> None:
     place.rows({"name": "known"})
     place.make()
     known = runtime_estimate.measurements([place.runs, place.results])
-    config = config_lib.load_config(
-        place.spec, {"train.epochs": 1, "train.drop_last": False, **changes}
-    )
+    config = config_lib.load_config(place.spec, {"train.epochs": 1, "train.drop_last": False, **changes})
     run = place.folder / "run"
     run.mkdir()
     lines = "0,train\n" * 96 + "0,validation\n" * 45 + "0,test\n" * 60
@@ -510,9 +492,7 @@ def test_the_estimate_before_the_data_was_opened(place: Place) -> None:
     estimate = runtime_estimate.estimate(config, place.folder / "none", known, HARDWARE)
     # 70, 15 and 15: two epochs of four batches of 16, three validations and a test.
     assert estimate is not None
-    assert estimate.seconds == pytest.approx(
-        runtime_estimate.START_SECONDS + (2 * 64 + 60 / 3) / 100
-    )
+    assert estimate.seconds == pytest.approx(runtime_estimate.START_SECONDS + (2 * 64 + 60 / 3) / 100)
     config.data.name, config.data.root = "lc25000_lung", str(place.folder)
     assert runtime_estimate.estimate(config, place.folder / "none", known, HARDWARE) is None
 
@@ -531,10 +511,7 @@ def test_the_speed_of_a_head_is_not_that_of_a_network(place: Place) -> None:
     config = config_lib.load_config(place.spec, frozen)
     none = place.folder / "none"
     assert (
-        runtime_estimate.estimate(
-            config, none, runtime_estimate.measurements([place.runs]), HARDWARE
-        )
-        is None
+        runtime_estimate.estimate(config, none, runtime_estimate.measurements([place.runs]), HARDWARE) is None
     )
     (path / "config.json").write_text(config_lib.to_json(config))
     result = json.loads((path / "result.json").read_text())
@@ -712,9 +689,7 @@ def test_listing_never_stops_a_run_that_begins(place: Place) -> None:
     folder = place.runs / "starting"
     with workdir.lock_workdir(folder):
         pass
-    with subprocess.Popen(
-        [sys.executable, "-c", ASKS, str(folder)], stdout=subprocess.PIPE
-    ) as lister:
+    with subprocess.Popen([sys.executable, "-c", ASKS, str(folder)], stdout=subprocess.PIPE) as lister:
         assert lister.stdout is not None
         assert lister.stdout.readline() == b"asks\n"
         try:
@@ -751,18 +726,14 @@ def test_flags_of_every_script_reach_the_runs(place: Place, repository: Path) ->
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == sorted(
-        [*given.values(), "--allow_nondeterministic_resume"]
-    )
+    assert sorted(done.stdout.split()) == sorted([*given.values(), "--allow_nondeterministic_resume"])
 
 
 # The real thing.
 
 
 @pytest.mark.slow
-def test_the_script_makes_a_row(
-    place: Place, repository: Path, smoke_overrides: dict[str, Any]
-) -> None:
+def test_the_script_makes_a_row(place: Place, repository: Path, smoke_overrides: dict[str, Any]) -> None:
     place.rows({"name": "real", "overrides": {**smoke_overrides, "train.epochs": 1}, "seed": 3})
     flags = [f"--runs={place.runs}", f"--results={place.results}", "--budget=10"]
     command = [sys.executable, "scripts/reproduce.py", str(place.table), *flags]

@@ -58,9 +58,7 @@ def test_the_engines_41_parameters_are_met(proof: Proof) -> None:
     for name in (BY_HAND, SCALAR, GRAD64):
         way = proof.ways[name]
         np.testing.assert_allclose(way.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(
-            way.predictions, proof.case.engine_predictions, rtol=0, atol=1e-12
-        )
+        np.testing.assert_allclose(way.predictions, proof.case.engine_predictions, rtol=0, atol=1e-12)
 
 
 def test_float32_through_the_training_code(proof: Proof) -> None:
@@ -113,14 +111,10 @@ class TestWhatDoesNotHold:
         z1, *others = proof.case.tables
         values = z1.values.copy()
         values[0, 0] += 1e-3
-        case = dataclasses.replace(
-            proof.case, tables=(dataclasses.replace(z1, values=values), *others)
-        )
+        case = dataclasses.replace(proof.case, tables=(dataclasses.replace(z1, values=values), *others))
         return dataclasses.replace(proof, agreement=agreement.compare(case, proof.ways))
 
-    def test_a_wrong_digit_is_found_and_named(
-        self, proof: Proof, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_wrong_digit_is_found_and_named(self, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(verify_mlp, "prove", lambda oracle: self._with_a_wrong_digit(proof))
         with pytest.raises(CheckFailedError, match=r"1 of \d+ checks do not hold: z1 as") as caught:
             verify(Options(), None)
@@ -129,9 +123,7 @@ class TestWhatDoesNotHold:
     def test_a_nan_never_holds(self, proof: Proof) -> None:
         assert not Check("a difference", math.nan, 1.0).holds
         way = proof.ways[SCALAR]
-        broken = dataclasses.replace(
-            way, tables={**way.tables, "z1": np.full_like(way.tables["z1"], np.nan)}
-        )
+        broken = dataclasses.replace(way, tables={**way.tables, "z1": np.full_like(way.tables["z1"], np.nan)})
         found = agreement.compare(proof.case, {**proof.ways, SCALAR: broken})
         failed = {check.name for check in found.checks() if not check.holds}
         assert failed == {
@@ -231,9 +223,7 @@ class TestThePages:
     def maker(self) -> ModuleType:
         return mlp_by_hand
 
-    def test_they_are_what_the_code_makes(
-        self, proof: Proof, maker: ModuleType, repository: Path
-    ) -> None:
+    def test_they_are_what_the_code_makes(self, proof: Proof, maker: ModuleType, repository: Path) -> None:
         made = maker.pages(proof)
         assert sorted(made) == ["mlp_by_hand.es.md", "mlp_by_hand.md"]
         number = re.compile(r"\d+[.,]\d+")

@@ -153,9 +153,7 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
         for step in steps:
             run.step = step
             values = {"loss": step + offset}
-            callback.log(
-                run, {"step": step, "split": "train", "values": values, "images_per_second": 9}
-            )
+            callback.log(run, {"step": step, "split": "train", "values": values, "images_per_second": 9})
             callback.step(run, {})
         callback.end(run)
 
@@ -171,9 +169,7 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
     assert "train/images_per_second" in reader.Tags()["scalars"]
 
 
-def test_a_clock_that_was_set_back_changes_no_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_was_set_back_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds, value, first in ((2e9, 1.0, 1), (1e9, 2.0, 2), (1e9, 3.0, 3)):
         monkeypatch.setattr(event_file.time, "time", lambda seconds=seconds: seconds)
         events = event_file.EventFile(tmp_path, first_step=first)
@@ -209,9 +205,7 @@ def test_a_full_disk_is_reported_by_tensorboard_s_writer_and_hangs_nothing(
     monkeypatch.setattr(event_file.EventFile, "_add", full)
     line = {"step": 2, "split": "train", "values": {"loss": 1.0}}
     for write in (lambda: callback.log(run, line), lambda: callback.step(run, {})):
-        with pytest.raises(
-            MachineError, match=r"tensorboard cannot be written \(.*: free some space"
-        ):
+        with pytest.raises(MachineError, match=r"tensorboard cannot be written \(.*: free some space"):
             write()
     callback.end(run)
 

@@ -190,18 +190,14 @@ def test_a_file_size_limit_is_detected_before_orbax_starts(checkpoints: Checkpoi
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (needed - 1, before[1]))
     try:
-        with pytest.raises(
-            MachineError, match=r"the file size limit is .*: raise it \(ulimit -f\)"
-        ):
+        with pytest.raises(MachineError, match=r"the file size limit is .*: raise it \(ulimit -f\)"):
             checkpoints.save(1, _state(), HOST_STATE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert checkpoints.steps() == []
 
 
-def test_the_manifest_is_written_last(
-    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_manifest_is_written_last(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     from jaxnets.training import checkpoint
 
     written: list[str] = []

@@ -52,8 +52,7 @@ def _largest_difference(first: dict, second: dict) -> float:
     """The largest relative L2 difference of any array."""
     assert first.keys() == second.keys()
     return max(
-        float(np.linalg.norm(first[k] - second[k]) / (np.linalg.norm(second[k]) + 1e-300))
-        for k in first
+        float(np.linalg.norm(first[k] - second[k]) / (np.linalg.norm(second[k]) + 1e-300)) for k in first
     )
 
 
@@ -141,9 +140,7 @@ def test_two_processes_leave_a_part_together() -> None:
     ]
     ended = [process.communicate(timeout=100) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ended
-    stopped = (
-        "MachineError: another process failed (see its log): fix that and restart all processes"
-    )
+    stopped = "MachineError: another process failed (see its log): fix that and restart all processes"
     for number, (out, _) in enumerate(ended):
         said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
         mine = ["ConfigError: mine" if number == failing else stopped for failing in (1, 0)]
@@ -159,9 +156,7 @@ def test_where_a_part_fails_in_one_process_it_fails_in_all(
     with pytest.raises(ConfigError, match="mine"), devices.collective_section():
         raise ConfigError("mine")
     message: list[int | None] = []
-    monkeypatch.setattr(
-        Devices, "all_reduce_max", lambda self, number: message.append(number) or elsewhere
-    )
+    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: message.append(number) or elsewhere)
     with pytest.raises(OSError, match="no room"), devices.collective_section():
         raise OSError("no room")
     assert message == [1]  # any fault is told to the others, not ours alone

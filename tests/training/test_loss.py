@@ -41,9 +41,7 @@ def test_mean_squared_error_by_hand() -> None:
     assert (float(total), float(weight_sum)) == (5.0, 2.0)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("sum_squared_error", 5), ("half_squared_error", 2.5)]
-)
+@pytest.mark.parametrize(("name", "expected"), [("sum_squared_error", 5), ("half_squared_error", 2.5)])
 def test_sums_have_nothing_to_be_divided_by(name: str, expected: float) -> None:
     outputs, targets = jnp.array([[1.0, 2.0], [5.0, 5.0]]), jnp.array([[0.0, 4.0], [0.0, 0.0]])
     terms = SQUARED_ERRORS[name](outputs, targets, jnp.array([1.0, 0]))

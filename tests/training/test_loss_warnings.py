@@ -99,9 +99,7 @@ def test_a_validation_loss_that_rises_three_times_is_warned_of(
     if expected:
         assert expected in message[0]
         assert "from 1 to 1.3 at step 100" in message[0]
-        assert (
-            "early_stopping" if expected == "overfitting" else "learning_rate=0.002"
-        ) in message[0]
+        assert ("early_stopping" if expected == "overfitting" else "learning_rate=0.002") in message[0]
 
 
 def test_losses_without_chance_are_never_high_but_may_rise() -> None:

@@ -57,9 +57,7 @@ def _on_the_host(made: tuple[TrainState, Any]) -> tuple[TrainState, list[float]]
     step, batches = jax.jit(made[1]), _batches(1)
     for _ in range(STEPS):
         batch, _ = batches.next_batches(1)
-        state, metrics = step(
-            state, {name: each[batch["index"]] for name, each in WHOLE.items()} | batch
-        )
+        state, metrics = step(state, {name: each[batch["index"]] for name, each in WHOLE.items()} | batch)
         losses.append(float(metrics["loss"]))
     return state, losses
 
@@ -90,9 +88,7 @@ def test_the_same_parameters_as_from_the_hosts_batches(
     made: tuple[TrainState, Any], program: Callable[[Any], Any], steps_per_execution: int
 ) -> None:
     expected, losses = _on_the_host(made)
-    state, found = _resident(
-        made, jax.jit(program(made[1])), steps_per_execution, [steps_per_execution]
-    )
+    state, found = _resident(made, jax.jit(program(made[1])), steps_per_execution, [steps_per_execution])
     np.testing.assert_allclose(found, losses, rtol=1e-5)
     chex.assert_trees_all_close(state, expected, rtol=1e-5, atol=1e-5)
     assert int(state.step) == STEPS

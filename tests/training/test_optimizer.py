@@ -50,9 +50,7 @@ def test_where_weight_decay_enters(decoupled: bool) -> None:
     params = {"w": jnp.array([2.0])}
     updates, _ = optimizer.update({"w": jnp.array([3.0])}, optimizer.init(params), params)
     # Adam's first step is the sign of what enters it; decoupled decay comes on top.
-    np.testing.assert_allclose(
-        updates["w"], -0.1 * (1 + (0.5 * 2.0 if decoupled else 0)), rtol=1e-5
-    )
+    np.testing.assert_allclose(updates["w"], -0.1 * (1 + (0.5 * 2.0 if decoupled else 0)), rtol=1e-5)
 
 
 def test_clipping_limits_the_global_norm() -> None:

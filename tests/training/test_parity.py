@@ -39,9 +39,7 @@ def test_cross_entropy(smoothing: float, class_weights: tuple[float, ...]) -> No
     generator = np.random.default_rng(0)
     logits = generator.normal(scale=3.0, size=(EXAMPLES, CLASSES))
     labels = generator.integers(0, CLASSES, EXAMPLES)
-    loss = make_loss(
-        make_config(train__label_smoothing=smoothing, train__class_weights=class_weights).train
-    )
+    loss = make_loss(make_config(train__label_smoothing=smoothing, train__class_weights=class_weights).train)
 
     def mean(logits: jax.Array) -> jax.Array:
         terms = loss(logits, jax.nn.one_hot(labels, CLASSES, dtype="float64"), jnp.ones(EXAMPLES))
@@ -62,9 +60,7 @@ def test_cross_entropy_of_soft_targets() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(EXAMPLES, CLASSES))
     shares = generator.dirichlet(np.ones(CLASSES), EXAMPLES)
-    terms = make_loss(make_config(train__label_smoothing=0.1).train)(
-        logits, shares, np.ones(EXAMPLES)
-    )
+    terms = make_loss(make_config(train__label_smoothing=0.1).train)(logits, shares, np.ones(EXAMPLES))
     expected = torch.nn.CrossEntropyLoss(label_smoothing=0.1)(
         torch.from_numpy(logits), torch.from_numpy(shares)
     )
@@ -79,15 +75,11 @@ def test_mean_squared_error() -> None:
     assert terms.total / terms.weight_sum == pytest.approx(expected.item(), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("name", "factor"), [("sum_squared_error", 1), ("half_squared_error", 0.5)]
-)
+@pytest.mark.parametrize(("name", "factor"), [("sum_squared_error", 1), ("half_squared_error", 0.5)])
 def test_sums_of_squared_errors(name: str, factor: float) -> None:
     outputs, targets = np.random.default_rng(0).normal(size=(2, EXAMPLES, CLASSES))
     loss = make_loss(make_config(train__loss=name).train)
-    total, gradient = jax.value_and_grad(lambda x: loss(x, targets, jnp.ones(EXAMPLES)).total)(
-        outputs
-    )
+    total, gradient = jax.value_and_grad(lambda x: loss(x, targets, jnp.ones(EXAMPLES)).total)(outputs)
     theirs = torch.tensor(outputs, requires_grad=True)
     expected = factor * torch.nn.MSELoss(reduction="sum")(theirs, torch.from_numpy(targets))
     expected.backward()
@@ -97,9 +89,7 @@ def test_sums_of_squared_errors(name: str, factor: float) -> None:
 
 def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -> None:
     with pytest.raises(ConfigError, match=r"optimizer.nesterov=True is not used.*momentum"):
-        config_lib.load_config(
-            smoke_config, {"optimizer.nesterov": True, "optimizer.momentum": 0.0}
-        )
+        config_lib.load_config(smoke_config, {"optimizer.nesterov": True, "optimizer.momentum": 0.0})
     with pytest.raises(ValueError, match="requires a momentum"):
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, nesterov=True)
 
@@ -170,13 +160,9 @@ def rates(config: config_dict.ConfigDict, scheduler: Any) -> tuple[np.ndarray, n
 
 
 def test_step_schedule() -> None:
-    config = make_config(
-        schedule__name="step", schedule__decay_every_steps=6, schedule__decay_factor=0.3
-    )
+    config = make_config(schedule__name="step", schedule__decay_every_steps=6, schedule__decay_factor=0.3)
     step_lr = torch.optim.lr_scheduler.StepLR
-    np.testing.assert_allclose(
-        *rates(config, lambda rule: step_lr(rule, step_size=6, gamma=0.3)), rtol=1e-12
-    )
+    np.testing.assert_allclose(*rates(config, lambda rule: step_lr(rule, step_size=6, gamma=0.3)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("final_fraction", [0.0, 0.1])

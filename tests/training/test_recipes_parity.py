@@ -54,9 +54,7 @@ def drawn_variables(config: config_dict.ConfigDict) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("file", "steps"), [(LENET, 100), (ALEXNET, 2), pytest.param(ALEXNET, 10, marks=SLOW)]
 )
-def test_each_step_from_the_same_state(
-    repository: Path, file: str, variant: str, steps: int
-) -> None:
+def test_each_step_from_the_same_state(repository: Path, file: str, variant: str, steps: int) -> None:
     config = make_config(repository, file, variant, "float64")
     variables = drawn_variables(config)
     found = list(drift.compare_steps(config, variables=variables, steps=steps, restart=True))

@@ -47,9 +47,7 @@ def _setup(config, **step_options: Any):
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
     variables = models.initialize(model, jax.random.key(1), (1, 16, 16, 3))
-    state = TrainState.create(
-        variables, optimizer, seed=0, with_ema=config.train.ema_decay is not None
-    )
+    state = TrainState.create(variables, optimizer, seed=0, with_ema=config.train.ema_decay is not None)
     step = make_train_step(
         model,
         make_loss(config.train),
@@ -58,9 +56,7 @@ def _setup(config, **step_options: Any):
         ema_decay=config.train.ema_decay,
         **step_options,
     )
-    evaluate = make_eval_step(
-        model, make_loss(config.train), preprocess=make_preprocess(config, train=False)
-    )
+    evaluate = make_eval_step(model, make_loss(config.train), preprocess=make_preprocess(config, train=False))
     return state, jax.jit(step), jax.jit(evaluate)
 
 
@@ -169,9 +165,7 @@ class TestEvalStep:
         batch = _batch(8)
         chex.assert_trees_all_equal(dropped(state, batch), dropped(state, batch))
         later = {**batch, "index": batch["index"] + 8}
-        losses = {
-            float(step(state, b)["loss"]) for step in (clean, dropped) for b in (batch, later)
-        }
+        losses = {float(step(state, b)["loss"]) for step in (clean, dropped) for b in (batch, later)}
         assert len(losses) == 3  # two draws, and the clean one twice
 
     def test_augmentation_is_drawn_from_the_seed_and_the_index(self) -> None:
@@ -191,9 +185,7 @@ class TestEvalStep:
 
 
 def test_compute_in_bfloat16_keeps_float32_parameters_and_statistics() -> None:
-    config = _config(
-        model__dtype="float32", model__compute_dtype="bfloat16", model__name="resnet50"
-    )
+    config = _config(model__dtype="float32", model__compute_dtype="bfloat16", model__name="resnet50")
     config.model.kernel_size, config.model.stage_sizes, config.model.width = 5, (1,), 8
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(0.05))
@@ -255,9 +247,7 @@ def test_an_evaluation_takes_the_moving_average_where_it_is_asked_to(ema: bool) 
     state = dataclasses.replace(state, ema=nothing)
     preprocess = make_preprocess(config, train=False)
     model = models.create(config.model)
-    sums = make_eval_step(model, make_loss(config.train), preprocess=preprocess, ema=ema)(
-        state, _batch(8)
-    )
+    sums = make_eval_step(model, make_loss(config.train), preprocess=preprocess, ema=ema)(state, _batch(8))
     says_nothing = np.isclose(sums["loss"] / 8, np.log(3), atol=1e-6)
     assert bool(says_nothing) is ema
     assert state.variables(ema=ema)["params"] is (nothing if ema else state.params)

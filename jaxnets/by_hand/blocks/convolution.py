@@ -46,9 +46,7 @@ def convolution_backward(
     Each product x * kernel of the forward pass gives its two factors each the other times the gradient.
     """
     windows = _windows(x, kernel, strides, padding)
-    check_same_shape(
-        gradient, (x.shape[0], *windows.count, kernel.shape[3]), "the convolution's output"
-    )
+    check_same_shape(gradient, (x.shape[0], *windows.count, kernel.shape[3]), "the convolution's output")
     padded = windows.pad(x)
     by_padded, by_kernel = jnp.zeros_like(padded), jnp.zeros_like(kernel)
     for (u, v), pixels in windows.taps():

@@ -116,9 +116,7 @@ def backward(
     )
     by_relu1 = max_pool_backward(by_pool1, trace.relu1, POOL, strides=POOL)
     by_conv1 = by_relu1 * slope(trace.conv1)
-    _, *by_layer1 = convolution_backward(
-        by_conv1, trace.x, parameters["conv1"].kernel, padding=SAME
-    )
+    _, *by_layer1 = convolution_backward(by_conv1, trace.x, parameters["conv1"].kernel, padding=SAME)
     return {"conv1": Layer(*by_layer1), "conv2": Layer(*by_layer2), "dense": Layer(*by_dense)}
 
 

@@ -7,9 +7,7 @@ from jaxnets.by_hand.blocks.shapes import check_same_shape, require
 from jaxnets.by_hand.blocks.windows import NO_PADDING, Padding, Pair, Windows
 
 
-def max_pool(
-    x: jax.Array, window: Pair, *, strides: Pair, padding: Padding = NO_PADDING
-) -> jax.Array:
+def max_pool(x: jax.Array, window: Pair, *, strides: Pair, padding: Padding = NO_PADDING) -> jax.Array:
     """Max pooling [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.max_pool2d.
 
     Padding is -inf. Raises ConfigError for invalid shapes.

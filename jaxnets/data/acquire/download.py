@@ -153,9 +153,7 @@ def _request(url: str, have: int, part: Path, timeout: float) -> _Reply | None:
                 if error.headers.get("Content-Range") == f"bytes */{have}":
                     return None
                 part.unlink()
-            raise _FetchError(
-                f"HTTP {error.code} {error.reason}", final=error.code in _PERMANENT
-            ) from error
+            raise _FetchError(f"HTTP {error.code} {error.reason}", final=error.code in _PERMANENT) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _FetchError(f"no connection ({error})") from error
     length = body.headers.get("Content-Length")
@@ -221,9 +219,7 @@ def extract(
             if progress:
                 progress(count, None)
     except FileExistsError as error:
-        raise DataError(
-            f"{archive}: {error.filename} exists twice; check the archive's origin"
-        ) from error
+        raise DataError(f"{archive}: {error.filename} exists twice; check the archive's origin") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise MachineError(
@@ -280,6 +276,4 @@ def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
 
 
 def _damaged(archive: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{archive}: the archive is damaged or truncated ({error}); copy or download it again"
-    )
+    return DataError(f"{archive}: the archive is damaged or truncated ({error}); copy or download it again")

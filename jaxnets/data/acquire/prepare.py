@@ -97,9 +97,7 @@ def prepare(
         ) from error
 
 
-def _lock(
-    root: Path, name: str, log: Callable[[str], None]
-) -> contextlib.AbstractContextManager[None]:
+def _lock(root: Path, name: str, log: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
     """Waits until no other process prepares the same data set."""
     if not os.access(root, os.W_OK):  # an existing data set can still be used
         return contextlib.nullcontext()
@@ -194,9 +192,7 @@ def _adopt(name: str, folder: Path, *, mark: bool) -> Prepared:
     return Prepared(**record, path=str(folder), already=True)
 
 
-def _install(
-    name: str, folder: Path, origin: Path, described: str, progress: Progress | None
-) -> Prepared:
+def _install(name: str, folder: Path, origin: Path, described: str, progress: Progress | None) -> Prepared:
     """Fills a temporary folder from a folder or archive, checks it, and renames it to `folder`."""
     layout = _layout(name)
     if origin.is_file() and layout.is_member(origin.name):
@@ -320,9 +316,7 @@ def _is_mnist(name: str) -> bool:
     return mnist.official_name(PurePosixPath(name).name) is not None
 
 
-def _fetch_mnist(
-    downloads: Path, progress: Progress | None, log: Callable[[str], None]
-) -> tuple[Path, str]:
+def _fetch_mnist(downloads: Path, progress: Progress | None, log: Callable[[str], None]) -> tuple[Path, str]:
     for file in mnist.FILES.values():
         name = f"{file.name}.gz"
         urls = [host + name for host in MNIST_HOSTS]

@@ -5,9 +5,7 @@ import numpy as np
 from jaxnets.data.near_duplicates.settings import Settings
 
 
-def nearest(
-    spectra: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings
-) -> np.ndarray:
+def nearest(spectra: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings) -> np.ndarray:
     """Pairs int32[P, 2] of the images `rows` and their nearest neighbours, in their class and in the others.
 
     `spectra` is float32[N, rings, frequencies], `labels` the classes int[N]. Pairs are unique and have the

@@ -73,9 +73,7 @@ def connected(links: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def representatives(
-    pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings
-) -> list[np.ndarray]:
+def representatives(pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings) -> list[np.ndarray]:
     """For each original, up to `most` images with the most links to its other images."""
     links = pairs[is_same_original(pairs, settings)]
     degree = np.bincount(links["first"], minlength=len(labels))
@@ -95,9 +93,7 @@ def cross_pairs(members: list[np.ndarray], links: np.ndarray) -> np.ndarray:
 
 def exclude(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
     """The rows of int32[P, 2] that are not in `done`, int32[D, 2]; both are sorted within rows."""
-    keys, known = (
-        rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64) for rows in (pairs, done)
-    )
+    keys, known = (rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64) for rows in (pairs, done))
     return pairs[~np.isin(keys, known)]
 
 

@@ -55,9 +55,7 @@ def _files_by_class(folder: Path) -> dict[str, list[str]]:
     try:
         visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be listed ({error.strerror}); fix its permissions"
-        ) from error
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); fix its permissions") from error
     seen = {"": [path.name for path in visible if not path.is_dir()]}
     for path in visible:
         if path.is_dir():

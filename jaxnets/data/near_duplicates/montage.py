@@ -55,9 +55,7 @@ def _strip(row: Row, settings: Settings) -> np.ndarray:
     mixed = np.where(checker[..., None] | ~covered, first, overlay)
     tall = max(height, second.shape[0])
     parts = (first, second, overlay, mixed)
-    strip = np.full(
-        (_CAPTION + tall + _GAP, sum(part.shape[1] + _GAP for part in parts), 3), 255, np.uint8
-    )
+    strip = np.full((_CAPTION + tall + _GAP, sum(part.shape[1] + _GAP for part in parts), 3), 255, np.uint8)
     left = 0
     for part in parts:
         strip[_CAPTION : _CAPTION + part.shape[0], left : left + part.shape[1]] = part

@@ -102,9 +102,7 @@ class Words(Task):
     def _compute(self) -> tuple[np.ndarray, list[str]]:
         records = open_features(self.folder)
         chosen = np.array([records[image] for image in self.images.tolist()])
-        pairs = self.images[
-            visual_words.candidate_pairs(chosen, self.owners, self.labels, self.settings)
-        ]
+        pairs = self.images[visual_words.candidate_pairs(chosen, self.owners, self.labels, self.settings)]
         return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
 
 
@@ -125,9 +123,7 @@ class Verify(Task):
         return np.array(found, verification.PAIR), []
 
 
-def describe_tasks(
-    folder: Path, paths: Sequence[Path], max_pixels: int, settings: Settings
-) -> list[Task]:
+def describe_tasks(folder: Path, paths: Sequence[Path], max_pixels: int, settings: Settings) -> list[Task]:
     """The first stage, "features"."""
     chunks = [tuple(paths[start : start + IMAGES]) for start in range(0, len(paths), IMAGES)]
     return [
@@ -157,10 +153,7 @@ def word_tasks(
 def verify_tasks(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -> list[Task]:
     """A stage that verifies pairs of images, int32[P, 2]."""
     chunks = [pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)]
-    return [
-        Verify(folder, stage, number, settings, len(chunk), chunk)
-        for number, chunk in enumerate(chunks)
-    ]
+    return [Verify(folder, stage, number, settings, len(chunk), chunk) for number, chunk in enumerate(chunks)]
 
 
 def load_results(tasks: Sequence[Task], empty: np.ndarray) -> np.ndarray:

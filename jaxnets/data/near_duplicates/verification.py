@@ -62,9 +62,7 @@ def _consistent(rotations: np.ndarray) -> np.ndarray:
     """bool[M]: matches with similar rotations; anisotropic zoom spreads those of one map by 27 degrees."""
     bins = (rotations % 360 // _BIN).astype(int) % _BINS
     counts = np.bincount(bins, minlength=_BINS)
-    windows = np.convolve(
-        np.concatenate([counts, counts[: _WINDOW - 1]]), np.ones(_WINDOW), "valid"
-    )
+    windows = np.convolve(np.concatenate([counts, counts[: _WINDOW - 1]]), np.ones(_WINDOW), "valid")
     return (bins - windows.argmax()) % _BINS < _WINDOW
 
 

@@ -59,9 +59,7 @@ def _vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans
 
     if len(descriptors) > _SAMPLE_PER_WORD * size:
-        chosen = np.random.default_rng(0).choice(
-            len(descriptors), _SAMPLE_PER_WORD * size, replace=False
-        )
+        chosen = np.random.default_rng(0).choice(len(descriptors), _SAMPLE_PER_WORD * size, replace=False)
         descriptors = descriptors[np.sort(chosen)]
     means = MiniBatchKMeans(
         size, init="random", n_init=1, batch_size=8 * size, max_iter=_ROUNDS, random_state=0

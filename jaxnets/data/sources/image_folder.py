@@ -156,8 +156,7 @@ class ImageFolder(ImageFiles):
             return ""
         total = sum(map(Counter.total, self.skipped_files.values()))
         named = [
-            ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
-            + f" in class {name}"
+            ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items())) + f" in class {name}"
             for name, kinds in itertools.islice(self.skipped_files.items(), SHOWN_CLASSES)
         ]
         more = len(self.skipped_files) - len(named)

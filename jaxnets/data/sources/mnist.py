@@ -88,9 +88,7 @@ class MNIST(InMemoryImages):
                 sha256 = FILES[split, kind].content_sha256 if check_bytes else None
                 arrays.append(_read_idx(paths[split, kind], shape, sha256))
             if labels[-1].max(initial=0) >= len(CLASSES):
-                raise DataError(
-                    f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_REMEDY}"
-                )
+                raise DataError(f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_REMEDY}")
         super().__init__(
             np.concatenate(images)[..., None],
             np.concatenate(labels).astype(np.int32),
@@ -148,9 +146,7 @@ def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndar
             f"{data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
         )
     if len(data) != len(header) + np.prod(shape):
-        raise DataError(
-            f"{path}: {len(data):,} bytes instead of {len(header) + np.prod(shape):,}; {_REMEDY}"
-        )
+        raise DataError(f"{path}: {len(data):,} bytes instead of {len(header) + np.prod(shape):,}; {_REMEDY}")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{path}: not the official bytes (sha256 differs); {_REMEDY}")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

@@ -83,9 +83,7 @@ def contact_sheet(source: Source, columns: int = 6) -> np.ndarray:
 
     All images of `source` must have the same size; missing images are left white.
     """
-    rows = [
-        np.flatnonzero(source.labels == label)[:columns] for label in range(len(source.classes))
-    ]
+    rows = [np.flatnonzero(source.labels == label)[:columns] for label in range(len(source.classes))]
     height, width, channels = source[0]["image"].shape
     gap = max(2, height // 32)
     sheet = np.full(

@@ -34,9 +34,7 @@ def build_tfds(name: str, root: str | os.PathLike[str], tfds_dir: str | os.PathL
     An existing dataset is not rewritten. Raises DataError if the data set is not prepared or not supported.
     """
     if name not in _CITATIONS:
-        raise DataError(
-            f"{name}: tfds export is not supported; choose one of {', '.join(_CITATIONS)}"
-        )
+        raise DataError(f"{name}: tfds export is not supported; choose one of {', '.join(_CITATIONS)}")
     return build_from_source(open_prepared(name, root), tfds_dir)
 
 
@@ -154,9 +152,7 @@ class TFDSSource:
     @cached_property
     def labels(self) -> np.ndarray:
         """int32[N], read once from the records without decoding images."""
-        return np.array(
-            [record["label"] for part in self._label_parts for record in part], np.int32
-        )
+        return np.array([record["label"] for part in self._label_parts for record in part], np.int32)
 
     @cached_property
     def files(self) -> tuple[str, ...]:

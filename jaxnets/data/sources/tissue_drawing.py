@@ -68,9 +68,7 @@ class Frame:
         # Cubic B-splines keep 151 / 315 of the variance of their knots along each axis.
         scale = np.float32(math.sqrt(315 / 151) / 6)
         weights = [(scale * tap)[:, None] for tap in taps]
-        one_axis = functools.reduce(
-            operator.add, (w * knots[knot + k] for k, w in enumerate(weights))
-        )
+        one_axis = functools.reduce(operator.add, (w * knots[knot + k] for k, w in enumerate(weights)))
         turned = np.ascontiguousarray(one_axis.T)
         return functools.reduce(operator.add, (w * turned[knot + k] for k, w in enumerate(weights)))
 
@@ -127,9 +125,7 @@ class Cells:
         lattice += generator.uniform(-0.5, 0.5, 2) - count / 2
         return cls(generator, spacing, lattice * spacing)
 
-    def find(
-        self, x: np.ndarray, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def find(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """For every point: its cell (flat index), the vector from the cell's site, and its depth.
 
         Arrays with the shape of `x`: intp, float32, float32, float32. The depth is half the difference of
@@ -139,8 +135,7 @@ class Cells:
         count = len(self.sites)
         site_x, site_y = np.ascontiguousarray(self.sites.reshape(-1, 2).T, np.float32)
         column, row = (
-            np.clip((v * (1 / self.spacing) + count / 2).astype(np.intp), 1, count - 2)
-            for v in (x, y)
+            np.clip((v * (1 / self.spacing) + count / 2).astype(np.intp), 1, count - 2) for v in (x, y)
         )
         corner = (column - 1) * count + row - 1
         best = second = np.full(x.shape, np.inf, np.float32)

@@ -106,9 +106,7 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
         }
         for name, (among, right) in proportions.items():
             if among.any():
-                ends = _proportion_interval(
-                    right[among], units[among], predictions.has_near_duplicates
-                )
+                ends = _proportion_interval(right[among], units[among], predictions.has_near_duplicates)
                 found[name][0][k], found[name][1][k] = ends
         _fix_degenerate_f1(found["f1"], k, label, predicted, units)
     for name in ("roc_auc", "macro"):
@@ -151,7 +149,5 @@ def _fix_degenerate_f1(
 def _figure(value: float, interval: Sequence[float]) -> Figures:
     return {
         "value": None if np.isnan(value) else float(value),
-        "interval": None
-        if np.isnan([value, *interval]).any()
-        else [float(end) for end in interval],
+        "interval": None if np.isnan([value, *interval]).any() else [float(end) for end in interval],
     }

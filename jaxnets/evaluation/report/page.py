@@ -164,8 +164,6 @@ def _charts(lines: Sequence[Mapping[str, Any]]) -> list[plots.Chart]:
             ]
             x, y = np.array(points, float).reshape(-1, 2).T
             series.append(plots.Series(split, x, y, dots=split == "validation"))
-        chart = plots.line_chart(
-            name.capitalize(), series, x_label="epoch", y_label=name, percent=percents
-        )
+        chart = plots.line_chart(name.capitalize(), series, x_label="epoch", y_label=name, percent=percents)
         charts += [chart] if chart else []
     return charts

@@ -32,9 +32,7 @@ def most_confident_mistakes(predictions: Predictions, count: int) -> np.ndarray:
     """Positions of up to `count` wrong predictions, most confident first, at most one per group."""
     confidence = predictions.probabilities.max(axis=1)
     wrong = np.flatnonzero(~predictions.correct)
-    return _first_per_group(
-        predictions, wrong[np.argsort(-confidence[wrong], kind="stable")], count
-    )
+    return _first_per_group(predictions, wrong[np.argsort(-confidence[wrong], kind="stable")], count)
 
 
 def most_uncertain(predictions: Predictions, count: int) -> np.ndarray:

@@ -132,9 +132,7 @@ def line_chart(
     )
 
 
-def reliability_chart(
-    confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray, bins: int
-) -> Chart:
+def reliability_chart(confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray, bins: int) -> Chart:
     """Accuracy against mean confidence, one bar per nonempty bin of `bins` equal bins of [0, 1]."""
     axes = _Axes((0.0, 1.0), (0.0, 1.0))
     edges = np.linspace(0, 1, bins + 1)
@@ -171,8 +169,7 @@ def _thin(series: Series) -> Series:
     x, y = series.x[finite], series.y[finite]
     if len(x) > MAX_POINTS:
         x, y = (
-            np.array([segment.mean() for segment in np.array_split(values, MAX_POINTS)])
-            for values in (x, y)
+            np.array([segment.mean() for segment in np.array_split(values, MAX_POINTS)]) for values in (x, y)
         )
     return dataclasses.replace(series, x=x, y=y)
 

@@ -15,9 +15,7 @@ MAX_WINDOW_SIZE = 127
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def max_pool(
-    x: jax.Array, size: tuple[int, ...], window: Pair, strides: Pair, padding: Padding
-) -> jax.Array:
+def max_pool(x: jax.Array, size: tuple[int, ...], window: Pair, strides: Pair, padding: Padding) -> jax.Array:
     """The largest under each window: [B, H, W, C] -> [B, H', W', C]; `size` is (H, W)."""
     return forward(x, size, window, strides, padding)[0]
 

@@ -23,9 +23,7 @@ MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT = 48
 
 def reference(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
     """XLA's own convolution."""
-    return lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -69,9 +67,7 @@ def forward(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) ->
     return forward_by_columns(x, kernel, strides, padding)
 
 
-def forward_by_columns(
-    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
-) -> jax.Array:
+def forward_by_columns(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
     """The output as a product of the patches under its pixels (im2col)."""
     columns = _columns(x, kernel.shape[:2], strides, padding)
     return jnp.einsum("bhwk,ko->bhwo", columns, kernel.reshape(-1, kernel.shape[-1]))

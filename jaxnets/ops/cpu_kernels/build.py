@@ -68,9 +68,7 @@ def library_path(folder: Path) -> Path:
 def find_compiler(name: str | None = None) -> str:
     """The path of a C++ compiler; raises MachineError where there is none."""
     if sys.platform == "win32":
-        raise MachineError(
-            "the kernels are for Linux and macOS: continue without, they are optional"
-        )
+        raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
     for candidate in (name,) if name else COMPILERS:
         if path := shutil.which(candidate):
             return path

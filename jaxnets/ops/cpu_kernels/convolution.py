@@ -59,9 +59,7 @@ convolution.defvjp(_forward_and_saved, _backward)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _forward(
-    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, kernels: Kernels
-) -> jax.Array:
+def _forward(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, kernels: Kernels) -> jax.Array:
     size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)
     shape = (x.shape[0], *size, kernel.shape[3])
     return _call(kernels, "convolution", shape, x, kernel, strides, padding)

@@ -33,14 +33,10 @@ class Kernels:
     library: str
     instructions: str
 
-    def call(
-        self, function: str, results: Any, *arrays: jax.Array, geometry: Sequence[int] = ()
-    ) -> Any:
+    def call(self, function: str, results: Any, *arrays: jax.Array, geometry: Sequence[int] = ()) -> Any:
         """Calls one of FUNCTIONS; `results` are its shapes and types, `geometry` what ffi.cc says."""
         # One call for each example under vmap: correct, and nothing of ours maps over images.
-        target = jax.ffi.ffi_call(
-            _target(self.library, function), results, vmap_method="sequential"
-        )
+        target = jax.ffi.ffi_call(_target(self.library, function), results, vmap_method="sequential")
         return target(
             *arrays,
             geometry=np.array(geometry, np.int64),
@@ -62,9 +58,7 @@ def load(path: Path) -> tuple[Kernels, ...]:
     built_for.restype = ctypes.c_char_p
     version = built_for().decode()
     if version != jaxlib.__version__:
-        raise MachineError(
-            f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}"
-        )
+        raise MachineError(f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     for name, function in functions.items():

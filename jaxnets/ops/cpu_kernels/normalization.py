@@ -23,9 +23,7 @@ def can_normalize(x: jax.Array, scale: jax.Array) -> bool:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def batch_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, kernels: Kernels
-) -> Three:
+def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, kernels: Kernels) -> Three:
     """As `ops.normalization.batch_norm`: normalised [B, H, W, C], mean and biased variance [C]."""
     return _forward(x, scale, bias, epsilon, kernels)[0]
 
@@ -73,9 +71,7 @@ def _moments_in_jax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.square(x - mean).mean(PIXELS)
 
 
-def _products_in_jax(
-    x: jax.Array, gradient: jax.Array, mean: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _products_in_jax(x: jax.Array, gradient: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
     return gradient.sum(PIXELS), (gradient * (x - mean)).sum(PIXELS)
 
 

@@ -67,9 +67,7 @@ class Monitor:
         NaN is never an improvement.
         """
         value = metrics[self._key]
-        if value != value or (
-            self.best is not None and self._sign * (value - self.best) <= self._min_delta
-        ):
+        if value != value or (self.best is not None and self._sign * (value - self.best) <= self._min_delta):
             return False
         self.best = value
         return True

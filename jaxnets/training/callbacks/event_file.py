@@ -45,8 +45,7 @@ class EventFile:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Adds scalars by tag."""
         summary = b"".join(
-            _field(1, _field(1, tag.encode()) + _field(2, np.float32(value)))
-            for tag, value in values.items()
+            _field(1, _field(1, tag.encode()) + _field(2, np.float32(value))) for tag, value in values.items()
         )
         self._add(_field(2, step) + _field(5, summary))
         self._file.flush()
@@ -62,9 +61,7 @@ class EventFile:
         histogram = b"".join(_field(place, float(value)) for place, value in enumerate(numbers, 1))
         histogram += _field(6, edges[1:].astype("<f8").tobytes())
         histogram += _field(7, counts.astype("<f8").tobytes())
-        self._add(
-            _field(2, step) + _field(5, _field(1, _field(1, tag.encode()) + _field(5, histogram)))
-        )
+        self._add(_field(2, step) + _field(5, _field(1, _field(1, tag.encode()) + _field(5, histogram))))
         self._file.flush()
 
     def close(self) -> None:

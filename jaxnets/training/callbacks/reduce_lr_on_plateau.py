@@ -42,9 +42,7 @@ class ReduceOnPlateau(Callback):
         # optax minimises, so accuracy is passed as the error rate.
         value = metrics["loss"] if self._key == "loss" else 1.0 - metrics["accuracy"]
         before = float(self._state.scale)
-        _, self._state = self._transform.update(
-            {}, self._state, value=jnp.asarray(value, jnp.float32)
-        )
+        _, self._state = self._transform.update({}, self._state, value=jnp.asarray(value, jnp.float32))
         if float(self._state.scale) != before:
             run.scale_learning_rate(float(self._state.scale))
 
@@ -53,8 +51,5 @@ class ReduceOnPlateau(Callback):
 
     def restore(self, state: dict[str, Any]) -> None:
         self._state = type(self._state)(
-            **{
-                name: jnp.asarray(state[name], value.dtype)
-                for name, value in self._state._asdict().items()
-            }
+            **{name: jnp.asarray(state[name], value.dtype) for name, value in self._state._asdict().items()}
         )

@@ -21,8 +21,7 @@ STEPS = 20
 def _gradients(seed: int = 0) -> list[Any]:
     generator = np.random.default_rng(seed)
     return [
-        {"kernel": generator.normal(size=(3, 2)), "bias": (generator.normal(size=2),)}
-        for _ in range(STEPS)
+        {"kernel": generator.normal(size=(3, 2)), "bias": (generator.normal(size=2),)} for _ in range(STEPS)
     ]
 
 
@@ -59,9 +58,7 @@ class TestInDoublePrecision:
         [(0.001, 0.9, 0.999, 1e-8), (0.1, 0.8, 0.95, 1e-3), (0.1, 0.0, 0.5, 1e-8)],
     )
     def test_twenty_steps_of_optax(self, learning_rate, beta1, beta2, epsilon) -> None:
-        ours = _walk(
-            _gradients(), learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
-        )
+        ours = _walk(_gradients(), learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon)
         rule = optax.adam(learning_rate, b1=beta1, b2=beta2, eps=epsilon)
         _assert_close(ours, _walk_of(rule, _gradients()))
 

@@ -19,9 +19,7 @@ def test_it_is_flax_s_with_its_gradient(rate: float) -> None:
     theirs, pull = jax.vjp(lambda x: layer.apply({}, x, rngs={"dropout": key}), x)
     mask = theirs != 0
     np.testing.assert_allclose(dropout(x, mask, rate), theirs, rtol=1e-15)
-    np.testing.assert_allclose(
-        dropout_backward(gradient, mask, rate), pull(gradient)[0], rtol=1e-15
-    )
+    np.testing.assert_allclose(dropout_backward(gradient, mask, rate), pull(gradient)[0], rtol=1e-15)
 
 
 def test_the_mask_is_drawn_as_flax_draws_it() -> None:

@@ -72,9 +72,7 @@ def test_its_numbers_are_those_of_the_code(maker: ModuleType, name: str) -> None
 
 
 @pytest.mark.usefixtures("x64")
-def test_its_pictures_were_drawn_from_the_numbers_of_the_code(
-    maker: ModuleType, tmp_path: Path
-) -> None:
+def test_its_pictures_were_drawn_from_the_numbers_of_the_code(maker: ModuleType, tmp_path: Path) -> None:
     kept = json.loads((maker.FOLDER / "numbers.json").read_text())
     computed = maker.behind()
     assert jax.tree.structure(kept) == jax.tree.structure(computed)
@@ -125,9 +123,7 @@ def test_what_is_not_built_is_not_there() -> None:
             f"{path} exists: in {PAGE.name}, replace its 'not built yet (`{path}`)' by a link to the code, "
             "and the 'none' beside it by a link to its test"
         )
-    titles = {
-        _squeezed(text) for name, entry in models.REGISTRY.items() for text in (name, entry.title)
-    }
+    titles = {_squeezed(text) for name, entry in models.REGISTRY.items() for text in (name, entry.title)}
     for row in ROW.finditer(page):
         if NOT_BUILT.fullmatch(row["code"]):
             names = {_squeezed(part) for part in re.split(r"[()]", row["name"]) if part.strip()}

@@ -31,9 +31,7 @@ def test_at_a_high_rate_adam_arrives_and_does_not_stay(valley: ModuleType) -> No
 
 
 def test_no_fixed_rate_of_sgd_is_as_fast_as_momentum_or_adam(valley: ModuleType) -> None:
-    steps = [
-        valley.arrival("SGD", float(rate), turned=False) for rate in np.linspace(1e-3, 2e-2, 40)
-    ]
+    steps = [valley.arrival("SGD", float(rate), turned=False) for rate in np.linspace(1e-3, 2e-2, 40)]
     fastest = min(arrival.stays for arrival in steps if arrival)
     momentum = valley.arrival("momentum", 0.01, turned=False).stays
     adams = [valley.arrival("Adam", rate, turned=False).stays for rate in (0.3, 1.0)]

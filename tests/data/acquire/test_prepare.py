@@ -102,9 +102,7 @@ def hashes(folder):
 def test_from_a_folder(name, origin, root):
     assert not is_prepared(name, root)
     seen = []
-    prepared = prepare(
-        name, root, from_path=origin, progress=lambda done, total: seen.append((done, total))
-    )
+    prepared = prepare(name, root, from_path=origin, progress=lambda done, total: seen.append((done, total)))
     assert prepared.examples == EXAMPLES[name] == sum(prepared.examples_per_class.values())
     assert (prepared.name, prepared.path, prepared.already) == (name, str(root / name), False)
     assert prepared.origin == str(origin)
@@ -137,9 +135,7 @@ def test_second_run_changes_nothing(name, origin, root):
 
 def test_files_are_linked_or_copied(name, origin, root, monkeypatch):
     prepare(name, root, from_path=origin)
-    linked = [
-        path for path in (root / name).rglob("*") if path.is_file() and path.stat().st_nlink == 2
-    ]
+    linked = [path for path in (root / name).rglob("*") if path.is_file() and path.stat().st_nlink == 2]
     wanted = len(list(path for path in origin.rglob("*") if path.is_file()))
     assert len(linked) == wanted
 
@@ -379,9 +375,7 @@ def test_error_names_the_prepare_command(name, root):
 
 def test_unknown_name(root):
     for use in (prepare, is_prepared, open_prepared):
-        with pytest.raises(
-            DataError, match=r"'imagenet' .*choose one of lc25000_lung, mnist, cifar10"
-        ):
+        with pytest.raises(DataError, match=r"'imagenet' .*choose one of lc25000_lung, mnist, cifar10"):
             use("imagenet", root)
 
 

@@ -104,8 +104,6 @@ def test_people_agree(repository: Path, folder: str) -> None:
     originals, groups = (np.unique(members[:, part], return_inverse=True)[1] for part in (0, 1))
     message = _recorded(repository)["against_human_clusters"][folder]
     for ours, name in ((originals, "originals"), (groups, "groups")):
-        assert dataclasses.asdict(human.score(ours, theirs)) == pytest.approx(
-            message[name], abs=1e-9
-        )
+        assert dataclasses.asdict(human.score(ours, theirs)) == pytest.approx(message[name], abs=1e-9)
     assert message["originals"]["precision"] >= 0.996
     assert message["groups"]["recall"] >= 0.9999

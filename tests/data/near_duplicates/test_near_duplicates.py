@@ -80,8 +80,7 @@ def test_known_map_is_recovered(
 def test_overlapping_crops_are_not_copies(fields: list[np.ndarray]) -> None:
     shift = 50
     left, right = (
-        describe(np.ascontiguousarray(fields[0][40:200, x : x + SIZE]), SETTINGS)
-        for x in (0, shift)
+        describe(np.ascontiguousarray(fields[0][40:200, x : x + SIZE]), SETTINGS) for x in (0, shift)
     )
     record = verify(left, right, SETTINGS)
     assert record is not None

@@ -127,9 +127,7 @@ def test_a_bad_file_is_named(folder):
 
 def test_a_name_that_is_not_utf8_is_rejected(folder):
     (folder / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"cat/caf\\udce9.png: its name is not UTF-8, .*; rename it"
-    ):
+    with pytest.raises(DataError, match=r"cat/caf\\udce9.png: its name is not UTF-8, .*; rename it"):
         ImageFolder(folder)
 
 
@@ -150,9 +148,7 @@ def test_missing_folder_or_a_file(folder):
 def test_images_without_a_folder_per_class(tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.JPG").write_bytes(b"never read")
-    with pytest.raises(
-        DataError, match=r"no folder and 3 images directly in it.*into its own folder"
-    ):
+    with pytest.raises(DataError, match=r"no folder and 3 images directly in it.*into its own folder"):
         ImageFolder(tmp_path)
     (tmp_path / "only").mkdir()
     with pytest.raises(DataError, match=r"one folder \(only\) and 3 images directly in it"):
@@ -162,9 +158,7 @@ def test_images_without_a_folder_per_class(tmp_path):
 def test_class_without_an_image(folder):
     (folder / "emu").mkdir()
     (folder / "emu/list.txt").write_text("")
-    with pytest.raises(
-        DataError, match=r"emu: this class's folder has no images and 1 other files; add"
-    ):
+    with pytest.raises(DataError, match=r"emu: this class's folder has no images and 1 other files; add"):
         ImageFolder(folder)
 
 

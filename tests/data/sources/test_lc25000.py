@@ -51,9 +51,7 @@ def test_fingerprint_does_not_depend_on_the_folder(tmp_path):
     write_set(tmp_path / "a/lung_image_sets")
     write_set(tmp_path / "b")
     write_set(tmp_path / "c", size=9)
-    fingerprints = [
-        LC25000Lung(tmp_path / place, images_per_class=COUNT).fingerprint for place in "abc"
-    ]
+    fingerprints = [LC25000Lung(tmp_path / place, images_per_class=COUNT).fingerprint for place in "abc"]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
@@ -97,20 +95,14 @@ def test_unexpected_images_are_rejected(tmp_path):
     (tmp_path / "lung_aca/list.txt").write_text("not an image")
     LC25000Lung(tmp_path, images_per_class=COUNT)
     (tmp_path / "lung_aca/lungaca1 (1).jpeg").write_text("")
-    with pytest.raises(
-        DataError, match=r"lung_aca has lungaca1 \(1\)\.jpeg, which is not part of the"
-    ):
+    with pytest.raises(DataError, match=r"lung_aca has lungaca1 \(1\)\.jpeg, which is not part of the"):
         LC25000Lung(tmp_path, images_per_class=COUNT)
 
 
 def test_missing_folders(tmp_path):
-    with pytest.raises(
-        DataError, match=r"does not contain the folders lung_aca, .*prepare_data\.py"
-    ):
+    with pytest.raises(DataError, match=r"does not contain the folders lung_aca, .*prepare_data\.py"):
         LC25000Lung(tmp_path)
-    with pytest.raises(
-        DataError, match=r"nowhere: folder does not exist; expected all 5,000 images"
-    ):
+    with pytest.raises(DataError, match=r"nowhere: folder does not exist; expected all 5,000 images"):
         LC25000Lung(tmp_path / "nowhere")
 
 

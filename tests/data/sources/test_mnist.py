@@ -38,9 +38,7 @@ def small(root):
 
 
 @pytest.mark.parametrize("below", ["", "mnist", "MNIST/raw"])
-@pytest.mark.parametrize(
-    "form", [{"compress": True}, {"compress": False}, {"compress": False, "dots": True}]
-)
+@pytest.mark.parametrize("form", [{"compress": True}, {"compress": False}, {"compress": False, "dots": True}])
 def test_reads_every_layout_to_the_same_examples(tmp_path, below, form):
     write_set(tmp_path / below, **form)
     source = small(tmp_path)

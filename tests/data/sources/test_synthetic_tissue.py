@@ -145,9 +145,7 @@ def _radial_spectrum(images: np.ndarray) -> np.ndarray:
     return np.log(np.stack(rings)[:, 1:32])
 
 
-@pytest.fixture(
-    scope="module", params=[0, pytest.param(1, marks=pytest.mark.slow)], ids=["seed0", "seed1"]
-)
+@pytest.fixture(scope="module", params=[0, pytest.param(1, marks=pytest.mark.slow)], ids=["seed0", "seed1"])
 def drawn(request) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of one seed."""
     source = SyntheticTissue(TRAIN + TEST, SIZE, seed=request.param)

@@ -24,9 +24,7 @@ def make_predictions(examples: int, classes: int, *, group_ids: bool, seed: int 
     generator = np.random.default_rng(seed)
     label = np.arange(examples) % classes
     probabilities = generator.dirichlet(np.full(classes, 0.4), examples)
-    probabilities[np.arange(examples), label] += generator.choice(
-        [0.0, 1.0], examples, p=[0.2, 0.8]
-    )
+    probabilities[np.arange(examples), label] += generator.choice([0.0, 1.0], examples, p=[0.2, 0.8])
     return Predictions(
         index=np.arange(examples),
         label=label.astype(np.int32),
@@ -55,10 +53,7 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
     heat = np.eye(4, dtype=np.float32)
     cards = [
-        [
-            card(predictions, int(position), names, pixels, heat)
-            for position in chosen(predictions, 3)
-        ]
+        [card(predictions, int(position), names, pixels, heat) for position in chosen(predictions, 3)]
         for chosen in (most_confident_mistakes, most_uncertain)
     ]
     line = {"step": 1, "epoch": 0.5, "split": "train", "values": {"loss": 1.0, "accuracy": 0.5}}
@@ -116,9 +111,7 @@ def test_figures_are_those_of_the_metrics(read_page, three: tuple[Content, Predi
     json.dumps(shown.metrics)
 
 
-def test_nothing_is_fetched_and_names_are_text(
-    read_page, three: tuple[Content, Predictions]
-) -> None:
+def test_nothing_is_fetched_and_names_are_text(read_page, three: tuple[Content, Predictions]) -> None:
     html = render(three[0])
     page = read_page(html)
     assert page.addresses

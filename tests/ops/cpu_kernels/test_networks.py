@@ -32,18 +32,14 @@ def _config() -> Any:
     return config
 
 
-def _step(
-    config: Any, implementation: Implementation, batch: dict[str, np.ndarray]
-) -> tuple[Any, Any, str]:
+def _step(config: Any, implementation: Implementation, batch: dict[str, np.ndarray]) -> tuple[Any, Any, str]:
     """The state before and after one step, and the step's program."""
     model = models.create(config.model).clone(implementation=implementation)
     optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
     variables = models.initialize(model, jax.random.key(1), (1, SIZE, SIZE, 3))
     state = TrainState.create(variables, optimizer, seed=0, with_ema=False)
     preprocess = make_preprocess(config, train=True)
-    step = jax.jit(
-        make_train_step(model, make_loss(config.train), optimizer, preprocess=preprocess)
-    )
+    step = jax.jit(make_train_step(model, make_loss(config.train), optimizer, preprocess=preprocess))
     lowered = step.lower(state, batch)
     return state, lowered.compile()(state, batch), lowered.as_text()
 
@@ -69,8 +65,7 @@ def test_a_training_step_is_the_one_by_shape(kernels: tuple[Kernels, ...]) -> No
         (state.batch_stats, expected.batch_stats, before.batch_stats),
     ):
         ours, theirs = (
-            jax.tree.map(lambda new, old: np.asarray(new - old), new, initial)
-            for new in (tree, other)
+            jax.tree.map(lambda new, old: np.asarray(new - old), new, initial) for new in (tree, other)
         )
         old = dict(jax.tree_util.tree_leaves_with_path(initial))
         for path, moved in jax.tree_util.tree_leaves_with_path(theirs):

@@ -49,9 +49,7 @@ def test_a_picture_knows_what_it_was_drawn_of(tmp_path: Path) -> None:
     assert not curves.is_current(path, {**data, "runs": {}})
 
 
-def test_without_matplotlib_the_mend_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_matplotlib_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"-e '\.\[plots\]'"):
         curves.draw(tmp_path / "a.png", {"runs": {}, "published": {}, "entry": "C/lenet5"})

@@ -76,9 +76,7 @@ def test_seeds_are_one_row_and_other_recipes_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("percent", "word"), [(98.66, "within"), (98.5, "within"), (99.1, "above"), (98.2, "below")]
 )
-def test_the_published_number_beside_the_interval(
-    tmp_path: Path, percent: float, word: str
-) -> None:
+def test_the_published_number_beside_the_interval(tmp_path: Path, percent: float, word: str) -> None:
     keep(tmp_path, "run", "C/lenet5", percent)
     assert verdicts(tmp_path) == [word]
 
@@ -105,9 +103,7 @@ def test_the_published_number_beside_the_interval(
         ({"entry": "E/alexnet"}, "the report tests augmented images, dropout on"),
     ],
 )
-def test_what_cannot_be_compared_says_why(
-    tmp_path: Path, changes: dict[str, Any], why: str
-) -> None:
+def test_what_cannot_be_compared_says_why(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     keep(tmp_path, "run", changes.pop("entry", "C/lenet5"), **changes)
     (message,) = verdicts(tmp_path)
     assert message.startswith("not comparable: ")
@@ -146,9 +142,7 @@ def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
         }
         keep(tmp_path, row.name, message.entry, **changes)
     verdicts = {
-        name: results_table.verdict(group)
-        for group in results_table.groups(tmp_path)
-        for name in group.runs
+        name: results_table.verdict(group) for group in results_table.groups(tmp_path) for name in group.runs
     }
     reasons = {
         "lung_inception_v3-139px-imagenet-random-s0": "cut after mixed7a",
