@@ -8,10 +8,10 @@ from jax import lax
 
 from benchmarks.clock import Clock
 from benchmarks.jax_model import build, mlp_config, points_batch
-from jaxnets.by_hand import scalar_network
-from jaxnets.by_hand.scalar import Value
 from jaxnets.errors import CheckFailedError
 from jaxnets.training.state import TrainState
+from studies.by_hand import scalar_network
+from studies.by_hand.scalar import Value
 
 STEPS = 1_000
 """Training steps in one call of our compiled program."""

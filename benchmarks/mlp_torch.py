@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from benchmarks.oracles import has_torch
-from jaxnets.by_hand import mlp
+from studies.by_hand import mlp
 from studies.mlp_proof.implementations import TorchReference
 
 
@@ -29,7 +29,7 @@ def gradient_step(
     learning_rate: float,
     dtype: str = "float64",
 ) -> mlp.Trace:
-    """`jaxnets.by_hand.mlp.gradient_step` by nn.Linear, backward() and torch.optim.SGD.
+    """`studies.by_hand.mlp.gradient_step` by nn.Linear, backward() and torch.optim.SGD.
 
     Biases are handed to nn.Linear in the shape that they have, right or wrong.
     """

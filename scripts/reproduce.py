@@ -1,4 +1,4 @@
-"""Trains the runs of a table: python scripts/reproduce.py TABLE [--budget=MINUTES]; see configs/tables/."""
+"""Trains the runs of a table: python scripts/reproduce.py TABLE [--budget=MINUTES]; see configs/sweeps/."""
 
 from jaxnets.runtime import signals
 
@@ -34,7 +34,7 @@ IGNORE_DAMAGE = flags.DEFINE_bool(
 def main(arguments: Sequence[str]) -> None:
     """The argument is the table's name or path."""
     if len(arguments) != 1:
-        raise ConfigError("give one table: python scripts/reproduce.py TABLE; see configs/tables/")
+        raise ConfigError("give one table: python scripts/reproduce.py TABLE; see configs/sweeps/")
     from studies import reproduce  # imports JAX
 
     train_flags = runner.shared_flags()

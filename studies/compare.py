@@ -30,7 +30,7 @@ from studies.pages.markdown import format_peaks, table
 
 README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
 PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
-TABLES = tuple(Path("configs") / "tables" / f"{name}.py" for name in ("lung", "lung_resnet", "lung_transfer"))
+TABLES = tuple(Path("configs") / "sweeps" / f"{name}.py" for name in ("lung", "lung_resnet", "lung_transfer"))
 """Those of runs on LC25000 whose rows are named where they are not run."""
 CSV, CURVES, SPLITS, STAIN = "table.csv", "curves", "lc25000_splits.png", "lc25000_stain.png"
 GROWTH = Path("performance") / "growth.png"

@@ -15,7 +15,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.experiment.data import AUTO, load_config
 from jaxnets.experiment.workdir import FIELDS_ALLOWED_TO_DIFFER
 
-TABLES = Path("configs/tables")
+TABLES = Path("configs/sweeps")
 RUNS = Path("runs")
 TRAINER = Path("scripts/train.py")
 KEYS = ("config", "overrides", "seed", "name")
@@ -42,7 +42,7 @@ class Row:
 
 
 def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
-    """The rows of configs/tables/TABLE.py, or of the file TABLE, in order.
+    """The rows of configs/sweeps/TABLE.py, or of the file TABLE, in order.
 
     `only` keeps the rows whose name holds one of these texts. Raises ConfigError if the table is
     unknown, a row is wrong, two rows have one name, or no row is left.

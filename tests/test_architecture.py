@@ -9,7 +9,7 @@ LINES = (
     {"errors"},
     {"io", "text", "schema", "reported"},
     {"runtime"},
-    {"config", "ops", "by_hand"},
+    {"config", "ops"},
     {"models", "data"},
     {"interop"},
     {"training"},

@@ -113,7 +113,7 @@ def test_rows_that_pages_ask_for_are_in_their_tables(monkeypatch: pytest.MonkeyP
     chosen = 0
     for _, table, *given in asked:
         only = [flag.partition("=")[2] for flag in given if flag.startswith("--only=")]
-        names = row_names(Path("configs/tables") / f"{table}.py")
+        names = row_names(Path("configs/sweeps") / f"{table}.py")
         for text in (text for texts in only for text in texts.split(",")):
             chosen += 1
             assert any(text in name for name in names), text

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxnets import reported
-from jaxnets.by_hand.mlp import Layer, Parameters
+from studies.by_hand.mlp import Layer, Parameters
 
 FORWARD_DECIMALS, BACKWARD_DECIMALS, PAGE_DECIMALS = 3, 8, 4
 """With how many decimals the report prints z and a; delta and updated parameters; PyTorch's page."""

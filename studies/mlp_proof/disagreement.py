@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.by_hand import mlp
 from jaxnets.errors import ConfigError
+from studies.by_hand import mlp
 from studies.mlp_proof.agreement import FLOAT64_LIMIT
 from studies.mlp_proof.case import MEAN, SUM, Case, flat
 from studies.mlp_proof.check import Check, fact

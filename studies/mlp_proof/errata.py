@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.by_hand import mlp
+from studies.by_hand import mlp
 from studies.mlp_proof.case import FORWARD_DECIMALS, MEAN, SUM, Case, flat
 from studies.mlp_proof.implementations import Implementation, by_hand_step
 

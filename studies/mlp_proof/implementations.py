@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.by_hand import column_biases, mlp, scalar_network
 from jaxnets.runtime import xla
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
 from jaxnets.training.step import make_train_step
+from studies.by_hand import column_biases, mlp, scalar_network
 from studies.mlp_proof.case import SUM, Case, flat
 
 BY_HAND, SCALAR, GRAD64, GRAD32 = "by hand", "scalar engine", "jax.grad float64", "jax.grad float32"
@@ -31,7 +31,7 @@ column_biases_step = xla.jit(column_biases.gradient_step, static_argnames=("acti
 
 
 class TorchStep(Protocol):
-    """`jaxnets.by_hand.mlp.gradient_step` as another library computes it."""
+    """`studies.by_hand.mlp.gradient_step` as another library computes it."""
 
     def __call__(
         self,

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from jaxnets.by_hand import column_biases, mlp
 from jaxnets.errors import ConfigError
 from jaxnets.io import atomic_replace
 from jaxnets.runtime import xla
+from studies.by_hand import column_biases, mlp
 from studies.mlp_proof.case import MEAN, SUM, Case
 from studies.mlp_proof.implementations import by_hand_step
 

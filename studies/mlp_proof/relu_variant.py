@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import reported
-from jaxnets.by_hand import mlp, scalar_network
 from jaxnets.models.mlp import MLP
 from jaxnets.runtime import xla
 from jaxnets.training.loss import SQUARED_ERRORS
+from studies.by_hand import mlp, scalar_network
 from studies.mlp_proof.agreement import FLOAT64_LIMIT
 from studies.mlp_proof.case import HALF, Case
 from studies.mlp_proof.check import Check, fact

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.by_hand.activations import activation
-from jaxnets.by_hand.blocks import adam, convolution, dropout, network, pooling, softmax
+from studies.by_hand.activations import activation
+from studies.by_hand.blocks import adam, convolution, dropout, network, pooling, softmax
 from studies.pages import building_blocks_valley as valley
 from studies.pages import digits_side_by_side as sides
 

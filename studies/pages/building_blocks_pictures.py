@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxnets.by_hand.activations import activation
-from jaxnets.by_hand.blocks import convolution, softmax
+from studies.by_hand.activations import activation
+from studies.by_hand.blocks import convolution, softmax
 from studies.pages import building_blocks_numbers as numbers
 from studies.pages import building_blocks_valley as valley
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.by_hand.blocks import adam, descent
+from studies.by_hand.blocks import adam, descent
 
 STEEPNESS, BEGINNING = 100.0, (-8.0, 1.0)
 LOW, LONGEST = 0.01, 2000

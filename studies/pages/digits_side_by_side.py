@@ -13,8 +13,8 @@ from flax.linen.initializers import zeros
 from sklearn.datasets import load_digits
 
 from jaxnets import ops
-from jaxnets.by_hand.blocks import adam, dropout, network
 from jaxnets.training import loss
+from studies.by_hand.blocks import adam, dropout, network
 
 RATE, LEARNING_RATE, BATCH_SIZE = 0.2, 0.03, 32
 TRAINING_IMAGES = 1_297  # of 1,797; the last 500 are for testing

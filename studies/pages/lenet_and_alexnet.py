@@ -50,7 +50,7 @@ def page(folder: Path) -> str:
 
 
 def question_rows() -> list[Row]:
-    """The rows of configs/tables/lenet_questions.py, whose paths begin at the repository."""
+    """The rows of configs/sweeps/lenet_questions.py, whose paths begin at the repository."""
     return _rows(QUESTIONS)
 
 

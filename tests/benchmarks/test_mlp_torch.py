@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import mlp_torch
-from jaxnets.by_hand import mlp
+from studies.by_hand import mlp
 
 SIZES = (3, 4, 5, 2, 3, 2)
 ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "identity")

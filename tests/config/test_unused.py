@@ -425,7 +425,7 @@ def test_there_are_variants() -> None:
     assert len(list(_variants())) > 40
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "tables").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((CONFIGS / "sweeps").glob("*.py")), ids=lambda p: p.stem)
 def test_table_rows_match_the_configs_of_their_stored_results(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,7 +197,7 @@ def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
 def test_groupings_stand_beside_each_other(
     repository: Path, tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables_of = [repository / "configs" / "tables" / f"{name}.py" for name in ("lung", "lung_groupings")]
+    tables_of = [repository / "configs" / "sweeps" / f"{name}.py" for name in ("lung", "lung_groupings")]
     known = {name for path in tables_of for name in row_names(path)}
     assert set(groupings_table.RUNS.values()) <= known
     results = tmp_path / "results"

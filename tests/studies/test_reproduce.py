@@ -223,7 +223,7 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
     assert [row.config.data.image_size for row in rows] == [96, 224]
     assert {(row.config.data.name, row.config.train.epochs) for row in rows} == {("lc25000_lung", 10)}
-    for path in Path("configs/tables").glob("*.py"):
+    for path in Path("configs/sweeps").glob("*.py"):
         assert sweeps.read_table(path.stem)
 
 

@@ -1,0 +1,33 @@
+"""Inception v1 with other groupings of LC25000.
+
+    python scripts/reproduce.py lung_groupings
+
+Each photograph for itself, so that overlapping ones may be on both sides; and the human clusters:
+data/lc25000_clean holds LC25000-clean's final_clusters.csv, one file per class
+(https://github.com/GeorgeBatch/LC25000-clean); they carry no licence and are not shipped. The row to
+compare with, our own groups, is in configs/sweeps/lung.py.
+"""
+
+from typing import Any
+
+from jaxnets.config.lung import cpu_row
+
+GROUPINGS = {
+    "by_original": {"data.group_level": "original"},
+    "human": {"data.groups": "data/lc25000_clean"},
+}
+
+
+def get_rows() -> list[dict[str, Any]]:
+    """Returns one row per grouping, with the settings of configs/sweeps/lung.py."""
+    return [_row(name, changes) for name, changes in GROUPINGS.items()]
+
+
+def _row(name: str, changes: dict[str, str]) -> dict[str, Any]:
+    row = cpu_row("inception_v1", "grouped")
+    note = "CPU-sized run: 75 px and 3 epochs; another grouping of the images than ours"
+    return {
+        **row,
+        "name": f"lung_inception_v1-75px-grouped_{name}-s0",
+        "overrides": {**row["overrides"], **changes, "note": note},
+    }
