@@ -22,7 +22,7 @@ from jaxnets.data.cache import CachedSource, gather
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.errors import CheckFailedError, DataError
 from jaxnets.experiment import environment
-from jaxnets.experiment.data import open_data
+from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.interop import to_torch
 from jaxnets.runtime import hardware
 from jaxnets.runtime.console import Reporter
@@ -236,9 +236,10 @@ class PipelineSide:
         del shared
         _require_size(images, image_size)
         config = pipeline_config(images, image_size, batch_size, cache=cache)
-        self._data = open_data(config, Reporter(quiet=True))
+        reporter = Reporter(quiet=True)
+        self._data = with_cache(config, open_dataset(config, reporter), reporter)
         self._images, self._batch_size = images, batch_size
-        self._batches = self._data.train_batches(Devices.all())
+        self._batches = self._data.train_batches(Devices.all().shard)
         next(self._batches)
         self._clock = Clock(lambda: next(self._batches), untimed=UNTIMED_BATCHES)
 

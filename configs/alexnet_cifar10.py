@@ -36,10 +36,7 @@ def get_config(variant: str = "adam") -> config_dict.ConfigDict:
     config.eval.batch_size = 200
     config.eval.augment = True
     return apply_variant(
-        config,
-        "alexnet_cifar10",
-        variant,
-        {"adam": _adam, "sgd": _sgd, "best": _best, "smoke": _smoke},
+        config, "alexnet_cifar10", variant, {"adam": _adam, "sgd": _sgd, "best": _best, "smoke": _smoke}
     )
 
 

@@ -18,7 +18,8 @@ ResNet-50's, --config.model.name (docs/transfer.md).
 from ml_collections import config_dict
 
 from jaxnets.config import apply_variant, default_config
-from jaxnets.config.transfer import freeze_backbone, head_only_first
+
+from ._transfer import freeze_backbone, head_only_first
 
 
 def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:

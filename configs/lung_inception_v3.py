@@ -12,16 +12,48 @@ tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/
 
 from ml_collections import config_dict
 
-from jaxnets.config.lung import LungNetwork
+from jaxnets.config import apply_variant
+
+from . import _lung, _transfer
 
 
 def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
     """Returns the config of a variant: scratch, transfer, finetune, demo or smoke."""
-    return LungNetwork(
-        "lung_inception_v3",
-        model="inception_v3",
-        transfer_entry="B/inception_v3",
-        transfer_batch=64,
-        small=75,
-        dropout=0.5,
-    ).config(variant)
+    config = _lung.defaults("inception_v3", image_size=224, dropout=0.5)
+    config.train.batch_size = 32
+    config.optimizer.learning_rate = 0.02
+    variants = {
+        "scratch": _scratch,
+        "transfer": _transfer_learning,
+        "finetune": _finetune,
+        "demo": _demo,
+        "smoke": _smoke,
+    }
+    return apply_variant(config, "lung_inception_v3", variant, variants)
+
+
+def _scratch(config: config_dict.ConfigDict) -> None:
+    config.data.name = "auto"
+    config.train.epochs = 10
+    config.schedule.warmup_epochs = 1
+    config.note = "no report trained it so: the settings are ours"
+
+
+def _transfer_learning(config: config_dict.ConfigDict) -> None:
+    _transfer.freeze_backbone(config)
+    config.train.batch_size = 64
+    config.entry = "B/inception_v3"
+    config.note = "report B gives 100 epochs and the batch; the other settings are ours"
+
+
+def _finetune(config: config_dict.ConfigDict) -> None:
+    _transfer.head_only_first(config)
+    config.note = "no report fine-tunes a whole network: the settings are ours"
+
+
+def _demo(config: config_dict.ConfigDict) -> None:
+    _lung.demo(config, image_size=75)
+
+
+def _smoke(config: config_dict.ConfigDict) -> None:
+    _lung.smoke(config, image_size=75)

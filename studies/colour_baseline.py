@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from jaxnets.data.cache import gather
+from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.experiment import environment
-from jaxnets.experiment.data import Data, open_data, resolve
+from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
+from jaxnets.experiment.resolve import load_config_or_demo
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
 
@@ -43,12 +45,12 @@ def colour_baseline(
     }
     histograms: np.ndarray | None = None
     for name in splits:
-        config = resolve(spec, {**overrides, "data.split": name}, reporter)
-        data = open_data(config, reporter)
+        config = load_config_or_demo(spec, {**overrides, "data.split": name}, reporter)
+        data = with_cache(config, open_dataset(config, reporter), reporter)
         if data.source.kind != "image" or data.shape[-1] != 3:
             raise ConfigError(f"the examples of {data.source.name} have no colour")
         leak = measure_leakage(data)
-        report_leakage(data, leak, reporter)
+        report_leakage(config, data, leak, reporter)
         if histograms is None:
             histograms = colour_histograms(data)
         with reporter.phase("fit") as phase:
@@ -75,7 +77,7 @@ def predictions_path_of(out: Path, split: str) -> Path:
     return out.with_name(f"{out.stem}-{split}.npz")
 
 
-def colour_histograms(data: Data) -> np.ndarray:
+def colour_histograms(data: Dataset) -> np.ndarray:
     """float32[N, LEVELS ** 3]: the square root of each colour's share of an image, for every example."""
     rows = np.zeros((len(data.source), LEVELS**3), np.float32)
     for start in range(0, len(rows), CHUNK):
@@ -89,7 +91,7 @@ def colour_histograms(data: Data) -> np.ndarray:
     return rows
 
 
-def _fit_and_test(data: Data, histograms: np.ndarray) -> tuple[dict[str, Any], Predictions]:
+def _fit_and_test(data: Dataset, histograms: np.ndarray) -> tuple[dict[str, Any], Predictions]:
     from sklearn.linear_model import LogisticRegression  # a second to import
     from sklearn.metrics import confusion_matrix, log_loss
     from sklearn.pipeline import make_pipeline

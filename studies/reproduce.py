@@ -11,9 +11,10 @@ from pathlib import Path
 
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
 from jaxnets.evaluation.result import Result, format_split_kind, format_test
-from jaxnets.experiment import runtime_estimate, workdir
+from jaxnets.experiment import workdir
 from jaxnets.runtime import child_process
 from jaxnets.runtime.console import Reporter
+from studies import runtime_estimate
 from studies.result_archive import finished, keep
 from studies.sweeps import RUNS, TRAINER, Row, read_table
 

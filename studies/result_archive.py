@@ -30,7 +30,7 @@ def _finished(folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bo
     if opened is None or opened.result is None:
         return None
     print_warnings(opened.warnings)
-    changed = workdir.describe_config_diff(opened.config, _with_what_weights_set(config, opened.config))
+    changed = workdir.describe_config_diff(opened.config, config)
     if changed:
         raise ConfigError(
             f"{folder} holds a result of another config ({changed}): "
@@ -79,17 +79,3 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
             "fix that and run the same command again to copy its result"
         ) from error
     return stored
-
-
-def _with_what_weights_set(
-    config: config_dict.ConfigDict, there: config_dict.ConfigDict
-) -> config_dict.ConfigDict:
-    """The config with what a run takes from the weights it begins with, as the run has it.
-
-    That is the preprocessing, and the form of the network where the config leaves it open.
-    """
-    if config.transfer.weights in (None, "random"):
-        return config
-    settled = config.copy_and_resolve_references()
-    workdir.copy_pretrained_settings(settled, there)
-    return settled

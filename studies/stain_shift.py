@@ -10,12 +10,12 @@ import numpy as np
 
 from jaxnets.data.leakage import leaked_fractions
 from jaxnets.errors import ConfigError
-from jaxnets.experiment.build import make_evaluator
-from jaxnets.experiment.data import open_data
+from jaxnets.experiment.data import open_dataset, with_cache
+from jaxnets.experiment.evaluator import make_evaluator
+from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_result
 from jaxnets.io import atomic_write
-from jaxnets.models import create
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.devices import Devices
@@ -56,19 +56,19 @@ def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     """The same for a run that is open, in its precision."""
     config = run.config
     reporter = Reporter()
-    data = open_data(config, reporter)
+    data = with_cache(config, open_dataset(config, reporter), reporter)
     if data.source.kind != "image" or data.shape[-1] != 3:
         raise ConfigError(f"the examples of {data.source.name} have no colour to shift")
     run.check_data(data.source.fingerprint)
     run.check_split(data.split.to_csv(data.source))
-    devices, model = Devices.all(), create(config.model)
+    devices = Devices.all()
     restored = restore_state(run, data.shape)
-    state, step = restored.state, restored.step
+    model, state, step = restored.model, restored.state, restored.step
     for message in restored.warnings:
         reporter.line("warning", message)
     clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
     leak = leaked_fractions(data.split, data.group_ids)
-    message = data.format_split(leak)
+    message = format_split(config, data, leak)
     reporter.line("split", message)
     reporter.line("clean", _format(clean))
     shifted = make_evaluator(config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config))

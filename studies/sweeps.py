@@ -1,7 +1,6 @@
 """A table of runs: its rows, their names, and the command that makes each."""
 
 import dataclasses
-import importlib.util
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError
-from jaxnets.experiment.data import AUTO, load_config
+from jaxnets.experiment.resolve import AUTO, load_config
 from jaxnets.experiment.workdir import FIELDS_ALLOWED_TO_DIFFER
 
 TABLES = Path("configs/sweeps")
@@ -76,18 +75,14 @@ def _table_path(table: str) -> Path:
     path = Path(table) if is_path else TABLES / f"{table}.py"
     if path.is_file():
         return path
-    known = [file.stem for file in sorted(TABLES.glob("*.py"))]
+    known = [file.stem for file in sorted(TABLES.glob("[!_]*.py"))]
     where = f"there are {_list(known)}" if known else f"no {TABLES}/ here: run it in the repository"
     raise ConfigError(f"no table {table!r}{config_lib.nearest(path.stem, known)}; {where}")
 
 
 def _raw_rows(path: Path) -> list[Any]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = config_lib.import_file(path)
         rows = list(module.get_rows())
     except Exception as error:
         message = " ".join(str(error).split())

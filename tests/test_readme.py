@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks import suite
 from jaxnets import config as config_lib
 from jaxnets.commands import runner
-from jaxnets.experiment.data import load_config
+from jaxnets.experiment.resolve import load_config
 from jaxnets.training.callbacks import Callback
 from studies.sweeps import row_names
 

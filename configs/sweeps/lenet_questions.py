@@ -30,10 +30,7 @@ def get_rows() -> list[dict[str, Any]]:
     """One change a row, the rates of each optimizer, each network on the other's data, AlexNet's changes."""
     rows = _changed("mnist", OVERRIDABLE_FIELDS)
     rows += [
-        {
-            "config": f"{CONFIG}:{variant}",
-            "overrides": {"optimizer.learning_rate": rate},
-        }
+        {"config": f"{CONFIG}:{variant}", "overrides": {"optimizer.learning_rate": rate}}
         for variant in ("mnist", "mnist_sgd")
         for rate in RATES
         if (variant, rate) != ("mnist", 1e-3)  # the first row

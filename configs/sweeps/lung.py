@@ -8,7 +8,7 @@ The last two are report B's Inception v1, its 10 epochs and batch of 32, under b
 
 from typing import Any
 
-from jaxnets.config.lung import CPU_PIXELS, cpu_row
+from ._cpu import PIXELS, cpu_row
 
 SPLITS = ("random", "grouped")
 SEEDS = (0, 1, 2)
@@ -16,7 +16,7 @@ SEEDS = (0, 1, 2)
 
 def get_rows() -> list[dict[str, Any]]:
     """Seed 0 of every network and split first, then the others."""
-    rows = [cpu_row(network, split, seed) for seed in SEEDS for split in SPLITS for network in CPU_PIXELS]
+    rows = [cpu_row(network, split, seed) for seed in SEEDS for split in SPLITS for network in PIXELS]
     return [*rows, *map(_report_b, SPLITS)]
 
 

@@ -10,12 +10,9 @@ compare with, our own groups, is in configs/sweeps/lung.py.
 
 from typing import Any
 
-from jaxnets.config.lung import cpu_row
+from ._cpu import cpu_row
 
-GROUPINGS = {
-    "by_original": {"data.group_level": "original"},
-    "human": {"data.groups": "data/lc25000_clean"},
-}
+GROUPINGS = {"by_original": {"data.group_level": "original"}, "human": {"data.groups": "data/lc25000_clean"}}
 
 
 def get_rows() -> list[dict[str, Any]]:

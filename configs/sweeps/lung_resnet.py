@@ -19,10 +19,5 @@ def get_rows() -> list[dict[str, Any]]:
             "overrides": {**DIVIDED, "data.image_size": 96, "note": NOTE_96},
             "seed": 0,
         },
-        {
-            "name": "lung_resnet-scratch-224px-s0",
-            "config": CONFIG,
-            "overrides": DIVIDED,
-            "seed": 0,
-        },
+        {"name": "lung_resnet-scratch-224px-s0", "config": CONFIG, "overrides": DIVIDED, "seed": 0},
     ]

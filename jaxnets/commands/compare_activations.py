@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnets import models, ops
 from jaxnets.errors import CheckFailedError, CheckpointError
-from jaxnets.experiment import weights as folders
+from jaxnets.experiment import restore
 from jaxnets.interop import weight_files
 from jaxnets.interop.convert import convolution_of, norms
 from jaxnets.interop.torch_names import BY_NETWORK
@@ -43,13 +43,13 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
     their inputs are not comparable.
     """
     reporter = Reporter()
-    given = folders.read(first, ignore_damage=ignore_damage)
+    given = restore.read_weights_or_run(first, ignore_damage=ignore_damage)
     if second.suffix == ".safetensors":
         recorded, inputs = _recorded(second, given)
         ours = outputs(given, inputs)
         theirs = {layer: recorded[layer] for layer in ours if layer in recorded}
     else:
-        other = folders.read(second, ignore_damage=ignore_damage)
+        other = restore.read_weights_or_run(second, ignore_damage=ignore_damage)
         _check_comparable(first, given, second, other)
         shape = (BATCH, *given.input_shape)
         inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -16,12 +16,12 @@ from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import MAX_TABLE_CLASSES
 from jaxnets.experiment import checksums
-from jaxnets.experiment.build import make_evaluator
-from jaxnets.experiment.data import open_data
+from jaxnets.experiment.data import open_dataset, with_cache
+from jaxnets.experiment.evaluator import make_evaluator
+from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings
-from jaxnets.models import create
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
@@ -62,7 +62,7 @@ def evaluate(
 def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     config = run.config
     reporter = Reporter()
-    data = open_data(config, reporter)
+    data = with_cache(config, open_dataset(config, reporter), reporter)
     run.check_data(data.source.fingerprint)
     run.check_split(data.split_csv)
     indices = data.split.parts()[part]
@@ -74,7 +74,7 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     for message in restored.warnings:
         reporter.line("warning", message)
     metrics = run.metrics(step)
-    evaluator = make_evaluator(config, create(config.model), data, devices)
+    evaluator = make_evaluator(config, restored.model, data, devices)
     with reporter.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
@@ -98,9 +98,9 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
         measured |= measure(predictions, data.source.classes, validation)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
     reporter.print(_format(scores, data.source.classes, measured))
-    reporter.print(f"split  {data.format_split(leak)}")
+    reporter.print(f"split  {format_split(config, data, leak)}")
     with reporter.phase("report") as phase:
-        phase.text = str(write_report(run, data, state, measured, predictions, metrics))
+        phase.text = str(write_report(run, data, restored, measured, predictions, metrics))
     return measured
 
 

@@ -14,8 +14,7 @@ from ml_collections import config_dict
 from jaxnets import models
 from jaxnets.commands import model_card
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.experiment import weights as folders
-from jaxnets.experiment import workdir
+from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import preprocessing
 from jaxnets.interop.convert import check_published_form, to_layout
@@ -48,7 +47,7 @@ def export(
         raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")
     if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty and not an export: choose another --out")
-    weights = folders.read(directory, ignore_damage=ignore_damage)
+    weights = restore.read_weights_or_run(directory, ignore_damage=ignore_damage)
     for message in weights.source.get("warnings", ()):
         reporter.line("warning", message)
     if weights.missing or weights.preprocessing is None:

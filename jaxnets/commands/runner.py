@@ -114,24 +114,36 @@ def kernels_folder() -> Path:
     return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
 
 
-def parse_config_flag(
-    holder: flags.FlagHolder[Any] | flags.Flag[Any],
-) -> tuple[str, dict[str, Any]]:
+def parse_config_flag() -> tuple[str, dict[str, Any]]:
     """The value of --config, `PATH` or `PATH:VARIANT`, and the --config.FIELD values by field.
 
-    A value of None unsets its field. Raises ConfigError if --config is missing.
+    A value of None unsets its field. Raises ConfigError for a missing --config or an invalid value.
     """
-    if holder.value is None:
+    spec = flags.FLAGS[CONFIG].value
+    if spec is None:
         raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
-    flag = flags.FLAGS[holder.name]
-    overrides = dict(config_flags.get_override_values(flag))
-    return config_flags.get_config_filename(flag), overrides | dict.fromkeys(_unset(sys.argv))
+    return spec, parse_overrides(spec, sys.argv)
+
+
+def parse_overrides(spec: str, argv: Sequence[str]) -> dict[str, Any]:
+    """The values of the arguments --config.FIELD=VALUE for the config `PATH` or `PATH:VARIANT`."""
+    last = {field: argument for argument in argv[1:] if (field := _field_of(argument)) is not None}
+    unset = [field for field, argument in last.items() if argument.endswith("=None")]
+    arguments = [argv[0], *(argument for field, argument in last.items() if field not in unset)]
+    parser = flags.FlagValues()
+    config = config_lib.import_config(spec)
+    config_flags.DEFINE_config_dict(CONFIG, config, flag_values=parser, sys_argv=arguments)
+    try:
+        parser(arguments)
+    except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ConfigError(_value_problem(str(error)) or " ".join(str(error).split())) from error
+    return dict(config_flags.get_override_values(parser[CONFIG])) | dict.fromkeys(unset)
 
 
 def _check_config() -> None:
     """Loads --config, if given, so that errors are reported before JAX is imported."""
     if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:
-        config_lib.load_config(*parse_config_flag(flags.FLAGS[CONFIG]))
+        config_lib.load_config(*parse_config_flag())
 
 
 def _enable_compilation_cache() -> None:
@@ -164,19 +176,18 @@ def _help() -> str:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    for argument in argv[1:]:
-        if (field := _field_of(argument)) is not None:
-            config_lib.check_field(field)
-    unset = _unset(argv)
+    fields = [field for argument in argv[1:] if (field := _field_of(argument)) is not None]
+    for field in fields:
+        config_lib.check_field(field)
     try:
-        return flags.FLAGS([argument for argument in argv if _field_of(argument) not in unset])
-    except (flags.Error, TypeError, ValueError, AttributeError, KeyError, OSError) as error:
+        return flags.FLAGS([argument for argument in argv if _field_of(argument) is None])
+    except (flags.Error, ValueError, OSError) as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             raise ConfigError(
                 f"unknown flag --{error.flagname}{config_lib.nearest(error.flagname, list(flags.FLAGS))}; "
                 "--help lists all"
             ) from error
-        raise ConfigError(_value_problem(str(error)) or " ".join(str(error).split())) from error
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _field_of(argument: str) -> str | None:
@@ -184,12 +195,6 @@ def _field_of(argument: str) -> str | None:
     if not argument.startswith(CONFIG_PREFIX):
         return None
     return argument.removeprefix(CONFIG_PREFIX).split("=", 1)[0]
-
-
-def _unset(argv: Sequence[str]) -> set[str]:
-    """The fields whose last value is None; ml_collections does not parse None."""
-    last = {_field_of(argument): argument for argument in argv[1:]}
-    return {field for field, argument in last.items() if field and argument.endswith("=None")}
 
 
 def _value_problem(message: str) -> str | None:

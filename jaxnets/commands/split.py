@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxnets import config as config_lib
-from jaxnets.data.sources import registry
 from jaxnets.data.splits import Split
 from jaxnets.errors import ConfigError
-from jaxnets.experiment.data import Data, check_not_empty, resolve, split_source
+from jaxnets.experiment.data import open_dataset
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
+from jaxnets.experiment.resolve import load_config_or_demo
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
 
@@ -21,16 +20,10 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     the split leaks.
     """
     reporter = Reporter()
-    config = resolve(spec, dict(overrides), reporter)
-    with reporter.phase("data") as phase:
-        source = registry.open_source(config.data, config_lib.data_root(config))
-        split, group_ids = split_source(config, source)
-        sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
-        phase.text = f"{registry.TITLES[config.data.name]}, {split.name} split {sizes}"
-    check_not_empty(split)
-    data = Data(source, split, config, group_ids)
-    report_leakage(data, measure_leakage(data), reporter)
-    text = split.to_csv(source)
+    config = load_config_or_demo(spec, overrides, reporter)
+    data = open_dataset(config, reporter)
+    report_leakage(config, data, measure_leakage(data), reporter)
+    split, text = data.split, data.split_csv
     if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):
         raise ConfigError(f"--out={out} exists with other content: give another file")
     require_folder(out.parent)

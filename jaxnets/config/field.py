@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ml_collections import config_dict
+
 from jaxnets.config.conditions import ALWAYS, Condition
 
 UNITS = ("steps", "epochs", "examples")
@@ -84,6 +86,20 @@ class Field:
         if self.lt is not None and value >= self.lt:
             return f"it must be below {self.lt:g}"
         return None
+
+
+def get_field(config: config_dict.ConfigDict, path: str) -> Any:
+    """Returns the value at a dotted path."""
+    value: Any = config
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+def set_field(config: config_dict.ConfigDict, path: str, value: Any) -> None:
+    """Sets the value at a dotted path."""
+    section, _, name = path.rpartition(".")
+    (get_field(config, section) if section else config)[name] = value
 
 
 def text(default: str | None, about: str, **more: Any) -> Field:

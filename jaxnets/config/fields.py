@@ -9,6 +9,7 @@ from jaxnets.config.field import (
     choices,
     duration,
     integer,
+    nearest,
     number,
     numbers,
     period,
@@ -35,6 +36,7 @@ from jaxnets.config.uses import (
     STEP,
     WEIGHTS,
 )
+from jaxnets.errors import ConfigError
 
 FIELDS: Mapping[str, Field] = {
     "name": text("", "CONFIG:VARIANT, set by the config file"),
@@ -58,9 +60,7 @@ FIELDS: Mapping[str, Field] = {
         used=one_of("model.name", "alexnet", "resnet50", "inception_v1", "inception_v3", "densenet121"),
     ),
     "model.auxiliary_heads": switch(
-        True,
-        "train the auxiliary heads",
-        used=one_of("model.name", "inception_v1", "inception_v3"),
+        True, "train the auxiliary heads", used=one_of("model.name", "inception_v1", "inception_v3")
     ),
     "model.auxiliary_dropout": number(
         0.7,
@@ -96,11 +96,7 @@ FIELDS: Mapping[str, Field] = {
         used=one_of("model.name", "lenet5", "alexnet"),
     ),
     "model.kernel_size": integer(
-        5,
-        "kernel size of both convolutions",
-        ge=1,
-        le=7,
-        used=one_of("model.name", "lenet5"),
+        5, "kernel size of both convolutions", ge=1, le=7, used=one_of("model.name", "lenet5")
     ),
     "model.dropout": number(0.0, "dropout rate before the classifier", ge=0.0, le=0.99, used=IMAGES),
     "model.dtype": choice("float32", ("float32", "float64"), "dtype of parameters, statistics and loss"),
@@ -116,8 +112,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     # The data.
     "data.name": text(
-        "auto",
-        "a source of jaxnets.data.sources.registry, or auto for configs with a :demo variant",
+        "auto", "a source of jaxnets.data.sources.registry, or auto for configs with a :demo variant"
     ),
     "data.root": text(None, "data folder; None: $JAXNETS_DATA, else ./data"),
     "data.cache_root": text(
@@ -160,16 +155,10 @@ FIELDS: Mapping[str, Field] = {
         used=any_of(one_of("data.name", "lc25000_lung"), given("data.groups", "FILE")),
     ),
     "data.folds": integer(
-        0,
-        "grouped: number of folds; 0: split by data.fractions",
-        ge=0,
-        used=one_of("data.split", "grouped"),
+        0, "grouped: number of folds; 0: split by data.fractions", ge=0, used=one_of("data.split", "grouped")
     ),
     "data.fold": integer(
-        0,
-        "grouped: the test fold; the next one is for validation",
-        ge=0,
-        used=positive("data.folds", 5),
+        0, "grouped: the test fold; the next one is for validation", ge=0, used=positive("data.folds", 5)
     ),
     "data.allow_duplicates": switch(
         False, "train even if test images are also in the training set", used=IMAGES
@@ -211,10 +200,7 @@ FIELDS: Mapping[str, Field] = {
     "augment.hue": number(0.0, "random hue rotation, in turns", ge=0.0, le=0.5, used=IMAGES),
     "augment.stain": number(0.0, "H&E densities times [1 - s, 1 + s]", ge=0.0, le=1.0, used=IMAGES),
     "augment.mixup": number(
-        0.0,
-        "alpha of mixup's Beta distribution; 0: off",
-        ge=0.0,
-        used=all_of(IMAGES, CROSS_ENTROPY),
+        0.0, "alpha of mixup's Beta distribution; 0: off", ge=0.0, used=all_of(IMAGES, CROSS_ENTROPY)
     ),
     # Transfer learning.
     "transfer.weights": text(
@@ -223,15 +209,11 @@ FIELDS: Mapping[str, Field] = {
         "DATA/weights, or random; None: train from scratch",
     ),
     "transfer.pretrained_on": text(
-        None,
-        "the data set of the pretrained weights, for tables, such as ImageNet",
-        used=WEIGHTS,
+        None, "the data set of the pretrained weights, for tables, such as ImageNet", used=WEIGHTS
     ),
     "transfer.freeze_backbone": switch(False, "train only the head", used=WEIGHTS),
     "transfer.cache_features": switch(
-        True,
-        "compute the features of a frozen backbone once, without augmentation",
-        used=CAN_CACHE_FEATURES,
+        True, "compute the features of a frozen backbone once, without augmentation", used=CAN_CACHE_FEATURES
     ),
     **duration(
         "transfer.head_only_",
@@ -257,10 +239,7 @@ FIELDS: Mapping[str, Field] = {
     "train.label_smoothing": number(0.0, "label smoothing", ge=0.0, le=0.99, used=CROSS_ENTROPY),
     "train.class_weights": numbers((), "loss weight per class; empty: none", gt=0.0, used=CROSS_ENTROPY),
     "train.auxiliary_weight": number(
-        None,
-        "loss weight of each auxiliary head; None: that of the paper",
-        ge=0.0,
-        used=AUXILIARY_LOSS,
+        None, "loss weight of each auxiliary head; None: that of the paper", ge=0.0, used=AUXILIARY_LOSS
     ),
     "train.grad_accum_steps": integer(1, "number of microbatches per batch (gradient accumulation)", ge=1),
     "train.steps_per_execution": integer(
@@ -288,9 +267,7 @@ FIELDS: Mapping[str, Field] = {
     "optimizer.epsilon": number(1e-8, "added outside the square root", gt=0.0, used=ADAM),
     "optimizer.weight_decay": number(0.0, "applied to all parameters, as in PyTorch", ge=0.0),
     "optimizer.decoupled_weight_decay": switch(
-        False,
-        "decoupled weight decay (AdamW)",
-        used=CAN_DECOUPLE_WEIGHT_DECAY,
+        False, "decoupled weight decay (AdamW)", used=CAN_DECOUPLE_WEIGHT_DECAY
     ),
     "schedule.name": choice("constant", ("constant", "step", "cosine"), "schedule after warmup"),
     **duration("schedule.warmup_", "linear warmup from 0"),
@@ -305,11 +282,7 @@ FIELDS: Mapping[str, Field] = {
         used=HAS_VALIDATION,
     ),
     "plateau.factor": number(
-        0.1,
-        "factor of each reduction",
-        gt=0.0,
-        le=1.0,
-        used=given("plateau.patience", 2),
+        0.1, "factor of each reduction", gt=0.0, le=1.0, used=given("plateau.patience", 2)
     ),
     "plateau.cooldown": integer(
         0, "evaluations to wait after a reduction", ge=0, used=given("plateau.patience", 2)
@@ -348,11 +321,7 @@ FIELDS: Mapping[str, Field] = {
         "evaluate the test set at every evaluation too (augmented if eval.augment is set); never used "
         "for model selection",
     ),
-    "eval.augment": switch(
-        False,
-        "also test on augmented images",
-        used=AUGMENTS,
-    ),
+    "eval.augment": switch(False, "also test on augmented images", used=AUGMENTS),
     "eval.dropout": switch(
         False,
         "also test with dropout, as PyTorch without model.eval()",
@@ -397,3 +366,17 @@ RENAMED: Mapping[str, str] = {
     "eval.follow_test": "eval.monitor_test",
 }
 """New names of fields of earlier versions."""
+
+
+def check_field(path: str) -> None:
+    """Raises ConfigError, with a suggestion, if there is no field with this path."""
+    if path in FIELDS:
+        return
+    if new := RENAMED.get(path):
+        raise ConfigError(f"--config.{path} was renamed to --config.{new}: use the new name")
+    inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
+    if inside is not None:
+        raise ConfigError(f"--config.{path} is a group of fields: set one of them, such as {inside}")
+    same_name = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
+    hint = nearest(path, FIELDS if "." in path else same_name) or nearest(path, FIELDS)
+    raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")

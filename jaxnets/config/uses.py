@@ -3,17 +3,7 @@
 tests/config/test_unused.py compares the latter with jaxnets.models and jaxnets.data.sources.registry.
 """
 
-from jaxnets.config.conditions import (
-    FieldIs,
-    Unmet,
-    all_of,
-    any_of,
-    given,
-    none_of,
-    off,
-    one_of,
-    positive,
-)
+from jaxnets.config.conditions import FieldIs, Unmet, all_of, any_of, given, none_of, off, one_of, positive
 
 SQUARED_ERRORS = ("mean_squared_error", "sum_squared_error", "half_squared_error")
 """The losses for regression targets; a class is a value of 0 or 1."""

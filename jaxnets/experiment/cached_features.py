@@ -10,12 +10,13 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models, ops
-from jaxnets.config.unused import unused
+from jaxnets.config import unused
 from jaxnets.data.cache import CachedSource, FeatureSource
 from jaxnets.data.cached_memmap import cached_memmap
+from jaxnets.data.dataset import Dataset
 from jaxnets.data.images import PIXELS
 from jaxnets.experiment import environment
-from jaxnets.experiment.data import Data, cache_root
+from jaxnets.experiment.data import cache_root
 from jaxnets.experiment.network import Network
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
@@ -24,19 +25,11 @@ from jaxnets.training.preprocess import make_preprocess
 BATCH_SIZE = 32
 """Does not follow the config: the bits of the features may depend on the batch size."""
 NUMBER_OF_DEVICES = ("devices", "processes")
-MODEL_FIELDS = (
-    "name",
-    "variant",
-    "truncate_after",
-    "stage_sizes",
-    "width",
-    "dtype",
-    "compute_dtype",
-)
+MODEL_FIELDS = ("name", "variant", "truncate_after", "stage_sizes", "width", "dtype", "compute_dtype")
 CACHE_FEATURES = "transfer.cache_features"
 
 
-def can_cache_features(config: config_dict.ConfigDict, data: Data) -> bool:
+def can_cache_features(config: config_dict.ConfigDict, data: Dataset) -> bool:
     """Whether the config caches features and the images are cached."""
     return uses_cached_features(config) and isinstance(data.source, CachedSource)
 
@@ -46,7 +39,9 @@ def uses_cached_features(config: config_dict.ConfigDict) -> bool:
     return config.transfer.cache_features and CACHE_FEATURES not in unused(config)
 
 
-def with_features(config: config_dict.ConfigDict, data: Data, network: Network, reporter: Reporter) -> Data:
+def with_features(
+    config: config_dict.ConfigDict, data: Dataset, network: Network, reporter: Reporter
+) -> Dataset:
     """The data with features, recomputed if the machine, a version or a setting may change their bits.
 
     Raises MachineError if the disk is full.
@@ -78,7 +73,7 @@ def with_features(config: config_dict.ConfigDict, data: Data, network: Network, 
     return dataclasses.replace(data, features=FeatureSource(data.source, features), features_seconds=seconds)
 
 
-def cache_key(config: config_dict.ConfigDict, data: Data, backbone_sha256: str | None) -> dict[str, Any]:
+def cache_key(config: config_dict.ConfigDict, data: Dataset, backbone_sha256: str | None) -> dict[str, Any]:
     """Everything that the features' bits depend on: images, backbone, software and hardware."""
     fingerprint = environment.determinism_fingerprint(config=config, execution={})
     return {
@@ -101,11 +96,11 @@ def backbone_fields(model: config_dict.ConfigDict) -> dict[str, Any]:
     return {name: model[name] for name in (*MODEL_FIELDS, *models.overridable_fields(model.name))}
 
 
-def _batches(data: Data, size: int) -> Any:
+def _batches(data: Dataset, size: int) -> Any:
     from jaxnets.data.pipeline import eval_batches  # imports grain
 
     indices = np.arange(len(data.source))
-    return eval_batches(data.source, indices, batch_size=size, threads=data.threads)
+    return eval_batches(data.source, indices, batch_size=size, threads=data.batching.threads)
 
 
 def _make_backbone_fn(config: config_dict.ConfigDict, model: Any) -> Any:

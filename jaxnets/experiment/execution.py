@@ -4,17 +4,18 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from ml_collections import config_dict
 
+from jaxnets.data.dataset import Dataset
 from jaxnets.errors import ConfigError
-from jaxnets.experiment.data import Data
 from jaxnets.experiment.environment import kernels_of
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.devices import Devices
 
+T = TypeVar("T")
 DEVICE = "device"
 CPU_FRACTION, ACCELERATOR_FRACTION = 1 / 16, 1 / 4
 """Fraction of the device memory that examples may use. On CPUs, reading from the cache is fast enough."""
@@ -31,7 +32,7 @@ class ExecutionPlan:
     steps_per_execution: int
     description: str
 
-    def determinism_fingerprint(self, data: Data) -> dict[str, Any]:
+    def determinism_fingerprint(self, data: Dataset) -> dict[str, Any]:
         """The part of a run's determinism fingerprint that depends on the plan."""
         path = f"{data.read_from}, {DEVICE}" if self.on_device else data.read_from
         return {"data_path": path, "steps_per_execution": self.steps_per_execution}
@@ -39,7 +40,7 @@ class ExecutionPlan:
 
 def plan_execution(
     config: config_dict.ConfigDict,
-    data: Data,
+    data: Dataset,
     devices: Devices,
     *,
     parameters: int = 0,
@@ -53,23 +54,50 @@ def plan_execution(
     Raises ConfigError if the config asks for something impossible.
     """
     previous = previous or {}
-    size, obstacle = data.nbytes, _obstacle_to_device(data, devices)
-    if config.data.on_device == "yes" and obstacle:
+    asked, obstacle = config.data.on_device, _obstacle_to_device(data, devices)
+    if asked == "yes" and obstacle:
         raise ConfigError(f"--config.data.on_device=yes: {obstacle}")
-    if config.data.on_device == "auto" and "data_path" in previous:
-        on_device = previous["data_path"].endswith(DEVICE) and not obstacle
-    elif config.data.on_device == "auto":
-        on_device = not obstacle and size <= _device_budget(devices)
-    else:
-        on_device = config.data.on_device == "yes"
-    steps = _steps_per_execution(config, data, on_device, parameters, callbacks, previous)
+    on_device = _first(
+        (asked == "no" or obstacle is not None, False),
+        (asked == "yes", True),
+        ("data_path" in previous, previous.get("data_path", "").endswith(DEVICE)),
+        (True, data.nbytes <= _device_budget(devices)),
+    )
+    wanted = config.train.steps_per_execution
+    per_step = [callback.name for callback in callbacks if callback.needs_every_step()]
+    if wanted > 1 and not on_device:
+        raise ConfigError(
+            f"--config.train.steps_per_execution={wanted} needs the examples on the device: "
+            "set --config.data.on_device=yes"
+        )
+    if wanted > 1 and per_step:
+        raise ConfigError(
+            f"--config.train.steps_per_execution={wanted}, but callback {per_step[0]} must run after every "
+            "step: set `per_step = False` on it, or leave out steps_per_execution"
+        )
+    on_cpu_with_kernels = jax.default_backend() == "cpu" and kernels_of(config) is not None
+    steps = _first(
+        (wanted > 0, wanted),
+        (not on_device or bool(per_step), 1),
+        ("steps_per_execution" in previous, previous.get("steps_per_execution", 1)),
+        (parameters >= SMALL_NETWORK, 1),  # the overhead of a call does not matter
+        # XLA's own convolution is slow in a loop on CPUs; accelerators were not measured.
+        (data.source.kind == "image" and not on_cpu_with_kernels, 1),
+        (True, STEPS_PER_CALL),
+    )
+    size = f"{data.nbytes / 1e6:,.0f} MB of examples"
     if not on_device:
-        return ExecutionPlan(on_device, steps, f"{size / 1e6:,.0f} MB of examples read by threads")
+        return ExecutionPlan(on_device, steps, f"{size} read by threads")
     calls = "1 step per call" if steps == 1 else f"up to {steps} steps per call"
-    return ExecutionPlan(on_device, steps, f"{size / 1e6:,.0f} MB of examples on the device, {calls}")
+    return ExecutionPlan(on_device, steps, f"{size} on the device, {calls}")
 
 
-def _obstacle_to_device(data: Data, devices: Devices) -> str | None:
+def _first(*rules: tuple[bool, T]) -> T:
+    """The value of the first rule whose condition holds."""
+    return next(value for holds, value in rules if holds)
+
+
+def _obstacle_to_device(data: Dataset, devices: Devices) -> str | None:
     if data.read_from == "decode":
         return "images are decoded each time they are read: set --config.data.cache=True"
     if data.features is not None:
@@ -77,36 +105,6 @@ def _obstacle_to_device(data: Data, devices: Devices) -> str | None:
     if devices.process_count > 1:
         return "with several processes, each reads its shard from the cache"
     return None
-
-
-def _steps_per_execution(
-    config: config_dict.ConfigDict,
-    data: Data,
-    on_device: bool,
-    parameters: int,
-    callbacks: Sequence[Callback],
-    previous: Mapping[str, Any],
-) -> int:
-    wanted = config.train.steps_per_execution
-    if wanted > 1 and not on_device:
-        raise ConfigError(
-            f"--config.train.steps_per_execution={wanted} needs the examples on the device: "
-            "set --config.data.on_device=yes"
-        )
-    per_step = [callback.name for callback in callbacks if callback.needs_every_step()]
-    if wanted > 1 and per_step:
-        raise ConfigError(
-            f"--config.train.steps_per_execution={wanted}, but callback {per_step[0]} must run after every "
-            "step: set `per_step = False` on it, or leave out steps_per_execution"
-        )
-    if wanted or not on_device or per_step:
-        return wanted or 1
-    if "steps_per_execution" in previous:
-        return previous["steps_per_execution"]
-    with_kernels = jax.default_backend() == "cpu" and kernels_of(config) is not None
-    # XLA's own convolution is slow in a loop on CPUs; accelerators were not measured.
-    slow_in_a_loop = data.source.kind == "image" and not with_kernels
-    return 1 if slow_in_a_loop or parameters >= SMALL_NETWORK else STEPS_PER_CALL
 
 
 def _device_budget(devices: Devices) -> float:

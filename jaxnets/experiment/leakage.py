@@ -1,9 +1,12 @@
 """Measures train/test leakage before a run starts."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+
+from ml_collections import config_dict
 
 from jaxnets.data.cache import CachedSource, ResizedSource
+from jaxnets.data.dataset import Dataset
 from jaxnets.data.leakage import (
     HELD_OUT,
     ExactDuplicates,
@@ -15,8 +18,8 @@ from jaxnets.data.leakage import (
 )
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import DataError
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
-from jaxnets.experiment.data import Data
 from jaxnets.runtime.console import Reporter
 
 
@@ -32,12 +35,12 @@ class Leakage:
     exact_duplicates: ExactDuplicates | None
     conflicts: LabelConflicts | None = None
 
-    def as_result(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, float | None]:
         """The field `leakage` of result.json."""
         return {part: self.fractions[part] for part in ("test", "validation")}
 
 
-def measure_leakage(data: Data) -> Leakage:
+def measure_leakage(data: Dataset) -> Leakage:
     """The leakage of the split; unknown for vectors."""
     if data.source.kind != "image":
         return Leakage(dict.fromkeys(HELD_OUT), None)
@@ -49,7 +52,9 @@ def measure_leakage(data: Data) -> Leakage:
     return Leakage(fractions, find_exact_duplicates(data.split, contents), conflicts)
 
 
-def report_leakage(data: Data, leakage: Leakage, reporter: Reporter) -> None:
+def report_leakage(
+    config: config_dict.ConfigDict, data: Dataset, leakage: Leakage, reporter: Reporter
+) -> None:
     """Prints the leakage.
 
     Raises DataError if a subset has exact duplicates of images in another one, unless the config allows them.
@@ -68,7 +73,7 @@ def report_leakage(data: Data, leakage: Leakage, reporter: Reporter) -> None:
     message, copies = _format_fractions(data, leakage), leakage.exact_duplicates
     if copies is not None and copies.any:
         exempt = data.split.name == "official" or _is_known_leaky(data)
-        if not (exempt or data.config.data.allow_duplicates):
+        if not (exempt or config.data.allow_duplicates):
             raise DataError(_leakage_error(data, copies))
         counts = {"validation": copies.validation, "test": copies.test}
         counted = " and ".join(f"{count:,} {part}" for part, count in counts.items() if count)
@@ -76,11 +81,11 @@ def report_leakage(data: Data, leakage: Leakage, reporter: Reporter) -> None:
     reporter.line("leakage", message)
 
 
-def _is_known_leaky(data: Data) -> bool:
+def _is_known_leaky(data: Dataset) -> bool:
     return data.split.name == "random" and data.source.name in DATASETS_WITH_DUPLICATES
 
 
-def _format_fractions(data: Data, leakage: Leakage) -> str:
+def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     known = {part: value for part, value in leakage.fractions.items() if value is not None}
     if data.group_ids is None and _is_known_leaky(data):
         return f"LEAKY: {DATASETS_WITH_DUPLICATES[data.source.name]} (fraction not measured)"
@@ -99,7 +104,7 @@ def _format_fractions(data: Data, leakage: Leakage) -> str:
     return f"{'LEAKY: ' if leaky else ''}{message} have a near-duplicate in training{remedy}"
 
 
-def _leakage_error(data: Data, copies: ExactDuplicates) -> str:
+def _leakage_error(data: Dataset, copies: ExactDuplicates) -> str:
     assert copies.pair is not None
     held, seen = (
         next(part for part, indices in data.split.parts().items() if index in indices)
@@ -116,4 +121,17 @@ def _leakage_error(data: Data, copies: ExactDuplicates) -> str:
         f"the {data.split.name} split leaks: {copies.test:,} test and {copies.validation:,} validation "
         f"images are exact duplicates of images in another subset ({held} is {seen}); {remedy}, or set "
         "--config.data.allow_duplicates=True"
+    )
+
+
+def format_split(config: config_dict.ConfigDict, data: Dataset, leakage: Mapping[str, float | None]) -> str:
+    """The split's name, with the fraction of held-out images that leak."""
+    return results.format_split(
+        {
+            "data": config.data.name,
+            "split": data.split.name,
+            "leakage": leakage,
+            "groups": config.data.groups,
+            "group_level": config.data.group_level,
+        }
     )

@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
+from jaxnets.data.dataset import Dataset
 from jaxnets.experiment import pretrained
-from jaxnets.experiment.data import Data
 from jaxnets.experiment.pretrained import RANDOM, Pretrained
 from jaxnets.runtime import xla
 from jaxnets.training.backbone import BackboneHeadPartition
@@ -32,10 +32,7 @@ class Network:
 
 
 def make_network(
-    config: config_dict.ConfigDict,
-    data: Data,
-    found: Pretrained | None,
-    axis_name: str | None,
+    config: config_dict.ConfigDict, model: nn.Module, data: Dataset, found: Pretrained | None
 ) -> Network:
     """The network, initialised from the config's seed; its backbone is `found` if given.
 
@@ -43,7 +40,6 @@ def make_network(
     grow or shrink with each layer beyond float32's range. Raises CheckpointError if `found` does not fit.
     """
     shape = (1, *data.shape)
-    model = models.create(config.model, axis_name=axis_name)
     # Dropout starts from the same key, but folds in the step instead of module names.
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     variables = models.initialize(model, key, shape)
@@ -60,33 +56,28 @@ def make_network(
 
 
 def _calibrate_batch_stats(
-    config: config_dict.ConfigDict, data: Data, variables: dict[str, Any]
+    config: config_dict.ConfigDict, data: Dataset, variables: dict[str, Any]
 ) -> dict[str, Any]:
     """The variables with batch statistics from a few forward passes in training mode."""
     if not variables["batch_stats"]:
         return variables
     from jaxnets.data.pipeline import eval_batches  # imports grain
 
-    model = models.create(config.model)
+    model = models.create(config.model)  # without the axis of the devices
     preprocess = make_preprocess(config, train=False)
 
     @xla.jit
     def update(batch_stats: Any, batch: Batch) -> Any:
         inputs, _ = preprocess(batch, jax.random.key(0))
         current = {"params": variables["params"], "batch_stats": batch_stats}
-        _, updates = model.apply(
-            current,
-            inputs,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(0)},
-        )
+        rngs = {"dropout": jax.random.key(0)}
+        _, updates = model.apply(current, inputs, train=True, mutable=["batch_stats"], rngs=rngs)
         return updates["batch_stats"]
 
     generator, train = np.random.default_rng(config.seed), data.split.train
     rounds = [generator.permutation(train) for _ in range(-(-CALIBRATION_IMAGES // len(train)))]
     indices = np.concatenate(rounds)[:CALIBRATION_IMAGES]  # repeated if there are fewer images
     statistics = variables["batch_stats"]
-    for batch in eval_batches(data.source, indices, batch_size=BATCH_SIZE, threads=data.threads):
+    for batch in eval_batches(data.source, indices, batch_size=BATCH_SIZE, threads=data.batching.threads):
         statistics = update(statistics, batch)
     return {**variables, "batch_stats": statistics}

@@ -44,5 +44,4 @@ def make_optimizer_bundle(
         multiplier=transfer.backbone_lr_multiplier,
     )
     optimizer = make_optimizer(config, schedule, partition=parts, backbone_schedule=backbone_schedule)
-    optimizer = make_optimizer(config, schedule, partition=parts, backbone_schedule=backbone_schedule)
     return OptimizerBundle(optimizer, schedule, parts, head_only_steps)

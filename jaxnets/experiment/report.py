@@ -9,23 +9,24 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import config_dict
 
 from jaxnets import models
+from jaxnets.data.dataset import Dataset
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report.page import Content, percent, render
 from jaxnets.evaluation.report.pictures import Card, card, most_confident_mistakes, most_uncertain
-from jaxnets.experiment import workdir
-from jaxnets.experiment.data import Data
-from jaxnets.experiment.run_directory import RunDirectory
+from jaxnets.experiment.leakage import format_split
+from jaxnets.experiment.restore import Restored
+from jaxnets.experiment.run_directory import CONFIG, RunDirectory
 from jaxnets.io import atomic_write
 from jaxnets.runtime import xla
 from jaxnets.training.callbacks.loss_warnings import loss_warnings
 from jaxnets.training.callbacks.writers import read_lines
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.state import TrainState
 
 FOLDER, LEAKY = "report", "LEAKY"
 MAX_CARDS = 12
@@ -41,8 +42,8 @@ def report_paths(directory: Path, part: str) -> tuple[Path, Path]:
 
 def write_report(
     run: RunDirectory,
-    data: Data,
-    state: TrainState,
+    data: Dataset,
+    restored: Restored,
     measured: Mapping[str, Any],
     predictions: Predictions | None,
     metrics: bytes,
@@ -52,13 +53,13 @@ def write_report(
     Args:
         run: the run directory.
         data: the run's data.
-        state: the evaluated state.
+        restored: the evaluated network.
         measured: the metrics of the evaluation.
         predictions: None for a regression.
         metrics: the content of metrics.jsonl.
     """
     page, figures = report_paths(run.path, measured["split"])
-    html = render(_content(run, data, state, measured, predictions, metrics))
+    html = render(_content(run, data, restored, measured, predictions, metrics))
     page.parent.mkdir(exist_ok=True)
     atomic_write(figures, json.dumps(measured, indent=1) + "\n")
     atomic_write(page, html)
@@ -67,39 +68,36 @@ def write_report(
 
 def _content(
     run: RunDirectory,
-    data: Data,
-    state: TrainState,
+    data: Dataset,
+    restored: Restored,
     measured: Mapping[str, Any],
     predictions: Predictions | None,
     metrics: bytes,
 ) -> Content:
-    config, part = data.config, measured["split"]
-    directory, result, manifest = run.path, run.result, run.manifest
-    network = models.entry(config.model.name).title
+    config, part, curves = run.config, measured["split"], read_lines(metrics)
     now = datetime.datetime.now(datetime.UTC)
-    curves = read_lines(metrics)
-    warnings = [*_warnings(data, result, measured), *loss_warnings(config, curves)]
-    mistakes, uncertain = _cards(data, state, predictions) if predictions else ([], [])
+    leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
+    mistakes, uncertain = _cards(config, data, restored, predictions) if predictions else ([], [])
     return Content(
-        title=f"{network} on {TITLES[config.data.name]}",
-        subtitle=f"{config.name}, {directory.resolve().name}: the {part} examples at step "
+        title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
+        subtitle=f"{config.name}, {run.path.resolve().name}: the {part} examples at step "
         f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
         part=part,
-        warnings=warnings,
-        leak_mark=_leak_mark(data, measured),
+        warnings=[*_warnings(run.result, measured, leak_mark), *loss_warnings(config, curves)],
+        leak_mark=leak_mark,
         metrics=measured,
-        facts=_facts(data, result),
-        split=_format_split(data, measured.get("leakage", {})),
+        facts=_facts(run, data),
+        split=_describe_split(config, data, measured.get("leakage", {})),
         parts=_parts(data),
         curves=curves,
         mistakes=mistakes,
         uncertain=uncertain,
-        manifest={name: _format(value) for name, value in manifest.items() if name != "classes"},
-        commands=_commands(directory, result, manifest, part),
+        manifest={name: _format(value) for name, value in run.manifest.items() if name != "classes"},
+        commands=_commands(run, part),
     )
 
 
-def _warnings(data: Data, result: results.Result | None, measured: Mapping[str, Any]) -> list[str]:
+def _warnings(result: results.Result | None, measured: Mapping[str, Any], leak_mark: str) -> list[str]:
     part, warnings = measured["split"], []
     if result is None:
         warnings.append("This run is not finished: the metrics are those of its newest checkpoint.")
@@ -109,7 +107,7 @@ def _warnings(data: Data, result: results.Result | None, measured: Mapping[str, 
         warnings.append(
             "Validation examples may have been used to select the checkpoint and hyperparameters."
         )
-    if _leak_mark(data, measured) == LEAKY:
+    if leak_mark == LEAKY:
         fraction = measured["leakage"].get(part)
         message = "Images here" if fraction is None else f"{percent(fraction)} of the {part} images"
         warnings.append(
@@ -119,20 +117,20 @@ def _warnings(data: Data, result: results.Result | None, measured: Mapping[str, 
     return warnings
 
 
-def _leak_mark(data: Data, measured: Mapping[str, Any]) -> str:
+def _leak_mark(data_name: str, kind: str, measured: Mapping[str, Any]) -> str:
     """The mark beside the accuracy: LEAKY, "leakage unknown" or nothing."""
     if measured["split"] == "train":
         return ""
     fraction = measured.get("leakage", {}).get(measured["split"])
     if fraction is not None:
         return LEAKY if fraction else ""
-    if data.config.data.name in results.DATASETS_WITH_DUPLICATES:
+    if data_name in results.DATASETS_WITH_DUPLICATES:
         return LEAKY
-    return "leakage unknown" if data.source.kind == "image" else ""
+    return "leakage unknown" if kind == "image" else ""
 
 
-def _facts(data: Data, result: results.Result | None) -> dict[str, str]:
-    config = data.config
+def _facts(run: RunDirectory, data: Dataset) -> dict[str, str]:
+    config, result = run.config, run.result
     facts = {
         "config": config.name,
         "network": models.entry(config.model.name).title,
@@ -156,8 +154,10 @@ def _facts(data: Data, result: results.Result | None) -> dict[str, str]:
     return facts
 
 
-def _format_split(data: Data, leakage: Mapping[str, float | None]) -> str:
-    message = f"Split: {data.format_split(leakage)}."
+def _describe_split(
+    config: config_dict.ConfigDict, data: Dataset, leakage: Mapping[str, float | None]
+) -> str:
+    message = f"Split: {format_split(config, data, leakage)}."
     if data.source.kind != "image":
         return message
     known = [f"{percent(value)} of {part}" for part, value in leakage.items() if value is not None]
@@ -169,7 +169,7 @@ def _format_split(data: Data, leakage: Mapping[str, float | None]) -> str:
     return f"{message} Held-out images with a near-duplicate in training: {', '.join(known)}."
 
 
-def _parts(data: Data) -> dict[str, list[int]]:
+def _parts(data: Dataset) -> dict[str, list[int]]:
     """The number of examples per class by subset; without classes, the number of examples."""
     count = len(data.source.classes)
     return {
@@ -178,44 +178,40 @@ def _parts(data: Data) -> dict[str, list[int]]:
     }
 
 
-def _cards(data: Data, state: TrainState, predictions: Predictions) -> tuple[list[Card], list[Card]]:
+def _cards(
+    config: config_dict.ConfigDict, data: Dataset, restored: Restored, predictions: Predictions
+) -> tuple[list[Card], list[Card]]:
     """Cards of the most confident mistakes and of the most uncertain images."""
     mistakes = most_confident_mistakes(predictions, MAX_CARDS)
     rows = np.concatenate([mistakes, most_uncertain(predictions, MAX_CARDS)])
     pixels = np.stack([data.source[int(predictions.index[row])]["image"] for row in rows])
-    maps = _gradcam(data, state, pixels, predictions.predicted[rows])
-    classes = tuple(data.source.classes)
+    maps = _gradcam(config, restored, pixels, predictions.predicted[rows])
     cards = [
-        card(predictions, int(row), classes, image, heat)
+        card(predictions, int(row), tuple(data.source.classes), image, heat)
         for row, image, heat in zip(rows, pixels, maps, strict=True)
     ]
     return cards[: len(mistakes)], cards[len(mistakes) :]
 
 
-def _gradcam(data: Data, state: TrainState, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _gradcam(
+    config: config_dict.ConfigDict, restored: Restored, pixels: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
     """The Grad-CAM heat map of each image for its label, float[B, h, w]."""
-    config = data.config
-    gradcam = make_gradcam(models.create(config.model))
-    preprocess = make_preprocess(config, train=False)
+    gradcam, preprocess = make_gradcam(restored.model), make_preprocess(config, train=False)
 
     def apply(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
         inputs, _ = preprocess({"image": images, "label": labels}, jax.random.key(0))
         return gradcam(variables, inputs, labels)
 
-    return jax.device_get(xla.jit(apply)(state.variables(ema=config.eval.ema), pixels, labels))
+    return jax.device_get(xla.jit(apply)(restored.state.variables(ema=config.eval.ema), pixels, labels))
 
 
-def _commands(
-    directory: Path,
-    result: results.Result | None,
-    manifest: Mapping[str, Any],
-    part: str,
-) -> dict[str, str]:
-    train = (result or {}).get("command") or manifest["command"]
+def _commands(run: RunDirectory, part: str) -> dict[str, str]:
+    train = (run.result or {}).get("command") or run.manifest["command"]
     if not train:
-        train = f"# started from Python; the config is in {directory / workdir.CONFIG}"
+        train = f"# started from Python; the config is in {run.path / CONFIG}"
     option = "" if part == "test" else f" --split={part}"
-    again = f"python scripts/evaluate.py --workdir {shlex.quote(str(directory))}{option}"
+    again = f"python scripts/evaluate.py --workdir {shlex.quote(str(run.path))}{option}"
     return {"The run:": train, "This page:": again}
 
 

@@ -1,9 +1,10 @@
 """Restores the trained state of a run directory."""
 
 import dataclasses
-import functools
-from typing import Any
+import os
+from pathlib import Path
 
+import flax.linen as nn
 import jax
 from ml_collections import config_dict
 
@@ -11,15 +12,18 @@ from jaxnets import models
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.optimizer import make_optimizer_bundle
-from jaxnets.experiment.run_directory import UNUSABLE, RunDirectory
+from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run, print_warnings
+from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
+from jaxnets.runtime.precision import precision_of
 from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A run's state, its step, and warnings for the user."""
+    """A run's network, its state and step, and warnings for the user."""
 
+    model: nn.Module
     state: TrainState
     step: int
     warnings: tuple[str, ...]
@@ -55,15 +59,61 @@ def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Re
                 f"step {tested}, which {results.RESULT} was measured with, is damaged ({damage}): "
                 f"using step {step}"
             ]
-    template = jax.eval_shape(functools.partial(_initial_state, run.config, shape))
-    return Restored(checkpoints.restore(step, template)[0], step, tuple(warnings))
+    model = models.create(run.config.model)
+    state, _ = checkpoints.restore(step, abstract_state(run.config, model, shape))
+    return Restored(model, state, step, tuple(warnings))
 
 
-def _initial_state(config: config_dict.ConfigDict, shape: tuple[int, ...]) -> Any:
-    model = models.create(config.model)
-    variables = models.initialize(model, jax.random.key(0), (1, *shape))
+def abstract_state(config: config_dict.ConfigDict, model: nn.Module, shape: tuple[int, ...]) -> TrainState:
+    """Shapes and dtypes of a run's state, for inputs of `shape`."""
     transfer = config.transfer.weights is not None
     parts = BackboneHeadPartition.of(model, (1, *shape)) if transfer else None
     optimizer = make_optimizer_bundle(config, parts, total_steps=1, steps_per_epoch=1).optimizer
-    with_ema = config.train.ema_decay is not None
-    return TrainState.create(variables, optimizer, seed=config.seed, with_ema=with_ema)
+
+    def initial_state() -> TrainState:
+        variables = models.initialize(model, jax.random.key(0), (1, *shape))
+        with_ema = config.train.ema_decay is not None
+        return TrainState.create(variables, optimizer, seed=config.seed, with_ema=with_ema)
+
+    return jax.eval_shape(initial_state)
+
+
+def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool = False) -> Weights:
+    """The weights of a weights folder, or of the tested checkpoint of a run directory, as host arrays.
+
+    A run's `source` has "step", "warnings" and, if it used transfer.weights, "body". Raises CheckpointError
+    if the folder is neither, or damaged; with `ignore_damage` a file of a run that does not match its
+    checksum only prints a warning.
+    """
+    directory = Path(folder)
+    if is_weights_folder(directory):
+        return read_weights(directory)
+    if not (directory / CONFIG).is_file():
+        raise CheckpointError(
+            f"{directory} is neither a weights folder nor a run directory "
+            "(made by scripts/import_weights.py and scripts/train.py)"
+        )
+    run = open_run(directory, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    return read_run(run)
+
+
+def read_run(run: RunDirectory) -> Weights:
+    """The weights of a run's tested checkpoint as host arrays; see `read_weights_or_run`."""
+    config, shape = run.config, run.input_shape
+    with precision_of(config.model):  # may differ from that of a run that starts from it
+        restored = restore_state(run)
+        variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
+    preprocessing = None
+    if len(shape) == 3:
+        data = config.data
+        preprocessing = Preprocessing(data.image_size, tuple(data.mean), tuple(data.std), data.resize)
+    source: dict[str, object] = {"run": run.path.name, "step": restored.step, "warnings": restored.warnings}
+    if config.transfer.weights is not None:
+        source["body"] = {
+            "weights": Path(config.transfer.weights).name,  # without the folders of this machine
+            "pretrained_on": config.transfer.pretrained_on,
+            "freeze_backbone": config.transfer.freeze_backbone,
+        }
+    classes = tuple(run.manifest["classes"]) or None
+    return Weights(variables, config.model, shape, classes, preprocessing, source=source)

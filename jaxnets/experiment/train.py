@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import datetime
 import functools
 import json
 import os
@@ -14,33 +13,27 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models, reported
+from jaxnets.data.dataset import Dataset
 from jaxnets.data.sources import registry
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores
-from jaxnets.evaluation.predictions import predictions_name
-from jaxnets.evaluation.result_schema import SCHEMA_VERSION
 from jaxnets.experiment import checksums, environment, workdir
 from jaxnets.experiment.batch_sizes import check_batch_norm, check_divisible
-from jaxnets.experiment.build import Evaluator, build_run, extra_test_evaluators
+from jaxnets.experiment.build import build_run
 from jaxnets.experiment.cached_features import can_cache_features, with_features
-from jaxnets.experiment.data import Data, check_not_empty, open_source, resolve, with_cache
-from jaxnets.experiment.leakage import Leakage, measure_leakage, report_leakage
+from jaxnets.experiment.data import open_dataset, with_cache
+from jaxnets.experiment.evaluator import Evaluator
+from jaxnets.experiment.finish import finish
+from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.network import Network, make_network
-from jaxnets.experiment.pretrained import (
-    check_backbone,
-    open_pretrained,
-    restore_pretrained_settings,
-)
+from jaxnets.experiment.pretrained import check_backbone, open_pretrained
+from jaxnets.experiment.resolve import load_config_or_demo, resolve
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
-from jaxnets.experiment.runtime_estimate import median_speed
-from jaxnets.io import read_regular
 from jaxnets.runtime import allocator, hardware, signals
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
-from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import FileRecord, file_record
@@ -73,18 +66,20 @@ def train(
     options, overrides = options or Options(), dict(overrides or {})
     devices = Devices.all()
     reporter = Reporter(quiet=not devices.is_process_zero)
-    config = resolve(spec, overrides, reporter)
+    config = load_config_or_demo(spec, overrides, reporter)
     if note := models.skipped_aux_heads_note(config.model, config.data.image_size):
         reporter.line("note", note)
+    directory = Path(options.workdir or workdir.default_workdir(config))
+    _check_outside_data(directory, config)
     with precision_of(config.model), contextlib.ExitStack() as stack:
-        directory = Path(options.workdir or workdir.default_workdir(config))
-        _check_outside_data(directory, config)
         with devices.collective_section():
             existing = _open_and_lock(directory, config, options, devices, stack)
         if existing is not None and existing.result is not None:
-            reporter.print(_summary(existing.result, directory))
-            return existing.result
-        return _train(config, overrides, options, devices, reporter, directory, existing)
+            result = existing.result
+        else:
+            result = _train(config, overrides, options, devices, reporter, directory, existing)
+        reporter.print(_summary(result, directory))
+        return result
 
 
 def _train(
@@ -97,21 +92,19 @@ def _train(
     existing: RunDirectory | None,
 ) -> results.Result:
     with devices.collective_section():
-        user_set = config_lib.user_set(overrides)
-        pretrained = open_pretrained(
-            config, reporter, existing, user_set, ignore_damage=options.ignore_damage
-        )
-        data = open_source(config, reporter)
-        check_not_empty(data.split)
+        pretrained = open_pretrained(config, reporter, existing, ignore_damage=options.ignore_damage)
+        data = open_dataset(config, reporter)
+        config = resolve(config, data.source, pretrained, reporter, config_lib.user_set(overrides))
         check_divisible(config, len(data.split.train), devices)
         check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
+        model = models.create(config.model, axis_name=devices.axis_name)
         if pretrained is not None:
             check_backbone(config, data.shape, pretrained)
-        data = with_cache(data, reporter)
+        data = with_cache(config, data, reporter)
         leakage = measure_leakage(data)
-        report_leakage(data, leakage, reporter)
+        report_leakage(config, data, leakage, reporter)
     with devices.collective_section():
-        network = make_network(config, data, pretrained, devices.axis_name)
+        network = make_network(config, model, data, pretrained)
         if can_cache_features(config, data):
             data = with_features(config, data, network, reporter)
         run, evaluator = build_run(config, data, devices, network, directory, reporter, options.callbacks)
@@ -132,9 +125,7 @@ def _train(
         raise InterruptedRunError(message, run.interrupted)
     if run.stop_reason is not None:
         _print_stop(run, reporter)
-    result = _finalize_run(run, evaluator, data, leakage, reporter, overrides, options)
-    reporter.print(_summary(result, directory))
-    return result
+    return finish(run, evaluator, data, network, leakage, reporter, overrides, options.command)
 
 
 def _check_outside_data(directory: Path, config: config_dict.ConfigDict) -> None:
@@ -167,7 +158,6 @@ def _open_and_lock(
     if existing is not None and devices.is_process_zero:
         print_warnings(existing.warnings)
     if existing is not None and existing.result is not None:
-        restore_pretrained_settings(config, existing)
         existing.check_config(config)
         if config.data.path != existing.config.data.path:  # the data may have been moved
             source = registry.open_source(config.data, config_lib.data_root(config))
@@ -179,7 +169,7 @@ def _write_run_metadata(
     directory: Path,
     existing: RunDirectory | None,
     config: config_dict.ConfigDict,
-    data: Data,
+    data: Dataset,
     network: Network,
     command: str,
 ) -> None:
@@ -239,7 +229,7 @@ def _resume(run: Run, existing: RunDirectory | None, reporter: Reporter, options
     reporter.line("resume", f"from step {run.step} of {run.plan.total_steps}")
 
 
-def _compile(run: Run, evaluator: Evaluator, data: Data, reporter: Reporter) -> None:
+def _compile(run: Run, evaluator: Evaluator, data: Dataset, reporter: Reporter) -> None:
     """Compiles the training step for each batch shape, and the evaluation step."""
     if run.ending:
         return
@@ -266,95 +256,6 @@ def _print_stop(run: Run, reporter: Reporter) -> None:
         f"at step {run.step} of {run.plan.total_steps}, epoch {run.epoch:g} of {epochs:g}: "
         f"{run.stop_reason}; testing {tested}",
     )
-
-
-def _finalize_run(
-    run: Run,
-    evaluator: Evaluator,
-    data: Data,
-    leakage: Leakage,
-    reporter: Reporter,
-    overrides: Mapping[str, Any],
-    options: Options,
-) -> results.Result:
-    """Tests the run and writes predictions and result.json."""
-    config, split = run.config, data.split
-    state, tested = run.state, run.step
-    if config.eval.use_best and run.best_step is not None:
-        tested = run.best_step
-        state, _ = run.checkpoints.restore(run.best_step, run.state)
-    with reporter.phase("evaluate") as phase:
-        test = evaluator(state, split.test)
-        validation = evaluator(state, split.validation) if len(split.validation) else None
-        others = {
-            name: other.entry(state, split.test)
-            for name, other in extra_test_evaluators(config, data, run.devices).items()
-        }
-        phase.text = f"{test.examples:,} test examples"
-    predictions = evaluator.predictions(test, split.test)
-    clean = results.test_entry(test, predictions)
-    auxiliary = models.count_parameters(models.auxiliary_part(run.state.params))
-    trained = parameters = models.count_parameters(run.state.params) - auxiliary
-    if config.transfer.freeze_backbone:
-        parts = BackboneHeadPartition.of(models.create(config.model), (1, *data.shape))
-        trained = models.count_parameters(parts.split(run.state.params)[0])
-    speed = None  # only process 0 writes metrics.jsonl, and only its result is stored
-    if run.devices.is_process_zero:
-        speed = median_speed(read_regular(run.workdir / METRICS))
-    result: results.Result = {
-        "schema_version": SCHEMA_VERSION,
-        "name": config.name,
-        "entry": config.entry,
-        "model": config.model.name,
-        "truncate_after": config.model.truncate_after,
-        "weights": config.transfer.weights,
-        "pretrained_on": config.transfer.pretrained_on,
-        "freeze_backbone": config.transfer.freeze_backbone,
-        "parameters": parameters,
-        "auxiliary_parameters": auxiliary,
-        "on_cached_features": data.features is not None,
-        "features_seconds": data.features_seconds,
-        "trained_parameters": trained,
-        "data": config.data.name,
-        "split": split.name,
-        "split_sha256": sha256(data.split_csv),
-        "groups": config.data.groups,
-        "group_level": config.data.group_level,
-        "leakage": leakage.as_result(),
-        "fold": [config.data.fold, config.data.folds] if config.data.folds else None,
-        "image_size": config.data.image_size if data.source.kind == "image" else None,
-        "epochs": results.epochs_of(run.step, run.plan.steps_per_epoch),
-        "seed": config.seed,
-        "batch_size": config.train.batch_size,
-        "overrides": [f"{name}={value!r}" for name, value in overrides.items()],
-        "command": options.command,
-        "implementation": environment.implementation(config),
-        "test_accuracy": clean.get("accuracy"),
-        "test_examples": clean["examples"],
-        "test_interval": clean.get("interval"),
-        "interval_method": clean.get("interval_method"),
-        "tests": {"clean": clean, **others},
-        "validation_accuracy": validation.accuracy if isinstance(validation, ClassScores) else None,
-        "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
-        "curves": "metrics.jsonl",
-        "seconds": run.seconds,
-        "images_per_second": speed,
-        "hardware": hardware.description(),
-        "versions": environment.versions(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "stopped_early": run.stop_reason,
-        "step": tested,
-        "not_bit_exact": run.not_bit_exact,
-        "complete": True,
-        "note": config.note,
-    }
-    if run.devices.is_process_zero:
-        contents: dict[str, str | bytes] = {}
-        if predictions is not None:
-            contents[predictions_name()] = predictions.to_bytes()
-        contents[results.RESULT] = results.to_json(result)  # last: it marks the run as finished
-        checksums.write_files(run.workdir, contents, final=(METRICS,))
-    return result
 
 
 def _summary(result: results.Result, directory: Path) -> str:

@@ -93,21 +93,20 @@ def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:
     return MachineError(f"{workdir} cannot be written ({error.strerror}): {remedy}choose another {flag}")
 
 
-def copy_pretrained_settings(config: config_dict.ConfigDict, stored: config_dict.ConfigDict) -> None:
-    """Copies the settings that follow from pretrained weights: preprocessing and, if unset, the variant."""
-    config.data.mean, config.data.std = stored.data.mean, stored.data.std
-    if config.model.variant is None:
-        config.model.variant = stored.model.variant
-
-
 def describe_config_diff(stored: config_dict.ConfigDict, new: config_dict.ConfigDict) -> str:
     """The relevant differences between two configs; "" if there are none.
 
-    Ignores fields that neither run uses, and model.num_classes=0, which follows the data.
+    Ignores fields that neither run uses, and those of `new` that are resolved when a run starts:
+    model.num_classes=0 follows the data, preprocessing and variant follow the pretrained weights.
     """
     stored, new = config_lib.used_fields(stored), config_lib.used_fields(new)
+    ignored = {*FIELDS_ALLOWED_TO_DIFFER}
+    if new.model.num_classes == 0:
+        ignored.add("model.num_classes")
+    if new.transfer.weights not in (None, "random") and new.transfer.weights == stored.transfer.weights:
+        ignored |= {"data.mean", "data.std"} | ({"model.variant"} if new.model.variant is None else set())
     return ", ".join(
         f"{path}: {before!r} -> {after!r}"
         for path, (before, after) in config_lib.differences(stored, new).items()
-        if path not in FIELDS_ALLOWED_TO_DIFFER and (path, after) != ("model.num_classes", 0)
+        if path not in ignored
     )

@@ -46,6 +46,11 @@ class Devices:
         return AXIS if self.count > 1 else None
 
     @property
+    def shard(self) -> tuple[int, int]:
+        """The index of this process and the number of processes."""
+        return self.process_index, self.process_count
+
+    @property
     def is_process_zero(self) -> bool:
         """True in the process that writes files and prints."""
         return self.process_index == 0

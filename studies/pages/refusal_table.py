@@ -1,12 +1,11 @@
 """Prints, as Markdown, which fields are refused where: python -m studies.pages.refusal_table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets.config.unused import unused_fields_table
 
 SPLITS: Mapping[str, Mapping[str, Any]] = {
     "random": {"data.split": "random"},
@@ -61,6 +60,22 @@ def _config(changes: Mapping[str, Any]) -> config_dict.ConfigDict:
     if config.model.name == "inception_v3":
         config.data.image_size = 299  # which its auxiliary head needs
     return config
+
+
+def unused_fields_table(columns: Mapping[str, config_dict.ConfigDict]) -> str:
+    """A Markdown table of the fields that only some of the configs use; x marks unused ones."""
+    found = {name: config_lib.unused(config) for name, config in columns.items()}
+    lines = [_row(["field", "used where", *columns]), _row(["---"] * (2 + len(columns)))]
+    for path, field in config_lib.FIELDS.items():
+        is_unused = [path in fields for fields in found.values()]
+        if any(is_unused) and not all(is_unused):
+            marks = ("x" if each else "" for each in is_unused)
+            lines.append(_row([f"`{path}`", str(field.used), *marks]))
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def page() -> str:

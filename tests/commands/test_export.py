@@ -19,7 +19,7 @@ from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.experiment import weights as folders
+from jaxnets.experiment import restore as folders
 from jaxnets.interop import preprocessing
 from jaxnets.interop.recognise import PRESETS
 from jaxnets.interop.weights import (
@@ -57,7 +57,7 @@ def test_a_fresh_process_gets_the_same_logits(trained: Path, exported: Path) -> 
     for count in (1, 5):
         logits = np.load(exported.parent / f"logits{count}.npy")
         np.testing.assert_allclose(jax.nn.softmax(logits), expected[:count], rtol=0, atol=1e-5)
-    given = folders.read(trained)
+    given = folders.read_weights_or_run(trained)
     direct = exporting._logits(given, given.preprocessing)(dict(exporting.flatten(given.variables)), images)
     np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-5)
 

@@ -285,7 +285,7 @@ def _train_to_the_last_save(command: _Command, run: Path) -> None:
     assert hashes is not None
     # As the list is when the result is about to be written.
     expected = {**hashes, "result.json": [None, *hashes["result.json"]]}
-    atomic_write(run / checksums.CHECKSUMS, checksums._to_json(expected))
+    atomic_write(run / checksums.CHECKSUMS, checksums._to_json(expected, []))
 
 
 def _check_same(stopped: _Command, straight: _Command) -> None:

@@ -15,14 +15,14 @@ from rich.console import Console
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.config import uses
-from jaxnets.config.unused import reset_unused, unused_fields_table
+from jaxnets.config import reset_unused, uses
 from jaxnets.data.sources import registry
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.batch_sizes import check_batch_norm
-from jaxnets.experiment.data import load_config, resolve
+from jaxnets.experiment.resolve import load_config
+from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
 from jaxnets.models import inception_v3
 from jaxnets.runtime.console import Reporter
@@ -301,7 +301,7 @@ def test_every_field_that_is_not_used_is_refused_in_one_line(title: str, name: s
 
 
 def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
-    text = unused_fields_table(TABLE.columns("Optimizers"))
+    text = TABLE.unused_fields_table(TABLE.columns("Optimizers"))
     assert "| `optimizer.nesterov` | optimizer.momentum is above 0 |  | x | x | x |" in text
     assert TABLE.page().count("\n## ") == len(TABLE.GROUPS)
     listed = {line.split("`")[1] for line in TABLE.page().splitlines() if line.startswith("| `")}
@@ -403,7 +403,7 @@ def test_a_config_without_its_pretrained_weights_says_how_to_get_them() -> None:
 
 
 def _variants() -> Iterator[str]:
-    for path in sorted(CONFIGS.glob("*.py")):
+    for path in sorted(CONFIGS.glob("[!_]*.py")):
         try:
             config_lib.import_config(f"{path}:none of them")
         except ConfigError as error:
@@ -425,7 +425,7 @@ def test_there_are_variants() -> None:
     assert len(list(_variants())) > 40
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "sweeps").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((CONFIGS / "sweeps").glob("[!_]*.py")), ids=lambda p: p.stem)
 def test_table_rows_match_the_configs_of_their_stored_results(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

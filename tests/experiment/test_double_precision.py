@@ -1,6 +1,5 @@
 """Runs in double precision: export, comparison, transfer and prediction."""
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from ml_collections import config_dict
 
 import jaxnets
 from jaxnets import config as config_lib
+from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.commands.compare_activations import compare_activations
 from jaxnets.experiment import checksums, restore, workdir
-from jaxnets.experiment import weights as folders
 from jaxnets.experiment.pretrained import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
 from jaxnets.runtime.console import Reporter
@@ -41,7 +40,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         made[dtype] = tmp_path_factory.mktemp("runs") / dtype
         config = _config(smoke_config, dtype)
         with precision_of(config.model):
-            shapes = jax.eval_shape(functools.partial(restore._initial_state, config, SHAPE))
+            shapes = restore.abstract_state(config, models.create(config.model), SHAPE)
             generator = np.random.default_rng(0)
             state = jax.tree.map(
                 lambda leaf, draw=generator: np.asarray(draw.normal(size=leaf.shape) / 4, leaf.dtype),
@@ -74,7 +73,7 @@ def test_export(runs: dict[str, Path], tmp_path: Path) -> None:
 def test_each_run_has_its_own_precision(runs: dict[str, Path], tmp_path: Path) -> None:
     for order in (("float64", "float32"), ("float32", "float64")):
         for dtype in order:
-            leaves = jax.tree.leaves(folders.read(runs[dtype]).variables)
+            leaves = jax.tree.leaves(restore.read_weights_or_run(runs[dtype]).variables)
             assert {leaf.dtype.name for leaf in leaves} == {dtype}
     exporting.export(runs["float32"], tmp_path / "out")
     assert "jax_enable_x64" not in (tmp_path / "out" / exporting.CARD).read_text()

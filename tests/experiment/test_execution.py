@@ -19,7 +19,7 @@ from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, InterruptedRunError
 from jaxnets.experiment import execution
 from jaxnets.experiment.batch_sizes import check_divisible
-from jaxnets.experiment.data import open_data
+from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.devices import Devices
@@ -53,7 +53,8 @@ class _SignalAt(Callback):
 
 def _data(smoke_config: str, overrides: dict[str, Any]) -> Any:
     config = config_lib.load_config(smoke_config, overrides)
-    return config, open_data(config, Reporter(quiet=True))
+    reporter = Reporter(quiet=True)
+    return config, with_cache(config, open_dataset(config, reporter), reporter)
 
 
 def _place(config: Any, data: Any, **options: Any) -> execution.ExecutionPlan:

@@ -9,14 +9,16 @@ from typing import Any
 import made_results
 import numpy as np
 import pytest
+from ml_collections import config_dict
 from PIL import Image
 
 from jaxnets import config as config_lib
 from jaxnets.commands.split import write_split
+from jaxnets.data.dataset import Dataset
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.experiment import checksums
-from jaxnets.experiment.data import Data, open_data
-from jaxnets.experiment.leakage import measure_leakage, report_leakage
+from jaxnets.experiment.data import open_dataset, with_cache
+from jaxnets.experiment.leakage import format_split, measure_leakage, report_leakage
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.runtime.console import Reporter
 
@@ -39,16 +41,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+Opened = tuple[config_dict.ConfigDict, Dataset]
+
+
+def _open(config: config_dict.ConfigDict) -> Opened:
+    reporter = Reporter(quiet=True)
+    return config, with_cache(config, open_dataset(config, reporter), reporter)
+
+
 @pytest.fixture
-def opened(folder: Path, tmp_path: Path) -> Callable[..., Data]:
-    def opened(**fields: Any) -> Data:
+def opened(folder: Path, tmp_path: Path) -> Callable[..., Opened]:
+    def opened(**fields: Any) -> Opened:
         config = config_lib.default_config()
         given = {"name": "image_folder", "path": str(folder / "set"), "image_size": 16}
         for field, value in {**given, "root": str(tmp_path), **fields}.items():
             config.data[field] = value
         config.model.name, config.train.epochs = "lenet5", 1
         config_lib.validate(config)
-        return open_data(config, Reporter(quiet=True))
+        return _open(config)
 
     return opened
 
@@ -56,7 +66,7 @@ def opened(folder: Path, tmp_path: Path) -> Callable[..., Data]:
 @pytest.mark.parametrize("conflict", [False, True])
 def test_an_image_in_two_classes_is_a_warning(
     folder: Path,
-    opened: Callable[..., Data],
+    opened: Callable[..., Opened],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     conflict: bool,
@@ -66,7 +76,7 @@ def test_an_image_in_two_classes_is_a_warning(
     shutil.copy(tmp_path / "set" / ("b" if conflict else "a") / "3.png", copy)
     data = opened(path=str(tmp_path / "set"), allow_duplicates=True)
     capsys.readouterr()
-    report_leakage(data, measure_leakage(data), Reporter())
+    report_leakage(*data, measure_leakage(data[1]), Reporter())
     lines = capsys.readouterr().out.splitlines()
     warned = [line for line in lines if line.startswith("warning")]
     assert len(warned) == conflict
@@ -75,29 +85,29 @@ def test_an_image_in_two_classes_is_a_warning(
         assert "(a/copy.png is b/3.png)" in warned[0]
 
 
-def _format(data: Data, capsys: pytest.CaptureFixture[str]) -> str:
+def _format(data: Opened, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    report_leakage(data, measure_leakage(data), Reporter())
+    report_leakage(*data, measure_leakage(data[1]), Reporter())
     message = capsys.readouterr().out
     assert len(message.splitlines()) == 1
     return message
 
 
 def test_unknown_groups_are_reported_with_a_hint(
-    opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
+    opened: Callable[..., Opened], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened()
     message = _format(data, capsys)
     assert "unknown: no duplicate groups" in message
     assert f"scripts/find_duplicates.py {folder / 'set'}" in message
-    assert measure_leakage(data).as_result() == {"test": None, "validation": None}
+    assert measure_leakage(data[1]).as_result() == {"test": None, "validation": None}
 
 
 def test_a_random_split_of_near_duplicates_is_leaky(
-    opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
+    opened: Callable[..., Opened], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened(groups=str(folder / "groups.csv"))
-    fractions = measure_leakage(data).as_result()
+    fractions = measure_leakage(data[1]).as_result()
     assert fractions["test"] > 0.8
     message = _format(data, capsys)
     assert f"LEAKY: {100 * fractions['validation']:.1f} % of validation images" in message
@@ -105,18 +115,18 @@ def test_a_random_split_of_near_duplicates_is_leaky(
 
 
 def test_a_grouped_split_does_not_leak_unless_by_original(
-    opened: Callable[..., Data], folder: Path, capsys: pytest.CaptureFixture[str]
+    opened: Callable[..., Opened], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grouped = {"groups": str(folder / "groups.csv"), "split": "grouped"}
     message = _format(opened(**grouped), capsys)
     assert "0.0 % of validation images and 0.0 % of test images have a near-duplicate" in message
     assert "LEAKY" not in message
-    by_original = opened(**grouped, group_level="original")
-    assert by_original.format_split({}).endswith("groups.csv, original")
+    config, by_original = opened(**grouped, group_level="original")
+    assert format_split(config, by_original, {}).endswith("groups.csv, original")
     assert by_original.split.groups is not None
     assert len(set(by_original.split.groups.tolist())) == 20
     assert measure_leakage(by_original).as_result()["test"] > 0
-    folds = opened(**grouped, folds=5, fold=4)
+    _, folds = opened(**grouped, folds=5, fold=4)
     assert folds.split.name == "grouped"
     assert measure_leakage(folds).as_result() == {"test": 0.0, "validation": 0.0}
 
@@ -128,7 +138,7 @@ def test_synthetic_tissue_has_no_near_duplicates(tmp_path: Path, capsys: pytest.
         30,
     )
     config.model.name, config.data.image_size = "lenet5", 16
-    data = open_data(config, Reporter(quiet=True))
+    data = _open(config)
     assert "0.0 % of test images" in _format(data, capsys)
 
 
@@ -145,7 +155,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_exact_duplicates_across_subsets_raise_unless_allowed(
-    opened: Callable[..., Data], copied: Path, capsys: pytest.CaptureFixture[str]
+    opened: Callable[..., Opened], copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = opened(path=str(copied))
     with pytest.raises(
@@ -157,7 +167,7 @@ def test_exact_duplicates_across_subsets_raise_unless_allowed(
 
 
 def test_exact_duplicates_in_known_groups_raise_for_a_random_split(
-    opened: Callable[..., Data], copied: Path, capsys: pytest.CaptureFixture[str]
+    opened: Callable[..., Opened], copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = sorted(path.relative_to(copied).as_posix() for path in copied.glob("*/*.png"))
     table = copied.parent / "groups.csv"
@@ -186,7 +196,7 @@ def test_exact_duplicates_in_known_groups_raise_for_a_random_split(
         ({"fold": 1}, "must be below"),
     ],
 )
-def test_invalid_folds_raise(opened: Callable[..., Data], wrong: dict, message: str) -> None:
+def test_invalid_folds_raise(opened: Callable[..., Opened], wrong: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         opened(**{"split": "grouped", **wrong})
 

@@ -15,7 +15,7 @@ from jaxnets.commands import evaluate, predict
 from jaxnets.data.sources.points import Points
 from jaxnets.errors import ConfigError, DataError, InterruptedRunError
 from jaxnets.experiment import predictor
-from jaxnets.experiment.data import resolve
+from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.runtime.console import Reporter

@@ -29,7 +29,7 @@ from jaxnets.errors import (
 )
 from jaxnets.evaluation import result_schema
 from jaxnets.experiment import workdir
-from jaxnets.experiment.data import resolve
+from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.signals import NUMBERS
 from jaxnets.training.callbacks import Callback

@@ -16,7 +16,7 @@ from PIL import Image
 import jaxnets
 from jaxnets.commands import compare_activations, compare_runs, evaluate, export, predict
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError, MachineError
-from jaxnets.experiment import checksums, weights, workdir
+from jaxnets.experiment import checksums, restore, workdir
 from jaxnets.experiment.checksums import CHECKSUMS
 from jaxnets.experiment.run_directory import open_run, open_run_if_exists, print_warnings
 from jaxnets.io import atomic_write
@@ -66,7 +66,7 @@ def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) ->
         "shift": lambda **given: stain_shift.stain_shift(run, **given),
         "compare": lambda **given: compare.print_runs([run], **given),
         "diagnose": lambda **given: compare_activations.compare_activations(run, run, **given),
-        "weights": lambda **given: weights.read(run, **given),
+        "weights": lambda **given: restore.read_weights_or_run(run, **given),
     }
     return calls
 

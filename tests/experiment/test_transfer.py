@@ -24,6 +24,7 @@ from jaxnets.evaluation.predictions import load_predictions, predictions_path
 from jaxnets.experiment import cached_features, environment, pretrained
 from jaxnets.experiment.optimizer import make_optimizer_bundle
 from jaxnets.experiment.pretrained import Pretrained
+from jaxnets.experiment.resolve import _follow_pretrained
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
@@ -329,7 +330,7 @@ def test_an_unset_variant_matches_the_default(given: str | None, asked: str | No
     config.model.name = theirs.name = "resnet50"
     config.model.variant, theirs.variant = asked, given
     found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
-    pretrained._apply_pretrained_settings(config, found, Reporter())
+    _follow_pretrained(config, found, Reporter(), ())
     assert models.variant_of(config.model) == models.variant_of(theirs)
 
 
@@ -339,7 +340,7 @@ def test_another_variant_raises() -> None:
     config.model.variant, theirs.variant = "torchvision", "keras"
     found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
     with pytest.raises(CheckpointError, match="model.variant=keras"):
-        pretrained._apply_pretrained_settings(config, found, Reporter())
+        _follow_pretrained(config, found, Reporter(), ())
 
 
 def test_user_set_preprocessing_must_match_the_weights() -> None:
@@ -348,10 +349,8 @@ def test_user_set_preprocessing_must_match_the_weights() -> None:
     half = (0.5, 0.5, 0.5)
     found = Pretrained(Path("weights"), {}, theirs, mean=(0.4, 0.4, 0.4), std=half)
     with pytest.raises(ConfigError, match=r"data.mean=\(0.5, .* weights expects 0.4, 0.4, 0.4"):
-        pretrained._apply_pretrained_settings(config, found, Reporter(quiet=True), {"data.mean"})
-    pretrained._apply_pretrained_settings(
-        config, found, Reporter(quiet=True), {"data.std"}
-    )  # which is theirs
+        _follow_pretrained(config, found, Reporter(quiet=True), {"data.mean"})
+    _follow_pretrained(config, found, Reporter(quiet=True), {"data.std"})  # which is theirs
     assert tuple(config.data.mean) == (0.4, 0.4, 0.4)
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets.config import default_config
 from jaxnets.data.cache import CachedSource
+from jaxnets.data.dataset import Dataset
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import random_split
 from jaxnets.evaluation.predictions import load_predictions
-from jaxnets.experiment.data import Data
 from studies.colour_baseline import LEVELS, colour_baseline, colour_histograms, predictions_path_of
 
 
@@ -61,7 +60,7 @@ def test_histograms_count_colours() -> None:
     images[2, :2] = (0, 0, 255)
     source = CachedSource(SyntheticTissue(30, 8), images)
     split = random_split(np.repeat(np.arange(3), 10), (0.7, 0.15, 0.15), 0)
-    rows = colour_histograms(Data(source, split, default_config())) ** 2  # type: ignore[arg-type]
+    rows = colour_histograms(Dataset(source, split, None)) ** 2  # type: ignore[arg-type]
     np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)
     assert rows[0, 0] == 1
     assert rows[1, LEVELS**3 - 1] == 1

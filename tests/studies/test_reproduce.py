@@ -19,14 +19,13 @@ import made_results
 import numpy as np
 import pytest
 from absl import flags
-from ml_collections import config_flags
 
 from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
-from jaxnets.experiment import runtime_estimate, workdir
-from studies import reproduce, sweeps
+from jaxnets.experiment import finish, workdir
+from studies import reproduce, runtime_estimate, sweeps
 from studies.reproduce import State
 from studies.result_archive import finished
 
@@ -223,7 +222,7 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
     assert [row.config.data.image_size for row in rows] == [96, 224]
     assert {(row.config.data.name, row.config.train.epochs) for row in rows} == {("lc25000_lung", 10)}
-    for path in Path("configs/sweeps").glob("*.py"):
+    for path in Path("configs/sweeps").glob("[!_]*.py"):
         assert sweeps.read_table(path.stem)
 
 
@@ -239,7 +238,7 @@ def test_what_is_kept_is_of_the_tables_rows(repository: Path, monkeypatch: pytes
 
 # ml_collections imports config files by a method that Python means to drop.
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
-def test_the_flags_of_a_row_give_its_config(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flags_of_a_row_give_its_config(place: Place) -> None:
     overrides = {
         "note": 'two words; "quoted", (1, 2)',
         "model.stage_sizes": [2, 1],
@@ -253,12 +252,7 @@ def test_the_flags_of_a_row_give_its_config(place: Place, monkeypatch: pytest.Mo
     place.rows({"overrides": overrides, "seed": 5})
     (row,) = sweeps.read_table(str(place.table))
     argv = ["train.py", *row.flags(Path("w"))]
-    monkeypatch.setattr(sys, "argv", argv)
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    flags.DEFINE_string("workdir", None, "", flag_values=values)
-    values(argv)
-    given = dict(config_flags.get_override_values(values["config"]))
+    given = runner.parse_overrides(place.spec, argv)
     assert not config_lib.differences(config_lib.load_config(place.spec, given), row.config)
 
 
@@ -548,9 +542,9 @@ def test_the_speed_of_a_run_is_that_of_most_of_its_lines() -> None:
     lines.insert(1, {**line, "split": "validation"})
     lines.append({**line, "images_per_second": "fast"})
     metrics = "".join(json.dumps(line) + "\n" for line in lines).encode() + b'{"step": \xff'
-    assert runtime_estimate.median_speed(metrics) == 95.0
-    assert runtime_estimate.median_speed(metrics, last=1) == 100.0
-    assert runtime_estimate.median_speed(b"") is None
+    assert finish.median_speed(metrics) == 95.0
+    assert finish.median_speed(metrics, last=1) == 100.0
+    assert finish.median_speed(b"") is None
 
 
 def test_a_damaged_folder_tells_nothing(place: Place) -> None:

@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import datetime
 import math
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +19,9 @@ from jaxnets.errors import JaxnetsError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.cached_features import uses_cached_features
 from jaxnets.experiment.data import split_source
+from jaxnets.experiment.finish import median_speed
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.training.callbacks.writers import METRICS, read_lines
+from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import Checkpoints
 
 RECENT_LINES = 10
@@ -125,16 +125,6 @@ def _subset_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, 
         return {name: len(part) for name, part in parts.items()}
     except (JaxnetsError, OSError, ValueError, KeyError, csv.Error):
         return None
-
-
-def median_speed(metrics: bytes, *, last: int = 0) -> float | None:
-    """The median training speed in images per second of a metrics.jsonl, or None.
-
-    Only the `last` lines count; 0 counts all. The median is robust to hours in which the machine was busy.
-    """
-    lines = [line for line in read_lines(metrics) if line["split"] == "train"]
-    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
-    return statistics.median(speeds[-last:]) if speeds else None
 
 
 def _measurement(folder: Path) -> Measurement | None:

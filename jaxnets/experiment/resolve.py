@@ -1,0 +1,202 @@
+"""Resolves the config of a run: from a file, its data and its pretrained weights to a frozen config."""
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from jaxnets import config as config_lib
+from jaxnets import models, reported
+from jaxnets.data.acquire import prepare
+from jaxnets.data.sources.base import Source
+from jaxnets.errors import CheckpointError, ConfigError, DataError
+from jaxnets.experiment.pretrained import Pretrained
+from jaxnets.runtime.console import Reporter
+
+AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
+
+
+def load_config_or_demo(
+    spec: str, overrides: Mapping[str, Any], reporter: Reporter
+) -> config_dict.ConfigDict:
+    """The config of a file, with data.name "auto" replaced: LC25000 if it is prepared, else variant :demo.
+
+    There is no fallback for data that are named explicitly.
+    """
+    config = load_config(spec, overrides)
+    if config.data.name != AUTO:
+        return config
+    root = config_lib.data_root(config)
+    if prepare.is_prepared(AUTO_SOURCE, root):
+        config.data.name = AUTO_SOURCE
+        _reset_unused(config, config_lib.user_set(overrides))
+        return config
+    path = spec.partition(":")[0]
+    if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
+        flag = "--config.data.root" if config.data.root else "JAXNETS_DATA"
+        raise DataError(f"{flag}={root} is not a directory: correct it, or leave it out")
+    problem = prepare.describe_problem(AUTO_SOURCE, root)
+    reason = f"LC25000 not found at {root}/" if problem is None else f"LC25000 is incomplete ({problem})"
+    try:
+        demo = load_config(f"{path}:{DEMO}", overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{reason}, falling back to {path}:{DEMO}: {error}") from error
+    reporter.line(
+        "demo",
+        f"{reason}, falling back to {demo.name}: an easy task on synthetic images; "
+        "for the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
+    )
+    return demo
+
+
+def load_config(spec: str, overrides: Mapping[str, Any]) -> config_dict.ConfigDict:
+    """The config of a file; fields that its network and data do not use are reset to their defaults.
+
+    Raises ConfigError if the user set such a field, and the errors of `jaxnets.config.load_config`.
+    """
+    config = config_lib.load_config(spec, overrides)
+    _reset_unused(config, config_lib.user_set(overrides))
+    return config
+
+
+def resolve(
+    config: config_dict.ConfigDict,
+    source: Source,
+    pretrained: Pretrained | None,
+    reporter: Reporter,
+    user_set: Collection[str] = (),
+) -> config_dict.FrozenConfigDict:
+    """The complete config of a run: the number of classes, and the variant and preprocessing of the weights.
+
+    Args:
+        config: a config from `load_config`; it is not changed.
+        source: the run's data.
+        pretrained: the weights of transfer.weights, if any.
+        reporter: prints what follows the weights.
+        user_set: the fields that the user set.
+
+    Raises:
+        CheckpointError: the weights belong to another network.
+        ConfigError: network, loss and preprocessing do not fit the source, or the user set another
+            preprocessing than the weights expect.
+    """
+    config = config.copy_and_resolve_references()
+    if pretrained is not None:
+        _follow_pretrained(config, pretrained, reporter, user_set)
+    models.check_kind(config.model.name, source.kind)
+    if source.kind == "vector":
+        _check_regression(config, source.name)
+    classes = len(source.classes)
+    if config.model.num_classes not in (0, classes):
+        raise ConfigError(
+            f"--config.model.num_classes={config.model.num_classes}, but {source.name} has "
+            f"{classes} classes; 0 follows the data"
+        )
+    config.model.num_classes = classes
+    if len(config.train.class_weights) not in (0, classes):
+        raise ConfigError(
+            f"--config.train.class_weights has {len(config.train.class_weights)} values, "
+            f"but {source.name} has {classes} classes"
+        )
+    models.create(config.model)  # raises for values that the network does not support
+    if source.kind == "image":
+        models.check_image_size(config.model.name, config.data.image_size)
+        _check_channels(config, source[0]["image"].shape[-1])
+    else:
+        models.check_lengths(config.model, len(source[0]["input"]), len(source[0]["label"]))
+    return config_dict.FrozenConfigDict(config)
+
+
+def _reset_unused(config: config_dict.ConfigDict, user_set: Collection[str]) -> None:
+    """Resets unused fields, values that the network does not have, and an entry of another network or data.
+
+    The entry is retained if only the pretraining data or `truncate_after` differ: the verdict names both.
+    """
+    config_lib.reset_unused(config, user_set)
+    problems = models.values_for_other_networks(config.model)
+    if config.data.name != AUTO and (difference := _difference_from_entry(config)):
+        problems["entry"] = (
+            f"--config.entry={config.entry} is not comparable with this run, as {difference}: leave it out"
+        )
+    for path, problem in problems.items():
+        if path in user_set:
+            raise ConfigError(problem)
+        config_lib.set_field(config, path, config_lib.FIELDS[path].default)
+
+
+def _difference_from_entry(config: config_dict.ConfigDict) -> str:
+    """The first difference of network or data from the reported entry; "" if there is none."""
+    if config.entry is None:
+        return ""
+    entry = reported.entry(config.entry)
+    expected = {"model.name": entry["model"], "data.name": reported.data_of(config.entry)}
+    if entry["variant"] is not None:
+        expected["model.variant"] = entry["variant"]
+    for name in (*models.OVERRIDABLE_FIELDS, "stage_sizes", "width", "layer_sizes", "activations"):
+        expected[f"model.{name}"] = entry.get(name, config_lib.FIELDS[f"model.{name}"].default)
+    for path, value in expected.items():
+        if (actual := config_lib.get_field(config, path)) != value:
+            return f"--config.{path}={actual} and the entry's is {value}"
+    return ""
+
+
+def _follow_pretrained(
+    config: config_dict.ConfigDict, found: Pretrained, reporter: Reporter, user_set: Collection[str]
+) -> None:
+    """Sets variant and preprocessing as the weights need them, and prints what was changed."""
+    model = config.model
+    if found.model.name == model.name and model.variant is None:
+        model.variant = found.model.variant
+    for name in ("name", "variant", *models.OVERRIDABLE_FIELDS):
+        value, expected = (
+            models.variant_of(each) if name == "variant" else each[name] for each in (model, found.model)
+        )
+        if value != expected:
+            raise CheckpointError(
+                f"{found.path} has weights with model.{name}={found.model[name]}, but --config.model.{name} "
+                f"is {model[name]}: set it to {found.model[name]}, or use other weights"
+            )
+    if found.mean is None or found.std is None:
+        reporter.line("note", f"{found.path} does not specify its preprocessing: the config's is used")
+        return
+    changed = False
+    for name, expected in (("mean", found.mean), ("std", found.std)):
+        given = tuple(config.data[name])
+        if given != expected and f"data.{name}" in user_set:
+            raise ConfigError(
+                f"--config.data.{name}={given} is not used, as {found.path} expects {_format(expected)}: "
+                "leave it out"
+            )
+        changed |= given != expected
+        config.data[name] = expected
+    if changed:
+        message = f"(pixels in [0, 1] - {_format(found.mean)}) / {_format(found.std)}"
+        reporter.line("note", f"preprocessing follows {found.path}, which expects {message}")
+
+
+def _format(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _check_regression(config: config_dict.ConfigDict, name: str) -> None:
+    targets = f"but {name} has real-valued targets: set it to"
+    if config.train.loss not in config_lib.SQUARED_ERRORS:
+        losses = ", ".join(config_lib.SQUARED_ERRORS)
+        raise ConfigError(f"--config.train.loss={config.train.loss} needs classes, {targets} one of {losses}")
+    if config.monitor.metric != "validation_loss":
+        raise ConfigError(
+            f"--config.monitor.metric={config.monitor.metric} needs classes, {targets} validation_loss"
+        )
+
+
+def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
+    for name in ("mean", "std"):
+        if len(config.data[name]) not in (1, channels):
+            raise ConfigError(
+                f"--config.data.{name} has {len(config.data[name])} values, "
+                f"but the images have {channels} channels"
+            )
+    for name in ("hue", "stain"):
+        if config.augment[name] and channels != 3:
+            raise ConfigError(f"--config.augment.{name} needs colour, but the images have {channels} channel")
