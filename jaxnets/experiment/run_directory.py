@@ -1,54 +1,33 @@
 """Opens run directories: verifies checksums and validates every value."""
 
 import contextlib
-import csv
 import dataclasses
-import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict, TypeVar, cast
+from typing import TypeVar
 
 from ml_collections import config_dict
 
-from jaxnets import config as config_lib
-from jaxnets import models
-from jaxnets.data.splits import PARTS, sha256
+from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.evaluation import result_schema
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.predictions import Predictions, read_predictions
 from jaxnets.evaluation.result_schema import RESULT, Result
-from jaxnets.experiment import checksums, workdir
+from jaxnets.experiment import checksums, run_files, workdir
 from jaxnets.experiment.checksums import CHECKSUMS, AllowedHashes
+from jaxnets.experiment.run_files import UNUSABLE, Manifest
 from jaxnets.experiment.workdir import CHECKPOINTS, CONFIG, MANIFEST, SPLIT
 from jaxnets.io import read_regular
-from jaxnets.schema import Length, Range, Sha256, parse, problem
-from jaxnets.text import from_csv_cell, printable
+from jaxnets.text import printable
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 
 T = TypeVar("T")
 ATTEMPTS = 5
 """Attempts to open a directory that another process is writing to."""
-SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]
 REMEDY = "restore it from a backup, or use it anyway with --ignore_damage"
-UNUSABLE = "restore it from a backup"
-
-
-class Manifest(TypedDict):
-    """The content of manifest.json, which is written when a run starts."""
-
-    command: str
-    versions: dict[str, str]
-    hardware: str
-    git_commit: str | None
-    data: str
-    classes: list[str]
-    input_shape: Annotated[list[Annotated[int, Range(1, 2**20)]], Length(1, 3)]
-    data_fingerprint: str
-    backbone_sha256: NotRequired[Sha256 | None]
-    split_sha256: Sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +80,7 @@ class RunDirectory:
         def damage(data: bytes | None) -> str | None:
             if self.result is not None:
                 return checksums.damage(self.hashes, self.path, METRICS, data)
-            return _metrics_damage(self.path / METRICS, data or b"", recorded)
+            return run_files.metrics_damage(self.path / METRICS, data or b"", recorded)
 
         data = self._read(METRICS, damage) or b""
         return data if recorded is None else data[: recorded["bytes"]]
@@ -126,7 +105,7 @@ class RunDirectory:
 
     def check_split(self, text: str) -> None:
         """Raises DataError unless split.csv and `text` assign each example alike; group ids may differ."""
-        if self.split is None or _assignment(self.split) != _assignment(text):
+        if self.split is None or run_files.split_assignment(self.split) != run_files.split_assignment(text):
             raise DataError(
                 f"{self.path / SPLIT} does not match the data: files were added, removed or modified since "
                 "the run was started; restore them or choose another --workdir"
@@ -232,10 +211,10 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
         raise CheckpointError(f"{found[0]}: {_remedy(directory)}")
     if files[CONFIG] is None:
         raise CheckpointError(f"{directory / CONFIG} is missing: {UNUSABLE}")
-    config = _read_config(directory / CONFIG, files[CONFIG])
-    manifest = _optional(files[MANIFEST], lambda data: _read_manifest(directory, data, config))
-    split = _optional(files[SPLIT], lambda data: _read_split(directory / SPLIT, data))
-    result = _optional(files[RESULT], lambda data: _read_result(directory / RESULT, data, config))
+    config = run_files.read_config(directory / CONFIG, files[CONFIG])
+    manifest = _optional(files[MANIFEST], lambda data: run_files.read_manifest(directory, data, config))
+    split = _optional(files[SPLIT], lambda data: run_files.read_split(directory / SPLIT, data))
+    result = _optional(files[RESULT], lambda data: run_files.read_result(directory / RESULT, data, config))
     listed = hashes is not None and SPLIT in hashes
     if manifest and split is not None and not listed and sha256(split) != manifest["split_sha256"]:
         found.append(f"{directory / SPLIT} does not match the sha256 in {MANIFEST}")
@@ -286,109 +265,6 @@ def _find_damage(
     return found
 
 
-def _damaged(path: Path, reason: object) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged ({reason}): {UNUSABLE}")
-
-
-def _read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
-    """The config; CheckpointError unless each value has its field's type and range and the model exists."""
-    try:
-        if not isinstance(parse(data), dict):
-            raise ValueError("not an object")
-        config = config_lib.from_json(data.decode())
-        for name, field in config_lib.FIELDS.items():
-            value = config_lib.get_field(config, name)
-            if value is not None and not _is_of_type(value, field.type):
-                raise ValueError(f"{name} is {value!r}")
-        config_lib.validate(config)
-        models.create(config.model)
-        if models.entry(config.model.name).kind == "image":
-            models.check_image_size(config.model.name, config.data.image_size)
-    except (ConfigError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        raise _damaged(path, " ".join(str(error).split())[:200]) from error
-    return config
-
-
-def _is_of_type(value: Any, expected: type) -> bool:
-    if expected is tuple:
-        return isinstance(value, tuple) and not any(isinstance(each, bool) for each in value)
-    if expected is float:
-        return type(value) in (int, float)
-    return type(value) is expected
-
-
-def _read_manifest(directory: Path, data: bytes, config: config_dict.ConfigDict) -> Manifest:
-    path = directory / MANIFEST
-    try:
-        content = parse(data)
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    if found := problem(content, Manifest) or _mismatch(cast(Manifest, content), config):
-        raise _damaged(path, found)
-    return cast(Manifest, content)
-
-
-def _mismatch(manifest: Manifest, config: config_dict.ConfigDict) -> str | None:
-    """How a manifest contradicts its config, or None."""
-    shape, classes, model = manifest["input_shape"], manifest["classes"], config.model
-    if models.entry(model.name).kind == "vector":
-        if shape != [model.layer_sizes[0]] or classes:
-            return f"input_shape {shape} and {len(classes)} classes do not match {CONFIG}"
-        return None
-    size = config.data.image_size
-    if len(shape) != 3 or shape[:2] != [size, size] or shape[2] not in (1, 3):
-        return f"input_shape is {shape}, but data.image_size of {CONFIG} is {size}"
-    if len(classes) != model.num_classes:
-        return f"{len(classes)} classes, but {CONFIG} has {model.num_classes}"
-    if len(set(classes)) < len(classes):
-        return "two classes have the same name"
-    for name in ("mean", "std"):
-        if len(config.data[name]) not in (1, shape[2]):
-            return f"data.{name} of {CONFIG} must have 1 or {shape[2]} numbers"
-    return None
-
-
-def _read_split(path: Path, data: bytes) -> str:
-    """The text of split.csv; CheckpointError if a line is invalid."""
-    try:
-        text = data.decode()
-        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-        if next(rows, None) != SPLIT_COLUMNS:
-            raise ValueError("unexpected header")
-        for number, row in enumerate(rows, 2):
-            if len(row) != len(SPLIT_COLUMNS) or not row[0].isdecimal() or row[3] not in PARTS:
-                raise ValueError(f"line {number}")
-    except (ValueError, csv.Error) as error:
-        raise _damaged(path, error) from error
-    return text
-
-
-def _read_result(path: Path, data: bytes, config: config_dict.ConfigDict) -> Result:
-    result = result_schema.from_json(data, path)
-    expected = {
-        "name": config.name,
-        "model": config.model.name,
-        "data": config.data.name,
-        "seed": config.seed,
-        "batch_size": config.train.batch_size,
-    }
-    for name, value in expected.items():
-        if result[name] != value:  # type: ignore[literal-required]
-            raise _damaged(path, f"{name} does not match {CONFIG}")
-    return result
-
-
-def _metrics_damage(path: Path, data: bytes, recorded: FileRecord | None) -> str | None:
-    """How metrics.jsonl differs from a checkpoint's record of its first bytes, or None."""
-    if recorded is None:
-        return None
-    if len(data) < recorded["bytes"]:
-        return f"{path} is shorter than the checkpoint recorded: lines are missing"
-    if record_of(data[: recorded["bytes"]]) != recorded:
-        return f"{path} has changed since the checkpoint was saved"
-    return None
-
-
 def _optional(data: bytes | None, read: Callable[[bytes], T]) -> T | None:
     return None if data is None else read(data)
 
@@ -407,9 +283,3 @@ def _read_checksums_file(directory: Path) -> bytes | None:
     with contextlib.suppress(OSError):
         return read_regular(directory / CHECKSUMS)
     return None
-
-
-def _assignment(text: str) -> list[list[str]]:
-    """The rows of a split.csv without the last column, the group; cells may be escaped for spreadsheets."""
-    rows = csv.reader(io.StringIO(text, newline=""))
-    return [[from_csv_cell(cell) for cell in row[:-1]] for row in rows]

@@ -1,0 +1,146 @@
+"""Reads and validates the files of a run directory."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict, cast
+
+from ml_collections import config_dict
+
+from jaxnets import config as config_lib
+from jaxnets import models
+from jaxnets.data.splits import PARTS
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.evaluation import result_schema
+from jaxnets.evaluation.result_schema import Result
+from jaxnets.experiment.workdir import CONFIG, MANIFEST
+from jaxnets.schema import Length, Range, Sha256, parse, problem
+from jaxnets.text import from_csv_cell
+from jaxnets.training.checkpoint import FileRecord, record_of
+
+SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]
+UNUSABLE = "restore it from a backup"
+
+
+class Manifest(TypedDict):
+    """The content of manifest.json, which is written when a run starts."""
+
+    command: str
+    versions: dict[str, str]
+    hardware: str
+    git_commit: str | None
+    data: str
+    classes: list[str]
+    input_shape: Annotated[list[Annotated[int, Range(1, 2**20)]], Length(1, 3)]
+    data_fingerprint: str
+    backbone_sha256: NotRequired[Sha256 | None]
+    split_sha256: Sha256
+
+
+def _damaged(path: Path, reason: object) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged ({reason}): {UNUSABLE}")
+
+
+def read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
+    """The config; CheckpointError unless each value has its field's type and range and the model exists."""
+    try:
+        if not isinstance(parse(data), dict):
+            raise ValueError("not an object")
+        config = config_lib.from_json(data.decode())
+        for name, field in config_lib.FIELDS.items():
+            value = config_lib.get_field(config, name)
+            if value is not None and not _is_of_type(value, field.type):
+                raise ValueError(f"{name} is {value!r}")
+        config_lib.validate(config)
+        models.create(config.model)
+        if models.entry(config.model.name).kind == "image":
+            models.check_image_size(config.model.name, config.data.image_size)
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        raise _damaged(path, " ".join(str(error).split())[:200]) from error
+    return config
+
+
+def _is_of_type(value: Any, expected: type) -> bool:
+    if expected is tuple:
+        return isinstance(value, tuple) and not any(isinstance(each, bool) for each in value)
+    if expected is float:
+        return type(value) in (int, float)
+    return type(value) is expected
+
+
+def read_manifest(directory: Path, data: bytes, config: config_dict.ConfigDict) -> Manifest:
+    path = directory / MANIFEST
+    try:
+        content = parse(data)
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if found := problem(content, Manifest) or _mismatch(cast(Manifest, content), config):
+        raise _damaged(path, found)
+    return cast(Manifest, content)
+
+
+def _mismatch(manifest: Manifest, config: config_dict.ConfigDict) -> str | None:
+    """How a manifest contradicts its config, or None."""
+    shape, classes, model = manifest["input_shape"], manifest["classes"], config.model
+    if models.entry(model.name).kind == "vector":
+        if shape != [model.layer_sizes[0]] or classes:
+            return f"input_shape {shape} and {len(classes)} classes do not match {CONFIG}"
+        return None
+    size = config.data.image_size
+    if len(shape) != 3 or shape[:2] != [size, size] or shape[2] not in (1, 3):
+        return f"input_shape is {shape}, but data.image_size of {CONFIG} is {size}"
+    if len(classes) != model.num_classes:
+        return f"{len(classes)} classes, but {CONFIG} has {model.num_classes}"
+    if len(set(classes)) < len(classes):
+        return "two classes have the same name"
+    for name in ("mean", "std"):
+        if len(config.data[name]) not in (1, shape[2]):
+            return f"data.{name} of {CONFIG} must have 1 or {shape[2]} numbers"
+    return None
+
+
+def read_split(path: Path, data: bytes) -> str:
+    """The text of split.csv; CheckpointError if a line is invalid."""
+    try:
+        text = data.decode()
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        if next(rows, None) != SPLIT_COLUMNS:
+            raise ValueError("unexpected header")
+        for number, row in enumerate(rows, 2):
+            if len(row) != len(SPLIT_COLUMNS) or not row[0].isdecimal() or row[3] not in PARTS:
+                raise ValueError(f"line {number}")
+    except (ValueError, csv.Error) as error:
+        raise _damaged(path, error) from error
+    return text
+
+
+def read_result(path: Path, data: bytes, config: config_dict.ConfigDict) -> Result:
+    result = result_schema.from_json(data, path)
+    expected = {
+        "name": config.name,
+        "model": config.model.name,
+        "data": config.data.name,
+        "seed": config.seed,
+        "batch_size": config.train.batch_size,
+    }
+    for name, value in expected.items():
+        if result[name] != value:  # type: ignore[literal-required]
+            raise _damaged(path, f"{name} does not match {CONFIG}")
+    return result
+
+
+def metrics_damage(path: Path, data: bytes, recorded: FileRecord | None) -> str | None:
+    """How metrics.jsonl differs from a checkpoint's record of its first bytes, or None."""
+    if recorded is None:
+        return None
+    if len(data) < recorded["bytes"]:
+        return f"{path} is shorter than the checkpoint recorded: lines are missing"
+    if record_of(data[: recorded["bytes"]]) != recorded:
+        return f"{path} has changed since the checkpoint was saved"
+    return None
+
+
+def split_assignment(text: str) -> list[list[str]]:
+    """The rows of a split.csv without the last column, the group; cells may be escaped for spreadsheets."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    return [[from_csv_cell(cell) for cell in row[:-1]] for row in rows]
