@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.statistics import summarize_seeds
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.experiment.workdir import FIELDS_ALLOWED_TO_DIFFER
+from jaxnets.experiment.workdir import CONFIG, FIELDS_ALLOWED_TO_DIFFER
 
 HEADS = (
     *("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed"),
@@ -111,11 +112,19 @@ def grouped(directories: Mapping[Path, results.Result]) -> list[Group]:
     names = collections.Counter(directory.name for directory in directories)
     for directory, run in directories.items():
         name = directory.name if names[directory.name] == 1 else str(directory)
-        alike = (*_config_of(run), run["data"], run["split_sha256"])
-        found.setdefault(alike, {})[name] = run
+        same = (*_config_of(run), run["data"], run["split_sha256"], _what_is_computed(directory))
+        found.setdefault(same, {})[name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
     made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
     return sorted(made, key=lambda group: group.entry or "~")  # ours alone come last
+
+
+def _what_is_computed(directory: Path) -> str:
+    """The fields of a run's config that change what is computed, as JSON; the seed does not count."""
+    config = config_lib.used_fields(config_lib.from_json((directory / CONFIG).read_text()))
+    for path in ("seed", *FIELDS_ALLOWED_TO_DIFFER):
+        config_lib.set_field(config, path, config_lib.FIELDS[path].default)
+    return config_lib.to_json(config)
 
 
 def _config_of(run: Mapping[str, Any]) -> tuple[Any, ...]:

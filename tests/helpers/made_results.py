@@ -1,5 +1,6 @@
 """Whole results for tests, every field there and none contradicting another."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,11 @@ def made(**changes: Any) -> dict[str, Any]:
 
 
 def write(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Writes the result.json of a folder, which is made."""
+    """Writes result.json and config.json into a folder, which is made."""
     result = made(**changes)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result))
+    (folder / "config.json").write_text(config_of(result))
     return result
 
 
@@ -91,6 +93,9 @@ def config_of(result: dict[str, Any]) -> str:
     config.model.name, config.model.num_classes = result["model"], 2
     config.data.name, config.data.image_size = result["data"], result["image_size"] or 224
     config.train.batch_size, config.train.epochs = result["batch_size"], 1
+    for override in result["overrides"]:
+        path, _, value = override.partition("=")
+        config_lib.set_field(config, path, ast.literal_eval(value))
     return config_lib.to_json(config)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import made_results
 import numpy as np
 import pytest
 
@@ -58,8 +59,10 @@ def _keep(folder: Path, repository: Path, name: str, entry: str, **accuracies: f
     run |= {"name": f"alexnet_cifar10:{name}", "test_accuracy": accuracies["clean"], "step": 7820}
     run |= {"test_interval": tests["clean"]["interval"]}
     run |= {"images_per_second": 100.0, "overrides": []}
-    (folder / f"alexnet_cifar10-{name}-s0").mkdir()
-    (folder / f"alexnet_cifar10-{name}-s0" / "result.json").write_text(json.dumps({**like, **run}))
+    target = folder / f"alexnet_cifar10-{name}-s0"
+    target.mkdir()
+    (target / "result.json").write_text(json.dumps({**like, **run}))
+    (target / "config.json").write_text(made_results.config_of({**like, **run}))
 
 
 def test_what_an_accident_is_worth(maker: ModuleType, repository: Path, tmp_path: Path) -> None:
