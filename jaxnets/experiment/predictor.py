@@ -4,23 +4,21 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
 
-from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.data.images import read_image, resize_image, to_grey
+from jaxnets.data.images import MAX_PIXELS, read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
-from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.interop.weights import is_weights_folder, read_weights
+from jaxnets.interop.weights import Weights, is_weights_folder, read_weights
 from jaxnets.runtime import xla
 from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
@@ -76,26 +74,36 @@ class Preprocess:
 
 
 class Predictor:
-    """A trained network with its class names and its preprocessing."""
+    """A trained network with its class names and its preprocessing.
 
-    def __init__(
-        self,
-        config: config_dict.ConfigDict,
-        classes: Sequence[str],
-        channels: int,
-        variables: dict[str, Any],
-    ):
-        self.classes = tuple(classes)
+    `classes` are numbers if the weights have no names for them.
+    """
+
+    def __init__(self, weights: Weights, *, max_pixels: int):
+        assert weights.preprocessing is not None
+        self._model_config, self._model = weights.model, models.create(weights.model)
+        with precision_of(weights.model):
+            self._variables = jax.device_put(weights.variables)
+        self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
+        given = weights.preprocessing
         self.preprocess = Preprocess(
-            image_size=config.data.image_size,
-            resize=config.data.resize,
-            channels=channels,
-            mean=tuple(config.data.mean),
-            std=tuple(config.data.std),
-            max_pixels=config.data.max_pixels,
+            image_size=given.image_size,
+            resize=given.resize,
+            channels=weights.input_shape[-1],
+            mean=given.mean,
+            std=given.std,
+            max_pixels=max_pixels,
         )
-        self._config, self._variables = config, variables
-        self._apply = xla.jit(_probabilities(config, self.preprocess))
+        self._apply = xla.jit(self._probabilities)
+
+    def _inputs(self, images: jax.Array) -> jax.Array:
+        """Scales and normalises uint8 images."""
+        dtype = jnp.dtype(self._model_config.dtype)
+        return normalize(scale(images, dtype), self.preprocess.mean, self.preprocess.std)
+
+    def _probabilities(self, variables: Any, images: jax.Array) -> jax.Array:
+        logits: Any = self._model.apply(variables, self._inputs(images), train=False)
+        return jax.nn.softmax(logits)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
@@ -111,17 +119,16 @@ class Predictor:
     def map_size(self) -> tuple[int, int]:
         """Height and width of the last feature map, the resolution of `gradcam`."""
         side, channels = self.preprocess.image_size, self.preprocess.channels
-        image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.dtype(self._config.model.dtype))
-        apply = functools.partial(models.create(self._config.model).apply, train=False, method="features")
-        with precision_of(self._config.model):
+        image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.dtype(self._model_config.dtype))
+        apply = functools.partial(self._model.apply, train=False, method="features")
+        with precision_of(self._model_config):
             height, width = jax.eval_shape(apply, self._variables, image).shape[1:3]
         return height, width
 
     @functools.cached_property
     def _gradcam(self) -> Callable[..., jax.Array]:
-        gradcam = make_gradcam(models.create(self._config.model))
-        inputs = _inputs(self._config, self.preprocess)
-        return xla.jit(lambda variables, images, labels: gradcam(variables, inputs(images), labels))
+        gradcam = make_gradcam(self._model)
+        return xla.jit(lambda variables, images, labels: gradcam(variables, self._inputs(images), labels))
 
     def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         """Pads to a fixed batch size, so that only one program is compiled."""
@@ -130,7 +137,7 @@ class Predictor:
         padding = -count % BATCH_SIZE
         padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
         outputs = []
-        with precision_of(self._config.model):
+        with precision_of(self._model_config):
             for start in range(0, count, BATCH_SIZE):
                 batch = [array[start : start + BATCH_SIZE] for array in padded]
                 outputs.append(jax.device_get(apply(self._variables, *batch)))
@@ -162,12 +169,13 @@ class Predictor:
 class Regressor:
     """A trained network that maps vectors to values, without preprocessing."""
 
-    def __init__(self, config: config_dict.ConfigDict, inputs: int, variables: dict[str, Any]):
+    def __init__(self, weights: Weights):
         self.classes: tuple[str, ...] = ()
-        self._inputs, self._dtype = inputs, np.dtype(config.model.dtype)
-        model = models.create(config.model)
-        self._apply = xla.jit(functools.partial(model.apply, train=False))
-        self._model, self._variables = config.model, variables
+        self._inputs, self._dtype = weights.input_shape[0], np.dtype(weights.model.dtype)
+        self._model = weights.model
+        with precision_of(weights.model):
+            self._variables = jax.device_put(weights.variables)
+        self._apply = xla.jit(functools.partial(models.create(weights.model).apply, train=False))
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Values [B, K] for inputs [B, D], or [K] for one input [D]; raises DataError for other shapes."""
@@ -207,51 +215,22 @@ def open_network(
     """Like `load`, but returns the warnings."""
     check_not_forked()
     if is_weights_folder(directory):
-        return _open_weights(directory), ()
-    run = open_run(directory, ignore_damage=ignore_damage)
-    config, shape = run.config, run.input_shape
-    with precision_of(config.model):
-        restored = restore_state(run)
-    messages = (*run.warnings, *restored.warnings)
-    variables = restored.state.variables(ema=config.eval.ema)
-    if models.entry(config.model.name).kind == "vector":
-        return Regressor(config, shape[0], variables), messages
-    return Predictor(config, run.manifest["classes"], shape[-1], variables), messages
-
-
-def _open_weights(folder: Path) -> Predictor:
-    """Classes without names are numbered."""
-    weights = read_weights(folder)
-    given = weights.preprocessing
-    if weights.missing:
-        raise CheckpointError(f"{folder} lacks {weights.missing[0]} and cannot predict: train it first")
-    if given is None:
-        raise CheckpointError(f"{folder} does not specify its preprocessing: import it with --preprocessing")
-    config = config_lib.default_config()
-    config.model.update(weights.model.to_dict())
-    config.data.image_size, config.data.resize = given.image_size, given.resize
-    config.data.mean, config.data.std = given.mean, given.std
-    classes = weights.classes or tuple(str(number) for number in range(config.model.num_classes))
-    return Predictor(config, classes, weights.input_shape[-1], weights.variables)
-
-
-def _probabilities(
-    config: config_dict.ConfigDict, preprocess: Preprocess
-) -> Callable[[Any, jax.Array], jax.Array]:
-    model = models.create(config.model)
-    inputs = _inputs(config, preprocess)
-
-    def apply(variables: Any, images: jax.Array) -> jax.Array:
-        logits: Any = model.apply(variables, inputs(images), train=False)
-        return jax.nn.softmax(logits)
-
-    return apply
-
-
-def _inputs(config: config_dict.ConfigDict, preprocess: Preprocess) -> Callable[[jax.Array], jax.Array]:
-    """Scales and normalises uint8 images."""
-    dtype = jnp.dtype(config.model.dtype)
-    return lambda images: normalize(scale(images, dtype), preprocess.mean, preprocess.std)
+        weights, messages, max_pixels = read_weights(directory), (), MAX_PIXELS
+        if weights.missing:
+            raise CheckpointError(
+                f"{directory} lacks {weights.missing[0]} and cannot predict: train it first"
+            )
+        if weights.preprocessing is None:
+            raise CheckpointError(
+                f"{directory} does not specify its preprocessing: import it with --preprocessing"
+            )
+    else:
+        run = open_run(directory, ignore_damage=ignore_damage)
+        weights, max_pixels = read_run(run), run.config.data.max_pixels
+        messages = (*run.warnings, *weights.source["warnings"])
+    if weights.preprocessing is None:
+        return Regressor(weights), messages
+    return Predictor(weights, max_pixels=max_pixels), messages
 
 
 def _checked(pixels: np.ndarray) -> np.ndarray:

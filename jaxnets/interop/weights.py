@@ -23,6 +23,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.data.images import Resize
 from jaxnets.errors import CheckpointError, JaxnetsError
 from jaxnets.io import atomic_write, file_sha256, require_folder
 from jaxnets.runtime.precision import precision_of
@@ -44,7 +45,7 @@ class Preprocessing:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    resize: str = "crop"
+    resize: Resize = "crop"
 
 
 @dataclasses.dataclass(frozen=True)
