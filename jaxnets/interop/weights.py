@@ -23,7 +23,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.data.images import Resize
+from jaxnets.data.cache import Resize
 from jaxnets.errors import CheckpointError, JaxnetsError
 from jaxnets.io import atomic_write, file_sha256, require_folder
 from jaxnets.runtime.precision import precision_of
