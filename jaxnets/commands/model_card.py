@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxnets import models
-from jaxnets.evaluation import result as results
+from jaxnets.evaluation import result_text
 from jaxnets.interop.weights import Preprocessing, Weights
 from jaxnets.runtime import xla
 
@@ -74,10 +74,10 @@ def _format_preprocessing(given: Preprocessing | None) -> str:
 def _results(result: Mapping[str, Any]) -> Sequence[str]:
     title = models.entry(result["model"]).title
     rows = [
-        ("network", results.format_network(result, title)),
+        ("network", result_text.format_network(result, title)),
         *([("trained", _trained(result))] if result.get("freeze_backbone") else []),
         ("data", result["data"]),
-        ("split", results.format_split(result)),
+        ("split", result_text.format_split(result)),
         *(
             (f"leakage, {part}", _percent(fraction))
             for part, fraction in (result.get("leakage") or {}).items()

@@ -29,7 +29,7 @@ from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import Split, make_split
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.evaluation import result as results
+from jaxnets.evaluation import result_text
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.hardware import cpu_threads
@@ -95,11 +95,11 @@ class Data:
     def format_split(self, leakage: Mapping[str, float | None]) -> str:
         """The split's name, with the fraction of held-out images that leak."""
         config = self.config.data
-        return results.format_split(
+        return result_text.format_split(
             {
                 "data": config.name,
                 "split": self.split.name,
-                "leakage": leakage,
+                "leakage": dict(leakage),
                 "groups": config.groups,
                 "group_level": config.group_level,
             }

@@ -15,10 +15,9 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.splits import PARTS, sha256
 from jaxnets.errors import CheckpointError, ConfigError, DataError
-from jaxnets.evaluation import result_schema
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.predictions import Predictions, read_predictions
-from jaxnets.evaluation.result_schema import RESULT, Result
+from jaxnets.evaluation.result import RESULT, Result, from_json
 from jaxnets.experiment import checksums, workdir
 from jaxnets.experiment.checksums import CHECKSUMS, AllowedHashes
 from jaxnets.experiment.workdir import CHECKPOINTS, CONFIG, MANIFEST, SPLIT
@@ -199,7 +198,7 @@ def read_verified(directory: Path, name: str, *, ignore_damage: bool = False) ->
 def read_result(directory: Path, *, ignore_damage: bool = False) -> Result | None:
     """The result of a finished run; None if it has not finished."""
     data = read_verified(directory, RESULT, ignore_damage=ignore_damage)
-    return None if data is None else result_schema.from_json(data, directory / RESULT)
+    return None if data is None else from_json(data, directory / RESULT)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
@@ -364,7 +363,7 @@ def _read_split(path: Path, data: bytes) -> str:
 
 
 def _read_result(path: Path, data: bytes, config: config_dict.ConfigDict) -> Result:
-    result = result_schema.from_json(data, path)
+    result = from_json(data, path)
     expected = {
         "name": config.name,
         "model": config.model.name,

@@ -20,7 +20,7 @@ from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import predictions_name
-from jaxnets.evaluation.result_schema import SCHEMA_VERSION
+from jaxnets.evaluation.result_text import summary_text
 from jaxnets.experiment import checksums, environment, workdir
 from jaxnets.experiment.batch_sizes import check_batch_norm, check_divisible
 from jaxnets.experiment.build import Evaluator, build_run, extra_test_evaluators
@@ -302,7 +302,7 @@ def _finalize_run(
     if run.devices.is_process_zero:
         speed = median_speed(read_regular(run.workdir / METRICS))
     result: results.Result = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": results.SCHEMA_VERSION,
         "name": config.name,
         "entry": config.entry,
         "model": config.model.name,
@@ -358,7 +358,7 @@ def _finalize_run(
 
 
 def _summary(result: results.Result, directory: Path) -> str:
-    return results.summary_text(
+    return summary_text(
         result,
         title=models.entry(result["model"]).title,
         data_title=registry.TITLES[result["data"]],

@@ -8,19 +8,13 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.report import plots
+from jaxnets.evaluation.report.measure import NAMES
 from jaxnets.evaluation.report.pictures import Card, confusion_picture
-from jaxnets.evaluation.result_schema import confusion_matrix
+from jaxnets.evaluation.result import confusion_matrix
 
 RESEARCH = "For research only. Not a medical device: do not use it for diagnosis or treatment."
-TITLES = {
-    "precision": "precision",
-    "recall": "recall (sensitivity)",
-    "specificity": "specificity",
-    "f1": "F1",
-    "roc_auc": "ROC-AUC",
-}
+TITLES = {name: name for name in NAMES} | {"recall": "recall (sensitivity)", "f1": "F1", "roc_auc": "ROC-AUC"}
 MAX_TABLE_CLASSES, MAX_LISTED_CLASSES = 20, 50
 """Maximum number of classes to show the confusion matrix as a table, and to list every class's metrics."""
 WORST = 25
@@ -55,29 +49,26 @@ class Content:
 def render(content: Content) -> str:
     """Renders a self-contained HTML file."""
     metrics = content.metrics
-    classes = metrics.get("classes", [])
-    shown = list(enumerate(classes))
-    if len(classes) > MAX_LISTED_CLASSES:
-        shown = sorted(shown, key=_f1)[:WORST]
-    large = len(classes) > MAX_TABLE_CLASSES
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            content=content,
-            metrics=metrics,
-            classes=classes,
-            shown=shown,
-            names=NAMES,
-            titles=TITLES,
-            research=RESEARCH,
-            matrix=_matrix(metrics) if classes and not large else None,
-            confusions=_confusions(metrics) if large else None,
-            matrix_picture=confusion_picture(confusion_matrix(metrics)) if large else None,
-            reliability=_reliability(metrics),
-            charts=_charts(content.curves),
-        )
-    )
+    shown: dict[str, Any] = {"content": content, "metrics": metrics, "classes": metrics.get("classes", [])}
+    if classes := shown["classes"]:
+        confusion = confusion_matrix(metrics)
+        listed = list(enumerate(classes))
+        if len(classes) > MAX_LISTED_CLASSES:
+            listed = sorted(listed, key=_f1)[:WORST]
+        calibration = metrics["calibration"]
+        arrays = (np.array(calibration[name]) for name in ("confidence", "accuracy", "count"))
+        shown |= {
+            "shown": listed,
+            "matrix": None,
+            "reliability": plots.reliability_chart(*arrays, bins=calibration["bins"]),
+        }
+        if len(classes) <= MAX_TABLE_CLASSES:
+            shown["matrix"] = [[(n, n / max(sum(row), 1)) for n in row] for row in confusion.tolist()]
+        else:
+            shown["confusions"] = _confusions(confusion, [row["name"] for row in classes])
+            shown["matrix_picture"] = confusion_picture(confusion)
+    charts = [_curve(content.curves, "loss"), _curve(content.curves, "accuracy", in_percent=True)]
+    return _template().render(shown, charts=[chart for chart in charts if chart])
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -105,7 +96,7 @@ def format_interval(figure: Mapping[str, Any], name: str) -> str:
 
 
 @functools.cache
-def _templates() -> jinja2.Environment:
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxnets.evaluation.report"),
         autoescape=True,  # class and file names are user input
@@ -116,7 +107,8 @@ def _templates() -> jinja2.Environment:
     for function in (percent, percent_range, format_metric, format_interval):
         environment.filters[function.__name__] = function
     environment.filters["count"] = "{:,}".format
-    return environment
+    environment.globals.update(names=NAMES, titles=TITLES, research=RESEARCH, plots=plots)
+    return environment.get_template("page.html")
 
 
 def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
@@ -124,46 +116,26 @@ def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
     return -1.0 if value is None else value
 
 
-def _matrix(metrics: Mapping[str, Any]) -> list[list[tuple[int, float]]]:
-    """Each cell's count and its fraction of the row."""
-    rows = confusion_matrix(metrics).tolist()
-    return [[(n, n / max(sum(row), 1)) for n in row] for row in rows]
-
-
-def _confusions(metrics: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
+def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
     """The most frequent mistakes: true class, predicted class, count, fraction of the true class."""
-    confusion = confusion_matrix(metrics)
-    names = [row["name"] for row in metrics["classes"]]
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST]
-    pairs = [divmod(int(cell), len(names)) for cell in order]
     return [
         (names[i], names[j], int(wrong[i, j]), wrong[i, j] / max(confusion[i].sum(), 1))
-        for i, j in pairs
+        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[i, j] > 0
     ]
 
 
-def _reliability(metrics: Mapping[str, Any]) -> plots.Chart | None:
-    if "calibration" not in metrics:
-        return None
-    found = metrics["calibration"]
-    arrays = (np.array(found[name]) for name in ("confidence", "accuracy", "count"))
-    return plots.reliability_chart(*arrays, bins=found["bins"])
-
-
-def _charts(lines: Sequence[Mapping[str, Any]]) -> list[plots.Chart]:
-    charts = []
-    for name, percents in (("loss", False), ("accuracy", True)):
-        series = []
-        for split in ("train", "validation"):
-            points = [
-                (line["epoch"], line["values"][name])
-                for line in lines
-                if line["split"] == split and line["values"].get(name) is not None
-            ]
-            x, y = np.array(points, float).reshape(-1, 2).T
-            series.append(plots.Series(split, x, y, dots=split == "validation"))
-        chart = plots.line_chart(name.capitalize(), series, x_label="epoch", y_label=name, percent=percents)
-        charts += [chart] if chart else []
-    return charts
+def _curve(lines: Sequence[Mapping[str, Any]], name: str, *, in_percent: bool = False) -> plots.Chart | None:
+    """A metric of the records of metrics.jsonl by epoch; None if no record has it."""
+    series = []
+    for split in ("train", "validation"):
+        points = [
+            (line["epoch"], line["values"][name])
+            for line in lines
+            if line["split"] == split and line["values"].get(name) is not None
+        ]
+        x, y = np.array(points, float).reshape(-1, 2).T
+        series.append(plots.Series(split, x, y, dots=split == "validation"))
+    return plots.line_chart(name.capitalize(), series, x_label="epoch", y_label=name, percent=in_percent)

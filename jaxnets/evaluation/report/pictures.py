@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -52,31 +53,27 @@ def _first_per_group(predictions: Predictions, positions: np.ndarray, count: int
 def card(
     predictions: Predictions,
     position: int,
-    classes: tuple[str, ...],
+    classes: Sequence[str],
     pixels: np.ndarray,
     heat: np.ndarray | None,
 ) -> Card:
     """The example at `position`, from its image uint8[S, S, 1 or 3] and its Grad-CAM map [h, w]."""
-    probabilities = predictions.probabilities[position]
-    shown = enlarged(pixels)
+    label, probabilities = predictions.label[position], predictions.probabilities[position]
+    predicted = int(probabilities.argmax())
+    times = -(-MIN_SIDE // len(pixels))
+    shown = pixels.repeat(times, axis=0).repeat(times, axis=1)
     return Card(
-        image=data_uri(shown),
-        gradcam=None if heat is None else data_uri(overlay(shown, heat)),
+        image=_data_uri(shown),
+        gradcam=None if heat is None else _data_uri(overlay(shown, heat)),
         file=str(predictions.files[position]),
-        true=classes[predictions.label[position]],
-        predicted=classes[predictions.predicted[position]],
-        confidence=float(probabilities.max()),
-        true_confidence=float(probabilities[predictions.label[position]]),
+        true=classes[label],
+        predicted=classes[predicted],
+        confidence=float(probabilities[predicted]),
+        true_confidence=float(probabilities[label]),
     )
 
 
-def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """Repeats pixels until the image has at least `MIN_SIDE` pixels per side."""
-    times = -(-MIN_SIDE // len(pixels))
-    return pixels.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def data_uri(pixels: np.ndarray, *, lossless: bool = False) -> str:
+def _data_uri(pixels: np.ndarray, *, lossless: bool = False) -> str:
     """uint8[H, W, 1 or 3] as the data URI of a JPEG, or of a PNG if `lossless`."""
     data = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
@@ -99,4 +96,4 @@ def confusion_picture(confusion: np.ndarray, max_side: int = 250) -> str:
     grey = 255 - np.rint(255 * np.sqrt(cells))  # the root makes small fractions visible
     times = -(-300 // side)
     picture = grey.astype(np.uint8)[..., None].repeat(times, axis=0).repeat(times, axis=1)
-    return data_uri(picture, lossless=True)
+    return _data_uri(picture, lossless=True)

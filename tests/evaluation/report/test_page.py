@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.report.measure import measure
+from jaxnets.evaluation.report.measure import NAMES, measure
 from jaxnets.evaluation.report.page import Content, format_metric, render
 from jaxnets.evaluation.report.pictures import card, most_confident_mistakes, most_uncertain
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnets.evaluation.report.page import _charts
+from jaxnets.evaluation.report.page import _curve
 from jaxnets.evaluation.report.plots import BOTTOM, HEIGHT, TOP, Series, line_chart
 
 
@@ -58,7 +58,7 @@ def test_a_diverged_run_is_drawn_on_a_logarithmic_axis() -> None:
         {"epoch": 1.0, "split": split, "values": {"loss": loss, "accuracy": 0.2}}
         for split, loss in (("train", 30.0), ("validation", 4_205_885.0))
     ]
-    loss, accuracy = _charts(lines)
+    loss, accuracy = _curve(lines, "loss"), _curve(lines, "accuracy", in_percent=True)
     assert loss.y_label == "loss, logarithmic"
     assert accuracy.y_label == "accuracy"
     assert all(line.dots for chart in (loss, accuracy) for line in chart.lines)
