@@ -4,9 +4,9 @@ import collections
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +37,11 @@ from jaxnets.runtime.precision import precision_of
 MAX_LISTED = 12
 """Maximum number of array names to print."""
 HEADS = ("AuxLogits.", "aux1.", "aux2.")
-"""Prefixes of auxiliary heads."""
+HEAD_BIASES = ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
+"""Prefixes of auxiliary heads, and the arrays that have one number per class."""
 OUR_CROP = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
 """How this package resizes images, in timm's terms."""
+CLASSIFIER = "classifier/kernel"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +58,7 @@ class Options:
     partial: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class WeightFile:
+class WeightFile(NamedTuple):
     """A file's arrays, its origin, and the hub's description of the network, or {}."""
 
     arrays: dict[str, np.ndarray]
@@ -73,34 +74,37 @@ def import_weights(source: str, destination: Path, options: Options) -> weights.
     missing or unexpected arrays.
     """
     reporter = Reporter()
-    _check_destination(destination)
+    existing = _network_in(destination)
     with reporter.phase("read") as phase:
         opened = _open(source, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
+    arrays = layouts.normalize_keys(opened.arrays)
     architecture = opened.described.get("architecture")
     named = options.model or (architecture if architecture in KNOWN else None)
-    network, layout = recognise(layouts.normalize_keys(opened.arrays), named, options.layout)
-    arrays, notes = _without_other_heads(opened.arrays, network, layout)
-    model, shape = _describe(arrays, network, layout, options, opened.described)
-    min_size = models.entry(network).auxiliary_size
-    if model.auxiliary_heads and min(shape[:2]) < min_size:
-        arrays, model.auxiliary_heads = _without_heads(arrays), False
-        notes.append(f"auxiliary heads skipped: they need {min_size} px")
+    network, layout = recognise(arrays, named, options.layout)
+    if existing not in (None, network):
+        raise ConfigError(f"{destination} has weights of {existing}: choose another, or remove it")
+    shape = _input_shape(network, options, opened)
+    notes: list[str] = []
+    if layout == "torch":
+        arrays, notes = _without_unusable_heads(arrays, min(shape[:2]), models.entry(network).auxiliary_size)
+    model = _model(arrays, network, layout, options)
     converted = convert.from_layout(layout, arrays, model, shape)
-    notes += _ignored_settings(opened.described)
+    notes += _ignored_settings(opened)
     _print(reporter, converted, network, layout, notes)
     _check_complete(converted, source, partial=options.partial)
-    _check_same_network(destination, network)
-    preset, preprocessing = _preprocessing(network, layout, shape[0], options, opened)
-    found = dict(converted.arrays)
-    if preset is not None and preset.bgr:
-        found, first = channels_reversed(found)
-        notes.append(f"{first}: input channels reversed, because the file expects BGR")
+    found, preprocessing = dict(converted.arrays), None
+    if preset := _preset(network, layout, options, opened):
+        channels = shape[-1]
+        preprocessing = weights.Preprocessing(shape[0], preset.mean[:channels], preset.std[:channels])
+        if preset.bgr:
+            found, first = channels_reversed(found)
+            notes.append(f"{first}: input channels reversed, because the file expects BGR")
     imported = weights.Weights(
         variables=weights.unflatten(found),
         model=model,
         input_shape=shape,
-        classes=_classes(options, opened.described, model.num_classes),
+        classes=_classes(options, opened, model.num_classes),
         preprocessing=preprocessing,
         missing=converted.missing,
         source={
@@ -118,6 +122,15 @@ def import_weights(source: str, destination: Path, options: Options) -> weights.
         reporter.line("note", "preprocessing is unknown: give --preprocessing to predict")
     reporter.line("saved", str(destination))
     return imported
+
+
+def _network_in(destination: Path) -> str | None:
+    """The network of the weights folder `destination`; raises ConfigError if other files are there."""
+    if weights.is_weights_folder(destination):
+        return weights.read_weights(destination).model.name
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
+    return None
 
 
 def forward_pass(given: weights.Weights) -> str:
@@ -148,16 +161,15 @@ def forward_pass(given: weights.Weights) -> str:
 
 def _open(source: str, report: Callable[[str], None]) -> WeightFile:
     described: dict[str, Any] = {}
-    path = Path(source)
-    origin: dict[str, Any] = {"file": path.name}
+    path, origin = Path(source), {"file": Path(source).name}
     if source.startswith(hub.PREFIX):
         path, described, origin = hub.download(source, report)
     if path.is_dir():
         raise CheckpointError(f"{source} is a folder: give the weights file in it")
-    if path.exists() and not path.is_file():
-        raise CheckpointError(f"{source} is not a regular file: give a weights file")
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{source} does not exist: give a file, or {hub.PREFIX}OWNER/NAME for the hub")
+    if not path.is_file():
+        raise CheckpointError(f"{source} is not a regular file: give a weights file")
     suffix = path.name.rpartition(".")[2].lower()
     if suffix == "safetensors":
         arrays, metadata = weight_files.read_safetensors(path)
@@ -171,104 +183,91 @@ def _open(source: str, report: Callable[[str], None]) -> WeightFile:
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
 
 
-def _describe(
-    arrays: dict[str, np.ndarray],
-    network: str,
-    layout: str,
-    options: Options,
-    described: dict[str, Any],
-) -> tuple[config_dict.ConfigDict, tuple[int, ...]]:
-    """The network's section of a config, and its input shape."""
-    form = layouts.LAYOUTS[layout]
-    if network not in form.variants:
-        raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
-    model = config_lib.default_config().model
-    model.name, model.variant = network, _variant(network, layout, options.variant)
-    path = "classifier/kernel"
-    kernel = arrays.get(form.name(network, path))
-    in_file = 1000 if kernel is None else form.read(network, path, kernel).shape[-1]
-    model.num_classes = options.num_classes or in_file
-    model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
-    shape = described.get(hub.PRETRAINED, {}).get("input_size")
-    native = shape[-1] if shape else NATIVE_SIZES.get(network, 224)
-    size = options.image_size or native
+def _input_shape(network: str, options: Options, opened: WeightFile) -> tuple[int, ...]:
+    """[H, W, C] of an input, as asked for, as the hub describes it, or as the network was designed."""
+    described = opened.described.get(hub.PRETRAINED, {}).get("input_size")
+    size = options.image_size or (described[-1] if described else NATIVE_SIZES.get(network, 224))
     models.check_image_size(network, size, flag="--image_size")
-    return model, (size, size, CHANNELS.get(network, 3))
+    return size, size, CHANNELS.get(network, 3)
 
 
-def _variant(network: str, layout: str, given: str | None) -> str | None:
-    """The variant of ours that matches the library's; None for the default."""
-    variants = layouts.LAYOUTS[layout].variants[network]
-    if given is not None and given not in variants:
-        listed = ", ".join(str(variant) for variant in variants if variant)
-        has = f"has {listed}" if listed else "has no variants"
-        raise ConfigError(f"--variant={given}: {network} of --layout={layout} {has}")
-    chosen = given or variants[0]
-    return None if chosen == next(iter(models.entry(network).variants), None) else chosen
+def _without_unusable_heads(
+    arrays: dict[str, np.ndarray], size: int, min_size: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Without auxiliary heads that need larger images or have other classes (after fine-tuning); notes."""
+    main = arrays.get("fc.bias")
+    classes = [arrays[name].size for name in HEAD_BIASES if name in arrays]
+    if main is not None and any(count != main.size for count in classes):
+        reason = f"{max(classes)} classes, the main head has {main.size}"
+    elif size < min_size and _has_heads(arrays):
+        reason = f"they need {min_size} px"
+    else:
+        return arrays, []
+    kept = {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
+    return kept, [f"auxiliary heads skipped: {reason}"]
 
 
-def _has_heads(arrays: dict[str, np.ndarray]) -> bool:
+def _has_heads(arrays: Mapping[str, np.ndarray]) -> bool:
     return any(name.startswith(HEADS) for name in arrays)
 
 
-def _without_heads(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
+def _model(
+    arrays: Mapping[str, np.ndarray], network: str, layout: str, options: Options
+) -> config_dict.ConfigDict:
+    """The network's section of a config, with the variant of ours that matches the library's."""
+    form = layouts.LAYOUTS[layout]
+    if network not in form.variants:
+        raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
+    variants = form.variants[network]
+    variant = options.variant or variants[0]
+    if variant not in variants:
+        listed = ", ".join(str(each) for each in variants if each)
+        has = f"has {listed}" if listed else "has no variants"
+        raise ConfigError(f"--variant={variant}: {network} of --layout={layout} {has}")
+    default = next(iter(models.entry(network).variants), None)
+    kernel = arrays.get(form.name(network, CLASSIFIER))
+    in_file = 1000 if kernel is None else form.read(network, CLASSIFIER, kernel).shape[-1]
+    model = config_lib.default_config().model
+    model.name, model.variant = network, None if variant == default else variant
+    model.num_classes = options.num_classes or in_file
+    model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
+    return model
 
 
-def _without_other_heads(
-    arrays: dict[str, np.ndarray], network: str, layout: str
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Removes auxiliary heads whose number of classes differs from the main head's, as after fine-tuning."""
-    arrays = layouts.normalize_keys(arrays) if layout == "torch" else dict(arrays)
-    main = arrays.get("fc.bias")
-    heads = {
-        name: arrays[name].size
-        for name in ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
-        if layout == "torch" and name in arrays
-    }
-    if main is None or all(size == main.size for size in heads.values()):
-        return arrays, []
-    note = f"auxiliary heads skipped: {max(heads.values())} classes, the main head has {main.size}"
-    return _without_heads(arrays), [note]
-
-
-def _preprocessing(
-    network: str, layout: str, size: int, options: Options, opened: WeightFile
-) -> tuple[PreprocessingPreset | None, weights.Preprocessing | None]:
-    given = opened.described.get(hub.PRETRAINED, {})
+def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> PreprocessingPreset | None:
+    """As asked for, as the file or the hub describes it, or as the library has it; None if unknown."""
+    name, described = options.preprocessing, opened.described.get(hub.PRETRAINED, {})
     stored = from_metadata(opened.source.get("remarks", {}))
-    name = options.preprocessing or (None if given else preset_of(network, layout))
-    if stored is not None and options.preprocessing is None:
-        preset = stored
-    elif name is None and "mean" in given and "std" in given:
-        preset = PreprocessingPreset(tuple(given["mean"]), tuple(given["std"]))
-    elif name is None or name == "unknown":
-        return None, None
-    elif name not in PRESETS:
+    if name is None and stored is not None:
+        return stored
+    if name is None and described:
+        known = "mean" in described and "std" in described
+        return PreprocessingPreset(tuple(described["mean"]), tuple(described["std"])) if known else None
+    name = name or preset_of(network, layout)
+    if name in (None, "unknown"):
+        return None
+    if name not in PRESETS:
         raise ConfigError(
             f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown{nearest(name, PRESETS)}"
         )
-    else:
-        preset = PRESETS[name]
-    channels = CHANNELS.get(network, 3)
-    return preset, weights.Preprocessing(size, preset.mean[:channels], preset.std[:channels])
+    return PRESETS[name]
 
 
-def _ignored_settings(described: dict[str, Any]) -> list[str]:
+def _ignored_settings(opened: WeightFile) -> list[str]:
     """A note on crop settings of the hub's description that differ from ours."""
-    given = described.get(hub.PRETRAINED, {})
+    given = opened.described.get(hub.PRETRAINED, {})
     ignored = [f"{name} {given[name]}" for name, own in OUR_CROP.items() if given.get(name, own) != own]
     if not ignored:
         return []
     return [f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic"]
 
 
-def _classes(options: Options, described: dict[str, Any], num_classes: int) -> tuple[str, ...] | None:
+def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[str, ...] | None:
     """Class names from --classes (a text file with one per line, or a JSON list) or from the hub.
 
     Duplicates, as in ImageNet's list, get their index appended.
     """
-    names: Sequence[str] | None = described.get("label_names")
+    names: Sequence[str] | None = opened.described.get("label_names")
     if options.classes is not None:
         path = Path(options.classes)
         if not path.is_file():
@@ -276,10 +275,9 @@ def _classes(options: Options, described: dict[str, Any], num_classes: int) -> t
         try:
             text = path.read_text("utf-8-sig")
             names = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"--classes={path} is not UTF-8 text ({error})") from error
         except ValueError as error:
-            raise ConfigError(f"--classes={path} is not a JSON list ({error})") from error
+            kind = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else "a JSON list"
+            raise ConfigError(f"--classes={path} is not {kind} ({error})") from error
         names = [str(name).strip() for name in names if str(name).strip()]
         if len(names) != num_classes:
             raise ConfigError(f"--classes={path} has {len(names)} names, the network {num_classes} classes")
@@ -319,19 +317,3 @@ def _check_complete(converted: convert.Converted, source: str, *, partial: bool)
         f"{source} does not match the network: {len(converted.missing)} arrays missing, "
         f"{len(converted.unexpected)} unexpected ({first}, ...); --partial imports the others"
     )
-
-
-def _check_destination(destination: Path) -> None:
-    if weights.is_weights_folder(destination) or not destination.exists():
-        return
-    if not destination.is_dir() or any(destination.iterdir()):
-        raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
-
-
-def _check_same_network(destination: Path, network: str) -> None:
-    """Raises ConfigError if another network's weights would be overwritten."""
-    if not weights.is_weights_folder(destination):
-        return
-    existing = weights.read_weights(destination).model.name
-    if existing != network:
-        raise ConfigError(f"{destination} has weights of {existing}: choose another, or remove it")

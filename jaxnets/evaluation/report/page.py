@@ -107,8 +107,8 @@ def _template() -> jinja2.Template:
     for function in (percent, percent_range, format_metric, format_interval):
         environment.filters[function.__name__] = function
     environment.filters["count"] = "{:,}".format
-    environment.globals.update(names=NAMES, titles=TITLES, research=RESEARCH, plots=plots)
-    return environment.get_template("page.html")
+    constants = {"names": NAMES, "titles": TITLES, "research": RESEARCH, "plots": plots}
+    return environment.get_template("page.html", globals=constants)
 
 
 def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
