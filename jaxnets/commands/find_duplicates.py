@@ -7,15 +7,15 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from jaxnets.commands import duplicates_report as report
 from jaxnets.data.groups import Groups
-from jaxnets.data.images import MAX_PIXELS, all_unreadable
+from jaxnets.data.images import MAX_PIXELS, all_unreadable, read_image
 from jaxnets.data.near_duplicates import grouping, montage, tasks
 from jaxnets.data.near_duplicates.features import opencv
 from jaxnets.data.near_duplicates.listing import list_images
@@ -30,9 +30,7 @@ from jaxnets.runtime.worker_pool import worker_pool
 
 ALGORITHM_VERSION = 1
 """Incremented when results of earlier versions must not be reused."""
-
-LARGEST, DOUBTFUL = "largest", "doubtful"
-"""Names of the montages."""
+MONTAGE_ROWS = 24
 
 
 def find_duplicates(
@@ -51,11 +49,9 @@ def find_duplicates(
     """
     if len(arguments) != 1:
         raise ConfigError("give one folder of images: find_duplicates.py DIR")
-    target, settings = Path(out), settings or Settings()
+    folder_of_images, target, settings = Path(arguments[0]), Path(out), settings or Settings()
     if target.suffix != ".csv":
         raise ConfigError(f"--out={out} must end in .csv")
-    workdir_path = Path(work) if work else target.with_name(f".{target.stem}.work")
-    folder_of_images = Path(arguments[0])
     if target.resolve().is_relative_to(folder_of_images.resolve()):
         raise ConfigError(
             f"--out={out} is inside {folder_of_images}: give a path outside of the images' folder"
@@ -68,16 +64,17 @@ def find_duplicates(
     if listing.beside:
         others += f", {listing.beside:,} images outside of class folders skipped, as in training"
     reporter.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
-    with workdir.lock_workdir(workdir_path, "--work" if work else "--out"):
+    work_folder = Path(work) if work else target.with_name(f".{target.stem}.work")
+    with workdir.lock_workdir(work_folder, "--work" if work else "--out"):
         with reporter.phase("hash") as phase:
-            folder = workdir_path / _cache_key(images, settings)
+            folder = work_folder / _cache_key(images, settings)
             phase.text = f"work files in {folder}"
-        existing = [path for path in _output_files(target) if path.exists()]
+        outputs = (target, target.with_suffix(".json"), *(_montage(target, name) for name in MONTAGES))
+        existing = next((path for path in outputs if path.exists()), None)
         if existing and not folder.exists():
-            raise ConfigError(f"{existing[0]} exists: give another --out, or remove it")
+            raise ConfigError(f"{existing} exists: give another --out, or remove it")
         folder.mkdir(exist_ok=True)
-        processes = workers or os.cpu_count() or 1
-        with worker_pool(processes, _use_one_thread) as pool:
+        with worker_pool(workers or os.cpu_count() or 1, _use_one_thread) as pool:
             runner = TaskRunner(reporter, pool)
             found = search(images, folder, settings, runner)
         _write(target, images, found, settings, runner)
@@ -85,11 +82,6 @@ def find_duplicates(
 
 def _montage(target: Path, name: str) -> Path:
     return target.with_name(f"{target.stem}-{name}.jpg")
-
-
-def _output_files(target: Path) -> tuple[Path, ...]:
-    montages = (_montage(target, name) for name in (LARGEST, DOUBTFUL))
-    return (target, target.with_suffix(".json"), *montages)
 
 
 class TaskRunner:
@@ -182,7 +174,7 @@ def _write(
     target: Path, images: ImageFiles, found: grouping.Found, settings: Settings, runner: TaskRunner
 ) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    summary = report.summary(images, found, settings)
+    summary = _summary(images, found, settings)
     summary["run"] = {
         "seconds": runner.seconds,
         "total_seconds": round(sum(runner.seconds.values()), 1),
@@ -191,21 +183,133 @@ def _write(
         "versions": {"opencv": opencv().__version__, "numpy": np.__version__},
         "python": platform.python_version(),
     }
-    montages = []
-    for name, rows in (
-        (LARGEST, report.largest(images, found, settings)),
-        (DOUBTFUL, report.doubtful(images, found, settings)),
-    ):
-        path = _montage(target, name)
-        if rows:
+    written = [target.with_suffix(".json")]
+    for name, select in MONTAGES.items():
+        if rows := select(images, found, settings):
+            written.append(_montage(target, name))
             picture = Image.fromarray(montage.montage(rows, settings))
-            with atomic_replace(path) as temporary:
+            with atomic_replace(written[-1]) as temporary:
                 picture.save(temporary, "JPEG", quality=85)
-            montages.append(path)
-    atomic_write(target.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+    atomic_write(written[0], json.dumps(summary, indent=1) + "\n")
     members = {
         file: (str(original), str(group))
         for file, original, group in zip(images.files, found.originals, found.groups, strict=True)
     }
     Groups(str(target), members).write(target)
-    report.print_report(runner.reporter, target, summary, montages)
+    _print(runner.reporter, summary)
+    runner.reporter.line("saved", f"{target}, {', '.join(path.name for path in written)}")
+
+
+def _summary(images: ImageFiles, found: grouping.Found, settings: Settings) -> dict[str, Any]:
+    """The content of the .json file: counts, margins of the decisions, settings."""
+    strong = found.pairs[found.pairs["inliers"] >= settings.original_inliers]
+    same = grouping.is_same_original(strong, settings)
+    sizes = np.bincount(found.groups)
+    by_class = {
+        name or ".": {
+            "images": int((images.labels == label).sum()),
+            "originals": len(np.unique(found.originals[images.labels == label])),
+            "groups": len(np.unique(found.groups[images.labels == label])),
+        }
+        for label, name in enumerate(images.classes)
+    }
+    label_of = images.labels[np.unique(found.originals, return_index=True)[1]]
+    joined = [overlap for overlap in found.overlaps if overlap.joined]
+    return {
+        "images": len(images),
+        "originals": int(found.originals.max()) + 1,
+        "groups": int(found.groups.max()) + 1,
+        "images_without_near_duplicate": int((sizes == 1).sum()),
+        "largest_group": int(sizes.max()),
+        "classes": by_class,
+        "overlaps": {
+            "joined": len(joined),
+            "joined_across_classes": sum(
+                int(label_of[overlap.first] != label_of[overlap.second]) for overlap in joined
+            ),
+            "left_apart_with_evidence": len(found.overlaps) - len(joined),
+            "doubtful": sum(_is_doubtful(overlap, settings) for overlap in found.overlaps),
+        },
+        "confidence": {
+            "pairs_compared": found.compared,
+            "pairs_verified": len(found.pairs),
+            "largest_centre_distance_within_an_original": _extreme(strong[same], max),
+            "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
+            "images_too_plain_to_compare": int((found.keypoints < settings.original_inliers).sum()),
+        },
+        "settings": dataclasses.asdict(settings),
+    }
+
+
+def _extreme(pairs: np.ndarray, reduce: Callable[[Any], float]) -> float | None:
+    return round(float(reduce(pairs["centre"])), 2) if len(pairs) else None
+
+
+def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
+    """Whether an overlap, joined or not, has few inliers and should be reviewed."""
+    return overlap.inliers < 2 * settings.overlap_inliers
+
+
+def _largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
+    """Overlaps of the largest groups, then the strongest pair of each of the largest originals."""
+    sizes = np.bincount(found.groups)
+    group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
+    joined = [overlap for overlap in found.overlaps if overlap.joined]
+    joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
+    rows = [_overlap_row(images, overlap) for overlap in joined[:MONTAGE_ROWS]]
+    pairs = found.pairs[grouping.is_same_original(found.pairs, settings)]
+    original = found.originals[pairs["first"]]
+    order = np.lexsort((-pairs["inliers"], original, -np.bincount(found.originals)[original]))
+    _, first = np.unique(original[order], return_index=True)
+    chosen = pairs[order[np.sort(first)[: MONTAGE_ROWS - len(rows)]]]
+    return rows + [_montage_row(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
+
+
+def _doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
+    """The doubtful overlaps, weakest evidence last."""
+    near = [overlap for overlap in found.overlaps if _is_doubtful(overlap, settings)]
+    near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
+    return [_overlap_row(images, overlap) for overlap in near[:MONTAGE_ROWS]]
+
+
+MONTAGES = {"largest": _largest, "doubtful": _doubtful}
+"""The montages by the end of their file's name."""
+
+
+def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
+    verdict = "joined" if overlap.joined else "not joined"
+    evidence = f"{overlap.strong} strong pairs, {overlap.inliers} inliers"
+    common = f"{100 * overlap.common_fraction:.0f} % common area"
+    return _montage_row(images, overlap.pairs[0], f"{verdict}: {evidence}, {common}")
+
+
+def _montage_row(images: ImageFiles, pair: np.void, message: str) -> montage.Row:
+    names = [images.files[pair[end]] for end in ("first", "second")]
+    first, second = (read_image(images.root / name, max_pixels=images.max_pixels) for name in names)
+    return montage.Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
+
+
+def _print(reporter: Reporter, summary: dict[str, Any]) -> None:
+    confidence, overlaps = summary["confidence"], summary["overlaps"]
+    reporter.line(
+        "found",
+        f"{summary['originals']:,} originals in {summary['groups']:,} groups of overlapping images; "
+        f"{summary['images_without_near_duplicate']:,} images have no near-duplicate",
+    )
+    for name, counts in summary["classes"].items():
+        counted = ", ".join(f"{number:,} {what}" for what, number in counts.items())
+        reporter.line("", f"{name}: {counted}")
+    within = confidence["largest_centre_distance_within_an_original"]
+    beyond = confidence["smallest_centre_distance_between_originals"]
+    copies = "no copies" if within is None else f"centres of copies are at most {within} px apart"
+    between = "no overlaps" if beyond is None else f"of overlaps at least {beyond} px"
+    threshold = f"the threshold is {summary['settings']['original_centre']:g} px"
+    reporter.line("margin", f"{copies}, {between}; {threshold}")
+    reporter.line(
+        "overlaps",
+        f"{overlaps['joined']} joined ({overlaps['joined_across_classes']} across classes), "
+        f"{overlaps['left_apart_with_evidence']} not joined for lack of evidence; "
+        f"{overlaps['doubtful']} doubtful",
+    )
+    if plain := confidence["images_too_plain_to_compare"]:
+        reporter.line("", f"{plain} images have too few keypoints to compare")
