@@ -27,10 +27,10 @@ def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/evaluate.py --workdir=RUN [--split=test]")
-    from jaxnets.commands import compare_runs, evaluate  # imports JAX
+    from jaxnets.commands import evaluate  # imports JAX
 
     if AGAINST.value:
-        compare_runs.compare_runs(
+        evaluate.compare_runs(
             Path(WORKDIR.value),
             Path(AGAINST.value),
             part=SPLIT.value,

@@ -203,8 +203,8 @@ def _without_unusable_heads(
         reason = f"they need {min_size} px"
     else:
         return arrays, []
-    kept = {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
-    return kept, [f"auxiliary heads skipped: {reason}"]
+    rest = {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
+    return rest, [f"auxiliary heads skipped: {reason}"]
 
 
 def _has_heads(arrays: Mapping[str, np.ndarray]) -> bool:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxnets import models
-from jaxnets.commands.compare_runs import paired_comparison
+from jaxnets.commands.evaluate import paired_comparison
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation import result_text
 from jaxnets.evaluation.predictions import (
