@@ -16,7 +16,7 @@ from jaxnets.commands import runner
 sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the data: PATH or PATH:VARIANT.")
+config_flags.DEFINE_config_file("config", None, "The config of the data: PATH or PATH:VARIANT.")
 SPLITS = flags.DEFINE_list("splits", ["random", "grouped"], "The splits to evaluate.")
 OUT = flags.DEFINE_string("out", "results/lc25000/colour_baseline.json", "The output file.")
 
@@ -24,7 +24,7 @@ OUT = flags.DEFINE_string("out", "results/lc25000/colour_baseline.json", "The ou
 def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     runner.check_no_arguments(arguments)
-    spec, overrides = runner.parse_config_flag(CONFIG)
+    spec, overrides = runner.parse_config_flag()
     from studies import colour_baseline  # imports JAX
 
     colour_baseline.colour_baseline(spec, overrides, SPLITS.value, Path(OUT.value))

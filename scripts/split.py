@@ -12,14 +12,14 @@ from ml_collections import config_flags
 
 from jaxnets.commands import runner
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config: PATH or PATH:VARIANT.")
+config_flags.DEFINE_config_file("config", None, "The config: PATH or PATH:VARIANT.")
 OUT = flags.DEFINE_string("out", "split.csv", "The output table: index,file,label,split,group.")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     runner.check_no_arguments(arguments)
-    spec, overrides = runner.parse_config_flag(CONFIG)
+    spec, overrides = runner.parse_config_flag()
     from jaxnets.commands import split  # imports JAX
 
     split.write_split(spec, overrides, Path(OUT.value))

@@ -14,7 +14,7 @@ from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.runtime import distributed
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config: PATH or PATH:VARIANT.")
+config_flags.DEFINE_config_file("config", None, "The config: PATH or PATH:VARIANT.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory (runs/CONFIG-VARIANT-sSEED).")
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the full config and exit.")
 ALLOW_NONDETERMINISTIC_RESUME = flags.DEFINE_bool(
@@ -40,7 +40,7 @@ def run_in_child() -> None:
 def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     runner.check_no_arguments(arguments)
-    spec, overrides = runner.parse_config_flag(CONFIG)
+    spec, overrides = runner.parse_config_flag()
     if PRINT_CONFIG.value:
         print(config_lib.to_json(config_lib.load_config(spec, overrides)), end="")
         return

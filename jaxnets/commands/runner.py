@@ -35,9 +35,9 @@ KERNELS_FOLDER = flags.DEFINE_string(
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "auto", "Folder of JAX's compilation cache, auto or none."
 )
-HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
+_HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG = "config"
-CONFIG_PREFIX = f"--{CONFIG}."
+_CONFIG_PREFIX = f"--{CONFIG}."
 BUG = 1
 
 
@@ -54,26 +54,23 @@ def execute(
     code 1. `runtime.signals` handles signals.
     """
     logging.set_verbosity(logging.ERROR)
-    hide_warnings_of_others()
+    # Warnings that have no effect: Pillow's of odd metadata, JAX's of an unwritable cache.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     try:
-        if HELP & set(sys.argv[1:]):
+        if _HELP & set(sys.argv[1:]):
             print(_help(), flush=True)
             signals.leave(0)
         arguments = _parse(sys.argv)
-        _check_config()
+        if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:  # report its errors early
+            config_lib.load_config(*parse_config_flag())
         xla.set_safe_flags(os.environ)
         before_jax()
-        if KEEP_MEMORY.value:
-            retain_freed_memory()
-        _enable_compilation_cache()
-        if with_kernels:
-            _enable_kernels()
+        _prepare_jax(with_kernels)
         main(arguments[1:])
         sys.stdout.flush()
     except JaxnetsError as error:
         _leave(str(error), error.exit_code)
-    except MemoryError:
-        _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
     except BrokenPipeError:
         sys.stderr.close()
         signals.leave(signals.EXIT_CODE + signal.SIGPIPE)
@@ -85,16 +82,22 @@ def execute(
             _leave(f"{error.strerror}{place}: choose another place, or change its permissions", 6)
         _report_bug()
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
         _report_bug()
     signals.leave(0)
 
 
-def hide_warnings_of_others() -> None:
-    """Hides warnings that have no effect: Pillow's of odd metadata, JAX's of an unwritable cache."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+def _prepare_jax(with_kernels: bool) -> None:
+    if KEEP_MEMORY.value:
+        retain_freed_memory()
+    from jaxnets.runtime import compilation_cache  # imports JAX
+
+    compilation_cache.enable(COMPILATION_CACHE.value)
+    if with_kernels and (library := kernels_library()):
+        from jaxnets.ops.cpu_kernels import load
+
+        load.enable(library)
 
 
 def check_no_arguments(arguments: Sequence[str]) -> None:
@@ -114,30 +117,16 @@ def kernels_folder() -> Path:
     return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
 
 
-def parse_config_flag(
-    holder: flags.FlagHolder[Any] | flags.Flag[Any],
-) -> tuple[str, dict[str, Any]]:
+def parse_config_flag() -> tuple[str, dict[str, Any]]:
     """The value of --config, `PATH` or `PATH:VARIANT`, and the --config.FIELD values by field.
 
     A value of None unsets its field. Raises ConfigError if --config is missing.
     """
-    if holder.value is None:
+    flag = flags.FLAGS[CONFIG]
+    if flag.value is None:
         raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
-    flag = flags.FLAGS[holder.name]
     overrides = dict(config_flags.get_override_values(flag))
     return config_flags.get_config_filename(flag), overrides | dict.fromkeys(_unset(sys.argv))
-
-
-def _check_config() -> None:
-    """Loads --config, if given, so that errors are reported before JAX is imported."""
-    if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:
-        config_lib.load_config(*parse_config_flag(flags.FLAGS[CONFIG]))
-
-
-def _enable_compilation_cache() -> None:
-    from jaxnets.runtime import compilation_cache  # imports JAX
-
-    compilation_cache.enable(COMPILATION_CACHE.value)
 
 
 def kernels_library() -> Path | None:
@@ -146,13 +135,6 @@ def kernels_library() -> Path | None:
 
     path = build.library_path(kernels_folder())
     return path if KERNELS.value and path.is_file() else None
-
-
-def _enable_kernels() -> None:
-    from jaxnets.ops.cpu_kernels import load
-
-    if library := kernels_library():
-        load.enable(library)
 
 
 def _help() -> str:
@@ -170,35 +152,29 @@ def _parse(argv: Sequence[str]) -> list[str]:
     unset = _unset(argv)
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) not in unset])
+    except flags.UnrecognizedFlagError as error:
+        nearest = config_lib.nearest(error.flagname, list(flags.FLAGS))
+        raise ConfigError(f"unknown flag --{error.flagname}{nearest}; --help lists all") from error
     except (flags.Error, TypeError, ValueError, AttributeError, KeyError, OSError) as error:
-        if isinstance(error, flags.UnrecognizedFlagError):
-            raise ConfigError(
-                f"unknown flag --{error.flagname}{config_lib.nearest(error.flagname, list(flags.FLAGS))}; "
-                "--help lists all"
-            ) from error
-        raise ConfigError(_value_problem(str(error)) or " ".join(str(error).split())) from error
+        message = " ".join(str(error).split())
+        found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        if found is not None and found[1] in config_lib.FIELDS:  # a value that absl could not parse
+            expected = config_lib.FIELDS[found[1]].expected
+            message = f"--config.{found[1]}={found[2]} is invalid: it must be {expected}"
+        raise ConfigError(message) from error
 
 
 def _field_of(argument: str) -> str | None:
     """FIELD of an argument --config.FIELD=VALUE; None for other arguments."""
-    if not argument.startswith(CONFIG_PREFIX):
+    if not argument.startswith(_CONFIG_PREFIX):
         return None
-    return argument.removeprefix(CONFIG_PREFIX).split("=", 1)[0]
+    return argument.removeprefix(_CONFIG_PREFIX).split("=", 1)[0]
 
 
 def _unset(argv: Sequence[str]) -> set[str]:
     """The fields whose last value is None; ml_collections does not parse None."""
     last = {_field_of(argument): argument for argument in argv[1:]}
     return {field for field, argument in last.items() if field and argument.endswith("=None")}
-
-
-def _value_problem(message: str) -> str | None:
-    """The error message for a field's value that absl could not parse; None for other errors."""
-    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
-    if found is None or found[1] not in config_lib.FIELDS:
-        return None
-    expected = config_lib.FIELDS[found[1]].expected
-    return f"--config.{found[1]}={found[2]} is invalid: it must be {expected}"
 
 
 def _report_bug() -> NoReturn:
