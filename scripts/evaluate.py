@@ -18,9 +18,7 @@ DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, if not the run'
 AGAINST = flags.DEFINE_string(
     "against", None, "Compare stored predictions with another run or predictions/PART.npz."
 )
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -31,10 +29,7 @@ def main(arguments: Sequence[str]) -> None:
 
     if AGAINST.value:
         evaluate.compare_runs(
-            Path(WORKDIR.value),
-            Path(AGAINST.value),
-            part=SPLIT.value,
-            ignore_damage=IGNORE_DAMAGE.value,
+            Path(WORKDIR.value), Path(AGAINST.value), part=SPLIT.value, ignore_damage=IGNORE_DAMAGE.value
         )
     else:
         evaluate.evaluate(

@@ -27,13 +27,9 @@ PREPROCESSING = flags.DEFINE_string(
 )
 PARTIAL = flags.DEFINE_bool("partial", False, "Import despite missing or unexpected arrays.")
 DIAGNOSE = flags.DEFINE_bool(
-    "diagnose",
-    False,
-    "Find the first layer that differs: A and B are weights, runs or activations.",
+    "diagnose", False, "Find the first layer that differs: A and B are weights, runs or activations."
 )
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "With --diagnose: use a run although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -32,10 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 1:
         raise ConfigError("give one network: python scripts/summary.py resnet50")
     layers = summary.summarize(
-        arguments[0],
-        num_classes=NUM_CLASSES.value,
-        image_size=IMAGE_SIZE.value,
-        variant=VARIANT.value,
+        arguments[0], num_classes=NUM_CLASSES.value, image_size=IMAGE_SIZE.value, variant=VARIANT.value
     )
     for line in parameter_formulas.compare(layers, arguments[0]):
         print(line)

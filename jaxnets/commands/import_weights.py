@@ -288,11 +288,7 @@ def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[st
 
 
 def _print(
-    reporter: Reporter,
-    converted: convert.Converted,
-    network: str,
-    layout: str,
-    notes: Sequence[str],
+    reporter: Reporter, converted: convert.Converted, network: str, layout: str, notes: Sequence[str]
 ) -> None:
     title = f"{models.entry(network).title} in the layout of {layouts.LAYOUTS[layout].title}"
     reporter.line("network", f"{title}: {len(converted.arrays)} arrays match")

@@ -22,9 +22,7 @@ from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
 KEEP_MEMORY = flags.DEFINE_bool(
-    "keep_memory",
-    True,
-    "Do not return freed memory to the system (glibc): faster on CPUs, more memory.",
+    "keep_memory", True, "Do not return freed memory to the system (glibc): faster on CPUs, more memory."
 )
 KERNELS = flags.DEFINE_bool(
     "kernels", True, "Use the C++ kernels on CPUs if scripts/build_kernels.py has built them."
@@ -98,6 +96,13 @@ def _prepare_jax(with_kernels: bool) -> None:
         from jaxnets.ops.cpu_kernels import load
 
         load.enable(library)
+
+
+def define_ignore_damage() -> flags.FlagHolder[bool]:
+    """Defines --ignore_damage, of the scripts that read run directories."""
+    return flags.DEFINE_bool(
+        "ignore_damage", False, "Use a run directory although checksums of files do not match."
+    )
 
 
 def check_no_arguments(arguments: Sequence[str]) -> None:
