@@ -67,22 +67,11 @@ def execute(
         _prepare_jax(with_kernels)
         main(arguments[1:])
         sys.stdout.flush()
-    except JaxnetsError as error:
-        _leave(str(error), error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         signals.leave(signals.EXIT_CODE + signal.SIGPIPE)
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        if error.errno in DISK_FULL:
-            _leave(f"the disk is full{place}: make room and run the same command again", 6)
-        if error.errno in NOT_WRITABLE:
-            _leave(f"{error.strerror}{place}: choose another place, or change its permissions", 6)
-        _report_bug()
     except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
-        _report_bug()
+        _leave(*_cause(error))
     signals.leave(0)
 
 
@@ -182,16 +171,24 @@ def _unset(argv: Sequence[str]) -> set[str]:
     return {field for field, argument in last.items() if field and argument.endswith("=None")}
 
 
-def _report_bug() -> NoReturn:
-    signals.wait_if_ending()
-    print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
-    print("internal error: please report it with these lines", file=sys.stderr)
-    signals.leave(BUG)
+def _cause(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of an error."""
+    if isinstance(error, JaxnetsError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory: try a smaller --config.train.batch_size or image size", 6
+    if isinstance(error, OSError):
+        place = f" ({error.filename})" if error.filename else ""
+        if error.errno in DISK_FULL:
+            return f"the disk is full{place}: make room and run the same command again", 6
+        if error.errno in NOT_WRITABLE:
+            return f"{error.strerror}{place}: choose another place, or change its permissions", 6
+    return "internal error: please report it with these lines", BUG
 
 
 def _leave(message: str, code: int) -> NoReturn:
     signals.wait_if_ending()
-    if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # flags may not be parsed yet
+    if code == BUG or f"--{SHOW_TRACEBACK.name}" in sys.argv:  # flags may not be parsed yet
         print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}", file=sys.stderr)
     signals.leave(code)

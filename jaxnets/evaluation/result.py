@@ -12,7 +12,6 @@ from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
-from jaxnets.io import read_regular
 from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
 RESULT = "result.json"
@@ -109,20 +108,6 @@ ADDED = (
     *("features_seconds", "trained_parameters", "groups", "group_level", "fold"),
 )
 """Fields that version 1 may lack; they are read as None."""
-
-
-def read(folder: Path) -> Result | None:
-    """The result in a folder, or None where there is no result.json.
-
-    Raises CheckpointError, naming the file, where it is damaged.
-    """
-    path = folder / RESULT
-    try:
-        return from_json(read_regular(path), path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): restore it") from error
 
 
 def from_json(data: bytes, path: Path) -> Result:

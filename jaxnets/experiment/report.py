@@ -15,8 +15,15 @@ from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.report.page import Content, percent, render
-from jaxnets.evaluation.report.pictures import Card, card, most_confident_mistakes, most_uncertain
+from jaxnets.evaluation.report.page import (
+    Card,
+    Content,
+    card,
+    most_confident_mistakes,
+    most_uncertain,
+    percent,
+    render,
+)
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import Data
 from jaxnets.experiment.run_directory import RunDirectory

@@ -14,13 +14,14 @@ from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
+from jaxnets.experiment.run_directory import read_result
 
 
 def test_every_stored_result_is_read(repository: Path) -> None:
     paths = sorted((repository / "results").glob("*/result.json"))
     assert len(paths) >= 73
     for path in paths:
-        result = results.read(path.parent)
+        result = read_result(path.parent)
         assert result is not None, path
         assert results.check(result) is None, path
         stored = json.loads(path.read_text())
@@ -58,9 +59,9 @@ def test_what_is_not_of_the_schema_is_neither_read_nor_written(
     result = {**made_results.made(), field: value}
     with pytest.raises(ValueError, match=field):
         results.to_json(result)
-    (tmp_path / "result.json").write_text(json.dumps(result))
+    path = tmp_path / "result.json"
     with pytest.raises(CheckpointError, match=r"result\.json is damaged") as caught:
-        results.read(tmp_path)
+        results.from_json(json.dumps(result).encode(), path)
     assert "\n" not in str(caught.value)
 
 
