@@ -18,9 +18,9 @@ import safetensors.numpy
 import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
-from jaxnets.commands.import_weights import Options
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, hub, torch_file, weight_files
+from jaxnets.interop.foreign import Options, model_of
 from jaxnets.interop.weights import Weights, read_weights, structure, unflatten
 
 SHAPE = (28, 28, 1)
@@ -140,10 +140,10 @@ def test_files_of_another_kind_or_network_are_refused(
 
 @pytest.mark.parametrize(("given", "meant"), [(None, None), ("pool3", None), ("pool2", "pool2")])
 def test_a_variant_is_named(given: str | None, meant: str | None) -> None:
-    model = import_weights._model({}, "alexnet", "torch", Options(variant=given))
+    model = model_of({}, "alexnet", "torch", Options(variant=given))
     assert model.variant == meant
     with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has pool3, pool2"):
-        import_weights._model({}, "alexnet", "torch", Options(variant="pool"))
+        model_of({}, "alexnet", "torch", Options(variant="pool"))
 
 
 def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path) -> None:

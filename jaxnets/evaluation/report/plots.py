@@ -14,6 +14,8 @@ MAX_POINTS = 300
 COLOURS = ("#2563ab", "#c2410c")
 DECADES = 2
 """The vertical axis is logarithmic if the values span at least this many powers of ten."""
+Ticks = list[tuple[float, str]]
+"""The ticks of an axis: their pixel coordinates and labels."""
 
 
 class Series(NamedTuple):
@@ -23,13 +25,6 @@ class Series(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     dots: bool = False
-
-
-class Tick(NamedTuple):
-    """A tick of an axis: its pixel coordinate and label."""
-
-    position: float
-    text: str
 
 
 class Polyline(NamedTuple):
@@ -57,16 +52,16 @@ class Bar(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart in pixel coordinates, `WIDTH` by `HEIGHT`."""
+    """A chart in pixel coordinates, `WIDTH` by `HEIGHT`, perhaps with a diagonal of equal values."""
 
     title: str
     x_label: str
     y_label: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
+    x_ticks: Ticks
+    y_ticks: Ticks
     lines: list[Polyline]
     bars: Sequence[Bar] = ()
-    diagonal: Polyline | None = None
+    diagonal: bool = False
 
 
 class _Axes(NamedTuple):
@@ -110,8 +105,8 @@ def line_chart(
         title,
         x_label,
         f"{y_label}, logarithmic" if logarithmic else y_label,
-        [Tick(axes.across(value), f"{value:g}") for value in x_ticks],
-        [Tick(axes.down(value), f"{scale * value:g}{unit}") for value in y_ticks],
+        [(axes.across(value), f"{value:g}") for value in x_ticks],
+        [(axes.down(value), f"{scale * value:g}{unit}") for value in y_ticks],
         [
             Polyline(one.name, colour, axes.points(one.x, one.y), one.dots or len(one.x) == 1)
             for one, colour in zip(thinned, itertools.cycle(COLOURS), strict=False)
@@ -138,11 +133,11 @@ def reliability_chart(confidence: np.ndarray, accuracy: np.ndarray, count: np.nd
         "Reliability",
         "confidence",
         "accuracy",
-        [Tick(axes.across(value), f"{100 * value:.0f} %") for value in fifths],
-        [Tick(axes.down(value), f"{100 * value:.0f} %") for value in fifths],
+        [(axes.across(value), f"{100 * value:.0f} %") for value in fifths],
+        [(axes.down(value), f"{100 * value:.0f} %") for value in fifths],
         [Polyline("mean per bin", COLOURS[1], axes.points(confidence, accuracy), True)],
         bars,
-        Polyline("", "", axes.points((0, 1), (0, 1)), False),
+        diagonal=True,
     )
 
 

@@ -23,7 +23,7 @@ def test_decades_have_a_logarithmic_axis() -> None:
     chart = _chart(1e3, 1.0, 1e-1)
     assert chart is not None
     assert chart.y_label == "loss, logarithmic"
-    assert [tick.text for tick in chart.y_ticks] == ["0.1", "1", "10", "100", "1000"]
+    assert [text for _, text in chart.y_ticks] == ["0.1", "1", "10", "100", "1000"]
     ((_, top), (_, middle), (_, bottom)) = chart.lines[0].points
     assert (top, bottom) == (pytest.approx(TOP), pytest.approx(HEIGHT - BOTTOM))
     assert middle == pytest.approx(bottom - (bottom - top) / 4)
@@ -33,7 +33,7 @@ def test_many_decades_have_few_ticks() -> None:
     chart = _chart(4e7, 3e-12)
     assert chart is not None
     assert len(chart.y_ticks) <= 9
-    positions = [tick.position for tick in chart.y_ticks]
+    positions = [position for position, _ in chart.y_ticks]
     assert min(positions) == pytest.approx(TOP)
     assert max(positions) == pytest.approx(HEIGHT - BOTTOM)
     for _, y in chart.lines[0].points:
