@@ -59,7 +59,7 @@ class WeightFile(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What a file contains: `model` is a section of a config, `notes` tell what was left out."""
+    """What a file contains: `model` is a section of a config, `notes` name what was left out."""
 
     arrays: dict[str, np.ndarray]
     layout: str

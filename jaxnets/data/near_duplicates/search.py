@@ -1,4 +1,4 @@
-"""The search in stages; each is a list of tasks for a pool of processes, of which finished ones are reused."""
+"""The search in stages; each is a list of tasks for a pool of processes, which reuses finished ones."""
 
 import concurrent.futures
 import dataclasses
