@@ -65,10 +65,6 @@ def predict_files(
         raise ConfigError("give images or folders to predict, after --workdir=RUN")
     predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage)
     print_warnings(warnings)
-    if csv_path == json_path == "-":
-        raise ConfigError("--csv=- and --json=- would both write to standard output: give a file")
-    if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):
-        raise ConfigError(f"--csv and --json would both write {csv_path}: give two files")
     if isinstance(predictor, Regressor):
         raise ConfigError(
             f"the network of {directory} takes vectors, not images: in Python, "
@@ -78,8 +74,7 @@ def predict_files(
     files = [file for images, _ in found for file in images]
     if all(file.error for file in files):
         raise DataError("; ".join(str(file.error) for file in files))
-    for table in (csv_path, json_path):
-        _check_table_path(table, files)
+    _check_tables(csv_path, json_path, files)
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
     reporter = Reporter(quiet="-" in (csv_path, json_path))
@@ -244,17 +239,21 @@ def _images_of(path: str) -> tuple[list[File], list[str]]:
     return [File(str(Path(path) / name), name) for name in found], others
 
 
-def _check_table_path(path: str | None, files: Sequence[File]) -> None:
-    """Raises ConfigError if a table would overwrite an image or folder; creates its folder."""
-    if path in (None, "-"):
-        return
-    # Path.resolve raises for link loops.
-    images = {os.path.realpath(file.path) for file in files}
-    if is_image_name(path) or os.path.realpath(path) in images:
-        raise ConfigError(f"{path} is an image: give another file for the table")
-    if Path(path).is_dir():
-        raise ConfigError(f"{path} is a folder: give a file for the table")
-    require_folder(Path(path).parent)
+def _check_tables(csv_path: str | None, json_path: str | None, files: Sequence[File]) -> None:
+    """Raises ConfigError if a table would overwrite an image, a folder or the other; makes their folders."""
+    if csv_path == json_path == "-":
+        raise ConfigError("--csv=- and --json=- would both write to standard output: give a file")
+    if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):
+        raise ConfigError(f"--csv and --json would both write {csv_path}: give two files")
+    images = {os.path.realpath(file.path) for file in files}  # Path.resolve raises for link loops
+    for path in (csv_path, json_path):
+        if path in (None, "-"):
+            continue
+        if is_image_name(path) or os.path.realpath(path) in images:
+            raise ConfigError(f"{path} is an image: give another file for the table")
+        if Path(path).is_dir():
+            raise ConfigError(f"{path} is a folder: give a file for the table")
+        require_folder(Path(path).parent)
 
 
 def _write(path: str, text: str) -> None:
