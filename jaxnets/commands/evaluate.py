@@ -108,7 +108,8 @@ def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) ->
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
         f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}"
     )
-    rows = (_confusions if len(classes) <= MAX_TABLE_CLASSES else _worst)(scores, classes)
+    few = len(classes) <= MAX_TABLE_CLASSES
+    rows = _confusions(scores, classes) if few else _worst(scores, classes)
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join([head, "", *(f"{name:<{width}}{text}" for name, text in rows)])
 

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,16 +82,7 @@ def predict_files(
         names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
         reporter.line("skipped", f"{len(skipped)} files without an image suffix: {names}")
     tables = _Tables(predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None)
-    with signals.clean_up(tables.write):
-        try:
-            with reporter.counter("predict") as progress:
-                for row in _rows(predictor, files, gradcam_folder):
-                    tables.rows.append(row)
-                    _print(row, reporter)
-                    if len(tables.rows) % BATCH_SIZE == 0:
-                        progress(len(tables.rows), len(files))
-        finally:
-            tables.write()
+    _fill(tables, _rows(predictor, files, gradcam_folder), len(files), reporter)
     if gradcam_folder is not None:
         height, width = predictor.map_size
         coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
@@ -101,6 +92,20 @@ def predict_files(
     if bad:
         others = "; the others are predicted" if bad < len(tables.rows) else ""
         raise DataError(f"{bad} of {len(tables.rows)} files could not be read{others}")
+
+
+def _fill(tables: "_Tables", rows: Iterable[dict[str, Any]], count: int, reporter: Reporter) -> None:
+    """Prints the rows and collects them; what is there is written also if this is interrupted."""
+    with signals.clean_up(tables.write):
+        try:
+            with reporter.counter("predict") as progress:
+                for row in rows:
+                    tables.rows.append(row)
+                    _print(row, reporter)
+                    if len(tables.rows) % BATCH_SIZE == 0:
+                        progress(len(tables.rows), count)
+        finally:
+            tables.write()
 
 
 class _Tables:
