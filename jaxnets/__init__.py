@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxnets.evaluation.result_schema import Result
+    from jaxnets.evaluation.result import Result
     from jaxnets.experiment.predictor import Predictor, Regressor
 
 

@@ -29,9 +29,7 @@ TABLES = flags.DEFINE_list(
 )
 RESULTS = flags.DEFINE_string("results", "results", "The results folder.")
 CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit with 7 if a page is out of date.")
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:

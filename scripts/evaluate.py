@@ -18,23 +18,18 @@ DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, if not the run'
 AGAINST = flags.DEFINE_string(
     "against", None, "Compare stored predictions with another run or predictions/PART.npz."
 )
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     if arguments or not WORKDIR.value:
         raise ConfigError("usage: python scripts/evaluate.py --workdir=RUN [--split=test]")
-    from jaxnets.commands import compare_runs, evaluate  # imports JAX
+    from jaxnets.commands import evaluate  # imports JAX
 
     if AGAINST.value:
-        compare_runs.compare_runs(
-            Path(WORKDIR.value),
-            Path(AGAINST.value),
-            part=SPLIT.value,
-            ignore_damage=IGNORE_DAMAGE.value,
+        evaluate.compare_runs(
+            Path(WORKDIR.value), Path(AGAINST.value), part=SPLIT.value, ignore_damage=IGNORE_DAMAGE.value
         )
     else:
         evaluate.evaluate(

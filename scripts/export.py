@@ -15,9 +15,7 @@ from jaxnets.errors import ConfigError
 WORKDIR = flags.DEFINE_string("workdir", None, "A run directory or weights folder.")
 OUT = flags.DEFINE_string("out", None, "The new folder (WORKDIR/export).")
 LAYOUT = flags.DEFINE_string("layout", None, "Also write LAYOUT.safetensors: torch or keras.")
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:

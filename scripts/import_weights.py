@@ -27,21 +27,15 @@ PREPROCESSING = flags.DEFINE_string(
 )
 PARTIAL = flags.DEFINE_bool("partial", False, "Import despite missing or unexpected arrays.")
 DIAGNOSE = flags.DEFINE_bool(
-    "diagnose",
-    False,
-    "Find the first layer that differs: A and B are weights, runs or activations.",
+    "diagnose", False, "Find the first layer that differs: A and B are weights, runs or activations."
 )
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "With --diagnose: use a run although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:
     """SOURCE is a .safetensors, .h5 or .pth file or hub:OWNER/NAME; DEST becomes a weights folder."""
-    from jaxnets.commands import (  # imports JAX
-        compare_activations,
-        import_weights,
-    )
+    from jaxnets.commands import compare_activations, import_weights  # imports JAX
+    from jaxnets.interop import foreign
 
     if len(arguments) != 2:
         raise ConfigError("give two arguments: SOURCE DEST, or A B --diagnose")
@@ -49,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         first, second = map(Path, arguments)
         compare_activations.compare_activations(first, second, ignore_damage=IGNORE_DAMAGE.value)
         return
-    options = import_weights.Options(
+    options = foreign.Options(
         model=MODEL.value,
         layout=LAYOUT.value,
         variant=VARIANT.value,

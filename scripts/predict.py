@@ -17,19 +17,11 @@ CSV = flags.DEFINE_string(
     "csv", None, "Write a CSV file, safe to open in a spreadsheet; - is standard output."
 )
 JSON = flags.DEFINE_string("json", None, "Write a JSON file; - is standard output.")
-GRADCAM = flags.DEFINE_bool(
-    "gradcam",
-    False,
-    "Write a Grad-CAM heat map per image, IMAGE.gradcam.png.",
-)
+GRADCAM = flags.DEFINE_bool("gradcam", False, "Write a Grad-CAM heat map per image, IMAGE.gradcam.png.")
 GRADCAM_FOLDER = flags.DEFINE_string(
-    "gradcam_folder",
-    None,
-    "Folder of the heat maps (RUN/gradcam); other files there are not overwritten.",
+    "gradcam_folder", None, "Folder of the heat maps (RUN/gradcam); other files there are not overwritten."
 )
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:

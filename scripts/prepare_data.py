@@ -19,11 +19,7 @@ TFDS = flags.DEFINE_string("tfds", None, "Also write the dataset here in tensorf
 def main(arguments: Sequence[str]) -> None:
     """The argument is the dataset's name."""
     prepare_data.prepare(
-        arguments,
-        root=ROOT.value,
-        from_path=FROM.value,
-        kaggle=KAGGLE.value,
-        tfds_dir=TFDS.value,
+        arguments, root=ROOT.value, from_path=FROM.value, kaggle=KAGGLE.value, tfds_dir=TFDS.value
     )
 
 

@@ -22,13 +22,9 @@ ONLY = flags.DEFINE_list("only", [], "Runs whose name contains one of these text
 RUNS = flags.DEFINE_string("runs", "runs", "Folder of run directories.")
 RESULTS = flags.DEFINE_string("results", "results", "Folder of archived results.")
 ALLOW_NONDETERMINISTIC_RESUME = flags.DEFINE_bool(
-    "allow_nondeterministic_resume",
-    False,
-    "Resume although hardware or library versions have changed.",
+    "allow_nondeterministic_resume", False, "Resume although hardware or library versions have changed."
 )
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,9 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     from studies import reproduce  # imports JAX
 
     train_flags = runner.shared_flags()
-    for flag in (ALLOW_NONDETERMINISTIC_RESUME, IGNORE_DAMAGE):
-        if flag.value:
-            train_flags.append(flag.serialize())
+    if ALLOW_NONDETERMINISTIC_RESUME.value:
+        train_flags.append(ALLOW_NONDETERMINISTIC_RESUME.serialize())
     options = reproduce.Options(
         runs=Path(RUNS.value),
         results=Path(RESULTS.value),

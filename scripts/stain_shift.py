@@ -18,14 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, if not the run's own.")
-KEEP = flags.DEFINE_string(
-    "keep",
-    None,
-    "Also write the numbers to the run's archived result, results/NAME.",
-)
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+KEEP = flags.DEFINE_string("keep", None, "Also write the numbers to the run's archived result, results/NAME.")
+IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,10 +30,7 @@ def main(arguments: Sequence[str]) -> None:
 
     stored = Path(KEEP.value) if KEEP.value else None
     stain_shift.stain_shift(
-        Path(WORKDIR.value),
-        data_root=DATA_ROOT.value,
-        stored=stored,
-        ignore_damage=IGNORE_DAMAGE.value,
+        Path(WORKDIR.value), data_root=DATA_ROOT.value, stored=stored, ignore_damage=IGNORE_DAMAGE.value
     )
 
 

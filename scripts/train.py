@@ -17,13 +17,9 @@ flags.DEFINE_string("config", None, "The config: PATH or PATH:VARIANT.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory (runs/CONFIG-VARIANT-sSEED).")
 PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the full config and exit.")
 ALLOW_NONDETERMINISTIC_RESUME = flags.DEFINE_bool(
-    "allow_nondeterministic_resume",
-    False,
-    "Resume although hardware or library versions have changed.",
+    "allow_nondeterministic_resume", False, "Resume although hardware or library versions have changed."
 )
-IGNORE_DAMAGE = flags.DEFINE_bool(
-    "ignore_damage", False, "Use a run directory although checksums of files do not match."
-)
+IGNORE_DAMAGE = runner.define_ignore_damage()
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Multi-process training (docs/scale.md).")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 (detected).")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes (detected).")

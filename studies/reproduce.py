@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
-from jaxnets.evaluation.result import Result, format_split_kind, format_test
+from jaxnets.evaluation.result import Result
+from jaxnets.evaluation.result_text import format_split_kind, format_test
 from jaxnets.experiment import workdir
 from jaxnets.runtime import child_process
 from jaxnets.runtime.console import Reporter
@@ -118,7 +119,13 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
     result = outcome.result
     speed = result["images_per_second"]
     speed_text = "not known" if speed is None else f"{speed:,.0f}"
-    return outcome.row.name, state, format_test(result), format_split_kind(result), speed_text
+    return (
+        outcome.row.name,
+        state,
+        format_test(result["tests"]["clean"]),
+        format_split_kind(result),
+        speed_text,
+    )
 
 
 class _Job:

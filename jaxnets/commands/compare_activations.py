@@ -1,6 +1,5 @@
 """Find the first layer in which the activations of two networks differ."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,9 +44,8 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
     reporter = Reporter()
     given = restore.read_weights_or_run(first, ignore_damage=ignore_damage)
     if second.suffix == ".safetensors":
-        recorded, inputs = _recorded(second, given)
+        theirs, inputs = _recorded(second, given)
         ours = outputs(given, inputs)
-        theirs = {layer: recorded[layer] for layer in ours if layer in recorded}
     else:
         other = restore.read_weights_or_run(second, ignore_damage=ignore_damage)
         _check_comparable(first, given, second, other)
@@ -58,9 +56,10 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
             reporter.line("note", "one network has folded batch norms: outputs are compared after each norm")
             kernels = {convolution_of(norm) for norm in norms(flatten(given.variables))}
             ours = {layer: values for layer, values in ours.items() if layer not in kernels}
-    found = compare(ours, theirs)
-    if not found:
+    common = [layer for layer in ours if layer in theirs]
+    if not common:
         raise CheckpointError(f"{second} and {first} have no layer in common")
+    found = [Difference(layer, _error(ours[layer], theirs[layer])) for layer in common]
     wrong = next((i for i, each in enumerate(found) if not each.error <= TOLERANCE), None)
     for each in found if wrong is None else found[max(wrong - 2, 0) :][:5]:
         reporter.line("layer", f"{each.layer:<40} {each.error:.2e}")
@@ -75,16 +74,23 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
 
 def _check_comparable(first: Path, given: Weights, second: Path, other: Weights) -> None:
     """Raises CheckpointError unless both are the same network with the same kind of input."""
-    name, other_name = given.model.name, other.model.name
-    if name != other_name:
+    if given.model.name != other.model.name:
         raise CheckpointError(
-            f"{first} is {name} and {second} is {other_name}: compare weights of the same network"
+            f"{first} is {given.model.name} and {second} is {other.model.name}: "
+            "compare weights of the same network"
         )
     shape, other_shape = list(given.input_shape), list(other.input_shape)
     if shape[-1:] != other_shape[-1:] or len(shape) != len(other_shape):
         raise CheckpointError(
             f"{first} takes inputs {shape} and {second} {other_shape}: both must take the same inputs"
         )
+
+
+def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The maximum difference relative to the largest value; infinity for different shapes or NaN."""
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return float("inf")
+    return float(np.abs(ours - theirs).max()) / (float(np.abs(theirs).max()) or 1.0)
 
 
 def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,22 +124,6 @@ def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
             f"{list(given.input_shape)} ({shown}): give inputs of that shape"
         ) from error
     return dict(zip(names, values, strict=True))
-
-
-def compare(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> list[Difference]:
-    """Compares the common layers, in the order of `ours`; different shapes or NaN give infinity."""
-    return [
-        Difference(layer, _error(values, np.asarray(theirs[layer])))
-        for layer, values in ours.items()
-        if layer in theirs
-    ]
-
-
-def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    if ours.shape != theirs.shape or not np.isfinite(ours).all():
-        return float("inf")
-    difference = float(np.abs(ours - theirs).max())
-    return difference / (float(np.abs(theirs).max()) or 1.0)
 
 
 def _recorded(path: Path, given: Weights) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -1,7 +1,7 @@
-"""Evaluate a run from its directory, finished or not."""
+"""Evaluate a run from its directory, finished or not, or compare its predictions with another run's."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,25 @@ import numpy as np
 from jaxnets.data.leakage import leaked_fractions
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.evaluation import result as results
 from jaxnets.evaluation.metrics import ClassScores, Scores
-from jaxnets.evaluation.predictions import predictions_name
+from jaxnets.evaluation.predictions import (
+    Predictions,
+    load_predictions,
+    predictions_name,
+    predictions_path,
+    read_predictions,
+)
 from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import MAX_TABLE_CLASSES
+from jaxnets.evaluation.result import test_entry
+from jaxnets.evaluation.statistics import Comparison, compare_paired
 from jaxnets.experiment import checksums
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import make_evaluator
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
-from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings
+from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_verified
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
@@ -30,11 +37,7 @@ from jaxnets.training.devices import Devices
 
 
 def evaluate(
-    directory: Path,
-    *,
-    part: str = "test",
-    data_root: str | None = None,
-    ignore_damage: bool = False,
+    directory: Path, *, part: str = "test", data_root: str | None = None, ignore_damage: bool = False
 ) -> dict[str, Any]:
     """Evaluates a run on one part of its split; prints the metrics and returns them.
 
@@ -52,49 +55,40 @@ def evaluate(
     print_warnings(run.warnings)
     if not os.access(directory, os.W_OK):
         raise MachineError(f"{directory} is not writable: evaluate a copy of it")
-    config = run.config
     if data_root is not None:
-        config.data.root = data_root
-    with precision_of(config.model):
+        run.config.data.root = data_root
+    with precision_of(run.config.model):
         return _evaluate(run, part)
 
 
 def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
-    config = run.config
-    reporter = Reporter()
+    config, reporter = run.config, Reporter()
     data = with_cache(config, open_dataset(config, reporter), reporter)
     run.check_data(data.source.fingerprint)
     run.check_split(data.split_csv)
-    indices = data.split.parts()[part]
+    indices, on_validation = data.split.parts()[part], data.split.validation
     if len(indices) == 0:
         raise ConfigError(f"--split={part}: this run has no {part} examples")
-    devices = Devices.all()
     restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
     for message in restored.warnings:
         reporter.line("warning", message)
     metrics = run.metrics(step)
-    evaluator = make_evaluator(config, restored.model, data, devices)
+    evaluator = make_evaluator(config, restored.model, data, Devices.all())
     with reporter.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
     predictions = evaluator.predictions(scores, indices)
-    # predictions/ must belong to the step of result.json.
-    if predictions is not None and (run.result is None or step == run.result["step"]):
-        checksums.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
-    measured: dict[str, Any] = {
-        "split": part,
-        "step": step,
-        **results.test_entry(scores, predictions),
-    }
+    measured: dict[str, Any] = {"split": part, "step": step, **test_entry(scores, predictions)}
     leak: dict[str, float | None] = {}
     if predictions is not None:
+        if run.result is None or step == run.result["step"]:  # to which predictions/ must belong
+            checksums.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
         validation = None
-        if part != "validation" and len(data.split.validation):
+        if part != "validation" and len(on_validation):
             with reporter.phase("evaluate") as phase:
-                on_validation = evaluator(state, data.split.validation)
-                validation = evaluator.predictions(on_validation, data.split.validation)
-                phase.text = f"{on_validation.examples:,} validation examples, for temperature scaling"
+                validation = evaluator.predictions(evaluator(state, on_validation), on_validation)
+                phase.text = f"{len(on_validation):,} validation examples, for temperature scaling"
         measured |= measure(predictions, data.source.classes, validation)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
     reporter.print(_format(scores, data.source.classes, measured))
@@ -105,42 +99,87 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
 
 
 def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
-    if isinstance(scores, ClassScores):
-        return _table(scores, [printable(name) for name in classes], measured)
-    return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
-
-
-def _table(scores: ClassScores, classes: Sequence[str], measured: dict[str, Any]) -> str:
+    """The accuracy and a table of the confusions, or of the classes of lowest recall if there are many."""
+    if not isinstance(scores, ClassScores):
+        return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
+    classes = [printable(name) for name in classes]
     (low, high), method = measured["interval"], measured["interval_method"]
-    lines = [
+    head = (
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
-        f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}",
-        "",
-    ]
-    corner = r"true \ predicted" if len(classes) <= MAX_TABLE_CLASSES else f"lowest of {len(classes)}"
-    width = max(len(corner), *(len(name) for name in classes)) + 2
-    if len(classes) > MAX_TABLE_CLASSES:
-        return "\n".join([*lines, *_worst(scores, classes, corner, width)])
+        f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}"
+    )
+    few = len(classes) <= MAX_TABLE_CLASSES
+    rows = _confusions(scores, classes) if few else _worst(scores, classes)
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join([head, "", *(f"{name:<{width}}{text}" for name, text in rows)])
+
+
+def _confusions(scores: ClassScores, classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Each class with its counts and its recall, after a heading."""
     columns = [max(len(name), 6) for name in classes]
     header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
-    lines.append(f"{corner:<{width}}{header}  recall")
+    rows = [(r"true \ predicted", f"{header}  recall")]
     for number, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
         counts = "  ".join(f"{n:>{size},}" for n, size in zip(row, columns, strict=True))
         recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
-        lines.append(f"{name:<{width}}{counts}  {recall}")
-    return "\n".join(lines)
+        rows.append((name, f"{counts}  {recall}"))
+    return rows
 
 
-def _worst(scores: ClassScores, classes: Sequence[str], corner: str, width: int) -> Iterator[str]:
-    """The classes of lowest recall and their most frequent wrong prediction."""
+def _worst(scores: ClassScores, classes: Sequence[str]) -> list[tuple[str, str]]:
+    """The classes of lowest recall with their most frequent wrong prediction, after a heading."""
     sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = scores.confusion - np.diag(hits)
-    yield f"{corner:<{width}}images  recall  most often predicted as"
+    rows = [(f"lowest of {len(classes)}", "images  recall  most often predicted as")]
     for number in np.argsort(recall, kind="stable")[:MAX_TABLE_CLASSES]:
         if sizes[number]:
             other = wrong[number].argmax()
             count = wrong[number, other]
             mistake = f"  {classes[other]}, {count:,}" if count else ""
             percent = f"{100 * recall[number]:.1f} %"
-            yield f"{classes[number]:<{width}}{sizes[number]:>6,} {percent:>7}{mistake}"
+            rows.append((classes[number], f"{sizes[number]:>6,} {percent:>7}{mistake}"))
+    return rows
+
+
+def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage: bool = False) -> Comparison:
+    """Compares the stored predictions of two runs on a part of their split and prints one line.
+
+    Each is a run directory or a predictions file. Raises ConfigError if their examples differ,
+    CheckpointError if predictions are missing or corrupt. `ignore_damage` makes checksum errors warnings.
+    """
+    ours, theirs = (_stored(path, part, ignore_damage) for path in (first, second))
+    found = paired_comparison(ours, theirs)
+    if found is None:
+        raise ConfigError(
+            f"{first} and {second} were not tested on the same {part} examples: "
+            "compare runs on the same split (data.split, data.split_seed, data.groups, data.fold)"
+        )
+    low, high = found.interval
+    has_groups = ours.groups_known or theirs.groups_known
+    Reporter().print(
+        f"difference  {100 * found.difference:+.2f} points [{100 * low:.2f}, {100 * high:.2f}], "
+        f"{100 * ours.correct.mean():.2f} % - {100 * theirs.correct.mean():.2f} %; "
+        f"p = {found.permutation_p:.2g} (permutation test), {found.mcnemar_p:.2g} (McNemar), "
+        f"{found.groups:,} {'groups' if has_groups else 'examples (no groups known)'}"
+    )
+    return found
+
+
+def paired_comparison(ours: Predictions, theirs: Predictions) -> Comparison | None:
+    """Compares by groups if either run has them, else by examples; None if the examples differ."""
+    fields = ("index", "files", "label")
+    if not all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in fields):
+        return None
+    known = next((one for one in (ours, theirs) if one.groups_known), None)
+    units = np.arange(len(ours.label)) if known is None else known.group
+    return compare_paired(ours.correct, theirs.correct, units)
+
+
+def _stored(path: Path, part: str, ignore_damage: bool) -> Predictions:
+    if path.suffix == ".npz":
+        data = read_verified(path.parents[1], f"{path.parent.name}/{path.name}", ignore_damage=ignore_damage)
+        return load_predictions(path) if data is None else read_predictions(data, path)
+    run = open_run(path, ignore_damage=ignore_damage)
+    print_warnings(run.warnings)
+    return run.predictions(part) or load_predictions(predictions_path(path, part))

@@ -7,13 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jinja2
 import numpy as np
 from jax import export as jax_export
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.commands import model_card
 from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.evaluation import result_text
+from jaxnets.evaluation.result import Result
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import preprocessing
@@ -22,6 +24,7 @@ from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
+from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
@@ -29,7 +32,6 @@ from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"
 PLATFORMS = ("cpu", "cuda")
-EXPORT = "export"
 
 
 def export(
@@ -42,7 +44,7 @@ def export(
     """
     check_not_forked()
     reporter = Reporter()
-    out = out or directory / EXPORT
+    out = out or directory / "export"
     if layout is not None and layout not in EXPORTABLE:
         raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")
     if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -50,7 +52,8 @@ def export(
     weights = restore.read_weights_or_run(directory, ignore_damage=ignore_damage)
     for message in weights.source.get("warnings", ()):
         reporter.line("warning", message)
-    if weights.missing or weights.preprocessing is None:
+    given = weights.preprocessing
+    if weights.missing or given is None:
         missing = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
     result = None
@@ -58,7 +61,7 @@ def export(
         result = read_result(directory, ignore_damage=ignore_damage)
     library_file = _library_file(layout, weights) if layout else None
     with reporter.phase("export") as phase:
-        compiled = program(weights, weights.preprocessing)
+        compiled = program(weights, given)
         phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
     require_folder(out)
     atomic_write(out / PROGRAM, bytes(compiled.serialize()))  # first: it marks the folder as an export
@@ -68,7 +71,7 @@ def export(
     if library_file is not None:
         arrays, metadata = library_file
         save_safetensors(out / f"{layout}.safetensors", arrays, metadata)
-    atomic_write(out / CARD, model_card.write(weights, result))
+    atomic_write(out / CARD, model_card(weights, given, result))
     reporter.line("saved", str(out))
     return out
 
@@ -90,10 +93,8 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
     """
     (batch,) = jax_export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *weights.input_shape), np.uint8)
-    arrays = {
-        path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        for path, leaf in flatten(weights.variables).items()
-    }
+    flat = flatten(weights.variables)
+    arrays = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flat.items()}
     function = jax.jit(_logits(weights, given))  # only traced here
     with precision_of(weights.model):
         return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
@@ -101,8 +102,7 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
 
 def _logits(weights: Weights, given: Preprocessing) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     # Without custom calls: the program must run without this package.
-    model = config_dict.ConfigDict({**weights.model, "implementation": "xla"})
-    network = models.create(model)
+    network = models.create(config_dict.ConfigDict({**weights.model, "implementation": "xla"}))
     dtype = jnp.dtype(weights.model.dtype)
 
     def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:
@@ -111,3 +111,42 @@ def _logits(weights: Weights, given: Preprocessing) -> Callable[[dict[str, Any],
         return outputs
 
     return logits
+
+
+def model_card(weights: Weights, given: Preprocessing, result: Result | None) -> str:
+    """The card in Markdown; `result` is the run's, None for imported weights or an unfinished run."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxnets.commands"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = _percent
+    params, source = weights.variables["params"], weights.source
+    in_heads = models.count_parameters(models.auxiliary_part(params))
+    origin = [f"{key} {source[key]}" for key in ("file", "hub", "layout", "sha256") if source.get(key)]
+    trained: dict[str, str] = {}
+    if result is not None:
+        title = models.entry(result["model"]).title
+        trained = {
+            "network": result_text.format_network(result, title),
+            "split": result_text.format_split(result),
+        }
+    return environment.get_template("model_card.md").render(
+        title=models.entry(weights.model.name).title,
+        model=weights.model,
+        shape=weights.input_shape,
+        classes=weights.classes or range(weights.model.num_classes),
+        given=given,
+        source=source,
+        origin=", ".join(origin),
+        parameters=models.count_parameters(params) - in_heads,
+        in_heads=in_heads,
+        safe_flag=xla.safe_flag(),
+        result=result,
+        **trained,
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.2f} %"

@@ -1,16 +1,15 @@
 """Classify images: one line per file, CSV and JSON tables, Grad-CAM overlays."""
 
 import csv
-import dataclasses
 import io
 import itertools
 import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -39,8 +38,7 @@ SOURCE_KEY = "jaxnets-gradcam-of"
 """PNG text with an overlay's source image; files without it are never overwritten."""
 
 
-@dataclasses.dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """An image file and the relative path of its overlay, or a folder without images and its `error`."""
 
     path: str
@@ -67,62 +65,58 @@ def predict_files(
         raise ConfigError("give images or folders to predict, after --workdir=RUN")
     predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage)
     print_warnings(warnings)
-    if csv_path == json_path == "-":
-        raise ConfigError("--csv=- and --json=- would both write to standard output: give a file")
-    if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):
-        raise ConfigError(f"--csv and --json would both write {csv_path}: give two files")
     if isinstance(predictor, Regressor):
         raise ConfigError(
             f"the network of {directory} takes vectors, not images: in Python, "
             f"jaxnets.load({directory!r}).predict(array)"
         )
-    files: list[File] = []
-    skipped: list[str] = []
-    for path in paths:
-        images, others = _images_of(path)
-        files += images
-        skipped += others
+    found = [_images_of(path) for path in paths]
+    files = [file for images, _ in found for file in images]
     if all(file.error for file in files):
         raise DataError("; ".join(str(file.error) for file in files))
-    for table in (csv_path, json_path):
-        _check_table_path(table, files)
+    _check_tables(csv_path, json_path, files)
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
     reporter = Reporter(quiet="-" in (csv_path, json_path))
-    if skipped:
+    if skipped := [name for _, others in found for name in others]:
         names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
         reporter.line("skipped", f"{len(skipped)} files without an image suffix: {names}")
     tables = _Tables(predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None)
+    _fill(tables, _rows(predictor, files, gradcam_folder), len(files), reporter)
+    if gradcam_folder is not None:
+        height, width = predictor.map_size
+        coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
+        note = coarse if min(height, width) < MIN_MAP_SIDE else ""
+        reporter.line("gradcam", f"overlays are in {gradcam_folder}{note}")
+    bad = sum(row["error"] is not None for row in tables.rows)
+    if bad:
+        others = "; the others are predicted" if bad < len(tables.rows) else ""
+        raise DataError(f"{bad} of {len(tables.rows)} files could not be read{others}")
+
+
+def _fill(tables: "_Tables", rows: Iterable[dict[str, Any]], count: int, reporter: Reporter) -> None:
+    """Prints the rows and collects them; what is there is written also if this is interrupted."""
     with signals.clean_up(tables.write):
         try:
             with reporter.counter("predict") as progress:
-                for row in _rows(predictor, files, gradcam_folder, progress):
+                for row in rows:
                     tables.rows.append(row)
                     _print(row, reporter)
+                    if len(tables.rows) % BATCH_SIZE == 0:
+                        progress(len(tables.rows), count)
         finally:
             tables.write()
-    if gradcam_folder is not None:
-        reporter.line("gradcam", f"overlays are in {gradcam_folder}{_warn_coarse_map(predictor)}")
-    bad = [row for row in tables.rows if row["error"] is not None]
-    if bad:
-        others = "; the others are predicted" if len(bad) < len(tables.rows) else ""
-        raise DataError(f"{len(bad)} of {len(tables.rows)} files could not be read{others}")
 
 
 class _Tables:
     """Rows predicted so far; they are written exactly once, also if a signal ends the process."""
 
     def __init__(
-        self,
-        classes: Sequence[str],
-        csv_path: str | None,
-        json_path: str | None,
-        *,
-        with_gradcam: bool,
+        self, classes: Sequence[str], csv_path: str | None, json_path: str | None, *, with_gradcam: bool
     ):
         self.rows: list[dict[str, Any]] = []
+        self._columns = ["file", "class", "confidence", "error", *(["gradcam"] if with_gradcam else [])]
         self._classes, self._csv_path, self._json_path = classes, csv_path, json_path
-        self._with_gradcam = with_gradcam
         self._lock, self._written = threading.Lock(), False
 
     def write(self) -> None:
@@ -132,10 +126,20 @@ class _Tables:
                 return
             self._written, rows = True, list(self.rows)
             if self._csv_path:
-                table = _as_csv(rows, self._classes, with_gradcam=self._with_gradcam)
-                _write(self._csv_path, table)
+                _write(self._csv_path, self._as_csv(rows))
             if self._json_path:
                 _write(self._json_path, json.dumps(rows, indent=1) + "\n")
+
+    def _as_csv(self, rows: Sequence[dict[str, Any]]) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(map(csv_cell, [*self._columns, *self._classes]))
+        for row in rows:
+            probabilities = row.get("probabilities", {})
+            cells = [row.get(name) for name in self._columns]
+            cells += [probabilities.get(name) for name in self._classes]
+            writer.writerow(map(csv_cell, cells))
+        return text.getvalue()
 
 
 def _print(row: dict[str, Any], reporter: Reporter) -> None:
@@ -148,69 +152,58 @@ def _print(row: dict[str, Any], reporter: Reporter) -> None:
 
 
 def _rows(
-    predictor: Predictor,
-    files: Sequence[File],
-    gradcam_folder: Path | None,
-    progress: Callable[[int, int | None], None],
+    predictor: Predictor, files: Sequence[File], gradcam_folder: Path | None
 ) -> Iterator[dict[str, Any]]:
+    """One row per file; those of a batch come together."""
     for start in range(0, len(files), BATCH_SIZE):
-        inputs: list[np.ndarray] = []
-        views: list[np.ndarray] = []
-        batch = files[start : start + BATCH_SIZE]
         rows: list[dict[str, Any]] = []
-        for file in batch:
-            row: dict[str, Any] = dict.fromkeys(("file", "class", "confidence", "error"))
-            row["file"] = file.path
-            try:
-                if file.error:
-                    raise DataError(file.error)
-                pixels = predictor.preprocess.pixels(file.path)
-                inputs.append(predictor.preprocess.fit(pixels))
-                if gradcam_folder is not None:
-                    views.append(_view(predictor, pixels))
-            except DataError as error:
-                row["error"] = str(error)
-            rows.append(row)
-        readable = [(f, row) for f, row in zip(batch, rows, strict=True) if row["error"] is None]
-        for (_, row), prediction in zip(readable, predictor.predict(inputs), strict=True):
-            row["class"], row["confidence"] = prediction.label, prediction.confidence
-            row["probabilities"] = prediction.probabilities
-        if gradcam_folder is not None:
-            _add_overlays(predictor, gradcam_folder, readable, inputs, views)
+        images: list[_Image] = []
+        for file in files[start : start + BATCH_SIZE]:
+            rows.append({"file": file.path, "class": None, "confidence": None, "error": file.error})
+            if file.error is None:
+                try:
+                    images.append(_read(predictor, file, rows[-1], with_view=gradcam_folder is not None))
+                except DataError as error:
+                    rows[-1]["error"] = str(error)
+        predictions = predictor.predict([image.input for image in images])
+        for image, prediction in zip(images, predictions, strict=True):
+            image.row["class"], image.row["confidence"] = prediction.label, prediction.confidence
+            image.row["probabilities"] = prediction.probabilities
+        if gradcam_folder is not None and images:
+            _add_overlays(predictor, gradcam_folder, images)
         yield from rows
-        progress(start + len(rows), len(files))
 
 
-def _add_overlays(
-    predictor: Predictor,
-    folder: Path,
-    readable: Sequence[tuple[File, dict[str, Any]]],
-    inputs: Sequence[np.ndarray],
-    views: Sequence[np.ndarray],
-) -> None:
-    if not readable:
-        return
-    labels = np.array([predictor.classes.index(row["class"]) for _, row in readable])
-    maps = predictor.gradcam(np.stack(inputs), labels)
-    for (file, row), view, heat in zip(readable, views, maps, strict=True):
-        source = os.path.realpath(file.path).encode("utf-8", "backslashreplace").decode()
-        path = _free_path(folder / file.name, source)
+class _Image(NamedTuple):
+    """A file's row, the network's input and, for an overlay, what it shows at a readable size."""
+
+    file: File
+    row: dict[str, Any]
+    input: np.ndarray
+    view: np.ndarray | None
+
+
+def _read(predictor: Predictor, file: File, row: dict[str, Any], *, with_view: bool) -> _Image:
+    preprocess, view = predictor.preprocess, None
+    pixels = preprocess.pixels(file.path)
+    if with_view:
+        view = preprocess.view(pixels, int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE)))
+    return _Image(file, row, preprocess.fit(pixels), view)
+
+
+def _add_overlays(predictor: Predictor, folder: Path, images: Sequence[_Image]) -> None:
+    labels = np.array([predictor.classes.index(image.row["class"]) for image in images])
+    maps = predictor.gradcam(np.stack([image.input for image in images]), labels)
+    for image, heat in zip(images, maps, strict=True):
+        assert image.view is not None
+        source = os.path.realpath(image.file.path).encode("utf-8", "backslashreplace").decode()
+        path = _free_path(folder / image.file.name, source)
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, _as_png(overlay(view, heat), source))
-        row["gradcam"] = str(path)
-
-
-def _warn_coarse_map(predictor: Predictor) -> str:
-    """A warning if the Grad-CAM maps are too coarse to locate anything, else ""."""
-    height, width = predictor.map_size
-    if min(height, width) >= MIN_MAP_SIDE:
-        return ""
-    return f"; the last feature map is only {height}x{width}, too coarse to locate anything"
-
-
-def _view(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
-    """The part of an image that the network sees, at a readable size."""
-    return predictor.preprocess.view(pixels, int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE)))
+        note, data = PngImagePlugin.PngInfo(), io.BytesIO()
+        note.add_itxt(SOURCE_KEY, source)
+        Image.fromarray(overlay(image.view, heat)).save(data, "PNG", pnginfo=note)
+        atomic_write(path, data.getvalue())
+        image.row["gradcam"] = str(path)
 
 
 def _free_path(wanted: Path, source: str) -> Path:
@@ -235,14 +228,6 @@ def _source_of(path: Path) -> str | None:
         return None
 
 
-def _as_png(pixels: np.ndarray, source: str) -> bytes:
-    note = PngImagePlugin.PngInfo()
-    note.add_itxt(SOURCE_KEY, source)
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "PNG", pnginfo=note)
-    return data.getvalue()
-
-
 def _images_of(path: str) -> tuple[list[File], list[str]]:
     """The image `path`, or the images of a folder and its other files."""
     if not Path(path).is_dir():
@@ -259,29 +244,21 @@ def _images_of(path: str) -> tuple[list[File], list[str]]:
     return [File(str(Path(path) / name), name) for name in found], others
 
 
-def _as_csv(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, with_gradcam: bool) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = ["file", "class", "confidence", "error", *(["gradcam"] if with_gradcam else [])]
-    writer.writerow(map(csv_cell, [*columns, *classes]))
-    for row in rows:
-        probabilities = row.get("probabilities", {})
-        cells = [row.get(name) for name in columns] + [probabilities.get(name) for name in classes]
-        writer.writerow(map(csv_cell, cells))
-    return text.getvalue()
-
-
-def _check_table_path(path: str | None, files: Sequence[File]) -> None:
-    """Raises ConfigError if a table would overwrite an image or folder; creates its folder."""
-    if path in (None, "-"):
-        return
-    # Path.resolve raises for link loops.
-    images = {os.path.realpath(file.path) for file in files}
-    if is_image_name(path) or os.path.realpath(path) in images:
-        raise ConfigError(f"{path} is an image: give another file for the table")
-    if Path(path).is_dir():
-        raise ConfigError(f"{path} is a folder: give a file for the table")
-    require_folder(Path(path).parent)
+def _check_tables(csv_path: str | None, json_path: str | None, files: Sequence[File]) -> None:
+    """Raises ConfigError if a table would overwrite an image, a folder or the other; makes their folders."""
+    if csv_path == json_path == "-":
+        raise ConfigError("--csv=- and --json=- would both write to standard output: give a file")
+    if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):
+        raise ConfigError(f"--csv and --json would both write {csv_path}: give two files")
+    images = {os.path.realpath(file.path) for file in files}  # Path.resolve raises for link loops
+    for path in (csv_path, json_path):
+        if path in (None, "-"):
+            continue
+        if is_image_name(path) or os.path.realpath(path) in images:
+            raise ConfigError(f"{path} is an image: give another file for the table")
+        if Path(path).is_dir():
+            raise ConfigError(f"{path} is a folder: give a file for the table")
+        require_folder(Path(path).parent)
 
 
 def _write(path: str, text: str) -> None:

@@ -22,9 +22,7 @@ from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
 KEEP_MEMORY = flags.DEFINE_bool(
-    "keep_memory",
-    True,
-    "Do not return freed memory to the system (glibc): faster on CPUs, more memory.",
+    "keep_memory", True, "Do not return freed memory to the system (glibc): faster on CPUs, more memory."
 )
 KERNELS = flags.DEFINE_bool(
     "kernels", True, "Use the C++ kernels on CPUs if scripts/build_kernels.py has built them."
@@ -35,9 +33,9 @@ KERNELS_FOLDER = flags.DEFINE_string(
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "auto", "Folder of JAX's compilation cache, auto or none."
 )
-HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
+_HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG = "config"
-CONFIG_PREFIX = f"--{CONFIG}."
+_CONFIG_PREFIX = f"--{CONFIG}."
 BUG = 1
 
 
@@ -54,47 +52,46 @@ def execute(
     code 1. `runtime.signals` handles signals.
     """
     logging.set_verbosity(logging.ERROR)
-    hide_warnings_of_others()
+    # Warnings that have no effect: Pillow's of odd metadata, JAX's of an unwritable cache.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     try:
-        if HELP & set(sys.argv[1:]):
+        if _HELP & set(sys.argv[1:]):
             print(_help(), flush=True)
             signals.leave(0)
         arguments = _parse(sys.argv)
-        _check_config()
+        if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:  # report its errors early
+            config_lib.load_config(*parse_config_flag())
         xla.set_safe_flags(os.environ)
         before_jax()
-        if KEEP_MEMORY.value:
-            retain_freed_memory()
-        _enable_compilation_cache()
-        if with_kernels:
-            _enable_kernels()
+        _prepare_jax(with_kernels)
         main(arguments[1:])
         sys.stdout.flush()
-    except JaxnetsError as error:
-        _leave(str(error), error.exit_code)
-    except MemoryError:
-        _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
     except BrokenPipeError:
         sys.stderr.close()
         signals.leave(signals.EXIT_CODE + signal.SIGPIPE)
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        if error.errno in DISK_FULL:
-            _leave(f"the disk is full{place}: make room and run the same command again", 6)
-        if error.errno in NOT_WRITABLE:
-            _leave(f"{error.strerror}{place}: choose another place, or change its permissions", 6)
-        _report_bug()
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            _leave("out of memory: try a smaller --config.train.batch_size or image size", 6)
-        _report_bug()
+        _leave(*_cause(error))
     signals.leave(0)
 
 
-def hide_warnings_of_others() -> None:
-    """Hides warnings that have no effect: Pillow's of odd metadata, JAX's of an unwritable cache."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+def _prepare_jax(with_kernels: bool) -> None:
+    if KEEP_MEMORY.value:
+        retain_freed_memory()
+    from jaxnets.runtime import compilation_cache  # imports JAX
+
+    compilation_cache.enable(COMPILATION_CACHE.value)
+    if with_kernels and (library := kernels_library()):
+        from jaxnets.ops.cpu_kernels import load
+
+        load.enable(library)
+
+
+def define_ignore_damage() -> flags.FlagHolder[bool]:
+    """Defines --ignore_damage, of the scripts that read run directories."""
+    return flags.DEFINE_bool(
+        "ignore_damage", False, "Use a run directory although checksums of files do not match."
+    )
 
 
 def check_no_arguments(arguments: Sequence[str]) -> None:
@@ -136,20 +133,13 @@ def parse_overrides(spec: str, argv: Sequence[str]) -> dict[str, Any]:
     try:
         parser(arguments)
     except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
-        raise ConfigError(_value_problem(str(error)) or " ".join(str(error).split())) from error
+        message = " ".join(str(error).split())
+        found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        if found is not None and found[1] in config_lib.FIELDS:  # a value that absl could not parse
+            expected = config_lib.FIELDS[found[1]].expected
+            message = f"--config.{found[1]}={found[2]} is invalid: it must be {expected}"
+        raise ConfigError(message) from error
     return dict(config_flags.get_override_values(parser[CONFIG])) | dict.fromkeys(unset)
-
-
-def _check_config() -> None:
-    """Loads --config, if given, so that errors are reported before JAX is imported."""
-    if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:
-        config_lib.load_config(*parse_config_flag())
-
-
-def _enable_compilation_cache() -> None:
-    from jaxnets.runtime import compilation_cache  # imports JAX
-
-    compilation_cache.enable(COMPILATION_CACHE.value)
 
 
 def kernels_library() -> Path | None:
@@ -158,13 +148,6 @@ def kernels_library() -> Path | None:
 
     path = build.library_path(kernels_folder())
     return path if KERNELS.value and path.is_file() else None
-
-
-def _enable_kernels() -> None:
-    from jaxnets.ops.cpu_kernels import load
-
-    if library := kernels_library():
-        load.enable(library)
 
 
 def _help() -> str:
@@ -181,41 +164,38 @@ def _parse(argv: Sequence[str]) -> list[str]:
         config_lib.check_field(field)
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) is None])
+    except flags.UnrecognizedFlagError as error:
+        nearest = config_lib.nearest(error.flagname, list(flags.FLAGS))
+        raise ConfigError(f"unknown flag --{error.flagname}{nearest}; --help lists all") from error
     except (flags.Error, ValueError, OSError) as error:
-        if isinstance(error, flags.UnrecognizedFlagError):
-            raise ConfigError(
-                f"unknown flag --{error.flagname}{config_lib.nearest(error.flagname, list(flags.FLAGS))}; "
-                "--help lists all"
-            ) from error
         raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _field_of(argument: str) -> str | None:
     """FIELD of an argument --config.FIELD=VALUE; None for other arguments."""
-    if not argument.startswith(CONFIG_PREFIX):
+    if not argument.startswith(_CONFIG_PREFIX):
         return None
-    return argument.removeprefix(CONFIG_PREFIX).split("=", 1)[0]
+    return argument.removeprefix(_CONFIG_PREFIX).split("=", 1)[0]
 
 
-def _value_problem(message: str) -> str | None:
-    """The error message for a field's value that absl could not parse; None for other errors."""
-    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
-    if found is None or found[1] not in config_lib.FIELDS:
-        return None
-    expected = config_lib.FIELDS[found[1]].expected
-    return f"--config.{found[1]}={found[2]} is invalid: it must be {expected}"
-
-
-def _report_bug() -> NoReturn:
-    signals.wait_if_ending()
-    print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
-    print("internal error: please report it with these lines", file=sys.stderr)
-    signals.leave(BUG)
+def _cause(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of an error."""
+    if isinstance(error, JaxnetsError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory: try a smaller --config.train.batch_size or image size", 6
+    if isinstance(error, OSError):
+        place = f" ({error.filename})" if error.filename else ""
+        if error.errno in DISK_FULL:
+            return f"the disk is full{place}: make room and run the same command again", 6
+        if error.errno in NOT_WRITABLE:
+            return f"{error.strerror}{place}: choose another place, or change its permissions", 6
+    return "internal error: please report it with these lines", BUG
 
 
 def _leave(message: str, code: int) -> NoReturn:
     signals.wait_if_ending()
-    if f"--{SHOW_TRACEBACK.name}" in sys.argv:  # flags may not be parsed yet
+    if code == BUG or f"--{SHOW_TRACEBACK.name}" in sys.argv:  # flags may not be parsed yet
         print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
     print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}", file=sys.stderr)
     signals.leave(code)

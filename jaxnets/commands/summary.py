@@ -1,11 +1,10 @@
 """A network's layers, parameters and multiply-adds, computed from shapes."""
 
-import dataclasses
 import functools
 import math
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +13,7 @@ from flax import traverse_util
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets import models, reported
+from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES
 from jaxnets.runtime.console import Reporter
@@ -23,8 +22,7 @@ WIDE = 100
 """Minimum terminal width to show input shapes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer with parameters: shapes without the batch, counts, and multiply-adds per example."""
 
     path: str
@@ -39,7 +37,7 @@ class Layer:
 def summarize(
     name: str, *, num_classes: int | None, image_size: int | None, variant: str | None = None
 ) -> list[Layer]:
-    """Prints a network's layer table and totals, and the report's parameter table if there is one.
+    """Prints a network's layer table and totals.
 
     Raises ConfigError for an unknown network or variant, and for too small images.
     """
@@ -55,15 +53,9 @@ def summarize(
     if entry.kind == "image":
         models.check_image_size(name, size, flag="--image_size")
         shape = (size, size, CHANNELS.get(name, 3))
-    layers = layers_of(model, shape)
-    reporter = Reporter()
-    lines = [
-        *table(layers, shutil.get_terminal_size((WIDE, 24)).columns),
-        "",
-        *_totals(layers, entry.title, model, shape),
-        *_reported_formulas(layers, name),
-    ]
-    for line in lines:
+    layers, reporter = layers_of(model, shape), Reporter()
+    width = shutil.get_terminal_size((WIDE, 24)).columns
+    for line in (*table(layers, width), "", *_totals(layers, entry.title, model, shape)):
         reporter.print(line)
     return layers
 
@@ -83,53 +75,54 @@ def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Lay
     with nn.intercept_methods(record):
         x = jax.ShapeDtypeStruct((1, *shape), np.float32)
         variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
-    own: dict[str, dict[str, dict[str, Any]]] = {"params": {}, "batch_stats": {}}
-    for collection, found in own.items():
-        flat = traverse_util.flatten_dict(dict(variables.get(collection, {})), sep="/")
-        for path, leaf in flat.items():
-            module, _, name = path.rpartition("/")
-            found.setdefault(module, {})[name] = leaf
+    params, statistics = (_by_module(variables.get(name, {})) for name in ("params", "batch_stats"))
     return [
         Layer(
             path,
             kind,
             inputs,
             outputs,
-            _count(own["params"][path]),
-            _count(own["batch_stats"].get(path, {})),
-            _multiply_adds(own["params"][path], outputs),
+            parameters=models.count_parameters(params[path]),
+            statistics=models.count_parameters(statistics.get(path, {})),
+            multiply_adds=_multiply_adds(params[path], outputs),
         )
         for path, kind, inputs, outputs in calls
-        if path in own["params"]
+        if path in params
     ]
+
+
+def _multiply_adds(leaves: dict[str, Any], outputs: tuple[int, ...]) -> int:
+    """Multiply-adds of a convolution or dense layer: kernel size times output positions."""
+    return leaves["kernel"].size * math.prod(outputs[:-1]) if "kernel" in leaves else 0
+
+
+def _by_module(tree: Any) -> dict[str, dict[str, Any]]:
+    """The leaves of every module with leaves of its own, by its path and their names."""
+    modules: dict[str, dict[str, Any]] = {}
+    for (*module, name), leaf in traverse_util.flatten_dict(dict(tree)).items():
+        modules.setdefault("/".join(module), {})[name] = leaf
+    return modules
 
 
 def table(layers: Sequence[Layer], width: int) -> list[str]:
     """Table lines of at most `width`; input shapes are omitted and paths shortened if necessary."""
     rows = [("layer", "kind", "input", "output", "parameters", "multiply-adds")]
-    rows += [
-        (
-            layer.path,
-            layer.kind,
-            _format_shape(layer.inputs),
-            _format_shape(layer.outputs),
-            f"{layer.parameters:,}",
-            f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
-        )
-        for layer in layers
-    ]
+    for layer in layers:
+        shapes = _format_shape(layer.inputs), _format_shape(layer.outputs)
+        multiply_adds = f"{layer.multiply_adds:,}" if layer.multiply_adds else ""
+        rows.append((layer.path, layer.kind, *shapes, f"{layer.parameters:,}", multiply_adds))
     if width < WIDE:
         rows = [(row[0], *row[3:]) for row in rows]
-    sizes = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sizes[0] = max(8, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1)))
-    first_number = len(sizes) - 2
-    return [
-        "  ".join(
-            cell.rjust(size) if i >= first_number else _shortened(cell, size).ljust(size)
-            for i, (cell, size) in enumerate(zip(row, sizes, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = []
+    for path, *cells in rows:
+        if len(path) > sizes[0]:
+            path = f"...{path[-(sizes[0] - 3) :]}"
+        words = [cell.ljust(size) for cell, size in zip((path, *cells[:-2]), sizes, strict=False)]
+        numbers = [cell.rjust(size) for cell, size in zip(cells[-2:], sizes[-2:], strict=True)]
+        lines.append("  ".join([*words, *numbers]).rstrip())
+    return lines
 
 
 def _totals(
@@ -150,43 +143,5 @@ def _totals(
     return [*lines, note] if note else lines
 
 
-def _reported_formulas(layers: Sequence[Layer], name: str) -> list[str]:
-    """Report A's parameter formulas of the network, and our counts by block."""
-    entries = reported.document("lung")["entries"]
-    formulas = entries.get(f"A/{name}", {}).get("parameter_formulas")
-    if formulas is None:
-        return []
-    lines = ["", "report A's table of formulas, which does not describe this network:"]
-    for row in formulas["rows"]:
-        wrong = "" if row.get("agrees", True) else f"  (gives {row['formula_gives_computed']:,})"
-        lines.append(f"{row['layer']:<26}{row['total']:>13,}  {row['formula']}{wrong}")
-    blocks: dict[str, int] = {}
-    for layer in layers:
-        block = layer.path.partition("/")[0]
-        blocks[block] = blocks.get(block, 0) + layer.parameters
-    lines += [
-        f"{'sum':<26}{formulas['sum_of_totals_computed']:>13,}",
-        "",
-        "our parameters by block:",
-    ]
-    lines += [f"{block:<26}{count:>13,}" for block, count in blocks.items()]
-    heads = sum(models.auxiliary_part(blocks).values())
-    lines += [f"{'sum':<26}{sum(blocks.values()) - heads:>13,}"]
-    return lines + ([f"{'auxiliary heads':<26}{heads:>13,}"] if heads else [])
-
-
-def _count(leaves: dict[str, Any]) -> int:
-    return sum(leaf.size for leaf in leaves.values())
-
-
-def _multiply_adds(leaves: dict[str, Any], outputs: tuple[int, ...]) -> int:
-    """Multiply-adds of a convolution or dense layer: kernel size times output positions."""
-    return leaves["kernel"].size * math.prod(outputs[:-1]) if "kernel" in leaves else 0
-
-
 def _format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(side) for side in shape)
-
-
-def _shortened(text: str, size: int) -> str:
-    return text if len(text) <= size else f"...{text[-(size - 3) :]}"

@@ -42,15 +42,11 @@ def make_gradcam(model: nn.Module) -> Callable[[Any, jax.Array, jax.Array], jax.
     return gradcam
 
 
-def stretch(heat: np.ndarray, size: int) -> np.ndarray:
-    """Resizes a map [h, w] bilinearly to float32[size, size]."""
-    enlarged = Image.fromarray(np.asarray(heat, np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(enlarged)
-
-
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Draws a map [h, w] of values in [0, 1] over an image uint8[S, S, 1 or 3]; returns uint8[S, S, 3]."""
-    values = stretch(heat, len(pixels))[..., None].clip(0, 1)
+    size = (len(pixels), len(pixels))
+    enlarged = Image.fromarray(np.asarray(heat, np.float32)).resize(size, Image.Resampling.BILINEAR)
+    values = np.asarray(enlarged)[..., None].clip(0, 1)
     stops = [stop for stop, _ in HEAT]
     colours = np.concatenate(
         [np.interp(values, stops, [colour[i] for _, colour in HEAT]) for i in range(3)], axis=-1

@@ -56,21 +56,16 @@ def evaluate(
     loss = sums["loss"] / sums.get("weight_sum", 1)
     if "correct" not in sums:
         return Scores(loss, counted)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, tuple(np.concatenate(predictions)[:expected].T), 1)  # padding is last
     return ClassScores(
         loss=loss,
         examples=counted,
         accuracy=sums["correct"] / sums["examples"],
         correct=round(sums["correct"]),
-        confusion=_confusion(np.concatenate(predictions)[:expected], classes),  # padding is last
+        confusion=confusion,
         probabilities=np.concatenate(probabilities)[:expected] if probabilities else None,
     )
-
-
-def _confusion(pairs: np.ndarray, classes: int) -> np.ndarray:
-    """int64[classes, classes] from int[N, 2] of (label, prediction)."""
-    matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (pairs[:, 0], pairs[:, 1]), 1)
-    return matrix
 
 
 def _prefetch_one(outputs: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from jaxnets.errors import CheckpointError
 from jaxnets.io import atomic_write, read_regular
 
 FOLDER = "predictions"
+_WRITER = "python scripts/evaluate.py --workdir=RUN"
 _FIELDS = ("index", "label", "probabilities", "files", "group")
 
 
@@ -33,11 +34,7 @@ class Predictions:
 
     @classmethod
     def of(
-        cls,
-        source: Source,
-        indices: np.ndarray,
-        probabilities: np.ndarray,
-        group_ids: np.ndarray | None,
+        cls, source: Source, indices: np.ndarray, probabilities: np.ndarray, group_ids: np.ndarray | None
     ) -> "Predictions":
         """For the examples of `source` at `indices` [N]; `group_ids` is int64 over the source, or None."""
         return cls(
@@ -95,9 +92,7 @@ def load_predictions(path: Path) -> Predictions:
     try:
         return read_predictions(read_regular(path), path)
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} is missing: python scripts/evaluate.py --workdir=RUN writes it"
-        ) from error
+        raise CheckpointError(f"{path} is missing: {_WRITER} writes it") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
 
@@ -112,9 +107,7 @@ def read_predictions(data: bytes, path: Path) -> Predictions:
             found = Predictions(**{name: arrays[name] for name in _FIELDS})
         _check_arrays(found)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}): python scripts/evaluate.py --workdir=RUN writes it again"
-        ) from error
+        raise CheckpointError(f"{path} is damaged ({error}): {_WRITER} writes it again") from error
     return found
 
 

@@ -1,54 +1,172 @@
-"""The summary that a run prints, and the texts and numbers that result.json holds."""
+"""result.json: its schema, its checks, its reader and its writer."""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 
+from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.result_schema import RESULT, Result, Test, read, stored_confusion, to_json
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
-from jaxnets.reported import tested_as
-from jaxnets.text import printable
+from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
-__all__ = [
-    "DATASETS_WITH_DUPLICATES",
-    "RESULT",
-    "TESTED_ON",
-    "Result",
-    "Test",
-    "epochs_of",
-    "format_grouping",
-    "format_head",
-    "format_network",
-    "format_split",
-    "format_split_kind",
-    "format_test",
-    "is_leaky",
-    "read",
-    "summary_text",
-    "test_entry",
-    "to_json",
-]
-
+RESULT = "result.json"
+SCHEMA_VERSION = 2
+"""Version 1 had no `schema_version`, and its first files lacked the fields of `ADDED`."""
+DENSE_CLASSES = 100
+"""With more classes, only the nonzero cells of a confusion matrix are stored."""
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_BY_GROUP = "wilson, a group for an example"
 """Used when the group bootstrap is degenerate: a single group, or the same accuracy in every group."""
 DATASETS_WITH_DUPLICATES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources known to contain near-duplicates: a random split of them leaks."""
-GROUP_LEVEL_DEFAULT = "group"
-"""The level of a table of groups that a grouped split uses by default."""
 
-TESTED_ON = {
-    "clean": "clean images",
-    "augmented": "augmented images",
-    "dropout": "clean images, dropout on",
-    "augmented_dropout": "augmented images, dropout on",
-}
-"""Descriptions of the keys of `tests`."""
+Positive = Annotated[int, Range(1, 2**31)]
+Interval = Annotated[list[Fraction], Length(2, 2)]
+Seconds = Annotated[float, Range(0)]
+
+
+class SparseMatrix(TypedDict):
+    """A matrix [classes, classes] as a list of its nonzero cells [label, prediction, count]."""
+
+    classes: Positive
+    counts: list[Annotated[list[Count], Length(3, 3)]]
+
+
+class Test(TypedDict):
+    """Metrics on one set of examples; a regression has only loss and count."""
+
+    loss: float
+    examples: Positive
+    accuracy: NotRequired[Fraction]
+    interval: NotRequired[Interval]
+    interval_method: NotRequired[str]
+    confusion: NotRequired[list[list[Count]] | SparseMatrix]
+
+
+class SplitFields(TypedDict):
+    """How a run's data were split; `leakage` is the leaked fraction of each held-out part."""
+
+    data: str
+    split: str
+    groups: str | None
+    group_level: str | None
+    leakage: dict[str, Fraction | None]
+
+
+class Result(SplitFields):
+    """result.json. None means unknown or not applicable."""
+
+    schema_version: Literal[2]
+    name: str
+    entry: str | None
+    model: str
+    truncate_after: str | None
+    weights: str | None
+    pretrained_on: str | None
+    freeze_backbone: bool | None
+    parameters: Count
+    auxiliary_parameters: Count
+    on_cached_features: bool | None
+    features_seconds: Seconds | None
+    trained_parameters: Count | None
+    split_sha256: Sha256
+    fold: Annotated[list[Count], Length(2, 2)] | None
+    image_size: Positive | None
+    epochs: Annotated[float, Range(0)]
+    seed: Count
+    batch_size: Positive
+    overrides: list[str]
+    command: str
+    implementation: str
+    test_accuracy: Fraction | None
+    test_examples: Positive
+    test_interval: Interval | None
+    interval_method: str | None
+    tests: dict[str, Test]
+    validation_accuracy: Fraction | None
+    train_accuracy: Fraction | None
+    curves: str
+    seconds: Seconds
+    images_per_second: Annotated[float, Range(0)] | None
+    hardware: str
+    versions: dict[str, str]
+    finished: Annotated[str, Pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")]
+    stopped_early: str | None
+    step: Count
+    not_bit_exact: bool
+    complete: Literal[True]
+    note: str
+
+
+ADDED = (
+    *("truncate_after", "weights", "pretrained_on", "freeze_backbone", "on_cached_features"),
+    *("features_seconds", "trained_parameters", "groups", "group_level", "fold"),
+)
+"""Fields that version 1 may lack; they are read as None."""
+
+
+def from_json(data: bytes, path: Path) -> Result:
+    """The result in the bytes of the file `path`; raises CheckpointError where a field is wrong."""
+    try:
+        content = parse(data)
+        if isinstance(content, dict) and "schema_version" not in content:
+            content = {"schema_version": SCHEMA_VERSION, **dict.fromkeys(ADDED), **content}
+        if found := check(content):
+            raise ValueError(found)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): restore it from a copy") from error
+    return cast(Result, content)
+
+
+def to_json(result: Result) -> str:
+    """The text of result.json; raises ValueError if the result does not match the schema."""
+    if found := check(result):
+        raise ValueError(f"the result does not match its schema: {found}")
+    return json.dumps(result, indent=1, allow_nan=False) + "\n"
+
+
+def check(content: Any) -> str | None:
+    """Describes what is wrong with a result; None if its fields are valid and consistent."""
+    if found := problem(content, Result):
+        return found
+    tests: dict[str, Test] = content["tests"]
+    if "clean" not in tests:
+        return "tests.clean is missing"
+    for name, test in tests.items():
+        if found := _contradiction(test):
+            return f"tests.{name}: {found}"
+    for name in ("accuracy", "examples", "interval", "interval_method"):
+        copy = name if name == "interval_method" else f"test_{name}"
+        if content[copy] != tests["clean"].get(name):
+            return f"{copy} is not that of tests.clean"
+    return None
+
+
+def _contradiction(test: Test) -> str | None:
+    fields = {"accuracy", "interval", "interval_method", "confusion"} & test.keys()
+    if not fields:
+        return None
+    if len(fields) < 4:
+        return f"{min(fields)} is present without the other fields of a classification"
+    low, high = test["interval"]
+    if low > high:
+        return "interval ends before it begins"
+    try:
+        _, cells = _cells(test)
+    except ValueError as error:
+        return f"confusion: {error}"
+    examples, correct = cells[:, 2].sum(), cells[cells[:, 0] == cells[:, 1], 2].sum()
+    if examples != test["examples"]:
+        return f"confusion counts {examples} examples, not {test['examples']}"
+    # Accuracy may be a quotient of float32 sums.
+    if not math.isclose(correct / examples, test["accuracy"], abs_tol=1e-6):
+        return "accuracy is not that of confusion"
+    return None
 
 
 def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
@@ -61,12 +179,10 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
         return {"loss": scores.loss, "examples": scores.examples}
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
     if predictions is not None and predictions.has_near_duplicates:
-        interval = group_interval(predictions.correct, predictions.group)
-        degenerate = scores.correct in (0, scores.examples) or math.isnan(interval[0])
-        method = WILSON_BY_GROUP if degenerate else GROUP_BOOTSTRAP
-        if degenerate:
+        interval, method = group_interval(predictions.correct, predictions.group), GROUP_BOOTSTRAP
+        if scores.correct in (0, scores.examples) or math.isnan(interval[0]):
             count = len(np.unique(predictions.group))
-            interval = wilson_interval(round(scores.accuracy * count), count)
+            interval, method = wilson_interval(round(scores.accuracy * count), count), WILSON_BY_GROUP
     return {
         "accuracy": scores.accuracy,
         "interval": list(interval),
@@ -77,157 +193,47 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     }
 
 
-def summary_text(
-    result: Mapping[str, Any],
-    *,
-    title: str,
-    data_title: str,
-    workdir: Path,
-    reported: Mapping[str, Any] | None,
-) -> str:
-    """At most 12 lines: network, our result next to the reported one, split, speed, next command."""
-    label = result["name"]
-    indent = max(22, len(label) + 2)
-    parameters = f"{result['parameters']:,} parameters"
-    if result["auxiliary_parameters"]:
-        parameters += f" and {result['auxiliary_parameters']:,} in auxiliary heads"
-    if result.get("freeze_backbone"):
-        parameters += f", {result['trained_parameters']:,} of them trained"
-    classes = result["test_accuracy"] is not None
-    size = f"{result['image_size']} px, " if result["image_size"] else ""
-    others = [
-        f"{name.replace('_', ' and ')} {100 * test['accuracy']:.1f} %"
-        for name, test in result["tests"].items()
-        if name != "clean" and "accuracy" in test
-    ]
-    rows = [
-        (
-            label,
-            f"{format_network(result, title)}, {parameters}, {data_title}, "
-            f"{size}{_epochs(result['epochs'])}, seed {result['seed']}",
-        ),
-        ("", "ours".ljust(24) + ("reported" if reported else "")),
-        _accuracy(result, reported, title) if classes else _loss(result, reported),
-        *([("other tests", ", ".join(others))] if others else []),
-        ("split", format_split(result)),
-        ("speed", _speed(result, classes).ljust(24) + _time(reported)),
-    ]
-    if result.get("stopped_early"):
-        rows.append(("stopped early", result["stopped_early"]))
-    if result["note"]:
-        rows.append(("note", result["note"]))
-    rows += [
-        ("saved", str(workdir / RESULT)),
-        ("next", f"python scripts/evaluate.py --workdir {workdir}"),
-    ]
-    return "\n".join(printable(f"{name.ljust(indent)}{text}").rstrip() for name, text in rows)
+def stored_confusion(matrix: np.ndarray) -> list[list[int]] | SparseMatrix:
+    """A confusion matrix int[K, K] in the form that result.json stores."""
+    if len(matrix) <= DENSE_CLASSES:
+        return matrix.tolist()
+    cells = np.argwhere(matrix)
+    counts = np.column_stack([cells, matrix[tuple(cells.T)]])
+    return {"classes": len(matrix), "counts": counts.tolist()}
 
 
-def _accuracy(result: Mapping[str, Any], reported: Mapping[str, Any] | None, title: str) -> tuple[str, str]:
-    low, high = result["test_interval"]
-    ours = f"{100 * result['test_accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    return "test accuracy", ours.ljust(24) + _reported(reported, result, title)
+def confusion_matrix(test: Mapping[str, Any]) -> np.ndarray:
+    """The confusion matrix int64[K, K], [label, prediction], of an entry of `tests`.
+
+    Raises ValueError if it is not square, or a cell lies outside of it or occurs twice.
+    """
+    classes, cells = _cells(test)
+    matrix = np.zeros((classes, classes), np.int64)
+    matrix[cells[:, 0], cells[:, 1]] = cells[:, 2]
+    return matrix
 
 
-def _loss(result: Mapping[str, Any], reported: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The loss in the report was computed before its only training step, so it cannot be compared."""
-    note = f"report {reported['report']} prints no loss after training" if reported else ""
-    return "test loss", f"{result['tests']['clean']['loss']:.6g}".ljust(24) + note
+def _cells(test: Mapping[str, Any]) -> tuple[int, np.ndarray]:
+    """The number of classes, and the stored cells int64[M, 3]: label, prediction, count."""
+    stored = test["confusion"]
+    if isinstance(stored, list):
+        if any(len(row) != len(stored) for row in stored):
+            raise ValueError("the matrix is not square")
+        cells = [(i, j, count) for i, row in enumerate(stored) for j, count in enumerate(row)]
+        return len(stored), np.array(cells, np.int64).reshape(-1, 3)
+    cells = np.array(stored["counts"], np.int64).reshape(-1, 3)
+    if len(cells) and cells[:, :2].max() >= stored["classes"]:
+        raise ValueError(f"a cell lies outside of {stored['classes']} classes")
+    if len(np.unique(cells[:, :2], axis=0)) < len(cells):
+        raise ValueError("a cell occurs twice")
+    return stored["classes"], cells
 
 
-def _speed(result: Mapping[str, Any], classes: bool) -> str:
-    unit = "images" if classes else "examples"
-    speed = result["images_per_second"]
-    return "not known" if speed is None else f"{speed:,.0f} {unit}/s{format_head(result)}"
-
-
-def format_head(result: Mapping[str, Any]) -> str:
-    """A note on a speed that was measured with only the head trained, on cached features; else ""."""
-    cached = result.get("on_cached_features")
-    if cached is None:  # version 1 of result.json lacks the field
-        cached = result.get("freeze_backbone")
-    return " (head only, cached features)" if cached else ""
-
-
-def _epochs(count: float) -> str:
-    return f"{count:g} epoch" + ("" if count == 1 else "s")
-
-
-def _reported(entry: Mapping[str, Any] | None, result: Mapping[str, Any], title: str) -> str:
-    if entry is None:
-        return ""
-    settings = entry["config"]
-    known = any(settings.get(name) is not None for name in ("optimizer", "learning_rate"))
-    notes = [f"report {entry['report']}", title]
-    tested = tested_as(result["entry"])
-    notes += [] if tested == "clean" else [f"on {TESTED_ON[tested]}"]
-    notes += ["random split"] if entry["report"] == "A" else []
-    notes += ["pretrained backbone"] if settings.get("pretrained") else []
-    notes += [] if entry["epochs"] == result["epochs"] else [_epochs(entry["epochs"])]
-    notes += [] if known else ["optimizer settings not reported"]
-    return f"{entry['result']['accuracy_percent']} %   {', '.join(notes)}"
-
-
-def _time(entry: Mapping[str, Any] | None) -> str:
-    if entry is None or entry.get("time_hours") is None:
-        return ""
-    return f"{entry['hardware']}, about {entry['time_hours']} h"
-
-
-def format_network(result: Mapping[str, Any], title: str) -> str:
-    """The network, where it is truncated, and what its backbone was pretrained on, e.g. for tables."""
-    truncated = f" up to {result['truncate_after']}" if result.get("truncate_after") else ""
-    weights = result.get("weights")
-    if weights is None:
-        return f"{title}{truncated}"
-    state = "frozen" if result["freeze_backbone"] else "fine-tuned"
-    name = "random weights" if weights == "random" else Path(weights).name
-    origin = result.get("pretrained_on") or name
-    return f"{title}{truncated} (backbone: {origin}, {state})"
-
-
-def format_split(result: Mapping[str, Any]) -> str:
-    """The kind of split, and the fraction of held-out images with a near-duplicate in training."""
-    split, leakage = format_split_kind(result), result.get("leakage") or {}
-    if not is_leaky(result):
-        return split
-    remedy = "" if result["split"] == "grouped" else " (--config.data.split=grouped)"
-    for part in ("test", "validation"):
-        if leakage.get(part):
-            images = f"{100 * leakage[part]:.1f} % of {part} images"
-            return f"{split}: {images} have a near-duplicate in training{remedy}"
-    return f"{split}: {DATASETS_WITH_DUPLICATES[result['data']]} (fraction not measured)"
-
-
-def format_split_kind(result: Mapping[str, Any]) -> str:
-    """The kind of split, marked if it leaks: "random, LEAKY"."""
-    return f"{result['split']}{format_grouping(result)}{', LEAKY' * is_leaky(result)}"
-
-
-def format_grouping(result: Mapping[str, Any]) -> str:
-    """Names the groups of a grouped split (" by ..."); "" for the source's default groups."""
-    if result["split"] != "grouped":
-        return ""
-    level = result.get("group_level") or GROUP_LEVEL_DEFAULT
-    given = (result.get("groups"), None if level == GROUP_LEVEL_DEFAULT else level)
-    message = ", ".join(name for name in given if name)
-    return f" by {message}" if message else ""
-
-
-def is_leaky(result: Mapping[str, Any]) -> bool:
+def is_leaky(fields: SplitFields) -> bool:
     """Whether held-out images have near-duplicates in training, measured or known from the source."""
-    leakage = result.get("leakage") or {}
-    has_duplicates = result["split"] == "random" and result["data"] in DATASETS_WITH_DUPLICATES
+    leakage = fields["leakage"]
+    has_duplicates = fields["split"] == "random" and fields["data"] in DATASETS_WITH_DUPLICATES
     return any(leakage.values()) or (has_duplicates and leakage.get("test") is None)
-
-
-def format_test(result: Mapping[str, Any]) -> str:
-    """The clean test's accuracy with its interval, or the loss of a regression."""
-    clean = result["tests"]["clean"]
-    if "accuracy" not in clean:
-        return f"loss {clean['loss']:.4g}"
-    low, high = clean["interval"]
-    return f"{100 * clean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def epochs_of(total_steps: int, steps_per_epoch: int) -> float:

@@ -6,63 +6,49 @@ here resample, permute and count groups.
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import scipy  # submodules are imported lazily
 
-RESAMPLES = 4999
+CONFIDENCE, RESAMPLES = 0.95, 4999
 _MAX_ELEMENTS = 4_000_000
 """Number of weights in memory at a time."""
 Interval = tuple[float, float]
 
 
-def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:
+def wilson_interval(correct: int, total: int) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927); examples count as independent."""
-    interval = scipy.stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    interval = scipy.stats.binomtest(correct, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def group_sums(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of `values` [N] and the number of examples by group: two arrays [G]."""
-    _, number = np.unique(groups, return_inverse=True)
-    return np.bincount(number, weights=values), np.bincount(number)
-
-
-def group_interval(
-    values: np.ndarray,
-    groups: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
+def group_interval(values: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES) -> Interval:
     """Bootstrap interval of the mean of `values` [N] (e.g. 1 where correct), resampling groups.
 
     Uses scipy's BCa bootstrap (Efron 1987). If all values are 0 or all are 1 the bootstrap is degenerate, and
     Wilson's interval over groups is returned. Returns (nan, nan) for a single group, and if all groups have
     the same mean.
     """
-    sums, sizes = group_sums(values, groups)
-    if len(sums) < 2:
-        return float("nan"), float("nan")
+    sums, sizes = _group_sums(values, groups)
     mean = float(values.mean())
-    if mean in (0.0, 1.0) and (values == mean).all():
-        return wilson_interval(int(mean) * len(sums), len(sums), confidence)
-    if np.ptp(sums / sizes) == 0:
+    if len(sums) > 1 and mean in (0.0, 1.0) and (values == mean).all():
+        return wilson_interval(int(mean) * len(sums), len(sums))
+    if len(sums) < 2 or np.ptp(sums / sizes) == 0:
         return float("nan"), float("nan")
-    low, high = bootstrap_ratio(sums, sizes, confidence=confidence, resamples=resamples, seed=seed)
+    low, high = bootstrap_ratio(sums, sizes, resamples=resamples)
     return float(low), float(high)
 
 
+def _group_sums(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of `values` [N] and the number of examples by group: two arrays [G]."""
+    _, number = np.unique(groups, return_inverse=True)
+    return np.bincount(number, weights=values), np.bincount(number)
+
+
 def bootstrap_ratio(
-    sums: np.ndarray,
-    sizes: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    sums: np.ndarray, sizes: np.ndarray, *, resamples: int = RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
     """Intervals (low [...], high [...]) of sum(sums) / sum(sizes), resampling groups: both are [..., G]."""
 
@@ -73,11 +59,11 @@ def bootstrap_ratio(
             paired=True,
             vectorized=True,
             axis=-1,
-            confidence_level=confidence,
+            confidence_level=CONFIDENCE,
             n_resamples=resamples,
             batch=max(1, 2_000_000 // sums.size),
             method=method,
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(0),
         ).confidence_interval
         return np.asarray(found.low), np.asarray(found.high)
 
@@ -85,8 +71,7 @@ def bootstrap_ratio(
         warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
         low, high = interval("BCa")
     if np.isnan(low).any():  # BCa is undefined if all resamples lie on one side of the estimate
-        plain = interval("percentile")
-        low, high = np.where(np.isnan(low), plain, (low, high))
+        low, high = np.where(np.isnan(low), interval("percentile"), (low, high))
     return low, high
 
 
@@ -95,12 +80,7 @@ def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def metric_intervals(
-    metrics: Callable[[np.ndarray], np.ndarray],
-    groups: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 999,
-    seed: int = 0,
+    metrics: Callable[[np.ndarray], np.ndarray], groups: np.ndarray, *, resamples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap intervals (low [...], high [...]) of metrics, resampling groups.
 
@@ -109,15 +89,13 @@ def metric_intervals(
     """
     _, number = np.unique(groups, return_inverse=True)
     count = int(number.max()) + 1
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples)
     blocks = np.array_split(drawn, max(1, resamples * len(number) // _MAX_ELEMENTS))
     values = np.concatenate([metrics(block[:, number].astype(float)) for block in blocks])
-    never = ~np.isfinite(values).any(axis=0)
-    values = np.where(np.isfinite(values) | never, values, np.nan)
-    values = np.where(never, 0, values)
-    low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return np.where(never, np.nan, low), np.where(never, np.nan, high)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    return low, high
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,13 +113,7 @@ class Comparison:
 
 
 def compare_paired(
-    first: np.ndarray,
-    second: np.ndarray,
-    groups: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    first: np.ndarray, second: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES
 ) -> Comparison:
     """Compares where two runs are correct: bool[N] each, of the same examples, with their groups int[N].
 
@@ -151,7 +123,7 @@ def compare_paired(
     image per group it is the ordinary test.
     """
     gain = first.astype(float) - second.astype(float)
-    sums, _ = group_sums(gain, groups)
+    sums, _ = _group_sums(gain, groups)
     if not sums.any():
         return Comparison(0.0, (0.0, 0.0), 1.0, 1.0, len(sums))  # no difference in any group
     tested = scipy.stats.permutation_test(
@@ -161,54 +133,15 @@ def compare_paired(
         vectorized=True,
         n_resamples=resamples,
         batch=max(1, 2_000_000 // len(sums)),
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )
     return Comparison(
         difference=float(gain.mean()),
-        interval=group_interval(gain, groups, confidence=confidence, resamples=resamples, seed=seed),
+        interval=group_interval(gain, groups, resamples=resamples),
         permutation_p=float(tested.pvalue),
         mcnemar_p=float(scipy.stats.chi2.sf(sums.sum() ** 2 / (sums**2).sum(), 1)),
         groups=len(sums),
     )
-
-
-def difference_interval(
-    first: float, first_interval: Interval, second: float, second_interval: Interval
-) -> Interval:
-    """The interval of `first` minus `second`, two estimates from different examples.
-
-    Newcombe's square-and-add method (1998, method 10), for any two intervals of the same confidence (Zou and
-    Donner 2008).
-    """
-    (low1, high1), (low2, high2) = first_interval, second_interval
-    difference = first - second
-    below = np.hypot(first - low1, high2 - second)
-    above = np.hypot(high1 - first, second - low2)
-    return float(difference - below), float(difference + above)
-
-
-@dataclasses.dataclass(frozen=True)
-class SeedSummary:
-    """Statistics over seeds; `interval` is Student's t interval of the mean."""
-
-    mean: float
-    std: float
-    min: float
-    max: float
-    interval: Interval
-    count: int
-
-
-def summarize_seeds(values: Sequence[float], confidence: float = 0.95) -> SeedSummary:
-    """Mean, sample standard deviation and range over seeds; `std` and `interval` are NaN for one seed."""
-    given = np.asarray(values, float)
-    mean, count = float(given.mean()), len(given)
-    std = half = float("nan")
-    if count > 1:
-        std = float(given.std(ddof=1))
-        half = float(scipy.stats.t.ppf((1 + confidence) / 2, count - 1) * std / count**0.5)
-    interval = (mean - half, mean + half)
-    return SeedSummary(mean, std, float(given.min()), float(given.max()), interval, count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,15 +162,15 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
     `probabilities` is float[N, K] and `labels` int[N].
     """
-    from sklearn.calibration import calibration_curve  # slow to import
-
     top = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
     correct = probabilities.argmax(axis=1) == labels
-    accuracy, confidence = calibration_curve(correct, top, n_bins=bins)
-    # Like calibration_curve, which puts a value on an edge into the bin below.
-    number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top)
-    count = np.bincount(number, minlength=bins)
-    count = count[count > 0]
+    number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top)  # an edge is in the bin below
+    counts = np.bincount(number, minlength=bins)
+    filled = counts > 0
+    count = counts[filled]
+    accuracy, confidence = (
+        np.bincount(number, values, minlength=bins)[filled] / count for values in (correct, top)
+    )
     error = float(np.sum(count * np.abs(accuracy - confidence)) / count.sum())
     return Calibration(error, confidence, accuracy, count)
 
@@ -247,8 +180,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     To be fitted on validation examples: `probabilities` is float[N, K] and `labels` int[N].
     """
-    logits = _logits(probabilities)
-    rows = np.arange(len(labels))
+    logits, rows = _logits(probabilities), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
         log_probabilities = scipy.special.log_softmax(logits / np.exp(log_temperature), axis=1)
@@ -265,5 +197,4 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
     """Logits up to a constant; 0 is replaced by the smallest normal float32."""
-    given = np.asarray(probabilities, float)
-    return np.log(np.maximum(given, np.finfo(np.float32).tiny))
+    return np.log(np.maximum(probabilities.astype(float), np.finfo(np.float32).tiny))

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict, cast
 
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
-from jaxnets.evaluation.result_schema import RESULT
+from jaxnets.evaluation.result import RESULT
 from jaxnets.experiment.workdir import CONFIG, MANIFEST, SPLIT
 from jaxnets.io import atomic_write, file_lock, read_regular
 from jaxnets.schema import Length, Sha256, parse, problem

@@ -18,8 +18,8 @@ from jaxnets.data.leakage import (
 )
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import DataError
-from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
+from jaxnets.evaluation.result_text import format_split as format_split_text
 from jaxnets.runtime.console import Reporter
 
 
@@ -126,11 +126,11 @@ def _leakage_error(data: Dataset, copies: ExactDuplicates) -> str:
 
 def format_split(config: config_dict.ConfigDict, data: Dataset, leakage: Mapping[str, float | None]) -> str:
     """The split's name, with the fraction of held-out images that leak."""
-    return results.format_split(
+    return format_split_text(
         {
             "data": config.data.name,
             "split": data.split.name,
-            "leakage": leakage,
+            "leakage": dict(leakage),
             "groups": config.data.groups,
             "group_level": config.data.group_level,
         }

@@ -17,8 +17,15 @@ from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.report.page import Content, percent, render
-from jaxnets.evaluation.report.pictures import Card, card, most_confident_mistakes, most_uncertain
+from jaxnets.evaluation.report.page import (
+    Card,
+    Content,
+    card,
+    most_confident_mistakes,
+    most_uncertain,
+    percent,
+    render,
+)
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.restore import Restored
 from jaxnets.experiment.run_directory import CONFIG, RunDirectory

@@ -11,10 +11,9 @@ from ml_collections import config_dict
 
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, DataError
-from jaxnets.evaluation import result_schema
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.predictions import Predictions, read_predictions
-from jaxnets.evaluation.result_schema import RESULT, Result
+from jaxnets.evaluation.result import RESULT, Result, from_json
 from jaxnets.experiment import checksums, run_files, workdir
 from jaxnets.experiment.checksums import CHECKSUMS, AllowedHashes
 from jaxnets.experiment.run_files import UNUSABLE, Manifest
@@ -178,7 +177,7 @@ def read_verified(directory: Path, name: str, *, ignore_damage: bool = False) ->
 def read_result(directory: Path, *, ignore_damage: bool = False) -> Result | None:
     """The result of a finished run; None if it has not finished."""
     data = read_verified(directory, RESULT, ignore_damage=ignore_damage)
-    return None if data is None else result_schema.from_json(data, directory / RESULT)
+    return None if data is None else from_json(data, directory / RESULT)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

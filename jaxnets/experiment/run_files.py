@@ -11,8 +11,7 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation import result_schema
-from jaxnets.evaluation.result_schema import Result
+from jaxnets.evaluation.result import Result, from_json
 from jaxnets.experiment.workdir import CONFIG, MANIFEST
 from jaxnets.schema import Length, Range, Sha256, parse, problem
 from jaxnets.text import from_csv_cell
@@ -115,7 +114,7 @@ def read_split(path: Path, data: bytes) -> str:
 
 
 def read_result(path: Path, data: bytes, config: config_dict.ConfigDict) -> Result:
-    result = result_schema.from_json(data, path)
+    result = from_json(data, path)
     expected = {
         "name": config.name,
         "model": config.model.name,

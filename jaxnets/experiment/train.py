@@ -18,6 +18,7 @@ from jaxnets.data.sources import registry
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.result_text import summary_text
 from jaxnets.experiment import checksums, environment, workdir
 from jaxnets.experiment.batch_sizes import check_batch_norm, check_divisible
 from jaxnets.experiment.build import build_run
@@ -259,7 +260,7 @@ def _print_stop(run: Run, reporter: Reporter) -> None:
 
 
 def _summary(result: results.Result, directory: Path) -> str:
-    return results.summary_text(
+    return summary_text(
         result,
         title=models.entry(result["model"]).title,
         data_title=registry.TITLES[result["data"]],

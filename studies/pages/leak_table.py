@@ -1,6 +1,7 @@
 """The cost of a leaking split: one config with a random and with a grouped split, and the drop between."""
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 from jaxnets import models, reported
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.statistics import Interval, difference_interval
+from jaxnets.evaluation import result_text
+from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
 from studies.pages.results_table import NOT_RUN, Group, groups, shortened
 from studies.sweeps import row_names
@@ -40,8 +42,8 @@ class Pair:
     def title(self) -> str:
         """The network, its size and epochs, and whose groups, if they are not those of the config."""
         run = self.some.first
-        message = results.format_network(run, models.entry(run["model"]).title)
-        grouping = results.format_grouping(run)
+        message = result_text.format_network(run, models.entry(run["model"]).title)
+        grouping = result_text.format_grouping(run)
         groups_text = f", groups{grouping}" if grouping else ""
         return f"{message}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
 
@@ -132,6 +134,21 @@ def _format(pair: Pair) -> tuple[str, ...]:
         drop,
         str(seeds[0]) if len(set(seeds)) == 1 else " and ".join(map(str, seeds)),
     )
+
+
+def difference_interval(
+    first: float, first_interval: Interval, second: float, second_interval: Interval
+) -> Interval:
+    """The interval of `first` minus `second`, two estimates from different examples.
+
+    Newcombe's square-and-add method (1998, method 10), for any two intervals of the same confidence (Zou and
+    Donner 2008).
+    """
+    (low1, high1), (low2, high2) = first_interval, second_interval
+    difference = first - second
+    below = math.hypot(first - low1, high2 - second)
+    above = math.hypot(high1 - first, second - low2)
+    return difference - below, difference + above
 
 
 def measured(group: Group) -> tuple[float, Interval]:

@@ -18,8 +18,9 @@ from jaxnets import models, reported
 from jaxnets.commands.summary import layers_of
 from jaxnets.data.sources.cifar10 import CLASSES as CIFAR10
 from jaxnets.data.sources.registry import TITLES
-from jaxnets.evaluation import result as results
-from jaxnets.evaluation.statistics import summarize_seeds, wilson_interval
+from jaxnets.evaluation import result_text
+from jaxnets.evaluation.statistics import wilson_interval
+from jaxnets.experiment.run_directory import read_result
 from jaxnets.io import atomic_write
 from studies.pages import curves, results_table
 from studies.sweeps import Row, read_table
@@ -61,7 +62,7 @@ def _rows(table: str) -> list[Row]:
 
 def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
     """Every number of the page, as it is shown there."""
-    found = {row.name: results.read(folder / row.name) for row in rows}
+    found = {row.name: read_result(folder / row.name) for row in rows}
     known: Found = {name: result for name, result in found.items() if result}
     rates = "optimizer.learning_rate"
     by_config: dict[str, list[Row]] = {}
@@ -80,7 +81,7 @@ def values(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
         "pooling_text": _pooling(changes, known, chance),
         "rates": _rates(folder, _by_rate(rows)),
         **_optimizers(folder, _by_rate(rows), chance),
-        **_confusion(results.read(folder / REPORT_C), REPORT_C),
+        **_confusion(read_result(folder / REPORT_C), REPORT_C),
         **_cifar_classes(folder),
     }
 
@@ -113,7 +114,7 @@ class Chance:
 def _chance(folder: Path, base: Mapping[str, Any] | None) -> Chance:
     seeds = [group for group in results_table.groups(folder) if group.entry == "C/lenet5"]
     each = seeds[0].accuracies("clean") if seeds else []
-    deviation = summarize_seeds(each).std if len(each) > 1 else 0.0
+    deviation = statistics.stdev(each) if len(each) > 1 else 0.0
     if base is None:
         return Chance(deviation, None)
     low, high = base["test_interval"]
@@ -129,10 +130,10 @@ def _reports(folder: Path) -> str:
         groups = [group for group in results_table.groups(folder) if group.entry == name]
         if not groups:
             lines.append(
-                _line(title, results.TESTED_ON[reported.tested_as(name)], MISSING, _percent_of(entry))
+                _line(title, result_text.TESTED_ON[reported.tested_as(name)], MISSING, _percent_of(entry))
             )
         for group in groups:
-            for test, message in results.TESTED_ON.items():
+            for test, message in result_text.TESTED_ON.items():
                 if group.accuracies(test):
                     theirs = _percent_of(entry) if test == reported.tested_as(name) else ""
                     lines.append(_line(title, message, _interval(group, test), theirs))
@@ -152,7 +153,7 @@ def _accidents(folder: Path) -> dict[str, str]:
         lines += [_line(_title(name), MISSING, "", "", "")] if not found else []
         for group in found:
             clean = statistics.fmean(group.accuracies("clean"))
-            others = [group.accuracies(test) for test in results.TESTED_ON if test != "clean"]
+            others = [group.accuracies(test) for test in result_text.TESTED_ON if test != "clean"]
             costs = [f"{clean - statistics.fmean(each):.2f}" if each else "" for each in others]
             lines.append(_line(_title(name), f"{clean:.2f} %", *costs))
             if reported.tested_as(name) == "augmented_dropout":
@@ -167,7 +168,7 @@ def _accidents(folder: Path) -> dict[str, str]:
 
 def _beyond(folder: Path) -> dict[str, str]:
     """The seeds of our own config, and what it was chosen from."""
-    found = [results.read(folder / row.name) for row in _rows(BEST)]
+    found = [read_result(folder / row.name) for row in _rows(BEST)]
     known = {str(number): result for number, result in enumerate(found) if result}
     message = MISSING
     if known:
@@ -176,7 +177,7 @@ def _beyond(folder: Path) -> dict[str, str]:
         seeds = ", ".join(f"{accuracy:.2f}" for accuracy in each)
         message = f"**{_interval(group, 'clean')}** ({seeds} %)."
     rows = _rows(SEARCH)
-    searched = [results.read(folder / row.name) for row in rows]
+    searched = [read_result(folder / row.name) for row in rows]
     validated = [result["validation_accuracy"] for result in searched if result]
     apart = half_width = MISSING
     if validated:
@@ -235,8 +236,8 @@ def _swapped(folder: Path, rows: Sequence[Row], one_epoch: Row) -> str:
     lines = []
     for row in rows:
         first = _validation(folder, row.name)
-        lines.append(_network_on_data(row, results.read(folder / row.name), first))
-    run = results.read(folder / REPORT_C_CIFAR10)
+        lines.append(_network_on_data(row, read_result(folder / row.name), first))
+    run = read_result(folder / REPORT_C_CIFAR10)
     lines.append(_network_on_data(one_epoch, run, _validation(folder, one_epoch.name)))
     return "\n".join(lines)
 
@@ -305,7 +306,7 @@ def _by_rate(rows: Sequence[Row]) -> dict[float, dict[str, str]]:
 
 def _validation(folder: Path, name: str) -> list[float]:
     """Validation accuracies of a finished run by epoch, in per cent; [] where there is none."""
-    if results.read(folder / name) is None:
+    if read_result(folder / name) is None:
         return []
     lines = (line for line in curves.read_lines(folder / name) if line["split"] == "validation")
     return [100 * line["values"]["accuracy"] for line in lines]
@@ -385,7 +386,7 @@ def _cifar_classes(folder: Path) -> dict[str, str]:
     """A line a class of CIFAR-10: recall and precision of both networks, where they were run."""
     columns, named, sizes = [], {}, set()
     for network, name in (("lenet", LENET_ON_CIFAR10), ("alexnet", REPORT_C_CIFAR10)):
-        result = results.read(folder / name)
+        result = read_result(folder / name)
         if result is None:
             named[f"cifar_{network}"] = f"`{name}`, {MISSING}"
             columns += [[MISSING] * len(CIFAR10)] * 2

@@ -12,7 +12,7 @@ from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.statistics import summarize_seeds
+from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.experiment.workdir import CONFIG, FIELDS_ALLOWED_TO_DIFFER
 
@@ -166,7 +166,7 @@ def verdict(group: Group) -> str:
         word = "above" if percent < low else "within"
     if not message and group.tested_as != "clean":
         clean = statistics.fmean(group.accuracies("clean"))
-        word += f", tested as there ({results.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
+        word += f", tested as there ({result_text.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
     return "; ".join([word, *_contradiction(group.entry)])
 
 
@@ -185,7 +185,7 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
         reasons += _other_backbone(run)
     wanted = reported.tested_as(group.entry or "")
     if wanted != group.tested_as:
-        reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
+        reasons.append(f"the report tests {result_text.TESTED_ON[wanted]}")
     reasons += _unknown_config(group.entry or "")  # its image size, optimizer and rate may differ from ours
     return "; ".join(reasons)
 
@@ -257,7 +257,7 @@ def _row(group: Group) -> dict[str, Any]:
         row |= {"mean_percent": statistics.fmean(accuracies), "low_percent": low}
         row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
     if len(accuracies) > 1:
-        row["spread_percent"] = summarize_seeds(accuracies).std
+        row["spread_percent"] = statistics.stdev(accuracies)
     speed, hardware = group.speed()
     row |= {"verdict": verdict(group), "images_per_second": speed, "hardware": hardware}
     return row | {"runs": " ".join(group.runs), "result": run}
@@ -284,10 +284,10 @@ def _format(row: Mapping[str, Any]) -> tuple[str, ...]:
     if run is None:
         return title, data, report, "", row["verdict"], "", ""
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
-    network = f"{results.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
-    split = results.format_split_kind(run)
+    network = f"{result_text.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
+    split = result_text.format_split_kind(run)
     rate = row["images_per_second"]
-    rate_text = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
+    rate_text = "not known" if rate is None else f"{rate:,.0f} a second{result_text.format_head(run)}"
     speed = f"{rate_text}, {row['hardware']}"
     names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
@@ -296,8 +296,8 @@ def _format(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _ours(row: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     if row.get("mean_percent") is None:
         return f"loss {run['tests']['clean']['loss']:.4g}"
-    summarize_seeds = row.get("spread_percent")
-    seeds = "1 seed" if summarize_seeds is None else f"{row['seeds']} seeds ± {summarize_seeds:.2f}"
+    spread = row.get("spread_percent")
+    seeds = "1 seed" if spread is None else f"{row['seeds']} seeds ± {spread:.2f}"
     return f"{row['mean_percent']:.2f} % [{row['low_percent']:.2f}, {row['high_percent']:.2f}], {seeds}"
 
 

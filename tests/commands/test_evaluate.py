@@ -1,12 +1,72 @@
-"""The table that `evaluate` prints."""
+"""The table that `evaluate` prints, and two runs beside each other, only where both were asked the same."""
 
+import dataclasses
+from pathlib import Path
+
+import made_results
 import numpy as np
 import pytest
 
 from jaxnets.commands import evaluate
+from jaxnets.commands.evaluate import compare_runs
+from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.metrics import ClassScores
+from jaxnets.evaluation.predictions import Predictions, predictions_path
+from jaxnets.evaluation.statistics import compare_paired
 
+EXAMPLES = 200
 MEASURED = {"interval": (0.5, 0.9), "interval_method": "wilson"}
+
+
+def make_predictions(accuracy: float, seed: int, *, group_ids: bool = True) -> Predictions:
+    generator = np.random.default_rng(seed)
+    label = np.arange(EXAMPLES) % 2
+    predicted = np.where(generator.random(EXAMPLES) < accuracy, label, 1 - label)
+    return Predictions(
+        index=np.arange(EXAMPLES),
+        label=label.astype(np.int32),
+        probabilities=np.eye(2, dtype=np.float32)[predicted],
+        files=np.array([f"{number}.png" for number in range(EXAMPLES)]),
+        group=np.arange(EXAMPLES) // 4 if group_ids else np.full(EXAMPLES, -1),
+    )
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path) -> None:
+    """Two run directories that answers can be written to."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        config = made_results.config_of(made_results.made())
+        (tmp_path / name / "config.json").write_text(config)
+
+
+def test_two_runs_are_compared_by_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    better, worse = make_predictions(0.95, 0), make_predictions(0.8, 1, group_ids=False)
+    better.save(predictions_path(tmp_path / "a"))
+    worse.save(predictions_path(tmp_path / "b"))
+    found = compare_runs(tmp_path / "a", predictions_path(tmp_path / "b"))
+    assert found == compare_paired(better.correct, worse.correct, better.group)
+    message = capsys.readouterr().out
+    assert message.count("\n") == 1
+    assert message.startswith(f"difference  {100 * found.difference:+.2f} points [")
+    assert f"p = {found.permutation_p:.2g} (permutation test)" in message
+    assert message.endswith(", 50 groups\n")
+    back = compare_runs(tmp_path / "b", tmp_path / "a")
+    assert back.difference == -found.difference
+    compare_runs(tmp_path / "b", tmp_path / "b")
+    assert "p = 1 (permutation test)" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("field", ["index", "label", "files"])
+def test_other_examples_are_refused(tmp_path: Path, field: str) -> None:
+    one = make_predictions(0.9, 0)
+    other = dataclasses.replace(one, **{field: getattr(one, field)[::-1]})
+    one.save(predictions_path(tmp_path / "a"))
+    other.save(predictions_path(tmp_path / "b"))
+    with pytest.raises(ConfigError, match="not tested on the same test examples"):
+        compare_runs(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(CheckpointError, match="is missing"):
+        compare_runs(tmp_path / "a", tmp_path / "b", part="validation")
 
 
 @pytest.mark.parametrize("fits", [True, False])

@@ -21,6 +21,7 @@ from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import restore as folders
 from jaxnets.interop import preprocessing
+from jaxnets.interop.foreign import Options
 from jaxnets.interop.recognise import PRESETS
 from jaxnets.interop.weights import (
     Preprocessing,
@@ -127,7 +128,7 @@ def test_a_network_comes_back_from_its_export_for_keras(tmp_path: Path) -> None:
     ours = flatten(given.variables)
     first = safetensors.numpy.load_file(file)["conv1_conv/kernel"]
     np.testing.assert_array_equal(first, ours["params/conv1/kernel"][:, :, ::-1])
-    options = import_weights.Options(image_size=32)
+    options = Options(image_size=32)
     back = import_weights.import_weights(str(file), tmp_path / "back", options)
     assert back.preprocessing == given.preprocessing
     for path, array in flatten(back.variables).items():

@@ -18,9 +18,9 @@ import safetensors.numpy
 import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
-from jaxnets.commands.import_weights import Options
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, hub, torch_file, weight_files
+from jaxnets.interop.foreign import Options, model_of
 from jaxnets.interop.weights import Weights, read_weights, structure, unflatten
 
 SHAPE = (28, 28, 1)
@@ -140,11 +140,10 @@ def test_files_of_another_kind_or_network_are_refused(
 
 @pytest.mark.parametrize(("given", "meant"), [(None, None), ("pool3", None), ("pool2", "pool2")])
 def test_a_variant_is_named(given: str | None, meant: str | None) -> None:
-    options = Options(variant=given)
-    model, _ = import_weights._describe({}, "alexnet", "torch", options, {})
+    model = model_of({}, "alexnet", "torch", Options(variant=given))
     assert model.variant == meant
     with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has pool3, pool2"):
-        import_weights._describe({}, "alexnet", "torch", Options(variant="pool"), {})
+        model_of({}, "alexnet", "torch", Options(variant="pool"))
 
 
 def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path) -> None:
@@ -152,8 +151,10 @@ def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path
     _import(lenet_file, tmp_path / "new")
     described = json.loads((tmp_path / "new" / "weights.json").read_text())
     assert described["model"]["name"] == "lenet5"
+    other = {"features.10.weight": np.zeros((256, 256, 3, 3), np.float32)}
+    safetensors.numpy.save_file(other, tmp_path / "alexnet.safetensors")
     with pytest.raises(ConfigError, match="has weights of lenet5: choose another"):
-        import_weights._check_same_network(tmp_path / "new", "alexnet")
+        _import(tmp_path / "alexnet.safetensors", tmp_path / "new")
     with pytest.raises(CheckpointError, match="is a folder: give the weights file in it"):
         _import(tmp_path / "new", tmp_path / "other")
 

@@ -302,15 +302,12 @@ def test_weights_that_are_not_finite_raise(trained: Path) -> None:
         network.predict(pixels)
 
 
-def test_tables_have_no_formulas_and_numbers_stay_numbers(trained: Path, tmp_path: Path) -> None:
+def test_tables_have_no_formulas_and_numbers_stay_numbers(tmp_path: Path) -> None:
     names = ["=cmd|' C'!A0.png", "+1.png", "-1.png", "@a.png"]
-    for name in names:
-        Image.new("RGB", (16, 16)).save(tmp_path / name)
-    rows = predict._as_csv(
-        [{"file": name, "class": "=a", "confidence": -0.5} for name in names],
-        ["=a", "b"],
-        with_gradcam=False,
-    ).splitlines()
+    tables = predict._Tables(["=a", "b"], str(tmp_path / "table.csv"), None, with_gradcam=False)
+    tables.rows += [{"file": name, "class": "=a", "confidence": -0.5} for name in names]
+    tables.write()
+    rows = (tmp_path / "table.csv").read_text().splitlines()
     assert rows[0] == "file,class,confidence,error,'=a,b"
     assert rows[1:] == [f"'{name},'=a,-0.5,,," for name in names]
 

@@ -58,14 +58,6 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert max(map(len, lines)) <= width
 
 
-def test_report_a_is_shown_beside(capsys: pytest.CaptureFixture[str]) -> None:
-    layer = summary.Layer("conv1", "Conv", (8, 8, 3), (4, 4, 64), 9408, 0, 1)
-    lines = summary._reported_formulas([layer], "resnet50")
-    assert any(line.startswith("Residual Block 1") and "214,272" in line for line in lines)
-    assert any("(gives 2,688)" in line for line in lines)
-    assert summary._reported_formulas([layer], "densenet121") == []
-
-
 def test_the_mlp_has_41_parameters() -> None:
     layers = summary.summarize("mlp", num_classes=None, image_size=None)
     assert sum(layer.parameters for layer in layers) == 41

@@ -12,7 +12,7 @@ import pytest
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
-from jaxnets.evaluation.gradcam import make_gradcam, overlay, stretch
+from jaxnets.evaluation.gradcam import make_gradcam, overlay
 from jaxnets.models.lenet import LeNet5
 from jaxnets.models.mlp import MLP
 from jaxnets.models.resnet import ResNet
@@ -79,8 +79,8 @@ def _occlusion(model: LeNet5, variables: dict, image: np.ndarray, label: int) ->
 def test_it_agrees_with_occlusion_on_a_planted_patch(
     model: LeNet5, gradcam, planted: dict, image: np.ndarray, label: int, corner: tuple[int, int]
 ) -> None:
-    heat = stretch(gradcam(planted, image, label), SIZE)
-    falls = stretch(_occlusion(model, planted, image, label), SIZE)
+    maps = gradcam(planted, image, label), _occlusion(model, planted, image, label)
+    heat, falls = (np.asarray(jax.image.resize(each, (SIZE, SIZE), "linear")) for each in maps)
     for map_ in (heat, falls):
         hottest = np.unravel_index(map_.argmax(), map_.shape)
         for place, start in zip(hottest, corner, strict=True):

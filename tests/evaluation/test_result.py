@@ -1,108 +1,108 @@
-"""The closing block: at most 12 lines, honest about what it compares."""
+"""The schema of result.json: every stored result fits it, and what does not is named."""
 
 import dataclasses
+import json
+import math
 from pathlib import Path
+from typing import Any
 
+import made_results
 import numpy as np
 import pytest
-from scipy import stats
 
-from jaxnets import reported
+from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
+from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.statistics import wilson_interval
-from jaxnets.training.step import PREDICTIONS
+from jaxnets.experiment.run_directory import read_result
 
 
-def _result(**changes: object) -> dict[str, object]:
-    return {
-        "name": "lung_resnet:scratch",
-        "entry": "A/resnet50",
-        "parameters": 23_514_179,
-        "auxiliary_parameters": 0,
-        "data": "lc25000_lung",
-        "split": "random",
-        "image_size": 224,
-        "epochs": 10,
-        "seed": 0,
-        "test_accuracy": 0.9787,
-        "test_interval": [0.972, 0.984],
-        "tests": {},
-        "images_per_second": 2310.4,
-        "note": "",
-        **changes,
-    }
-
-
-def _block(result: dict[str, object]) -> str:
-    entry = result["entry"]
-    return results.summary_text(
-        result,
-        title="ResNet-50",
-        data_title="LC25000 lung",
-        workdir=Path("runs/x"),
-        reported=reported.entry(str(entry)) if entry else None,
-    )
-
-
-def test_the_reported_number_is_printed_next_to_ours() -> None:
-    block = _block(_result(note="a note"))
-    assert len(block.splitlines()) <= 12
-    assert "97.9 % [97.2, 98.4]     98 %   report A, ResNet-50, random split" in block
-    assert "optimizer settings not reported" in block
-    assert "GPU Colab T4 16GB, about 2 h" in block
-    assert "2,310 images/s" in block
-    assert "LEAKY" in block
-
-
-def test_a_frozen_run_prints_trained_parameters_and_the_kind_of_speed() -> None:
-    frozen = {"freeze_backbone": True, "weights": "random", "trained_parameters": 6147}
-    block = _block(_result(**frozen))
-    assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
-    assert "2,310 images/s (head only, cached features)" in block
-    assert "by the head" not in _block(_result(**frozen, on_cached_features=False))
-    assert "trained" not in _block(_result()).splitlines()[0]
-
-
-def test_the_leaked_fraction_is_printed() -> None:
-    leaky = _block(_result(leakage={"test": 0.998, "validation": 1.0}))
-    assert (
-        "split                 random, LEAKY: 99.8 % of test images have a near-duplicate in training "
-        "(--config.data.split=grouped)" in leaky
-    )
-    assert "fraction not measured" in _block(_result(leakage={"test": None, "validation": None}))
-    clean = _block(_result(split="grouped", leakage={"test": 0.0, "validation": 0.0}))
-    assert "split                 grouped\n" in clean
-    some = _block(_result(split="grouped", leakage={"test": 0.02, "validation": 0.0}))
-    assert "grouped, LEAKY: 2.0 % of test images have a near-duplicate in training\n" in some
+def test_every_stored_result_is_read(repository: Path) -> None:
+    paths = sorted((repository / "results").glob("*/result.json"))
+    assert len(paths) >= 73
+    for path in paths:
+        result = read_result(path.parent)
+        assert result is not None, path
+        assert results.check(result) is None, path
+        stored = json.loads(path.read_text())
+        assert {name: result.get(name) for name in stored} == stored, path  # numbers stay
+        added = {name: value for name, value in result.items() if name not in stored}
+        added.pop("schema_version", None)
+        assert set(added.values()) <= {None}, path
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("field", "value"),
     [
-        ({}, "ResNet-50"),
-        (
-            {"weights": "random", "freeze_backbone": True},
-            "ResNet-50 (backbone: random weights, frozen)",
-        ),
-        (
-            {"weights": "runs/mine", "freeze_backbone": False},
-            "ResNet-50 (backbone: mine, fine-tuned)",
-        ),
-        (
-            {
-                "weights": "runs/mine",
-                "pretrained_on": "CIFAR-10",
-                "freeze_backbone": True,
-                "truncate_after": "stage3",
-            },
-            "ResNet-50 up to stage3 (backbone: CIFAR-10, frozen)",
-        ),
+        ("test_accuracy", math.nan),
+        ("test_accuracy", 1.1),
+        ("validation_accuracy", math.inf),
+        ("leakage", {"test": -0.1}),
+        ("parameters", -1),
+        ("parameters", 1.5),
+        ("seed", True),
+        ("epochs", "3"),
+        ("split_sha256", "x"),
+        ("finished", "yesterday"),
+        ("complete", False),
+        ("fold", [1]),
+        ("tests", {}),
+        ("test_examples", 9),
+        ("schema_version", 3),
+        ("images_per_second", math.nan),
+        ("unknown", 1),
     ],
 )
-def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object], message: str) -> None:
-    assert results.format_network(fields, "ResNet-50") == message
+def test_what_is_not_of_the_schema_is_neither_read_nor_written(
+    field: str, value: Any, tmp_path: Path
+) -> None:
+    result = {**made_results.made(), field: value}
+    with pytest.raises(ValueError, match=field):
+        results.to_json(result)
+    path = tmp_path / "result.json"
+    with pytest.raises(CheckpointError, match=r"result\.json is damaged") as caught:
+        results.from_json(json.dumps(result).encode(), path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", made_results.made())
+def test_every_field_is_required(field: str, tmp_path: Path) -> None:
+    result = made_results.made()
+    del result[field]
+    problem = results.check(result)
+    assert problem is not None
+    assert field in problem
+
+
+@pytest.mark.parametrize("classes", [2, 100, 101, 700])
+def test_a_confusion_matrix_comes_back(classes: int) -> None:
+    matrix = np.zeros((classes, classes), np.int64)
+    generator = np.random.default_rng(0)
+    np.add.at(matrix, tuple(generator.integers(0, classes, (2, 900))), 1)
+    stored = results.stored_confusion(matrix)
+    assert isinstance(stored, dict) == (classes > 100)
+    text = json.dumps(stored)
+    assert len(text) < max(40 * 900, 4 * classes**2)
+    np.testing.assert_array_equal(results.confusion_matrix({"confusion": json.loads(text)}), matrix)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([[0, 200, 1]], "outside of 200 classes"),
+        ([[0, 1, 1], [0, 1, 2]], "twice"),
+        ([[0, 0, 1]], "counts 1 examples"),
+        ([[0, 1, 10_000]], "accuracy is not that"),
+        ([[0, 1]], "has 2 elements"),
+        ([[0, 1, -1]], "below 0"),
+    ],
+)
+def test_a_sparse_matrix_that_contradicts_is_refused(cells: list[list[int]], message: str) -> None:
+    test = made_results.entry(0.9, confusion={"classes": 200, "counts": cells})
+    assert message in str(results.check(made_results.made(tests={"clean": test})))
+    right = {"classes": 200, "counts": [[0, 0, 9_000], [5, 199, 1_000]]}
+    test = made_results.entry(0.9, confusion=right)
+    assert results.check(made_results.made(tests={"clean": test})) is None
 
 
 def test_near_duplicates_widen_the_interval() -> None:
@@ -140,91 +140,5 @@ def test_near_duplicates_widen_the_interval() -> None:
     assert known["interval"][0] == pytest.approx(0.2065, abs=1e-4)  # Wilson's, 1 of 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "short", "rest"),
-    [
-        ({"leakage": {"test": 0.0, "validation": 0.0}}, "grouped", ""),
-        (
-            {"leakage": {"test": 0.02, "validation": 0.1}},
-            "grouped, LEAKY",
-            ": 2.0 % of test images",
-        ),
-        (
-            {"leakage": {"test": 0.0, "validation": 0.1}},
-            "grouped, LEAKY",
-            ": 10.0 % of validation im",
-        ),
-        ({"groups": "a:b.csv", "leakage": {}}, "grouped by a:b.csv", ""),
-        ({"groups": "b.csv", "group_level": "original"}, "grouped by b.csv, original", ""),
-        ({"split": "random"}, "random, LEAKY", ": its 15,000 images are augmented"),
-        ({"split": "random", "data": "cifar10"}, "random", ""),
-    ],
-)
-def test_the_leaking_part_of_a_split_is_named(fields: dict[str, object], short: str, rest: str) -> None:
-    result = {"split": "grouped", "data": "lc25000_lung", **fields}
-    assert results.format_split_kind(result) == short
-    assert results.format_split(result).startswith(short + rest)
-    assert results.is_leaky(result) is ("LEAKY" in short)
-
-
-def test_different_epochs_are_printed() -> None:
-    block = _block(_result(epochs=1))
-    assert "1 epoch, seed 0" in block
-    assert "random split, 10 epochs, optimizer settings" in block
-
-
-def test_no_reported_number_without_a_comparable_entry() -> None:
-    block = _block(_result(entry=None, data="synthetic_tissue"))
-    assert "reported" not in block
-    assert "LEAKY" not in block
-
-
-@pytest.mark.parametrize("name", [n for n in reported.names() if "result" in reported.entry(n)])
-def test_every_reported_entry_has_a_summary(name: str) -> None:
-    assert str(reported.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
-
-
-def test_a_regression_has_a_loss_and_no_pixels() -> None:
-    of_values = {"test_accuracy": None, "test_interval": None, "image_size": None}
-    tests = {"tests": {"clean": results.test_entry(Scores(1.330307, 4), None)}}
-    block = _block(_result(entry="A/mlp_tanh", data="points", epochs=5, **of_values, **tests))
-    assert "test loss             1.33031                 report A prints no loss after" in block
-    assert "LC25000 lung, 5 epochs" in block
-    assert "2,310 examples/s" in block
-    assert "accuracy" not in block
-    assert "reported" in block
+def test_a_regression_has_loss_and_count_only() -> None:
     assert results.test_entry(Scores(0.5, 4), None) == {"loss": 0.5, "examples": 4}
-
-
-def test_wilson_equals_scipy_and_contains_the_proportion() -> None:
-    low, high = wilson_interval(2202, 2250)
-    expected = stats.binomtest(2202, 2250).proportion_ci(method="wilson")
-    assert (low, high) == (expected.low, expected.high)
-    assert low < 2202 / 2250 < high
-    assert wilson_interval(10, 10)[1] == pytest.approx(1)
-
-
-def test_a_miscount_stops_the_evaluation() -> None:
-    sums = {
-        "loss": np.float32(3.0),
-        "weight_sum": np.float32(3.0),
-        "correct": np.float32(2.0),
-        "examples": np.float32(3.0),
-        PREDICTIONS: np.array([[0, 0], [1, 1], [0, 1]], np.int32),
-    }
-
-    def step(state: object, batch: object) -> dict[str, np.ndarray]:
-        return dict(sums)
-
-    scores = evaluate(step, None, [None, None], expected=6, classes=2)
-    assert isinstance(scores, ClassScores)
-    expected = {"loss": 1.0, "examples": 6, "accuracy": 4 / 6, "correct": 4}
-    assert scores == ClassScores(**expected, confusion=scores.confusion)
-    assert scores.confusion.tolist() == [[2, 2], [0, 2]]
-    with pytest.raises(AssertionError, match="6 examples were counted instead of 7"):
-        evaluate(step, None, [None, None], expected=7, classes=2)
-
-
-def test_a_loss_that_is_a_sum_is_not_divided() -> None:
-    sums = {"loss": np.float32(3.0), "examples": np.float32(3.0)}
-    assert evaluate(lambda state, batch: sums, None, [None] * 2, expected=6) == Scores(6.0, 6)

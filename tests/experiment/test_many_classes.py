@@ -13,7 +13,7 @@ from PIL import Image
 
 import jaxnets
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
-from jaxnets.evaluation.result_schema import confusion_matrix
+from jaxnets.evaluation.result import confusion_matrix
 
 IMAGES = 5
 """Images per class."""

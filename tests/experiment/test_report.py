@@ -11,9 +11,9 @@ import pytest
 from jaxnets.commands import evaluate
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import statistics
-from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.metrics import ClassScores
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.report.measure import NAMES
 from jaxnets.evaluation.report.page import RESEARCH, format_metric
 
 
@@ -149,7 +149,7 @@ def test_the_worst_of_many_classes_are_printed() -> None:
 def test_the_table_header_is_aligned(names: tuple[str, str]) -> None:
     scores = ClassScores(0.5, 5, 0.8, 4, confusion=np.array([[2, 1], [0, 2]]))
     measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
-    head, *rows = evaluate._table(scores, names, measured).splitlines()[2:]
+    head, *rows = evaluate._format(scores, names, measured).splitlines()[2:]
     assert head.startswith(r"true \ predicted  ")
     for name in names:
         end = head.index(f" {name}  ") + 1 + len(name)

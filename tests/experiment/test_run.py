@@ -27,7 +27,7 @@ from jaxnets.errors import (
     InterruptedRunError,
     MachineError,
 )
-from jaxnets.evaluation import result_schema
+from jaxnets.evaluation import result as results
 from jaxnets.experiment import workdir
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.runtime.console import Reporter
@@ -46,7 +46,7 @@ def test_a_run_writes_its_files(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert {"config.json", "manifest.json", "split.csv", "metrics.jsonl", "result.json"} <= names
     result = json.loads((trained / "result.json").read_text())
-    assert result_schema.check(result) is None
+    assert results.check(result) is None
     assert result["step"] == 4
     assert result["trained_parameters"] == result["parameters"] > 0
     assert result["fold"] is None

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
-from jaxnets.commands import compare_activations, compare_runs, evaluate, export, predict
+from jaxnets.commands import compare_activations, evaluate, export, predict
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError, MachineError
 from jaxnets.experiment import checksums, restore, workdir
 from jaxnets.experiment.checksums import CHECKSUMS
@@ -60,7 +60,7 @@ def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) ->
         "train": lambda **given: jaxnets.train(config, overrides, workdir=run, **given),
         "transfer": lambda **given: jaxnets.train(config, transfer, workdir=other, **given),
         "evaluate": lambda **given: evaluate.evaluate(run, **given),
-        "against": lambda **given: compare_runs.compare_runs(run, run, **given),
+        "against": lambda **given: evaluate.compare_runs(run, run, **given),
         "predict": lambda **given: predict.predict_files(str(run), [str(image)], **given),
         "export": lambda **given: export.export(run, out, **given),
         "shift": lambda **given: stain_shift.stain_shift(run, **given),
@@ -335,7 +335,7 @@ def test_changed_predictions_raise(run: Path) -> None:
         open_run(run).predictions()
     path.unlink()
     with pytest.raises(CheckpointError, match=r"test.npz is missing"):
-        compare_runs.compare_runs(run, run)
+        evaluate.compare_runs(run, run)
 
 
 def test_evaluation_lists_its_files(run: Path) -> None:

@@ -19,14 +19,13 @@ from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
-from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
 from jaxnets.experiment import cached_features, environment, pretrained
 from jaxnets.experiment.optimizer import make_optimizer_bundle
 from jaxnets.experiment.pretrained import Pretrained
 from jaxnets.experiment.resolve import _follow_pretrained
 from jaxnets.experiment.restore import restore_state
-from jaxnets.experiment.run_directory import open_run
+from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.backbone import BackboneHeadPartition
@@ -114,7 +113,7 @@ def test_an_export_names_its_backbone(frozen_run: Path, tmp_path: Path) -> None:
     exporting.export(frozen_run, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     described = json.loads((tmp_path / "out" / "weights.json").read_text())
-    result = results.read(frozen_run)
+    result = read_result(frozen_run)
     assert result is not None
     assert f"| trained | {result['trained_parameters']:,} of {result['parameters']:,} para" in card
     assert "frozen) |" in card

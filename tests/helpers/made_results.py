@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import config as config_lib
-from jaxnets.evaluation import result_schema
+from jaxnets.evaluation.result import SCHEMA_VERSION
 from jaxnets.evaluation.statistics import wilson_interval
 
 EXAMPLES = 10_000
@@ -29,7 +29,7 @@ def entry(accuracy: float, *, examples: int = EXAMPLES, **changes: Any) -> dict[
 def made(**changes: Any) -> dict[str, Any]:
     """A result; what repeats the clean test follows from `tests`."""
     result: dict[str, Any] = {
-        "schema_version": result_schema.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "name": "recipe:variant",
         "entry": None,
         "model": "resnet50",

@@ -21,6 +21,7 @@ from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError, JaxnetsError, MachineError
 from jaxnets.interop import convert, weight_files
+from jaxnets.interop.foreign import Options
 from jaxnets.interop.weights import Weights, structure, unflatten
 
 TERA = 1 << 40
@@ -253,7 +254,7 @@ def test_every_hostile_file_is_rejected(tmp_path: Path) -> None:
     wrong = []
     for name, path in paths.items():
         try:
-            import_weights.import_weights(str(path), tmp_path / "new", import_weights.Options())
+            import_weights.import_weights(str(path), tmp_path / "new", Options())
             wrong.append(f"{name}: taken")
         except (CheckpointError, ConfigError) as error:
             if not str(error).strip():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jaxnets.evaluation import result as results
+from jaxnets.experiment.run_directory import read_result
 from studies import stain_jitter as shifts
 from studies.pages import stain_page
 
@@ -24,7 +24,7 @@ def page(repository: Path) -> str:
 
 def _measured(repository: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     for path in sorted((repository / "results").glob(f"*/{stain_page.NUMBERS}")):
-        result = results.read(path.parent)
+        result = read_result(path.parent)
         assert result is not None
         yield path.parent.name, result, json.loads(path.read_text())
 

@@ -1,18 +1,21 @@
-"""The metrics of a report, as metrics.json stores them."""
+"""The metrics of a report, per class and with intervals, as metrics.json stores them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxnets.evaluation import statistics
-from jaxnets.evaluation.class_metrics import NAMES, class_metrics, macro
 from jaxnets.evaluation.predictions import Predictions
 
+NAMES = ("precision", "recall", "specificity", "f1", "roc_auc")
+"""One class against the rest; recall is sensitivity."""
 BINS = 15
 """Bins of the reliability diagram."""
 RESAMPLES, RESAMPLES_OF_MANY, MANY_CLASSES = 999, 199, 50
 """Number of resamples, and the same for more classes than `MANY_CLASSES`."""
+_MAX_ELEMENTS = 2_000_000
+"""Size limit of an intermediate array, so that memory stays bounded."""
 
 Figures = dict[str, Any]
 
@@ -26,31 +29,22 @@ def measure(
     near-duplicates, else examples. The temperature is fitted on `validation`, predictions of the same
     network, if given.
     """
-    units = np.arange(len(predictions.label))
-    if predictions.has_near_duplicates:
-        units = predictions.group
-    scores = class_metrics(predictions.label, predictions.probabilities)
-    intervals = _intervals(predictions, units)
-    counts = np.bincount(predictions.label, minlength=len(classes))
-    per_class = [
-        {
-            "name": name,
-            "examples": int(counts[k]),
-            **{
-                metric: _figure(scores[metric][k], [ends[k] for ends in intervals[metric]])
-                for metric in NAMES
-            },
-        }
-        for k, name in enumerate(classes)
+    label, probabilities = predictions.label, predictions.probabilities
+    units = predictions.group if predictions.has_near_duplicates else np.arange(len(label))
+    values = _table(label, probabilities, np.ones((1, len(label))))[0]
+    ends = _intervals(predictions, units)
+    figures = [
+        {name: _figure(values[i, k], ends[i, k]) for i, name in enumerate(NAMES)}
+        for k in range(values.shape[1])
     ]
-    means, mean_intervals = macro(scores), intervals["macro"]
-    calibration = statistics.calibration(predictions.probabilities, predictions.label, BINS)
+    examples = np.bincount(label, minlength=len(classes)).tolist()
+    calibration = statistics.calibration(probabilities, label, BINS)
     return {
-        "classes": per_class,
-        "macro": {
-            name: _figure(float(means[name]), [ends[i] for ends in mean_intervals])
-            for i, name in enumerate(NAMES)
-        },
+        "classes": [
+            {"name": name, "examples": count, **figure}
+            for name, count, figure in zip(classes, examples, figures[:-1], strict=True)
+        ],
+        "macro": figures[-1],
         "groups": len(np.unique(units)) if predictions.groups_known else None,
         "has_near_duplicates": predictions.has_near_duplicates,
         "calibration": {
@@ -59,45 +53,55 @@ def measure(
             "confidence": calibration.confidence.tolist(),
             "accuracy": calibration.accuracy.tolist(),
             "count": calibration.count.tolist(),
-            "temperature": _temperature(predictions, validation),
+            "temperature": _temperature(predictions, validation) if validation else None,
         },
     }
 
 
-def _temperature(predictions: Predictions, validation: Predictions | None) -> Figures | None:
-    """The temperature, and the calibration error of `predictions` before and after scaling."""
-    if validation is None:
-        return None
-    value = statistics.fit_temperature(validation.probabilities, validation.label)
-    scaled = statistics.with_temperature(predictions.probabilities, value)
-    errors = [
-        statistics.calibration(probabilities, predictions.label, BINS).error
-        for probabilities in (predictions.probabilities, scaled)
-    ]
+def _figure(value: float, ends: np.ndarray) -> Figures:
+    undefined = np.isnan(value)
     return {
-        "value": value,
-        "fitted_on": f"{len(validation.label):,} validation examples",
-        "expected_error_before": errors[0],
-        "expected_error_after": errors[1],
+        "value": None if undefined else float(value),
+        "interval": None if undefined or np.isnan(ends).any() else ends.tolist(),
     }
 
 
-def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
-    """For each metric the ends (low [K], high [K]); "macro" has those of the means, one per metric."""
-    label, predicted = predictions.label, predictions.predicted
-    classes = predictions.probabilities.shape[1]
-    resamples = RESAMPLES if classes <= MANY_CLASSES else RESAMPLES_OF_MANY
+def _temperature(predictions: Predictions, validation: Predictions) -> Figures:
+    """The temperature, and the calibration error of `predictions` before and after scaling."""
+    value = statistics.fit_temperature(validation.probabilities, validation.label)
+    scaled = statistics.with_temperature(predictions.probabilities, value)
+    before, after = (
+        statistics.calibration(probabilities, predictions.label, BINS).error
+        for probabilities in (predictions.probabilities, scaled)
+    )
+    return {
+        "value": value,
+        "fitted_on": f"{len(validation.label):,} validation examples",
+        "expected_error_before": before,
+        "expected_error_after": after,
+    }
 
-    def metrics(weights: np.ndarray) -> np.ndarray:
-        scores = class_metrics(label, predictions.probabilities, weights)
-        means = macro(scores)
-        return np.stack(
-            [np.column_stack([scores[name], means[name]]) for name in NAMES], axis=1
-        )  # [R, metric, K + 1]
 
-    low, high = statistics.metric_intervals(metrics, units, resamples=resamples)
-    found: dict[str, Any] = {name: (low[i, :-1], high[i, :-1]) for i, name in enumerate(NAMES)}
-    found["macro"] = (low[:, -1], high[:, -1])
+def _table(label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`class_metrics` by name of the K classes, then their mean: float64[R, metric, K + 1]."""
+    scores = class_metrics(label, probabilities, weights)
+    means = macro(scores)
+    return np.stack([np.column_stack([scores[name], means[name]]) for name in NAMES], axis=1)
+
+
+def _intervals(predictions: Predictions, units: np.ndarray) -> np.ndarray:
+    """The ends of the intervals of a `_table`, float64[metric, K + 1, 2]; NaN where undefined."""
+    label, predicted, probabilities = predictions.label, predictions.predicted, predictions.probabilities
+    classes = probabilities.shape[1]
+    ends = np.stack(
+        statistics.metric_intervals(
+            lambda weights: _table(label, probabilities, weights),
+            units,
+            resamples=RESAMPLES if classes <= MANY_CLASSES else RESAMPLES_OF_MANY,
+        ),
+        axis=-1,
+    )
+    by_name = dict(zip(NAMES, ends, strict=True))
     for k in range(classes):
         proportions = {
             "precision": (predicted == k, label == k),
@@ -105,49 +109,81 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> dict[str, Any]:
             "specificity": (label != k, predicted != k),
         }
         for name, (among, right) in proportions.items():
-            if among.any():
-                ends = _proportion_interval(right[among], units[among], predictions.has_near_duplicates)
-                found[name][0][k], found[name][1][k] = ends
-        _fix_degenerate_f1(found["f1"], k, label, predicted, units)
-    for name in ("roc_auc", "macro"):
-        lower, upper = found[name]
-        lower[lower == upper] = np.nan  # the bootstrap is degenerate
-    return found
+            if not among.any():
+                continue
+            if predictions.has_near_duplicates:
+                found = statistics.group_interval(
+                    right[among].astype(float), units[among], resamples=RESAMPLES
+                )
+            else:
+                found = statistics.wilson_interval(int(right[among].sum()), int(among.sum()))
+            by_name[name][k] = found
+        f1_units = units[(label == k) | (predicted == k)]
+        by_name["f1"][k] = _f1_interval(by_name["f1"][k], len(np.unique(f1_units)))
+    for bootstrapped in (by_name["roc_auc"], ends[:, -1]):
+        bootstrapped[bootstrapped[:, 0] == bootstrapped[:, 1]] = np.nan  # the bootstrap is degenerate
+    return ends
 
 
-def _proportion_interval(
-    right: np.ndarray, units: np.ndarray, has_near_duplicates: bool
-) -> statistics.Interval:
-    if has_near_duplicates:
-        return statistics.group_interval(right.astype(float), units, resamples=RESAMPLES)
-    return statistics.wilson_interval(int(right.sum()), len(right))
-
-
-def _fix_degenerate_f1(
-    ends: tuple[np.ndarray, np.ndarray],
-    k: int,
-    label: np.ndarray,
-    predicted: np.ndarray,
-    units: np.ndarray,
-) -> None:
+def _f1_interval(ends: np.ndarray, units: int) -> np.ndarray:
     """Replaces a degenerate bootstrap interval of F1 by one derived from Wilson's interval of J.
 
-    J is the Jaccard index of label and prediction; F1 = 2 J / (1 + J).
+    J is the Jaccard index of label and prediction, whose union has `units` units; F1 = 2 J / (1 + J).
     """
-    among = (label == k) | (predicted == k)
-    if not among.any() or ends[0][k] != ends[1][k]:
-        return
-    if ends[0][k] not in (0, 1):  # a single group
-        ends[0][k] = np.nan
-        return
-    count = len(np.unique(units[among]))
-    jaccard = statistics.wilson_interval(int(ends[0][k]) * count, count)
-    for end, value in zip(ends, jaccard, strict=True):
-        end[k] = 2 * value / (1 + value)
+    low, high = ends
+    if low != high:
+        return ends
+    if low not in (0, 1):  # a single group
+        return np.array([np.nan, high])
+    jaccard = np.array(statistics.wilson_interval(int(low) * units, units))
+    return 2 * jaccard / (1 + jaccard)
 
 
-def _figure(value: float, interval: Sequence[float]) -> Figures:
+def class_metrics(label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Each of `NAMES` by class, float64[R, K]; NaN where undefined (precision of a class never predicted).
+
+    `label` is int[N] and `probabilities` float[N, K]. `weights`, float[R, N], is how often each example
+    counts in each of R resamples. Definitions are scikit-learn's; ROC-AUC is one-vs-rest.
+    """
+    classes = probabilities.shape[1]
+    predicted = np.eye(classes)[probabilities.argmax(axis=1)]
+    true = np.eye(classes)[label]
+    hits = weights @ (predicted * true)
+    positive, predicted_positive = weights @ true, weights @ predicted
+    total = weights.sum(axis=1, keepdims=True)
+    true_negative = total - positive - predicted_positive + hits
+    areas = [_roc_auc(label == k, probabilities[:, k], weights) for k in range(classes)]
     return {
-        "value": None if np.isnan(value) else float(value),
-        "interval": None if np.isnan([value, *interval]).any() else [float(end) for end in interval],
+        "precision": _ratio(hits, predicted_positive),
+        "recall": _ratio(hits, positive),
+        "specificity": _ratio(true_negative, total - positive),
+        "f1": _ratio(2 * hits, positive + predicted_positive),
+        "roc_auc": np.stack(areas, axis=1),
     }
+
+
+def macro(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The mean of each metric, float64[...], over the classes for which it is defined."""
+    means = {}
+    for name, values in scores.items():
+        defined = ~np.isnan(values)
+        means[name] = _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
+    return means
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _roc_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float64[R]: how often a positive scores higher than a negative; ties count one half."""
+    order = np.argsort(score, kind="stable")
+    _, starts = np.unique(score[order], return_index=True)
+    areas = []
+    for some in np.array_split(weights, -(-weights.size // _MAX_ELEMENTS)):
+        positives = np.add.reduceat(some[:, order] * positive[order], starts, axis=1)
+        negatives = np.add.reduceat(some[:, order] * ~positive[order], starts, axis=1)
+        below = np.cumsum(negatives, axis=1) - negatives / 2
+        product = positives.sum(axis=1) * negatives.sum(axis=1)
+        areas.append(_ratio((positives * below).sum(axis=1), product))
+    return np.concatenate(areas)

@@ -1,30 +1,43 @@
-"""The HTML page of a report."""
+"""The HTML page of a report, with its pictures."""
 
+import base64
 import dataclasses
 import functools
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 import numpy as np
+from PIL import Image
 
-from jaxnets.evaluation.class_metrics import NAMES
+from jaxnets.evaluation.gradcam import overlay
+from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report import plots
-from jaxnets.evaluation.report.pictures import Card, confusion_picture
-from jaxnets.evaluation.result_schema import confusion_matrix
+from jaxnets.evaluation.report.measure import NAMES
+from jaxnets.evaluation.result import confusion_matrix
 
 RESEARCH = "For research only. Not a medical device: do not use it for diagnosis or treatment."
-TITLES = {
-    "precision": "precision",
-    "recall": "recall (sensitivity)",
-    "specificity": "specificity",
-    "f1": "F1",
-    "roc_auc": "ROC-AUC",
-}
+TITLES = {name: name for name in NAMES} | {"recall": "recall (sensitivity)", "f1": "F1", "roc_auc": "ROC-AUC"}
 MAX_TABLE_CLASSES, MAX_LISTED_CLASSES = 20, 50
 """Maximum number of classes to show the confusion matrix as a table, and to list every class's metrics."""
 WORST = 25
 """Number of classes or confusions shown otherwise."""
+MIN_SIDE = 112
+"""Smaller images are enlarged by an integer factor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One example of the page: data URIs of the image and its Grad-CAM overlay, label and prediction."""
+
+    image: str
+    gradcam: str | None
+    file: str
+    true: str
+    predicted: str
+    confidence: float
+    true_confidence: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,29 +68,26 @@ class Content:
 def render(content: Content) -> str:
     """Renders a self-contained HTML file."""
     metrics = content.metrics
-    classes = metrics.get("classes", [])
-    shown = list(enumerate(classes))
-    if len(classes) > MAX_LISTED_CLASSES:
-        shown = sorted(shown, key=_f1)[:WORST]
-    large = len(classes) > MAX_TABLE_CLASSES
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            content=content,
-            metrics=metrics,
-            classes=classes,
-            shown=shown,
-            names=NAMES,
-            titles=TITLES,
-            research=RESEARCH,
-            matrix=_matrix(metrics) if classes and not large else None,
-            confusions=_confusions(metrics) if large else None,
-            matrix_picture=confusion_picture(confusion_matrix(metrics)) if large else None,
-            reliability=_reliability(metrics),
-            charts=_charts(content.curves),
-        )
-    )
+    shown: dict[str, Any] = {"content": content, "metrics": metrics, "classes": metrics.get("classes", [])}
+    if classes := shown["classes"]:
+        confusion = confusion_matrix(metrics)
+        listed = list(enumerate(classes))
+        if len(classes) > MAX_LISTED_CLASSES:
+            listed = sorted(listed, key=_f1)[:WORST]
+        calibration = metrics["calibration"]
+        arrays = (np.array(calibration[name]) for name in ("confidence", "accuracy", "count"))
+        shown |= {
+            "shown": listed,
+            "matrix": None,
+            "reliability": plots.reliability_chart(*arrays, bins=calibration["bins"]),
+        }
+        if len(classes) <= MAX_TABLE_CLASSES:
+            shown["matrix"] = [[(n, n / max(sum(row), 1)) for n in row] for row in confusion.tolist()]
+        else:
+            shown["confusions"] = _confusions(confusion, [row["name"] for row in classes])
+            shown["matrix_picture"] = _confusion_picture(confusion)
+    charts = [_curve(content.curves, "loss"), _curve(content.curves, "accuracy", in_percent=True)]
+    return _template().render(shown, charts=[chart for chart in charts if chart])
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -105,7 +115,7 @@ def format_interval(figure: Mapping[str, Any], name: str) -> str:
 
 
 @functools.cache
-def _templates() -> jinja2.Environment:
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxnets.evaluation.report"),
         autoescape=True,  # class and file names are user input
@@ -116,7 +126,8 @@ def _templates() -> jinja2.Environment:
     for function in (percent, percent_range, format_metric, format_interval):
         environment.filters[function.__name__] = function
     environment.filters["count"] = "{:,}".format
-    return environment
+    constants = {"names": NAMES, "titles": TITLES, "research": RESEARCH, "plots": plots}
+    return environment.get_template("page.html", globals=constants)
 
 
 def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
@@ -124,46 +135,96 @@ def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
     return -1.0 if value is None else value
 
 
-def _matrix(metrics: Mapping[str, Any]) -> list[list[tuple[int, float]]]:
-    """Each cell's count and its fraction of the row."""
-    rows = confusion_matrix(metrics).tolist()
-    return [[(n, n / max(sum(row), 1)) for n in row] for row in rows]
-
-
-def _confusions(metrics: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
+def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
     """The most frequent mistakes: true class, predicted class, count, fraction of the true class."""
-    confusion = confusion_matrix(metrics)
-    names = [row["name"] for row in metrics["classes"]]
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST]
-    pairs = [divmod(int(cell), len(names)) for cell in order]
     return [
         (names[i], names[j], int(wrong[i, j]), wrong[i, j] / max(confusion[i].sum(), 1))
-        for i, j in pairs
+        for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[i, j] > 0
     ]
 
 
-def _reliability(metrics: Mapping[str, Any]) -> plots.Chart | None:
-    if "calibration" not in metrics:
-        return None
-    found = metrics["calibration"]
-    arrays = (np.array(found[name]) for name in ("confidence", "accuracy", "count"))
-    return plots.reliability_chart(*arrays, bins=found["bins"])
+def _curve(lines: Sequence[Mapping[str, Any]], name: str, *, in_percent: bool = False) -> plots.Chart | None:
+    """A metric of the records of metrics.jsonl by epoch; None if no record has it."""
+    series = []
+    for split in ("train", "validation"):
+        points = [
+            (line["epoch"], line["values"][name])
+            for line in lines
+            if line["split"] == split and line["values"].get(name) is not None
+        ]
+        x, y = np.array(points, float).reshape(-1, 2).T
+        series.append(plots.Series(split, x, y, dots=split == "validation"))
+    return plots.line_chart(name.capitalize(), series, x_label="epoch", y_label=name, percent=in_percent)
 
 
-def _charts(lines: Sequence[Mapping[str, Any]]) -> list[plots.Chart]:
-    charts = []
-    for name, percents in (("loss", False), ("accuracy", True)):
-        series = []
-        for split in ("train", "validation"):
-            points = [
-                (line["epoch"], line["values"][name])
-                for line in lines
-                if line["split"] == split and line["values"].get(name) is not None
-            ]
-            x, y = np.array(points, float).reshape(-1, 2).T
-            series.append(plots.Series(split, x, y, dots=split == "validation"))
-        chart = plots.line_chart(name.capitalize(), series, x_label="epoch", y_label=name, percent=percents)
-        charts += [chart] if chart else []
-    return charts
+def most_confident_mistakes(predictions: Predictions, count: int) -> np.ndarray:
+    """Positions of up to `count` wrong predictions, most confident first, at most one per group."""
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(~predictions.correct)
+    return _first_per_group(predictions, wrong[np.argsort(-confidence[wrong], kind="stable")], count)
+
+
+def most_uncertain(predictions: Predictions, count: int) -> np.ndarray:
+    """Positions of up to `count` predictions with the smallest top-two margin, at most one per group."""
+    ordered = np.sort(predictions.probabilities, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    return _first_per_group(predictions, np.argsort(margin, kind="stable"), count)
+
+
+def _first_per_group(predictions: Predictions, positions: np.ndarray, count: int) -> np.ndarray:
+    if predictions.groups_known:
+        _, first = np.unique(predictions.group[positions], return_index=True)
+        positions = positions[np.sort(first)]
+    return positions[:count]
+
+
+def card(
+    predictions: Predictions,
+    position: int,
+    classes: Sequence[str],
+    pixels: np.ndarray,
+    heat: np.ndarray | None,
+) -> Card:
+    """The example at `position`, from its image uint8[S, S, 1 or 3] and its Grad-CAM map [h, w]."""
+    label, probabilities = predictions.label[position], predictions.probabilities[position]
+    predicted = int(probabilities.argmax())
+    times = -(-MIN_SIDE // len(pixels))
+    shown = pixels.repeat(times, axis=0).repeat(times, axis=1)
+    return Card(
+        image=_data_uri(shown),
+        gradcam=None if heat is None else _data_uri(overlay(shown, heat)),
+        file=str(predictions.files[position]),
+        true=classes[label],
+        predicted=classes[predicted],
+        confidence=float(probabilities[predicted]),
+        true_confidence=float(probabilities[label]),
+    )
+
+
+def _data_uri(pixels: np.ndarray, *, lossless: bool = False) -> str:
+    """uint8[H, W, 1 or 3] as the data URI of a JPEG, or of a PNG if `lossless`."""
+    data = io.BytesIO()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if lossless:
+        image.save(data, "PNG", optimize=True)
+    else:
+        image.save(data, "JPEG", quality=88)
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _confusion_picture(confusion: np.ndarray, max_side: int = 250) -> str:
+    """A large confusion matrix [K, K] as a picture: row fractions, max-pooled to at most `max_side` cells."""
+    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    block = -(-len(fractions) // max_side)
+    padding = -len(fractions) % block
+    padded = np.pad(fractions, ((0, padding), (0, padding)))
+    side = len(padded) // block
+    cells = padded.reshape(side, block, side, block).max(axis=(1, 3))
+    grey = 255 - np.rint(255 * np.sqrt(cells))  # the root makes small fractions visible
+    times = -(-300 // side)
+    picture = grey.astype(np.uint8)[..., None].repeat(times, axis=0).repeat(times, axis=1)
+    return _data_uri(picture, lossless=True)

@@ -1,8 +1,9 @@
 """Charts as SVG shapes in pixel coordinates, for the template to draw."""
 
-import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,10 +14,11 @@ MAX_POINTS = 300
 COLOURS = ("#2563ab", "#c2410c")
 DECADES = 2
 """The vertical axis is logarithmic if the values span at least this many powers of ten."""
+Ticks = list[tuple[float, str]]
+"""The ticks of an axis: their pixel coordinates and labels."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """A line of a chart, `x` and `y` float[N]; `dots` marks each point."""
 
     name: str
@@ -25,16 +27,7 @@ class Series:
     dots: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Tick:
-    """A tick of an axis: its pixel coordinate and label."""
-
-    position: float
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Polyline:
+class Polyline(NamedTuple):
     """A series in pixel coordinates; `dots` marks each point."""
 
     name: str
@@ -48,8 +41,7 @@ class Polyline:
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
-@dataclasses.dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """A rectangle in pixel coordinates."""
 
     x: float
@@ -59,28 +51,20 @@ class Bar:
     description: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Chart:
-    """A chart in pixel coordinates."""
+class Chart(NamedTuple):
+    """A chart in pixel coordinates, `WIDTH` by `HEIGHT`, perhaps with a diagonal of equal values."""
 
     title: str
     x_label: str
     y_label: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
+    x_ticks: Ticks
+    y_ticks: Ticks
     lines: list[Polyline]
-    bars: list[Bar] = dataclasses.field(default_factory=list)
-    diagonal: Polyline | None = None
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = WIDTH - RIGHT
-    top: int = TOP
-    bottom: int = HEIGHT - BOTTOM
+    bars: Sequence[Bar] = ()
+    diagonal: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class _Axes:
+class _Axes(NamedTuple):
     """Maps values to pixel coordinates."""
 
     x: tuple[float, float]
@@ -97,6 +81,9 @@ class _Axes:
             low, high, value = math.log10(low), math.log10(high), math.log10(value)
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
+    def points(self, x: Iterable[float], y: Iterable[float]) -> list[tuple[float, float]]:
+        return [(self.across(a), self.down(b)) for a, b in zip(x, y, strict=True)]
+
 
 def line_chart(
     title: str, series: Sequence[Series], *, x_label: str, y_label: str, percent: bool = False
@@ -108,27 +95,22 @@ def line_chart(
     thinned = [one for one in map(_thin, series) if len(one.x)]
     if not thinned:
         return None
-    xs, ys = (np.concatenate([getattr(one, axis) for one in thinned]) for axis in "xy")
+    xs, ys = np.concatenate([one.x for one in thinned]), np.concatenate([one.y for one in thinned])
     logarithmic = not percent and ys.min() > 0 and ys.max() / ys.min() >= 10**DECADES
     x_ticks = _round_numbers(0, xs.max())
     y_ticks = (_powers_of_ten if logarithmic else _round_numbers)(ys.min(), ys.max())
     axes = _Axes((0, max(xs.max(), x_ticks[-1])), (y_ticks[0], y_ticks[-1]), logarithmic)
-    lines = [
-        Polyline(
-            one.name,
-            COLOURS[number % len(COLOURS)],
-            [(axes.across(x), axes.down(y)) for x, y in zip(one.x, one.y, strict=True)],
-            one.dots or len(one.x) == 1,
-        )
-        for number, one in enumerate(thinned)
-    ]
+    scale, unit = (100, " %") if percent else (1, "")
     return Chart(
         title,
         x_label,
         f"{y_label}, logarithmic" if logarithmic else y_label,
-        [Tick(axes.across(value), f"{value:g}") for value in x_ticks],
-        [Tick(axes.down(value), _format_tick(value, percent)) for value in y_ticks],
-        lines,
+        [(axes.across(value), f"{value:g}") for value in x_ticks],
+        [(axes.down(value), f"{scale * value:g}{unit}") for value in y_ticks],
+        [
+            Polyline(one.name, colour, axes.points(one.x, one.y), one.dots or len(one.x) == 1)
+            for one, colour in zip(thinned, itertools.cycle(COLOURS), strict=False)
+        ],
     )
 
 
@@ -140,27 +122,22 @@ def reliability_chart(confidence: np.ndarray, accuracy: np.ndarray, count: np.nd
     for mean, right, examples in zip(confidence, accuracy, count, strict=True):
         number = int(np.searchsorted(edges[1:-1], mean))
         low, high = edges[number], edges[number + 1]
-        bars.append(
-            Bar(
-                x=axes.across(low) + 0.5,
-                y=axes.down(right),
-                width=axes.across(high) - axes.across(low) - 1,
-                height=axes.down(0) - axes.down(right),
-                description=f"{examples:,} examples, confidence {100 * low:.0f} to {100 * high:.0f} %: "
-                f"{100 * right:.1f} % correct",
-            )
+        text = (
+            f"{examples:,} examples, confidence {100 * low:.0f} to {100 * high:.0f} %: "
+            f"{100 * right:.1f} % correct"
         )
-    points = [(axes.across(x), axes.down(y)) for x, y in zip(confidence, accuracy, strict=True)]
+        left, top = axes.across(low), axes.down(right)
+        bars.append(Bar(left + 0.5, top, axes.across(high) - left - 1, axes.down(0) - top, text))
     fifths = np.linspace(0, 1, 6)
     return Chart(
         "Reliability",
         "confidence",
         "accuracy",
-        [Tick(axes.across(value), f"{100 * value:.0f} %") for value in fifths],
-        [Tick(axes.down(value), f"{100 * value:.0f} %") for value in fifths],
-        [Polyline("mean per bin", COLOURS[1], points, True)],
+        [(axes.across(value), f"{100 * value:.0f} %") for value in fifths],
+        [(axes.down(value), f"{100 * value:.0f} %") for value in fifths],
+        [Polyline("mean per bin", COLOURS[1], axes.points(confidence, accuracy), True)],
         bars,
-        Polyline("", "", [(axes.across(0), axes.down(0)), (axes.across(1), axes.down(1))], False),
+        diagonal=True,
     )
 
 
@@ -168,10 +145,8 @@ def _thin(series: Series) -> Series:
     finite = np.isfinite(series.y)
     x, y = series.x[finite], series.y[finite]
     if len(x) > MAX_POINTS:
-        x, y = (
-            np.array([segment.mean() for segment in np.array_split(values, MAX_POINTS)]) for values in (x, y)
-        )
-    return dataclasses.replace(series, x=x, y=y)
+        x, y = (np.array([part.mean() for part in np.array_split(given, MAX_POINTS)]) for given in (x, y))
+    return series._replace(x=x, y=y)
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
@@ -191,7 +166,3 @@ def _powers_of_ten(low: float, high: float) -> list[float]:
     last = math.ceil(math.log10(high) - 1e-6)
     step = math.ceil((last - first) / 8)
     return [10.0**power for power in range(first, last + step, step)]
-
-
-def _format_tick(value: float, percent: bool) -> str:
-    return f"{100 * value:g} %" if percent else f"{value:g}"

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from jaxnets.evaluation.class_metrics import NAMES
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.report.measure import measure
-from jaxnets.evaluation.report.page import Content, format_metric, render
-from jaxnets.evaluation.report.pictures import card, most_confident_mistakes, most_uncertain
+from jaxnets.evaluation.report.measure import NAMES, measure
+from jaxnets.evaluation.report.page import (
+    Content,
+    card,
+    format_metric,
+    most_confident_mistakes,
+    most_uncertain,
+    render,
+)
 
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
 

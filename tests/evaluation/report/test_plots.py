@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnets.evaluation.report.page import _charts
+from jaxnets.evaluation.report.page import _curve
 from jaxnets.evaluation.report.plots import BOTTOM, HEIGHT, TOP, Series, line_chart
 
 
@@ -23,7 +23,7 @@ def test_decades_have_a_logarithmic_axis() -> None:
     chart = _chart(1e3, 1.0, 1e-1)
     assert chart is not None
     assert chart.y_label == "loss, logarithmic"
-    assert [tick.text for tick in chart.y_ticks] == ["0.1", "1", "10", "100", "1000"]
+    assert [text for _, text in chart.y_ticks] == ["0.1", "1", "10", "100", "1000"]
     ((_, top), (_, middle), (_, bottom)) = chart.lines[0].points
     assert (top, bottom) == (pytest.approx(TOP), pytest.approx(HEIGHT - BOTTOM))
     assert middle == pytest.approx(bottom - (bottom - top) / 4)
@@ -33,7 +33,7 @@ def test_many_decades_have_few_ticks() -> None:
     chart = _chart(4e7, 3e-12)
     assert chart is not None
     assert len(chart.y_ticks) <= 9
-    positions = [tick.position for tick in chart.y_ticks]
+    positions = [position for position, _ in chart.y_ticks]
     assert min(positions) == pytest.approx(TOP)
     assert max(positions) == pytest.approx(HEIGHT - BOTTOM)
     for _, y in chart.lines[0].points:
@@ -58,7 +58,7 @@ def test_a_diverged_run_is_drawn_on_a_logarithmic_axis() -> None:
         {"epoch": 1.0, "split": split, "values": {"loss": loss, "accuracy": 0.2}}
         for split, loss in (("train", 30.0), ("validation", 4_205_885.0))
     ]
-    loss, accuracy = _charts(lines)
+    loss, accuracy = _curve(lines, "loss"), _curve(lines, "accuracy", in_percent=True)
     assert loss.y_label == "loss, logarithmic"
     assert accuracy.y_label == "accuracy"
     assert all(line.dots for chart in (loss, accuracy) for line in chart.lines)

@@ -1,0 +1,227 @@
+"""A weight file of another library: its arrays, and the network, classes and preprocessing they are of."""
+
+import collections
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import config_dict
+
+from jaxnets import config as config_lib
+from jaxnets import models
+from jaxnets.config import nearest
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.interop import hub, layouts, weight_files
+from jaxnets.interop.preprocessing import from_metadata
+from jaxnets.interop.recognise import (
+    CHANNELS,
+    KNOWN,
+    NATIVE_SIZES,
+    PRESETS,
+    PreprocessingPreset,
+    preset_of,
+    recognise,
+)
+from jaxnets.interop.torch_file import read_pth
+from jaxnets.io import file_sha256
+
+HEADS = ("AuxLogits.", "aux1.", "aux2.")
+HEAD_BIASES = ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
+"""Prefixes of auxiliary heads, and the arrays that have one number per class."""
+OUR_CROP = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
+"""How this package resizes images, in timm's terms."""
+CLASSIFIER = "classifier/kernel"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of an import; None is inferred from the file."""
+
+    model: str | None = None
+    layout: str | None = None
+    variant: str | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+    preprocessing: str | None = None
+    classes: str | None = None
+    partial: bool = False
+
+
+class WeightFile(NamedTuple):
+    """A file's arrays, its origin, and the hub's description of the network, or {}."""
+
+    arrays: dict[str, np.ndarray]
+    source: dict[str, Any]
+    described: dict[str, Any]
+
+
+class Description(NamedTuple):
+    """What a file contains: `model` is a section of a config, `notes` name what was left out."""
+
+    arrays: dict[str, np.ndarray]
+    layout: str
+    model: config_dict.ConfigDict
+    shape: tuple[int, ...]
+    classes: tuple[str, ...] | None
+    preset: PreprocessingPreset | None
+    notes: list[str]
+
+
+def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
+    """Reads a file, or hub:OWNER/NAME; `report` is called with a line of text before a download.
+
+    Raises CheckpointError if there is no such file, or it is of an unknown format or damaged.
+    """
+    described: dict[str, Any] = {}
+    path, origin = Path(source), {"file": Path(source).name}
+    if source.startswith(hub.PREFIX):
+        path, described, origin = hub.download(source, report)
+    if path.is_dir():
+        raise CheckpointError(f"{source} is a folder: give the weights file in it")
+    if not path.exists():
+        raise CheckpointError(f"{source} does not exist: give a file, or {hub.PREFIX}OWNER/NAME for the hub")
+    if not path.is_file():
+        raise CheckpointError(f"{source} is not a regular file: give a weights file")
+    suffix = path.name.rpartition(".")[2].lower()
+    if suffix == "safetensors":
+        arrays, metadata = weight_files.read_safetensors(path)
+        origin |= {"remarks": metadata} if metadata else {}
+    elif suffix in ("h5", "hdf5"):
+        arrays = weight_files.read_keras(path)
+    elif suffix in ("pth", "pt", "bin"):
+        arrays = read_pth(path)
+    else:
+        raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
+    return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
+
+
+def describe(opened: WeightFile, options: Options) -> Description:
+    """What is in the file, by `options`, its array names and the hub's description.
+
+    Raises ConfigError for options that do not apply, CheckpointError for a network that is not ours.
+    """
+    arrays = layouts.normalize_keys(opened.arrays)
+    architecture = opened.described.get("architecture")
+    named = options.model or (architecture if architecture in KNOWN else None)
+    network, layout = recognise(arrays, named, options.layout)
+    shape = _input_shape(network, options, opened)
+    notes: list[str] = []
+    if layout == "torch":
+        arrays, notes = _without_unusable_heads(arrays, min(shape[:2]), models.entry(network).auxiliary_size)
+    model = model_of(arrays, network, layout, options)
+    return Description(
+        arrays,
+        layout,
+        model,
+        shape,
+        _classes(options, opened, model.num_classes),
+        _preset(network, layout, options, opened),
+        [*notes, *_ignored_settings(opened)],
+    )
+
+
+def _input_shape(network: str, options: Options, opened: WeightFile) -> tuple[int, ...]:
+    """[H, W, C] of an input, as asked for, as the hub describes it, or as the network was designed."""
+    described = opened.described.get(hub.PRETRAINED, {}).get("input_size")
+    size = options.image_size or (described[-1] if described else NATIVE_SIZES.get(network, 224))
+    models.check_image_size(network, size, flag="--image_size")
+    return size, size, CHANNELS.get(network, 3)
+
+
+def _without_unusable_heads(
+    arrays: dict[str, np.ndarray], size: int, min_size: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Without auxiliary heads that need larger images or have other classes (after fine-tuning); notes."""
+    main = arrays.get("fc.bias")
+    classes = [arrays[name].size for name in HEAD_BIASES if name in arrays]
+    if main is not None and any(count != main.size for count in classes):
+        reason = f"{max(classes)} classes, the main head has {main.size}"
+    elif size < min_size and _has_heads(arrays):
+        reason = f"they need {min_size} px"
+    else:
+        return arrays, []
+    rest = {name: array for name, array in arrays.items() if not name.startswith(HEADS)}
+    return rest, [f"auxiliary heads skipped: {reason}"]
+
+
+def _has_heads(arrays: Mapping[str, np.ndarray]) -> bool:
+    return any(name.startswith(HEADS) for name in arrays)
+
+
+def model_of(
+    arrays: Mapping[str, np.ndarray], network: str, layout: str, options: Options
+) -> config_dict.ConfigDict:
+    """The network's section of a config, with the variant of ours that matches the library's."""
+    form = layouts.LAYOUTS[layout]
+    if network not in form.variants:
+        raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
+    variants = form.variants[network]
+    variant = options.variant or variants[0]
+    if variant not in variants:
+        listed = ", ".join(str(each) for each in variants if each)
+        has = f"has {listed}" if listed else "has no variants"
+        raise ConfigError(f"--variant={variant}: {network} of --layout={layout} {has}")
+    default = next(iter(models.entry(network).variants), None)
+    kernel = arrays.get(form.name(network, CLASSIFIER))
+    in_file = 1000 if kernel is None else form.read(network, CLASSIFIER, kernel).shape[-1]
+    model = config_lib.default_config().model
+    model.name, model.variant = network, None if variant == default else variant
+    model.num_classes = options.num_classes or in_file
+    model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
+    return model
+
+
+def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> PreprocessingPreset | None:
+    """As asked for, as the file or the hub describes it, or as the library has it; None if unknown."""
+    name, described = options.preprocessing, opened.described.get(hub.PRETRAINED, {})
+    stored = from_metadata(opened.source.get("remarks", {}))
+    if name is None and stored is not None:
+        return stored
+    if name is None and described:
+        known = "mean" in described and "std" in described
+        return PreprocessingPreset(tuple(described["mean"]), tuple(described["std"])) if known else None
+    name = name or preset_of(network, layout)
+    if name in (None, "unknown"):
+        return None
+    if name not in PRESETS:
+        raise ConfigError(
+            f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown{nearest(name, PRESETS)}"
+        )
+    return PRESETS[name]
+
+
+def _ignored_settings(opened: WeightFile) -> list[str]:
+    """A note on crop settings of the hub's description that differ from ours."""
+    given = opened.described.get(hub.PRETRAINED, {})
+    ignored = [f"{name} {given[name]}" for name, own in OUR_CROP.items() if given.get(name, own) != own]
+    if not ignored:
+        return []
+    return [f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic"]
+
+
+def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[str, ...] | None:
+    """Class names from --classes (a text file with one per line, or a JSON list) or from the hub.
+
+    Duplicates, as in ImageNet's list, get their index appended.
+    """
+    names: Sequence[str] | None = opened.described.get("label_names")
+    if options.classes is not None:
+        path = Path(options.classes)
+        if not path.is_file():
+            raise ConfigError(f"--classes={path} is not a file: one name per line, or a JSON list")
+        try:
+            text = path.read_text("utf-8-sig")
+            names = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
+        except ValueError as error:
+            kind = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else "a JSON list"
+            raise ConfigError(f"--classes={path} is not {kind} ({error})") from error
+        names = [str(name).strip() for name in names if str(name).strip()]
+        if len(names) != num_classes:
+            raise ConfigError(f"--classes={path} has {len(names)} names, the network {num_classes} classes")
+    if names is None or len(names) != num_classes:
+        return None
+    counts = collections.Counter(names)
+    return tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(names))

@@ -1,0 +1,26 @@
+"""Report A's tables of parameter formulas, beside our counts by block."""
+
+from collections.abc import Sequence
+
+from jaxnets import models, reported
+from jaxnets.commands.summary import Layer
+
+
+def compare(layers: Sequence[Layer], name: str) -> list[str]:
+    """Report A's formulas of the network `name` and our counts by block; [] if it prints none."""
+    formulas = reported.document("lung")["entries"].get(f"A/{name}", {}).get("parameter_formulas")
+    if formulas is None:
+        return []
+    lines = ["", "report A's table of formulas, which does not describe this network:"]
+    for row in formulas["rows"]:
+        wrong = "" if row.get("agrees", True) else f"  (gives {row['formula_gives_computed']:,})"
+        lines.append(f"{row['layer']:<26}{row['total']:>13,}  {row['formula']}{wrong}")
+    blocks: dict[str, int] = {}
+    for layer in layers:
+        block = layer.path.partition("/")[0]
+        blocks[block] = blocks.get(block, 0) + layer.parameters
+    lines += [f"{'sum':<26}{formulas['sum_of_totals_computed']:>13,}", "", "our parameters by block:"]
+    lines += [f"{block:<26}{count:>13,}" for block, count in blocks.items()]
+    heads = sum(models.auxiliary_part(blocks).values())
+    lines += [f"{'sum':<26}{sum(blocks.values()) - heads:>13,}"]
+    return lines + ([f"{'auxiliary heads':<26}{heads:>13,}"] if heads else [])
