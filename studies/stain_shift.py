@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.leakage import leaked_fractions
+from jaxnets.data.splits import leaked_fractions
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.build import make_evaluator
 from jaxnets.experiment.data import open_data

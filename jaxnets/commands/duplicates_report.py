@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxnets.data.images import read_image
-from jaxnets.data.near_duplicates import grouping, montage
-from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.near_duplicates import grouping
+from jaxnets.data.near_duplicates.features import Settings
+from jaxnets.data.near_duplicates.verification import Row
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.runtime.console import Reporter
 
@@ -66,7 +67,7 @@ def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
     return overlap.inliers < 2 * settings.overlap_inliers
 
 
-def largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
+def largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
     """Montage rows: overlaps of the largest groups, then copies of the largest originals."""
     sizes = np.bincount(found.groups)
     group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
@@ -76,7 +77,7 @@ def largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> li
     return rows + _copies(images, found, settings, MONTAGE_ROWS - len(rows))
 
 
-def _copies(images: ImageFiles, found: grouping.Found, settings: Settings, count: int) -> list[montage.Row]:
+def _copies(images: ImageFiles, found: grouping.Found, settings: Settings, count: int) -> list[Row]:
     """The strongest pair of each of the `count` largest originals."""
     pairs = found.pairs[grouping.is_same_original(found.pairs, settings)]
     sizes = np.bincount(found.originals)
@@ -87,14 +88,14 @@ def _copies(images: ImageFiles, found: grouping.Found, settings: Settings, count
     return [_montage_row(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
 
 
-def doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
+def doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
     """Montage rows: the doubtful overlaps, weakest evidence last."""
     near = [overlap for overlap in found.overlaps if _is_doubtful(overlap, settings)]
     near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
     return [_overlap_row(images, overlap) for overlap in near[:MONTAGE_ROWS]]
 
 
-def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
+def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> Row:
     verdict = "joined" if overlap.joined else "not joined"
     return _montage_row(
         images,
@@ -104,10 +105,10 @@ def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
     )
 
 
-def _montage_row(images: ImageFiles, pair: np.void, message: str) -> montage.Row:
+def _montage_row(images: ImageFiles, pair: np.void, message: str) -> Row:
     names = [images.files[pair[end]] for end in ("first", "second")]
     first, second = (read_image(images.root / name, max_pixels=images.max_pixels) for name in names)
-    return montage.Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
+    return Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
 
 
 def print_report(reporter: Reporter, target: Path, content: dict[str, Any], montages: Sequence[Path]) -> None:

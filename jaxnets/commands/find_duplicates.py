@@ -16,12 +16,10 @@ from PIL import Image
 from jaxnets.commands import duplicates_report as report
 from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS, all_unreadable
-from jaxnets.data.near_duplicates import grouping, montage, tasks
-from jaxnets.data.near_duplicates.features import opencv
-from jaxnets.data.near_duplicates.listing import list_images
-from jaxnets.data.near_duplicates.settings import Settings
-from jaxnets.data.near_duplicates.verification import PAIR
-from jaxnets.data.sources.image_folder import ImageFiles
+from jaxnets.data.near_duplicates import grouping, tasks
+from jaxnets.data.near_duplicates.features import Settings, opencv
+from jaxnets.data.near_duplicates.verification import PAIR, montage
+from jaxnets.data.sources.image_folder import ImageFiles, list_images
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
 from jaxnets.io import atomic_replace, atomic_write
@@ -198,7 +196,7 @@ def _write(
     ):
         path = _montage(target, name)
         if rows:
-            picture = Image.fromarray(montage.montage(rows, settings))
+            picture = Image.fromarray(montage(rows, settings))
             with atomic_replace(path) as temporary:
                 picture.save(temporary, "JPEG", quality=85)
             montages.append(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import config as config_lib
-from jaxnets.data.sources import registry
+from jaxnets.data import sources
 from jaxnets.data.splits import Split
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.data import Data, check_not_empty, resolve, split_source
@@ -23,10 +23,10 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     reporter = Reporter()
     config = resolve(spec, dict(overrides), reporter)
     with reporter.phase("data") as phase:
-        source = registry.open_source(config.data, config_lib.data_root(config))
+        source = sources.open_source(config.data, config_lib.data_root(config))
         split, group_ids = split_source(config, source)
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
-        phase.text = f"{registry.TITLES[config.data.name]}, {split.name} split {sizes}"
+        phase.text = f"{sources.TITLES[config.data.name]}, {split.name} split {sizes}"
     check_not_empty(split)
     data = Data(source, split, config, group_ids)
     report_leakage(data, measure_leakage(data), reporter)

@@ -117,7 +117,7 @@ FIELDS: Mapping[str, Field] = {
     # The data.
     "data.name": text(
         "auto",
-        "a source of jaxnets.data.sources.registry, or auto for configs with a :demo variant",
+        "a source of jaxnets.data.sources, or auto for configs with a :demo variant",
     ),
     "data.root": text(None, "data folder; None: $JAXNETS_DATA, else ./data"),
     "data.cache_root": text(

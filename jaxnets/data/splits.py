@@ -1,4 +1,4 @@
-"""Train/validation/test splits."""
+"""Train/validation/test splits, and leakage between them: near-duplicates and exact duplicates."""
 
 import csv
 import dataclasses
@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxnets.data.cache import CachedSource, SourceWrapper
 from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.text import csv_cell
 
 PARTS = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
 NUM_TRIALS = 64
 """Random orders of the groups to try; the most even split wins."""
 
@@ -44,8 +47,7 @@ class Split:
         for index, part in sorted(rows):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
             group = "" if self.groups is None else self.groups[index]
-            row = (index, source.files[index], label, part, group)
-            writer.writerow(map(csv_cell, row))
+            writer.writerow(map(csv_cell, (index, source.files[index], label, part, group)))
         return text.getvalue()
 
 
@@ -128,9 +130,9 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
         assigned[trials, group] = part
     imbalance = np.abs(filled / targets[:, None] - 1).max(axis=(1, 2))
     part_of = assigned[imbalance.argmin()][groups]
-    indices = dict.fromkeys(PARTS, np.zeros(0, np.int64))
-    indices |= {part: np.flatnonzero(part_of == number) for number, part in enumerate(parts)}
-    return _checked(labels, groups, indices, parts)
+    chosen = {part: np.flatnonzero(part_of == number) for number, part in enumerate(parts)}
+    _check_classes(labels, chosen)
+    return Split("grouped", **{part: chosen.get(part, np.zeros(0, np.int64)) for part in PARTS})
 
 
 def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
@@ -146,8 +148,9 @@ def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: in
     tests = [test for _, test in splitter.split(np.zeros(len(labels)), labels, groups)]
     held_out = (fold, (fold + 1) % folds)
     train = np.concatenate([test for number, test in enumerate(tests) if number not in held_out])
-    parts = {"train": np.sort(train), "validation": tests[held_out[1]], "test": tests[held_out[0]]}
-    return _checked(labels, groups, parts, PARTS)
+    split = Split("grouped", np.sort(train), tests[held_out[1]], tests[held_out[0]])
+    _check_classes(labels, split.parts())
+    return split
 
 
 def make_split(
@@ -197,15 +200,97 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
             )
 
 
-def _checked(
-    labels: np.ndarray, groups: np.ndarray, indices: dict[str, np.ndarray], parts: Sequence[str]
-) -> Split:
-    """The split, after checking that every class has examples in each of `parts`."""
-    for part in parts:
-        for label in np.setdiff1d(labels, labels[indices[part]]):
+def _check_classes(labels: np.ndarray, parts: dict[str, np.ndarray]) -> None:
+    """Checks that every class has examples in each of the parts."""
+    for part, indices in parts.items():
+        for label in np.setdiff1d(labels, labels[indices]):
             raise _TooFewError(
                 label,
                 f"has no group for {part}: its groups are too large or contain other "
                 "classes; add images of other origin, or use --config.data.split=random",
             )
-    return Split("grouped", **indices, groups=groups)
+
+
+def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, float | None]:
+    """For validation and test, the fraction of examples with a near-duplicate in training.
+
+    `group_ids` is int64[N] over the source, equal for near-duplicates. A fraction is None if the group ids
+    are unknown or the split is empty.
+    """
+    fractions: dict[str, float | None] = dict.fromkeys(HELD_OUT)
+    for name in HELD_OUT:
+        indices = split.parts()[name]
+        if group_ids is not None and len(indices):
+            fractions[name] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
+    return fractions
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactDuplicates:
+    """Numbers of validation and test examples with an exact copy in another split, and the first pair."""
+
+    validation: int
+    test: int
+    pair: tuple[int, int] | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return self.pair is not None
+
+
+def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates:
+    """Finds exact copies of validation examples in training, and of test examples in either.
+
+    `contents` is [N] over the source, equal for equal examples.
+    """
+    validation = _copies(contents, split.validation, split.train)
+    test = _copies(contents, split.test, np.concatenate([split.train, split.validation]))
+    pairs = [*test, *validation]
+    return ExactDuplicates(len(validation), len(test), pairs[0] if pairs else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelConflicts:
+    """Number of examples that equal one with another label, and the first such pair."""
+
+    count: int
+    pair: tuple[int, int]
+
+
+def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConflicts | None:
+    """Finds equal examples with different labels in any split; None if there are none.
+
+    `labels` and `contents` are [N]; contents are equal for equal examples.
+    """
+    _, inverse = np.unique(contents, return_inverse=True)
+    lowest = np.full(len(labels), labels.max())
+    highest = np.full(len(labels), labels.min())
+    np.minimum.at(lowest, inverse, labels)
+    np.maximum.at(highest, inverse, labels)
+    conflicting = (lowest != highest)[inverse]
+    if not conflicting.any():
+        return None
+    first = int(conflicting.argmax())
+    other = int(np.flatnonzero((inverse == inverse[first]) & (labels != labels[first]))[0])
+    return LabelConflicts(int(conflicting.sum()), (first, other))
+
+
+def _copies(contents: np.ndarray, held: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (held, seen) of different indices with equal contents, at most one per held index."""
+    first = {contents[index]: int(index) for index in reversed(seen.tolist())}
+    pairs = [(index, first.get(contents[index], index)) for index in held.tolist()]
+    return [(index, other) for index, other in pairs if index != other]
+
+
+def content_hashes(source: Source | CachedSource) -> np.ndarray | None:
+    """Digests [N], equal for equal examples; None if this would require decoding all images.
+
+    For image files they are the digests of the fingerprint, else digests of the cached pixels.
+    """
+    original = source.original if isinstance(source, SourceWrapper) else source
+    if isinstance(original, ImageFiles):
+        return np.array(original.digests)
+    if isinstance(source, CachedSource):
+        return np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in source.images])
+    return None

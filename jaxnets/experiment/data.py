@@ -5,14 +5,21 @@ import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models, reported
-from jaxnets.data.acquire import prepare
+from jaxnets.data import sources
+from jaxnets.data.batches import (
+    EpochSampler,
+    IndexBatches,
+    TrainBatches,
+    eval_batches,
+    padded_eval_batches,
+)
 from jaxnets.data.cache import (
     CachedSource,
     FeatureSource,
@@ -22,11 +29,8 @@ from jaxnets.data.cache import (
     writable_cache_root,
 )
 from jaxnets.data.groups import read_groups, shipped_groups
-from jaxnets.data.sampler import EpochSampler, IndexBatches, padded_eval_batches
-from jaxnets.data.sources import registry
 from jaxnets.data.sources.base import FEATURES, Source
 from jaxnets.data.sources.image_folder import ImageFolder
-from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import Split, make_split
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation import result as results
@@ -34,9 +38,6 @@ from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.hardware import cpu_threads
 from jaxnets.training.devices import Devices
-
-if TYPE_CHECKING:
-    from jaxnets.data.pipeline import TrainBatches
 
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
@@ -124,10 +125,8 @@ class Data:
             shard=(devices.process_index, devices.process_count),
         )
 
-    def train_batches(self, devices: Devices) -> "TrainBatches":
+    def train_batches(self, devices: Devices) -> TrainBatches:
         """The endless training batches of this process, read by threads."""
-        from jaxnets.data.pipeline import TrainBatches  # imports grain, which not every run needs
-
         source = self.features or self.source
         return TrainBatches(source, self.sampler(devices), threads=self.threads)
 
@@ -158,8 +157,6 @@ class Data:
         if on_device:
             batches = padded_eval_batches(indices, batch_size=size, shard=shard)
         else:
-            from jaxnets.data.pipeline import eval_batches
-
             source = self.features or self.source
             batches = eval_batches(source, indices, batch_size=size, threads=self.threads, shard=shard)
         for batch in batches:
@@ -176,6 +173,8 @@ def resolve(spec: str, overrides: dict[str, Any], reporter: Reporter) -> config_
     config = load_config(spec, overrides)
     if config.data.name != AUTO:
         return config
+    from jaxnets.data.acquire import prepare  # imports every data set that can be prepared
+
     root = config_lib.data_root(config)
     if prepare.is_prepared(AUTO_SOURCE, root):
         config.data.name = AUTO_SOURCE
@@ -259,10 +258,10 @@ def open_source(config: config_dict.ConfigDict, reporter: Reporter) -> Data:
     """
     root = config_lib.data_root(config)
     with reporter.phase("data") as phase:
-        source = registry.open_source(config.data, root)
+        source = sources.open_source(config.data, root)
         split, group_ids = split_source(config, source)
         classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
-        title = registry.TITLES[config.data.name]
+        title = sources.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
         if isinstance(source, ImageFolder) and source.skipped_files:
@@ -309,7 +308,7 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
         originals, overlapping = table.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping
         group_ids = overlapping if shipped is None else shipped.match(source.files)[1]
-    elif isinstance(source, SyntheticTissue):
+    elif source.name == "synthetic_tissue":
         groups = group_ids = np.arange(len(source))  # images are drawn independently
     split = make_split(
         source,

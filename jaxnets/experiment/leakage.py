@@ -4,7 +4,8 @@ import dataclasses
 from typing import Any
 
 from jaxnets.data.cache import CachedSource, ResizedSource
-from jaxnets.data.leakage import (
+from jaxnets.data.sources.image_folder import ImageFiles
+from jaxnets.data.splits import (
     HELD_OUT,
     ExactDuplicates,
     LabelConflicts,
@@ -13,7 +14,6 @@ from jaxnets.data.leakage import (
     find_label_conflicts,
     leaked_fractions,
 )
-from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import DataError
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
 from jaxnets.experiment.data import Data

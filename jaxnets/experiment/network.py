@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
+from jaxnets.data.batches import eval_batches
 from jaxnets.experiment import pretrained
 from jaxnets.experiment.data import Data
 from jaxnets.experiment.pretrained import RANDOM, Pretrained
@@ -65,8 +66,6 @@ def _calibrate_batch_stats(
     """The variables with batch statistics from a few forward passes in training mode."""
     if not variables["batch_stats"]:
         return variables
-    from jaxnets.data.pipeline import eval_batches  # imports grain
-
     model = models.create(config.model)
     preprocess = make_preprocess(config, train=False)
 

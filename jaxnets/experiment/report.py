@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxnets import models
-from jaxnets.data.sources.registry import TITLES
+from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models, reported
-from jaxnets.data.sources.registry import TITLES
+from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.statistics import Interval, difference_interval
 from jaxnets.experiment.run_directory import read_result

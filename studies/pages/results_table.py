@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models, reported
-from jaxnets.data.sources.registry import TITLES
+from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.statistics import summarize_seeds
 from jaxnets.experiment.run_directory import read_result

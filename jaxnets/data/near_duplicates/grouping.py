@@ -7,7 +7,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.groups import in_order
+from jaxnets.data.near_duplicates.features import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +69,7 @@ def connected(links: np.ndarray, count: int) -> np.ndarray:
     """int[count]: connected components of links int[L, 2], numbered in order of appearance."""
     ones = np.ones(len(links), bool)
     graph = coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
-    found = connected_components(graph, directed=False)[1]
-    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
+    return in_order(connected_components(graph, directed=False)[1].tolist())
 
 
 def representatives(pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings) -> list[np.ndarray]:

@@ -1,18 +1,19 @@
 """The search as tasks whose results are atomic files, so that a killed search can resume."""
 
-import abc
-import dataclasses
 import functools
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxnets.data.images import read_image
-from jaxnets.data.near_duplicates import candidates, features, verification, visual_words
-from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.near_duplicates import features, verification
+from jaxnets.data.near_duplicates.candidates import candidate_copies, candidate_overlaps
+from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
 
@@ -20,7 +21,7 @@ IMAGES, ROWS, PAIRS = 250, 500, 2_000
 """Sizes of a task: images to describe, images to find neighbours of, pairs to verify."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class TaskResult:
     """The number of items of a task, its CPU seconds, and messages of images that cannot be read."""
 
@@ -29,116 +30,36 @@ class TaskResult:
     unreadable: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Task(abc.ABC):
-    """One part of a stage with `count` items; `run` computes it and writes `path`."""
+@dataclass(frozen=True)
+class Task:
+    """One part of a stage, with `count` items: saves the result of `compute(*arguments)` to `path`."""
 
-    folder: Path
-    stage: str
-    number: int
-    settings: Settings
+    path: Path
     count: int
-
-    @property
-    def path(self) -> Path:
-        """The file of the result."""
-        return self.folder / f"{self.stage}-{self.number:05d}.npy"
+    compute: Callable[..., np.ndarray]
+    arguments: tuple[Any, ...]
 
     def run(self) -> TaskResult:
         """Computes and saves the result; saves nothing if an image cannot be read."""
         start = time.thread_time()
-        result, unreadable = self._compute()
-        if not unreadable:
-            file = io.BytesIO()
-            np.save(file, result)
-            atomic_write(self.path, file.getvalue())
-        return TaskResult(self.count, time.thread_time() - start, tuple(unreadable))
-
-    @abc.abstractmethod
-    def _compute(self) -> tuple[np.ndarray, list[str]]:
-        """The result, and messages of images that cannot be read."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Describe(Task):
-    """Extracts the features of images; needs OpenCV."""
-
-    paths: tuple[Path, ...]
-    max_pixels: int
-
-    def _compute(self) -> tuple[np.ndarray, list[str]]:
-        records = np.zeros(len(self.paths), features.feature_type(self.settings))
-        unreadable = []
-        for row, path in enumerate(self.paths):
-            try:
-                image = read_image(path, max_pixels=self.max_pixels)
-                records[row] = features.describe(image, self.settings)
-            except DataError as error:
-                unreadable.append(str(error))
-        return records, unreadable
-
-
-@dataclasses.dataclass(frozen=True)
-class Neighbours(Task):
-    """Candidate copies of `count` images from `start` on."""
-
-    start: int
-    labels: np.ndarray
-
-    def _compute(self) -> tuple[np.ndarray, list[str]]:
-        rows = np.arange(self.start, self.start + self.count)
-        spectra = _spectra(self.folder)
-        return candidates.nearest(spectra, self.labels, rows, self.settings), []
-
-
-@dataclasses.dataclass(frozen=True)
-class Words(Task):
-    """Candidate overlaps among `images`, int[M], of different originals `owners`, with classes `labels`."""
-
-    images: np.ndarray
-    owners: np.ndarray
-    labels: np.ndarray
-
-    def _compute(self) -> tuple[np.ndarray, list[str]]:
-        records = open_features(self.folder)
-        chosen = np.array([records[image] for image in self.images.tolist()])
-        pairs = self.images[visual_words.candidate_pairs(chosen, self.owners, self.labels, self.settings)]
-        return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
-
-
-@dataclasses.dataclass(frozen=True)
-class Verify(Task):
-    """Fits maps between pairs of images, int32[P, 2]."""
-
-    pairs: np.ndarray
-
-    def _compute(self) -> tuple[np.ndarray, list[str]]:
-        records = open_features(self.folder)
-        found = []
-        for first, second in self.pairs.tolist():
-            record = verification.verify(records[first], records[second], self.settings)
-            if record is not None:
-                record["first"], record["second"] = first, second
-                found.append(record)
-        return np.array(found, verification.PAIR), []
+        try:
+            result = self.compute(*self.arguments)
+        except _UnreadableError as error:
+            return TaskResult(self.count, time.thread_time() - start, error.messages)
+        file = io.BytesIO()
+        np.save(file, result)
+        atomic_write(self.path, file.getvalue())
+        return TaskResult(self.count, time.thread_time() - start)
 
 
 def describe_tasks(folder: Path, paths: Sequence[Path], max_pixels: int, settings: Settings) -> list[Task]:
     """The first stage, "features"."""
-    chunks = [tuple(paths[start : start + IMAGES]) for start in range(0, len(paths), IMAGES)]
-    return [
-        Describe(folder, "features", number, settings, len(chunk), chunk, max_pixels)
-        for number, chunk in enumerate(chunks)
-    ]
+    return _tasks(folder, "features", IMAGES, _describe, paths, max_pixels, settings)
 
 
 def neighbour_tasks(folder: Path, labels: np.ndarray, settings: Settings) -> list[Task]:
     """The second stage, "candidates"."""
-    total = len(labels)
-    return [
-        Neighbours(folder, "candidates", number, settings, min(ROWS, total - start), start, labels)
-        for number, start in enumerate(range(0, total, ROWS))
-    ]
+    return _tasks(folder, "candidates", ROWS, _copies, np.arange(len(labels)), folder, labels, settings)
 
 
 def word_tasks(
@@ -147,13 +68,12 @@ def word_tasks(
     """The one task that proposes overlaps between a few images of each original."""
     owners = np.repeat(np.arange(len(members)), [len(images) for images in members])
     images = np.concatenate(members)
-    return [Words(folder, "words", 0, settings, len(images), images, owners, labels[images])]
+    return _tasks(folder, "words", len(images), _overlaps, images, folder, owners, labels[images], settings)
 
 
 def verify_tasks(folder: Path, stage: str, pairs: np.ndarray, settings: Settings) -> list[Task]:
     """A stage that verifies pairs of images, int32[P, 2]."""
-    chunks = [pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)]
-    return [Verify(folder, stage, number, settings, len(chunk), chunk) for number, chunk in enumerate(chunks)]
+    return _tasks(folder, stage, PAIRS, _verify, pairs, folder, settings)
 
 
 def load_results(tasks: Sequence[Task], empty: np.ndarray) -> np.ndarray:
@@ -165,8 +85,7 @@ class FeatureFiles:
     """The features of all images by index, memory-mapped from the files of the first stage."""
 
     def __init__(self, folder: Path):
-        paths = sorted(folder.glob("features-*.npy"))
-        self._parts = [np.load(path, mmap_mode="r") for path in paths]
+        self._parts = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("features-*.npy"))]
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self._parts[index // IMAGES][index % IMAGES]
@@ -175,13 +94,72 @@ class FeatureFiles:
         """One field of all images: [N, ...]."""
         return np.concatenate([part[name] for part in self._parts])
 
+    @functools.cached_property
+    def spectra(self) -> np.ndarray:
+        """float32[N, rings, frequencies]."""
+        return self.field("spectrum")
 
-@functools.lru_cache(maxsize=1)
-def open_features(folder: Path) -> FeatureFiles:
-    """The features of all images, after the first stage."""
-    return FeatureFiles(folder)
+
+def _tasks(
+    folder: Path,
+    stage: str,
+    size: int,
+    compute: Callable[..., np.ndarray],
+    items: Sequence[Path] | np.ndarray,
+    *arguments: object,
+) -> list[Task]:
+    """One task for every `size` items."""
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+    return [
+        Task(folder / f"{stage}-{number:05d}.npy", len(chunk), compute, (chunk, *arguments))
+        for number, chunk in enumerate(chunks)
+    ]
 
 
-@functools.lru_cache(maxsize=1)
-def _spectra(folder: Path) -> np.ndarray:
-    return open_features(folder).field("spectrum")
+class _UnreadableError(Exception):
+    def __init__(self, messages: Sequence[str]):
+        super().__init__(*messages)
+        self.messages = tuple(messages)
+
+
+# Each worker process opens the files of the one search that it works for.
+_open_features = functools.lru_cache(maxsize=1)(FeatureFiles)
+
+
+def _describe(paths: Sequence[Path], max_pixels: int, settings: Settings) -> np.ndarray:
+    records = np.zeros(len(paths), features.feature_type(settings))
+    unreadable = []
+    for row, path in enumerate(paths):
+        try:
+            records[row] = features.describe(read_image(path, max_pixels=max_pixels), settings)
+        except DataError as error:
+            unreadable.append(str(error))
+    if unreadable:
+        raise _UnreadableError(unreadable)
+    return records
+
+
+def _copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> np.ndarray:
+    return candidate_copies(_open_features(folder).spectra, labels, rows, settings)
+
+
+def _overlaps(
+    images: np.ndarray, folder: Path, owners: np.ndarray, labels: np.ndarray, settings: Settings
+) -> np.ndarray:
+    """Candidate overlaps among `images`, int[M], of different originals `owners`, with classes `labels`."""
+    records = _open_features(folder)
+    chosen = np.array([records[image] for image in images.tolist()])
+    pairs = images[candidate_overlaps(chosen, owners, labels, settings)]
+    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32)
+
+
+def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> np.ndarray:
+    """Fits maps between pairs of images, int32[P, 2]: PAIR[V], those that were verified."""
+    records = _open_features(folder)
+    found = []
+    for first, second in pairs.tolist():
+        record = verification.verify(records[first], records[second], settings)
+        if record is not None:
+            record["first"], record["second"] = first, second
+            found.append(record)
+    return np.array(found, verification.PAIR)

@@ -2,11 +2,14 @@
 
 import hashlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+
+from jaxnets.errors import DataError
 
 Example = dict[str, Any]
 """Kind "image": {"image": uint8[H, W, C], "label": int32[], "index": int64[]}.
@@ -14,6 +17,16 @@ Kind "vector": {"input": float[D], "label": float[K], "index": int64[]}."""
 
 FEATURES = "features"
 """The field that replaces "image" in examples with cached features of a frozen backbone, float32."""
+
+Progress = Callable[[int, int | None], None]
+"""Called with the number done and the total, None if the total is unknown."""
+
+
+class Download(NamedTuple):
+    """A file's addresses, in the order to try, and its digest, such as "sha256:440fc..."."""
+
+    urls: tuple[str, ...]
+    digest: str
 
 
 @runtime_checkable
@@ -89,11 +102,7 @@ class InMemoryImages:
 
     def __getitem__(self, index: int) -> Example:
         index = checked_index(index, len(self))
-        return {
-            "image": self.images[index],
-            "label": self.labels[index],
-            "index": np.int64(index),
-        }
+        return {"image": self.images[index], "label": self.labels[index], "index": np.int64(index)}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -102,3 +111,17 @@ class InMemoryImages:
         digest.update(self.images.data)
         digest.update(self.labels.data)
         return digest.hexdigest()
+
+
+def first_complete(
+    layouts: Iterable[Sequence[Path]], count: int, incomplete: str, expected: str
+) -> list[Path]:
+    """The existing files of the first layout that has `count` of them; raises DataError if none has."""
+    best: list[Path] = []
+    for layout in layouts:
+        found = [path for path in layout if path.is_file()]
+        if len(found) == count:
+            return found
+        best = max(best, found, key=len)
+    seen = ", ".join(sorted(path.name for path in best)) or "none"
+    raise DataError(f"{incomplete} is incomplete, found {seen}; expected {expected}")

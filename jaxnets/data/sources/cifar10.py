@@ -4,27 +4,16 @@ import hashlib
 import os
 import pickle
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from jaxnets.data.sources.base import InMemoryImages
+from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
 from jaxnets.errors import DataError
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASSES = tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 IMAGES_PER_BATCH = 10_000
 
@@ -52,6 +41,11 @@ PYTHON_MD5 = MappingProxyType(
 )
 """For the files of the python version, as published with cifar-10-python.tar.gz."""
 
+DOWNLOADS = (
+    Download(
+        ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",), "md5:c32a1d4ab5d03f1284b67883e8d87530"
+    ),
+)
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
 _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
@@ -89,24 +83,27 @@ class CIFAR10(InMemoryImages):
 
 def find_files(root: Path) -> list[Path]:
     """Finds the files of the six batches by name, in official order; raises DataError if any is missing."""
-    best: list[Path] = []
-    for folder in (".", "cifar10", "cifar-10", "CIFAR10"):
-        for inner, suffix in (
-            (BINARY_FOLDER, ".bin"),
-            (".", ".bin"),
-            (PYTHON_FOLDER, ""),
-            (".", ""),
-        ):
-            paths = [root / folder / inner / f"{batch}{suffix}" for batch in BATCHES]
-            found = [path for path in paths if path.is_file()]
-            if len(found) == len(BATCHES):
-                return found
-            best = max(best, found, key=len)
-    seen = ", ".join(path.name for path in best) or "none"
-    raise DataError(
-        f"{root}: CIFAR-10 is incomplete, found {seen}; expected data_batch_1 to 5 and test_batch, from "
-        f"{BINARY_FOLDER} or {PYTHON_FOLDER}; get them with: python scripts/prepare_data.py cifar10"
+    layouts = (
+        [root / folder / inner / f"{batch}{suffix}" for batch in BATCHES]
+        for folder in (".", "cifar10", "cifar-10", "CIFAR10")
+        for suffix, inner in ((".bin", BINARY_FOLDER), (".bin", "."), ("", PYTHON_FOLDER), ("", "."))
     )
+    expected = (
+        f"data_batch_1 to 5 and test_batch, from {BINARY_FOLDER} or {PYTHON_FOLDER}; "
+        "get them with: python scripts/prepare_data.py cifar10"
+    )
+    return first_complete(layouts, len(BATCHES), f"{root}: CIFAR-10", expected)
+
+
+def find_members(root: Path) -> list[tuple[str, Path]]:
+    """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+    paths = find_files(root)
+    return [(f"{BINARY_FOLDER if path.suffix else PYTHON_FOLDER}/{path.name}", path) for path in paths]
+
+
+def is_member(name: str) -> bool:
+    """Whether a file of that name belongs to the data set."""
+    return PurePosixPath(name).name.removesuffix(".bin") in BATCHES
 
 
 def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -46,22 +46,33 @@ class LC25000Lung(ImageFiles):
 
 def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
     """Finds the folder with the complete set by file names; raises DataError that lists what is missing."""
+    expected = (
+        f"expected all {images_per_class:,} images per class of LC25000's lung_image_sets; copy it again, "
+        "or run: python scripts/prepare_data.py lc25000_lung --from=PATH (or --kaggle)"
+    )
     if not root.is_dir():
-        raise DataError(f"{root}: folder does not exist; {_WANTED.format(images_per_class)}")
+        raise DataError(f"{root}: folder does not exist; {expected}")
     most, closest = -1, f"{root}: does not contain the folders {', '.join(FOLDERS)}"
     for folder in _candidate_folders(root):
         found, problem = _check_names(folder, images_per_class)
-        if problem is None:
+        if not problem:
             return folder
         if found > most:
             most, closest = found, f"{folder}: {problem}"
-    raise DataError(f"{closest}; {_WANTED.format(images_per_class)}")
+    raise DataError(f"{closest}; {expected}")
 
 
-_WANTED = (
-    "expected all {:,} images per class of LC25000's lung_image_sets; copy it again, or run: "
-    "python scripts/prepare_data.py lc25000_lung --from=PATH (or --kaggle)"
-)
+def find_members(root: Path) -> list[tuple[str, Path]]:
+    """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+    source = LC25000Lung(root)
+    return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
+
+
+def is_member(name: str) -> bool:
+    """Whether a file of that name in an archive belongs to the data set."""
+    path = PurePosixPath(name)
+    prefix = FOLDERS.get(path.parent.name)
+    return prefix is not None and path.name.startswith(prefix) and is_image_name(path.name)
 
 
 def _candidate_folders(root: Path) -> Iterator[Path]:
@@ -70,43 +81,34 @@ def _candidate_folders(root: Path) -> Iterator[Path]:
     for _ in range(_DEPTH):
         below = []
         for folder in level:
-            names = _subfolders(folder)
+            names = sorted(name for name in _visible_names(folder) if (folder / name).is_dir())
             if any(name in FOLDERS for name in names):
                 yield folder
             below += [folder / name for name in names if name not in FOLDERS]
         level = below
 
 
-def _subfolders(folder: Path) -> list[str]:
+def _visible_names(folder: Path) -> list[str]:
+    """The names in a folder that are not hidden; none if there is no such folder, or no permission."""
     try:
-        with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    except PermissionError:
+        return [name for name in os.listdir(folder) if not name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 
-def _check_names(folder: Path, images_per_class: int) -> tuple[int, str | None]:
-    """Counts the expected images; describes missing and unexpected ones, None if the set is complete."""
-    total = 0
-    problems = []
+def _check_names(folder: Path, images_per_class: int) -> tuple[int, str]:
+    """Counts the expected images; describes missing and unexpected ones, "" if the set is complete."""
+    total, problems = 0, []
     for name, prefix in FOLDERS.items():
         expected = set(_expected_names(prefix, images_per_class))
-        found = _image_names(folder / name)
+        found = set(filter(is_image_name, _visible_names(folder / name)))
         total += len(found & expected)
         if missing := expected - found:
             count = f"{len(found & expected):,} of {images_per_class:,} images"
             problems.append(f"{name} has {count} ({min(missing, key=natural_order)} is missing)")
         elif found - expected:
             problems.append(f"{name} has {min(found - expected)}, which is not part of the set")
-    return total, ", ".join(problems) or None
-
-
-def _image_names(folder: Path) -> set[str]:
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    return {name for name in names if is_image_name(name) and not name.startswith(".")}
+    return total, ", ".join(problems)
 
 
 def _expected_names(prefix: str, images_per_class: int) -> list[str]:

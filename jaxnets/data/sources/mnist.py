@@ -5,13 +5,13 @@ import hashlib
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.sources.base import InMemoryImages
+from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
 from jaxnets.errors import DataError
 
 CLASSES = tuple("0123456789")
@@ -55,6 +55,15 @@ FILES = MappingProxyType(
 )
 """By split and kind."""
 
+HOSTS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
+DOWNLOADS = tuple(
+    Download(tuple(f"{host}{file.name}.gz" for host in HOSTS), f"sha256:{file.gzip_sha256}")
+    for file in FILES.values()
+)
+
 _SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
 _UNSIGNED_BYTES = 8  # the idx format's code for uint8
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
@@ -78,52 +87,49 @@ class MNIST(InMemoryImages):
         counts: Mapping[str, int] = COUNTS,
         check_bytes: bool = True,
     ):
-        paths = find_files(Path(root))
-        images, labels = [], []
-        for split, count in counts.items():
-            for kind, shape, arrays in (
-                ("images", (count, 28, 28), images),
-                ("labels", (count,), labels),
-            ):
-                sha256 = FILES[split, kind].content_sha256 if check_bytes else None
-                arrays.append(_read_idx(paths[split, kind], shape, sha256))
-            if labels[-1].max(initial=0) >= len(CLASSES):
-                raise DataError(f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_REMEDY}")
-        super().__init__(
-            np.concatenate(images)[..., None],
-            np.concatenate(labels).astype(np.int32),
-            counts["train"],
+        arrays = {}
+        for (split, kind), path in find_files(Path(root)).items():
+            shape = (counts[split], 28, 28) if kind == "images" else (counts[split],)
+            array = _read_idx(path, shape, FILES[split, kind].content_sha256 if check_bytes else None)
+            if kind == "labels" and array.max(initial=0) >= len(CLASSES):
+                raise DataError(f"{path}: a label is {array.max()}; {_REMEDY}")
+            arrays[split, kind] = array
+        images, labels = (
+            np.concatenate([arrays[split, kind] for split in ("train", "test")])
+            for kind in ("images", "labels")
         )
+        super().__init__(images[..., None], labels.astype(np.int32), counts["train"])
         self.files = tuple(f"{s}/{i:05d}" for s, count in counts.items() for i in range(count))
 
 
 def find_files(root: Path) -> dict[tuple[str, str], Path]:
     """Finds the four files by name, by (split, "images" or "labels"); raises DataError if any is missing."""
-    best: dict[tuple[str, str], Path] = {}
-    for folder in _SUBFOLDERS:
-        found = {}
-        for key, (name, *_) in FILES.items():
-            # Kaggle's copy has a dot where the official name has a hyphen.
-            spellings = (name, name.replace("-idx", ".idx"))
-            candidates = [root / folder / f"{s}{end}" for s in spellings for end in ("", ".gz")]
-            existing = [path for path in candidates if path.is_file()]
-            if existing:
-                found[key] = existing[0]
-        if len(found) == len(FILES):
-            return found
-        best = max(best, found, key=len)
-    seen = ", ".join(sorted(path.name for path in best.values())) or "none"
-    wanted = ", ".join(file.name for file in FILES.values())
-    raise DataError(
-        f"{root}: MNIST is incomplete, found {seen}; expected {wanted}, each with or without .gz; "
-        "get them with: python scripts/prepare_data.py mnist"
-    )
+    names = ", ".join(file.name for file in FILES.values())
+    expected = f"{names}, each with or without .gz; get them with: python scripts/prepare_data.py mnist"
+    layouts = ([_spelling(root / folder, file.name) for file in FILES.values()] for folder in _SUBFOLDERS)
+    found = first_complete(layouts, len(FILES), f"{root}: MNIST", expected)
+    return dict(zip(FILES, found, strict=True))
 
 
-def official_name(name: str) -> str | None:
-    """The official name of a file that may be compressed or have Kaggle's spelling; None for other files."""
-    name = name.removesuffix(".gz").replace(".idx", "-idx")
-    return name if any(name == file.name for file in FILES.values()) else None
+def _spelling(folder: Path, name: str) -> Path:
+    """The file, compressed or not; Kaggle's copy has a dot where the official name has a hyphen."""
+    spellings = [
+        folder / f"{spelling}{end}"
+        for spelling in (name, name.replace("-idx", ".idx"))
+        for end in ("", ".gz")
+    ]
+    return next((path for path in spellings if path.is_file()), spellings[0])
+
+
+def find_members(root: Path) -> list[tuple[str, Path]]:
+    """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+    return [(path.name, path) for path in find_files(root).values()]
+
+
+def is_member(name: str) -> bool:
+    """Whether a file of that name, maybe compressed or in Kaggle's spelling, belongs to the data set."""
+    name = PurePosixPath(name).name.removesuffix(".gz").replace(".idx", "-idx")
+    return any(name == file.name for file in FILES.values())
 
 
 def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndarray:

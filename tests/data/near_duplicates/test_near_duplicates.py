@@ -9,12 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.near_duplicates import candidates, grouping, montage, tasks, visual_words
-from jaxnets.data.near_duplicates.features import describe
-from jaxnets.data.near_duplicates.listing import list_images
-from jaxnets.data.near_duplicates.settings import Settings
-from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_fraction, verify
-from jaxnets.data.sources.image_folder import ImageFolder
+from jaxnets.data.near_duplicates import candidates, grouping, tasks
+from jaxnets.data.near_duplicates.features import Settings, describe
+from jaxnets.data.near_duplicates.verification import (
+    PAIR,
+    Row,
+    centre_distance,
+    common_fraction,
+    montage,
+    verify,
+    warp,
+)
+from jaxnets.data.sources.image_folder import ImageFolder, list_images
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError
 
@@ -106,7 +112,7 @@ def test_moved_copies_are_nearest(photographs: list[np.ndarray]) -> None:
     images = [_update_ema(photo, _centred(*move)) for photo in photographs for move in MOVES[1:]]
     spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
     few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
-    pairs = candidates.nearest(spectra, np.zeros(16, int), np.arange(16), few)
+    pairs = candidates.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
     assert (pairs[:, 0] < pairs[:, 1]).all()
     original = np.arange(16) // 4
     found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
@@ -119,7 +125,7 @@ def test_candidates_across_classes_are_optional() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     for across in (0, 1):
         chosen = dataclasses.replace(SETTINGS, neighbours=2, neighbours_across=across)
-        pairs = candidates.nearest(spectra, labels, np.arange(6), chosen)
+        pairs = candidates.candidate_copies(spectra, labels, np.arange(6), chosen)
         crossing = labels[pairs[:, 0]] != labels[pairs[:, 1]]
         assert (~crossing).sum() == 6
         assert crossing.any() == bool(across)
@@ -183,12 +189,12 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
     records = np.array([describe(crop, SETTINGS) for crop in crops])
     few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1, overlap_least=1)
     one_class, one_owner = np.zeros(8, int), np.zeros(8, int)
-    pairs = visual_words.candidate_pairs(records, np.arange(8), one_class, few)
+    pairs = candidates.candidate_overlaps(records, np.arange(8), one_class, few)
     assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
-    assert len(visual_words.candidate_pairs(records, one_owner, one_class, few)) == 0
+    assert len(candidates.candidate_overlaps(records, one_owner, one_class, few)) == 0
     # Neighbours of another class are counted apart, so that these do not crowd out one's own.
     labels = np.arange(8) % 2
-    crossing = visual_words.candidate_pairs(
+    crossing = candidates.candidate_overlaps(
         records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
     )
     assert {(0, 1), (2, 3), (4, 5), (6, 7)} <= {tuple(sorted(pair)) for pair in crossing.tolist()}
@@ -196,9 +202,9 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
 
 
 def test_neighbours_per_image_decrease_with_the_number_of_images() -> None:
-    assert visual_words.neighbours(500, SETTINGS) == (100, 50)
-    assert visual_words.neighbours(10_000, SETTINGS) == (30, 15)
-    assert visual_words.neighbours(10**6, SETTINGS) == (10, 5)
+    assert candidates.neighbours(500, SETTINGS) == (100, 50)
+    assert candidates.neighbours(10_000, SETTINGS) == (30, 15)
+    assert candidates.neighbours(10**6, SETTINGS) == (10, 5)
 
 
 @FEW
@@ -242,11 +248,11 @@ def test_unreadable_images_are_reported_and_nothing_is_saved(
 def test_the_second_is_warped_onto_the_first(photographs: list[np.ndarray]) -> None:
     matrix = _centred(30, 1.0, 1.0, True)
     second = _update_ema(photographs[0], matrix)
-    over = montage.warp(second, matrix, (SIZE, SIZE))
+    over = warp(second, matrix, (SIZE, SIZE))
     middle = slice(50, 110)
     difference = np.abs(over[middle, middle].astype(int) - photographs[0][middle, middle])
     assert difference.mean() < 8
-    sheet = montage.montage([montage.Row(photographs[0], second, matrix, "a | b")] * 2, SETTINGS)
+    sheet = montage([Row(photographs[0], second, matrix, "a | b")] * 2, SETTINGS)
     assert sheet.shape[1] > 4 * SIZE
     assert sheet.shape[0] > 2 * SIZE
 
