@@ -159,7 +159,7 @@ def search(images: ImageFiles, folder: Path, settings: Settings, runner: TaskRun
     pairs, tried = np.concatenate([pairs, verify("overlaps", new)]), np.concatenate([tried, new])
     originals = grouping.originals(pairs, identical, settings)
     more = grouping.representatives(pairs, originals, settings.overlap_members, settings)
-    new = grouping.cross_pairs(more, grouping.linked_originals(pairs, originals))
+    new = grouping.cross_pairs(more, grouping.overlaps(pairs, originals, settings))
     new = grouping.exclude(new, tried)
     pairs = np.concatenate([pairs, verify("certain", new)])
     originals = grouping.originals(pairs, identical, settings)

@@ -178,12 +178,7 @@ def padded_eval_batches(
 
 
 def eval_batches(
-    source: Source,
-    indices: np.ndarray,
-    *,
-    batch_size: int,
-    threads: int,
-    shard: tuple[int, int] = (0, 1),
+    source: Source, indices: np.ndarray, *, batch_size: int, threads: int, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
     """`padded_eval_batches` with the source's fields."""
     import grain  # slow to import

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -70,20 +70,19 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
     Raises DataError if a class is too small to have an example in every requested split.
     """
     generator = np.random.default_rng(seed)
-    parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
+    part_of = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         bounds = np.rint(np.cumsum(fractions) * len(members)).astype(int)
-        chunks = np.split(members, bounds[:-1])
-        for part, chunk, fraction in zip(PARTS, chunks, fractions, strict=True):
-            if fraction > 0 and len(chunk) == 0:
+        part_of[members] = np.searchsorted(bounds[:-1], np.arange(len(members)), side="right")
+        for number, fraction in enumerate(fractions):
+            if fraction > 0 and number not in part_of[members]:
                 raise _TooFewError(
                     label,
-                    f"has {len(members)} examples: too few for a fraction of {fraction:g} for {part}; "
-                    "add images or change --config.data.fractions",
+                    f"has {len(members)} examples: too few for a fraction of {fraction:g} for "
+                    f"{PARTS[number]}; add images or change --config.data.fractions",
                 )
-            parts[part].append(chunk)
-    return Split("random", **{part: np.sort(np.concatenate(parts[part])) for part in PARTS})
+    return _split("random", part_of)
 
 
 def official_split(source: Source, validation_fraction: float, seed: int) -> Split:
@@ -111,8 +110,8 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
     (scikit-learn's StratifiedGroupKFold, which `grouped_fold` uses, only makes equal splits, and takes large
     groups first, so its seeds differ little.) Raises DataError if a class has fewer groups than splits.
     """
-    parts = [part for part, fraction in zip(PARTS, fractions, strict=True) if fraction > 0]
-    targets = np.array([fraction for fraction in fractions if fraction > 0])
+    parts = np.flatnonzero(fractions)
+    targets = np.array(fractions)[parts]
     _check_groups(labels, groups, len(parts), "split")
     # float[G, K]: the fraction of each class that each group contains.
     contents = np.zeros((groups.max() + 1, labels.max() + 1))
@@ -129,10 +128,9 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
         filled[trials, part] += contents[group]
         assigned[trials, group] = part
     imbalance = np.abs(filled / targets[:, None] - 1).max(axis=(1, 2))
-    part_of = assigned[imbalance.argmin()][groups]
-    chosen = {part: np.flatnonzero(part_of == number) for number, part in enumerate(parts)}
-    _check_classes(labels, chosen)
-    return Split("grouped", **{part: chosen.get(part, np.zeros(0, np.int64)) for part in PARTS})
+    part_of = parts[assigned[imbalance.argmin()]][groups]
+    _check_classes(labels, part_of, parts)
+    return _split("grouped", part_of)
 
 
 def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
@@ -146,11 +144,11 @@ def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: in
     _check_groups(labels, groups, folds, "fold")
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     tests = [test for _, test in splitter.split(np.zeros(len(labels)), labels, groups)]
-    held_out = (fold, (fold + 1) % folds)
-    train = np.concatenate([test for number, test in enumerate(tests) if number not in held_out])
-    split = Split("grouped", np.sort(train), tests[held_out[1]], tests[held_out[0]])
-    _check_classes(labels, split.parts())
-    return split
+    part_of = np.zeros(len(labels), np.int64)
+    part_of[tests[fold]] = PARTS.index("test")
+    part_of[tests[(fold + 1) % folds]] = PARTS.index("validation")
+    _check_classes(labels, part_of, range(len(PARTS)))
+    return _split("grouped", part_of)
 
 
 def make_split(
@@ -200,15 +198,20 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
             )
 
 
-def _check_classes(labels: np.ndarray, parts: dict[str, np.ndarray]) -> None:
+def _check_classes(labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int]) -> None:
     """Checks that every class has examples in each of the parts."""
-    for part, indices in parts.items():
-        for label in np.setdiff1d(labels, labels[indices]):
+    for number in parts:
+        for label in np.setdiff1d(labels, labels[part_of == number]):
             raise _TooFewError(
                 label,
-                f"has no group for {part}: its groups are too large or contain other "
+                f"has no group for {PARTS[number]}: its groups are too large or contain other "
                 "classes; add images of other origin, or use --config.data.split=random",
             )
+
+
+def _split(name: str, part_of: np.ndarray) -> Split:
+    """The split that has example i in part number `part_of[i]`."""
+    return Split(name, *(np.flatnonzero(part_of == number) for number in range(len(PARTS))))
 
 
 def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, float | None]:
@@ -244,10 +247,16 @@ def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates
 
     `contents` is [N] over the source, equal for equal examples.
     """
-    validation = _copies(contents, split.validation, split.train)
-    test = _copies(contents, split.test, np.concatenate([split.train, split.validation]))
-    pairs = [*test, *validation]
-    return ExactDuplicates(len(validation), len(test), pairs[0] if pairs else None)
+
+    def pairs(held: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
+        """Pairs of different indices with equal contents, at most one per held index."""
+        first = {contents[index]: index for index in reversed(seen.tolist())}
+        found = [(index, first.get(contents[index], index)) for index in held.tolist()]
+        return [(index, other) for index, other in found if index != other]
+
+    validation = pairs(split.validation, split.train)
+    test = pairs(split.test, np.concatenate([split.train, split.validation]))
+    return ExactDuplicates(len(validation), len(test), next(iter([*test, *validation]), None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,13 +283,6 @@ def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConfl
     first = int(conflicting.argmax())
     other = int(np.flatnonzero((inverse == inverse[first]) & (labels != labels[first]))[0])
     return LabelConflicts(int(conflicting.sum()), (first, other))
-
-
-def _copies(contents: np.ndarray, held: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (held, seen) of different indices with equal contents, at most one per held index."""
-    first = {contents[index]: int(index) for index in reversed(seen.tolist())}
-    pairs = [(index, first.get(contents[index], index)) for index in held.tolist()]
-    return [(index, other) for index, other in pairs if index != other]
 
 
 def content_hashes(source: Source | CachedSource) -> np.ndarray | None:

@@ -5,10 +5,9 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -40,28 +39,19 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Layout:
-    """How to open, find and download one data set: names of functions as in `jaxnets.data.sources.mnist`."""
+    """How to open, find and download one data set, as the module of its source defines it."""
 
     open: Callable[[Path], Source]
     find: Callable[[Path], list[tuple[str, Path]]]
     is_member: Callable[[str], bool]
-    origin: str = ""
     downloads: Sequence[Download] = ()
 
 
-LAYOUTS = MappingProxyType(
-    {
-        "lc25000_lung": Layout(lc25000.LC25000Lung, lc25000.find_members, lc25000.is_member),
-        "mnist": Layout(mnist.MNIST, mnist.find_members, mnist.is_member, mnist.HOSTS[0], mnist.DOWNLOADS),
-        "cifar10": Layout(
-            cifar10.CIFAR10,
-            cifar10.find_members,
-            cifar10.is_member,
-            cifar10.DOWNLOADS[0].urls[0],
-            cifar10.DOWNLOADS,
-        ),
-    }
-)
+LAYOUTS: Mapping[str, Layout] = {
+    "lc25000_lung": Layout(lc25000.LC25000Lung, lc25000.find_members, lc25000.is_member),
+    "mnist": Layout(mnist.MNIST, mnist.find_members, mnist.is_member, mnist.DOWNLOADS),
+    "cifar10": Layout(cifar10.CIFAR10, cifar10.find_members, cifar10.is_member, cifar10.DOWNLOADS),
+}
 
 
 def prepare(
@@ -84,12 +74,15 @@ def prepare(
     """
     layout, root = _layout(name), Path(root).absolute()
     folder, downloads = root / name, root / f".{name}.download"
+    message = f"another process is preparing {name} in {root}: waiting for it"
+    lock = lock_and_remove(root / f".{name}.lock", before_waiting=lambda: log(message))
     try:
         if (folder / MARKER).is_file():
             layout.find(folder)
             return _read_marker(folder)
         root.mkdir(parents=True, exist_ok=True)
-        with _lock(root, name, log):
+        # Without write permission an existing data set can still be used.
+        with lock if os.access(root, os.W_OK) else contextlib.nullcontext():
             if (folder / MARKER).is_file():  # by another process, while we waited
                 return _read_marker(folder)
             if from_path is None and not kaggle and (found := _find(name, root)):
@@ -100,10 +93,10 @@ def prepare(
                 origin = Path(from_path).absolute()
                 return _install(name, folder, origin, str(origin), progress)
             if kaggle:
-                origin = _download_from_kaggle(name)
-                return _install(name, folder, origin, f"kaggle:{LC25000_KAGGLE}", progress)
-            origin = _download(name, downloads, progress, log)
-            prepared = _install(name, folder, origin, layout.origin, progress)
+                cached = _download_from_kaggle(name)
+                return _install(name, folder, cached, f"kaggle:{LC25000_KAGGLE}", progress)
+            downloaded = _download(name, downloads, progress, log)
+            prepared = _install(name, folder, downloaded, layout.downloads[0].urls[0], progress)
             shutil.rmtree(downloads)
             return prepared
     except OSError as error:
@@ -155,14 +148,6 @@ def _find(name: str, root: Path) -> Path | None:
             layout.find(candidate)
             return candidate
     return None
-
-
-def _lock(root: Path, name: str, log: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    """Waits until no other process prepares the same data set."""
-    if not os.access(root, os.W_OK):  # an existing data set can still be used
-        return contextlib.nullcontext()
-    message = f"another process is preparing {name} in {root}: waiting for it"
-    return lock_and_remove(root / f".{name}.lock", before_waiting=lambda: log(message))
 
 
 def _download(name: str, folder: Path, progress: Progress | None, log: Callable[[str], None]) -> Path:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,14 +20,16 @@ from jaxnets.io import atomic_write
 IMAGES, ROWS, PAIRS = 250, 500, 2_000
 """Sizes of a task: images to describe, images to find neighbours of, pairs to verify."""
 
+Computed = tuple[np.ndarray, list[str]]
+"""The result of a task, and the messages of images that cannot be read."""
 
-@dataclass(frozen=True)
-class TaskResult:
+
+class TaskResult(NamedTuple):
     """The number of items of a task, its CPU seconds, and messages of images that cannot be read."""
 
     count: int
     seconds: float
-    unreadable: tuple[str, ...] = ()
+    unreadable: list[str]
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,18 @@ class Task:
 
     path: Path
     count: int
-    compute: Callable[..., np.ndarray]
+    compute: Callable[..., Computed]
     arguments: tuple[Any, ...]
 
     def run(self) -> TaskResult:
         """Computes and saves the result; saves nothing if an image cannot be read."""
         start = time.thread_time()
-        try:
-            result = self.compute(*self.arguments)
-        except _UnreadableError as error:
-            return TaskResult(self.count, time.thread_time() - start, error.messages)
-        file = io.BytesIO()
-        np.save(file, result)
-        atomic_write(self.path, file.getvalue())
-        return TaskResult(self.count, time.thread_time() - start)
+        result, unreadable = self.compute(*self.arguments)
+        if not unreadable:
+            file = io.BytesIO()
+            np.save(file, result)
+            atomic_write(self.path, file.getvalue())
+        return TaskResult(self.count, time.thread_time() - start, unreadable)
 
 
 def describe_tasks(folder: Path, paths: Sequence[Path], max_pixels: int, settings: Settings) -> list[Task]:
@@ -104,7 +104,7 @@ def _tasks(
     folder: Path,
     stage: str,
     size: int,
-    compute: Callable[..., np.ndarray],
+    compute: Callable[..., Computed],
     items: Sequence[Path] | np.ndarray,
     *arguments: object,
 ) -> list[Task]:
@@ -116,17 +116,11 @@ def _tasks(
     ]
 
 
-class _UnreadableError(Exception):
-    def __init__(self, messages: Sequence[str]):
-        super().__init__(*messages)
-        self.messages = tuple(messages)
-
-
 # Each worker process opens the files of the one search that it works for.
 _open_features = functools.lru_cache(maxsize=1)(FeatureFiles)
 
 
-def _describe(paths: Sequence[Path], max_pixels: int, settings: Settings) -> np.ndarray:
+def _describe(paths: Sequence[Path], max_pixels: int, settings: Settings) -> Computed:
     records = np.zeros(len(paths), features.feature_type(settings))
     unreadable = []
     for row, path in enumerate(paths):
@@ -134,26 +128,24 @@ def _describe(paths: Sequence[Path], max_pixels: int, settings: Settings) -> np.
             records[row] = features.describe(read_image(path, max_pixels=max_pixels), settings)
         except DataError as error:
             unreadable.append(str(error))
-    if unreadable:
-        raise _UnreadableError(unreadable)
-    return records
+    return records, unreadable
 
 
-def _copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> np.ndarray:
-    return candidate_copies(_open_features(folder).spectra, labels, rows, settings)
+def _copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
+    return candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
 
 
 def _overlaps(
     images: np.ndarray, folder: Path, owners: np.ndarray, labels: np.ndarray, settings: Settings
-) -> np.ndarray:
+) -> Computed:
     """Candidate overlaps among `images`, int[M], of different originals `owners`, with classes `labels`."""
     records = _open_features(folder)
     chosen = np.array([records[image] for image in images.tolist()])
     pairs = images[candidate_overlaps(chosen, owners, labels, settings)]
-    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32)
+    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
 
 
-def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> np.ndarray:
+def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
     """Fits maps between pairs of images, int32[P, 2]: PAIR[V], those that were verified."""
     records = _open_features(folder)
     found = []
@@ -162,4 +154,4 @@ def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> np.ndarray:
         if record is not None:
             record["first"], record["second"] = first, second
             found.append(record)
-    return np.array(found, verification.PAIR)
+    return np.array(found, verification.PAIR), []

@@ -37,10 +37,7 @@ def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndar
     for descriptors, handedness in ((b, 1), (mirrored(b), -1)):
         found = _matches(a @ descriptors.T, settings.ratio)
         rotations = second["angles"][found[:, 1]] - handedness * first["angles"][found[:, 0]]
-        found = found[_consistent(rotations)]
-        if len(found) < settings.evidence_inliers:
-            continue
-        record = _fit(first, second, found, handedness, settings)
+        record = _fit(first, second, found[_consistent(rotations)], handedness, settings)
         if record is not None and (best is None or record["inliers"] > best["inliers"]):
             best = record
         if best is not None and best["inliers"] >= _CERTAIN * settings.original_inliers:
@@ -74,10 +71,17 @@ def _consistent(rotations: np.ndarray) -> np.ndarray:
 def _fit(
     first: np.ndarray, second: np.ndarray, found: np.ndarray, handedness: int, settings: Settings
 ) -> np.ndarray | None:
+    """The PAIR record of the matches `found`, int[M, 2]; None if no plausible map has enough inliers."""
+    if len(found) < settings.evidence_inliers:
+        return None
     here, there = first["places"][found[:, 0]], second["places"][found[:, 1]]
     options = {"ransacReprojThreshold": settings.tolerance, "maxIters": settings.iterations}
     matrix, inside = opencv().estimateAffine2D(here, there, confidence=0.999, **options)
-    if matrix is None or not _is_plausible(matrix, handedness, settings.stretch):
+    if matrix is None or not np.isfinite(matrix).all():
+        return None
+    zooms = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    mirrors = np.linalg.det(matrix[:, :2]) * handedness <= 0
+    if mirrors or zooms[0] > settings.stretch or zooms[1] < 1 / settings.stretch:
         return None
     # Keypoints with several orientations at one position count once.
     used = np.flatnonzero(inside.ravel())
@@ -89,13 +93,6 @@ def _fit(
     record["centre"] = centre_distance(matrix, first["size"], second["size"])
     record["share"] = common_fraction(matrix, first["size"], second["size"])
     return record
-
-
-def _is_plausible(matrix: np.ndarray, handedness: int, stretch: float) -> bool:
-    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) * handedness <= 0:
-        return False
-    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
-    return bool(large <= stretch and small >= 1 / stretch)
 
 
 def centre_distance(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:

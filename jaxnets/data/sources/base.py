@@ -31,42 +31,35 @@ class Download(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples by index; an example's `index` never changes."""
+    """Examples by index; an example's `index` never changes.
+
+    `name` is the value of data.name in configs, `kind` "image" or "vector", `fingerprint` a hex digest of all
+    examples and labels in order. `classes` are the class names by label, `labels` int32[N], known without
+    reading the examples; for vectors the classes are empty and the labels 0. `files` names each example for
+    split.csv and reports: a relative path, or a made-up name. `official_split` has indices by the names
+    "train" and "test"; None if there is none.
+    """
 
     @property
-    def name(self) -> str:
-        """The value of data.name in configs."""
-        ...
+    def name(self) -> str: ...
 
     @property
-    def kind(self) -> str:
-        """Either "image" or "vector"."""
-        ...
+    def kind(self) -> str: ...
 
     @property
-    def classes(self) -> Sequence[str]:
-        """The class names by label; empty if labels are vectors."""
-        ...
+    def fingerprint(self) -> str: ...
 
     @property
-    def fingerprint(self) -> str:
-        """A hex digest of all examples and labels in order."""
-        ...
+    def classes(self) -> Sequence[str]: ...
 
     @property
-    def labels(self) -> np.ndarray:
-        """int32[N], without reading the examples; zeros if labels are vectors."""
-        ...
+    def labels(self) -> np.ndarray: ...
 
     @property
-    def files(self) -> Sequence[str]:
-        """A name of each example for split.csv and reports: a relative path, or a made-up name."""
-        ...
+    def files(self) -> Sequence[str]: ...
 
     @property
-    def official_split(self) -> Mapping[str, np.ndarray] | None:
-        """Indices of the official split by name ("train", "test"); None if there is none."""
-        ...
+    def official_split(self) -> Mapping[str, np.ndarray] | None: ...
 
     def __len__(self) -> int: ...
 
@@ -84,18 +77,19 @@ def checked_index(index: int, length: int) -> int:
 class InMemoryImages:
     """Base class of sources of kind "image" that hold all pixels in memory, train before test.
 
-    `images` is uint8[N, H, W, C] and becomes read-only, `labels` int32[N]; the first `train_size` examples
-    are the official train split.
+    `images` is uint8[N, H, W, C] and becomes read-only, `labels` int32[N]. `sizes` has the number of examples
+    of each part; the last part is the official test split, the others are the train split.
     """
 
     name: str
     kind = "image"
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, train_size: int):
+    def __init__(self, images: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int]):
         self.images, self.labels = images, labels
         images.setflags(write=False)  # examples are views of it
-        indices = np.arange(len(labels))
-        self.official_split = {"train": indices[:train_size], "test": indices[train_size:]}
+        self.files = tuple(f"{part}/{i:05d}" for part, size in sizes.items() for i in range(size))
+        train, test = np.split(np.arange(len(labels)), [len(labels) - list(sizes.values())[-1]])
+        self.official_split = {"train": train, "test": test}
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -5,7 +5,6 @@ import os
 import pickle
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,29 +16,21 @@ CLASSES = tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 IMAGES_PER_BATCH = 10_000
 
-BINARY_SHA256 = MappingProxyType(
-    {
-        "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-        "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-        "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-        "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-        "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-        "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-    }
-)
-"""For the files of the binary version."""
-
-PYTHON_MD5 = MappingProxyType(
-    {
-        "data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "data_batch_4": "634d18415352ddfa80567beed471001a",
-        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "test_batch": "40351d587109b95175f43aff81a1287e",
-    }
-)
-"""For the files of the python version, as published with cifar-10-python.tar.gz."""
+DIGESTS = {
+    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+"""sha256 of the binary version's files; md5 of the python version's, as published with it."""
 
 DOWNLOADS = (
     Download(
@@ -77,8 +68,7 @@ class CIFAR10(InMemoryImages):
             batch = slice(number * images_per_batch, (number + 1) * images_per_batch)
             labels[batch], pixels = _read_batch(path, images_per_batch, check_bytes)
             images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        super().__init__(images, labels, total - images_per_batch)
-        self.files = tuple(f"{b}/{i:05d}" for b in BATCHES for i in range(images_per_batch))
+        super().__init__(images, labels, dict.fromkeys(BATCHES, images_per_batch))
 
 
 def find_files(root: Path) -> list[Path]:
@@ -114,8 +104,8 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
         raise DataError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
     binary = path.suffix == ".bin"
     if check_bytes:
-        kind, published = ("sha256", BINARY_SHA256) if binary else ("md5", PYTHON_MD5)
-        if hashlib.new(kind, data).hexdigest() != published[path.name]:
+        kind = "sha256" if binary else "md5"
+        if hashlib.new(kind, data).hexdigest() != DIGESTS[path.name]:
             raise DataError(f"{path}: not the official bytes ({kind} differs); {_REMEDY}")
     try:
         labels, pixels = (_parse_binary if binary else _parse_pickle)(data)

@@ -6,7 +6,6 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
 from jaxnets.errors import DataError
 
 CLASSES = tuple("0123456789")
-COUNTS = MappingProxyType({"train": 60_000, "test": 10_000})
+COUNTS = {"train": 60_000, "test": 10_000}
 
 
 class OfficialFile(NamedTuple):
@@ -29,38 +28,33 @@ class OfficialFile(NamedTuple):
     content_sha256: str
 
 
-FILES = MappingProxyType(
-    {
-        ("train", "images"): OfficialFile(
-            "train-images-idx3-ubyte",
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        ),
-        ("train", "labels"): OfficialFile(
-            "train-labels-idx1-ubyte",
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        ),
-        ("test", "images"): OfficialFile(
-            "t10k-images-idx3-ubyte",
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        ),
-        ("test", "labels"): OfficialFile(
-            "t10k-labels-idx1-ubyte",
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-    }
-)
+FILES = {
+    ("train", "images"): OfficialFile(
+        "train-images-idx3-ubyte",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    ("train", "labels"): OfficialFile(
+        "train-labels-idx1-ubyte",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    ("test", "images"): OfficialFile(
+        "t10k-images-idx3-ubyte",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    ("test", "labels"): OfficialFile(
+        "t10k-labels-idx1-ubyte",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
 """By split and kind."""
 
-HOSTS = (
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-)
+_HOSTS = ("storage.googleapis.com/cvdf-datasets", "ossci-datasets.s3.amazonaws.com")
 DOWNLOADS = tuple(
-    Download(tuple(f"{host}{file.name}.gz" for host in HOSTS), f"sha256:{file.gzip_sha256}")
+    Download(tuple(f"https://{host}/mnist/{file.name}.gz" for host in _HOSTS), f"sha256:{file.gzip_sha256}")
     for file in FILES.values()
 )
 
@@ -81,11 +75,7 @@ class MNIST(InMemoryImages):
     classes = CLASSES
 
     def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        counts: Mapping[str, int] = COUNTS,
-        check_bytes: bool = True,
+        self, root: str | os.PathLike[str], *, counts: Mapping[str, int] = COUNTS, check_bytes: bool = True
     ):
         arrays = {}
         for (split, kind), path in find_files(Path(root)).items():
@@ -98,8 +88,7 @@ class MNIST(InMemoryImages):
             np.concatenate([arrays[split, kind] for split in ("train", "test")])
             for kind in ("images", "labels")
         )
-        super().__init__(images[..., None], labels.astype(np.int32), counts["train"])
-        self.files = tuple(f"{s}/{i:05d}" for s, count in counts.items() for i in range(count))
+        super().__init__(images[..., None], labels.astype(np.int32), counts)
 
 
 def find_files(root: Path) -> dict[tuple[str, str], Path]:

@@ -13,16 +13,8 @@ import math
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example, Source, checked_index
-from jaxnets.data.sources.tissue_drawing import (
-    REACH,
-    SMALLEST_CANVAS,
-    Cells,
-    Frame,
-    blend,
-    downsample,
-    ramp,
-)
+from jaxnets.data.sources.base import Example, checked_index
+from jaxnets.data.sources.tissue_drawing import REACH, SMALLEST_CANVAS, Cells, Frame, blend, downsample, ramp
 from jaxnets.errors import ConfigError
 
 ALGORITHM_VERSION = 1
@@ -76,24 +68,6 @@ class SyntheticTissue:
             "label": np.asarray(label, np.int32),
             "index": np.asarray(index, np.int64),
         }
-
-
-def contact_sheet(source: Source, columns: int = 6) -> np.ndarray:
-    """The first `columns` images of every class, one row per class: uint8[H, W, C] on white.
-
-    All images of `source` must have the same size; missing images are left white.
-    """
-    rows = [np.flatnonzero(source.labels == label)[:columns] for label in range(len(source.classes))]
-    height, width, channels = source[0]["image"].shape
-    gap = max(2, height // 32)
-    sheet = np.full(
-        (len(rows) * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8
-    )
-    for row, indices in enumerate(rows):
-        for column, index in enumerate(indices):
-            top, left = gap + row * (height + gap), gap + column * (width + gap)
-            sheet[top : top + height, left : left + width] = source[int(index)]["image"]
-    return sheet
 
 
 def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:

@@ -73,11 +73,7 @@ class Frame:
         return functools.reduce(operator.add, (w * turned[knot + k] for k, w in enumerate(weights)))
 
     def draw_ellipses(
-        self,
-        points: np.ndarray,
-        angles: np.ndarray,
-        long: tuple[float, float],
-        short: tuple[float, float],
+        self, points: np.ndarray, angles: np.ndarray, long: tuple[float, float], short: tuple[float, float]
     ) -> np.ndarray:
         """The maximum of many soft ellipses of random size and depth: float32[n, n] in [0, 1].
 

@@ -173,11 +173,8 @@ def test_an_overlap_needs_several_strong_pairs_if_possible() -> None:
     message = {(overlap.first, overlap.second): overlap.joined for overlap in found}
     assert message == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
     np.testing.assert_array_equal(grouping.groups(labels, found), [0, 0, 0, 0, 1, 1])
-    assert [tuple(pair) for pair in grouping.linked_originals(pairs, labels)] == [
-        (0, 1),
-        (0, 2),
-        (2, 3),
-    ]
+    crossed = grouping.cross_pairs([np.array([0]), np.array([2, 3]), np.array([4]), np.array([5])], found)
+    assert crossed.tolist() == [[0, 2], [0, 3], [0, 4], [4, 5]]
 
 
 def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
