@@ -56,14 +56,12 @@ def cached_memmap(
     about = json.loads(json.dumps({**about, "shape": shape, "dtype": np.dtype(dtype).name}))
     while True:
         with file_lock(lock, shared=True):
-            before = _version(folder)
-            seconds = _seconds_if_valid(file, about)
-            if seconds is not None:
-                return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
+            found = _open_valid(file, about)
+        if found is not None:
+            return found
         with try_file_lock(lock) as locked:
-            if locked and _version(folder) == before:  # else another process has built it meanwhile
-                seconds = _build(file, fill, shape, dtype, about)
-                return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
+            if locked:  # another process may have built it meanwhile
+                return _open_valid(file, about) or _build(file, fill, shape, dtype, about)
         time.sleep(POLL_SECONDS)
 
 
@@ -73,8 +71,8 @@ def _build(
     shape: tuple[int, ...],
     dtype: Any,
     about: Mapping[str, Any],
-) -> float:
-    """Replaces the folder of `file`; returns the seconds that `fill` took."""
+) -> CachedMemmap:
+    """Replaces the folder of `file`."""
     folder = file.parent
     unfinished = folder.with_name(folder.name + UNFINISHED)
     _remove(folder, unfinished)
@@ -93,7 +91,7 @@ def _build(
         description = {"format": FORMAT, "about": about, "seconds": seconds, "sha256": file_sha256(target)}
         atomic_write(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
         unfinished.rename(folder)
-        return seconds
+        return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
     except (OSError, JaxnetsError) as error:
         _remove(folder, unfinished)
         if isinstance(error, JaxnetsError):
@@ -104,21 +102,13 @@ def _build(
         ) from error
 
 
-def _seconds_if_valid(file: Path, about: Mapping[str, Any]) -> float | None:
-    """The seconds that filling took; None if the array is of other values or its bytes have changed."""
+def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:
+    """The array; None if it was not made from `about` or its bytes have changed."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((file.parent / DESCRIPTION).read_text())
         same = found["format"] == FORMAT and found["about"] == about
         if same and found["seconds"] >= 0 and file_sha256(file) == found["sha256"]:
-            return found["seconds"]
-    return None
-
-
-def _version(folder: Path) -> tuple[int, int] | None:
-    """Identifies one build of the array; None if there is none."""
-    with contextlib.suppress(OSError):
-        found = (folder / DESCRIPTION).stat()
-        return found.st_ino, found.st_mtime_ns
+            return CachedMemmap(np.load(file, mmap_mode="r"), found["seconds"])
     return None
 
 

@@ -5,15 +5,17 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from jaxnets.data.acquire.download import download, extract, is_archive
-from jaxnets.data.sources import cifar10, lc25000, mnist
-from jaxnets.data.sources.base import Download, Progress, Source
+from jaxnets.data.sources.base import Progress, Source
+from jaxnets.data.sources.cifar10 import CIFAR10
+from jaxnets.data.sources.lc25000 import LC25000Lung
+from jaxnets.data.sources.mnist import MNIST
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.io import atomic_write, lock_and_remove
 
@@ -37,21 +39,8 @@ class Prepared:
     already: bool
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How to open, find and download one data set, as the module of its source defines it."""
-
-    open: Callable[[Path], Source]
-    find: Callable[[Path], list[tuple[str, Path]]]
-    is_member: Callable[[str], bool]
-    downloads: Sequence[Download] = ()
-
-
-LAYOUTS: Mapping[str, Layout] = {
-    "lc25000_lung": Layout(lc25000.LC25000Lung, lc25000.find_members, lc25000.is_member),
-    "mnist": Layout(mnist.MNIST, mnist.find_members, mnist.is_member, mnist.DOWNLOADS),
-    "cifar10": Layout(cifar10.CIFAR10, cifar10.find_members, cifar10.is_member, cifar10.DOWNLOADS),
-}
+PreparedSource = type[LC25000Lung] | type[MNIST] | type[CIFAR10]
+SOURCES: dict[str, PreparedSource] = {source.name: source for source in (LC25000Lung, MNIST, CIFAR10)}
 
 
 def prepare(
@@ -72,13 +61,13 @@ def prepare(
     with a line of text before each wait. Raises DataError if files are missing, damaged or not
     available, MachineError if they cannot be written.
     """
-    layout, root = _layout(name), Path(root).absolute()
+    source, root = _source(name), Path(root).absolute()
     folder, downloads = root / name, root / f".{name}.download"
     message = f"another process is preparing {name} in {root}: waiting for it"
     lock = lock_and_remove(root / f".{name}.lock", before_waiting=lambda: log(message))
     try:
         if (folder / MARKER).is_file():
-            layout.find(folder)
+            source.find_members(folder)
             return _read_marker(folder)
         root.mkdir(parents=True, exist_ok=True)
         # Without write permission an existing data set can still be used.
@@ -96,7 +85,7 @@ def prepare(
                 cached = _download_from_kaggle(name)
                 return _install(name, folder, cached, f"kaggle:{LC25000_KAGGLE}", progress)
             downloaded = _download(name, downloads, progress, log)
-            prepared = _install(name, folder, downloaded, layout.downloads[0].urls[0], progress)
+            prepared = _install(name, folder, downloaded, source.downloads[0].urls[0], progress)
             shutil.rmtree(downloads)
             return prepared
     except OSError as error:
@@ -117,7 +106,7 @@ def describe_problem(name: str, root: str | os.PathLike[str]) -> str | None:
     if is_prepared(name, root) or not folder.is_dir() or not any(folder.iterdir()):
         return None
     try:
-        _layout(name).find(folder)
+        _source(name).find_members(folder)
     except DataError as error:
         return str(error)
     return None
@@ -129,30 +118,30 @@ def open_prepared(name: str, root: str | os.PathLike[str]) -> Source:
     Raises DataError that lists what was found and expected, and the command that prepares it.
     """
     # If it is not found, opening ROOT gives the best error.
-    return _layout(name).open(_find(name, Path(root)) or Path(root))
+    return _source(name)(_find(name, Path(root)) or Path(root))
 
 
-def _layout(name: str) -> Layout:
-    if name not in LAYOUTS:
-        raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[name]
+def _source(name: str) -> PreparedSource:
+    if name not in SOURCES:
+        raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(SOURCES)}")
+    return SOURCES[name]
 
 
 def _find(name: str, root: Path) -> Path | None:
-    layout, folder = _layout(name), root / name
+    source, folder = _source(name), root / name
     # A marked data set with missing files raises an error when it is opened.
     if (folder / MARKER).is_file():
         return folder
     for candidate in (folder, root):
         with contextlib.suppress(DataError):
-            layout.find(candidate)
+            source.find_members(candidate)
             return candidate
     return None
 
 
 def _download(name: str, folder: Path, progress: Progress | None, log: Callable[[str], None]) -> Path:
     """Downloads a data set's files into a folder; returns the folder, or the one file."""
-    downloads = _layout(name).downloads
+    downloads = _source(name).downloads
     if not downloads:
         raise DataError(
             f"{name} cannot be downloaded automatically from its authors; download LC25000.zip manually "
@@ -198,8 +187,8 @@ def _adopt(name: str, folder: Path, *, mark: bool) -> Prepared:
 
 def _install(name: str, folder: Path, origin: Path, described: str, progress: Progress | None) -> Prepared:
     """Fills a temporary folder from a folder or archive, checks it, and renames it to `folder`."""
-    layout = _layout(name)
-    if origin.is_file() and layout.is_member(origin.name):
+    source = _source(name)
+    if origin.is_file() and source.is_member(origin.name):
         origin = origin.parent
     if not origin.is_dir() and not is_archive(origin):
         what = "is neither a folder nor a valid zip or tar" if origin.exists() else "does not exist"
@@ -210,11 +199,11 @@ def _install(name: str, folder: Path, origin: Path, described: str, progress: Pr
     staging.mkdir()
     try:
         if origin.is_file():
-            extract(origin, staging / "unpacked", wanted=layout.is_member, progress=progress)
+            extract(origin, staging / "unpacked", wanted=source.is_member, progress=progress)
             origin = staging / "unpacked"
             origin.mkdir(exist_ok=True)  # the archive may not contain any wanted file
         ready = staging / "ready"
-        files = _find_below(layout, origin)
+        files = _find_below(source, origin)
         for done, (path, file) in enumerate(files, 1):
             _link(file, ready / path)
             if progress:
@@ -228,13 +217,13 @@ def _install(name: str, folder: Path, origin: Path, described: str, progress: Pr
     return prepared
 
 
-def _find_below(layout: Layout, origin: Path) -> list[tuple[str, Path]]:
+def _find_below(source: PreparedSource, origin: Path) -> list[tuple[str, Path]]:
     """Finds the data set in a folder or its subfolders, at most three levels deep."""
     below = [folder for depth in ("*/", "*/*/", "*/*/*/") for folder in sorted(origin.glob(depth))]
     errors = []
     for folder in (origin, *below):
         try:
-            return layout.find(folder)
+            return source.find_members(folder)
         except DataError as error:
             errors.append(error)
     raise errors[0]
@@ -250,7 +239,7 @@ def _link(file: Path, target: Path) -> None:
 
 def _check(name: str, folder: Path, origin: str, *, already: bool) -> Prepared:
     """Opens a data set and reads every byte; raises DataError if anything is wrong."""
-    source = _layout(name).open(folder)
+    source = _source(name)(folder)
     counts = np.bincount(source.labels, minlength=len(source.classes)).tolist()
     per_class = dict(zip(source.classes, counts, strict=True))
     return Prepared(name, len(source), per_class, source.fingerprint, origin, str(folder), already)

@@ -22,13 +22,6 @@ Progress = Callable[[int, int | None], None]
 """Called with the number done and the total, None if the total is unknown."""
 
 
-class Download(NamedTuple):
-    """A file's addresses, in the order to try, and its digest, such as "sha256:440fc..."."""
-
-    urls: tuple[str, ...]
-    digest: str
-
-
 @runtime_checkable
 class Source(Protocol):
     """Examples by index; an example's `index` never changes.
@@ -64,6 +57,13 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+class Download(NamedTuple):
+    """A file's addresses, in the order to try, and its digest, such as "sha256:440fc..."."""
+
+    urls: tuple[str, ...]
+    digest: str
 
 
 def checked_index(index: int, length: int) -> int:

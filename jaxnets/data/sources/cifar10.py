@@ -32,11 +32,7 @@ DIGESTS = {
 }
 """sha256 of the binary version's files; md5 of the python version's, as published with it."""
 
-DOWNLOADS = (
-    Download(
-        ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",), "md5:c32a1d4ab5d03f1284b67883e8d87530"
-    ),
-)
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
 _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
@@ -54,6 +50,7 @@ class CIFAR10(InMemoryImages):
 
     name = "cifar10"
     classes = CLASSES
+    downloads = (Download((URL,), "md5:c32a1d4ab5d03f1284b67883e8d87530"),)
 
     def __init__(
         self,
@@ -70,6 +67,17 @@ class CIFAR10(InMemoryImages):
             images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         super().__init__(images, labels, dict.fromkeys(BATCHES, images_per_batch))
 
+    @staticmethod
+    def find_members(root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+        paths = find_files(root)
+        return [(f"{BINARY_FOLDER if path.suffix else PYTHON_FOLDER}/{path.name}", path) for path in paths]
+
+    @staticmethod
+    def is_member(name: str) -> bool:
+        """Whether a file of that name in an archive may belong to the data set."""
+        return PurePosixPath(name).name.removesuffix(".bin") in BATCHES
+
 
 def find_files(root: Path) -> list[Path]:
     """Finds the files of the six batches by name, in official order; raises DataError if any is missing."""
@@ -85,17 +93,6 @@ def find_files(root: Path) -> list[Path]:
     return first_complete(layouts, len(BATCHES), f"{root}: CIFAR-10", expected)
 
 
-def find_members(root: Path) -> list[tuple[str, Path]]:
-    """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
-    paths = find_files(root)
-    return [(f"{BINARY_FOLDER if path.suffix else PYTHON_FOLDER}/{path.name}", path) for path in paths]
-
-
-def is_member(name: str) -> bool:
-    """Whether a file of that name belongs to the data set."""
-    return PurePosixPath(name).name.removesuffix(".bin") in BATCHES
-
-
 def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, np.ndarray]:
     """Reads labels uint8[count] and pixels uint8[count, 3072] from a file of either version."""
     try:
@@ -108,7 +105,12 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
         if hashlib.new(kind, data).hexdigest() != DIGESTS[path.name]:
             raise DataError(f"{path}: not the official bytes ({kind} differs); {_REMEDY}")
     try:
-        labels, pixels = (_parse_binary if binary else _parse_pickle)(data)
+        if binary:
+            rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + _PIXELS)
+            labels, pixels = rows[:, 0], rows[:, 1:]
+        else:
+            batch = _BatchUnpickler(BytesIO(data), encoding="bytes").load()
+            labels, pixels = np.array(batch[b"labels"], np.uint8), batch[b"data"]
         if pixels.dtype != np.uint8 or labels.shape != (count,):
             raise ValueError(f"{len(labels):,} labels instead of {count:,}")
         if pixels.shape != (count, _PIXELS):
@@ -118,16 +120,6 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
     except Exception as error:  # a damaged pickle raises nearly any exception
         raise DataError(f"{path}: not a CIFAR-10 batch ({error}); {_REMEDY}") from error
     return labels, pixels
-
-
-def _parse_binary(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + _PIXELS)
-    return rows[:, 0], rows[:, 1:]
-
-
-def _parse_pickle(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    batch = _BatchUnpickler(BytesIO(data), encoding="bytes").load()
-    return np.array(batch[b"labels"], np.uint8), batch[b"data"]
 
 
 class _BatchUnpickler(pickle.Unpickler):

@@ -27,6 +27,9 @@ class LC25000Lung(ImageFiles):
     Raises DataError unless the set is complete.
     """
 
+    name = "lc25000_lung"
+    downloads = ()
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -41,7 +44,20 @@ class LC25000Lung(ImageFiles):
             for file in _expected_names(prefix, images_per_class)
         ]
         labels = np.repeat(np.arange(len(FOLDERS)), images_per_class)
-        super().__init__("lc25000_lung", folder, files, labels, CLASSES, max_pixels=max_pixels)
+        super().__init__(self.name, folder, files, labels, CLASSES, max_pixels=max_pixels)
+
+    @classmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+        source = cls(root)
+        return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
+
+    @staticmethod
+    def is_member(name: str) -> bool:
+        """Whether a file of that name in an archive may belong to the data set."""
+        path = PurePosixPath(name)
+        prefix = FOLDERS.get(path.parent.name)
+        return prefix is not None and path.name.startswith(prefix) and is_image_name(path.name)
 
 
 def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
@@ -60,19 +76,6 @@ def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
         if found > most:
             most, closest = found, f"{folder}: {problem}"
     raise DataError(f"{closest}; {expected}")
-
-
-def find_members(root: Path) -> list[tuple[str, Path]]:
-    """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
-    source = LC25000Lung(root)
-    return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
-
-
-def is_member(name: str) -> bool:
-    """Whether a file of that name in an archive belongs to the data set."""
-    path = PurePosixPath(name)
-    prefix = FOLDERS.get(path.parent.name)
-    return prefix is not None and path.name.startswith(prefix) and is_image_name(path.name)
 
 
 def _candidate_folders(root: Path) -> Iterator[Path]:

@@ -52,12 +52,7 @@ FILES = {
 }
 """By split and kind."""
 
-_HOSTS = ("storage.googleapis.com/cvdf-datasets", "ossci-datasets.s3.amazonaws.com")
-DOWNLOADS = tuple(
-    Download(tuple(f"https://{host}/mnist/{file.name}.gz" for host in _HOSTS), f"sha256:{file.gzip_sha256}")
-    for file in FILES.values()
-)
-
+_HOSTS = ("https://storage.googleapis.com/cvdf-datasets", "https://ossci-datasets.s3.amazonaws.com")
 _SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
 _UNSIGNED_BYTES = 8  # the idx format's code for uint8
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
@@ -73,6 +68,10 @@ class MNIST(InMemoryImages):
 
     name = "mnist"
     classes = CLASSES
+    downloads = tuple(
+        Download(tuple(f"{host}/mnist/{file.name}.gz" for host in _HOSTS), f"sha256:{file.gzip_sha256}")
+        for file in FILES.values()
+    )
 
     def __init__(
         self, root: str | os.PathLike[str], *, counts: Mapping[str, int] = COUNTS, check_bytes: bool = True
@@ -89,6 +88,17 @@ class MNIST(InMemoryImages):
             for kind in ("images", "labels")
         )
         super().__init__(images[..., None], labels.astype(np.int32), counts)
+
+    @staticmethod
+    def find_members(root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+        return [(path.name, path) for path in find_files(root).values()]
+
+    @staticmethod
+    def is_member(name: str) -> bool:
+        """Whether a file of that name in an archive may belong to the data set."""
+        name = PurePosixPath(name).name.removesuffix(".gz").replace(".idx", "-idx")
+        return any(name == file.name for file in FILES.values())
 
 
 def find_files(root: Path) -> dict[tuple[str, str], Path]:
@@ -108,17 +118,6 @@ def _spelling(folder: Path, name: str) -> Path:
         for end in ("", ".gz")
     ]
     return next((path for path in spellings if path.is_file()), spellings[0])
-
-
-def find_members(root: Path) -> list[tuple[str, Path]]:
-    """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
-    return [(path.name, path) for path in find_files(root).values()]
-
-
-def is_member(name: str) -> bool:
-    """Whether a file of that name, maybe compressed or in Kaggle's spelling, belongs to the data set."""
-    name = PurePosixPath(name).name.removesuffix(".gz").replace(".idx", "-idx")
-    return any(name == file.name for file in FILES.values())
 
 
 def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndarray:

@@ -45,6 +45,7 @@ def build_from_source(source: Source, tfds_dir: str | os.PathLike[str]) -> Path:
     split = source.official_split
     if split is None:
         raise DataError(f"{source.name}: tfds export needs an official split")
+    parts = {part: split[part] for part in _SPLITS}
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = source.name
@@ -63,7 +64,7 @@ def build_from_source(source: Source, tfds_dir: str | os.PathLike[str]) -> Path:
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {part: self._generate_examples(split[part]) for part in _SPLITS}
+            return {part: self._generate_examples(indices) for part, indices in parts.items()}
 
         def _generate_examples(self, indices: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
             for index in indices.tolist():
