@@ -119,14 +119,15 @@ def _remove(*folders: Path) -> None:
             shutil.rmtree(folder)
 
 
-class SourceWrapper:
+class SourceWrapper(Source):
     """Delegates to the wrapped source, `original`."""
 
     def __init__(self, source: Source):
         self.original = source
 
-    def __len__(self) -> int:
-        return len(self.original)
+    @property
+    def fingerprint(self) -> str:
+        return self.original.fingerprint
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
@@ -139,7 +140,7 @@ class ResizedSource(SourceWrapper):
         super().__init__(source)
         self._size, self._resize = size, resize
 
-    def __getitem__(self, index: int) -> Example:
+    def _read(self, index: int) -> Example:
         example = self.original[index]
         return {**example, "image": resize_image(example["image"], self._size, self._resize)}
 
@@ -153,20 +154,12 @@ class CachedSource(SourceWrapper):
         super().__init__(source)
         self.images = images
 
-    def __getitem__(self, index: int) -> Example:
-        return {
-            self.field: np.asarray(self.images[index]),
-            "label": np.asarray(self.labels[index], np.int32),
-            "index": np.asarray(index, np.int64),
-        }
+    def _read(self, index: int) -> Example:
+        return {self.field: np.asarray(self.images[index]), "label": self.labels[index]}
 
     def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Gathers examples: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
-        return {
-            self.field: self.images[indices],
-            "label": self.labels[indices].astype(np.int32),
-            "index": np.asarray(indices, np.int64),
-        }
+        return {self.field: self.images[indices], "label": self.labels[indices], "index": indices}
 
 
 class FeatureSource(CachedSource):

@@ -1,11 +1,12 @@
 """The interface of data sources: random access to examples, independent of the order of access."""
 
+import abc
 import hashlib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,66 +23,49 @@ Progress = Callable[[int, int | None], None]
 """Called with the number done and the total, None if the total is unknown."""
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Examples by index; an example's `index` never changes.
+class Source(abc.ABC):
+    """Examples by index; an example's `index` never changes."""
 
-    `name` is the value of data.name in configs, `kind` "image" or "vector", `fingerprint` a hex digest of all
-    examples and labels in order. `classes` are the class names by label, `labels` int32[N], known without
-    reading the examples; for vectors the classes are empty and the labels 0. `files` names each example for
-    split.csv and reports: a relative path, or a made-up name. `official_split` has indices by the names
-    "train" and "test"; None if there is none.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
+    name: str
+    """The value of data.name in configs."""
+    kind: str
+    """Either "image" or "vector"."""
+    classes: tuple[str, ...]
+    """The class names by label; empty if labels are vectors."""
+    labels: np.ndarray
+    """int32[N], known without reading the examples; zeros if labels are vectors."""
+    files: tuple[str, ...]
+    """A name of each example for split.csv and reports: a relative path, or a made-up name."""
+    official_split: Mapping[str, np.ndarray] | None
+    """Indices of the official split by name ("train", "test"); None if there is none."""
 
     @property
-    def classes(self) -> Sequence[str]: ...
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """A hex digest of all examples and labels in order."""
 
-    @property
-    def labels(self) -> np.ndarray: ...
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    @property
-    def files(self) -> Sequence[str]: ...
+    def __getitem__(self, index: int) -> Example:
+        """Reads an example; raises IndexError outside [0, len), also for negative indices."""
+        index = operator.index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} is not in [0, {len(self)})")
+        return {**self._read(index), "index": np.int64(index)}
 
-    @property
-    def official_split(self) -> Mapping[str, np.ndarray] | None: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
-
-
-class Download(NamedTuple):
-    """A file's addresses, in the order to try, and its digest, such as "sha256:440fc..."."""
-
-    urls: tuple[str, ...]
-    digest: str
+    @abc.abstractmethod
+    def _read(self, index: int) -> Example:
+        """The fields of an example except "index"."""
 
 
-def checked_index(index: int, length: int) -> int:
-    """Returns `index` as an int; raises IndexError outside [0, length), also for negative ones."""
-    index = operator.index(index)
-    if not 0 <= index < length:
-        raise IndexError(f"example {index} is not in [0, {length})")
-    return index
-
-
-class InMemoryImages:
+class InMemoryImages(Source):
     """Base class of sources of kind "image" that hold all pixels in memory, train before test.
 
     `images` is uint8[N, H, W, C] and becomes read-only, `labels` int32[N]. `sizes` has the number of examples
     of each part; the last part is the official test split, the others are the train split.
     """
 
-    name: str
     kind = "image"
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int]):
@@ -91,12 +75,8 @@ class InMemoryImages:
         train, test = np.split(np.arange(len(labels)), [len(labels) - list(sizes.values())[-1]])
         self.official_split = {"train": train, "test": test}
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
-        return {"image": self.images[index], "label": self.labels[index], "index": np.int64(index)}
+    def _read(self, index: int) -> Example:
+        return {"image": self.images[index], "label": self.labels[index]}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,6 +85,13 @@ class InMemoryImages:
         digest.update(self.images.data)
         digest.update(self.labels.data)
         return digest.hexdigest()
+
+
+class Download(NamedTuple):
+    """A file's addresses, in the order to try, and its digest, such as "sha256:440fc..."."""
+
+    urls: tuple[str, ...]
+    digest: str
 
 
 def first_complete(

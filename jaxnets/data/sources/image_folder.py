@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
-from jaxnets.data.sources.base import Example, checked_index
+from jaxnets.data.sources.base import Example, Source
 from jaxnets.errors import DataError
 from jaxnets.io import read_regular
 
@@ -22,19 +22,19 @@ SHOWN_CLASSES = 3
 """The most classes that `describe_skipped` names."""
 
 
-class ImageFiles:
+class ImageFiles(Source):
     """Image files below one folder: kind "image", uint8[H, W, 3] with varying H and W.
 
     `files` are paths relative to `root` with forward slashes, `labels` their classes. Files are read only
     on access, which raises DataError as `decode_image` does.
     """
 
+    name = "images"
     kind = "image"
     official_split = None
 
     def __init__(
         self,
-        name: str,
         root: Path,
         files: Sequence[str],
         labels: Sequence[int] | np.ndarray,
@@ -42,7 +42,7 @@ class ImageFiles:
         *,
         max_pixels: int = MAX_PIXELS,
     ):
-        self.name, self.root, self.max_pixels = name, root, max_pixels
+        self.root, self.max_pixels = root, max_pixels
         self.files, self.classes = tuple(files), tuple(classes)
         self.labels = np.asarray(labels, np.int32)
         for file in self.files:
@@ -54,13 +54,9 @@ class ImageFiles:
                     f"{root}/{shown}: its name is not UTF-8, the encoding of all tables of files; rename it"
                 ) from error
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
+    def _read(self, index: int) -> Example:
         image = read_image(self.root / self.files[index], max_pixels=self.max_pixels)
-        return {"image": image, "label": self.labels[index], "index": np.int64(index)}
+        return {"image": image, "label": self.labels[index]}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -95,6 +91,8 @@ class ImageFolder(ImageFiles):
     fewer than two classes or a class without images.
     """
 
+    name = "image_folder"
+
     def __init__(self, path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS):
         root = Path(path)
         classes, beside = _list_folder(root, "give a folder with one subfolder of images per class")
@@ -120,7 +118,7 @@ class ImageFolder(ImageFiles):
                 self.skipped_files[name] = Counter(kind or "without extension" for kind in others)
             files += [f"{name}/{image}" for image in images]
             labels += [label] * len(images)
-        super().__init__("image_folder", root, files, labels, classes, max_pixels=max_pixels)
+        super().__init__(root, files, labels, classes, max_pixels=max_pixels)
 
     def describe_skipped(self) -> str:
         """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""
@@ -165,7 +163,7 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
             "JPEG, PNG, TIFF and WebP are read"
         )
     labels = [classes.index(class_of[file]) for file in images]
-    source = ImageFiles("images", folder, images, labels, classes, max_pixels=max_pixels)
+    source = ImageFiles(folder, images, labels, classes, max_pixels=max_pixels)
     return ImageListing(source, len(files) - len(class_of), beside)
 
 

@@ -44,7 +44,7 @@ class LC25000Lung(ImageFiles):
             for file in _expected_names(prefix, images_per_class)
         ]
         labels = np.repeat(np.arange(len(FOLDERS)), images_per_class)
-        super().__init__(self.name, folder, files, labels, CLASSES, max_pixels=max_pixels)
+        super().__init__(folder, files, labels, CLASSES, max_pixels=max_pixels)
 
     @classmethod
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 
 from jaxnets import reported
-from jaxnets.data.sources.base import Example, checked_index
+from jaxnets.data.sources.base import Example, Source
 
 
-class Points:
+class Points(Source):
     """The points, kind "vector": {"input": float64[3], "label": float64[1]}, without classes.
 
     All four points are both the train and the test split.
@@ -16,7 +16,7 @@ class Points:
 
     name = "points"
     kind = "vector"
-    classes: tuple[str, ...] = ()
+    classes = ()
 
     def __init__(self) -> None:
         printed = reported.document("mlp_tanh")["data"]
@@ -27,13 +27,12 @@ class Points:
             array.flags.writeable = False  # examples are views of them
         self.files = tuple(f"point {number}" for number in range(1, len(self) + 1))
         self.official_split = {part: np.arange(len(self)) for part in ("train", "test")}
+
+    @property
+    def fingerprint(self) -> str:
         # Little-endian, so that the digest does not depend on the machine.
-        digests = (array.astype("<f8").tobytes() for array in (self._inputs, self._targets))
-        self.fingerprint = hashlib.sha256(b"".join(digests)).hexdigest()
+        values = (array.astype("<f8").tobytes() for array in (self._inputs, self._targets))
+        return hashlib.sha256(b"".join(values)).hexdigest()
 
-    def __len__(self) -> int:
-        return len(self._inputs)
-
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
-        return {"input": self._inputs[index], "label": self._targets[index], "index": np.int64(index)}
+    def _read(self, index: int) -> Example:
+        return {"input": self._inputs[index], "label": self._targets[index]}

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example, checked_index
+from jaxnets.data.sources.base import Example, Source
 from jaxnets.data.sources.tissue_drawing import REACH, SMALLEST_CANVAS, Cells, Frame, blend, downsample, ramp
 from jaxnets.errors import ConfigError
 
@@ -27,7 +27,7 @@ _GLAND_SPACING, _ALVEOLUS_SPACING, _SQUAMOUS_SPACING, _PEARL_SPACING = 0.40, 0.3
 """Lattice spacings of the four tessellations, as fractions of the image side at zoom 1."""
 
 
-class SyntheticTissue:
+class SyntheticTissue(Source):
     """Drawn glands (label 0), open alveoli (1) and squamous sheets (2), alternating by index.
 
     Has `num_examples` images of `image_size` x `image_size` px. The same (seed, index) shows the same field
@@ -53,21 +53,15 @@ class SyntheticTissue:
         self.labels = np.arange(num_examples, dtype=np.int32) % len(CLASSES)
         self.labels.flags.writeable = False
         self.files = tuple(f"{self.name}/{index:06d}.png" for index in range(num_examples))
-        identity = [ALGORITHM_VERSION, int(num_examples), self._image_size, self._seed, CLASSES]
-        self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def fingerprint(self) -> str:
+        identity = [ALGORITHM_VERSION, len(self), self._image_size, self._seed, CLASSES]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
-        label = self.labels[index]
-        generator = np.random.default_rng([self._seed, index])
-        return {
-            "image": _draw(generator, int(label), self._image_size),
-            "label": np.asarray(label, np.int32),
-            "index": np.asarray(index, np.int64),
-        }
+    def _read(self, index: int) -> Example:
+        label, generator = self.labels[index], np.random.default_rng([self._seed, index])
+        return {"image": _draw(generator, int(label), self._image_size), "label": label}
 
 
 def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jaxnets.data.acquire.prepare import open_prepared
-from jaxnets.data.sources.base import Example, Source, checked_index
+from jaxnets.data.sources.base import Example, Source
 from jaxnets.errors import DataError
 from jaxnets.io import file_sha256
 
@@ -85,7 +85,7 @@ def _png(image: np.ndarray) -> BytesIO:
     return file
 
 
-class TFDSSource:
+class TFDSSource(Source):
     """A tfds dataset stored as array_record: kind "image", train before test.
 
     `path` is the builder's folder, such as tensorflow_datasets/mnist/1.0.0, with at least the features
@@ -107,7 +107,7 @@ class TFDSSource:
             self.classes = tuple(features["label"].names)
             splits = [part for part in _SPLITS if part in builder.info.splits]
             self._parts = {part: builder.as_data_source(part) for part in splits}
-            self._undecoded = [builder.as_data_source(part, decoders=decoders) for part in splits]
+            undecoded = [builder.as_data_source(part, decoders=decoders) for part in splits]
         except Exception as error:  # tfds raises many types on incomplete folders
             raise DataError(
                 f"{path}: not a tfds folder of images as array_record ({error}); "
@@ -117,32 +117,24 @@ class TFDSSource:
             raise DataError(
                 f"{path}: the feature image or the splits are missing; expected image, label and train"
             )
-        sizes = [len(records) for records in self._parts.values()]
-        parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
-        self.official_split = dict(zip(splits, parts, strict=True))
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts.values()))
-
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
-        part = next(part for part, indices in self.official_split.items() if index <= indices[-1])
         try:
-            record = self._parts[part][index - int(self.official_split[part][0])]
+            self.labels = np.array([record["label"] for part in undecoded for record in part], np.int32)
         except Exception as error:  # the reader and decoder raise many types on damaged files
+            raise DataError(f"{path}: a record cannot be read ({error}); build it again") from error
+        sizes = {part: len(records) for part, records in self._parts.items()}
+        self.files = tuple(f"{part}/{place:05d}" for part, size in sizes.items() for place in range(size))
+        indices = np.split(np.arange(len(self)), np.cumsum(list(sizes.values()))[:-1])
+        self.official_split = dict(zip(sizes, indices, strict=True))
+
+    def _read(self, index: int) -> Example:
+        part, place = self.files[index].split("/")
+        try:
+            record = self._parts[part][int(place)]
+        except Exception as error:
             raise DataError(
                 f"{self.path}: example {index} cannot be read ({error}); build it again"
             ) from error
-        return {"image": record["image"], "label": np.int32(record["label"]), "index": np.int64(index)}
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """int32[N], read once from the records without decoding images."""
-        return np.array([record["label"] for part in self._undecoded for record in part], np.int32)
-
-    @cached_property
-    def files(self) -> tuple[str, ...]:
-        return tuple(f"{part}/{i:05d}" for part, records in self._parts.items() for i in range(len(records)))
+        return {"image": record["image"], "label": np.int32(record["label"])}
 
     @cached_property
     def fingerprint(self) -> str:
