@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import grain
 
 Batch = dict[str, np.ndarray]
+Shard = tuple[int, int]
+"""The index of a process, and the number of processes."""
 
 BUFFERED_BATCHES = 2
 """Batches that each reader thread prefetches."""
@@ -28,13 +30,7 @@ class EpochSampler:
     """
 
     def __init__(
-        self,
-        indices: np.ndarray,
-        *,
-        batch_size: int,
-        seed: int,
-        drop_last: bool,
-        shard: tuple[int, int] = (0, 1),
+        self, indices: np.ndarray, *, batch_size: int, seed: int, drop_last: bool, shard: Shard = (0, 1)
     ):
         round_steps = math.floor if drop_last else math.ceil
         self.steps_per_epoch = round_steps(len(indices) / batch_size)
@@ -159,9 +155,7 @@ class TrainBatches:
         self._iterator.set_state(state)
 
 
-def padded_eval_batches(
-    indices: np.ndarray, *, batch_size: int, shard: tuple[int, int] = (0, 1)
-) -> Iterator[Batch]:
+def padded_eval_batches(indices: np.ndarray, *, batch_size: int, shard: Shard = (0, 1)) -> Iterator[Batch]:
     """Every example once, in order, for evaluation; the last batch is padded with weight 0.
 
     Each process takes the part `shard` (index, count) of each global batch; `count` must divide batch_size.
@@ -178,7 +172,7 @@ def padded_eval_batches(
 
 
 def eval_batches(
-    source: Source, indices: np.ndarray, *, batch_size: int, threads: int, shard: tuple[int, int] = (0, 1)
+    source: Source, indices: np.ndarray, *, batch_size: int, threads: int, shard: Shard = (0, 1)
 ) -> Iterator[Batch]:
     """`padded_eval_batches` with the source's fields."""
     import grain  # slow to import

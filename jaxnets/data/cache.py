@@ -25,6 +25,8 @@ POLL_SECONDS = 0.05
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 Resize = Literal["crop", "stretch"]
+Fill = Callable[[np.ndarray], None]
+"""Computes the values of an array in place."""
 
 
 class CachedMemmap(NamedTuple):
@@ -35,13 +37,7 @@ class CachedMemmap(NamedTuple):
 
 
 def cached_memmap(
-    folder: Path,
-    name: str,
-    fill: Callable[[np.ndarray], None],
-    *,
-    shape: tuple[int, ...],
-    dtype: Any,
-    about: Mapping[str, Any],
+    folder: Path, name: str, fill: Fill, *, shape: tuple[int, ...], dtype: Any, about: Mapping[str, Any]
 ) -> CachedMemmap:
     """Opens the array FOLDER/NAME.npy, computing it with `fill` if necessary.
 
@@ -66,11 +62,7 @@ def cached_memmap(
 
 
 def _build(
-    file: Path,
-    fill: Callable[[np.ndarray], None],
-    shape: tuple[int, ...],
-    dtype: Any,
-    about: Mapping[str, Any],
+    file: Path, fill: Fill, shape: tuple[int, ...], dtype: Any, about: Mapping[str, Any]
 ) -> CachedMemmap:
     """Replaces the folder of `file`."""
     folder = file.parent

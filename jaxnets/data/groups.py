@@ -15,7 +15,7 @@ import numpy as np
 from jaxnets.data.sources.image_folder import natural_order
 from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
-from jaxnets.text import csv_cell, from_csv_cell
+from jaxnets.text import csv_table, from_csv_cell
 
 COLUMNS = ("file", "original", "group")
 CLEAN_COLUMNS = ("cluster_label", "img_path")
@@ -54,12 +54,8 @@ class Groups:
 
     def to_csv(self) -> str:
         """CSV of `file,original,group`, one line per file in natural order."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for file in sorted(self.members, key=natural_order):
-            writer.writerow(map(csv_cell, (file, *self.members[file])))
-        return text.getvalue()
+        files = sorted(self.members, key=natural_order)
+        return csv_table([COLUMNS, *((file, *self.members[file]) for file in files)])
 
     def write(self, path: Path) -> None:
         """Writes `to_csv` atomically; compressed if the name ends in .gz, with reproducible bytes."""
@@ -111,9 +107,7 @@ def _parse(name: str, tables: Sequence[Traversable]) -> Groups:
                 )
             members[file] = (original, group)
     if not members:
-        raise DataError(
-            f"{name}: lists no files; expected one line per file with the columns {','.join(COLUMNS)}"
-        )
+        raise DataError(f"{name}: lists no files; give a line per file with the columns {','.join(COLUMNS)}")
     return Groups(name, members)
 
 
@@ -122,8 +116,9 @@ def _rows(table: Traversable) -> Iterator[tuple[int, str, str, str]]:
     reader = csv.DictReader(io.StringIO(_read(table)))
     try:
         head = reader.fieldnames or ()
-        columns = next((names for names in (COLUMNS, CLEAN_COLUMNS) if set(names) <= set(head)), None)
-        if columns is None:
+        clean = not set(COLUMNS) <= set(head)
+        columns = CLEAN_COLUMNS if clean else COLUMNS
+        if not set(columns) <= set(head):
             raise DataError(
                 f"{table}: its header lacks the columns {','.join(COLUMNS)} (or {','.join(CLEAN_COLUMNS)})"
             )
@@ -134,9 +129,7 @@ def _rows(table: Traversable) -> Iterator[tuple[int, str, str, str]]:
                     f"{table}, line {reader.line_num}: wrong number of values; "
                     f"the columns are {','.join(head)}"
                 )
-            file, original, group = (
-                _from_clean(*values) if columns is CLEAN_COLUMNS else map(from_csv_cell, values)
-            )
+            file, original, group = _from_clean(*values) if clean else map(from_csv_cell, values)
             yield reader.line_num, file, original, group
     except csv.Error as error:
         raise DataError(f"{table}, line {reader.line_num}: not valid csv ({error})") from error

@@ -173,9 +173,7 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if image.mode == "LAB":
         raise DataError(f"{name}: CIELAB with an unknown white point; save it as RGB")
     if image.mode in ("I", "F"):
-        raise DataError(
-            f"{name}: signed or 32-bit numbers of unknown scale; save it with 8 or 16 bits a channel"
-        )
+        raise DataError(f"{name}: 32-bit or signed numbers of unknown scale; save it with 8 or 16 bits")
     return image
 
 

@@ -1,9 +1,7 @@
 """Train/validation/test splits, and leakage between them: near-duplicates and exact duplicates."""
 
-import csv
 import dataclasses
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -12,7 +10,7 @@ from jaxnets.data.cache import CachedSource, SourceWrapper
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.text import csv_cell
+from jaxnets.text import csv_table
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
@@ -40,15 +38,13 @@ class Split:
 
     def to_csv(self, source: Source) -> str:
         """CSV of `index,file,label,split,group` for every used example; `group` is empty if unknown."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("index", "file", "label", "split", "group"))
-        rows = [(int(index), part) for part, indices in self.parts().items() for index in indices]
-        for index, part in sorted(rows):
+        rows: list[tuple[object, ...]] = [("index", "file", "label", "split", "group")]
+        used = [(int(index), part) for part, indices in self.parts().items() for index in indices]
+        for index, part in sorted(used):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
             group = "" if self.groups is None else self.groups[index]
-            writer.writerow(map(csv_cell, (index, source.files[index], label, part, group)))
-        return text.getvalue()
+            rows.append((index, source.files[index], label, part, group))
+        return csv_table(rows)
 
 
 class _TooFewError(DataError):

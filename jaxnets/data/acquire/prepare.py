@@ -45,9 +45,9 @@ SOURCES: dict[str, PreparedSource] = {source.name: source for source in (LC25000
 
 def prepare(
     name: str,
-    root: str | os.PathLike[str],
+    root: str | Path,
     *,
-    from_path: str | os.PathLike[str] | None = None,
+    from_path: str | Path | None = None,
     kaggle: bool = False,
     progress: Progress | None = None,
     log: Callable[[str], None] = lambda text: None,
@@ -95,12 +95,12 @@ def prepare(
         ) from error
 
 
-def is_prepared(name: str, root: str | os.PathLike[str]) -> bool:
+def is_prepared(name: str, root: str | Path) -> bool:
     """Whether `open_prepared` finds the data set, by its marker or by file names and counts."""
     return _find(name, Path(root)) is not None
 
 
-def describe_problem(name: str, root: str | os.PathLike[str]) -> str | None:
+def describe_problem(name: str, root: str | Path) -> str | None:
     """Why the files in ROOT/NAME are not the data set; None if they are, or if there are no files."""
     folder = Path(root) / name
     if is_prepared(name, root) or not folder.is_dir() or not any(folder.iterdir()):
@@ -112,7 +112,7 @@ def describe_problem(name: str, root: str | os.PathLike[str]) -> str | None:
     return None
 
 
-def open_prepared(name: str, root: str | os.PathLike[str]) -> Source:
+def open_prepared(name: str, root: str | Path) -> Source:
     """Opens the data set in ROOT/NAME or, if it was never marked, where it is found in ROOT.
 
     Raises DataError that lists what was found and expected, and the command that prepares it.

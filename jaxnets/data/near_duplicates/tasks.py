@@ -22,6 +22,7 @@ IMAGES, ROWS, PAIRS = 250, 500, 2_000
 
 Computed = tuple[np.ndarray, list[str]]
 """The result of a task, and the messages of images that cannot be read."""
+Compute = Callable[..., Computed]
 
 
 class TaskResult(NamedTuple):
@@ -38,7 +39,7 @@ class Task:
 
     path: Path
     count: int
-    compute: Callable[..., Computed]
+    compute: Compute
     arguments: tuple[Any, ...]
 
     def run(self) -> TaskResult:
@@ -104,7 +105,7 @@ def _tasks(
     folder: Path,
     stage: str,
     size: int,
-    compute: Callable[..., Computed],
+    compute: Compute,
     items: Sequence[Path] | np.ndarray,
     *arguments: object,
 ) -> list[Task]:

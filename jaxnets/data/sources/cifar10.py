@@ -1,7 +1,6 @@
 """CIFAR-10: 60,000 photographs of 32 x 32 px, from the official batches (Krizhevsky, 2009)."""
 
 import hashlib
-import os
 import pickle
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -53,11 +52,7 @@ class CIFAR10(InMemoryImages):
     downloads = (Download((URL,), "md5:c32a1d4ab5d03f1284b67883e8d87530"),)
 
     def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        images_per_batch: int = IMAGES_PER_BATCH,
-        check_bytes: bool = True,
+        self, root: str | Path, *, images_per_batch: int = IMAGES_PER_BATCH, check_bytes: bool = True
     ):
         total = images_per_batch * len(BATCHES)
         images, labels = np.empty((total, 32, 32, 3), np.uint8), np.empty(total, np.int32)

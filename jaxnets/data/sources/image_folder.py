@@ -93,7 +93,7 @@ class ImageFolder(ImageFiles):
 
     name = "image_folder"
 
-    def __init__(self, path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS):
+    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS):
         root = Path(path)
         classes, beside = _list_folder(root, "give a folder with one subfolder of images per class")
         if len(classes) < 2:

@@ -31,11 +31,7 @@ class LC25000Lung(ImageFiles):
     downloads = ()
 
     def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        images_per_class: int = IMAGES_PER_CLASS,
-        max_pixels: int = MAX_PIXELS,
+        self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS, max_pixels: int = MAX_PIXELS
     ):
         folder = find_complete(Path(root), images_per_class)
         files = [

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -73,9 +72,7 @@ class MNIST(InMemoryImages):
         for file in FILES.values()
     )
 
-    def __init__(
-        self, root: str | os.PathLike[str], *, counts: Mapping[str, int] = COUNTS, check_bytes: bool = True
-    ):
+    def __init__(self, root: str | Path, *, counts: Mapping[str, int] = COUNTS, check_bytes: bool = True):
         arrays = {}
         for (split, kind), path in find_files(Path(root)).items():
             shape = (counts[split], 28, 28) if kind == "images" else (counts[split],)

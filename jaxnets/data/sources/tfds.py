@@ -27,7 +27,7 @@ _CITATIONS = {
 }
 
 
-def build_tfds(name: str, root: str | os.PathLike[str], tfds_dir: str | os.PathLike[str]) -> Path:
+def build_tfds(name: str, root: str | Path, tfds_dir: str | Path) -> Path:
     """Writes the prepared "mnist" or "cifar10" in `root` as a tfds dataset; returns the builder's folder.
 
     Each example has "image", "label" and "index", its index in our source, because tfds shuffles on writing.
@@ -38,7 +38,7 @@ def build_tfds(name: str, root: str | os.PathLike[str], tfds_dir: str | os.PathL
     return build_from_source(open_prepared(name, root), tfds_dir)
 
 
-def build_from_source(source: Source, tfds_dir: str | os.PathLike[str]) -> Path:
+def build_from_source(source: Source, tfds_dir: str | Path) -> Path:
     """Writes any source of equally sized images that has an official split; returns the builder's folder."""
     import tensorflow_datasets as tfds  # slow to import
 
@@ -96,7 +96,7 @@ class TFDSSource(Source):
     name = "tfds"
     kind = "image"
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | Path):
         import tensorflow_datasets as tfds
 
         self.path = Path(path)
@@ -114,9 +114,7 @@ class TFDSSource(Source):
                 "give one such as tensorflow_datasets/mnist/1.0.0"
             ) from error
         if "image" not in features or not self._parts:
-            raise DataError(
-                f"{path}: the feature image or the splits are missing; expected image, label and train"
-            )
+            raise DataError(f"{path}: its features or splits are missing; expected image, label and train")
         try:
             self.labels = np.array([record["label"] for part in undecoded for record in part], np.int32)
         except Exception as error:  # the reader and decoder raise many types on damaged files
@@ -131,9 +129,7 @@ class TFDSSource(Source):
         try:
             record = self._parts[part][int(place)]
         except Exception as error:
-            raise DataError(
-                f"{self.path}: example {index} cannot be read ({error}); build it again"
-            ) from error
+            raise DataError(f"{self.path}: example {index} is damaged ({error}); build it again") from error
         return {"image": record["image"], "label": np.int32(record["label"])}
 
     @cached_property

@@ -102,7 +102,7 @@ def test_damaged_records_are_found(source, tmp_path):
     read = TFDSSource(folder)
     path.write_bytes(data)
     assert read.fingerprint != fingerprint
-    with pytest.raises(DataError, match=r"example \d+ cannot be read .*; build it again"):
+    with pytest.raises(DataError, match=r"example \d+ is damaged .*; build it again"):
         list(read)
     with pytest.raises(DataError, match=r"a record cannot be read .*; build it again"):
         TFDSSource(folder)
