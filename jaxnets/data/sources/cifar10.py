@@ -106,10 +106,8 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
         else:
             batch = _BatchUnpickler(BytesIO(data), encoding="bytes").load()
             labels, pixels = np.array(batch[b"labels"], np.uint8), batch[b"data"]
-        if pixels.dtype != np.uint8 or labels.shape != (count,):
-            raise ValueError(f"{len(labels):,} labels instead of {count:,}")
-        if pixels.shape != (count, _PIXELS):
-            raise ValueError(f"pixels {pixels.shape} instead of {(count, _PIXELS)}")
+        if pixels.dtype != np.uint8 or labels.shape != (count,) or pixels.shape != (count, _PIXELS):
+            raise ValueError(f"labels {labels.shape} and pixels {pixels.shape} instead of {count:,} images")
         if labels.max(initial=0) >= len(CLASSES):
             raise ValueError(f"a label is {labels.max()}")
     except Exception as error:  # a damaged pickle raises nearly any exception

@@ -95,18 +95,20 @@ class ImageFolder(ImageFiles):
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS):
         root = Path(path)
-        classes, beside = _list_folder(root, "give a folder with one subfolder of images per class")
+        found_in = _scan(root, "give a folder with one subfolder of images per class")
+        beside = sum(map(is_image_name, found_in.pop("")))
+        classes = sorted(found_in)
         if len(classes) < 2:
             only = f"one folder ({classes[0]})" if classes else "no folder"
             raise DataError(
-                f"{root}: {only} and {sum(map(is_image_name, beside))} images directly in it, but at least "
-                "two classes are needed; put each class's images into its own folder"
+                f"{root}: {only} and {beside} images directly in it, but at least two classes are needed; "
+                "put each class's images into its own folder"
             )
         files: list[str] = []
         labels: list[int] = []
         self.skipped_files: dict[str, Counter[str]] = {}
         for label, name in enumerate(classes):
-            found = list(visible_files(root / name))
+            found = found_in[name]
             images = sorted(filter(is_image_name, found), key=natural_order)
             if not images:
                 raise DataError(
@@ -116,7 +118,7 @@ class ImageFolder(ImageFiles):
             if len(images) < len(found):
                 others = (Path(file).suffix[1:].upper() for file in found if not is_image_name(file))
                 self.skipped_files[name] = Counter(kind or "without extension" for kind in others)
-            files += [f"{name}/{image}" for image in images]
+            files += images
             labels += [label] * len(images)
         super().__init__(root, files, labels, classes, max_pixels=max_pixels)
 
@@ -148,23 +150,21 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
     A class is a direct subfolder. If at least two of them contain images, images outside of them are skipped
     as in training; else those form the class "". Raises DataError if there are fewer than two images.
     """
-    folders, files = _list_folder(folder, "give the folder that contains the images")
-    files += [f"{name}/{file}" for name in folders for file in visible_files(folder / name)]
-    class_of = {file: file.split("/")[0] if "/" in file else "" for file in files if is_image_name(file)}
-    classes = sorted(set(class_of.values()))
-    beside = 0
-    if "" in classes and len(classes) > 2:
-        classes.remove("")
-        beside = list(class_of.values()).count("")
-    images = sorted((file for file, name in class_of.items() if name in classes), key=natural_order)
+    found_in = _scan(folder, "give the folder that contains the images")
+    class_of = {file: name for name, files in found_in.items() for file in files if is_image_name(file)}
+    total = sum(map(len, found_in.values()))
+    outside = [file for file, name in class_of.items() if not name]
+    beside = outside if len({name for name in class_of.values() if name}) >= 2 else []
+    images = sorted(class_of.keys() - beside, key=natural_order)
     if len(images) < 2:
         raise DataError(
-            f"{folder}: {len(images)} images among {len(files)} files; at least two are needed: "
+            f"{folder}: {len(images)} images among {total} files; at least two are needed: "
             "JPEG, PNG, TIFF and WebP are read"
         )
+    classes = sorted({class_of[file] for file in images})
     labels = [classes.index(class_of[file]) for file in images]
     source = ImageFiles(folder, images, labels, classes, max_pixels=max_pixels)
-    return ImageListing(source, len(files) - len(class_of), beside)
+    return ImageListing(source, total - len(class_of), len(beside))
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
@@ -192,17 +192,17 @@ def visible_files(folder: Path) -> Iterator[str]:
                 yield (Path(parent) / name).relative_to(folder).as_posix()
 
 
-def _list_folder(folder: Path, wanted: str) -> tuple[list[str], list[str]]:
-    """The sorted names of visible subfolders, and the names of other visible files."""
+def _scan(folder: Path, wanted: str) -> dict[str, list[str]]:
+    """Visible files, relative to `folder`, by direct subfolder; "" has those in none."""
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder}: {what}; {wanted}")
+        raise DataError(f"{folder}: {'is a file' if folder.exists() else 'does not exist'}; {wanted}")
     try:
         visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise _cannot_list(error) from error
-    folders = sorted(path.name for path in visible if path.is_dir())
-    return folders, [path.name for path in visible if not path.is_dir()]
+    subfolders = [path for path in visible if path.is_dir()]
+    found = {path.name: [f"{path.name}/{file}" for file in visible_files(path)] for path in subfolders}
+    return {"": [path.name for path in visible if not path.is_dir()]} | found
 
 
 def _cannot_list(error: OSError) -> DataError:

@@ -131,13 +131,11 @@ def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndar
         raise DataError(f"{path}: cannot be read or unpacked ({error}); {_REMEDY}") from error
     header = bytes([0, 0, _UNSIGNED_BYTES, len(shape)])
     header += b"".join(size.to_bytes(4, "big") for size in shape)
-    if data[: len(header)] != header:
+    if data[: len(header)] != header or len(data) != len(header) + np.prod(shape):
         raise DataError(
-            f"{path}: not an idx file of {' x '.join(map(str, shape))} bytes, it starts with "
-            f"{data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
+            f"{path}: not an idx file of {' x '.join(map(str, shape))} bytes, it has {len(data):,} and "
+            f"starts with {data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
         )
-    if len(data) != len(header) + np.prod(shape):
-        raise DataError(f"{path}: {len(data):,} bytes instead of {len(header) + np.prod(shape):,}; {_REMEDY}")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{path}: not the official bytes (sha256 differs); {_REMEDY}")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

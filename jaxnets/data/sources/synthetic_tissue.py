@@ -48,8 +48,7 @@ class SyntheticTissue(Source):
         ):
             if value < least:
                 raise ConfigError(f"synthetic_tissue: {field} is {value}; give at least {least}")
-        self._image_size = int(image_size)
-        self._seed = int(seed)
+        self._image_size, self._seed = int(image_size), int(seed)
         self.labels = np.arange(num_examples, dtype=np.int32) % len(CLASSES)
         self.labels.flags.writeable = False
         self.files = tuple(f"{self.name}/{index:06d}.png" for index in range(num_examples))
@@ -99,7 +98,7 @@ def _draw_glands(frame: Frame) -> np.ndarray:
     points, across = cells.border_points(26, (gap + 0.018, gap + 0.042), radius)
     nuclei = frame.draw_ellipses(points, across, (0.019, 0.027), (0.012, 0.017))
     stromal = ramp(-0.005 - depth, 0.01) * _scattered_nuclei(frame)
-    return _add_nuclei(level, np.maximum(nuclei, stromal), rough)
+    return blend(level, 0.95 + 0.04 * rough, np.maximum(nuclei, stromal))
 
 
 def _draw_alveoli(frame: Frame) -> np.ndarray:
@@ -116,7 +115,7 @@ def _draw_alveoli(frame: Frame) -> np.ndarray:
     level = blend(wall, air, ramp(border - thickness, 0.010))
     points, across = cells.border_points(12, (-0.004, 0.022))
     nuclei = frame.draw_ellipses(points, across + np.pi / 2, (0.018, 0.028), (0.010, 0.014))
-    return _add_nuclei(level, nuclei, fine)
+    return blend(level, 0.95 + 0.04 * fine, nuclei)
 
 
 def _draw_squamous(frame: Frame) -> np.ndarray:
@@ -141,7 +140,8 @@ def _draw_squamous(frame: Frame) -> np.ndarray:
     cleft, stroma = ramp(0.34 - sheet, 0.08), ramp(0.22 - sheet, 0.08)
     level = blend(blend(level, 0.04, cleft), _stroma(frame), stroma)
     stromal = stroma * _scattered_nuclei(frame)
-    return _add_nuclei(level, np.maximum(nuclei * (1 - keratin) * (1 - cleft), stromal), rough)
+    nuclei = np.maximum(nuclei * (1 - keratin) * (1 - cleft), stromal)
+    return blend(level, 0.95 + 0.04 * rough, nuclei)
 
 
 def _central_nuclei(cells: Cells, cell: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
@@ -173,11 +173,6 @@ def _scattered_nuclei(frame: Frame) -> np.ndarray:
     points = points + generator.uniform(-pitch / 2, pitch / 2, points.shape)
     angles = generator.normal(generator.uniform(0, np.pi), 0.6, len(points))
     return frame.draw_ellipses(points, angles, (0.018, 0.028), (0.008, 0.012))
-
-
-def _add_nuclei(level: np.ndarray, nuclei: np.ndarray, mottle: np.ndarray) -> np.ndarray:
-    """Levels with nuclei drawn over them, their chromatin mottled."""
-    return blend(level, 0.95 + 0.04 * mottle, nuclei)
 
 
 def _red_cells(frame: Frame) -> np.ndarray:

@@ -51,13 +51,6 @@ class Frame:
         x, y = straight + displacement(waves, *straight)
         return cls(generator, size, x, y, turn, waves)
 
-    def to_canvas(self, points: np.ndarray) -> np.ndarray:
-        """Converts `points` [N, 2] of the tissue frame to canvas pixels."""
-        straight = points
-        for _ in range(2):
-            straight = points - displacement(self.waves, *straight.T).T
-        return (straight @ np.linalg.inv(self.turn).T + 0.5) * self.size - 0.5
-
     def noise(self, cells: int) -> np.ndarray:
         """Smooth noise of mean 0, variance about 1 and wavelength 1 / `cells` of the view."""
         knots = self.generator.standard_normal((cells + 3, cells + 3)).astype(np.float32)
@@ -83,7 +76,10 @@ class Frame:
         scale = self.size / zoom
         half_axes = [self.generator.uniform(*axis, shape) * scale for axis in (long, short)]
         depths = self.generator.uniform(0.75, 1, shape)
-        centres = self.to_canvas(points)
+        straight = points
+        for _ in range(2):  # inverts the waves
+            straight = points - displacement(self.waves, *straight.T).T
+        centres = (straight @ np.linalg.inv(self.turn).T + 0.5) * self.size - 0.5
         cosine, sine = np.linalg.solve(self.turn / zoom, np.stack([np.cos(angles), np.sin(angles)]))
         reach = math.ceil((1 + SOFT / 2) * long[1] * scale)
         visible = np.all((centres > -reach) & (centres < self.size + reach), axis=1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.near_duplicates import candidates, grouping, tasks
+from jaxnets.data.near_duplicates import candidates, grouping, search
 from jaxnets.data.near_duplicates.features import Settings, describe
 from jaxnets.data.near_duplicates.verification import (
     PAIR,
@@ -229,15 +229,13 @@ def test_unreadable_images_are_reported_and_nothing_is_saved(
     good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
     Image.fromarray(photographs[0]).save(good)
     bad.write_text("no image")
-    (task,) = tasks.describe_tasks(tmp_path, [good, bad], 10**6, SETTINGS)
-    done = task.run()
-    assert done.count == 2
-    assert len(done.unreadable) == 1
-    assert "bad.jpg" in done.unreadable[0]
-    assert not task.path.exists()
-    (task,) = tasks.describe_tasks(tmp_path, [good, good], 10**6, SETTINGS)
-    assert not task.run().unreadable
-    records = tasks.FeatureFiles(tmp_path)
+    path, options = tmp_path / "describe-00000.npy", (10**6, SETTINGS)
+    _, (message,) = search.run_task(search.describe_images, path, [good, bad], *options)
+    assert "bad.jpg" in message
+    assert not path.exists()
+    _, unreadable = search.run_task(search.describe_images, path, [good, good], *options)
+    assert not unreadable
+    records = search.FeatureFiles(tmp_path)
     np.testing.assert_array_equal(records[0], describe(photographs[0], SETTINGS))
     assert records.field("count").tolist() == [records[0]["count"]] * 2
 
