@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     import grain
 
 Batch = dict[str, np.ndarray]
-Shard = tuple[int, int]
-"""The index of a process, and the number of processes."""
-
-BUFFERED_BATCHES = 2
-"""Batches that each reader thread prefetches."""
+Shard = tuple[int, int]  # the index of a process, and the number of processes
+BUFFERED_BATCHES = 2  # that each reader thread prefetches
 
 
 class EpochSampler:

@@ -25,8 +25,7 @@ POLL_SECONDS = 0.05
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 Resize = Literal["crop", "stretch"]
-Fill = Callable[[np.ndarray], None]
-"""Computes the values of an array in place."""
+Fill = Callable[[np.ndarray], None]  # computes the values of an array in place
 
 
 class CachedMemmap(NamedTuple):

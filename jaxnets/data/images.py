@@ -29,25 +29,18 @@ from jaxnets.io import read_regular
 
 T = TypeVar("T")
 
-MAX_PIXELS = 100_000_000
-"""The default limit of pixels per image, checked in the header before decoding."""
-
-PIXELS = 1
-"""Part of every cache key: increment it when `decode_image` or `resize_image` change any pixel."""
-
-MAX_NAMED = 9
-"""How many further images an error names."""
-
+MAX_PIXELS = 100_000_000  # the default limit per image, checked in the header before decoding
+PIXELS = 1  # in every cache key: increment it when `decode_image` or `resize_image` change any pixel
+MAX_NAMED = 9  # further images in an error
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 
+# Patterns of the first bytes.
 _FORMATS: dict[bytes, type[ImageFile.ImageFile]] = {
     rb"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     rb"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     rb"II\*\0|MM\0\*|MM\*\0|II\0\*|MM\0\+|II\+\0": TiffImagePlugin.TiffImageFile,  # the last two: BigTIFF
     rb"RIFF....WEBP": WebPImagePlugin.WebPImageFile,
 }
-"""Pillow's classes by a pattern of the first bytes."""
-
 _OTHERS = {
     rb"version https://git-lfs": "a Git LFS pointer, not the file itself (run: git lfs pull)",
     rb"GIF8": "a GIF",
@@ -70,9 +63,7 @@ _TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_TIFF_BITS_PER_SAMPLE = 258
-_TIFF_PHOTOMETRIC = 262
-_WHITE_IS_ZERO = 0
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -14,8 +14,7 @@ from jaxnets.text import csv_table
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
-NUM_TRIALS = 64
-"""Random orders of the groups to try; the most even split wins."""
+NUM_TRIALS = 64  # random orders of the groups to try; the most even split wins
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,9 +19,7 @@ from jaxnets.data.sources.mnist import MNIST
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.io import atomic_write, lock_and_remove
 
-MARKER = "prepared.json"
-"""Written last into ROOT/NAME, after the files have been checked."""
-
+MARKER = "prepared.json"  # written last into ROOT/NAME, after the files have been checked
 LC25000_PAGE = "https://github.com/tampapath/lung_colon_image_set"
 LC25000_KAGGLE = "andrewmvd/lung-and-colon-cancer-histopathological-images"
 

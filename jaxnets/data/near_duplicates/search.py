@@ -22,11 +22,8 @@ from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
 from jaxnets.runtime.console import Reporter
 
-ALGORITHM_VERSION = 1
-"""Incremented when results of earlier versions must not be reused."""
-
-IMAGES, ROWS, PAIRS = 250, 500, 2_000
-"""Sizes of a task: images to describe, images to find neighbours of, pairs to verify."""
+ALGORITHM_VERSION = 1  # incremented when results of earlier versions must not be reused
+IMAGES, ROWS, PAIRS = 250, 500, 2_000  # per task: images to describe or compare, pairs to verify
 
 Computed = tuple[np.ndarray, list[str]]
 """The result of a task, and messages of images that cannot be read."""

@@ -16,11 +16,8 @@ Example = dict[str, Any]
 """Kind "image": {"image": uint8[H, W, C], "label": int32[], "index": int64[]}.
 Kind "vector": {"input": float[D], "label": float[K], "index": int64[]}."""
 
-FEATURES = "features"
-"""The field that replaces "image" in examples with cached features of a frozen backbone, float32."""
-
-Progress = Callable[[int, int | None], None]
-"""Called with the number done and the total, None if the total is unknown."""
+FEATURES = "features"  # replaces "image" in examples with cached features of a frozen backbone, float32
+Progress = Callable[[int, int | None], None]  # the number done, and the total or None if it is unknown
 
 
 class Source(abc.ABC):

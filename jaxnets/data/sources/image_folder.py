@@ -18,8 +18,7 @@ from jaxnets.errors import DataError
 from jaxnets.io import read_regular
 
 _HASHING_THREADS = 4
-SHOWN_CLASSES = 3
-"""The most classes that `describe_skipped` names."""
+SHOWN_CLASSES = 3  # in `describe_skipped`
 
 
 class ImageFiles(Source):

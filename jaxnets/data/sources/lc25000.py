@@ -1,7 +1,6 @@
 """LC25000: the 15,000 images of lung tissue (Borkowski et al., arXiv:1912.12142)."""
 
-import os
-from collections.abc import Iterator
+import glob
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,10 +12,7 @@ from jaxnets.errors import DataError
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
 FOLDERS = {"lung_aca": "lungaca", "lung_n": "lungn", "lung_scc": "lungscc"}
 """By label: each class's folder, and the prefix of its file names."""
-
 IMAGES_PER_CLASS = 5_000
-
-_DEPTH = 3  # of the official zip: lung_colon_image_set/lung_image_sets/lung_aca
 
 
 class LC25000Lung(ImageFiles):
@@ -64,8 +60,12 @@ def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
     )
     if not root.is_dir():
         raise DataError(f"{root}: folder does not exist; {expected}")
+    # The official zip has lung_colon_image_set/lung_image_sets/lung_aca.
+    below = [name for depth in ("*/", "*/*/") for name in sorted(glob.glob(depth, root_dir=root))]
     most, closest = -1, f"{root}: does not contain the folders {', '.join(FOLDERS)}"
-    for folder in _candidate_folders(root):
+    for folder in (root, *(root / name for name in below)):
+        if not any((folder / name).is_dir() for name in FOLDERS):
+            continue
         found, problem = _check_names(folder, images_per_class)
         if not problem:
             return folder
@@ -74,33 +74,12 @@ def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
     raise DataError(f"{closest}; {expected}")
 
 
-def _candidate_folders(root: Path) -> Iterator[Path]:
-    """Yields the folders that contain at least one class folder, nearest first."""
-    level = [root]
-    for _ in range(_DEPTH):
-        below = []
-        for folder in level:
-            names = sorted(name for name in _visible_names(folder) if (folder / name).is_dir())
-            if any(name in FOLDERS for name in names):
-                yield folder
-            below += [folder / name for name in names if name not in FOLDERS]
-        level = below
-
-
-def _visible_names(folder: Path) -> list[str]:
-    """The names in a folder that are not hidden; none if there is no such folder, or no permission."""
-    try:
-        return [name for name in os.listdir(folder) if not name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return []
-
-
 def _check_names(folder: Path, images_per_class: int) -> tuple[int, str]:
     """Counts the expected images; describes missing and unexpected ones, "" if the set is complete."""
     total, problems = 0, []
     for name, prefix in FOLDERS.items():
         expected = set(_expected_names(prefix, images_per_class))
-        found = set(filter(is_image_name, _visible_names(folder / name)))
+        found = set(filter(is_image_name, glob.glob("*", root_dir=folder / name)))
         total += len(found & expected)
         if missing := expected - found:
             count = f"{len(found & expected):,} of {images_per_class:,} images"

@@ -17,14 +17,13 @@ from jaxnets.data.sources.base import Example, Source
 from jaxnets.data.sources.tissue_drawing import REACH, SMALLEST_CANVAS, Cells, Frame, blend, downsample, ramp
 from jaxnets.errors import ConfigError
 
-ALGORITHM_VERSION = 1
-"""Increment it when any pixel of any image changes, which invalidates caches."""
+ALGORITHM_VERSION = 1  # increment it when any pixel of any image changes, which invalidates caches
 
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
 
 _SMALLEST_SIZE = 8
+# Lattice spacings of the four tessellations, as fractions of the image side at zoom 1.
 _GLAND_SPACING, _ALVEOLUS_SPACING, _SQUAMOUS_SPACING, _PEARL_SPACING = 0.40, 0.34, 0.115, 0.80
-"""Lattice spacings of the four tessellations, as fractions of the image side at zoom 1."""
 
 
 class SyntheticTissue(Source):

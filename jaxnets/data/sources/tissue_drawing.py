@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALLEST_CANVAS = 128
-"""Smaller images are drawn at this size or larger and then downsampled, so that edges are soft."""
-REACH = 1.0
-"""The largest distance of the tissue frame from the centre, at any zoom and rotation."""
-SOFT = 0.45
-"""The edge width of a nucleus or a red cell, as a fraction of its radius."""
+SMALLEST_CANVAS = 128  # smaller images are drawn at this size or larger and then downsampled
+REACH = 1.0  # the largest distance of the tissue frame from the centre, at any zoom and rotation
+SOFT = 0.45  # the edge width of a nucleus or a red cell, as a fraction of its radius
 
 
 @dataclass(frozen=True)
