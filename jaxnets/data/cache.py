@@ -104,10 +104,8 @@ def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:
 
 
 def _remove(*folders: Path) -> None:
-    # Only under the exclusive lock, so no other process uses these folders.
-    for folder in folders:
-        if folder.exists():
-            shutil.rmtree(folder)
+    for folder in filter(Path.exists, folders):  # under the exclusive lock: no other process uses them
+        shutil.rmtree(folder)
 
 
 class SourceWrapper(Source):
@@ -205,21 +203,11 @@ def open_cache(
         if unreadable:
             raise all_unreadable(unreadable)
 
-    images, _ = cached_memmap(
-        cache_folder(root, source, size, resize),
-        "images",
-        fill,
-        shape=(len(source), size, size, source[0]["image"].shape[-1]),
-        dtype=np.uint8,
-        about={
-            "source": source.name,
-            "fingerprint": source.fingerprint,
-            "size": size,
-            "resize": resize,
-            "pixels": PIXELS,
-            "pillow": PIL.__version__,  # decodes and resizes
-        },
-    )
+    folder = cache_folder(root, source, size, resize)
+    shape = (len(source), size, size, source[0]["image"].shape[-1])
+    about = {"source": source.name, "fingerprint": source.fingerprint, "size": size, "resize": resize}
+    about |= {"pixels": PIXELS, "pillow": PIL.__version__}  # what decodes and resizes
+    images, _ = cached_memmap(folder, "images", fill, shape=shape, dtype=np.uint8, about=about)
     return CachedSource(source, images)
 
 

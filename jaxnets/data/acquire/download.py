@@ -25,14 +25,8 @@ from jaxnets.data.sources.base import Progress
 from jaxnets.errors import DataError, MachineError
 
 _CHUNK = 1 << 18
-_DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,  # encrypted, or a compression that zipfile does not support
-)
+# RuntimeError: encrypted, or a compression that zipfile does not support.
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 _PERMANENT = (400, 401, 403, 404, 405, 410, 451)
 _NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
@@ -232,10 +226,9 @@ def _members(archive: Path) -> Iterator[_Member]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for entry in zipped.infolist():
-                kind = stat.S_IFMT(entry.external_attr >> 16)
+                is_regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
                 if not entry.is_dir():
-                    is_regular, opener = kind in (0, stat.S_IFREG), partial(zipped.open, entry)
-                    yield _Member(entry.filename, entry.file_size, is_regular, opener)
+                    yield _Member(entry.filename, entry.file_size, is_regular, partial(zipped.open, entry))
         return
     with tarfile.open(archive) as tarred:
         for info in tarred:
