@@ -14,6 +14,10 @@ from jaxnets.text import csv_table
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
+GROUPED_REMEDY = (
+    ", as its groups are too large or contain other classes; add images of other origin, "
+    "or use --config.data.split=random"
+)
 NUM_TRIALS = 64  # random orders of the groups to try; the most even split wins
 
 
@@ -70,14 +74,8 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
         members = generator.permutation(np.flatnonzero(labels == label))
         bounds = np.rint(np.cumsum(fractions) * len(members)).astype(int)
         part_of[members] = np.searchsorted(bounds[:-1], np.arange(len(members)), side="right")
-        for number, fraction in enumerate(fractions):
-            if fraction > 0 and number not in part_of[members]:
-                raise _TooFewError(
-                    label,
-                    f"has {len(members)} examples: too few for a fraction of {fraction:g} for "
-                    f"{PARTS[number]}; add images or change --config.data.fractions",
-                )
-    return _split("random", part_of)
+    remedy = "; add images or change --config.data.fractions"
+    return _split("random", labels, part_of, np.flatnonzero(fractions), remedy)
 
 
 def official_split(source: Source, validation_fraction: float, seed: int) -> Split:
@@ -124,8 +122,7 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
         assigned[trials, group] = part
     imbalance = np.abs(filled / targets[:, None] - 1).max(axis=(1, 2))
     part_of = parts[assigned[imbalance.argmin()]][groups]
-    _check_classes(labels, part_of, parts)
-    return _split("grouped", part_of)
+    return _split("grouped", labels, part_of, parts, GROUPED_REMEDY)
 
 
 def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
@@ -142,8 +139,7 @@ def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: in
     part_of = np.zeros(len(labels), np.int64)
     part_of[tests[fold]] = PARTS.index("test")
     part_of[tests[(fold + 1) % folds]] = PARTS.index("validation")
-    _check_classes(labels, part_of, range(len(PARTS)))
-    return _split("grouped", part_of)
+    return _split("grouped", labels, part_of, range(len(PARTS)), GROUPED_REMEDY)
 
 
 def make_split(
@@ -193,19 +189,12 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
             )
 
 
-def _check_classes(labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int]) -> None:
-    """Checks that every class has examples in each of the parts."""
+def _split(name: str, labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int], remedy: str) -> Split:
+    """The split that has example i in part number `part_of[i]`, if each of `parts` has every class."""
     for number in parts:
         for label in np.setdiff1d(labels, labels[part_of == number]):
-            raise _TooFewError(
-                label,
-                f"has no group for {PARTS[number]}: its groups are too large or contain other "
-                "classes; add images of other origin, or use --config.data.split=random",
-            )
-
-
-def _split(name: str, part_of: np.ndarray) -> Split:
-    """The split that has example i in part number `part_of[i]`."""
+            count = (labels == label).sum()
+            raise _TooFewError(label, f"has {count} examples: too few for {PARTS[number]}{remedy}")
     return Split(name, *(np.flatnonzero(part_of == number) for number in range(len(PARTS))))
 
 
@@ -268,11 +257,8 @@ def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConfl
     `labels` and `contents` are [N]; contents are equal for equal examples.
     """
     _, inverse = np.unique(contents, return_inverse=True)
-    lowest = np.full(len(labels), labels.max())
-    highest = np.full(len(labels), labels.min())
-    np.minimum.at(lowest, inverse, labels)
-    np.maximum.at(highest, inverse, labels)
-    conflicting = (lowest != highest)[inverse]
+    labels_of_contents = np.unique(np.stack([inverse, labels]), axis=1)
+    conflicting = (np.bincount(labels_of_contents[0]) > 1)[inverse]
     if not conflicting.any():
         return None
     first = int(conflicting.argmax())
@@ -280,7 +266,7 @@ def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConfl
     return LabelConflicts(int(conflicting.sum()), (first, other))
 
 
-def content_hashes(source: Source | CachedSource) -> np.ndarray | None:
+def content_hashes(source: Source) -> np.ndarray | None:
     """Digests [N], equal for equal examples; None if this would require decoding all images.
 
     For image files they are the digests of the fingerprint, else digests of the cached pixels.

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -24,26 +24,19 @@ SHOWN_CLASSES = 3  # in `describe_skipped`
 class ImageFiles(Source):
     """Image files below one folder: kind "image", uint8[H, W, 3] with varying H and W.
 
-    `files` are paths relative to `root` with forward slashes, `labels` their classes. Files are read only
-    on access, which raises DataError as `decode_image` does.
+    `class_of` has the class of every file, by its path relative to `root` with forward slashes. Files are
+    read only on access, which raises DataError as `decode_image` does.
     """
 
     name = "images"
     kind = "image"
     official_split = None
 
-    def __init__(
-        self,
-        root: Path,
-        files: Sequence[str],
-        labels: Sequence[int] | np.ndarray,
-        classes: Sequence[str],
-        *,
-        max_pixels: int = MAX_PIXELS,
-    ):
+    def __init__(self, root: Path, class_of: Mapping[str, str], classes: Sequence[str], max_pixels: int):
         self.root, self.max_pixels = root, max_pixels
-        self.files, self.classes = tuple(files), tuple(classes)
-        self.labels = np.asarray(labels, np.int32)
+        self.files, self.classes = tuple(class_of), tuple(classes)
+        number = {name: label for label, name in enumerate(classes)}
+        self.labels = np.array([number[name] for name in class_of.values()], np.int32)
         for file in self.files:
             try:
                 file.encode()
@@ -103,10 +96,9 @@ class ImageFolder(ImageFiles):
                 f"{root}: {only} and {beside} images directly in it, but at least two classes are needed; "
                 "put each class's images into its own folder"
             )
-        files: list[str] = []
-        labels: list[int] = []
+        class_of: dict[str, str] = {}
         self.skipped_files: dict[str, Counter[str]] = {}
-        for label, name in enumerate(classes):
+        for name in classes:
             found = found_in[name]
             images = sorted(filter(is_image_name, found), key=natural_order)
             if not images:
@@ -117,9 +109,8 @@ class ImageFolder(ImageFiles):
             if len(images) < len(found):
                 others = (Path(file).suffix[1:].upper() for file in found if not is_image_name(file))
                 self.skipped_files[name] = Counter(kind or "without extension" for kind in others)
-            files += images
-            labels += [label] * len(images)
-        super().__init__(root, files, labels, classes, max_pixels=max_pixels)
+            class_of |= dict.fromkeys(images, name)
+        super().__init__(root, class_of, classes, max_pixels)
 
     def describe_skipped(self) -> str:
         """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""
@@ -154,15 +145,13 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
     total = sum(map(len, found_in.values()))
     outside = [file for file, name in class_of.items() if not name]
     beside = outside if len({name for name in class_of.values() if name}) >= 2 else []
-    images = sorted(class_of.keys() - beside, key=natural_order)
-    if len(images) < 2:
+    used = {file: class_of[file] for file in sorted(class_of.keys() - beside, key=natural_order)}
+    if len(used) < 2:
         raise DataError(
-            f"{folder}: {len(images)} images among {total} files; at least two are needed: "
+            f"{folder}: {len(used)} images among {total} files; at least two are needed: "
             "JPEG, PNG, TIFF and WebP are read"
         )
-    classes = sorted({class_of[file] for file in images})
-    labels = [classes.index(class_of[file]) for file in images]
-    source = ImageFiles(folder, images, labels, classes, max_pixels=max_pixels)
+    source = ImageFiles(folder, used, sorted(set(used.values())), max_pixels)
     return ImageListing(source, total - len(class_of), len(beside))
 
 

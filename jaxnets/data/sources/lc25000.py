@@ -3,8 +3,6 @@
 import glob
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from jaxnets.data.images import MAX_PIXELS
 from jaxnets.data.sources.image_folder import ImageFiles, is_image_name, natural_order
 from jaxnets.errors import DataError
@@ -30,13 +28,12 @@ class LC25000Lung(ImageFiles):
         self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS, max_pixels: int = MAX_PIXELS
     ):
         folder = find_complete(Path(root), images_per_class)
-        files = [
-            f"{name}/{file}"
-            for name, prefix in FOLDERS.items()
+        class_of = {
+            f"{name}/{file}": class_name
+            for (name, prefix), class_name in zip(FOLDERS.items(), CLASSES, strict=True)
             for file in _expected_names(prefix, images_per_class)
-        ]
-        labels = np.repeat(np.arange(len(FOLDERS)), images_per_class)
-        super().__init__(folder, files, labels, CLASSES, max_pixels=max_pixels)
+        }
+        super().__init__(folder, class_of, CLASSES, max_pixels)
 
     @classmethod
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:
