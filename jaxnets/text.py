@@ -1,7 +1,10 @@
 """Escaping of untrusted text, such as names of files and classes, for display."""
 
+import csv
+import io
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _UNSAFE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_BIDIRECTIONAL}]")
@@ -25,6 +28,13 @@ def csv_cell(value: object) -> object:
     if isinstance(value, str) and _FORMULA.match(value):
         return f"'{value}"
     return value
+
+
+def csv_table(rows: Iterable[Iterable[object]]) -> str:
+    """CSV of the rows, with `csv_cell` applied to every value."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(csv_cell, row) for row in rows)
+    return text.getvalue()
 
 
 def from_csv_cell(text: str) -> str:

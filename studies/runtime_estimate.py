@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets.data.sources import registry
+from jaxnets.data import sources
 from jaxnets.errors import JaxnetsError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.cached_features import uses_cached_features
@@ -120,7 +120,7 @@ def _subset_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, 
         if split.is_file():
             with split.open(newline="") as file:
                 return collections.Counter(line["split"] for line in csv.DictReader(file))
-        source = registry.open_source(config.data, config_lib.data_root(config))
+        source = sources.open_source(config.data, config_lib.data_root(config))
         parts = split_source(config, source)[0].parts()
         return {name: len(part) for name, part in parts.items()}
     except (JaxnetsError, OSError, ValueError, KeyError, csv.Error):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.leakage import leaked_fractions
+from jaxnets.data.splits import leaked_fractions
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import make_evaluator

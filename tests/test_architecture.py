@@ -89,9 +89,9 @@ def test_tensorflow_and_torch_are_never_imported(repository: Path) -> None:
         for path in _files(repository, "jaxnets")
     ]
     use = (
-        "from jaxnets import config; from jaxnets.data.sources import registry; from pathlib import Path\n"
+        "from jaxnets import config; from jaxnets.data import sources; from pathlib import Path\n"
         "c = config.default_config(); c.data.name = 'synthetic_tissue'; c.data.image_size = 16\n"
-        "registry.open_source(c.data, Path('.'))[0]\n"
+        "sources.open_source(c.data, Path('.'))[0]\n"
     )
     program = (
         f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n{use}"

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.leakage import leaked_fractions
-from jaxnets.data.splits import PARTS
+from jaxnets.data.splits import PARTS, leaked_fractions
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import (

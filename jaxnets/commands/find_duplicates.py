@@ -14,12 +14,11 @@ from PIL import Image
 
 from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS, read_image
-from jaxnets.data.near_duplicates import grouping, montage
-from jaxnets.data.near_duplicates.features import opencv
-from jaxnets.data.near_duplicates.listing import list_images
+from jaxnets.data.near_duplicates import grouping
+from jaxnets.data.near_duplicates.features import Settings, opencv
 from jaxnets.data.near_duplicates.search import TaskRunner, cache_key, search, use_one_thread
-from jaxnets.data.near_duplicates.settings import Settings
-from jaxnets.data.sources.image_folder import ImageFiles
+from jaxnets.data.near_duplicates.verification import Row, montage
+from jaxnets.data.sources.image_folder import ImageFiles, list_images
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
 from jaxnets.io import atomic_replace, atomic_write
@@ -71,8 +70,8 @@ def find_duplicates(
             raise ConfigError(f"{existing} exists: give another --out, or remove it")
         folder.mkdir(exist_ok=True)
         with worker_pool(workers or os.cpu_count() or 1, use_one_thread) as pool:
-            runner = TaskRunner(reporter, pool)
-            found = search(images, folder, settings, runner)
+            runner = TaskRunner(reporter, pool, folder)
+            found = search(images, settings, runner)
         _write(target, images, found, settings, runner)
 
 
@@ -97,7 +96,7 @@ def _write(
     for name, select in MONTAGES.items():
         if rows := select(images, found, settings):
             written.append(_montage(target, name))
-            picture = Image.fromarray(montage.montage(rows, settings))
+            picture = Image.fromarray(montage(rows, settings))
             with atomic_replace(written[-1]) as temporary:
                 picture.save(temporary, "JPEG", quality=85)
     atomic_write(written[0], json.dumps(summary, indent=1) + "\n")
@@ -160,7 +159,7 @@ def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
     return overlap.inliers < 2 * settings.overlap_inliers
 
 
-def _largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
+def _largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
     """Overlaps of the largest groups, then the strongest pair of each of the largest originals."""
     sizes = np.bincount(found.groups)
     group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
@@ -175,7 +174,7 @@ def _largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> l
     return rows + [_montage_row(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
 
 
-def _doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[montage.Row]:
+def _doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
     """The doubtful overlaps, weakest evidence last."""
     near = [overlap for overlap in found.overlaps if _is_doubtful(overlap, settings)]
     near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
@@ -186,17 +185,17 @@ MONTAGES = {"largest": _largest, "doubtful": _doubtful}
 """The montages by the end of their file's name."""
 
 
-def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> montage.Row:
+def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> Row:
     verdict = "joined" if overlap.joined else "not joined"
     evidence = f"{overlap.strong} strong pairs, {overlap.inliers} inliers"
     common = f"{100 * overlap.common_fraction:.0f} % common area"
     return _montage_row(images, overlap.pairs[0], f"{verdict}: {evidence}, {common}")
 
 
-def _montage_row(images: ImageFiles, pair: np.void, message: str) -> montage.Row:
+def _montage_row(images: ImageFiles, pair: np.void, message: str) -> Row:
     names = [images.files[pair[end]] for end in ("first", "second")]
     first, second = (read_image(images.root / name, max_pixels=images.max_pixels) for name in names)
-    return montage.Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
+    return Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
 
 
 def _print(reporter: Reporter, summary: dict[str, Any]) -> None:

@@ -111,9 +111,7 @@ FIELDS: Mapping[str, Field] = {
         True, "compute batch statistics over all devices, not per device", used=BATCH_NORM
     ),
     # The data.
-    "data.name": text(
-        "auto", "a source of jaxnets.data.sources.registry, or auto for configs with a :demo variant"
-    ),
+    "data.name": text("auto", "a source of jaxnets.data.sources, or auto for configs with a :demo variant"),
     "data.root": text(None, "data folder; None: $JAXNETS_DATA, else ./data"),
     "data.cache_root": text(
         None,

@@ -1,6 +1,6 @@
 """The conditions of `jaxnets.config.fields`, and the known networks and sources.
 
-tests/config/test_unused.py compares the latter with jaxnets.models and jaxnets.data.sources.registry.
+tests/config/test_unused.py compares the latter with jaxnets.models and jaxnets.data.sources.
 """
 
 from jaxnets.config.conditions import FieldIs, Unmet, all_of, any_of, given, none_of, off, one_of, positive
@@ -15,7 +15,7 @@ NETWORKS = (
 """The networks of jaxnets.models."""
 
 SOURCES = (*("synthetic_tissue", "lc25000_lung", "mnist", "cifar10", "image_folder", "tfds", "points"),)
-"""The sources of jaxnets.data.sources.registry."""
+"""The sources of jaxnets.data.sources."""
 
 AUXILIARY_SIZE = 299
 """The minimum image size for training Inception v3's auxiliary head, in pixels."""

@@ -1,88 +1,125 @@
-"""Caches decoded images as one memory-mapped uint8 array for each source and size."""
+"""Arrays that are computed once and then memory-mapped, such as the decoded images of a source."""
 
 import concurrent.futures
+import contextlib
+import json
 import os
+import shutil
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import PIL
 
-from jaxnets.data.cached_memmap import cached_memmap
 from jaxnets.data.images import PIXELS, all_unreadable, resize_image
-from jaxnets.data.sources.base import FEATURES, Example, Source
-from jaxnets.data.sources.image_folder import Progress
-from jaxnets.errors import DataError, MachineError
+from jaxnets.data.sources.base import FEATURES, Example, Progress, Source
+from jaxnets.errors import DataError, JaxnetsError, MachineError
+from jaxnets.io import atomic_write, file_lock, file_sha256, try_file_lock
 
-Resize = Literal["crop", "stretch"]
+FORMAT = 2
+DESCRIPTION, UNFINISHED = "cache.json", ".unfinished"
+POLL_SECONDS = 0.05
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
+Resize = Literal["crop", "stretch"]
+Fill = Callable[[np.ndarray], None]  # computes the values of an array in place
 
-class SourceWrapper:
-    """Delegates to the wrapped source."""
+
+class CachedMemmap(NamedTuple):
+    """A read-only memory map, and the seconds that filling it took, in this or another process."""
+
+    array: np.ndarray
+    seconds: float
+
+
+def cached_memmap(
+    folder: Path, name: str, fill: Fill, *, shape: tuple[int, ...], dtype: Any, about: Mapping[str, Any]
+) -> CachedMemmap:
+    """Opens the array FOLDER/NAME.npy, computing it with `fill` if necessary.
+
+    `about` lists everything the values depend on, as JSON: the array is rebuilt if it was made from anything
+    else, or if its bytes have changed. Every call hashes all bytes, under a shared lock, so that processes
+    can do it concurrently. Only the process that fills the array takes an exclusive lock; the others wait.
+    A killed process leaves no usable partial array. Raises MachineError if the disk is full, and whatever
+    `fill` raises.
+    """
+    file = folder / f"{name}.npy"
+    lock = folder.with_name(f".{folder.name}.lock")
+    about = json.loads(json.dumps({**about, "shape": shape, "dtype": np.dtype(dtype).name}))
+    while True:
+        with file_lock(lock, shared=True):
+            found = _open_valid(file, about)
+        if found is not None:
+            return found
+        with try_file_lock(lock) as locked:
+            if locked:  # another process may have built it meanwhile
+                return _open_valid(file, about) or _build(file, fill, shape, dtype, about)
+        time.sleep(POLL_SECONDS)
+
+
+def _build(
+    file: Path, fill: Fill, shape: tuple[int, ...], dtype: Any, about: Mapping[str, Any]
+) -> CachedMemmap:
+    """Replaces the folder of `file`."""
+    folder = file.parent
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    _remove(folder, unfinished)
+    try:
+        unfinished.mkdir(parents=True)
+        target = unfinished / file.name
+        array = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape)
+        with target.open("r+b") as opened:
+            # A full disk raises here; while writing to the map it would kill the process.
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
+        start = time.perf_counter()
+        fill(array)
+        seconds = time.perf_counter() - start
+        array.flush()
+        description = {"format": FORMAT, "about": about, "seconds": seconds, "sha256": file_sha256(target)}
+        atomic_write(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+        unfinished.rename(folder)
+        return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
+    except (OSError, JaxnetsError) as error:
+        _remove(folder, unfinished)
+        if isinstance(error, JaxnetsError):
+            raise
+        raise MachineError(
+            f"the cache {folder} cannot be written ({error.strerror}): free disk space, "
+            "or set --config.data.cache_root"
+        ) from error
+
+
+def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:
+    """The array; None if it was not made from `about` or its bytes have changed."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads((file.parent / DESCRIPTION).read_text())
+        same = found["format"] == FORMAT and found["about"] == about
+        if same and found["seconds"] >= 0 and file_sha256(file) == found["sha256"]:
+            return CachedMemmap(np.load(file, mmap_mode="r"), found["seconds"])
+    return None
+
+
+def _remove(*folders: Path) -> None:
+    for folder in filter(Path.exists, folders):  # under the exclusive lock: no other process uses them
+        shutil.rmtree(folder)
+
+
+class SourceWrapper(Source):
+    """Delegates to the wrapped source, `original`."""
 
     def __init__(self, source: Source):
-        self._source = source
+        self.original = source
 
     @property
-    def original(self) -> Source:
-        """The wrapped source."""
-        return self._source
-
-    def __len__(self) -> int:
-        return len(self._source)
+    def fingerprint(self) -> str:
+        return self.original.fingerprint
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-
-class CachedSource(SourceWrapper):
-    """A source whose images are rows of a memory map and have one size."""
-
-    def __init__(self, source: Source, images: np.ndarray):
-        super().__init__(source)
-        self._images = images
-        self._labels = source.labels
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Example:
-        return {
-            "image": np.asarray(self._images[index]),
-            "label": np.asarray(self._labels[index], np.int32),
-            "index": np.asarray(index, np.int64),
-        }
-
-    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Gathers examples: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
-        return {
-            "image": self._images[indices],
-            "label": self._labels[indices].astype(np.int32),
-            "index": np.asarray(indices, np.int64),
-        }
-
-    @property
-    def images(self) -> np.ndarray:
-        """uint8[N, H, W, C], read-only."""
-        return self._images
-
-
-class FeatureSource(CachedSource):
-    """A source with cached features of a frozen backbone: "features", float32, replaces "image"."""
-
-    def __getitem__(self, index: int) -> Example:
-        return _renamed(super().__getitem__(index))
-
-    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Gathers examples: {"features": [B, h, w, C], "label": [B], "index": [B]}."""
-        return _renamed(super().gather(indices))
-
-
-def _renamed(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {FEATURES if name == "image" else name: value for name, value in example.items()}
+        return getattr(self.original, name)
 
 
 class ResizedSource(SourceWrapper):
@@ -92,28 +129,46 @@ class ResizedSource(SourceWrapper):
         super().__init__(source)
         self._size, self._resize = size, resize
 
-    def __getitem__(self, index: int) -> Example:
-        example = self._source[index]
+    def _read(self, index: int) -> Example:
+        example = self.original[index]
         return {**example, "image": resize_image(example["image"], self._size, self._resize)}
+
+
+class CachedSource(SourceWrapper):
+    """A source whose images are rows of a memory map, uint8[N, H, W, C], and have one size."""
+
+    field = "image"
+
+    def __init__(self, source: Source, images: np.ndarray):
+        super().__init__(source)
+        self.images = images
+
+    def _read(self, index: int) -> Example:
+        return {self.field: np.asarray(self.images[index]), "label": self.labels[index]}
+
+    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Gathers examples: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
+        return {self.field: self.images[indices], "label": self.labels[indices], "index": indices}
+
+
+class FeatureSource(CachedSource):
+    """A source with cached features of a frozen backbone: "features", float32, replaces "image"."""
+
+    field = FEATURES
+
+
+def gather(source: Source, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    """Collates examples by index into one batch; all images must have the same shape."""
+    indices = np.asarray(indices, np.int64)
+    if isinstance(source, CachedSource):
+        return source.gather(indices)
+    examples = [source[int(index)] for index in indices]
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
 def cache_folder(root: Path, source: Source, size: int, resize: Resize) -> Path:
     """The folder of a source's cache under `root`."""
     return root / f"{source.name}-{source.fingerprint[:16]}-{size}-{resize}"
-
-
-def writable_cache_root(preferred: Path, fallback: Path) -> Path:
-    """Returns `preferred` if it is writable, else `fallback`; raises MachineError if neither is."""
-    for folder in (preferred, fallback):
-        if _is_read_only(folder):
-            continue
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-    raise MachineError(f"neither {preferred} nor {fallback} is writable: set --config.data.cache_root")
 
 
 def open_cache(
@@ -131,64 +186,41 @@ def open_cache(
     rebuilt if its bytes have changed, or if another version of Pillow or of `jaxnets.data.images` created it.
     Raises DataError for images that cannot be read, and MachineError if the disk is full.
     """
-    folder = cache_folder(root, source, size, resize)
 
     def fill(images: np.ndarray) -> None:
-        unreadable = _decode_all(source, images, resize, threads, progress)
+        unreadable: list[str] = []
+
+        def decode(index: int) -> None:
+            try:
+                images[index] = resize_image(source[index]["image"], size, resize)
+            except DataError as error:
+                unreadable.append(str(error))
+
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            for done, _ in enumerate(pool.map(decode, range(len(source))), 1):
+                if progress is not None:
+                    progress(done, len(source))
         if unreadable:
             raise all_unreadable(unreadable)
 
-    images, _ = cached_memmap(
-        folder,
-        "images",
-        fill,
-        shape=(len(source), size, size, source[0]["image"].shape[-1]),
-        dtype=np.uint8,
-        about={
-            "source": source.name,
-            "fingerprint": source.fingerprint,
-            "size": size,
-            "resize": resize,
-            "pixels": PIXELS,
-            "pillow": PIL.__version__,  # decodes and resizes
-        },
-    )
+    folder = cache_folder(root, source, size, resize)
+    shape = (len(source), size, size, source[0]["image"].shape[-1])
+    about = {"source": source.name, "fingerprint": source.fingerprint, "size": size, "resize": resize}
+    about |= {"pixels": PIXELS, "pillow": PIL.__version__}  # what decodes and resizes
+    images, _ = cached_memmap(folder, "images", fill, shape=shape, dtype=np.uint8, about=about)
     return CachedSource(source, images)
 
 
-def _is_read_only(folder: Path) -> bool:
-    """Whether the nearest existing folder has no write permission; root could write there anyway."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return not existing.stat().st_mode & ANY_WRITE
-
-
-def _decode_all(
-    source: Source,
-    images: np.ndarray,
-    resize: Resize,
-    threads: int,
-    progress: Progress | None,
-) -> list[str]:
-    """Fills `images`; returns the messages of images that cannot be read."""
-    unreadable: list[str] = []
-
-    def decode(index: int) -> None:
+def writable_cache_root(preferred: Path, fallback: Path) -> Path:
+    """Returns `preferred` if it is writable, else `fallback`; raises MachineError if neither is."""
+    for folder in (preferred, fallback):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not existing.stat().st_mode & ANY_WRITE:
+            continue  # root could write there anyway
         try:
-            images[index] = resize_image(source[index]["image"], images.shape[1], resize)
-        except DataError as error:
-            unreadable.append(str(error))
-
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for done, _ in enumerate(pool.map(decode, range(len(source))), 1):
-            if progress is not None:
-                progress(done, len(source))
-    return unreadable
-
-
-def gather(source: Source | CachedSource, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-    """Collates examples by index into one batch; all images must have the same shape."""
-    indices = np.asarray(indices, np.int64)
-    if isinstance(source, CachedSource):
-        return source.gather(indices)
-    examples = [source[int(index)] for index in indices]
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    raise MachineError(f"neither {preferred} nor {fallback} is writable: set --config.data.cache_root")

@@ -3,20 +3,21 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from jaxnets.data.batches import (
+    EpochSampler,
+    IndexBatches,
+    Shard,
+    TrainBatches,
+    eval_batches,
+    padded_eval_batches,
+)
 from jaxnets.data.cache import CachedSource, FeatureSource, gather
-from jaxnets.data.sampler import EpochSampler, IndexBatches, padded_eval_batches
 from jaxnets.data.sources.base import FEATURES, Source
 from jaxnets.data.splits import Split
-
-if TYPE_CHECKING:
-    from jaxnets.data.pipeline import TrainBatches
-
-Shard = tuple[int, int]
-"""The index of this process and the number of processes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +96,8 @@ class Dataset:
             shard=shard,
         )
 
-    def train_batches(self, shard: Shard) -> "TrainBatches":
+    def train_batches(self, shard: Shard) -> TrainBatches:
         """The endless training batches of this process, read by threads."""
-        from jaxnets.data.pipeline import TrainBatches  # imports grain, which not every run needs
-
         return TrainBatches(self._inputs, self.sampler(shard), threads=self.batching.threads)
 
     def index_batches(self, shard: Shard, *, steps_per_execution: int) -> IndexBatches:
@@ -116,8 +115,6 @@ class Dataset:
         size = -(-self.batching.eval_batch_size // multiple_of) * multiple_of
         if on_device:
             return padded_eval_batches(indices, batch_size=size, shard=shard)
-        from jaxnets.data.pipeline import eval_batches
-
         threads = self.batching.threads
         return eval_batches(self._inputs, indices, batch_size=size, threads=threads, shard=shard)
 

@@ -5,8 +5,9 @@ import dataclasses
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from jaxnets.data.sources.image_folder import natural_order
 from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
-from jaxnets.text import csv_cell, from_csv_cell
+from jaxnets.text import csv_table, from_csv_cell
 
 COLUMNS = ("file", "original", "group")
 CLEAN_COLUMNS = ("cluster_label", "img_path")
@@ -38,29 +39,23 @@ class Groups:
         Raises DataError unless both have the same files.
         """
         known = set(files)
-        missing = [file for file in files if file not in self.members]
-        unexpected = [file for file in self.members if file not in known]
-        if missing:
+        if missing := [file for file in files if file not in self.members]:
             raise DataError(
                 f"{self.name}: {len(missing):,} of the data's {len(files):,} files are missing "
                 f"({missing[0]}); find groups again: python scripts/find_duplicates.py DIR"
             )
-        if unexpected:
+        if unexpected := [file for file in self.members if file not in known]:
             raise DataError(
                 f"{self.name}: lists {len(unexpected):,} files that are not in the data "
                 f"({unexpected[0]}); use a matching file, or remove these lines"
             )
         originals, groups = zip(*(self.members[file] for file in files), strict=True)
-        return _factorize(originals), _factorize(groups)
+        return in_order(originals), in_order(groups)
 
     def to_csv(self) -> str:
         """CSV of `file,original,group`, one line per file in natural order."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for file in sorted(self.members, key=natural_order):
-            writer.writerow(map(csv_cell, (file, *self.members[file])))
-        return text.getvalue()
+        files = sorted(self.members, key=natural_order)
+        return csv_table([COLUMNS, *((file, *self.members[file]) for file in files)])
 
     def write(self, path: Path) -> None:
         """Writes `to_csv` atomically; compressed if the name ends in .gz, with reproducible bytes."""
@@ -76,31 +71,32 @@ def read_groups(path: Path) -> Groups:
     Raises DataError if a file is not such a table, lists a file twice, or has an original in two groups.
     """
     if not path.is_dir():
-        return _parse(str(path), [(str(path), _read_text(path))])
-    tables = [
-        table
-        for table in sorted(path.iterdir())
-        if table.name.endswith((".csv", ".csv.gz")) and not table.name.startswith(".")
-    ]
+        return _parse(str(path), [path])
+    visible = (file for file in sorted(path.iterdir()) if not file.name.startswith("."))
+    tables = [file for file in visible if file.name.endswith((".csv", ".csv.gz"))]
     if not tables:
         raise DataError(f"{path}: no csv file in this folder; give a table of groups")
-    return _parse(str(path), [(str(table), _read_text(table)) for table in tables])
+    return _parse(str(path), tables)
 
 
 def shipped_groups(source_name: str) -> Groups | None:
     """The groups of a source that are part of this package; None if there are none."""
     name = f"{source_name}_groups.csv.gz"
     file = resources.files("jaxnets.data").joinpath(name)
-    if not file.is_file():
-        return None
-    return _parse(name, [(name, _decode(file.read_bytes(), name))])
+    return _parse(name, [file]) if file.is_file() else None
 
 
-def _parse(name: str, texts: Sequence[tuple[str, str]]) -> Groups:
+def in_order(labels: Iterable[Hashable]) -> np.ndarray:
+    """int64[N]: numbers the labels in order of appearance."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], np.int64)
+
+
+def _parse(name: str, tables: Sequence[Traversable]) -> Groups:
     members: dict[str, tuple[str, str]] = {}
     group_of: dict[str, str] = {}
-    for table, text in texts:
-        for line, file, original, group in _rows(table, text):
+    for table in tables:
+        for line, file, original, group in _rows(table):
             if file in members:
                 why = "in two groups" if members[file][1] != group else "listed twice"
                 raise DataError(f"{table}, line {line}: {file} is {why}; list each file once")
@@ -111,30 +107,29 @@ def _parse(name: str, texts: Sequence[tuple[str, str]]) -> Groups:
                 )
             members[file] = (original, group)
     if not members:
-        raise DataError(
-            f"{name}: lists no files; expected one line per file with the columns {','.join(COLUMNS)}"
-        )
+        raise DataError(f"{name}: lists no files; give a line per file with the columns {','.join(COLUMNS)}")
     return Groups(name, members)
 
 
-def _rows(table: str, text: str) -> Iterator[tuple[int, str, str, str]]:
+def _rows(table: Traversable) -> Iterator[tuple[int, str, str, str]]:
     """Yields line number, file, original and group from either format."""
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(_read(table)))
     try:
-        head = set(reader.fieldnames or ())
-        ours = head.issuperset(COLUMNS)
-        if not ours and not head.issuperset(CLEAN_COLUMNS):
+        head = reader.fieldnames or ()
+        clean = not set(COLUMNS) <= set(head)
+        columns = CLEAN_COLUMNS if clean else COLUMNS
+        if not set(columns) <= set(head):
             raise DataError(
                 f"{table}: its header lacks the columns {','.join(COLUMNS)} (or {','.join(CLEAN_COLUMNS)})"
             )
         for row in reader:
-            values = [row[column] for column in (COLUMNS if ours else CLEAN_COLUMNS)]
+            values = [row[column] for column in columns]
             if not all(values) or None in row:
                 raise DataError(
                     f"{table}, line {reader.line_num}: wrong number of values; "
-                    f"the columns are {','.join(reader.fieldnames or ())}"
+                    f"the columns are {','.join(head)}"
                 )
-            file, original, group = map(from_csv_cell, values) if ours else _from_clean(*values)
+            file, original, group = _from_clean(*values) if clean else map(from_csv_cell, values)
             yield reader.line_num, file, original, group
     except csv.Error as error:
         raise DataError(f"{table}, line {reader.line_num}: not valid csv ({error})") from error
@@ -147,24 +142,12 @@ def _from_clean(label: str, path: str) -> tuple[str, str, str]:
     return file, cluster, cluster
 
 
-def _read_text(path: Path) -> str:
+def _read(table: Traversable) -> str:
     try:
-        data = path.read_bytes()
+        data = table.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return _decode(data, str(path))
-
-
-def _decode(data: bytes, name: str) -> str:
+        raise DataError(f"{table}: cannot be read ({error.strerror}); check the path") from error
     try:
-        if name.endswith(".gz"):
-            data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
+        return (gzip.decompress(data) if table.name.endswith(".gz") else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{name}: is damaged or not a csv file ({error}); copy it again") from error
-
-
-def _factorize(labels: Sequence[str]) -> np.ndarray:
-    """int64[N]: numbers the labels in order of appearance."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], np.int64)
+        raise DataError(f"{table}: is damaged or not a csv file ({error}); copy it again") from error

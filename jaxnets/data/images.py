@@ -16,43 +16,41 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
-from PIL import (
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from jaxnets.errors import DataError
 from jaxnets.io import read_regular
 
-MAX_PIXELS = 100_000_000
-"""The default limit of pixels per image, checked in the header before decoding."""
+T = TypeVar("T")
 
-PIXELS = 1
-"""Part of every cache key: increment it when `decode_image` or `resize_image` change any pixel."""
-
-MAX_NAMED = 9
-"""How many further images an error names."""
-
+MAX_PIXELS = 100_000_000  # the default limit per image, checked in the header before decoding
+PIXELS = 1  # in every cache key: increment it when `decode_image` or `resize_image` change any pixel
+MAX_NAMED = 9  # further images in an error
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 
-_CLASSES = (
-    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    *(
-        (prefix, TiffImagePlugin.TiffImageFile)  # the last two are BigTIFF
-        for prefix in (b"II*\0", b"MM\0*", b"MM*\0", b"II\0*", b"MM\0+", b"II+\0")
-    ),
-)
+# Patterns of the first bytes.
+_FORMATS: dict[bytes, type[ImageFile.ImageFile]] = {
+    rb"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    rb"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    rb"II\*\0|MM\0\*|MM\*\0|II\0\*|MM\0\+|II\+\0": TiffImagePlugin.TiffImageFile,  # the last two: BigTIFF
+    rb"RIFF....WEBP": WebPImagePlugin.WebPImageFile,
+}
+_OTHERS = {
+    rb"version https://git-lfs": "a Git LFS pointer, not the file itself (run: git lfs pull)",
+    rb"GIF8": "a GIF",
+    rb"BM": "a BMP",
+    rb"%PDF": "a PDF",
+    rb"PK\x03\x04": "a zip archive",
+    rb"\x1f\x8b": "a gzip archive",
+    rb"....ftyp(heic|avif|mif1)": "a HEIC or AVIF",
+    rb"\s*<(?i:!doctype|html)": "an HTML page",
+}
 
 _ORIENTATION = 0x0112
 _TRANSPOSES = {
@@ -65,22 +63,7 @@ _TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_TIFF_BITS_PER_SAMPLE = 258
-_TIFF_PHOTOMETRIC = 262
-_WHITE_IS_ZERO = 0
-
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "a JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "a PNG"),
-    (b"II*\0", "a TIFF"),
-    (b"MM\0*", "a TIFF"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself (run: git lfs pull)"),
-    (b"GIF8", "a GIF"),
-    (b"BM", "a BMP"),
-    (b"%PDF", "a PDF"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-)
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -108,8 +91,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     try:
         data = read_regular(Path(path))
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     return decode_image(data, str(path), max_pixels=max_pixels)
 
 
@@ -155,9 +137,12 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes); copy it again, or remove it")
+    image_class = _look_up(_FORMATS, data)
     try:
+        if image_class is None:
+            raise ValueError("unsupported format")
         # Image.open has its own pixel limit: a warning, controlled by a global.
-        image = _class_of(data)(BytesIO(data))
+        image = image_class(BytesIO(data))
         width, height = image.size
     except MemoryError:
         raise
@@ -179,39 +164,23 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if image.mode == "LAB":
         raise DataError(f"{name}: CIELAB with an unknown white point; save it as RGB")
     if image.mode in ("I", "F"):
-        raise DataError(
-            f"{name}: signed or 32-bit numbers of unknown scale; save it with 8 or 16 bits a channel"
-        )
+        raise DataError(f"{name}: 32-bit or signed numbers of unknown scale; save it with 8 or 16 bits")
     return image
 
 
-def _class_of(data: bytes) -> type[ImageFile.ImageFile]:
-    """Pillow's class for this content; raises ValueError for unsupported formats."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    for start, image_class in _CLASSES:
-        if data.startswith(start):
-            return image_class
-    raise ValueError("unsupported format")
+def _look_up(table: Mapping[bytes, T], data: bytes) -> T | None:
+    """The value of the first pattern that the data start with."""
+    return next((value for start, value in table.items() if re.match(start, data, re.DOTALL)), None)
 
 
 def _describe_content(data: bytes) -> str:
-    for signature, what in _SIGNATURES:
-        if data.startswith(signature):
-            return what + (", damaged, truncated or unusual" if what in _READABLE else "")
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "a WebP, damaged, truncated or unusual"
-    if data[4:12] in (b"ftypheic", b"ftypavif", b"ftypmif1"):
-        return "a HEIC or AVIF"
-    start = data[:256]
-    if re.match(rb"\s*<(!doctype|html)", start, re.IGNORECASE):
-        return "an HTML page"
-    if re.fullmatch(rb"[\t\n\r\x20-\x7e]+", start):
-        return f"text ({start[:20].decode()!r}...)"
+    if found := _look_up(_FORMATS, data):
+        return f"a {found.format}, damaged, truncated or unusual"
+    if other := _look_up(_OTHERS, data):
+        return other
+    if re.fullmatch(rb"[\t\n\r\x20-\x7e]+", data[:256]):
+        return f"text ({data[:20].decode()!r}...)"
     return f"of an unknown type (it starts with {data[:8].hex(' ')})"
-
-
-_READABLE = ("a JPEG", "a PNG", "a TIFF")
 
 
 def _apply_orientation(image: Image.Image) -> Image.Image:
@@ -228,12 +197,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16"):
         return _from_16_bit_grey(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return np.array(image)
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_16_bit_grey(image: Image.Image) -> np.ndarray:

@@ -1,20 +1,24 @@
-"""Train/validation/test splits."""
+"""Train/validation/test splits, and leakage between them: near-duplicates and exact duplicates."""
 
-import csv
 import dataclasses
 import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from jaxnets.data.cache import CachedSource, SourceWrapper
 from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.text import csv_cell
+from jaxnets.text import csv_table
 
 PARTS = ("train", "validation", "test")
-NUM_TRIALS = 64
-"""Random orders of the groups to try; the most even split wins."""
+HELD_OUT = ("validation", "test")
+GROUPED_REMEDY = (
+    ", as its groups are too large or contain other classes; add images of other origin, "
+    "or use --config.data.split=random"
+)
+NUM_TRIALS = 64  # random orders of the groups to try; the most even split wins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +41,13 @@ class Split:
 
     def to_csv(self, source: Source) -> str:
         """CSV of `index,file,label,split,group` for every used example; `group` is empty if unknown."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("index", "file", "label", "split", "group"))
-        rows = [(int(index), part) for part, indices in self.parts().items() for index in indices]
-        for index, part in sorted(rows):
+        rows: list[tuple[object, ...]] = [("index", "file", "label", "split", "group")]
+        used = [(int(index), part) for part, indices in self.parts().items() for index in indices]
+        for index, part in sorted(used):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
             group = "" if self.groups is None else self.groups[index]
-            row = (index, source.files[index], label, part, group)
-            writer.writerow(map(csv_cell, row))
-        return text.getvalue()
+            rows.append((index, source.files[index], label, part, group))
+        return csv_table(rows)
 
 
 class _TooFewError(DataError):
@@ -68,20 +69,13 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
     Raises DataError if a class is too small to have an example in every requested split.
     """
     generator = np.random.default_rng(seed)
-    parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
+    part_of = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         bounds = np.rint(np.cumsum(fractions) * len(members)).astype(int)
-        chunks = np.split(members, bounds[:-1])
-        for part, chunk, fraction in zip(PARTS, chunks, fractions, strict=True):
-            if fraction > 0 and len(chunk) == 0:
-                raise _TooFewError(
-                    label,
-                    f"has {len(members)} examples: too few for a fraction of {fraction:g} for {part}; "
-                    "add images or change --config.data.fractions",
-                )
-            parts[part].append(chunk)
-    return Split("random", **{part: np.sort(np.concatenate(parts[part])) for part in PARTS})
+        part_of[members] = np.searchsorted(bounds[:-1], np.arange(len(members)), side="right")
+    remedy = "; add images or change --config.data.fractions"
+    return _split("random", labels, part_of, np.flatnonzero(fractions), remedy)
 
 
 def official_split(source: Source, validation_fraction: float, seed: int) -> Split:
@@ -109,8 +103,8 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
     (scikit-learn's StratifiedGroupKFold, which `grouped_fold` uses, only makes equal splits, and takes large
     groups first, so its seeds differ little.) Raises DataError if a class has fewer groups than splits.
     """
-    parts = [part for part, fraction in zip(PARTS, fractions, strict=True) if fraction > 0]
-    targets = np.array([fraction for fraction in fractions if fraction > 0])
+    parts = np.flatnonzero(fractions)
+    targets = np.array(fractions)[parts]
     _check_groups(labels, groups, len(parts), "split")
     # float[G, K]: the fraction of each class that each group contains.
     contents = np.zeros((groups.max() + 1, labels.max() + 1))
@@ -127,10 +121,8 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
         filled[trials, part] += contents[group]
         assigned[trials, group] = part
     imbalance = np.abs(filled / targets[:, None] - 1).max(axis=(1, 2))
-    part_of = assigned[imbalance.argmin()][groups]
-    indices = dict.fromkeys(PARTS, np.zeros(0, np.int64))
-    indices |= {part: np.flatnonzero(part_of == number) for number, part in enumerate(parts)}
-    return _checked(labels, groups, indices, parts)
+    part_of = parts[assigned[imbalance.argmin()]][groups]
+    return _split("grouped", labels, part_of, parts, GROUPED_REMEDY)
 
 
 def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
@@ -144,10 +136,10 @@ def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: in
     _check_groups(labels, groups, folds, "fold")
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     tests = [test for _, test in splitter.split(np.zeros(len(labels)), labels, groups)]
-    held_out = (fold, (fold + 1) % folds)
-    train = np.concatenate([test for number, test in enumerate(tests) if number not in held_out])
-    parts = {"train": np.sort(train), "validation": tests[held_out[1]], "test": tests[held_out[0]]}
-    return _checked(labels, groups, parts, PARTS)
+    part_of = np.zeros(len(labels), np.int64)
+    part_of[tests[fold]] = PARTS.index("test")
+    part_of[tests[(fold + 1) % folds]] = PARTS.index("validation")
+    return _split("grouped", labels, part_of, range(len(PARTS)), GROUPED_REMEDY)
 
 
 def make_split(
@@ -197,15 +189,91 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
             )
 
 
-def _checked(
-    labels: np.ndarray, groups: np.ndarray, indices: dict[str, np.ndarray], parts: Sequence[str]
-) -> Split:
-    """The split, after checking that every class has examples in each of `parts`."""
-    for part in parts:
-        for label in np.setdiff1d(labels, labels[indices[part]]):
-            raise _TooFewError(
-                label,
-                f"has no group for {part}: its groups are too large or contain other "
-                "classes; add images of other origin, or use --config.data.split=random",
-            )
-    return Split("grouped", **indices, groups=groups)
+def _split(name: str, labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int], remedy: str) -> Split:
+    """The split that has example i in part number `part_of[i]`, if each of `parts` has every class."""
+    for number in parts:
+        for label in np.setdiff1d(labels, labels[part_of == number]):
+            count = (labels == label).sum()
+            raise _TooFewError(label, f"has {count} examples: too few for {PARTS[number]}{remedy}")
+    return Split(name, *(np.flatnonzero(part_of == number) for number in range(len(PARTS))))
+
+
+def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, float | None]:
+    """For validation and test, the fraction of examples with a near-duplicate in training.
+
+    `group_ids` is int64[N] over the source, equal for near-duplicates. A fraction is None if the group ids
+    are unknown or the split is empty.
+    """
+    fractions: dict[str, float | None] = dict.fromkeys(HELD_OUT)
+    for name in HELD_OUT:
+        indices = split.parts()[name]
+        if group_ids is not None and len(indices):
+            fractions[name] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
+    return fractions
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactDuplicates:
+    """Numbers of validation and test examples with an exact copy in another split, and the first pair."""
+
+    validation: int
+    test: int
+    pair: tuple[int, int] | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return self.pair is not None
+
+
+def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates:
+    """Finds exact copies of validation examples in training, and of test examples in either.
+
+    `contents` is [N] over the source, equal for equal examples.
+    """
+
+    def pairs(held: np.ndarray, seen: np.ndarray) -> list[tuple[int, int]]:
+        """Pairs of different indices with equal contents, at most one per held index."""
+        first = {contents[index]: index for index in reversed(seen.tolist())}
+        found = [(index, first.get(contents[index], index)) for index in held.tolist()]
+        return [(index, other) for index, other in found if index != other]
+
+    validation = pairs(split.validation, split.train)
+    test = pairs(split.test, np.concatenate([split.train, split.validation]))
+    return ExactDuplicates(len(validation), len(test), next(iter([*test, *validation]), None))
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelConflicts:
+    """Number of examples that equal one with another label, and the first such pair."""
+
+    count: int
+    pair: tuple[int, int]
+
+
+def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConflicts | None:
+    """Finds equal examples with different labels in any split; None if there are none.
+
+    `labels` and `contents` are [N]; contents are equal for equal examples.
+    """
+    _, inverse = np.unique(contents, return_inverse=True)
+    labels_of_contents = np.unique(np.stack([inverse, labels]), axis=1)
+    conflicting = (np.bincount(labels_of_contents[0]) > 1)[inverse]
+    if not conflicting.any():
+        return None
+    first = int(conflicting.argmax())
+    other = int(np.flatnonzero((inverse == inverse[first]) & (labels != labels[first]))[0])
+    return LabelConflicts(int(conflicting.sum()), (first, other))
+
+
+def content_hashes(source: Source) -> np.ndarray | None:
+    """Digests [N], equal for equal examples; None if this would require decoding all images.
+
+    For image files they are the digests of the fingerprint, else digests of the cached pixels.
+    """
+    original = source.original if isinstance(source, SourceWrapper) else source
+    if isinstance(original, ImageFiles):
+        return np.array(original.digests)
+    if isinstance(source, CachedSource):
+        return np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in source.images])
+    return None

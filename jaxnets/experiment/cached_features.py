@@ -11,8 +11,8 @@ from ml_collections import config_dict
 
 from jaxnets import models, ops
 from jaxnets.config import unused
-from jaxnets.data.cache import CachedSource, FeatureSource
-from jaxnets.data.cached_memmap import cached_memmap
+from jaxnets.data.batches import eval_batches
+from jaxnets.data.cache import CachedSource, FeatureSource, cached_memmap
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.images import PIXELS
 from jaxnets.experiment import environment
@@ -97,8 +97,6 @@ def backbone_fields(model: config_dict.ConfigDict) -> dict[str, Any]:
 
 
 def _batches(data: Dataset, size: int) -> Any:
-    from jaxnets.data.pipeline import eval_batches  # imports grain
-
     indices = np.arange(len(data.source))
     return eval_batches(data.source, indices, batch_size=size, threads=data.batching.threads)
 

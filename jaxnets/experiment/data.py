@@ -7,13 +7,12 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
+from jaxnets.data import sources
 from jaxnets.data.cache import ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.dataset import Batching, Dataset
 from jaxnets.data.groups import read_groups, shipped_groups
-from jaxnets.data.sources import registry
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.image_folder import ImageFolder
-from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import Split, make_split
 from jaxnets.errors import ConfigError
 from jaxnets.io import user_cache_folder
@@ -27,10 +26,10 @@ def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:
     Raises ConfigError if the source cannot be split so, DataError if it is missing or cannot be used.
     """
     with reporter.phase("data") as phase:
-        source = registry.open_source(config.data, config_lib.data_root(config))
+        source = sources.open_source(config.data, config_lib.data_root(config))
         split, group_ids = split_source(config, source)
         classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
-        title = registry.TITLES[config.data.name]
+        title = sources.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
         if isinstance(source, ImageFolder) and source.skipped_files:
@@ -76,7 +75,7 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
         originals, overlapping = table.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping
         group_ids = overlapping if shipped is None else shipped.match(source.files)[1]
-    elif isinstance(source, SyntheticTissue):
+    elif source.name == "synthetic_tissue":
         groups = group_ids = np.arange(len(source))  # images are drawn independently
     split = make_split(
         source,

@@ -7,7 +7,8 @@ from ml_collections import config_dict
 
 from jaxnets.data.cache import CachedSource, ResizedSource
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.leakage import (
+from jaxnets.data.sources.image_folder import ImageFiles
+from jaxnets.data.splits import (
     HELD_OUT,
     ExactDuplicates,
     LabelConflicts,
@@ -16,7 +17,6 @@ from jaxnets.data.leakage import (
     find_label_conflicts,
     leaked_fractions,
 )
-from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import DataError
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
 from jaxnets.evaluation.result_text import format_split as format_split_text

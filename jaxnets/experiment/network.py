@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
+from jaxnets.data.batches import eval_batches
 from jaxnets.data.dataset import Dataset
 from jaxnets.experiment import pretrained
 from jaxnets.experiment.pretrained import RANDOM, Pretrained
@@ -61,8 +62,6 @@ def _calibrate_batch_stats(
     """The variables with batch statistics from a few forward passes in training mode."""
     if not variables["batch_stats"]:
         return variables
-    from jaxnets.data.pipeline import eval_batches  # imports grain
-
     model = models.create(config.model)  # without the axis of the devices
     preprocess = make_preprocess(config, train=False)
 

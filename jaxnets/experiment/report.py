@@ -13,7 +13,7 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.sources.registry import TITLES
+from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions

@@ -8,7 +8,6 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models, reported
-from jaxnets.data.acquire import prepare
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.experiment.pretrained import Pretrained
@@ -27,6 +26,8 @@ def load_config_or_demo(
     config = load_config(spec, overrides)
     if config.data.name != AUTO:
         return config
+    from jaxnets.data.acquire import prepare  # imports every data set that can be prepared
+
     root = config_lib.data_root(config)
     if prepare.is_prepared(AUTO_SOURCE, root):
         config.data.name = AUTO_SOURCE

@@ -13,8 +13,8 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models, reported
+from jaxnets.data import sources
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.sources import registry
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
@@ -161,7 +161,7 @@ def _open_and_lock(
     if existing is not None and existing.result is not None:
         existing.check_config(config)
         if config.data.path != existing.config.data.path:  # the data may have been moved
-            source = registry.open_source(config.data, config_lib.data_root(config))
+            source = sources.open_source(config.data, config_lib.data_root(config))
             existing.check_data(source.fingerprint)
     return existing
 
@@ -263,7 +263,7 @@ def _summary(result: results.Result, directory: Path) -> str:
     return summary_text(
         result,
         title=models.entry(result["model"]).title,
-        data_title=registry.TITLES[result["data"]],
+        data_title=sources.TITLES[result["data"]],
         workdir=directory,
         reported=reported.entry(result["entry"]) if result["entry"] else None,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import models, reported
-from jaxnets.data.sources.registry import TITLES
+from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation import result_text
 from jaxnets.evaluation.statistics import Interval

@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxnets import models, reported
 from jaxnets.commands.summary import layers_of
+from jaxnets.data.sources import TITLES
 from jaxnets.data.sources.cifar10 import CLASSES as CIFAR10
-from jaxnets.data.sources.registry import TITLES
 from jaxnets.evaluation import result_text
 from jaxnets.evaluation.statistics import wilson_interval
 from jaxnets.experiment.run_directory import read_result

@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxnets import config as config_lib
 from jaxnets import models, reported
-from jaxnets.data.sources.registry import TITLES
+from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result

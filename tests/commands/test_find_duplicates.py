@@ -16,7 +16,7 @@ from PIL import Image
 
 from jaxnets.commands.find_duplicates import find_duplicates
 from jaxnets.data.groups import read_groups
-from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError, DataError
 

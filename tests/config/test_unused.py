@@ -16,7 +16,7 @@ from rich.console import Console
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.config import reset_unused, uses
-from jaxnets.data.sources import registry
+from jaxnets.data import sources
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
@@ -124,7 +124,7 @@ def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str
 
 def test_the_schema_knows_every_network_and_source() -> None:
     assert set(uses.NETWORKS) == set(models.REGISTRY)
-    assert set(uses.SOURCES) == set(registry.TITLES)
+    assert set(uses.SOURCES) == set(sources.TITLES)
     assert uses.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
     for name, entry in models.REGISTRY.items():
         images = "data.image_size" not in config_lib.unused(make_config(model__name=name))
@@ -133,8 +133,14 @@ def test_the_schema_knows_every_network_and_source() -> None:
 
 @pytest.mark.parametrize("name", uses.SOURCES)
 def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for opener in ("SyntheticTissue", "ImageFolder", "TFDSSource", "Points", "open_prepared"):
-        monkeypatch.setattr(registry, opener, lambda *_, **__: None)
+    for opener in (
+        "sources.synthetic_tissue.SyntheticTissue",
+        "sources.image_folder.ImageFolder",
+        "sources.tfds.TFDSSource",
+        "sources.points.Points",
+        "acquire.prepare.open_prepared",
+    ):
+        monkeypatch.setattr(f"jaxnets.data.{opener}", lambda *_, **__: None)
     read: set[str] = set()
 
     class Reading:
@@ -142,7 +148,7 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: p
             read.add(f"data.{field}")
             return name if field == "name" else config_lib.FIELDS[f"data.{field}"].default or "x"
 
-    registry.open_source(Reading(), Path())  # type: ignore[arg-type]
+    sources.open_source(Reading(), Path())  # type: ignore[arg-type]
     left_out = config_lib.unused(make_config(data__name=name))
     assert not read & set(left_out)
     for path in ("data.path", "data.num_examples", "data.synthetic_seed"):

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnets.data import cache, cached_memmap
-from jaxnets.data.cache import open_cache, writable_cache_root
+from jaxnets.data import cache
+from jaxnets.data.cache import CachedMemmap, cached_memmap, open_cache, writable_cache_root
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import DataError, MachineError
 from jaxnets.io import file_lock
@@ -74,9 +74,9 @@ def test_an_older_format_is_rebuilt(source: SyntheticTissue, tmp_path: Path) -> 
     old = {
         "format": 1,
         **{"source": source.name, "fingerprint": source.fingerprint, "size": 16, "resize": "crop"},
-        "sha256": json.loads((folder / cached_memmap.DESCRIPTION).read_text())["sha256"],
+        "sha256": json.loads((folder / cache.DESCRIPTION).read_text())["sha256"],
     }
-    (folder / cached_memmap.DESCRIPTION).write_text(json.dumps(old))
+    (folder / cache.DESCRIPTION).write_text(json.dumps(old))
     seen: list[int] = []
     open_cache(source, tmp_path, 16, progress=lambda done, total: seen.append(done))
     assert len(seen) == 12
@@ -87,10 +87,8 @@ def _fill_slowly(array: np.ndarray) -> None:
     array[:] = 1
 
 
-def _is_set(folder: Path, fill: Callable[[np.ndarray], None]) -> cached_memmap.CachedMemmap:
-    return cached_memmap.cached_memmap(
-        folder / "one", "values", fill, shape=(3,), dtype=np.uint8, about={"body": "x"}
-    )
+def _is_set(folder: Path, fill: Callable[[np.ndarray], None]) -> CachedMemmap:
+    return cached_memmap(folder / "one", "values", fill, shape=(3,), dtype=np.uint8, about={"body": "x"})
 
 
 def test_a_cache_knows_the_seconds_that_filling_it_took(tmp_path: Path) -> None:
@@ -108,7 +106,7 @@ FILL = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from jaxnets.data.cached_memmap import cached_memmap
+from jaxnets.data.cache import cached_memmap
 
 def fill(array):
     with open(sys.argv[1] + "/fills", "a") as fills:
@@ -137,7 +135,7 @@ def test_only_one_process_fills(tmp_path: Path, damaged: bool) -> None:
 
 def test_leftovers_of_a_killed_process_are_ignored(source: SyntheticTissue, tmp_path: Path) -> None:
     folder = cache.cache_folder(tmp_path, source, 16, "crop")
-    unfinished = folder.with_name(folder.name + cached_memmap.UNFINISHED)
+    unfinished = folder.with_name(folder.name + cache.UNFINISHED)
     unfinished.mkdir()
     (unfinished / "images.npy").write_bytes(b"half")
     assert len(open_cache(source, tmp_path, 16)) == 12
@@ -158,7 +156,7 @@ def test_concurrent_processes_build_one_valid_cache(source: SyntheticTissue, tmp
     workers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     description = json.loads(
-        (cache.cache_folder(tmp_path, source, 16, "crop") / cached_memmap.DESCRIPTION).read_text()
+        (cache.cache_folder(tmp_path, source, 16, "crop") / cache.DESCRIPTION).read_text()
     )
     assert description["about"]["fingerprint"] == source.fingerprint
 
@@ -183,7 +181,7 @@ def test_a_full_disk_is_a_machine_error(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cached_memmap, "atomic_write", full)
+    monkeypatch.setattr(cache, "atomic_write", full)
     with pytest.raises(MachineError, match="No space left"):
         open_cache(source, tmp_path, 16)
 

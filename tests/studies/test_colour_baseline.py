@@ -58,7 +58,7 @@ def test_histograms_count_colours() -> None:
     images = np.zeros((3, 4, 4, 3), np.uint8)
     images[1] = 255
     images[2, :2] = (0, 0, 255)
-    source = CachedSource(SyntheticTissue(30, 8), images)
+    source = CachedSource(SyntheticTissue(3, 8), images)
     split = random_split(np.repeat(np.arange(3), 10), (0.7, 0.15, 0.15), 0)
     rows = colour_histograms(Dataset(source, split, None)) ** 2  # type: ignore[arg-type]
     np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)

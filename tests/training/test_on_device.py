@@ -11,8 +11,8 @@ import pytest
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.data.batches import EpochSampler, IndexBatches
 from jaxnets.data.cache import gather
-from jaxnets.data.sampler import EpochSampler, IndexBatches
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.training.loss import make_loss
 from jaxnets.training.on_device import LAST, PER_STEP, multi_step, with_on_device_gather

@@ -19,30 +19,23 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
-from jaxnets.data.sources.image_folder import Progress
+from jaxnets.data.sources.base import Progress
 from jaxnets.errors import DataError, MachineError
 
 _CHUNK = 1 << 18
-_DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,  # encrypted, or a compression that zipfile does not support
-)
+# RuntimeError: encrypted, or a compression that zipfile does not support.
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 _PERMANENT = (400, 401, 403, 404, 405, 410, 451)
-_RANGE_NOT_SATISFIABLE = 416
+_NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
 
 def download(
     urls: Sequence[str],
     target: Path,
+    digest: str,
     *,
-    sha256: str | None = None,
-    md5: str | None = None,
     retries: int = 5,
     backoff: float = 1.0,
     timeout: float = 30.0,
@@ -51,30 +44,26 @@ def download(
 ) -> Path:
     """Downloads the first available of `urls` to `target`; `progress` counts bytes.
 
-    `log` is called with a line of text before each request and after each failure.
-
-    The download is stored in TARGET.part and renamed after its digest is verified. It resumes with HTTP
-    Range requests after a lost connection and, if a digest is given, after a kill. Temporary failures are
+    The download is stored in TARGET.part and renamed after its digest, such as "md5:900150...", is verified.
+    It resumes with HTTP Range requests after a lost connection and after a kill. Temporary failures are
     retried, up to `retries` times without any new bytes, with exponential `backoff` in seconds; `timeout` is
-    the longest wait for data in seconds. Raises DataError with the failure of each address if none
-    works, and MachineError if the file cannot be written.
+    the longest wait for data in seconds. `log` is called with a line of text before each request and after
+    each failure. Raises DataError with the failure of each address if none works, and MachineError if the
+    file cannot be written.
     """
     part = target.with_name(target.name + ".part")
     failures = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for url in urls:
-            if sha256 is None and md5 is None:
-                part.unlink(missing_ok=True)
             log(f"{url} (timeout {timeout:g} s, {retries} retries)")
             most = attempt = 0
             while True:
                 in_one_piece = not part.exists()
                 try:
                     _fetch(url, part, timeout, progress)
-                    _check(part, sha256, md5, final=in_one_piece)
-                    part.replace(target)
-                    return target
+                    _check(part, digest, final=in_one_piece)
+                    return part.replace(target)
                 except _FetchError as error:
                     size = _size(part)
                     # Only failures without any progress count.
@@ -97,10 +86,6 @@ def download(
     )
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
 class _FetchError(Exception):
     """One address failed; with `final` a retry would not help."""
 
@@ -109,39 +94,42 @@ class _FetchError(Exception):
         self.final = final
 
 
-class _Reply(NamedTuple):
-    body: http.client.HTTPResponse
-    start: int  # offset in the file of the body's first byte
-    total: int | None
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _fetch(url: str, part: Path, timeout: float, progress: Progress | None) -> None:
     """Appends the missing bytes to `part`; raises _FetchError if the connection ends early."""
-    reply = _request(url, _size(part), part, timeout)
-    if reply is None:
+    body = _request(url, part, timeout)
+    if body is None:
         return
-    with reply.body, part.open("r+b" if reply.start else "wb") as out:
-        out.seek(reply.start)
-        done = reply.start
-        while True:
-            try:
-                block = reply.body.read(_CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise _FetchError(f"the connection broke after {done:,} bytes ({error})") from error
-            if not block:
-                break
+    done, total = 0, body.headers.get("Content-Length", "unknown")
+    if body.status == http.HTTPStatus.PARTIAL_CONTENT:
+        done, total = _size(part), body.headers["Content-Range"].rpartition("/")[2]
+    total = int(total) if total.isdecimal() else None
+    with body, part.open("r+b" if done else "wb") as out:
+        out.seek(done)
+        while block := _read(body, done):
             out.write(block)
             done += len(block)
             if progress:
-                progress(done, reply.total)
-    if reply.total is not None and done != reply.total:
-        raise _FetchError(f"the connection ended after {done:,} of {reply.total:,} bytes")
+                progress(done, total)
+    if total is not None and done != total:
+        raise _FetchError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
-def _request(url: str, have: int, part: Path, timeout: float) -> _Reply | None:
-    """Requests the file from byte `have` on; None if `part` is already complete."""
+def _read(body: http.client.HTTPResponse, done: int) -> bytes:
+    try:
+        return body.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _FetchError(f"the connection broke after {done:,} bytes ({error})") from error
+
+
+def _request(url: str, part: Path, timeout: float) -> http.client.HTTPResponse | None:
+    """Requests the bytes that `part` lacks, or all of them; None if it is already complete."""
     if not url.startswith(("http://", "https://")):
         raise _FetchError("not an http address", final=True)
+    have = _size(part)
     headers = {"User-Agent": "jaxnets", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -149,39 +137,32 @@ def _request(url: str, have: int, part: Path, timeout: float) -> _Reply | None:
         body = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == _RANGE_NOT_SATISFIABLE and have:
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
                 if error.headers.get("Content-Range") == f"bytes */{have}":
                     return None
                 part.unlink()
             raise _FetchError(f"HTTP {error.code} {error.reason}", final=error.code in _PERMANENT) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _FetchError(f"no connection ({error})") from error
-    length = body.headers.get("Content-Length")
-    if body.status != http.HTTPStatus.PARTIAL_CONTENT:
-        return _Reply(body, 0, int(length) if length else None)
-    # "bytes 100-199/200": the server may send another range than requested.
-    unit, _, rest = body.headers.get("Content-Range", "").partition(" ")
-    span, _, total = rest.partition("/")
-    if unit != "bytes" or not span.startswith(f"{have}-"):
+    sent = body.headers.get("Content-Range", "none")  # such as "bytes 100-199/200"
+    if body.status == http.HTTPStatus.PARTIAL_CONTENT and not sent.startswith(f"bytes {have}-"):
         body.close()
         part.unlink()
-        raise _FetchError(f"the server sent another range ({rest or 'none'}) than requested")
-    return _Reply(body, have, int(total) if total.isdecimal() else None)
+        raise _FetchError(f"the server sent another range ({sent}) than requested")
+    return body
 
 
-def _check(part: Path, sha256: str | None, md5: str | None, *, final: bool) -> None:
-    """Verifies the digests; deletes wrong bytes, which resuming could not repair.
+def _check(part: Path, digest: str, *, final: bool) -> None:
+    """Verifies the digest; deletes wrong bytes, which resuming could not repair.
 
     `final` means that the bytes arrived in one piece, so that a retry would give the same.
     """
-    for name, wanted in (("sha256", sha256), ("md5", md5)):
-        if wanted is None:
-            continue
-        with part.open("rb") as file:
-            found = hashlib.file_digest(file, name).hexdigest()
-        if found != wanted:
-            part.unlink()
-            raise _FetchError(f"wrong bytes, {name} is {found}, not {wanted}", final=final)
+    kind, _, wanted = digest.partition(":")
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if found != wanted:
+        part.unlink()
+        raise _FetchError(f"wrong bytes, {kind} is {found}, not {wanted}", final=final)
 
 
 def is_archive(path: Path) -> bool:
@@ -218,24 +199,26 @@ def extract(
             count += 1
             if progress:
                 progress(count, None)
-    except FileExistsError as error:
-        raise DataError(f"{archive}: {error.filename} exists twice; check the archive's origin") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+    except (OSError, *_DAMAGE) as error:
+        if isinstance(error, FileExistsError):
+            raise DataError(f"{archive}: {error.filename} exists twice; check its origin") from error
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             raise MachineError(
                 f"{target}: cannot be written ({error.strerror}); free disk space or choose another"
             ) from error
-        raise _damaged(archive, error) from error
-    except _DAMAGE as error:
-        raise _damaged(archive, error) from error
+        raise DataError(
+            f"{archive}: the archive is damaged or truncated ({error}); copy or download it again"
+        ) from error
     return count
 
 
 class _Member(NamedTuple):
+    """A member of an archive, and how to open it if it is regular."""
+
     name: str
     size: int
     is_regular: bool
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], Any]
 
 
 def _members(archive: Path) -> Iterator[_Member]:
@@ -243,27 +226,17 @@ def _members(archive: Path) -> Iterator[_Member]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for entry in zipped.infolist():
-                kind = stat.S_IFMT(entry.external_attr >> 16)
+                is_regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
                 if not entry.is_dir():
-                    is_regular = kind in (0, stat.S_IFREG)
-                    opener = partial(zipped.open, entry)
-                    yield _Member(entry.filename, entry.file_size, is_regular, opener)
+                    yield _Member(entry.filename, entry.file_size, is_regular, partial(zipped.open, entry))
         return
     with tarfile.open(archive) as tarred:
         for info in tarred:
             if not info.isdir():
-                opener = partial(_open_in_tar, tarred, info)
-                yield _Member(info.name, info.size, info.isreg(), opener)
+                yield _Member(info.name, info.size, info.isreg(), partial(tarred.extractfile, info))
         # Read to the end, where the compression's checksum is verified.
         while tarred.fileobj is not None and tarred.fileobj.read(_CHUNK):
             pass
-
-
-def _open_in_tar(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    file = tarred.extractfile(info)
-    if file is None:
-        raise tarfile.ExtractError(f"{info.name} has no content")
-    return file
 
 
 def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
@@ -273,7 +246,3 @@ def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
         what = "leads out of its folder" if outside else "is a link or device"
         raise DataError(f"{archive}: its member {member.name!r} {what}; check its origin")
     return name
-
-
-def _damaged(archive: Path, error: Exception) -> DataError:
-    return DataError(f"{archive}: the archive is damaged or truncated ({error}); copy or download it again")

@@ -5,33 +5,21 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from jaxnets.data.acquire.download import download, extract, is_archive
-from jaxnets.data.sources import cifar10, lc25000, mnist
-from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.base import Progress, Source
 from jaxnets.data.sources.cifar10 import CIFAR10
-from jaxnets.data.sources.image_folder import Progress, is_image_name
 from jaxnets.data.sources.lc25000 import LC25000Lung
 from jaxnets.data.sources.mnist import MNIST
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.io import atomic_write, lock_and_remove
 
-MARKER = "prepared.json"
-"""Written last into ROOT/NAME, after the files have been checked."""
-
-MNIST_HOSTS = (
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-)
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+MARKER = "prepared.json"  # written last into ROOT/NAME, after the files have been checked
 LC25000_PAGE = "https://github.com/tampapath/lung_colon_image_set"
 LC25000_KAGGLE = "andrewmvd/lung-and-colon-cancer-histopathological-images"
 
@@ -49,24 +37,15 @@ class Prepared:
     already: bool
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How to open, find and download one data set."""
-
-    open: Callable[[Path], Source]
-    find: Callable[[Path], list[tuple[str, Path]]]
-    """The files in a folder, each with its path below ROOT/NAME; raises DataError."""
-    is_member: Callable[[str], bool]
-    """Whether a file of that name in an archive belongs to the data set."""
-    fetch: Callable[[Path, Progress | None, Callable[[str], None]], tuple[Path, str]]
-    """Downloads into a folder; returns the folder or archive with the data set, and its origin."""
+PreparedSource = type[LC25000Lung] | type[MNIST] | type[CIFAR10]
+SOURCES: dict[str, PreparedSource] = {source.name: source for source in (LC25000Lung, MNIST, CIFAR10)}
 
 
 def prepare(
     name: str,
-    root: str | os.PathLike[str],
+    root: str | Path,
     *,
-    from_path: str | os.PathLike[str] | None = None,
+    from_path: str | Path | None = None,
     kaggle: bool = False,
     progress: Progress | None = None,
     log: Callable[[str], None] = lambda text: None,
@@ -80,16 +59,33 @@ def prepare(
     with a line of text before each wait. Raises DataError if files are missing, damaged or not
     available, MachineError if they cannot be written.
     """
-    layout = _layout(name)
-    root = Path(root).absolute()
-    folder = root / name
+    source, root = _source(name), Path(root).absolute()
+    folder, downloads = root / name, root / f".{name}.download"
+    message = f"another process is preparing {name} in {root}: waiting for it"
+    lock = lock_and_remove(root / f".{name}.lock", before_waiting=lambda: log(message))
     try:
         if (folder / MARKER).is_file():
-            layout.find(folder)
+            source.find_members(folder)
             return _read_marker(folder)
         root.mkdir(parents=True, exist_ok=True)
-        with _lock(root, name, log):
-            return _prepare(name, root, from_path, kaggle=kaggle, progress=progress, log=log)
+        # Without write permission an existing data set can still be used.
+        with lock if os.access(root, os.W_OK) else contextlib.nullcontext():
+            if (folder / MARKER).is_file():  # by another process, while we waited
+                return _read_marker(folder)
+            if from_path is None and not kaggle and (found := _find(name, root)):
+                return _adopt(name, found, mark=found == folder)
+            if folder.is_dir() and any(folder.iterdir()):
+                return _adopt(name, folder, mark=True)
+            if from_path is not None:
+                origin = Path(from_path).absolute()
+                return _install(name, folder, origin, str(origin), progress)
+            if kaggle:
+                cached = _download_from_kaggle(name)
+                return _install(name, folder, cached, f"kaggle:{LC25000_KAGGLE}", progress)
+            downloaded = _download(name, downloads, progress, log)
+            prepared = _install(name, folder, downloaded, source.downloads[0].urls[0], progress)
+            shutil.rmtree(downloads)
+            return prepared
     except OSError as error:
         raise MachineError(
             f"{error.filename or folder}: {error.strerror}; free disk space, fix the permissions or "
@@ -97,141 +93,135 @@ def prepare(
         ) from error
 
 
-def _lock(root: Path, name: str, log: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    """Waits until no other process prepares the same data set."""
-    if not os.access(root, os.W_OK):  # an existing data set can still be used
-        return contextlib.nullcontext()
-    message = f"another process is preparing {name} in {root}: waiting for it"
-    return lock_and_remove(root / f".{name}.lock", before_waiting=lambda: log(message))
-
-
-def _prepare(
-    name: str,
-    root: Path,
-    from_path: str | os.PathLike[str] | None,
-    *,
-    kaggle: bool,
-    progress: Progress | None,
-    log: Callable[[str], None],
-) -> Prepared:
-    """Implements `prepare` under the lock."""
-    layout, folder, downloads = _layout(name), root / name, root / f".{name}.download"
-    if (folder / MARKER).is_file():  # by another process, while we waited
-        return _read_marker(folder)
-    if from_path is None and not kaggle and (found := _find(name, root)):
-        return _adopt(name, found, mark=found == folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        return _adopt(name, folder, mark=True)
-    if from_path is not None:
-        origin = Path(from_path).absolute()
-        return _install(name, folder, origin, str(origin), progress)
-    if kaggle:
-        return _install(name, folder, *_from_kaggle(name), progress)
-    prepared = _install(name, folder, *layout.fetch(downloads, progress, log), progress)
-    shutil.rmtree(downloads)
-    return prepared
-
-
-def is_prepared(name: str, root: str | os.PathLike[str]) -> bool:
+def is_prepared(name: str, root: str | Path) -> bool:
     """Whether `open_prepared` finds the data set, by its marker or by file names and counts."""
     return _find(name, Path(root)) is not None
 
 
-def describe_problem(name: str, root: str | os.PathLike[str]) -> str | None:
+def describe_problem(name: str, root: str | Path) -> str | None:
     """Why the files in ROOT/NAME are not the data set; None if they are, or if there are no files."""
     folder = Path(root) / name
     if is_prepared(name, root) or not folder.is_dir() or not any(folder.iterdir()):
         return None
     try:
-        _layout(name).find(folder)
+        _source(name).find_members(folder)
     except DataError as error:
         return str(error)
     return None
 
 
-def open_prepared(name: str, root: str | os.PathLike[str]) -> Source:
+def open_prepared(name: str, root: str | Path) -> Source:
     """Opens the data set in ROOT/NAME or, if it was never marked, where it is found in ROOT.
 
     Raises DataError that lists what was found and expected, and the command that prepares it.
     """
     # If it is not found, opening ROOT gives the best error.
-    return _layout(name).open(_find(name, Path(root)) or Path(root))
+    return _source(name)(_find(name, Path(root)) or Path(root))
 
 
-def _layout(name: str) -> Layout:
-    if name not in LAYOUTS:
-        raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[name]
+def _source(name: str) -> PreparedSource:
+    if name not in SOURCES:
+        raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(SOURCES)}")
+    return SOURCES[name]
 
 
 def _find(name: str, root: Path) -> Path | None:
-    layout = _layout(name)
-    folder = root / name
+    source, folder = _source(name), root / name
     # A marked data set with missing files raises an error when it is opened.
     if (folder / MARKER).is_file():
         return folder
     for candidate in (folder, root):
         with contextlib.suppress(DataError):
-            layout.find(candidate)
+            source.find_members(candidate)
             return candidate
     return None
+
+
+def _download(name: str, folder: Path, progress: Progress | None, log: Callable[[str], None]) -> Path:
+    """Downloads a data set's files into a folder; returns the folder, or the one file."""
+    downloads = _source(name).downloads
+    if not downloads:
+        raise DataError(
+            f"{name} cannot be downloaded automatically from its authors; download LC25000.zip manually "
+            f"({LC25000_PAGE}) and pass the zip or its unpacked folder with --from PATH, "
+            "or add --kaggle (after pip install kagglehub)"
+        )
+    files = [
+        download(urls, folder / urls[0].rpartition("/")[2], digest, progress=progress, log=log)
+        for urls, digest in downloads
+    ]
+    return folder if len(files) > 1 else files[0]
+
+
+def _download_from_kaggle(name: str) -> Path:
+    if name != "lc25000_lung":
+        raise ConfigError(f"{name} is not available from Kaggle; omit --kaggle")
+    try:
+        kagglehub = importlib.import_module("kagglehub")
+    except ImportError as error:
+        raise ConfigError("kagglehub is not installed; run: pip install kagglehub") from error
+    try:
+        return Path(kagglehub.dataset_download(LC25000_KAGGLE))
+    except Exception as error:  # network, account or quota
+        raise DataError(
+            f"kagglehub cannot download {LC25000_KAGGLE} ({error}); check the network and the "
+            "Kaggle account, or download the zip manually and pass it with --from PATH"
+        ) from error
 
 
 def _adopt(name: str, folder: Path, *, mark: bool) -> Prepared:
     """Checks existing files, from the user or from a process killed before it wrote the marker."""
     try:
-        source = _layout(name).open(folder)
-        record = _record(name, source, "already there")
+        prepared = _check(name, folder, "already there", already=True)
     except DataError as error:
         raise DataError(
             f"{folder}: contains files, but not a complete {name}; move it away and start again ({error})"
         ) from error
     # A read-only folder needs no marker: it is found by names and counts.
     if mark and os.access(folder, os.W_OK):
-        _write_marker(folder, record)
-    return Prepared(**record, path=str(folder), already=True)
+        _write_marker(prepared)
+    return prepared
 
 
 def _install(name: str, folder: Path, origin: Path, described: str, progress: Progress | None) -> Prepared:
     """Fills a temporary folder from a folder or archive, checks it, and renames it to `folder`."""
-    layout = _layout(name)
-    if origin.is_file() and layout.is_member(origin.name):
+    source = _source(name)
+    if origin.is_file() and source.is_member(origin.name):
         origin = origin.parent
     if not origin.is_dir() and not is_archive(origin):
         what = "is neither a folder nor a valid zip or tar" if origin.exists() else "does not exist"
         raise DataError(f"{origin}: {what}; give the folder or archive that contains {name}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{name}.partial")
     if staging.exists():  # of a killed process: we hold the lock
         shutil.rmtree(staging)
     staging.mkdir()
     try:
         if origin.is_file():
-            extract(origin, staging / "unpacked", wanted=layout.is_member, progress=progress)
+            extract(origin, staging / "unpacked", wanted=source.is_member, progress=progress)
             origin = staging / "unpacked"
             origin.mkdir(exist_ok=True)  # the archive may not contain any wanted file
         ready = staging / "ready"
-        files = _files_below(layout, origin)
+        files = _find_below(source, origin)
         for done, (path, file) in enumerate(files, 1):
             _link(file, ready / path)
             if progress:
                 progress(done, len(files))
         # Opening checks the files, and the fingerprint reads every byte, before the rename.
-        record = _record(name, layout.open(ready), described)
+        prepared = replace(_check(name, ready, described, already=False), path=str(folder))
         ready.rename(folder)
     finally:
         shutil.rmtree(staging)
-    _write_marker(folder, record)
-    return Prepared(**record, path=str(folder), already=False)
+    _write_marker(prepared)
+    return prepared
 
 
-def _files_below(layout: Layout, origin: Path) -> list[tuple[str, Path]]:
+def _find_below(source: PreparedSource, origin: Path) -> list[tuple[str, Path]]:
     """Finds the data set in a folder or its subfolders, at most three levels deep."""
     below = [folder for depth in ("*/", "*/*/", "*/*/*/") for folder in sorted(origin.glob(depth))]
     errors = []
     for folder in (origin, *below):
         try:
-            return layout.find(folder)
+            return source.find_members(folder)
         except DataError as error:
             errors.append(error)
     raise errors[0]
@@ -245,19 +235,17 @@ def _link(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _record(name: str, source: Source, origin: str) -> dict[str, Any]:
+def _check(name: str, folder: Path, origin: str, *, already: bool) -> Prepared:
+    """Opens a data set and reads every byte; raises DataError if anything is wrong."""
+    source = _source(name)(folder)
     counts = np.bincount(source.labels, minlength=len(source.classes)).tolist()
-    return {
-        "name": name,
-        "examples": len(source),
-        "examples_per_class": dict(zip(source.classes, counts, strict=True)),
-        "fingerprint": source.fingerprint,
-        "origin": origin,
-    }
+    per_class = dict(zip(source.classes, counts, strict=True))
+    return Prepared(name, len(source), per_class, source.fingerprint, origin, str(folder), already)
 
 
-def _write_marker(folder: Path, record: Mapping[str, Any]) -> None:
-    atomic_write(folder / MARKER, json.dumps(record, indent=2) + "\n")
+def _write_marker(prepared: Prepared) -> None:
+    record = {name: value for name, value in asdict(prepared).items() if name not in ("path", "already")}
+    atomic_write(Path(prepared.path) / MARKER, json.dumps(record, indent=2) + "\n")
 
 
 def _read_marker(folder: Path) -> Prepared:
@@ -269,84 +257,3 @@ def _read_marker(folder: Path) -> Prepared:
             f"{folder / MARKER}: not a valid record of a prepared data set ({error}); "
             "remove this file and prepare again"
         ) from error
-
-
-def _find_lc25000(root: Path) -> list[tuple[str, Path]]:
-    source = LC25000Lung(root)
-    return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
-
-
-def _is_lc25000(name: str) -> bool:
-    path = PurePosixPath(name)
-    stem = lc25000.FOLDERS.get(path.parent.name)
-    return stem is not None and path.name.startswith(stem) and is_image_name(path.name)
-
-
-def _fetch_lc25000(
-    downloads: Path, progress: Progress | None, log: Callable[[str], None]
-) -> tuple[Path, str]:
-    raise DataError(
-        "lc25000_lung cannot be downloaded automatically from its authors; download "
-        f"LC25000.zip manually ({LC25000_PAGE}) and pass the zip or its unpacked folder with --from PATH, "
-        "or add --kaggle (after pip install kagglehub)"
-    )
-
-
-def _from_kaggle(name: str) -> tuple[Path, str]:
-    if name != "lc25000_lung":
-        raise ConfigError(f"{name} is not available from Kaggle; omit --kaggle")
-    try:
-        kagglehub = importlib.import_module("kagglehub")
-    except ImportError as error:
-        raise ConfigError("kagglehub is not installed; run: pip install kagglehub") from error
-    try:
-        return Path(kagglehub.dataset_download(LC25000_KAGGLE)), f"kaggle:{LC25000_KAGGLE}"
-    except Exception as error:  # network, account or quota
-        raise DataError(
-            f"kagglehub cannot download {LC25000_KAGGLE} ({error}); check the network and the "
-            "Kaggle account, or download the zip manually and pass it with --from PATH"
-        ) from error
-
-
-def _find_mnist(root: Path) -> list[tuple[str, Path]]:
-    return [(path.name, path) for path in mnist.find_files(root).values()]
-
-
-def _is_mnist(name: str) -> bool:
-    return mnist.official_name(PurePosixPath(name).name) is not None
-
-
-def _fetch_mnist(downloads: Path, progress: Progress | None, log: Callable[[str], None]) -> tuple[Path, str]:
-    for file in mnist.FILES.values():
-        name = f"{file.name}.gz"
-        urls = [host + name for host in MNIST_HOSTS]
-        download(urls, downloads / name, sha256=file.gzip_sha256, progress=progress, log=log)
-    return downloads, MNIST_HOSTS[0]
-
-
-def _find_cifar10(root: Path) -> list[tuple[str, Path]]:
-    return [
-        (f"{cifar10.BINARY_FOLDER if path.suffix else cifar10.PYTHON_FOLDER}/{path.name}", path)
-        for path in cifar10.find_files(root)
-    ]
-
-
-def _is_cifar10(name: str) -> bool:
-    return PurePosixPath(name).name.removesuffix(".bin") in cifar10.BATCHES
-
-
-def _fetch_cifar10(
-    downloads: Path, progress: Progress | None, log: Callable[[str], None]
-) -> tuple[Path, str]:
-    archive = downloads / CIFAR10_URL.rpartition("/")[2]
-    found = download([CIFAR10_URL], archive, md5=CIFAR10_MD5, progress=progress, log=log)
-    return found, CIFAR10_URL
-
-
-LAYOUTS = MappingProxyType(
-    {
-        "lc25000_lung": Layout(LC25000Lung, _find_lc25000, _is_lc25000, _fetch_lc25000),
-        "mnist": Layout(MNIST, _find_mnist, _is_mnist, _fetch_mnist),
-        "cifar10": Layout(CIFAR10, _find_cifar10, _is_cifar10, _fetch_cifar10),
-    }
-)

@@ -1,20 +1,63 @@
-"""Image features: a spectrum for finding candidate copies, and keypoints for verification."""
+"""Settings of the search, and image features: a spectrum to find copies, keypoints to verify them."""
 
+import dataclasses
 import hashlib
 from types import ModuleType
 
 import numpy as np
 
-from jaxnets.data.near_duplicates.settings import Settings
 from jaxnets.errors import ConfigError
 
 DESCRIPTOR = 128
-_DIGEST = 16
 _SMALLEST_RADIUS = 4.0
 
 # A SIFT descriptor is 4 rows x 4 columns of cells with 8 directions each, in the frame of its
 # keypoint. Mirroring the patch about the keypoint's direction reverses rows and directions.
 _MIRROR = np.arange(DESCRIPTOR).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Chosen on LC25000's lung_aca; lengths are pixels of images with an area of `side` x `side` pixels.
+
+    On lung_aca, centres of copies are at most 1.4 px apart, those of other overlaps at least 20. No two
+    originals are linked only by pairs with fewer than `overlap_inliers`. An exhaustive comparison of all
+    originals found no overlap that the visual words had missed.
+    """
+
+    side: int = 224
+    keypoints: int = 300
+    contrast: float = 0.01  # SIFT's threshold, low enough for keypoints in pale tissue
+
+    # Candidate copies: log-polar rings, angles, and frequencies used of the spectrum along the angle.
+    rings: int = 40
+    angles: int = 128
+    frequencies: int = 16
+    ring_shifts: tuple[int, ...] = (-4, -2, 0, 2, 4)  # one ring is 9 % of zoom
+    neighbours: int = 6
+    neighbours_across: int = 2  # in other classes
+
+    # Candidate overlaps: images per original, k-means centres, neighbours of each image in its class (half
+    # as many in the others), the minimum per image and the maximum in total.
+    representatives: int = 2
+    words: int = 2048
+    overlap_neighbours: int = 100  # the thinnest overlap of lung_aca was the 25th
+    overlap_least: int = 10
+    overlap_budget: int = 300_000
+
+    # Verification: Lowe's ratio, RANSAC's tolerance and iterations, maximum zoom.
+    ratio: float = 0.9
+    tolerance: float = 2.0
+    iterations: int = 250
+    stretch: float = 4.0
+
+    # Grouping: thresholds for recorded pairs, for copies, and for overlaps between originals.
+    evidence_inliers: int = 8
+    original_inliers: int = 12
+    original_centre: float = 5.0
+    overlap_members: int = 6  # images per original, compared exhaustively for linked originals
+    overlap_inliers: int = 12
+    overlap_pairs: int = 2
 
 
 def opencv() -> ModuleType:
@@ -42,7 +85,7 @@ def feature_type(settings: Settings) -> np.dtype:
             ("count", np.int32),
             ("size", np.float32, (2,)),
             ("spectrum", np.float32, (settings.rings, settings.frequencies)),
-            ("pixels", np.uint64, (2,)),  # a digest of all pixels
+            ("pixels", np.uint64, (2,)),  # a digest of shape and pixels
         ]
     )
 
@@ -54,25 +97,19 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     record = np.zeros((), feature_type(settings))
     record["size"] = grey.shape[::-1]
     record["spectrum"] = _spectrum(grey, settings)
-    record["pixels"] = _digest(image)
+    digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16)
+    record["pixels"] = np.frombuffer(digest.digest(), np.uint64)
     sift = cv2.SIFT_create(nfeatures=settings.keypoints, contrastThreshold=settings.contrast)
     keypoints, descriptors = sift.detectAndCompute(grey, None)
     # OpenCV may return a few more keypoints with equal response.
     order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")
     selected = order[: settings.keypoints]
-    record["count"] = len(selected)
-    if len(selected):
-        record["descriptors"][: len(selected)] = descriptors[selected]
-        record["places"][: len(selected)] = [keypoints[place].pt for place in selected]
-        record["angles"][: len(selected)] = [keypoints[place].angle for place in selected]
+    record["count"] = count = len(selected)
+    if count:
+        record["descriptors"][:count] = descriptors[selected]
+        record["places"][:count] = [keypoints[place].pt for place in selected]
+        record["angles"][:count] = [keypoints[place].angle for place in selected]
     return record
-
-
-def _digest(image: np.ndarray) -> np.ndarray:
-    """uint64[2] of an image's pixels and shape."""
-    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=_DIGEST)
-    digest.update(image.tobytes())
-    return np.frombuffer(digest.digest(), np.uint64)
 
 
 def scaled(image: np.ndarray, settings: Settings) -> np.ndarray:
@@ -104,8 +141,7 @@ def _spectrum(grey: np.ndarray, settings: Settings) -> np.ndarray:
     """
     cv2 = opencv()
     height, width = grey.shape
-    radius = min(height, width) / 2
-    step = np.log(radius / _SMALLEST_RADIUS) / settings.rings
+    step = np.log(min(height, width) / 2 / _SMALLEST_RADIUS) / settings.rings
     rings = _SMALLEST_RADIUS * np.exp(step * (np.arange(settings.rings) + 0.5))
     angles = 2 * np.pi * np.arange(settings.angles) / settings.angles
     x = (width - 1) / 2 + rings[:, None] * np.cos(angles)

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.groups import in_order
+from jaxnets.data.near_duplicates.features import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +69,7 @@ def connected(links: np.ndarray, count: int) -> np.ndarray:
     """int[count]: connected components of links int[L, 2], numbered in order of appearance."""
     ones = np.ones(len(links), bool)
     graph = coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
-    found = connected_components(graph, directed=False)[1]
-    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
+    return in_order(connected_components(graph, directed=False)[1].tolist())
 
 
 def representatives(pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings) -> list[np.ndarray]:
@@ -83,12 +82,12 @@ def representatives(pairs: np.ndarray, labels: np.ndarray, most: int, settings: 
     return [order[a : min(b, a + most)] for a, b in itertools.pairwise(bounds)]
 
 
-def cross_pairs(members: list[np.ndarray], links: np.ndarray) -> np.ndarray:
-    """int32[P, 2]: all unique pairs of images between the linked originals int[L, 2]."""
-    pairs = [np.stack(np.meshgrid(members[a], members[b]), -1).reshape(-1, 2) for a, b in links]
-    if not pairs:
-        return np.zeros((0, 2), np.int32)
-    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0).astype(np.int32)
+def cross_pairs(members: list[np.ndarray], found: list[Overlap]) -> np.ndarray:
+    """int32[P, 2]: all unique pairs of images between the two originals of every overlap."""
+    ends = ((members[overlap.first], members[overlap.second]) for overlap in found)
+    pairs = [np.stack(np.meshgrid(first, second), -1).reshape(-1, 2) for first, second in ends]
+    pairs = np.concatenate([np.zeros((0, 2), np.int32), *pairs])
+    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32)
 
 
 def exclude(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
@@ -97,19 +96,9 @@ def exclude(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
     return pairs[~np.isin(keys, known)]
 
 
-def _originals_of_pairs(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
-
-
-def linked_originals(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int[L, 2]: the pairs of originals that are connected by a verified pair of images."""
-    ends = _originals_of_pairs(pairs, labels)
-    return np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)
-
-
 def overlaps(pairs: np.ndarray, labels: np.ndarray, settings: Settings) -> list[Overlap]:
-    """Summarises the verified pairs between every two linked originals."""
-    ends = _originals_of_pairs(pairs, labels)
+    """Summarises the verified pairs between every two originals that have any, in order of their numbers."""
+    ends = np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
     apart = np.flatnonzero(ends[:, 0] != ends[:, 1])
     order = apart[np.lexsort((-pairs["inliers"][apart], ends[apart, 1], ends[apart, 0]))]
     starts = np.flatnonzero((np.diff(ends[order], axis=0, prepend=-1) != 0).any(1))

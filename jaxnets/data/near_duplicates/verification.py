@@ -1,9 +1,12 @@
-"""Verifies pairs of images: matches keypoints and fits an affine map."""
+"""Verifies pairs of images: matches keypoints, fits an affine map, and renders both images by it."""
+
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image, ImageDraw
 
-from jaxnets.data.near_duplicates.features import mirrored, opencv, root_sift
-from jaxnets.data.near_duplicates.settings import Settings
+from jaxnets.data.near_duplicates.features import Settings, mirrored, opencv, root_sift, scaled
 
 PAIR = np.dtype(
     [
@@ -15,14 +18,16 @@ PAIR = np.dtype(
         ("share", np.float32),  # fraction of the smaller image's area in both
     ]
 )
-_BIN, _BINS, _WINDOW = 15, 24, 5
+_BIN, _BINS, _WINDOW = 15, 24, 5  # of rotations: degrees per bin, bins, and bins of consistent matches
 _CERTAIN = 3
+_CAPTION, _GAP = 16, 4
+_TILES = 8  # of the checkerboard along a side
 
 
 def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndarray | None:
     """Fits the best affine map from one image's features to another's, with or without mirroring.
 
-    Rerotations a PAIR record without the indices, or None for fewer than `evidence_inliers`.
+    Returns a PAIR record without the indices, or None for fewer than `evidence_inliers`.
     """
     a = root_sift(first["descriptors"][: first["count"]])
     b = root_sift(second["descriptors"][: second["count"]])
@@ -32,10 +37,7 @@ def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndar
     for descriptors, handedness in ((b, 1), (mirrored(b), -1)):
         found = _matches(a @ descriptors.T, settings.ratio)
         rotations = second["angles"][found[:, 1]] - handedness * first["angles"][found[:, 0]]
-        found = found[_consistent(rotations)]
-        if len(found) < settings.evidence_inliers:
-            continue
-        record = _fit(first, second, found, handedness, settings)
+        record = _fit(first, second, found[_consistent(rotations)], handedness, settings)
         if record is not None and (best is None or record["inliers"] > best["inliers"]):
             best = record
         if best is not None and best["inliers"] >= _CERTAIN * settings.original_inliers:
@@ -69,15 +71,17 @@ def _consistent(rotations: np.ndarray) -> np.ndarray:
 def _fit(
     first: np.ndarray, second: np.ndarray, found: np.ndarray, handedness: int, settings: Settings
 ) -> np.ndarray | None:
+    """The PAIR record of the matches `found`, int[M, 2]; None if no plausible map has enough inliers."""
+    if len(found) < settings.evidence_inliers:
+        return None
     here, there = first["places"][found[:, 0]], second["places"][found[:, 1]]
-    matrix, inside = opencv().estimateAffine2D(
-        here,
-        there,
-        ransacReprojThreshold=settings.tolerance,
-        maxIters=settings.iterations,
-        confidence=0.999,
-    )
-    if matrix is None or not _is_plausible(matrix, handedness, settings.stretch):
+    options = {"ransacReprojThreshold": settings.tolerance, "maxIters": settings.iterations}
+    matrix, inside = opencv().estimateAffine2D(here, there, confidence=0.999, **options)
+    if matrix is None or not np.isfinite(matrix).all():
+        return None
+    zooms = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    mirrors = np.linalg.det(matrix[:, :2]) * handedness <= 0
+    if mirrors or zooms[0] > settings.stretch or zooms[1] < 1 / settings.stretch:
         return None
     # Keypoints with several orientations at one position count once.
     used = np.flatnonzero(inside.ravel())
@@ -91,13 +95,6 @@ def _fit(
     return record
 
 
-def _is_plausible(matrix: np.ndarray, handedness: int, stretch: float) -> bool:
-    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) * handedness <= 0:
-        return False
-    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
-    return bool(large <= stretch and small >= 1 / stretch)
-
-
 def centre_distance(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:
     """Pixels between one image's mapped centre and the other's centre: the larger of both directions."""
     linear, centre, goal = matrix[:, :2], (size - 1) / 2, (other - 1) / 2
@@ -109,8 +106,54 @@ def common_fraction(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> 
     """The fraction in [0, 1] of the smaller image's mapped area that is in both."""
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
     mapped = (corners * size) @ matrix[:, :2].T + matrix[:, 2]
-    frame = corners * other
-    cv2 = opencv()
-    common, _ = cv2.intersectConvexConvex(mapped.astype(np.float32), frame.astype(np.float32))
+    outlines = (mapped.astype(np.float32), (corners * other).astype(np.float32))
+    common, _ = opencv().intersectConvexConvex(*outlines)
     smaller = min(abs(np.linalg.det(matrix[:, :2])) * float(np.prod(size)), float(np.prod(other)))
     return min(1.0, common / smaller)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Two images uint8[H, W, 3], the 2 x 3 map from the first's scaled pixels to the second's, a caption."""
+
+    first: np.ndarray
+    second: np.ndarray
+    matrix: np.ndarray
+    caption: str
+
+
+def montage(rows: Sequence[Row], settings: Settings) -> np.ndarray:
+    """uint8[H, W, 3], one row per pair: first, second, second warped onto first, checkerboard of both."""
+    strips = [_strip(row, settings) for row in rows]
+    width = max(strip.shape[1] for strip in strips)
+    return np.concatenate([_padded(strip, right=width - strip.shape[1]) for strip in strips])
+
+
+def warp(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The second image in the first one's frame, with `size` (width, height); grey outside the image."""
+    cv2 = opencv()
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(second, matrix, size, flags=flags, borderValue=(128, 128, 128))
+
+
+def _strip(row: Row, settings: Settings) -> np.ndarray:
+    first, second = scaled(row.first, settings), scaled(row.second, settings)
+    height, width = first.shape[:2]
+    overlay = warp(second, row.matrix, (width, height))
+    covered = warp(np.full(second.shape, 255, np.uint8), row.matrix, (width, height)) == 255
+    y, x = np.mgrid[:height, :width]
+    checker = (x * _TILES // width + y * _TILES // height) % 2 == 0
+    mixed = np.where(checker[..., None] | ~covered, first, overlay)
+    tall = max(height, second.shape[0])
+    parts = [
+        _padded(part, top=_CAPTION, bottom=tall - len(part) + _GAP, right=_GAP)
+        for part in (first, second, overlay, mixed)
+    ]
+    strip = Image.fromarray(np.concatenate(parts, axis=1))
+    ImageDraw.Draw(strip).text((2, 2), row.caption, fill=(0, 0, 0))
+    return np.array(strip)
+
+
+def _padded(image: np.ndarray, *, top: int = 0, bottom: int = 0, right: int) -> np.ndarray:
+    """The image with white margins."""
+    return np.pad(image, ((top, bottom), (0, right), (0, 0)), constant_values=255)

@@ -1,57 +1,37 @@
 """CIFAR-10: 60,000 photographs of 32 x 32 px, from the official batches (Krizhevsky, 2009)."""
 
 import hashlib
-import os
 import pickle
 from io import BytesIO
-from pathlib import Path
-from types import MappingProxyType
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from jaxnets.data.sources.base import InMemoryImages
+from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
 from jaxnets.errors import DataError
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASSES = tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 IMAGES_PER_BATCH = 10_000
 
-BINARY_SHA256 = MappingProxyType(
-    {
-        "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-        "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-        "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-        "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-        "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-        "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-    }
-)
-"""For the files of the binary version."""
+DIGESTS = {
+    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+"""sha256 of the binary version's files; md5 of the python version's, as published with it."""
 
-PYTHON_MD5 = MappingProxyType(
-    {
-        "data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "data_batch_4": "634d18415352ddfa80567beed471001a",
-        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "test_batch": "40351d587109b95175f43aff81a1287e",
-    }
-)
-"""For the files of the python version, as published with cifar-10-python.tar.gz."""
-
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
 _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
@@ -69,13 +49,10 @@ class CIFAR10(InMemoryImages):
 
     name = "cifar10"
     classes = CLASSES
+    downloads = (Download((URL,), "md5:c32a1d4ab5d03f1284b67883e8d87530"),)
 
     def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        images_per_batch: int = IMAGES_PER_BATCH,
-        check_bytes: bool = True,
+        self, root: str | Path, *, images_per_batch: int = IMAGES_PER_BATCH, check_bytes: bool = True
     ):
         total = images_per_batch * len(BATCHES)
         images, labels = np.empty((total, 32, 32, 3), np.uint8), np.empty(total, np.int32)
@@ -83,30 +60,32 @@ class CIFAR10(InMemoryImages):
             batch = slice(number * images_per_batch, (number + 1) * images_per_batch)
             labels[batch], pixels = _read_batch(path, images_per_batch, check_bytes)
             images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        super().__init__(images, labels, total - images_per_batch)
-        self.files = tuple(f"{b}/{i:05d}" for b in BATCHES for i in range(images_per_batch))
+        super().__init__(images, labels, dict.fromkeys(BATCHES, images_per_batch))
+
+    @staticmethod
+    def find_members(root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+        paths = find_files(root)
+        return [(f"{BINARY_FOLDER if path.suffix else PYTHON_FOLDER}/{path.name}", path) for path in paths]
+
+    @staticmethod
+    def is_member(name: str) -> bool:
+        """Whether a file of that name in an archive may belong to the data set."""
+        return PurePosixPath(name).name.removesuffix(".bin") in BATCHES
 
 
 def find_files(root: Path) -> list[Path]:
     """Finds the files of the six batches by name, in official order; raises DataError if any is missing."""
-    best: list[Path] = []
-    for folder in (".", "cifar10", "cifar-10", "CIFAR10"):
-        for inner, suffix in (
-            (BINARY_FOLDER, ".bin"),
-            (".", ".bin"),
-            (PYTHON_FOLDER, ""),
-            (".", ""),
-        ):
-            paths = [root / folder / inner / f"{batch}{suffix}" for batch in BATCHES]
-            found = [path for path in paths if path.is_file()]
-            if len(found) == len(BATCHES):
-                return found
-            best = max(best, found, key=len)
-    seen = ", ".join(path.name for path in best) or "none"
-    raise DataError(
-        f"{root}: CIFAR-10 is incomplete, found {seen}; expected data_batch_1 to 5 and test_batch, from "
-        f"{BINARY_FOLDER} or {PYTHON_FOLDER}; get them with: python scripts/prepare_data.py cifar10"
+    layouts = (
+        [root / folder / inner / f"{batch}{suffix}" for batch in BATCHES]
+        for folder in (".", "cifar10", "cifar-10", "CIFAR10")
+        for suffix, inner in ((".bin", BINARY_FOLDER), (".bin", "."), ("", PYTHON_FOLDER), ("", "."))
     )
+    expected = (
+        f"data_batch_1 to 5 and test_batch, from {BINARY_FOLDER} or {PYTHON_FOLDER}; "
+        "get them with: python scripts/prepare_data.py cifar10"
+    )
+    return first_complete(layouts, len(BATCHES), f"{root}: CIFAR-10", expected)
 
 
 def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -117,30 +96,23 @@ def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, 
         raise DataError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
     binary = path.suffix == ".bin"
     if check_bytes:
-        kind, published = ("sha256", BINARY_SHA256) if binary else ("md5", PYTHON_MD5)
-        if hashlib.new(kind, data).hexdigest() != published[path.name]:
+        kind = "sha256" if binary else "md5"
+        if hashlib.new(kind, data).hexdigest() != DIGESTS[path.name]:
             raise DataError(f"{path}: not the official bytes ({kind} differs); {_REMEDY}")
     try:
-        labels, pixels = (_parse_binary if binary else _parse_pickle)(data)
-        if pixels.dtype != np.uint8 or labels.shape != (count,):
-            raise ValueError(f"{len(labels):,} labels instead of {count:,}")
-        if pixels.shape != (count, _PIXELS):
-            raise ValueError(f"pixels {pixels.shape} instead of {(count, _PIXELS)}")
+        if binary:
+            rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + _PIXELS)
+            labels, pixels = rows[:, 0], rows[:, 1:]
+        else:
+            batch = _BatchUnpickler(BytesIO(data), encoding="bytes").load()
+            labels, pixels = np.array(batch[b"labels"], np.uint8), batch[b"data"]
+        if pixels.dtype != np.uint8 or labels.shape != (count,) or pixels.shape != (count, _PIXELS):
+            raise ValueError(f"labels {labels.shape} and pixels {pixels.shape} instead of {count:,} images")
         if labels.max(initial=0) >= len(CLASSES):
             raise ValueError(f"a label is {labels.max()}")
     except Exception as error:  # a damaged pickle raises nearly any exception
         raise DataError(f"{path}: not a CIFAR-10 batch ({error}); {_REMEDY}") from error
     return labels, pixels
-
-
-def _parse_binary(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + _PIXELS)
-    return rows[:, 0], rows[:, 1:]
-
-
-def _parse_pickle(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    batch = _BatchUnpickler(BytesIO(data), encoding="bytes").load()
-    return np.array(batch[b"labels"], np.uint8), batch[b"data"]
 
 
 class _BatchUnpickler(pickle.Unpickler):

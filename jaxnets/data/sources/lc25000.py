@@ -1,10 +1,7 @@
 """LC25000: the 15,000 images of lung tissue (Borkowski et al., arXiv:1912.12142)."""
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
+import glob
+from pathlib import Path, PurePosixPath
 
 from jaxnets.data.images import MAX_PIXELS
 from jaxnets.data.sources.image_folder import ImageFiles, is_image_name, natural_order
@@ -13,10 +10,7 @@ from jaxnets.errors import DataError
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
 FOLDERS = {"lung_aca": "lungaca", "lung_n": "lungn", "lung_scc": "lungscc"}
 """By label: each class's folder, and the prefix of its file names."""
-
 IMAGES_PER_CLASS = 5_000
-
-_DEPTH = 3  # of the official zip: lung_colon_image_set/lung_image_sets/lung_aca
 
 
 class LC25000Lung(ImageFiles):
@@ -27,86 +21,69 @@ class LC25000Lung(ImageFiles):
     Raises DataError unless the set is complete.
     """
 
+    name = "lc25000_lung"
+    downloads = ()
+
     def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        images_per_class: int = IMAGES_PER_CLASS,
-        max_pixels: int = MAX_PIXELS,
+        self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS, max_pixels: int = MAX_PIXELS
     ):
         folder = find_complete(Path(root), images_per_class)
-        files = [
-            f"{name}/{file}"
-            for name, prefix in FOLDERS.items()
+        class_of = {
+            f"{name}/{file}": class_name
+            for (name, prefix), class_name in zip(FOLDERS.items(), CLASSES, strict=True)
             for file in _expected_names(prefix, images_per_class)
-        ]
-        labels = np.repeat(np.arange(len(FOLDERS)), images_per_class)
-        super().__init__("lc25000_lung", folder, files, labels, CLASSES, max_pixels=max_pixels)
+        }
+        super().__init__(folder, class_of, CLASSES, max_pixels)
+
+    @classmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+        source = cls(root)
+        return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
+
+    @staticmethod
+    def is_member(name: str) -> bool:
+        """Whether a file of that name in an archive may belong to the data set."""
+        path = PurePosixPath(name)
+        prefix = FOLDERS.get(path.parent.name)
+        return prefix is not None and path.name.startswith(prefix) and is_image_name(path.name)
 
 
 def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
     """Finds the folder with the complete set by file names; raises DataError that lists what is missing."""
+    expected = (
+        f"expected all {images_per_class:,} images per class of LC25000's lung_image_sets; copy it again, "
+        "or run: python scripts/prepare_data.py lc25000_lung --from=PATH (or --kaggle)"
+    )
     if not root.is_dir():
-        raise DataError(f"{root}: folder does not exist; {_WANTED.format(images_per_class)}")
+        raise DataError(f"{root}: folder does not exist; {expected}")
+    # The official zip has lung_colon_image_set/lung_image_sets/lung_aca.
+    below = [name for depth in ("*/", "*/*/") for name in sorted(glob.glob(depth, root_dir=root))]
     most, closest = -1, f"{root}: does not contain the folders {', '.join(FOLDERS)}"
-    for folder in _candidate_folders(root):
+    for folder in (root, *(root / name for name in below)):
+        if not any((folder / name).is_dir() for name in FOLDERS):
+            continue
         found, problem = _check_names(folder, images_per_class)
-        if problem is None:
+        if not problem:
             return folder
         if found > most:
             most, closest = found, f"{folder}: {problem}"
-    raise DataError(f"{closest}; {_WANTED.format(images_per_class)}")
+    raise DataError(f"{closest}; {expected}")
 
 
-_WANTED = (
-    "expected all {:,} images per class of LC25000's lung_image_sets; copy it again, or run: "
-    "python scripts/prepare_data.py lc25000_lung --from=PATH (or --kaggle)"
-)
-
-
-def _candidate_folders(root: Path) -> Iterator[Path]:
-    """Yields the folders that contain at least one class folder, nearest first."""
-    level = [root]
-    for _ in range(_DEPTH):
-        below = []
-        for folder in level:
-            names = _subfolders(folder)
-            if any(name in FOLDERS for name in names):
-                yield folder
-            below += [folder / name for name in names if name not in FOLDERS]
-        level = below
-
-
-def _subfolders(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    except PermissionError:
-        return []
-
-
-def _check_names(folder: Path, images_per_class: int) -> tuple[int, str | None]:
-    """Counts the expected images; describes missing and unexpected ones, None if the set is complete."""
-    total = 0
-    problems = []
+def _check_names(folder: Path, images_per_class: int) -> tuple[int, str]:
+    """Counts the expected images; describes missing and unexpected ones, "" if the set is complete."""
+    total, problems = 0, []
     for name, prefix in FOLDERS.items():
         expected = set(_expected_names(prefix, images_per_class))
-        found = _image_names(folder / name)
+        found = set(filter(is_image_name, glob.glob("*", root_dir=folder / name)))
         total += len(found & expected)
         if missing := expected - found:
             count = f"{len(found & expected):,} of {images_per_class:,} images"
             problems.append(f"{name} has {count} ({min(missing, key=natural_order)} is missing)")
         elif found - expected:
             problems.append(f"{name} has {min(found - expected)}, which is not part of the set")
-    return total, ", ".join(problems) or None
-
-
-def _image_names(folder: Path) -> set[str]:
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    return {name for name in names if is_image_name(name) and not name.startswith(".")}
+    return total, ", ".join(problems)
 
 
 def _expected_names(prefix: str, images_per_class: int) -> list[str]:

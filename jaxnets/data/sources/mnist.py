@@ -2,20 +2,18 @@
 
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.sources.base import InMemoryImages
+from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
 from jaxnets.errors import DataError
 
 CLASSES = tuple("0123456789")
-COUNTS = MappingProxyType({"train": 60_000, "test": 10_000})
+COUNTS = {"train": 60_000, "test": 10_000}
 
 
 class OfficialFile(NamedTuple):
@@ -29,32 +27,31 @@ class OfficialFile(NamedTuple):
     content_sha256: str
 
 
-FILES = MappingProxyType(
-    {
-        ("train", "images"): OfficialFile(
-            "train-images-idx3-ubyte",
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        ),
-        ("train", "labels"): OfficialFile(
-            "train-labels-idx1-ubyte",
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        ),
-        ("test", "images"): OfficialFile(
-            "t10k-images-idx3-ubyte",
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        ),
-        ("test", "labels"): OfficialFile(
-            "t10k-labels-idx1-ubyte",
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-    }
-)
+FILES = {
+    ("train", "images"): OfficialFile(
+        "train-images-idx3-ubyte",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    ("train", "labels"): OfficialFile(
+        "train-labels-idx1-ubyte",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    ("test", "images"): OfficialFile(
+        "t10k-images-idx3-ubyte",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    ("test", "labels"): OfficialFile(
+        "t10k-labels-idx1-ubyte",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
 """By split and kind."""
 
+_HOSTS = ("https://storage.googleapis.com/cvdf-datasets", "https://ossci-datasets.s3.amazonaws.com")
 _SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
 _UNSIGNED_BYTES = 8  # the idx format's code for uint8
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
@@ -70,60 +67,54 @@ class MNIST(InMemoryImages):
 
     name = "mnist"
     classes = CLASSES
+    downloads = tuple(
+        Download(tuple(f"{host}/mnist/{file.name}.gz" for host in _HOSTS), f"sha256:{file.gzip_sha256}")
+        for file in FILES.values()
+    )
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        counts: Mapping[str, int] = COUNTS,
-        check_bytes: bool = True,
-    ):
-        paths = find_files(Path(root))
-        images, labels = [], []
-        for split, count in counts.items():
-            for kind, shape, arrays in (
-                ("images", (count, 28, 28), images),
-                ("labels", (count,), labels),
-            ):
-                sha256 = FILES[split, kind].content_sha256 if check_bytes else None
-                arrays.append(_read_idx(paths[split, kind], shape, sha256))
-            if labels[-1].max(initial=0) >= len(CLASSES):
-                raise DataError(f"{paths[split, 'labels']}: a label is {labels[-1].max()}; {_REMEDY}")
-        super().__init__(
-            np.concatenate(images)[..., None],
-            np.concatenate(labels).astype(np.int32),
-            counts["train"],
+    def __init__(self, root: str | Path, *, counts: Mapping[str, int] = COUNTS, check_bytes: bool = True):
+        arrays = {}
+        for (split, kind), path in find_files(Path(root)).items():
+            shape = (counts[split], 28, 28) if kind == "images" else (counts[split],)
+            array = _read_idx(path, shape, FILES[split, kind].content_sha256 if check_bytes else None)
+            if kind == "labels" and array.max(initial=0) >= len(CLASSES):
+                raise DataError(f"{path}: a label is {array.max()}; {_REMEDY}")
+            arrays[split, kind] = array
+        images, labels = (
+            np.concatenate([arrays[split, kind] for split in ("train", "test")])
+            for kind in ("images", "labels")
         )
-        self.files = tuple(f"{s}/{i:05d}" for s, count in counts.items() for i in range(count))
+        super().__init__(images[..., None], labels.astype(np.int32), counts)
+
+    @staticmethod
+    def find_members(root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+        return [(path.name, path) for path in find_files(root).values()]
+
+    @staticmethod
+    def is_member(name: str) -> bool:
+        """Whether a file of that name in an archive may belong to the data set."""
+        name = PurePosixPath(name).name.removesuffix(".gz").replace(".idx", "-idx")
+        return any(name == file.name for file in FILES.values())
 
 
 def find_files(root: Path) -> dict[tuple[str, str], Path]:
     """Finds the four files by name, by (split, "images" or "labels"); raises DataError if any is missing."""
-    best: dict[tuple[str, str], Path] = {}
-    for folder in _SUBFOLDERS:
-        found = {}
-        for key, (name, *_) in FILES.items():
-            # Kaggle's copy has a dot where the official name has a hyphen.
-            spellings = (name, name.replace("-idx", ".idx"))
-            candidates = [root / folder / f"{s}{end}" for s in spellings for end in ("", ".gz")]
-            existing = [path for path in candidates if path.is_file()]
-            if existing:
-                found[key] = existing[0]
-        if len(found) == len(FILES):
-            return found
-        best = max(best, found, key=len)
-    seen = ", ".join(sorted(path.name for path in best.values())) or "none"
-    wanted = ", ".join(file.name for file in FILES.values())
-    raise DataError(
-        f"{root}: MNIST is incomplete, found {seen}; expected {wanted}, each with or without .gz; "
-        "get them with: python scripts/prepare_data.py mnist"
-    )
+    names = ", ".join(file.name for file in FILES.values())
+    expected = f"{names}, each with or without .gz; get them with: python scripts/prepare_data.py mnist"
+    layouts = ([_spelling(root / folder, file.name) for file in FILES.values()] for folder in _SUBFOLDERS)
+    found = first_complete(layouts, len(FILES), f"{root}: MNIST", expected)
+    return dict(zip(FILES, found, strict=True))
 
 
-def official_name(name: str) -> str | None:
-    """The official name of a file that may be compressed or have Kaggle's spelling; None for other files."""
-    name = name.removesuffix(".gz").replace(".idx", "-idx")
-    return name if any(name == file.name for file in FILES.values()) else None
+def _spelling(folder: Path, name: str) -> Path:
+    """The file, compressed or not; Kaggle's copy has a dot where the official name has a hyphen."""
+    spellings = [
+        folder / f"{spelling}{end}"
+        for spelling in (name, name.replace("-idx", ".idx"))
+        for end in ("", ".gz")
+    ]
+    return next((path for path in spellings if path.is_file()), spellings[0])
 
 
 def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndarray:
@@ -140,13 +131,11 @@ def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndar
         raise DataError(f"{path}: cannot be read or unpacked ({error}); {_REMEDY}") from error
     header = bytes([0, 0, _UNSIGNED_BYTES, len(shape)])
     header += b"".join(size.to_bytes(4, "big") for size in shape)
-    if data[: len(header)] != header:
+    if data[: len(header)] != header or len(data) != len(header) + np.prod(shape):
         raise DataError(
-            f"{path}: not an idx file of {' x '.join(map(str, shape))} bytes, it starts with "
-            f"{data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
+            f"{path}: not an idx file of {' x '.join(map(str, shape))} bytes, it has {len(data):,} and "
+            f"starts with {data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
         )
-    if len(data) != len(header) + np.prod(shape):
-        raise DataError(f"{path}: {len(data):,} bytes instead of {len(header) + np.prod(shape):,}; {_REMEDY}")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{path}: not the official bytes (sha256 differs); {_REMEDY}")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

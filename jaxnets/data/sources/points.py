@@ -1,15 +1,14 @@
 """Report A's regression data: four points with three inputs and one target each."""
 
 import hashlib
-from collections.abc import Mapping
 
 import numpy as np
 
 from jaxnets import reported
-from jaxnets.data.sources.base import Example, checked_index
+from jaxnets.data.sources.base import Example, Source
 
 
-class Points:
+class Points(Source):
     """The points, kind "vector": {"input": float64[3], "label": float64[1]}, without classes.
 
     All four points are both the train and the test split.
@@ -17,7 +16,7 @@ class Points:
 
     name = "points"
     kind = "vector"
-    classes: tuple[str, ...] = ()
+    classes = ()
 
     def __init__(self) -> None:
         printed = reported.document("mlp_tanh")["data"]
@@ -27,22 +26,13 @@ class Points:
         for array in (self._inputs, self._targets, self.labels):
             array.flags.writeable = False  # examples are views of them
         self.files = tuple(f"point {number}" for number in range(1, len(self) + 1))
-        # Little-endian, so that the digest does not depend on the machine.
-        digests = (array.astype("<f8").tobytes() for array in (self._inputs, self._targets))
-        self.fingerprint = hashlib.sha256(b"".join(digests)).hexdigest()
+        self.official_split = {part: np.arange(len(self)) for part in ("train", "test")}
 
     @property
-    def official_split(self) -> Mapping[str, np.ndarray]:
-        """All points in both splits."""
-        return {part: np.arange(len(self)) for part in ("train", "test")}
+    def fingerprint(self) -> str:
+        # Little-endian, so that the digest does not depend on the machine.
+        values = (array.astype("<f8").tobytes() for array in (self._inputs, self._targets))
+        return hashlib.sha256(b"".join(values)).hexdigest()
 
-    def __len__(self) -> int:
-        return len(self._inputs)
-
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
-        return {
-            "input": self._inputs[index],
-            "label": self._targets[index],
-            "index": np.asarray(index, np.int64),
-        }
+    def _read(self, index: int) -> Example:
+        return {"input": self._inputs[index], "label": self._targets[index]}

@@ -13,29 +13,20 @@ import math
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example, Source, checked_index
-from jaxnets.data.sources.tissue_drawing import (
-    REACH,
-    SMALLEST_CANVAS,
-    Cells,
-    Frame,
-    blend,
-    downsample,
-    ramp,
-)
+from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.sources.tissue_drawing import REACH, SMALLEST_CANVAS, Cells, Frame, blend, downsample, ramp
 from jaxnets.errors import ConfigError
 
-ALGORITHM_VERSION = 1
-"""Increment it when any pixel of any image changes, which invalidates caches."""
+ALGORITHM_VERSION = 1  # increment it when any pixel of any image changes, which invalidates caches
 
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
 
 _SMALLEST_SIZE = 8
+# Lattice spacings of the four tessellations, as fractions of the image side at zoom 1.
 _GLAND_SPACING, _ALVEOLUS_SPACING, _SQUAMOUS_SPACING, _PEARL_SPACING = 0.40, 0.34, 0.115, 0.80
-"""Lattice spacings of the four tessellations, as fractions of the image side at zoom 1."""
 
 
-class SyntheticTissue:
+class SyntheticTissue(Source):
     """Drawn glands (label 0), open alveoli (1) and squamous sheets (2), alternating by index.
 
     Has `num_examples` images of `image_size` x `image_size` px. The same (seed, index) shows the same field
@@ -56,44 +47,19 @@ class SyntheticTissue:
         ):
             if value < least:
                 raise ConfigError(f"synthetic_tissue: {field} is {value}; give at least {least}")
-        self._image_size = int(image_size)
-        self._seed = int(seed)
+        self._image_size, self._seed = int(image_size), int(seed)
         self.labels = np.arange(num_examples, dtype=np.int32) % len(CLASSES)
         self.labels.flags.writeable = False
         self.files = tuple(f"{self.name}/{index:06d}.png" for index in range(num_examples))
-        identity = [ALGORITHM_VERSION, int(num_examples), self._image_size, self._seed, CLASSES]
-        self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def fingerprint(self) -> str:
+        identity = [ALGORITHM_VERSION, len(self), self._image_size, self._seed, CLASSES]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
-        label = self.labels[index]
-        generator = np.random.default_rng([self._seed, index])
-        return {
-            "image": _draw(generator, int(label), self._image_size),
-            "label": np.asarray(label, np.int32),
-            "index": np.asarray(index, np.int64),
-        }
-
-
-def contact_sheet(source: Source, columns: int = 6) -> np.ndarray:
-    """The first `columns` images of every class, one row per class: uint8[H, W, C] on white.
-
-    All images of `source` must have the same size; missing images are left white.
-    """
-    rows = [np.flatnonzero(source.labels == label)[:columns] for label in range(len(source.classes))]
-    height, width, channels = source[0]["image"].shape
-    gap = max(2, height // 32)
-    sheet = np.full(
-        (len(rows) * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8
-    )
-    for row, indices in enumerate(rows):
-        for column, index in enumerate(indices):
-            top, left = gap + row * (height + gap), gap + column * (width + gap)
-            sheet[top : top + height, left : left + width] = source[int(index)]["image"]
-    return sheet
+    def _read(self, index: int) -> Example:
+        label, generator = self.labels[index], np.random.default_rng([self._seed, index])
+        return {"image": _draw(generator, int(label), self._image_size), "label": label}
 
 
 def _draw(generator: np.random.Generator, label: int, size: int) -> np.ndarray:
@@ -131,7 +97,7 @@ def _draw_glands(frame: Frame) -> np.ndarray:
     points, across = cells.border_points(26, (gap + 0.018, gap + 0.042), radius)
     nuclei = frame.draw_ellipses(points, across, (0.019, 0.027), (0.012, 0.017))
     stromal = ramp(-0.005 - depth, 0.01) * _scattered_nuclei(frame)
-    return _add_nuclei(level, np.maximum(nuclei, stromal), rough)
+    return blend(level, 0.95 + 0.04 * rough, np.maximum(nuclei, stromal))
 
 
 def _draw_alveoli(frame: Frame) -> np.ndarray:
@@ -148,7 +114,7 @@ def _draw_alveoli(frame: Frame) -> np.ndarray:
     level = blend(wall, air, ramp(border - thickness, 0.010))
     points, across = cells.border_points(12, (-0.004, 0.022))
     nuclei = frame.draw_ellipses(points, across + np.pi / 2, (0.018, 0.028), (0.010, 0.014))
-    return _add_nuclei(level, nuclei, fine)
+    return blend(level, 0.95 + 0.04 * fine, nuclei)
 
 
 def _draw_squamous(frame: Frame) -> np.ndarray:
@@ -173,7 +139,8 @@ def _draw_squamous(frame: Frame) -> np.ndarray:
     cleft, stroma = ramp(0.34 - sheet, 0.08), ramp(0.22 - sheet, 0.08)
     level = blend(blend(level, 0.04, cleft), _stroma(frame), stroma)
     stromal = stroma * _scattered_nuclei(frame)
-    return _add_nuclei(level, np.maximum(nuclei * (1 - keratin) * (1 - cleft), stromal), rough)
+    nuclei = np.maximum(nuclei * (1 - keratin) * (1 - cleft), stromal)
+    return blend(level, 0.95 + 0.04 * rough, nuclei)
 
 
 def _central_nuclei(cells: Cells, cell: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
@@ -205,11 +172,6 @@ def _scattered_nuclei(frame: Frame) -> np.ndarray:
     points = points + generator.uniform(-pitch / 2, pitch / 2, points.shape)
     angles = generator.normal(generator.uniform(0, np.pi), 0.6, len(points))
     return frame.draw_ellipses(points, angles, (0.018, 0.028), (0.008, 0.012))
-
-
-def _add_nuclei(level: np.ndarray, nuclei: np.ndarray, mottle: np.ndarray) -> np.ndarray:
-    """Levels with nuclei drawn over them, their chromatin mottled."""
-    return blend(level, 0.95 + 0.04 * mottle, nuclei)
 
 
 def _red_cells(frame: Frame) -> np.ndarray:

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from jaxnets.data.acquire.prepare import open_prepared
-from jaxnets.data.sources.base import Example, Source, checked_index
+from jaxnets.data.sources.base import Example, Source
 from jaxnets.errors import DataError
+from jaxnets.io import file_sha256
 
-_VERSION = "1.0.0"
 _SPLITS = ("train", "test")
 _CITATIONS = {
     "mnist": "LeCun, Cortes, Burges: The MNIST database of handwritten digits",
@@ -27,7 +27,7 @@ _CITATIONS = {
 }
 
 
-def build_tfds(name: str, root: str | os.PathLike[str], tfds_dir: str | os.PathLike[str]) -> Path:
+def build_tfds(name: str, root: str | Path, tfds_dir: str | Path) -> Path:
     """Writes the prepared "mnist" or "cifar10" in `root` as a tfds dataset; returns the builder's folder.
 
     Each example has "image", "label" and "index", its index in our source, because tfds shuffles on writing.
@@ -38,15 +38,8 @@ def build_tfds(name: str, root: str | os.PathLike[str], tfds_dir: str | os.PathL
     return build_from_source(open_prepared(name, root), tfds_dir)
 
 
-def build_from_source(source: Source, tfds_dir: str | os.PathLike[str]) -> Path:
+def build_from_source(source: Source, tfds_dir: str | Path) -> Path:
     """Writes any source of equally sized images that has an official split; returns the builder's folder."""
-    # The other file formats need TensorFlow.
-    builder = _builder_class(source)(data_dir=os.fspath(tfds_dir), file_format="array_record")
-    builder.download_and_prepare()
-    return Path(builder.data_dir)
-
-
-def _builder_class(source: Source) -> Any:
     import tensorflow_datasets as tfds  # slow to import
 
     split = source.official_split
@@ -56,21 +49,16 @@ def _builder_class(source: Source) -> Any:
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = source.name
-        VERSION = tfds.core.Version(_VERSION)
+        VERSION = tfds.core.Version("1.0.0")
 
         def _info(self) -> Any:
-            shape = source[0]["image"].shape
-            features = tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=shape, encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=list(source.classes)),
-                    "index": tfds.features.Scalar(np.int64),
-                }
-            )
+            image = tfds.features.Image(shape=source[0]["image"].shape, encoding_format="png")
+            label = tfds.features.ClassLabel(names=list(source.classes))
+            index = tfds.features.Scalar(np.int64)
             # `dataset_info_from_configs` would need files in the builder's own package.
             return tfds.core.DatasetInfo(
                 builder=self,
-                features=features,
+                features=tfds.features.FeaturesDict({"image": image, "label": label, "index": index}),
                 supervised_keys=("image", "label"),
                 citation=_CITATIONS.get(source.name),
             )
@@ -80,11 +68,13 @@ def _builder_class(source: Source) -> Any:
 
         def _generate_examples(self, indices: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
             for index in indices.tolist():
-                example = source[index]
-                image = _png(example["image"])
-                yield index, {"image": image, "label": int(example["label"]), "index": index}
+                image, label = source[index]["image"], int(source.labels[index])
+                yield index, {"image": _png(image), "label": label, "index": index}
 
-    return Builder
+    # The other file formats need TensorFlow.
+    builder = Builder(data_dir=os.fspath(tfds_dir), file_format="array_record")
+    builder.download_and_prepare()
+    return Path(builder.data_dir)
 
 
 def _png(image: np.ndarray) -> BytesIO:
@@ -95,7 +85,7 @@ def _png(image: np.ndarray) -> BytesIO:
     return file
 
 
-class TFDSSource:
+class TFDSSource(Source):
     """A tfds dataset stored as array_record: kind "image", train before test.
 
     `path` is the builder's folder, such as tensorflow_datasets/mnist/1.0.0, with at least the features
@@ -103,76 +93,49 @@ class TFDSSource:
     kind of folder or a damaged record.
     """
 
+    name = "tfds"
     kind = "image"
 
-    def __init__(self, path: str | os.PathLike[str], name: str = "tfds"):
+    def __init__(self, path: str | Path):
         import tensorflow_datasets as tfds
 
-        self.name = name
         self.path = Path(path)
+        decoders = {"image": tfds.decode.SkipDecoding()}
         try:
             builder: Any = tfds.builder_from_directory(os.fspath(path))
             features = builder.info.features
             self.classes = tuple(features["label"].names)
-            self._splits = [part for part in _SPLITS if part in builder.info.splits]
-            self._parts: list[Any] = [builder.as_data_source(part) for part in self._splits]
-            decoders = {"image": tfds.decode.SkipDecoding()}
-            self._label_parts: list[Any] = [
-                builder.as_data_source(part, decoders=decoders) for part in self._splits
-            ]
+            splits = [part for part in _SPLITS if part in builder.info.splits]
+            self._parts = {part: builder.as_data_source(part) for part in splits}
+            undecoded = [builder.as_data_source(part, decoders=decoders) for part in splits]
         except Exception as error:  # tfds raises many types on incomplete folders
             raise DataError(
                 f"{path}: not a tfds folder of images as array_record ({error}); "
                 "give one such as tensorflow_datasets/mnist/1.0.0"
             ) from error
-        if "image" not in features or not self._splits:
-            raise DataError(
-                f"{path}: the feature image or the splits are missing; expected image, label and train"
-            )
-        self._starts = np.cumsum([0, *map(len, self._parts)])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def __getitem__(self, index: int) -> Example:
-        index = checked_index(index, len(self))
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        if "image" not in features or not self._parts:
+            raise DataError(f"{path}: its features or splits are missing; expected image, label and train")
         try:
-            record = self._parts[part][int(index - self._starts[part])]
+            self.labels = np.array([record["label"] for part in undecoded for record in part], np.int32)
         except Exception as error:  # the reader and decoder raise many types on damaged files
-            raise DataError(
-                f"{self.path}: example {index} cannot be read ({error}); build it again"
-            ) from error
-        return {
-            "image": record["image"],
-            "label": np.int32(record["label"]),
-            "index": np.int64(index),
-        }
+            raise DataError(f"{path}: a record cannot be read ({error}); build it again") from error
+        sizes = {part: len(records) for part, records in self._parts.items()}
+        self.files = tuple(f"{part}/{place:05d}" for part, size in sizes.items() for place in range(size))
+        indices = np.split(np.arange(len(self)), np.cumsum(list(sizes.values()))[:-1])
+        self.official_split = dict(zip(sizes, indices, strict=True))
 
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """int32[N], read once from the records without decoding images."""
-        return np.array([record["label"] for part in self._label_parts for record in part], np.int32)
-
-    @cached_property
-    def files(self) -> tuple[str, ...]:
-        return tuple(
-            f"{split}/{index:05d}"
-            for split, part in zip(self._splits, self._parts, strict=True)
-            for index in range(len(part))
-        )
-
-    @property
-    def official_split(self) -> dict[str, np.ndarray]:
-        indices = np.split(np.arange(len(self)), self._starts[1:-1])
-        return dict(zip(self._splits, indices, strict=True))
+    def _read(self, index: int) -> Example:
+        part, place = self.files[index].split("/")
+        try:
+            record = self._parts[part][int(place)]
+        except Exception as error:
+            raise DataError(f"{self.path}: example {index} is damaged ({error}); build it again") from error
+        return {"image": record["image"], "label": np.int32(record["label"])}
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of the names and contents of the folder's files."""
         digest_of_all = hashlib.sha256()
         for path in sorted(path for path in self.path.iterdir() if path.is_file()):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            digest_of_all.update(f"{path.name}\0{digest}\n".encode())
+            digest_of_all.update(f"{path.name}\0{file_sha256(path)}\n".encode())
         return digest_of_all.hexdigest()

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALLEST_CANVAS = 128
-"""Smaller images are drawn at this size or larger and then downsampled, so that edges are soft."""
-REACH = 1.0
-"""The largest distance of the tissue frame from the centre, at any zoom and rotation."""
-SOFT = 0.45
-"""The edge width of a nucleus or a red cell, as a fraction of its radius."""
+SMALLEST_CANVAS = 128  # smaller images are drawn at this size or larger and then downsampled
+REACH = 1.0  # the largest distance of the tissue frame from the centre, at any zoom and rotation
+SOFT = 0.45  # the edge width of a nucleus or a red cell, as a fraction of its radius
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,6 @@ class Frame:
         x, y = straight + displacement(waves, *straight)
         return cls(generator, size, x, y, turn, waves)
 
-    def to_canvas(self, points: np.ndarray) -> np.ndarray:
-        """Converts `points` [N, 2] of the tissue frame to canvas pixels."""
-        straight = points
-        for _ in range(2):
-            straight = points - displacement(self.waves, *straight.T).T
-        return (straight @ np.linalg.inv(self.turn).T + 0.5) * self.size - 0.5
-
     def noise(self, cells: int) -> np.ndarray:
         """Smooth noise of mean 0, variance about 1 and wavelength 1 / `cells` of the view."""
         knots = self.generator.standard_normal((cells + 3, cells + 3)).astype(np.float32)
@@ -73,11 +63,7 @@ class Frame:
         return functools.reduce(operator.add, (w * turned[knot + k] for k, w in enumerate(weights)))
 
     def draw_ellipses(
-        self,
-        points: np.ndarray,
-        angles: np.ndarray,
-        long: tuple[float, float],
-        short: tuple[float, float],
+        self, points: np.ndarray, angles: np.ndarray, long: tuple[float, float], short: tuple[float, float]
     ) -> np.ndarray:
         """The maximum of many soft ellipses of random size and depth: float32[n, n] in [0, 1].
 
@@ -87,7 +73,10 @@ class Frame:
         scale = self.size / zoom
         half_axes = [self.generator.uniform(*axis, shape) * scale for axis in (long, short)]
         depths = self.generator.uniform(0.75, 1, shape)
-        centres = self.to_canvas(points)
+        straight = points
+        for _ in range(2):  # inverts the waves
+            straight = points - displacement(self.waves, *straight.T).T
+        centres = (straight @ np.linalg.inv(self.turn).T + 0.5) * self.size - 0.5
         cosine, sine = np.linalg.solve(self.turn / zoom, np.stack([np.cos(angles), np.sin(angles)]))
         reach = math.ceil((1 + SOFT / 2) * long[1] * scale)
         visible = np.all((centres > -reach) & (centres < self.size + reach), axis=1)

@@ -15,7 +15,7 @@ from jaxnets.data.acquire.download import download, extract, is_archive
 from jaxnets.errors import DataError, MachineError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 1_000_000, np.uint8).tobytes()
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 class Host:
@@ -90,9 +90,9 @@ def target(tmp_path):
     return tmp_path / "below/file.bin"
 
 
-def get(hosts, target, *, sha256=SHA256, **options):
+def get(hosts, target, *, digest=SHA256, **options):
     urls = [host.url for host in hosts]
-    return download(urls, target, sha256=sha256, backoff=0.001, timeout=5, **options)
+    return download(urls, target, digest, backoff=0.001, timeout=5, **options)
 
 
 def part(target):
@@ -166,14 +166,6 @@ def test_wrong_part_file_is_deleted(host, target, leftover):
     assert target.read_bytes() == CONTENT
 
 
-def test_part_file_is_not_used_without_a_digest(host, target):
-    target.parent.mkdir()
-    part(target).write_bytes(b"other" * 10)
-    get([host], target, sha256=None)
-    assert target.read_bytes() == CONTENT
-    assert host.asked == [None]
-
-
 def test_server_that_ignores_ranges(host, target):
     host.takes_ranges = False
     host.cuts = [300_000]
@@ -220,13 +212,13 @@ def test_backoff_is_exponential(host, target, monkeypatch):
     waits = []
     monkeypatch.setattr(module.time, "sleep", waits.append)
     host.statuses = [500, 500, 500]
-    download([host.url], target, sha256=SHA256, backoff=1.0)
+    download([host.url], target, SHA256, backoff=1.0)
     assert waits == [1.0, 2.0, 4.0]
 
 
 def test_wrong_bytes_are_deleted(start_host, target):
     wrong, right = start_host(CONTENT[:-1] + b"?"), start_host()
-    with pytest.raises(DataError, match=rf"wrong bytes, sha256 is [0-9a-f]+, not {SHA256}"):
+    with pytest.raises(DataError, match=rf"wrong bytes, sha256 is [0-9a-f]+, not {SHA256[7:]}"):
         get([wrong], target)
     assert list(target.parent.iterdir()) == []
     assert wrong.asked == [None]
@@ -235,21 +227,21 @@ def test_wrong_bytes_are_deleted(start_host, target):
 
 
 def test_md5(host, target):
-    get([host], target, sha256=None, md5=hashlib.md5(CONTENT).hexdigest())
+    get([host], target, digest=f"md5:{hashlib.md5(CONTENT).hexdigest()}")
     with pytest.raises(DataError, match="wrong bytes, md5 is"):
-        get([host], target, sha256=None, md5="0" * 32)
+        get([host], target, digest=f"md5:{'0' * 32}")
 
 
 def test_no_connection(target):
     for url in ("http://127.0.0.1:1/file", "http://no.such.host.invalid/file"):
         with pytest.raises(DataError, match="no connection"):
-            download([url], target, sha256=SHA256, retries=1, backoff=0.001)
+            download([url], target, SHA256, retries=1, backoff=0.001)
 
 
 def test_only_http(tmp_path, target):
     (tmp_path / "a").write_bytes(CONTENT)
     with pytest.raises(DataError, match="not an http address"):
-        download([f"file://{tmp_path}/a"], target, sha256=SHA256)
+        download([f"file://{tmp_path}/a"], target, SHA256)
 
 
 def test_folder_that_cannot_be_created(host, tmp_path):

@@ -9,14 +9,13 @@ import threading
 import types
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import jaxnets.data.acquire.prepare as module
-from jaxnets.data.acquire.prepare import LAYOUTS, is_prepared, open_prepared, prepare
+from jaxnets.data.acquire.prepare import SOURCES, is_prepared, open_prepared, prepare
 from jaxnets.data.sources.cifar10 import BATCHES, CIFAR10
 from jaxnets.data.sources.lc25000 import FOLDERS, LC25000Lung
 from jaxnets.data.sources.mnist import FILES, MNIST
@@ -59,23 +58,21 @@ EXAMPLES = {"lc25000_lung": 3 * PER_CLASS, "mnist": 25, "cifar10": 6 * PER_BATCH
 @pytest.fixture(autouse=True)
 def small_sets(monkeypatch):
     """Asks for a few examples a set and for no official bytes; all else is as it is."""
-    lung = partial(LC25000Lung, images_per_class=PER_CLASS)
 
-    def find(root):
-        source = lung(root)
-        return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
+    class Lung(LC25000Lung):
+        def __init__(self, root):
+            super().__init__(root, images_per_class=PER_CLASS)
 
-    layouts = {
-        "lc25000_lung": dataclasses.replace(LAYOUTS["lc25000_lung"], open=lung, find=find),
-        "mnist": dataclasses.replace(
-            LAYOUTS["mnist"], open=partial(MNIST, counts=MNIST_COUNTS, check_bytes=False)
-        ),
-        "cifar10": dataclasses.replace(
-            LAYOUTS["cifar10"],
-            open=partial(CIFAR10, images_per_batch=PER_BATCH, check_bytes=False),
-        ),
-    }
-    monkeypatch.setattr(module, "LAYOUTS", layouts)
+    class Digits(MNIST):
+        def __init__(self, root):
+            super().__init__(root, counts=MNIST_COUNTS, check_bytes=False)
+
+    class Photographs(CIFAR10):
+        def __init__(self, root):
+            super().__init__(root, images_per_batch=PER_BATCH, check_bytes=False)
+
+    small = (Lung, Digits, Photographs)
+    monkeypatch.setattr(module, "SOURCES", {source.name: source for source in small})
 
 
 @pytest.fixture
@@ -207,7 +204,7 @@ def test_damaged_files_are_refused_and_leave_nothing(name, origin, root):
 
 
 def test_official_bytes_are_required(tmp_path, root, monkeypatch):
-    monkeypatch.setattr(module, "LAYOUTS", LAYOUTS)
+    monkeypatch.setattr(module, "SOURCES", SOURCES)
     for name in NAMES:
         WRITERS[name](tmp_path / name)
         with pytest.raises(DataError):
@@ -385,8 +382,8 @@ def test_downloads_are_installed_and_removed(tmp_path, root, monkeypatch):
     pack(tmp_path / "origin/cifar-10-batches-bin", tmp_path / "host/cifar-10-binary.tar.gz")
     asked = []
 
-    def from_host(urls, target, *, sha256=None, md5=None, progress=None, log=None):
-        asked.append((urls, sha256, md5))
+    def from_host(urls, target, digest, *, progress=None, log=None):
+        asked.append((urls, digest))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((tmp_path / "host" / urls[0].rpartition("/")[2]).read_bytes())
         return target
@@ -396,8 +393,10 @@ def test_downloads_are_installed_and_removed(tmp_path, root, monkeypatch):
     assert prepare("cifar10", root).origin.startswith("https://www.cs.toronto.edu/")
     assert sorted(os.listdir(root)) == ["cifar10", "mnist"]
     assert len(asked) == 5
-    assert all((sha256 or md5) for _, sha256, md5 in asked)
-    assert [len(urls) for urls, _, _ in asked] == [2, 2, 2, 2, 1]
+    assert [(len(urls), digest.partition(":")[0]) for urls, digest in asked] == [
+        *[(2, "sha256")] * 4,
+        (1, "md5"),
+    ]
 
 
 def test_lc25000_error_names_both_ways_to_get_it(root):
@@ -427,6 +426,6 @@ def test_real_mnist_is_found_unmarked(monkeypatch):
     data = Path(os.environ.get("JAXNETS_DATA", "nowhere"))
     if not (data / "mnist").is_dir():
         pytest.skip("JAXNETS_DATA has no mnist")
-    monkeypatch.setattr(module, "LAYOUTS", LAYOUTS)
+    monkeypatch.setattr(module, "SOURCES", SOURCES)
     assert is_prepared("mnist", data)
     assert len(open_prepared("mnist", data)) == 70_000

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jaxnets import config as config_lib
+from jaxnets.data.sources import open_source
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.points import Points
-from jaxnets.data.sources.registry import open_source
 from jaxnets.data.splits import make_split
 
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.synthetic_tissue import CLASSES, SyntheticTissue, contact_sheet
+from jaxnets.data.sources.synthetic_tissue import CLASSES, SyntheticTissue
 from jaxnets.errors import ConfigError
 
 TRAIN, TEST, SIZE = 600, 300, 64
@@ -18,6 +18,19 @@ TRAIN, TEST, SIZE = 600, 300, 64
 
 def _images(source: SyntheticTissue) -> np.ndarray:
     return np.stack([source[index]["image"] for index in range(len(source))])
+
+
+def _contact_sheet(source: SyntheticTissue, columns: int) -> np.ndarray:
+    """The first `columns` images of every class, one row per class, with white gaps."""
+    size = len(source[0]["image"])
+    gap = max(2, size // 32)
+    step = size + gap
+    sheet = np.full((len(CLASSES) * step + gap, columns * step + gap, 3), 255, np.uint8)
+    for index in range(len(CLASSES) * columns):
+        column, row = divmod(index, len(CLASSES))
+        top, left = gap + row * step, gap + column * step
+        sheet[top : top + size, left : left + size] = source[index]["image"]
+    return sheet
 
 
 class TestContract:
@@ -63,20 +76,12 @@ class TestContract:
         with pytest.raises(IndexError):
             SyntheticTissue(3, 16)[index]
 
-    def test_contact_sheet_has_one_row_per_class(self):
-        source = SyntheticTissue(7, 32)
-        sheet = contact_sheet(source, columns=3)
-        assert (sheet.shape, sheet.dtype) == ((3 * 34 + 2, 3 * 34 + 2, 3), np.uint8)
-        np.testing.assert_array_equal(sheet[36:68, 2:34], source[1]["image"])
-        np.testing.assert_array_equal(sheet[2:34, 70:102], source[6]["image"])
-        np.testing.assert_array_equal(sheet[36:68, 70:102], 255)
-
     def test_the_picture_in_the_readme_is_of_this_source(self, repository):
         shown = np.asarray(Image.open(repository / "docs" / "synthetic_tissue.jpg"), np.float64)
-        sheet = contact_sheet(SyntheticTissue(18, 112), columns=6)
+        sheet = _contact_sheet(SyntheticTissue(18, 112), columns=6)
         assert shown.shape == sheet.shape
         assert np.abs(shown - sheet).mean() < 6  # what JPEG takes
-        other = contact_sheet(SyntheticTissue(18, 112, seed=1), columns=6)
+        other = _contact_sheet(SyntheticTissue(18, 112, seed=1), columns=6)
         assert np.abs(shown - other).mean() > 20
 
 

@@ -99,11 +99,13 @@ def test_damaged_records_are_found(source, tmp_path):
     data = bytearray(path.read_bytes())
     # array_record pads with zeros, and noise has few: this is the middle of the records.
     data[np.median(np.flatnonzero(np.frombuffer(data, np.uint8))).astype(int)] ^= 1
-    path.write_bytes(data)
     read = TFDSSource(folder)
+    path.write_bytes(data)
     assert read.fingerprint != fingerprint
-    with pytest.raises(DataError, match=r"example \d+ cannot be read .*; build it again"):
+    with pytest.raises(DataError, match=r"example \d+ is damaged .*; build it again"):
         list(read)
+    with pytest.raises(DataError, match=r"a record cannot be read .*; build it again"):
+        TFDSSource(folder)
 
 
 def test_not_a_tfds_folder(tmp_path):
