@@ -13,8 +13,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.experiment import environment
 from jaxnets.experiment.evaluator import Evaluator, make_evaluator
 from jaxnets.experiment.execution import plan_execution
-from jaxnets.experiment.network import Network
-from jaxnets.experiment.optimizer import OptimizerBundle, make_optimizer_bundle
+from jaxnets.experiment.network import Network, OptimizerBundle, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CHECKPOINTS
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import Callback, make_callbacks

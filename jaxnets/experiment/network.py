@@ -1,25 +1,50 @@
-"""Creates the network of a run and its initial variables."""
+"""Creates the network of a run, its initial variables and its optimizer."""
 
 import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
+from flax import traverse_util
 from ml_collections import config_dict
 
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.batches import eval_batches
 from jaxnets.data.dataset import Dataset
-from jaxnets.experiment import pretrained
-from jaxnets.experiment.pretrained import RANDOM, Pretrained
+from jaxnets.errors import CheckpointError
+from jaxnets.interop.weights import flatten, structure, unflatten
 from jaxnets.runtime import xla
 from jaxnets.training.backbone import BackboneHeadPartition
+from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
 
+RANDOM = "random"
 BATCH_SIZE = 32
 CALIBRATION_IMAGES = 30 * BATCH_SIZE
 """Images for the batch statistics of a random backbone: after 30 batches the initial values weigh 4 %."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """The variables of a trained network, its `config.model`, and the preprocessing that it expects.
+
+    `mean` and `std` (as data.mean and data.std) are None if they are unknown. If the variables come from a
+    resumed run's own checkpoint, `backbone_sha256` is that of the backbone which the run started with.
+    """
+
+    path: Path
+    variables: Mapping[str, Any]
+    model: config_dict.ConfigDict
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    backbone_sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +73,11 @@ def make_network(
         return Network(model, variables)
     parts = BackboneHeadPartition.of(model, shape)
     if found is not None:
-        variables = pretrained.with_backbone(variables, found, parts)
+        variables = with_backbone(variables, found, parts)
     if config.transfer.weights == RANDOM and config.transfer.freeze_backbone:
         variables = _calibrate_batch_stats(config, data, variables)
     original = None if found is None else found.backbone_sha256
-    sha256 = original or pretrained.backbone_sha256(variables, parts)
+    sha256 = original or backbone_sha256(variables, parts)
     return Network(model, variables, parts, sha256)
 
 
@@ -80,3 +105,100 @@ def _calibrate_batch_stats(
     for batch in eval_batches(data.source, indices, batch_size=BATCH_SIZE, threads=data.batching.threads):
         statistics = update(statistics, batch)
     return {**variables, "batch_stats": statistics}
+
+
+def check_backbone(config: config_dict.ConfigDict, shape: tuple[int, ...], found: Pretrained) -> None:
+    """Raises CheckpointError if `found` does not fit the config's backbone for inputs [H, W, C].
+
+    Compares shapes only; nothing is decoded or computed.
+    """
+    parts = BackboneHeadPartition.of(models.create(config.model), (1, *shape))
+    with_backbone(unflatten(structure(config.model, shape)), found, parts)
+
+
+def with_backbone(
+    variables: Mapping[str, Any], found: Pretrained, parts: BackboneHeadPartition
+) -> dict[str, Any]:
+    """A new network's variables with the backbone replaced by the pretrained one.
+
+    Raises CheckpointError if an array of the backbone is missing or has another shape.
+    """
+    return {
+        collection: {**parts.split(tree)[0], **_backbone(collection, tree, found, parts)}
+        for collection, tree in variables.items()
+    }
+
+
+def _backbone(
+    collection: str, tree: Mapping[str, Any], found: Pretrained, parts: BackboneHeadPartition
+) -> dict[str, Any]:
+    given = flatten(found.variables.get(collection, {}))
+    backbone = flatten(parts.split(tree)[1])
+    if missing := sorted(set(backbone) - set(given)):
+        raise CheckpointError(
+            f"{found.path} lacks {collection}/{missing[0]} and {len(missing) - 1} more arrays of the "
+            f"backbone: use other weights{_or_truncated(found.model.name, missing)}"
+        )
+    for path, leaf in backbone.items():
+        if np.shape(given[path]) != leaf.shape:
+            raise CheckpointError(
+                f"{found.path} is of another network: {collection}/{path} has shape "
+                f"{list(np.shape(given[path]))}, expected {list(leaf.shape)}"
+            )
+    taken = {path: jnp.asarray(given[path], leaf.dtype) for path, leaf in backbone.items()}
+    return traverse_util.unflatten_dict(taken, sep="/")
+
+
+def _or_truncated(network: str, missing: Sequence[str]) -> str:
+    """A hint to truncate the backbone if only its last blocks are missing."""
+    absent, blocks = {path.partition("/")[0] for path in missing}, models.entry(network).truncation_blocks
+    fitting = [block for i, block in enumerate(blocks) if absent <= set(blocks[i + 1 :])]
+    return f", or truncate the backbone: --config.model.truncate_after={fitting[-1]}" if fitting else ""
+
+
+def backbone_sha256(variables: Mapping[str, Any], parts: BackboneHeadPartition) -> str:
+    """The sha256 of the names, types and bytes of all backbone arrays."""
+    digest = hashlib.sha256()
+    for collection in sorted(variables):
+        for path, leaf in sorted(flatten(parts.split(variables[collection])[1]).items()):
+            array = np.asarray(leaf)
+            digest.update(f"{collection}/{path} {array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerBundle:
+    """The optimizer, the head's learning rate schedule, and the arguments of `make_train_step`."""
+
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    parts: BackboneHeadPartition | None
+    head_only_steps: int | None
+
+
+def make_optimizer_bundle(
+    config: config_dict.ConfigDict,
+    parts: BackboneHeadPartition | None,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+) -> OptimizerBundle:
+    """The optimizer of a config; the shapes of its state do not depend on the numbers of steps."""
+    transfer = config.transfer
+    head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
+    schedule = make_schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    if transfer.freeze_backbone:
+        optimizer = make_optimizer(config, schedule, partition=parts)
+        return OptimizerBundle(optimizer, schedule, parts, head_only_steps=None)
+    if parts is None or (head_only_steps == 0 and transfer.backbone_lr_multiplier == 1):
+        optimizer = make_optimizer(config, schedule)
+        return OptimizerBundle(optimizer, schedule, None, head_only_steps=None)
+    backbone_schedule = make_schedule(
+        config,
+        total_steps=max(total_steps - head_only_steps, 1),
+        steps_per_epoch=steps_per_epoch,
+        multiplier=transfer.backbone_lr_multiplier,
+    )
+    optimizer = make_optimizer(config, schedule, partition=parts, backbone_schedule=backbone_schedule)
+    return OptimizerBundle(optimizer, schedule, parts, head_only_steps)

@@ -1,17 +1,21 @@
 """Resolves the config of a run: from a file, its data and its pretrained weights to a frozen config."""
 
+import functools
 import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError, ConfigError, DataError
-from jaxnets.experiment.pretrained import Pretrained
+from jaxnets.experiment.network import Pretrained
 from jaxnets.runtime.console import Reporter
+from jaxnets.training.devices import Devices
 
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
@@ -201,3 +205,49 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
     for name in ("hue", "stain"):
         if config.augment[name] and channels != 3:
             raise ConfigError(f"--config.augment.{name} needs colour, but the images have {channels} channel")
+
+
+def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
+    """Raises ConfigError unless each batch is divisible by the devices and by the microbatches."""
+    size, parts = config.train.batch_size, config.train.grad_accum_steps
+    change = "change --config.train.batch_size"
+    batches = {size: ("a batch", change)}
+    last = examples % size
+    if last and not config.train.drop_last:
+        batches[last] = ("an epoch's last batch", f"set --config.train.drop_last=True, or {change}")
+    for batch, (name, remedy) in batches.items():
+        devices.check_batch_size(batch, name, remedy)
+        per_device = batch // devices.count
+        if per_device % parts:
+            raise ConfigError(
+                f"{name} of {batch} gives each device {per_device} examples, not divisible by "
+                f"--config.train.grad_accum_steps={parts}: {remedy}"
+            )
+    if examples < size and config.train.drop_last:
+        raise ConfigError(
+            f"{examples} training examples are fewer than one batch of {size}: {change}, "
+            "or train on the smaller batch with --config.train.drop_last=False"
+        )
+
+
+def check_batch_norm(config: config_dict.ConfigDict, channels: int, examples: int, devices: Devices) -> None:
+    """Raises ConfigError if a batch of one image gives batch normalisation one value per channel.
+
+    The forward pass is traced (shapes only), and only if some batch has one image.
+    """
+    if "model.sync_batch_norm" in config_lib.unused(config) or config.transfer.freeze_backbone:
+        return
+    shared = devices.count if config.model.sync_batch_norm else 1
+    parts = devices.count * config.train.grad_accum_steps
+    size, last = config.train.batch_size, examples % config.train.batch_size
+    sizes = [size] if examples >= size else []
+    if last and not config.train.drop_last:
+        sizes.append(last)
+    if all(size // parts * shared > 1 for size in sizes):
+        return
+    shape = (1, config.data.image_size, config.data.image_size, channels)
+    model, key = models.create(config.model), jax.random.key(0)
+    variables = jax.eval_shape(functools.partial(models.initialize, model, shape=shape), key)
+    images = jax.ShapeDtypeStruct(shape, jnp.dtype(config.model.dtype))
+    train = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+    jax.eval_shape(train, variables, images)

@@ -1,4 +1,4 @@
-"""Restores the trained state of a run directory."""
+"""Restores the trained state of a run directory, and reads pretrained weights."""
 
 import dataclasses
 import os
@@ -8,12 +8,14 @@ import flax.linen as nn
 import jax
 from ml_collections import config_dict
 
+from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
-from jaxnets.experiment.optimizer import make_optimizer_bundle
+from jaxnets.experiment.network import RANDOM, Pretrained, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run, print_warnings
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
+from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
 from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.state import TrainState
@@ -117,3 +119,50 @@ def read_run(run: RunDirectory) -> Weights:
         }
     classes = tuple(run.manifest["classes"]) or None
     return Weights(variables, config.model, shape, classes, preprocessing, source=source)
+
+
+def open_pretrained(
+    config: config_dict.ConfigDict,
+    reporter: Reporter,
+    existing: RunDirectory | None,
+    *,
+    ignore_damage: bool = False,
+) -> Pretrained | None:
+    """The weights of transfer.weights, or None if it is not set.
+
+    Uses the checkpoint of `existing`, the run that is resumed, if the weights no longer exist. With
+    `ignore_damage` files that do not match their checksum cause a warning. Raises CheckpointError if there
+    are no such weights or they are damaged.
+    """
+    name = config.transfer.weights
+    if name in (None, RANDOM):
+        return None
+    candidates = (Path(name), config_lib.data_root(config) / "weights" / name)
+    for folder in candidates:
+        if is_weights_folder(folder) or (folder / CONFIG).is_file():
+            weights = read_weights_or_run(folder, ignore_damage=ignore_damage)
+            return _pretrained(folder, weights, reporter)
+    if (
+        existing is not None
+        and existing.config.transfer.weights == name
+        and existing.checkpoints().latest_valid()[0] is not None
+    ):
+        found = _pretrained(existing.path, read_run(existing), reporter)
+        reporter.line("note", f"{name} not found: using the backbone in the checkpoint of {existing.path}")
+        return dataclasses.replace(found, backbone_sha256=existing.manifest.get("backbone_sha256"))
+    if candidates[0].is_file():
+        raise CheckpointError(
+            f"--config.transfer.weights={name} is a file: run scripts/import_weights.py {name} FOLDER first"
+        )
+    raise CheckpointError(
+        f"--config.transfer.weights={name}: neither {candidates[0]} nor {candidates[1]} is a weights folder "
+        "or a run directory (made by scripts/import_weights.py and scripts/train.py)"
+    )
+
+
+def _pretrained(path: Path, weights: Weights, reporter: Reporter) -> Pretrained:
+    for message in weights.source.get("warnings", ()):
+        reporter.line("warning", message)
+    expected = weights.preprocessing
+    mean, std = (None, None) if expected is None else (expected.mean, expected.std)
+    return Pretrained(path, weights.variables, weights.model, mean, std)

@@ -20,16 +20,15 @@ from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result_text import summary_text
 from jaxnets.experiment import checksums, environment, workdir
-from jaxnets.experiment.batch_sizes import check_batch_norm, check_divisible
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.cached_features import can_cache_features, with_features
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator
 from jaxnets.experiment.finish import finish
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
-from jaxnets.experiment.network import Network, make_network
-from jaxnets.experiment.pretrained import check_backbone, open_pretrained
-from jaxnets.experiment.resolve import load_config_or_demo, resolve
+from jaxnets.experiment.network import Network, check_backbone, make_network
+from jaxnets.experiment.resolve import check_batch_norm, check_divisible, load_config_or_demo, resolve
+from jaxnets.experiment.restore import open_pretrained
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
 from jaxnets.runtime import allocator, hardware, signals
 from jaxnets.runtime.console import Reporter

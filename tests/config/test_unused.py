@@ -20,8 +20,7 @@ from jaxnets.data import sources
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
-from jaxnets.experiment.batch_sizes import check_batch_norm
-from jaxnets.experiment.resolve import load_config
+from jaxnets.experiment.resolve import check_batch_norm, load_config
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
 from jaxnets.models import inception_v3

@@ -16,7 +16,7 @@ from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.commands.compare_activations import compare_activations
 from jaxnets.experiment import checksums, restore, workdir
-from jaxnets.experiment.pretrained import open_pretrained
+from jaxnets.experiment.restore import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of

@@ -18,8 +18,8 @@ import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, InterruptedRunError
 from jaxnets.experiment import execution
-from jaxnets.experiment.batch_sizes import check_divisible
 from jaxnets.experiment.data import open_dataset, with_cache
+from jaxnets.experiment.resolve import check_divisible
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.devices import Devices

@@ -20,9 +20,8 @@ from jaxnets.commands import export as exporting
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation.predictions import load_predictions, predictions_path
-from jaxnets.experiment import cached_features, environment, pretrained
-from jaxnets.experiment.optimizer import make_optimizer_bundle
-from jaxnets.experiment.pretrained import Pretrained
+from jaxnets.experiment import cached_features, environment, network
+from jaxnets.experiment.network import Pretrained, make_optimizer_bundle
 from jaxnets.experiment.resolve import _follow_pretrained
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, read_result
@@ -316,11 +315,11 @@ def test_a_random_backbone_is_calibrated_on_few_images(
 
 
 def test_a_fitting_truncation_is_suggested() -> None:
-    remedy = pretrained._or_truncated("inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"])
+    remedy = network._or_truncated("inception_v3", ["mixed7b/branch1x1/kernel", "mixed7c/pool/kernel"])
     assert remedy.endswith("--config.model.truncate_after=mixed7a")
-    assert pretrained._or_truncated("inception_v3", ["mixed7c/a"]).endswith("=mixed7b")
-    assert pretrained._or_truncated("inception_v3", ["mixed6e/a", "mixed7c/a"]) == ""
-    assert pretrained._or_truncated("resnet50", ["stage4_block3/conv1/kernel"]) == ""
+    assert network._or_truncated("inception_v3", ["mixed7c/a"]).endswith("=mixed7b")
+    assert network._or_truncated("inception_v3", ["mixed6e/a", "mixed7c/a"]) == ""
+    assert network._or_truncated("resnet50", ["stage4_block3/conv1/kernel"]) == ""
 
 
 @pytest.mark.parametrize(("given", "asked"), [(None, "torchvision"), ("torchvision", None), ("keras", None)])
