@@ -13,8 +13,8 @@ from jaxnets.experiment import pretrained
 from jaxnets.experiment.data import Data
 from jaxnets.experiment.pretrained import RANDOM, Pretrained
 from jaxnets.runtime import xla
-from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.preprocess import Batch, make_preprocess
+from jaxnets.training.state import BackboneHeadPartition
 
 BATCH_SIZE = 32
 CALIBRATION_IMAGES = 30 * BATCH_SIZE

@@ -6,8 +6,8 @@ import optax
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.state import BackboneHeadPartition
 
 
 @dataclasses.dataclass(frozen=True)

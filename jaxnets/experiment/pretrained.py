@@ -21,7 +21,7 @@ from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warni
 from jaxnets.interop.weights import is_weights_folder, read_weights, structure, unflatten
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.precision import precision_of
-from jaxnets.training.backbone import BackboneHeadPartition
+from jaxnets.training.state import BackboneHeadPartition
 
 RANDOM, WEIGHTS = "random", "weights"
 

@@ -12,8 +12,7 @@ from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.optimizer import make_optimizer_bundle
 from jaxnets.experiment.run_directory import UNUSABLE, RunDirectory
-from jaxnets.training.backbone import BackboneHeadPartition
-from jaxnets.training.state import TrainState
+from jaxnets.training.state import BackboneHeadPartition, TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,13 +40,13 @@ from jaxnets.runtime import allocator, hardware, signals
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.fork import check_not_forked
 from jaxnets.runtime.precision import precision_of
-from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import FileRecord, file_record
 from jaxnets.training.devices import Devices
 from jaxnets.training.loop import train as run_loop
 from jaxnets.training.run import Run
+from jaxnets.training.state import BackboneHeadPartition
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import optax
 from ml_collections import config_dict
 
 from jaxnets.config import steps
-from jaxnets.training.backbone import BackboneHeadPartition
+from jaxnets.training.state import BackboneHeadPartition
 
 
 def make_schedule(

@@ -1,4 +1,7 @@
-"""The training step and the evaluation step: pure functions of state and batch."""
+"""The training step and the evaluation step: pure functions of state and batch.
+
+Examples may be stored on the device: the steps then get batches of indices and gather the examples.
+"""
 
 import dataclasses
 import functools
@@ -13,24 +16,26 @@ from jax import lax
 
 from jaxnets.data.sources.base import FEATURES
 from jaxnets.models.outputs import ModelOutput
-from jaxnets.training.backbone import BackboneHeadPartition
-from jaxnets.training.forward import Forward, frozen_backbone_forward, full_forward
 from jaxnets.training.loss import Loss
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
-from jaxnets.training.state import TrainState, Tree
+from jaxnets.training.state import BackboneHeadPartition, TrainState, Tree
 
 Metrics = dict[str, jax.Array]
 """Sums and counts: they add up exactly over batches, devices and processes."""
-
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Metrics]
+StoredExamples = dict[str, jax.Array]
+"""All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
 Examples = tuple[jax.Array, jax.Array, jax.Array]
 """Inputs, targets and weights of a batch or a microbatch."""
+Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
+"""(variables, inputs, dropout key) -> (outputs, batch statistics)."""
 GradFn = Callable[[Tree, Tree, Examples, jax.Array], tuple[Tree, tuple[Tree, Metrics]]]
 """(trainable, batch statistics, examples, dropout key) -> (gradient, (batch statistics, metrics))."""
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
+PER_STEP, LAST = "each", "last"
 
 
 def make_train_step(
@@ -65,13 +70,9 @@ def make_train_step(
 
         def update(forward: Forward, trainable: Tree, frozen: Tree) -> tuple[TrainState, Metrics]:
             loss_fn = functools.partial(_loss_fn, loss, forward, frozen, has_classes(batch))
-            gradient, batch_stats, metrics = accumulate_gradients(
-                jax.grad(loss_fn, has_aux=True),
-                trainable,
-                state.batch_stats,
-                examples,
-                dropout_key,
-                grad_accum_steps,
+            grad_fn = jax.grad(loss_fn, has_aux=True)
+            gradient, batch_stats, metrics = _accumulate_gradients(
+                grad_fn, trainable, state.batch_stats, examples, dropout_key, grad_accum_steps
             )
             if axis_name is not None:
                 gradient, metrics = lax.psum((gradient, metrics), axis_name)
@@ -93,11 +94,11 @@ def make_train_step(
             )
             return new_state, metrics
 
-        update_all = functools.partial(update, full_forward(model), state.params, {})
+        update_all = functools.partial(update, functools.partial(_forward, model), state.params, {})
         if partition is None:
             return update_all()
         head, backbone = partition.split(state.params)
-        forward = frozen_backbone_forward(model, on_features=FEATURES in batch)
+        forward = functools.partial(_forward_frozen_backbone, model, FEATURES in batch)
         update_head = functools.partial(update, forward, head, backbone)
         if head_only_steps is None:
             return update_head()
@@ -106,7 +107,28 @@ def make_train_step(
     return train_step
 
 
-def accumulate_gradients(
+def _forward(
+    model: nn.Module, variables: dict[str, Tree], inputs: jax.Array, key: jax.Array
+) -> tuple[Any, Tree]:
+    """The network in training mode: batch norm over the batch, dropout, auxiliary heads."""
+    outputs, updates = model.apply(
+        variables, inputs, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+    )
+    return outputs, updates.get("batch_stats", {})
+
+
+def _forward_frozen_backbone(
+    model: nn.Module, on_features: bool, variables: dict[str, Tree], inputs: jax.Array, key: jax.Array
+) -> tuple[Any, Tree]:
+    """The head in training mode on `inputs` or, unless these are features, on those of the backbone."""
+    features: Any = inputs
+    if not on_features:
+        features = model.apply(variables, inputs, train=False, method="features")
+    outputs = model.apply(variables, features, train=True, method="head", rngs={"dropout": key})
+    return outputs, variables["batch_stats"]
+
+
+def _accumulate_gradients(
     grad_fn: GradFn,
     trainable: Tree,
     batch_stats: Tree,
@@ -220,13 +242,49 @@ def _classification_counts(
     return {"correct": jnp.sum(correct * weight), "examples": jnp.sum(weight)}
 
 
+def with_on_device_gather(
+    step: Callable[[Any, Batch], Any],
+) -> Callable[[Any, Batch, StoredExamples], Any]:
+    """Returns `step` for batches of "index" [B], with the examples on the device as a third argument."""
+
+    def gathering(state: Any, batch: Batch, examples: StoredExamples) -> Any:
+        index = batch["index"]
+        gathered = {name: values.at[index].get(mode="promise_in_bounds") for name, values in examples.items()}
+        return step(state, {**batch, **gathered})
+
+    return gathering
+
+
+def multi_step(
+    step: Callable[[Any, Batch], Any],
+) -> Callable[[Any, Batch, StoredExamples], tuple[Any, dict[str, Any]]]:
+    """Returns a function that runs several training steps, one per row of a batch [K, B].
+
+    Rows of weight 0, which must come last, are skipped. The number of steps is not a constant of the
+    program, so every step is computed alike whatever that number is. Metrics: PER_STEP, stacked [K] with
+    zeros for skipped rows, and LAST.
+    """
+    one_step = with_on_device_gather(step)
+
+    def stepping(state: Any, batch: Batch, examples: StoredExamples) -> tuple[Any, dict[str, Any]]:
+        rows, count = batch["weight"].shape[0], jnp.sum(batch["weight"][:, 0] > 0)
+
+        def row(number: jax.Array | int) -> Batch:
+            return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, number, keepdims=False), batch)
+
+        def body_fn(number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, stacked = carry
+            state, metrics = one_step(state, row(number), examples)
+            return state, jax.tree.map(lambda all, one: all.at[number].set(one), stacked, metrics)
+
+        _, shapes = jax.eval_shape(one_step, state, row(0), examples)
+        zeros = jax.tree.map(lambda one: jnp.zeros((rows, *one.shape), one.dtype), shapes)
+        state, stacked = lax.fori_loop(0, count, body_fn, (state, zeros))
+        return state, {PER_STEP: stacked, LAST: jax.tree.map(lambda all: all[count - 1], stacked)}
+
+    return stepping
+
+
 def add_metrics(total: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds fetched metrics to `total` (None for zero) in double precision."""
-    return {name: (total[name] if total else 0) + _as_double(value) for name, value in more.items()}
-
-
-def _as_double(value: Any) -> Any:
-    if isinstance(value, int | float):
-        return float(value)
-    array = jax.device_get(value).astype("float64")
-    return float(array) if array.ndim == 0 else array
+    """Adds fetched metrics, numbers or scalar arrays, to `total` (None for zero) in double precision."""
+    return {name: (total[name] if total else 0) + float(value) for name, value in more.items()}
