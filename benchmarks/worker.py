@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from benchmarks.subprocess_side import module_environment
 from jaxnets.errors import JaxnetsError, MachineError
-from jaxnets.runtime import allocator
+from jaxnets.runtime import hardware
 
 SECONDS_TO_END = 20.0
 PEAK_MEMORY = "peak_memory"
@@ -71,7 +71,7 @@ class Worker:
     ):
         self._connection, theirs = Pipe()
         settings = [str(theirs.fileno()), str(kernels or "")]
-        allocator_environment = allocator.ENVIRONMENT if keep_memory else {}
+        allocator_environment = hardware.MALLOC_ENVIRONMENT if keep_memory else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *settings],
             pass_fds=[theirs.fileno()],

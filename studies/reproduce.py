@@ -12,7 +12,7 @@ from pathlib import Path
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
 from jaxnets.evaluation.result import Result, format_split_kind, format_test
 from jaxnets.experiment import runtime_estimate, workdir
-from jaxnets.runtime import child_process
+from jaxnets.runtime import processes
 from jaxnets.runtime.console import Reporter
 from studies.result_archive import finished, keep
 from studies.sweeps import RUNS, TRAINER, Row, read_table
@@ -189,7 +189,7 @@ class _Job:
     def _run(self, row: Row, directory: Path, stored: Path) -> Outcome:
         flags = [*row.flags(directory), *self.options.train_flags]
         command = [sys.executable, str(self.options.trainer), *flags]
-        ending = child_process.run(command, deadline=self._deadline)
+        ending = processes.run(command, deadline=self._deadline)
         try:
             result = keep(row, directory, stored, ignore_damage=self.options.ignore_damage)
         finally:  # a stop request ends the sweep even if an error occurs here
@@ -231,10 +231,10 @@ def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None
     while workdir.is_in_use(directory):
         if time.monotonic() >= limit:
             raise MachineError(f"{directory} is in use by another process: let it end, then run again")
-        time.sleep(child_process.POLL_SECONDS)
+        time.sleep(processes.POLL_SECONDS)
 
 
-def _reason(ending: child_process.ProcessResult, trainer: Path) -> str:
+def _reason(ending: processes.ProcessResult, trainer: Path) -> str:
     """One line on why a run failed: its own last words, or how it died."""
     if ending.code < 0:
         name = signal.Signals(-ending.code).name

@@ -24,8 +24,8 @@ from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.fork import check_not_forked
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.processes import check_not_forked
+from jaxnets.runtime.xla import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"

@@ -32,7 +32,7 @@ from jaxnets.interop.torch_file import read_pth
 from jaxnets.io import file_sha256
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 
 MAX_LISTED = 12
 """Maximum number of array names to print."""

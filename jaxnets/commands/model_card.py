@@ -47,7 +47,7 @@ def write(weights: Weights, result: Mapping[str, Any] | None) -> str:
             images=", ".join(map(str, (8, *weights.input_shape))),
             precision=DOUBLE if weights.model.dtype == "float64" else "",
         ),
-        f"On CPUs set `XLA_FLAGS={xla.safe_flag()}` before JAX starts: from jaxlib 0.10.2 on, XLA's default "
+        f"On CPUs set `XLA_FLAGS={xla.SAFE_FLAG}` before JAX starts: from jaxlib 0.10.2 on, XLA's default "
         "computes wrong numbers in some programs. This program is not known to be affected.",
         _format_preprocessing(weights.preprocessing),
         "`weights.json` has the classes, the preprocessing and the network's fields; "

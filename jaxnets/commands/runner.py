@@ -16,8 +16,7 @@ from ml_collections import config_flags
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
 from jaxnets.io import DISK_FULL, NOT_WRITABLE, user_cache_folder
-from jaxnets.runtime import signals, xla
-from jaxnets.runtime.allocator import retain_freed_memory
+from jaxnets.runtime import hardware, signals, xla
 from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
@@ -64,8 +63,8 @@ def execute(
         xla.set_safe_flags(os.environ)
         before_jax()
         if KEEP_MEMORY.value:
-            retain_freed_memory()
-        _enable_compilation_cache()
+            hardware.retain_freed_memory()
+        xla.enable_compilation_cache(COMPILATION_CACHE.value)
         if with_kernels:
             _enable_kernels()
         main(arguments[1:])
@@ -132,12 +131,6 @@ def _check_config() -> None:
     """Loads --config, if given, so that errors are reported before JAX is imported."""
     if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:
         config_lib.load_config(*parse_config_flag(flags.FLAGS[CONFIG]))
-
-
-def _enable_compilation_cache() -> None:
-    from jaxnets.runtime import compilation_cache  # imports JAX
-
-    compilation_cache.enable(COMPILATION_CACHE.value)
 
 
 def kernels_library() -> Path | None:

@@ -20,7 +20,7 @@ from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings
 from jaxnets.interop.weights import is_weights_folder, read_weights, structure, unflatten
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 from jaxnets.training.state import BackboneHeadPartition
 
 RANDOM, WEIGHTS = "random", "weights"

@@ -36,10 +36,10 @@ from jaxnets.experiment.pretrained import (
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
 from jaxnets.experiment.runtime_estimate import median_speed
 from jaxnets.io import read_regular
-from jaxnets.runtime import allocator, hardware, signals
+from jaxnets.runtime import hardware, signals
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.fork import check_not_forked
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.processes import check_not_forked
+from jaxnets.runtime.xla import precision_of
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import FileRecord, file_record
@@ -249,7 +249,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Data, reporter: Reporter) -> 
         evaluator.compile(run.state, data.split.test)
         phase.text = (
             f"training step, {environment.implementation(run.config)}, on {hardware.description()}, "
-            f"{run.description}{', malloc retains freed memory' if allocator.is_tuned() else ''}"
+            f"{run.description}{', malloc retains freed memory' if hardware.retains_freed_memory() else ''}"
         )
 
 

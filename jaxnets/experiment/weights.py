@@ -10,7 +10,7 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, print_warnings
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 
 
 def read(folder: str | os.PathLike[str], *, ignore_damage: bool = False) -> Weights:

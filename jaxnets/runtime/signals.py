@@ -8,6 +8,7 @@ process.
 
 import atexit
 import contextlib
+import glob
 import os
 import select
 import signal
@@ -64,7 +65,7 @@ class Request:
 
 
 class _Watcher:
-    """The thread that receives signals."""
+    """The thread that receives signals; ignored ones remain ignored (nohup, background jobs)."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -73,13 +74,10 @@ class _Watcher:
         self.exit_code: int | None = None
         self._ending = False
         self._repeats = _Repeats()
-        self._numbers = tuple(number for number in NUMBERS if not _is_ignored(number))
-        self._reader, self._writer = os.pipe()
-
-    def start(self) -> None:
-        """Installs the handlers; ignored signals remain ignored (nohup, background jobs)."""
-        os.set_blocking(self._writer, False)
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._numbers = [number for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN]
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
         for number in self._numbers:
             signal.signal(number, _leave_to_watcher)
@@ -92,6 +90,21 @@ class _Watcher:
             ending = self._ending
         if ending:
             threading.Event().wait()
+
+    def exit(self) -> None:
+        """Exits immediately with `exit_code`, if that is set."""
+        self.wait_if_ending()
+        if self.exit_code is None:
+            return
+        _flush(sys.stdout)
+        _flush(sys.stderr)
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        time.sleep(0.002)  # the thread may have read a signal and be waiting for the GIL
+        while poll.poll(0):
+            time.sleep(0.002)
+        self.wait_if_ending()
+        os._exit(self.exit_code)
 
     def _watch(self) -> None:
         while True:
@@ -125,37 +138,15 @@ class _Watcher:
             with contextlib.suppress(Exception):
                 clean_up()
 
-    def exit(self) -> None:
-        """Exits immediately with `exit_code`, if that is set."""
-        self.wait_if_ending()
-        if self.exit_code is not None:
-            _flush(sys.stdout)
-            _flush(sys.stderr)
-            self._let_watcher_read()
-            self.wait_if_ending()
-            os._exit(self.exit_code)
-
-    def _let_watcher_read(self) -> None:
-        """Waits until the thread has handled all signals."""
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        time.sleep(0.002)  # the thread may have read one and be waiting for the GIL
-        while poll.poll(0):
-            time.sleep(0.002)
-
 
 _watcher: _Watcher | None = None
 
 
 def install() -> None:
-    """Makes each of NUMBERS end this process, after one line, with exit code 128 plus its number.
-
-    Call it first in a script, in the main thread.
-    """
+    """Makes each of NUMBERS end this process, after one line; a script calls it first, in its main thread."""
     global _watcher
     if _watcher is None:
         _watcher = _Watcher()
-        _watcher.start()
 
 
 @contextlib.contextmanager
@@ -202,18 +193,13 @@ def wait_if_ending() -> None:
         _watcher.wait_if_ending()
 
 
-def set_exit_code(code: int) -> None:
-    """Sets the exit code; the process then exits without the interpreter's finalisation.
+def leave(code: int) -> NoReturn:
+    """Exits with `code`, without the interpreter's finalisation if `install` was called.
 
     During finalisation signals would be lost and compiling XLA threads would crash.
     """
     if _watcher is not None:
         _watcher.exit_code = code
-
-
-def leave(code: int) -> NoReturn:
-    """Exits with `code`; see `set_exit_code`."""
-    set_exit_code(code)
     sys.exit(code)
 
 
@@ -257,10 +243,6 @@ def _run_for(action: Callable[[], None], seconds: float) -> None:
     thread.join(seconds)
 
 
-def _is_ignored(number: int) -> bool:
-    return signal.getsignal(number) == signal.SIG_IGN
-
-
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
     """The Python handler that is required for the interpreter to write to the pipe."""
 
@@ -278,9 +260,8 @@ def _leave_lost_terminal() -> None:
 
 def _terminate_children() -> None:
     """Sends SIGTERM to the children of this process (Linux)."""
-    threads = "/proc/self/task"
-    for thread in os.listdir(threads) if os.path.isdir(threads) else ():
-        with contextlib.suppress(OSError), open(f"{threads}/{thread}/children") as children:
+    for path in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(OSError), open(path) as children:
             for child in children.read().split():
                 os.kill(int(child), signal.SIGTERM)
 

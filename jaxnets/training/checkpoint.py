@@ -9,7 +9,7 @@ import resource
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
@@ -66,7 +66,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the steps that have a manifest, ascending, without reading their files."""
-        return sorted(int(path.name) for path in self._folders() if (path / MANIFEST).exists())
+        return sorted(int(path.name) for path in self._folders(finished=True))
 
     def save(
         self,
@@ -89,12 +89,16 @@ class Checkpoints:
             self._remove(step)
         try:
             self._remove_unfinished()
-            self._check_disk_space(step, state)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _check_disk_space(target, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             with _checkpointer() as checkpointer:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
             atomic_write(target / HOST_STATE, _to_json(host_state))
             atomic_write(target / SHAPES, _to_json(_shapes(state)))
-            atomic_write(target / MANIFEST, _manifest(target, run_files or {}))
+            files = sorted(path for path in target.rglob("*") if path.is_file())
+            hashes = {str(path.relative_to(target)): file_sha256(path) for path in files}
+            manifest = _with_digest({"files": hashes, "run_files": dict(run_files or {})})
+            atomic_write(target / MANIFEST, manifest)
         except (OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
@@ -111,8 +115,7 @@ class Checkpoints:
         Raises CheckpointError if a file was modified or the shapes differ.
         """
         path = self._path(step)
-        damage = self.damage(step)
-        if damage:
+        if damage := self.damage(step):
             raise CheckpointError(f"checkpoint {path} is damaged: {damage}")
         saved, expected = parse(read_regular(path / SHAPES)), _shapes(template)
         for name in sorted(saved.keys() | expected.keys()):
@@ -184,39 +187,37 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:010d}"
 
-    def _check_disk_space(self, step: int, state: Any) -> None:
-        # orbax would fail too, but its threads print tracebacks.
-        self.folder.mkdir(parents=True, exist_ok=True)
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise MachineError(
-                f"not enough disk space for {self._path(step)}: {needed / 1e6:,.1f} MB are needed, "
-                f"{free / 1e6:,.1f} MB are free; free some space and run again"
-            )
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit != resource.RLIM_INFINITY and limit < needed:
-            raise MachineError(
-                f"{self._path(step)} needs {needed / 1e6:,.1f} MB, but the file size limit is "
-                f"{limit / 1e6:,.1f} MB: raise it (ulimit -f) and run again"
-            )
-
-    def _remove(self, step: int) -> None:
-        # The manifest first, so that a partly removed folder is not a checkpoint.
-        (self._path(step) / MANIFEST).unlink()
-        shutil.rmtree(self._path(step))
-
-    def _folders(self) -> list[Path]:
-        """Returns the folders that have the name of a step."""
+    def _folders(self, *, finished: bool) -> list[Path]:
+        """Returns the folders that have the name of a step, and a manifest or not."""
         if not self.folder.is_dir():
             return []
-        named = (path for path in self.folder.iterdir() if re.fullmatch(r"\d{10}", path.name))
-        return [path for path in named if path.is_dir()]
+        found = [path for path in self.folder.iterdir() if re.fullmatch(r"\d{10}", path.name)]
+        return [path for path in found if path.is_dir() and (path / MANIFEST).exists() == finished]
+
+    def _remove(self, step: int) -> None:
+        (self._path(step) / MANIFEST).unlink()  # first: a partly removed folder is not a checkpoint
+        shutil.rmtree(self._path(step))
 
     def _remove_unfinished(self) -> None:
-        for path in self._folders():
-            if not (path / MANIFEST).exists():
-                shutil.rmtree(path)
+        for path in self._folders(finished=False):
+            shutil.rmtree(path)
+
+
+def _check_disk_space(target: Path, needed: int) -> None:
+    """Raises MachineError before orbax does, whose threads print tracebacks."""
+    free = shutil.disk_usage(target.parent).free
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = f"{needed / 1e6:,.1f} MB"
+    if free < needed:
+        raise MachineError(
+            f"not enough disk space for {target}: {size} are needed, {free / 1e6:,.1f} MB are free; "
+            "free some space and run again"
+        )
+    if resource.RLIM_INFINITY != limit < needed:
+        raise MachineError(
+            f"{target} needs {size}, but the file size limit is {limit / 1e6:,.1f} MB: "
+            "raise it (ulimit -f) and run again"
+        )
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -241,12 +242,6 @@ def _shapes(tree: Any) -> dict[str, str]:
     }
 
 
-def _manifest(folder: Path, run_files: Mapping[str, FileRecord]) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = {str(path.relative_to(folder)): file_sha256(path) for path in files}
-    return _with_digest({"files": hashes, "run_files": dict(run_files)})
-
-
 def _with_digest(content: Mapping[str, Any]) -> str:
     """Returns the text of a manifest. It is canonical, so any changed byte is detected.
 
@@ -264,22 +259,18 @@ def _read_manifest(folder: Path) -> Manifest:
         content = parse(data)
     except ValueError as error:
         raise ValueError(f"cannot be read ({error})") from error
-    found = problem(content, Manifest)
-    if found:
+    if found := problem(content, Manifest):
         raise ValueError(f"is damaged ({found})")
-    manifest = cast(Manifest, content)
-    listed = {name: value for name, value in content.items() if name != "sha256"}
-    if data.decode() != _with_digest(listed):
+    if data.decode() != _with_digest({name: value for name, value in content.items() if name != "sha256"}):
         raise ValueError("has changed")
-    real = os.path.realpath(folder)
-    for name in manifest["files"]:
+    files, inside = content["files"], f"{os.path.realpath(folder)}/"
+    for name in files:
         leaves = name.startswith("/") or ".." in name.split("/")
-        if leaves or not os.path.realpath(folder / name).startswith(f"{real}/"):
+        if leaves or not os.path.realpath(folder / name).startswith(inside):
             raise ValueError("lists a file outside of the checkpoint")
-    state = [name for name in manifest["files"] if name.startswith(f"{STATE}/")]
-    if not state or not {HOST_STATE, SHAPES} <= manifest["files"].keys():
+    if not {HOST_STATE, SHAPES} <= files.keys() or not any(name.startswith(f"{STATE}/") for name in files):
         raise ValueError("does not list all files of a checkpoint")
-    return manifest
+    return content
 
 
 def _disk_error(error: Exception, target: Path) -> Exception:

@@ -35,7 +35,7 @@ try:
 except BaseException:
     time.sleep(60)
 """
-AT_EXIT = "import atexit\natexit.register(time.sleep, 60)\nsignals.set_exit_code(0)\nsys.exit(0)\n"
+AT_EXIT = "import atexit\natexit.register(time.sleep, 60)\nsignals.leave(0)\n"
 WITH_LOCKED_STREAM = """
 import threading
 threading.Thread(target=lambda: time.sleep(60)).start()
@@ -117,7 +117,7 @@ def test_a_key_that_is_hit_again_and_again_is_heard() -> None:
 
 
 def test_an_exit_code_survives_and_no_callback_is_skipped() -> None:
-    program = "import atexit\natexit.register(print, 'last')\nsignals.set_exit_code(7)\nsys.exit(7)\n"
+    program = "import atexit\natexit.register(print, 'last')\nsignals.leave(7)\n"
     process = _start(START + READY + program)
     assert _end(process) == (7, "last\n", "")
 

@@ -11,19 +11,6 @@ from jaxnets.training.callbacks.progress import ShowProgress
 from jaxnets.training.callbacks.reduce_lr_on_plateau import ReduceOnPlateau
 from jaxnets.training.callbacks.writers import MetricsLog, TensorBoard
 
-__all__ = [
-    "Callback",
-    "CheckpointBest",
-    "EarlyStopping",
-    "MetricsLog",
-    "ReduceOnPlateau",
-    "ShowProgress",
-    "StopOnNonFinite",
-    "TensorBoard",
-    "WarnOfLosses",
-    "make_callbacks",
-]
-
 
 def make_callbacks(
     config: config_dict.ConfigDict, console: Console, *, is_process_zero: bool, has_validation: bool
