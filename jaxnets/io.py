@@ -19,12 +19,6 @@ from jaxnets.errors import MachineError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """EFBIG is a limit on the size of a file (`ulimit -f`, or that of the file system)."""
 STALE_SECONDS = 3600.0
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 
@@ -91,37 +85,31 @@ def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
 def try_file_lock(path: Path) -> Iterator[bool]:
     """Yields True with the exclusive lock of `file_lock`, or False if another process holds it."""
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _try_flock(file)
 
 
 @contextlib.contextmanager
 def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
     """Waits for the exclusive lock of `file_lock` on a file that is removed at the end."""
-    while True:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(path.open("a"))
+            if not _try_flock(file):
                 before_waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(path, file):  # otherwise the other process has removed it
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
+            with contextlib.suppress(FileNotFoundError):  # the other process has removed it
+                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    break
+        stack.callback(path.unlink, missing_ok=True)
+        yield
 
 
-def _is_still(path: Path, file: IO[str]) -> bool:
+def _try_flock(file: IO[str]) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
 
 
 def open_regular(path: Path) -> io.BufferedReader:
@@ -141,7 +129,8 @@ def _check_regular(path: Path, mode: int) -> None:
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'not a regular file')}", str(path))
+        names = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        raise OSError(errno.EINVAL, f"it is {names.get(kind, 'a device')}", str(path))
 
 
 def read_regular(path: Path) -> bytes:

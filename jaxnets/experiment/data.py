@@ -232,7 +232,7 @@ def _difference_from_entry(config: config_dict.ConfigDict) -> str:
     if config.entry is None:
         return ""
     entry = reported.entry(config.entry)
-    expected = {"model.name": entry["model"], "data.name": reported.data_of(config.entry)}
+    expected = {"model.name": entry["model"], "data.name": entry["data"]}
     if entry["variant"] is not None:
         expected["model.variant"] = entry["variant"]
     for name in (*models.OVERRIDABLE_FIELDS, "stage_sizes", "width", "layer_sizes", "activations"):
