@@ -90,7 +90,7 @@ def run(
         )
         shown, forwarded, cut = 0, 0, False
         try:
-            while not _ended(process):
+            while process.poll() is None:
                 shown += _echo(errors.fileno(), shown, show)
                 for number in received[forwarded:]:
                     # Python prints a traceback on SIGINT until a script has installed its handlers.
@@ -99,10 +99,11 @@ def run(
                 if not cut and deadline is not None and time.monotonic() >= deadline:
                     process.send_signal(signal.SIGTERM)
                     cut = True
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
         finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
+            process.terminate()  # nothing if it has ended
+            process.wait()
         _echo(errors.fileno(), shown, show)
         stderr = _read(errors.fileno(), 0).decode(errors="replace")
     return ProcessResult(process.returncode, cut, stderr, request.number)
@@ -111,14 +112,6 @@ def run(
 def _with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:
     python = (sys.executable, "-I", "-S", "-c", WITH_PARENT_DEATH)
     return [*python, str(os.getpid()), str(int(death_signal)), *command]
-
-
-def _ended(process: subprocess.Popen[bytes]) -> bool:
-    try:
-        process.wait(POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def _echo(file: int, start: int, show: Callable[[str], str]) -> int:
@@ -140,37 +133,34 @@ def worker_pool(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]
 
     Pending calls are cancelled at the end of the block.
     """
-    if workers == 1:  # a thread is enough
-        pool: Executor = ThreadPoolExecutor(1, initializer=prepare)
-    else:
-        pool = _Processes(workers, prepare)
+    pool = _Processes(workers, prepare) if workers > 1 else ThreadPoolExecutor(1, initializer=prepare)
     try:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Processes(Executor):
+class _Processes(ThreadPoolExecutor):
     """An executor with one thread per worker process.
 
     A ProcessPoolExecutor would leak named semaphores if this process is killed.
     """
 
     def __init__(self, workers: int, prepare: Callable[[], None]):
-        self._threads = ThreadPoolExecutor(workers)
-        self._workers = [_Worker(prepare) for _ in range(workers)]
+        super().__init__(workers)
+        self._processes = [_Worker(prepare) for _ in range(workers)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in self._workers:
+        for worker in self._processes:
             self._idle.put(worker)
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Calls a picklable function in a worker."""
-        return self._threads.submit(self._call, functools.partial(function, *args, **kwargs))
+        return super().submit(self._call, functools.partial(function, *args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Terminates the workers; with `wait` after their current calls."""
-        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-        for worker in self._workers:
+        super().shutdown(wait=wait, cancel_futures=cancel_futures)
+        for worker in self._processes:
             worker.end()
 
     def _call(self, function: Callable[[], T]) -> T:

@@ -17,33 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 NUMBERS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 EXIT_CODE = 128
 """The exit code of a signal is this plus its number, as in a shell."""
 REPEAT_SECONDS = 0.5
 """A repeated signal within this time is ignored: timeout(1) and systemd signal the process and its group."""
-PRINT_SECONDS = 1.0
-"""How long an exiting process waits for a reader of its output."""
-CLEAN_UP_SECONDS = 5.0
-"""How long it waits for clean-ups, which may block on a pipe."""
+PRINT_SECONDS, CLEAN_UP_SECONDS = 1.0, 5.0
+"""How long an exiting process waits for a reader of its output, and for clean-ups, which may block too."""
 CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"
-
-
-class _Repeats:
-    """Detects repeated signals."""
-
-    def __init__(self) -> None:
-        self._last, self._time = 0, 0.0
-
-    def is_repeat(self, number: int) -> bool:
-        """True if the same signal was received less than REPEAT_SECONDS ago."""
-        now = time.monotonic()
-        if number == self._last and now - self._time < REPEAT_SECONDS:
-            return True  # repeats do not extend the window: a key that is pressed many times works
-        self._last, self._time = number, now
-        return False
 
 
 class Request:
@@ -64,89 +47,38 @@ class Request:
         return True
 
 
-class _Watcher:
-    """The thread that receives signals; ignored ones remain ignored (nohup, background jobs)."""
+class _State:
+    """What this process does on a signal."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.installed, self.ending = False, False
+        self.exit_code: int | None = None
         self.requests: list[Request] = []
         self.clean_ups: list[Callable[[], None]] = []
-        self.lock = threading.Lock()
-        self.exit_code: int | None = None
-        self._ending = False
-        self._repeats = _Repeats()
-        self._numbers = [number for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN]
-        self._reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, name="signals", daemon=True).start()
-        for number in self._numbers:
-            signal.signal(number, _leave_to_watcher)
-        # Registered first and so called last; the interpreter would lose signals after it.
-        atexit.register(self.exit)
-
-    def wait_if_ending(self) -> None:
-        """Blocks forever if the process is exiting, so that it does not print or exit with another code."""
-        with self.lock:
-            ending = self._ending
-        if ending:
-            threading.Event().wait()
-
-    def exit(self) -> None:
-        """Exits immediately with `exit_code`, if that is set."""
-        self.wait_if_ending()
-        if self.exit_code is None:
-            return
-        _flush(sys.stdout)
-        _flush(sys.stderr)
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        time.sleep(0.002)  # the thread may have read a signal and be waiting for the GIL
-        while poll.poll(0):
-            time.sleep(0.002)
-        self.wait_if_ending()
-        os._exit(self.exit_code)
-
-    def _watch(self) -> None:
-        while True:
-            for number in os.read(self._reader, 64):
-                if number in self._numbers and not self._repeats.is_repeat(number):
-                    # An error must not end this thread.
-                    with contextlib.suppress(Exception):
-                        self._receive(number)
-
-    def _receive(self, number: int) -> None:
-        if number == signal.SIGHUP:
-            _leave_lost_terminal()
-        with self.lock:
-            if self._ending:
-                os._exit(EXIT_CODE + number)
-            if self.requests and self.requests[-1].deliver(number):
-                return
-            self._ending = True
-        # In a thread, so that a second signal can end the process.
-        threading.Thread(target=self._end, args=(number,), daemon=True).start()
-
-    def _end(self, number: int) -> None:
-        _run_for(self._clean_up, CLEAN_UP_SECONDS)
-        _terminate_children()
-        reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        _run_for(lambda: _print_last_line(reason), PRINT_SECONDS)
-        os._exit(EXIT_CODE + number)
-
-    def _clean_up(self) -> None:
-        for clean_up in reversed(self.clean_ups):
-            with contextlib.suppress(Exception):
-                clean_up()
+        self.reader = -1
 
 
-_watcher: _Watcher | None = None
+_state = _State()
 
 
 def install() -> None:
-    """Makes each of NUMBERS end this process, after one line; a script calls it first, in its main thread."""
-    global _watcher
-    if _watcher is None:
-        _watcher = _Watcher()
+    """Makes each of NUMBERS end this process, after one line; a script calls it first, in its main thread.
+
+    Ignored signals remain ignored (nohup, background jobs).
+    """
+    if _state.installed:
+        return
+    numbers = [number for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN]
+    _state.installed = True
+    _state.reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(numbers,), name="signals", daemon=True).start()
+    for number in numbers:  # without a Python handler the interpreter does not write to the pipe
+        signal.signal(number, lambda number, frame: None)
+    # Registered first and so called last; the interpreter would lose signals after it.
+    atexit.register(_exit)
 
 
 @contextlib.contextmanager
@@ -159,14 +91,14 @@ def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator
     not handled.
     """
     request = Request(on_signal, signals)
-    if _watcher is not None:
-        with _watcher.lock:
-            _watcher.requests.append(request)
+    if _state.installed:
+        with _state.lock:
+            _state.requests.append(request)
         try:
             yield request
         finally:
-            with _watcher.lock:
-                _watcher.requests.remove(request)
+            with _state.lock:
+                _state.requests.remove(request)
     elif threading.current_thread() is threading.main_thread():
         with _handlers(request):
             yield request
@@ -177,20 +109,19 @@ def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator
 @contextlib.contextmanager
 def clean_up(action: Callable[[], None]) -> Iterator[None]:
     """Calls `action`, in another thread, if a signal ends the process during the block."""
-    if _watcher is None:
-        yield
-        return
-    _watcher.clean_ups.append(action)
+    _state.clean_ups.append(action)
     try:
         yield
     finally:
-        _watcher.clean_ups.remove(action)
+        _state.clean_ups.remove(action)
 
 
 def wait_if_ending() -> None:
-    """Blocks forever if a signal is ending this process; the main thread calls it before exiting."""
-    if _watcher is not None:
-        _watcher.wait_if_ending()
+    """Blocks forever if a signal is ending this process, which must not exit with another code."""
+    with _state.lock:
+        ending = _state.ending
+    if ending:
+        threading.Event().wait()
 
 
 def leave(code: int) -> NoReturn:
@@ -198,22 +129,54 @@ def leave(code: int) -> NoReturn:
 
     During finalisation signals would be lost and compiling XLA threads would crash.
     """
-    if _watcher is not None:
-        _watcher.exit_code = code
+    _state.exit_code = code
     sys.exit(code)
 
 
 def skip_exit_callbacks() -> None:
     """Skips the `atexit` callbacks that are registered so far."""
-    if _watcher is not None:
-        atexit.register(_watcher.exit)
+    if _state.installed:
+        atexit.register(_exit)
+
+
+def _exit() -> None:
+    """Exits immediately with the code of `leave`, if that was called."""
+    wait_if_ending()
+    if _state.exit_code is None:
+        return
+    _flush(sys.stdout)
+    _flush(sys.stderr)
+    poll = select.poll()
+    poll.register(_state.reader, select.POLLIN)
+    time.sleep(0.002)  # the thread may have read a signal and be waiting for the GIL
+    while poll.poll(0):
+        time.sleep(0.002)
+    wait_if_ending()
+    os._exit(_state.exit_code)
+
+
+class _Repeats:
+    """Detects repeated signals."""
+
+    def __init__(self) -> None:
+        self._last, self._time = 0, 0.0
+
+    def is_repeat(self, number: int) -> bool:
+        """True if the same signal was received less than REPEAT_SECONDS ago."""
+        now = time.monotonic()
+        if number == self._last and now - self._time < REPEAT_SECONDS:
+            return True  # repeats do not extend the window: a key that is pressed many times works
+        self._last, self._time = number, now
+        return False
 
 
 @contextlib.contextmanager
 def _handlers(request: Request) -> Iterator[None]:
     """Installs Python handlers for a request; they are restored after its last signal."""
-    before: dict[int, Any] = {}
     repeats = _Repeats()
+    found = {number: signal.getsignal(number) for number in NUMBERS}
+    # None was set by C code and cannot be restored.
+    before = {number: each for number, each in found.items() if each not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -225,15 +188,51 @@ def _handlers(request: Request) -> Iterator[None]:
             restore()
             signal.raise_signal(number)
 
-    for number in NUMBERS:
-        handler = signal.getsignal(number)
-        if handler not in (signal.SIG_IGN, None):  # None: set by C code, cannot be restored
-            before[number] = handler
-            signal.signal(number, handle)
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:
         restore()
+
+
+def _watch(numbers: list[int]) -> None:
+    repeats = _Repeats()
+    while True:
+        for number in os.read(_state.reader, 64):
+            if number in numbers and not repeats.is_repeat(number):
+                with contextlib.suppress(Exception):  # an error must not end this thread
+                    _receive(number)
+
+
+def _receive(number: int) -> None:
+    if number == signal.SIGHUP:
+        _leave_lost_terminal()
+    with _state.lock:
+        if _state.ending:
+            os._exit(EXIT_CODE + number)
+        if _state.requests and _state.requests[-1].deliver(number):
+            return
+        _state.ending = True
+    # In a thread, so that a second signal can end the process.
+    threading.Thread(target=_end, args=(number,), daemon=True).start()
+
+
+def _end(number: int) -> None:
+    _run_for(_clean_up, CLEAN_UP_SECONDS)
+    for path in glob.glob("/proc/self/task/*/children"):  # Linux
+        with contextlib.suppress(OSError), open(path) as children:
+            for child in children.read().split():
+                os.kill(int(child), signal.SIGTERM)
+    reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    _run_for(lambda: _print_last_line(reason), PRINT_SECONDS)
+    os._exit(EXIT_CODE + number)
+
+
+def _clean_up() -> None:
+    for clean_up in reversed(_state.clean_ups):
+        with contextlib.suppress(Exception):
+            clean_up()
 
 
 def _run_for(action: Callable[[], None], seconds: float) -> None:
@@ -241,10 +240,6 @@ def _run_for(action: Callable[[], None], seconds: float) -> None:
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
     thread.join(seconds)
-
-
-def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
-    """The Python handler that is required for the interpreter to write to the pipe."""
 
 
 def _leave_lost_terminal() -> None:
@@ -256,14 +251,6 @@ def _leave_lost_terminal() -> None:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, stream)
             os.close(nothing)
-
-
-def _terminate_children() -> None:
-    """Sends SIGTERM to the children of this process (Linux)."""
-    for path in glob.glob("/proc/self/task/*/children"):
-        with contextlib.suppress(OSError), open(path) as children:
-            for child in children.read().split():
-                os.kill(int(child), signal.SIGTERM)
 
 
 def _print_last_line(reason: str) -> None:

@@ -19,12 +19,9 @@ from jaxnets.data.sources.base import FEATURES
 Batch = dict[str, Any]
 Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(batch, key) -> (inputs [B, ...], targets [B, K])."""
-Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
-"""(key, image [H, W, C]) -> image [H, W, C]."""
 
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
-"""Optical densities of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001). H&E slides contain no DAB:
-its row is the residual."""
+"""Optical densities of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001); without DAB the residual."""
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -129,9 +126,9 @@ def stain(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
 
 
 def scale_stains(image: jax.Array, factors: jax.Array) -> jax.Array:
-    """Scales the densities of haematoxylin and eosin by `factors` [2].
+    """Scales the densities of haematoxylin and eosin by `factors` [2]; image [H, W, 3].
 
-    Colour deconvolution as in Ruifrok and Johnston (2001); image [H, W, 3].
+    Colour deconvolution as in Ruifrok and Johnston (2001).
     """
     stains = jnp.asarray(STAINS, image.dtype)
     stains = stains / jnp.linalg.norm(stains, axis=1, keepdims=True)
@@ -165,24 +162,7 @@ AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
         "stain": stain,
     }
 )
-"""The augmentations in the order in which they are applied, by field of config.augment. A field is a bool, or
-the last argument."""
-
-
-def _make_augmentation(config: config_dict.ConfigDict) -> Augmentation:
-    """Returns the augmentations of `config.augment`, each with its own key."""
-    chosen = [
-        (function, () if config[field] is True else (config[field],))
-        for field, function in AUGMENTATIONS.items()
-        if config[field]
-    ]
-
-    def augmentation(key: jax.Array, image: jax.Array) -> jax.Array:
-        for number, (function, arguments) in enumerate(chosen):
-            image = function(jax.random.fold_in(key, number), image, *arguments)
-        return image
-
-    return augmentation
+"""The augmentations in their order, by field of config.augment, which is a bool or the last argument."""
 
 
 def mixup(
@@ -190,7 +170,7 @@ def mixup(
 ) -> tuple[jax.Array, jax.Array]:
     """Mixes each image [B, H, W, C] and target [B, K] with the previous one of the batch (Zhang et al. 2017).
 
-    The weight is Beta(alpha, alpha), from each image's own key; only the partner depends on the batch.
+    The weight is Beta(alpha, alpha), from each image's own key.
     """
     weight = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype))(keys)
     by_image = weight[:, None, None, None]
@@ -200,10 +180,6 @@ def mixup(
     )
 
 
-def _image_key(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
-
-
 def make_preprocess(
     config: config_dict.ConfigDict, *, train: bool, augment: bool | None = None
 ) -> Preprocess:
@@ -211,12 +187,23 @@ def make_preprocess(
 
     Vectors and cached features are only cast to the config's dtype.
     """
-    dtype = jnp.dtype(config.model.dtype)
-    classes = config.model.num_classes
-    augmentation = _make_augmentation(config.augment)
+    dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     augments = train if augment is None else augment
     mixes = train and bool(config.augment.mixup)
+    chosen = [
+        (function, () if config.augment[field] is True else (config.augment[field],))
+        for field, function in AUGMENTATIONS.items()
+        if config.augment[field]
+    ]
+
+    def image_key(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
+
+    def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
+        for number, (function, arguments) in enumerate(chosen):
+            image = function(jax.random.fold_in(key, number), image, *arguments)
+        return image
 
     def preprocess(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         if "input" in batch:
@@ -227,9 +214,9 @@ def make_preprocess(
         images = scale(batch["image"], dtype)
         if not (augments or mixes):
             return normalize(images, mean, std), targets
-        keys = jax.vmap(functools.partial(_image_key, key))(batch["epoch"], batch["index"])
+        keys = jax.vmap(functools.partial(image_key, key))(batch["epoch"], batch["index"])
         if augments:
-            images = jax.vmap(augmentation)(keys, images)
+            images = jax.vmap(augmented)(keys, images)
         if mixes:
             mixup_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000))(keys)
             images, targets = mixup(mixup_keys, images, targets, alpha=config.augment.mixup)

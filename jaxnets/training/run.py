@@ -152,10 +152,10 @@ class Run(Progress):
 
     def evaluation_due(self) -> bool:
         """True once per interval and at the end, unless the run is interrupted."""
-        if self.evaluated == self.step or self.step == 0 or self.interrupted is not None:
-            return False
         every = self.plan.evaluate_every
-        return every is not None and (self.step % every == 0 or self.ending)
+        if every is None or self.step in (0, self.evaluated) or self.interrupted is not None:
+            return False
+        return self.step % every == 0 or self.ending
 
     def save_due(self) -> bool:
         """True if the interval or a callback requires a checkpoint; the end does too."""

@@ -3,7 +3,6 @@
 Examples may be stored on the device: the steps then get batches of indices and gather the examples.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,15 +22,12 @@ from jaxnets.training.state import BackboneHeadPartition, TrainState, Tree
 Metrics = dict[str, jax.Array]
 """Sums and counts: they add up exactly over batches, devices and processes."""
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[TrainState, Batch], Metrics]
 StoredExamples = dict[str, jax.Array]
 """All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
 Examples = tuple[jax.Array, jax.Array, jax.Array]
 """Inputs, targets and weights of a batch or a microbatch."""
 Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
 """(variables, inputs, dropout key) -> (outputs, batch statistics)."""
-GradFn = Callable[[Tree, Tree, Examples, jax.Array], tuple[Tree, tuple[Tree, Metrics]]]
-"""(trainable, batch statistics, examples, dropout key) -> (gradient, (batch statistics, metrics))."""
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
@@ -84,15 +80,8 @@ def make_train_step(
             params = {**frozen, **updated}
             metrics["gradient_norm"] = optax.tree.norm(gradient)
             metrics["steps"] = jnp.ones((), jnp.int32)
-            new_state = dataclasses.replace(
-                state,
-                step=state.step + 1,
-                params=params,
-                batch_stats=batch_stats,
-                opt_state=opt_state,
-                ema=_update_ema(state, params, ema_decay),
-            )
-            return new_state, metrics
+            step, ema = state.step + 1, _update_ema(state, params, ema_decay)
+            return TrainState(step, params, batch_stats, opt_state, ema, state.key), metrics
 
         update_all = functools.partial(update, functools.partial(_forward, model), state.params, {})
         if partition is None:
@@ -129,7 +118,7 @@ def _forward_frozen_backbone(
 
 
 def _accumulate_gradients(
-    grad_fn: GradFn,
+    grad_fn: Callable[..., Any],
     trainable: Tree,
     batch_stats: Tree,
     examples: Examples,
@@ -192,7 +181,7 @@ def make_eval_step(
     dropout: bool = False,
     axis_name: str | None = None,
     with_probabilities: bool = False,
-) -> EvalStep:
+) -> Callable[[TrainState, Batch], Metrics]:
     """Returns the step (state, batch) -> metrics, weighted sums over the batch (weight 0 for padding).
 
     Sums: loss, weight_sum (not for a loss that is a sum), examples and, for classes, correct. For classes
@@ -213,8 +202,8 @@ def make_eval_step(
             rngs={"dropout": drawn} if dropout else None,
             method="head" if FEATURES in batch else None,
         )
-        weight = batch["weight"].astype(targets.dtype)
-        terms, classes = loss(outputs, targets, weight), has_classes(batch)
+        weight, classes = batch["weight"].astype(targets.dtype), has_classes(batch)
+        terms = loss(outputs, targets, weight)
         metrics = {**terms.metrics(), **_classification_counts(outputs, targets, weight, classes)}
         if axis_name is not None:
             metrics = lax.psum(metrics, axis_name)
