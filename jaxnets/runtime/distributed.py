@@ -1,7 +1,7 @@
 """Training as one of several processes: if another one dies, this one exits with one line and code 6.
 
-JAX aborts a process that cannot reach the others (SIGABRT, after a C++ stack trace), and the process cannot
-prevent that. So training runs in a child, and a small parent, which never loads JAX, reports how it ended.
+JAX aborts a process that cannot reach the others (SIGABRT, after a C++ stack trace). So training runs in a
+child, and a small parent, which never loads JAX, reports how it ended.
 """
 
 import contextlib
@@ -57,9 +57,8 @@ def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
         if result.code in (0, *(code for each in sent for code in (-each, signals.EXIT_CODE + each))):
             signals.leave(signals.EXIT_CODE + number)
     if result.code < 0:
-        number = -result.code
-        name = signal.Signals(number).name
-        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        hint = " (out of memory?)" if result.code == -signal.SIGKILL else ""
+        name = signal.Signals(-result.code).name
         raise MachineError(f"the training process was killed by {name}{hint}; {RESTART}")
     signals.leave(result.code)
 

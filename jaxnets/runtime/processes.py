@@ -37,10 +37,7 @@ _process: int | None = None
 
 
 def check_not_forked() -> None:
-    """Raises ConfigError in a child that was forked (os.fork) after this function was called.
-
-    The child has the locks of JAX's threads but not the threads, and would hang or abort.
-    """
+    """Raises ConfigError in a child that was forked after a call: without JAX's threads it would hang."""
     global _process
     _process = _process or os.getpid()
     if _process != os.getpid():
@@ -52,15 +49,12 @@ def check_not_forked() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ProcessResult:
-    """The result of a command: exit code (-N: killed by signal N), whether it hit the deadline, and stderr.
+    """How a command ended."""
 
-    `signal_number` is the first signal that this process received and forwarded meanwhile.
-    """
-
-    code: int
-    cut: bool
-    errors: str
-    signal_number: int | None
+    code: int  # -N if it was killed by signal N
+    cut: bool  # whether it hit the deadline
+    errors: str  # its standard error
+    signal_number: int | None  # the first signal that this process received and forwarded
 
 
 def run(
@@ -129,10 +123,7 @@ def _read(file: int, start: int) -> bytes:
 
 @contextlib.contextmanager
 def worker_pool(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
-    """An executor whose workers call `prepare` first and exit with the block or this process.
-
-    Pending calls are cancelled at the end of the block.
-    """
+    """An executor whose workers call `prepare` first and end, with pending calls, at the end of the block."""
     pool = _Processes(workers, prepare) if workers > 1 else ThreadPoolExecutor(1, initializer=prepare)
     try:
         yield pool

@@ -1,12 +1,9 @@
 """Settings of JAX and XLA: safe fusions on CPUs, the compilation cache, double precision.
 
 Since jaxlib 0.10.2, XLA's CPU compiler uses the YNNPACK library for fused operations. If a matrix product is
-fused with a following reduction or elementwise operation, the result can silently be wrong
-(jax-ml/jax#39103; tests/runtime/test_xla.py has two such programs). Single products and convolutions are
-correct, so only those remain enabled here, which is the fastest safe setting.
-
-Scripts set XLA_FLAGS before JAX starts. In a user's process the environment is not changed; there every
-program of this package is compiled with the same setting through `jit` below.
+fused with a following operation, the result can silently be wrong (jax-ml/jax#39103; two such programs are in
+tests/runtime/test_xla.py). Only single products and convolutions remain enabled, the fastest safe setting:
+scripts set XLA_FLAGS before JAX starts, and `jit` compiles with it in a user's process.
 """
 
 import contextlib
@@ -27,19 +24,16 @@ from jaxnets.io import user_cache_folder
 from jaxnets.runtime.hardware import CPUINFO, cpu_threads
 
 FLAG, SAFE_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "individual_dot,individual_convolution"
-SAFE_FLAG = f"--{FLAG}={SAFE_FUSIONS}"
-"""What XLA_FLAGS must contain for correct results."""
+SAFE_FLAG = f"--{FLAG}={SAFE_FUSIONS}"  # in XLA_FLAGS
 COMPILER_OPTIONS = {FLAG: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
 FIRST_AFFECTED, FIRST_UNKNOWN = (0, 10, 2), (0, 13)
 """The affected versions of jaxlib. XLA aborts on unknown flags, so unsupported versions do not get it."""
 NEUTRAL_FLAGS = (f"--{FLAG}=", "--xla_dump_", "--xla_force_host_platform_device_count=")
 """Flags that are recorded separately or only write files."""
-AUTO, NONE = "auto", "none"
-CPUINFO_FIELDS = ("model name", "flags", "Features")
 
 
 def set_safe_flags(environment: MutableMapping[str, str]) -> None:
-    """Adds the safe setting to XLA_FLAGS unless the user has set the flag; call it before JAX is imported."""
+    """Adds SAFE_FLAG to XLA_FLAGS unless the user has set the flag; call it before JAX is imported."""
     if is_affected() and fusions_in(environment) is None:
         environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {SAFE_FLAG}".lstrip()
 
@@ -59,10 +53,9 @@ def is_affected(version: str | None = None) -> bool:
 
 def fusions() -> str:
     """Returns the setting with which this package compiles; "default" for XLA's default."""
+    default = SAFE_FUSIONS if is_affected() else "default"
     value = fusions_in(os.environ)
-    if value is None:
-        return SAFE_FUSIONS if is_affected() else "default"
-    return value
+    return default if value is None else value
 
 
 def other_flags() -> list[str]:
@@ -100,10 +93,7 @@ def warn_of_unsafe_default() -> None:
 
 @contextlib.contextmanager
 def precision_of(model: config_dict.ConfigDict) -> Iterator[None]:
-    """Enables double precision in the block if `model` (config.model) has dtype float64, else disables it.
-
-    It affects only this thread.
-    """
+    """Enables double precision, in this thread, if `model` (config.model) is float64, else disables it."""
     import jax
 
     with jax.enable_x64(model.dtype == "float64"):
@@ -114,24 +104,23 @@ def enable_compilation_cache(place: str) -> None:
     """Enables JAX's persistent compilation cache for all programs, or disables it for "none".
 
     `place` is a folder, or "auto": JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
-    There is a subfolder for each kind of CPU, number of threads and version of jaxlib, because a program
-    compiled for other instructions may crash or be wrong. If the folder is not writable, it is not used.
+    If the folder is not writable, it is not used.
     """
     import jax
 
-    if place == NONE:
+    if place == "none":
         jax.config.update("jax_enable_compilation_cache", False)
-    elif place != AUTO or not getattr(jax.config, "jax_compilation_cache_dir", None):
-        root = user_cache_folder() / "compiled" if place == AUTO else Path(place)
+    elif place != "auto" or not getattr(jax.config, "jax_compilation_cache_dir", None):
+        root = user_cache_folder() / "compiled" if place == "auto" else Path(place)
         jax.config.update("jax_compilation_cache_dir", str(root / cache_conditions()))
         # The initialisation of weights compiles many small programs.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def cache_conditions() -> str:
-    """Returns a name for the properties of the machine that are not in JAX's cache keys."""
+    """Returns a name for what JAX's cache keys lack: programs for other CPUs may crash or be wrong."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
-    found = sorted({line for line in lines if line.startswith(CPUINFO_FIELDS)})
+    found = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     properties = [importlib.metadata.version("jaxlib"), platform.machine(), str(cpu_threads()), *found]
     digest = hashlib.sha256("\n".join(properties).encode()).hexdigest()
     return f"{platform.machine()}-{digest[:16]}"

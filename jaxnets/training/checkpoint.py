@@ -54,10 +54,9 @@ def record_of(data: bytes) -> FileRecord:
 
 
 class Checkpoints:
-    """The checkpoints of a run, one folder per step: `state/` (orbax) and three JSON files.
+    """The checkpoints of a run, one folder per step; the newest `keep` are retained, and the protected one.
 
-    The newest `keep` are retained, and the protected one. A folder without a manifest is an interrupted
-    save: it is ignored, and the next save removes it.
+    A folder without a manifest is an interrupted save: it is ignored, and the next save removes it.
     """
 
     def __init__(self, folder: Path, *, keep: int):
@@ -79,8 +78,7 @@ class Checkpoints:
     ) -> None:
         """Writes a checkpoint synchronously, then removes old ones except step `protect`.
 
-        `host_state` is written as JSON; `run_files` are recorded in the manifest. Raises MachineError if the
-        disk is full or read-only.
+        `host_state` is JSON; the manifest has `run_files`. MachineError if the disk is full or read-only.
         """
         target = self._path(step)
         if step in self.steps():
@@ -110,10 +108,7 @@ class Checkpoints:
                 self._remove(old)
 
     def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns (state, host_state); the state has the shapes of `template`.
-
-        Raises CheckpointError if a file was modified or the shapes differ.
-        """
+        """Returns (state, host_state); CheckpointError if a file or a shape of `template` differs."""
         path = self._path(step)
         if damage := self.damage(step):
             raise CheckpointError(f"checkpoint {path} is damaged: {damage}")
@@ -143,17 +138,14 @@ class Checkpoints:
         return None, damaged
 
     def run_files(self, step: int) -> Mapping[str, FileRecord]:
-        """Returns the records of the run's other files; {} without a manifest or records.
-
-        Raises CheckpointError if the manifest is damaged.
-        """
-        path = self._path(step)
+        """Returns the records of the run's other files; CheckpointError if the manifest is damaged."""
         try:
-            return _read_manifest(path).get("run_files", {})
+            return _read_manifest(self._path(step)).get("run_files", {})
         except FileNotFoundError:
             return {}  # the run that is writing here has removed it
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path / MANIFEST} is damaged ({error}): restore it") from error
+            path = self._path(step) / MANIFEST
+            raise CheckpointError(f"{path} is damaged ({error}): restore it") from error
 
     def newest_run_files(self) -> Mapping[str, FileRecord]:
         """Returns `run_files` of the newest checkpoint with a valid manifest."""
@@ -274,8 +266,8 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _disk_error(error: Exception, target: Path) -> Exception:
-    full = getattr(error, "errno", None) in DISK_FULL
-    if full or any(message in str(error) for message in FULL_IN_ORBAX):
+    in_orbax = any(message in str(error) for message in FULL_IN_ORBAX)
+    if in_orbax or getattr(error, "errno", None) in DISK_FULL:
         return MachineError(f"the disk is full: {target} was not saved; free some space and run again")
     if isinstance(error, OSError):
         return MachineError(f"{target} cannot be written: {error.strerror or error}")

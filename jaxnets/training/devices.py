@@ -20,10 +20,7 @@ HEARTBEAT_SECONDS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Uses `jit` on one device and `pmap` over all devices of all processes otherwise.
-
-    The state is replicated and has no device axis.
-    """
+    """`jit` on one device, else `pmap` over those of all processes; the state has no device axis."""
 
     count: int
     local_count: int
@@ -83,10 +80,9 @@ class Devices:
         if self.axis_name is None:
             return jax.device_put(batch)
 
-        def shard(values: np.ndarray) -> np.ndarray:
-            shape = np.shape(values)
-            shards = np.reshape(values, (*shape[:axis], self.local_count, -1, *shape[axis + 1 :]))
-            return np.moveaxis(shards, axis, 0)
+        def shard(x: np.ndarray) -> np.ndarray:
+            shape = (*x.shape[:axis], self.local_count, -1, *x.shape[axis + 1 :])
+            return np.moveaxis(np.reshape(x, shape), axis, 0)
 
         return jax.tree.map(shard, batch)
 
@@ -101,19 +97,13 @@ class Devices:
 
     @contextlib.contextmanager
     def collective_section(self) -> Iterator[None]:
-        """A block in which all processes fail if one does; the others raise MachineError.
-
-        Otherwise they would wait for the failed process forever.
-        """
-        failure: Exception | None = None
+        """A block in which all processes fail if one does, which the others would wait for; MachineError."""
         try:
             yield
-        except Exception as error:
-            failure = error
-        failed = self.all_reduce_max(None if failure is None else 1)
-        if failure is not None:
-            raise failure
-        if failed is not None:
+        except Exception:
+            self.all_reduce_max(1)
+            raise
+        if self.all_reduce_max(None) is not None:
             raise MachineError("another process failed (see its log): fix that and restart all processes")
 
 
@@ -145,10 +135,7 @@ class CompiledStep:
 def initialize_distributed(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-    """Connects to the other processes; without addresses JAX queries SLURM, Open MPI or Kubernetes.
-
-    Raises MachineError if that fails.
-    """
+    """Connects to the other processes; without addresses JAX queries SLURM, Open MPI or Kubernetes."""
     # The C++ handler of this service would intercept SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:

@@ -14,10 +14,10 @@ from jaxnets.models.outputs import ModelOutput
 
 
 class LossTerms(NamedTuple):
-    """The mean loss is `total / weight_sum`; `weight_sum` is None for a loss that is a sum."""
+    """Scalars; the mean loss is `total / weight_sum`, and `weight_sum` is None for a loss that is a sum."""
 
-    total: jax.Array  # shape=()
-    weight_sum: jax.Array | None  # shape=()
+    total: jax.Array
+    weight_sum: jax.Array | None
 
     def metrics(self) -> dict[str, jax.Array]:
         """Returns "loss" and, unless it is None, "weight_sum"."""
@@ -75,29 +75,20 @@ SQUARED_ERRORS: Mapping[str, Loss] = MappingProxyType(
 )
 
 
-def with_auxiliary(loss: Loss, auxiliary_weight: float) -> Loss:
-    """Returns `loss` of the main output plus `auxiliary_weight` times `loss` of each auxiliary head."""
+def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:
+    """Returns the loss of `config.train`: of the main output plus, weighted, of each auxiliary head.
+
+    Their weight is `auxiliary_weight` if `config.auxiliary_weight` is None.
+    """
+    weight_of_heads = auxiliary_weight if config.auxiliary_weight is None else config.auxiliary_weight
+    options = {"label_smoothing": config.label_smoothing, "class_weights": tuple(config.class_weights)}
+    loss = SQUARED_ERRORS.get(config.loss) or functools.partial(cross_entropy, **options)
 
     def total(outputs: Any, targets: jax.Array, weight: jax.Array) -> LossTerms:
         if not isinstance(outputs, ModelOutput):
             return loss(outputs, targets, weight)
         main = loss(outputs.main, targets, weight)
         heads = [loss(logits, targets, weight).total for logits in outputs.auxiliary]
-        return main._replace(total=main.total + auxiliary_weight * sum(heads))
+        return main._replace(total=main.total + weight_of_heads * sum(heads))
 
     return total
-
-
-def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:
-    """Returns the loss of `config.train`; `auxiliary_weight` is used if `config.auxiliary_weight` is None."""
-    if config.auxiliary_weight is not None:
-        auxiliary_weight = config.auxiliary_weight
-    if config.loss in SQUARED_ERRORS:
-        loss = SQUARED_ERRORS[config.loss]
-    else:
-        loss = functools.partial(
-            cross_entropy,
-            label_smoothing=config.label_smoothing,
-            class_weights=tuple(config.class_weights),
-        )
-    return with_auxiliary(loss, auxiliary_weight)

@@ -12,11 +12,7 @@ from jaxnets.training.state import BackboneHeadPartition
 
 
 def make_schedule(
-    config: config_dict.ConfigDict,
-    *,
-    total_steps: int,
-    steps_per_epoch: int,
-    multiplier: float = 1.0,
+    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, multiplier: float = 1.0
 ) -> optax.Schedule:
     """Returns `multiplier` times the learning rate by step: linear warmup from 0, then `schedule.name`."""
     peak = multiplier * config.optimizer.learning_rate
@@ -48,19 +44,11 @@ def make_optimizer(
     """
     if partition is None:
         return _make_transform(config, schedule)
-    transforms = {"head": _make_transform(config, schedule)}
+    transforms = {"head": _make_transform(config, schedule)}  # checkpoints contain these names
     if backbone_schedule is not None:
         transforms["body"] = _make_transform(config, backbone_schedule)
-    return _partitioned(partition, transforms)
-
-
-def _partitioned(
-    partition: BackboneHeadPartition, transforms: dict[str, Any]
-) -> optax.GradientTransformation:
-    """Like optax.multi_transform, but a part without gradients does not advance its state and schedule."""
 
     def split(tree: Any) -> dict[str, Any]:
-        # Checkpoints contain these names.
         return dict(zip(("head", "body"), partition.split(tree), strict=True))
 
     def init(params: Any) -> dict[str, Any]:
@@ -68,11 +56,9 @@ def _partitioned(
         return {name: transform.init(parts[name]) for name, transform in transforms.items()}
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        gradients, parts = split(updates), split(params)
-        merged: dict[str, Any] = {}
-        new_state = dict(state)
+        gradients, parts, merged, new_state = split(updates), split(params), {}, dict(state)
         for name, transform in transforms.items():
-            if gradients[name]:
+            if gradients[name]:  # optax.multi_transform would advance the schedule of a frozen part
                 part_updates, new_state[name] = transform.update(gradients[name], state[name], parts[name])
                 merged.update(part_updates)
         return merged, new_state
@@ -81,10 +67,9 @@ def _partitioned(
 
 
 def _make_transform(config: config_dict.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Chains clipping, coupled decay, SGD or Adam, decoupled decay, the schedule and the multiplier.
+    """Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update (AdamW).
 
-    Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled weight decay to the
-    update (AdamW). Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
+    Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
     """
     settings, max_norm = config.optimizer, config.train.clip_grad_norm
     decay = optax.add_decayed_weights(settings.weight_decay) if settings.weight_decay else None

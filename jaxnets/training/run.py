@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LATER_CONDITIONS = ("x64", "xla_flags")
 """Conditions that earlier versions did not record in checkpoints; if missing, they count as unchanged."""
-KERNELS_HINT = "--nokernels disables the C++ kernels; "
 
 
 class LogRecord(TypedDict):
@@ -238,9 +237,8 @@ class Run(Progress):
         }
         with self.devices.collective_section():  # all processes wait until it is written
             if self.devices.is_process_zero:
-                files = self.run_files()
                 self.checkpoints.save(
-                    self.step, self.state, host_state, protect=self.best_step, run_files=files
+                    self.step, self.state, host_state, protect=self.best_step, run_files=self.run_files()
                 )
         self.saved_step = self.step
 
@@ -255,9 +253,9 @@ class Run(Progress):
         changed = [name for name in sorted(names) if old.get(name) != new.get(name)]
         if changed and not allow_nondeterministic_resume:
             listed = ", ".join(f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed)
+            hint = "--nokernels disables the C++ kernels; " if "implementation" in changed else ""
             raise CheckpointError(
-                f"resuming at step {step} would not be bit-exact ({listed}); "
-                f"{KERNELS_HINT if 'implementation' in changed else ''}"
+                f"resuming at step {step} would not be bit-exact ({listed}); {hint}"
                 "pass --allow_nondeterministic_resume to resume anyway"
             )
         for field in dataclasses.fields(Progress):
@@ -295,8 +293,6 @@ def averages(sums: dict[str, Any]) -> dict[str, float]:
 
     A loss that is a sum over the batch is averaged over steps.
     """
-    means = {"loss": sums["loss"] / sums.get("weight_sum", sums["steps"])}
-    if "correct" in sums:
-        means["accuracy"] = sums["correct"] / sums["examples"]
-    means["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
-    return means
+    loss = sums["loss"] / sums.get("weight_sum", sums["steps"])
+    accuracy = {"accuracy": sums["correct"] / sums["examples"]} if "correct" in sums else {}
+    return {"loss": loss, **accuracy, "gradient_norm": sums["gradient_norm"] / sums["steps"]}

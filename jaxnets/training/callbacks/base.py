@@ -27,10 +27,7 @@ class Callback:
         """Called before the first step; after `restore` if the run is resumed."""
 
     def step(self, run: Run, metrics: Metrics) -> None:
-        """Called after every step, or every call of several steps.
-
-        `metrics` are the sums of the last step, still on the device.
-        """
+        """Called after every step, or call of several steps, with the last one's sums, on the device."""
 
     @classmethod
     def needs_every_step(cls) -> bool:
@@ -66,10 +63,7 @@ class Monitor(Callback):
         self.best: float | None = None
 
     def improved(self, metrics: dict[str, float]) -> bool:
-        """True if the metric is better than the best so far by more than `min_delta`; updates the best.
-
-        NaN is never an improvement.
-        """
+        """True if the metric is better than the best by more than `min_delta`, never for NaN; updates it."""
         value = metrics[self.metric.removeprefix("validation_")]
         sign = -1.0 if self.metric == "validation_loss" else 1.0
         if value != value or (self.best is not None and sign * (value - self.best) <= self._min_delta):
