@@ -16,9 +16,7 @@ from typing import IO
 
 from jaxnets.errors import MachineError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""EFBIG is a limit on the size of a file (`ulimit -f`, or that of the file system)."""
-STALE_SECONDS = 3600.0
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: of `ulimit -f` or the file system
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 
@@ -44,8 +42,7 @@ def atomic_replace(path: Path) -> Iterator[Path]:
 
     Several processes may write the same file at once; the last to finish wins.
     """
-    # Short, because `path` may have a name of the maximum length.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # `path` may have the maximum length
     try:
         yield temporary
         temporary.replace(path)
@@ -61,7 +58,7 @@ def remove_stale_temporaries(folder: Path) -> None:
     """Removes temporary files of killed processes, older than an hour, from a folder."""
     for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            if time.time() - path.stat().st_mtime > 3600:
                 path.unlink()
 
 

@@ -49,12 +49,15 @@ Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0, 2**53)]
 
 
-def parse(data: bytes) -> Any:
-    """Parses JSON in UTF-8; raises ValueError, also for NaN and duplicate keys."""
+def parse(data: bytes, expected: Any = Any) -> Any:
+    """Parses JSON in UTF-8 of the `expected` type; raises ValueError, also for NaN and duplicate keys."""
     try:
-        return json.loads(data.decode(), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
+        value = json.loads(data.decode(), parse_constant=_no_constant, object_pairs_hook=_unique_keys)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if found := problem(value, expected):
+        raise ValueError(found)
+    return value
 
 
 def problem(value: Any, expected: Any, name: str = "") -> str | None:
@@ -81,9 +84,10 @@ def problem(value: Any, expected: Any, name: str = "") -> str | None:
     if origin in (list, dict):
         if not isinstance(value, origin):
             return f"{where} is {_shown(value)}, not {'a list' if origin is list else 'an object'}"
-        elements = {f"{where}[{place}]": each for place, each in enumerate(value)}
-        if origin is dict:
+        if isinstance(value, dict):
             elements = {f"{where}.{key}": each for key, each in value.items()}
+        else:
+            elements = {f"{where}[{place}]": each for place, each in enumerate(value)}
         return _first(problem(each, arguments[-1], path) for path, each in elements.items())
     if origin is Literal:
         valid = any(value == each and type(value) is type(each) for each in arguments)

@@ -93,7 +93,8 @@ def _steps_per_execution(
             f"--config.train.steps_per_execution={wanted} needs the examples on the device: "
             "set --config.data.on_device=yes"
         )
-    per_step = [callback.name for callback in callbacks if callback.needs_every_step()]
+    overriding = [callback for callback in callbacks if type(callback).step is not Callback.step]
+    per_step = [callback.name for callback in overriding if callback.per_step]
     if wanted > 1 and per_step:
         raise ConfigError(
             f"--config.train.steps_per_execution={wanted}, but callback {per_step[0]} must run after every "

@@ -66,14 +66,3 @@ def tested_as(name: str) -> str:
     augmented = bool(settings.get("test_set_augmented"))
     dropout = bool(settings.get("dropout")) and settings.get("eval_mode_at_test") is False
     return "_".join(["augmented"] * augmented + ["dropout"] * dropout) or "clean"
-
-
-def contradiction(name: str) -> str | None:
-    """Returns a note with both accuracies if a report's text contradicts its log, else None."""
-    claims = entry(name).get("claimed") or {}
-    concluded = (claims.get("conclusions") or {}).get("test_accuracy_percent")
-    claimed = claims.get("accuracy_percent", concluded)
-    logged = (entry(name).get("result") or {}).get("accuracy_percent")
-    if claimed is None or logged is None or claimed in (logged, int(logged)):  # "98 %" for 98.66 %
-        return None
-    return f"its text says {claimed:g} %, its own log {logged:g} %"

@@ -8,17 +8,9 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
 """CPU flags, widest vectors first; cloud CPUs of the same name may lack them and be half as fast."""
-TOP_PAD_BYTES = 64 << 20
-MALLOPT = {-8: 1, -4: 0, -1: -1, -2: TOP_PAD_BYTES}
+MALLOPT = {-8: 1, -4: 0, -1: -1, -2: 64 << 20}
 """Settings of glibc's mallopt, by the numbers of malloc.h: M_ARENA_MAX, M_MMAP_MAX (no block uses mmap),
 M_TRIM_THRESHOLD (never trim; 2**31 - 1 is less than one step's temporaries), M_TOP_PAD."""
-MALLOC_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "-1",
-    "MALLOC_TOP_PAD_": str(TOP_PAD_BYTES),
-}
-"""Environment variables with the same effect for a new process and its children."""
 _retains_freed_memory = False
 
 
@@ -50,9 +42,8 @@ def processor() -> str:
 def retain_freed_memory() -> None:
     """Makes glibc's allocator retain large freed blocks; call this before the first large allocation.
 
-    On CPUs XLA allocates its temporaries with malloc at every call. By default glibc maps and unmaps blocks
-    of that size, and the page faults take a third of a ResNet training step. The cost is that the process
-    retains its peak memory.
+    XLA allocates its temporaries with malloc at every call. By default glibc maps and unmaps such blocks, and
+    the page faults take a third of a ResNet training step on CPUs. The process retains its peak memory.
     """
     global _retains_freed_memory
     if platform.libc_ver()[0] == "glibc":

@@ -1,9 +1,8 @@
 """Handling of SIGHUP, SIGINT and SIGTERM: they end a script, or request that the running code stops.
 
-A Python signal handler runs in the main thread between two bytecodes: not during a C function, and at any
-place, so an exception that it raises may be lost in a callback or replaced. Here the handlers do nothing. The
-interpreter writes each signal number to a pipe (`signal.set_wakeup_fd`), and a thread that reads it ends the
-process.
+A Python signal handler runs in the main thread, not during a C function, and an exception that it raises may
+be lost in a callback. Here the handlers do nothing: the interpreter writes each signal number to a pipe
+(`signal.set_wakeup_fd`), and a thread that reads it ends the process.
 """
 
 import atexit
@@ -26,7 +25,6 @@ REPEAT_SECONDS = 0.5
 """A repeated signal within this time is ignored: timeout(1) and systemd signal the process and its group."""
 PRINT_SECONDS, CLEAN_UP_SECONDS = 1.0, 5.0
 """How long an exiting process waits for a reader of its output, and for clean-ups, which may block too."""
-CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"
 
 
 class Request:
@@ -86,9 +84,8 @@ def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator
     """In the block, the first `signals` signals call `on_signal(number)`; the next one ends the process.
 
     After the block the caller must check the request's `number` and exit if it is set. `on_signal` runs in
-    another thread, or between two bytecodes of the main thread, and should only set a variable. Without
-    `install`, in a user's program, handlers are installed for the block; outside its main thread signals are
-    not handled.
+    another thread, or at any place of the main thread, and should only set a variable. Without `install`, in
+    a user's program, the block has handlers of its own in the main thread, and none in others.
     """
     request = Request(on_signal, signals)
     if _state.installed:
@@ -257,8 +254,8 @@ def _print_last_line(reason: str) -> None:
     # The original streams: rich's progress bar replaces sys.stdout and sys.stderr.
     out, errors = sys.__stdout__, sys.__stderr__
     with contextlib.suppress(Exception):
-        if out is not None and out.isatty():  # a progress bar may have hidden the cursor
-            out.write(CLEAR_LINE + SHOW_CURSOR)
+        if out is not None and out.isatty():
+            out.write("\r\x1b[2K\x1b[?25h")  # clears the line and shows the cursor
         _flush(out)
     with contextlib.suppress(Exception):
         print(f"{os.path.basename(sys.argv[0])}: stopped by {reason}", file=errors)

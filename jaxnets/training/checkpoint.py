@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from jaxnets.errors import CheckpointError, MachineError
 from jaxnets.io import DISK_FULL, atomic_write, file_sha256, read_regular
-from jaxnets.schema import Count, Sha256, parse, problem
+from jaxnets.schema import Count, Sha256, parse
 
 FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
 """Messages of orbax, whose errors have no errno, for a full disk."""
@@ -103,9 +103,8 @@ class Checkpoints:
             raise _disk_error(error, target) from error
         # Later steps may exist: the run fell back to an earlier checkpoint.
         older = [one for one in self.steps() if one <= step]
-        for old in older[: -self._keep]:
-            if old != protect:
-                self._remove(old)
+        for old in set(older[: -self._keep]) - {protect}:
+            self._remove(old)
 
     def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         """Returns (state, host_state); CheckpointError if a file or a shape of `template` differs."""
@@ -248,11 +247,9 @@ def _read_manifest(folder: Path) -> Manifest:
     """Returns a checkpoint's manifest; raises ValueError if it was modified or is inconsistent."""
     data = read_regular(folder / MANIFEST)
     try:
-        content = parse(data)
+        content = parse(data, Manifest)
     except ValueError as error:
-        raise ValueError(f"cannot be read ({error})") from error
-    if found := problem(content, Manifest):
-        raise ValueError(f"is damaged ({found})")
+        raise ValueError(f"is damaged ({error})") from error
     if data.decode() != _with_digest({name: value for name, value in content.items() if name != "sha256"}):
         raise ValueError("has changed")
     files, inside = content["files"], f"{os.path.realpath(folder)}/"

@@ -1,6 +1,7 @@
 """The training loop."""
 
-from jaxnets.training.run import EvaluationStoppedError, LogRecord, Run
+from jaxnets.errors import InterruptedRunError
+from jaxnets.training.run import LogRecord, Run
 
 
 def train(run: Run) -> None:
@@ -40,7 +41,7 @@ def train(run: Run) -> None:
 def _evaluate(run: Run) -> None:
     try:
         scores = run.evaluate(run.state)
-    except EvaluationStoppedError:
+    except InterruptedRunError:
         return  # the resumed run evaluates again
     run.evaluated = run.step
     for split, metrics in scores.items():

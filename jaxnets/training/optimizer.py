@@ -44,7 +44,7 @@ def make_optimizer(
     """
     if partition is None:
         return _make_transform(config, schedule)
-    transforms = {"head": _make_transform(config, schedule)}  # checkpoints contain these names
+    transforms: dict[str, Any] = {"head": _make_transform(config, schedule)}  # names in checkpoints
     if backbone_schedule is not None:
         transforms["body"] = _make_transform(config, backbone_schedule)
 
@@ -56,7 +56,9 @@ def make_optimizer(
         return {name: transform.init(parts[name]) for name, transform in transforms.items()}
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        gradients, parts, merged, new_state = split(updates), split(params), {}, dict(state)
+        gradients, parts = split(updates), split(params)
+        merged: dict[str, Any] = {}
+        new_state = dict(state)
         for name, transform in transforms.items():
             if gradients[name]:  # optax.multi_transform would advance the schedule of a frozen part
                 part_updates, new_state[name] = transform.update(gradients[name], state[name], parts[name])

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import jax
 from ml_collections import config_dict
 
-from jaxnets.errors import CheckpointError, DivergedError
+from jaxnets.errors import CheckpointError, DivergedError, InterruptedRunError
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
@@ -20,6 +20,8 @@ from jaxnets.training.state import TrainState
 from jaxnets.training.step import LAST, PER_STEP, Metrics, add_metrics
 
 if TYPE_CHECKING:
+    from jaxnets.data.pipeline import TrainBatches
+    from jaxnets.data.sampler import IndexBatches
     from jaxnets.training.callbacks import Callback
 
 LATER_CONDITIONS = ("x64", "xla_flags")
@@ -37,10 +39,6 @@ class LogRecord(TypedDict):
     data_wait: NotRequired[float]
 
 
-class EvaluationStoppedError(Exception):
-    """A signal interrupted an evaluation."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Cadence:
     """Intervals in steps; None disables the event."""
@@ -51,15 +49,6 @@ class Cadence:
     evaluate_every: int | None
     save_every: int | None
     histograms_every: int | None = None
-
-
-class Batches(Protocol):
-    """An endless iterator over training batches with a position that can be saved."""
-
-    def next_batches(self, max_steps: int) -> tuple[Batch, int]: ...
-    def example_batches(self) -> Iterator[Batch]: ...
-    def state(self) -> dict[str, Any]: ...
-    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -90,7 +79,7 @@ class Run(Progress):
     state: TrainState
     train_step: CompiledStep
     evaluate: Callable[[TrainState], dict[str, dict[str, float]]]  # metrics by split
-    batches: Batches
+    batches: "TrainBatches | IndexBatches"
     checkpoints: Checkpoints
     callbacks: "Sequence[Callback]"
     learning_rate: Callable[[int], Any]
@@ -119,9 +108,9 @@ class Run(Progress):
         self.interrupted = self.devices.all_reduce_max(self._signal)
 
     def check_interrupted(self) -> None:
-        """Raises EvaluationStoppedError after a signal; evaluation calls this before every batch."""
+        """Raises InterruptedRunError after a signal; evaluation calls this before every batch."""
         if self.interrupted is not None:
-            raise EvaluationStoppedError
+            raise InterruptedRunError("the evaluation was interrupted", self.interrupted)
 
     def request_checkpoint(self, *, best: bool = False) -> None:
         """Requests a checkpoint at this step; `best` marks it as the best so far."""

@@ -29,11 +29,6 @@ class Callback:
     def step(self, run: Run, metrics: Metrics) -> None:
         """Called after every step, or call of several steps, with the last one's sums, on the device."""
 
-    @classmethod
-    def needs_every_step(cls) -> bool:
-        """True if `step` is overridden and must be called after every step."""
-        return cls.per_step and cls.step is not Callback.step
-
     def log(self, run: Run, record: LogRecord) -> None:
         """Called with every record of metrics.jsonl: training, validation and a monitored test."""
 

@@ -49,23 +49,19 @@ class LossWatch:
 
     def read(self, record: LogRecord) -> str | None:
         """Returns a warning, or None."""
-        found = None
-        if record["split"] == "train":
-            found = self._high_training(record)
-        elif record["split"] == "validation":
-            found = self._high_validation(record)
-            if found is None or found[0] in self.warned:
-                found = self._rising_validation(record)
-        if found is None or found[0] in self.warned:
-            return None
-        self.warned = [*self.warned, found[0]]
-        return f"{found[1]}. {NEW_WORKDIR}"
+        checks = {"train": (self._high_training,), "validation": (self._high_validation, self._rising)}
+        for check in checks.get(record["split"], ()):
+            found = check(record)
+            if found is not None and found[0] not in self.warned:
+                self.warned = [*self.warned, found[0]]
+                return f"{found[1]}. {NEW_WORKDIR}"
+        return None
 
     def _high_training(self, record: LogRecord) -> tuple[str, str] | None:
         previous, self.step = self.step, record["step"]
         taken, self.training_loss = self.step - previous, record["values"]["loss"]
-        steps_per_epoch, chance = _steps_per_epoch(record), self._chance()
-        if chance is None or previous < self._warmup(steps_per_epoch):
+        (warmup, steps_per_epoch), chance = self._warmup(record), self._chance()
+        if chance is None or previous < warmup:
             return None
         self.total, self.count = self.total + taken * self.training_loss, self.count + taken
         if self.count < min(MIN_STEPS, steps_per_epoch):
@@ -79,7 +75,7 @@ class LossWatch:
 
     def _high_validation(self, record: LogRecord) -> tuple[str, str] | None:
         loss, chance = record["values"]["loss"], self._chance()
-        if chance is None or record["step"] <= self._warmup(_steps_per_epoch(record)):
+        if chance is None or record["step"] <= self._warmup(record)[0]:
             return None
         self.high = self.high + 1 if loss > FACTOR * chance else 0
         return self._high("validation", loss, chance) if self.high >= HIGH_EVALUATIONS else None
@@ -90,7 +86,7 @@ class LossWatch:
             f"{chance:.3g} of random guessing: training may be diverging. {self._advice()}"
         )
 
-    def _rising_validation(self, record: LogRecord) -> tuple[str, str] | None:
+    def _rising(self, record: LogRecord) -> tuple[str, str] | None:
         self.recent = [*self.recent, (record["values"]["loss"], self.training_loss)][-RISES - 1 :]
         losses = [validation for validation, _ in self.recent]
         if len(losses) <= RISES or any(b <= a for a, b in itertools.pairwise(losses)):
@@ -114,8 +110,10 @@ class LossWatch:
             return None
         return math.log(max(self.config.model.num_classes, 2))
 
-    def _warmup(self, steps_per_epoch: int) -> int:
-        return steps(self.config, "schedule.warmup_", steps_per_epoch) or 0
+    def _warmup(self, record: LogRecord) -> tuple[int, int]:
+        """Returns the steps of warmup and of an epoch."""
+        steps_per_epoch = max(round(record["step"] / record["epoch"]), 1)
+        return steps(self.config, "schedule.warmup_", steps_per_epoch) or 0, steps_per_epoch
 
     def _advice(self) -> str:
         rate, clip = self.config.optimizer.learning_rate, self.config.train.clip_grad_norm
@@ -124,10 +122,6 @@ class LossWatch:
         if clip is None:
             return f"Try {lower}, {warmup} or --config.train.clip_grad_norm=1.0"
         return f"Try {lower} or {warmup}"
-
-
-def _steps_per_epoch(record: LogRecord) -> int:
-    return max(round(record["step"] / record["epoch"]), 1)
 
 
 def loss_warnings(config: config_dict.ConfigDict, records: Iterable[LogRecord]) -> list[str]:
