@@ -1,7 +1,4 @@
-"""Exceptions and their exit codes.
-
-Each message is one line that says what happened, where, and how to fix it.
-"""
+"""Exceptions and their exit codes; a message is one line: what happened, where, and how to fix it."""
 
 
 class JaxnetsError(Exception):

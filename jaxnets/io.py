@@ -38,10 +38,7 @@ def require_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Yields a temporary path next to `path`, renamed to `path` at the end, removed after an error.
-
-    Several processes may write the same file at once; the last to finish wins.
-    """
+    """Yields a temporary path, renamed to `path` at the end, removed after an error; the last writer wins."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # `path` may have the maximum length
     try:
         yield temporary

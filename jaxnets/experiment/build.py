@@ -205,7 +205,6 @@ def make_evaluator(
         ema=config.eval.ema,
         dropout=dropout,
         axis_name=devices.axis_name,
-        with_probabilities=True,
     )
     if examples is None:
         return Evaluator(devices.compile_step(step, donate=False), data, devices)

@@ -58,10 +58,7 @@ def entry(name: str) -> dict[str, Any]:
 
 
 def tested_as(name: str) -> str:
-    """Returns the test of result.json that matches the reported accuracy.
-
-    It is "clean" unless test images were augmented or dropout was active.
-    """
+    """Returns the test of result.json that is like the reported one, which had augmentation or dropout."""
     settings = entry(name).get("config") or {}
     augmented = bool(settings.get("test_set_augmented"))
     dropout = bool(settings.get("dropout")) and settings.get("eval_mode_at_test") is False

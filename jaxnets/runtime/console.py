@@ -25,10 +25,9 @@ class Phase:
 
 
 class Reporter:
-    """Prints results and progress; nothing if `quiet` (in all processes but one).
+    """Prints results and progress, with control characters escaped; nothing if `quiet`.
 
     Progress goes to standard error unless standard output is a terminal, so that pipes carry only results.
-    Control characters, for example in file names, are escaped.
     """
 
     def __init__(self, *, quiet: bool = False):

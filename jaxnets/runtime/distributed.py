@@ -37,8 +37,7 @@ def is_child() -> bool:
 def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
     """Runs a command in a child, which dies with this process, and exits with its exit code.
 
-    Raises MachineError if JAX aborted the child or it was killed; its C++ log is then shown only
-    `with_traceback`.
+    Raises MachineError if JAX aborted the child, whose log is shown `with_traceback`, or it was killed.
     """
     os.environ[PARENT] = str(os.getpid())
     errors = _Errors()
@@ -76,10 +75,7 @@ def lost_processes() -> Iterator[None]:
 
 
 class _Errors:
-    """Filters a child's standard error: hides errors logged by C++ code and the lines that follow them.
-
-    Hidden lines are shown if the child writes anything else later, because it has survived them.
-    """
+    """Hides errors logged by a child's C++ code, with the lines that follow them, unless it survives them."""
 
     def __init__(self) -> None:
         self.hidden, self.line = "", ""

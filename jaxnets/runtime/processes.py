@@ -66,15 +66,11 @@ def run(
 ) -> ProcessResult:
     """Runs a command; at `deadline` (time.monotonic) it gets SIGTERM, and may still save.
 
-    It inherits standard output; its standard error is copied through `show`. The first two signals that stop
-    a script are forwarded; a third one ends this process. On Linux the command gets `death_signal` when this
-    process dies.
+    Its standard error is copied through `show`. The first two signals that stop a script are forwarded; a
+    third one ends this process. On Linux the command gets `death_signal` when this process dies.
     """
     received: list[int] = []
-    with (
-        tempfile.TemporaryFile() as errors,
-        signals.stoppable(received.append, signals=2) as request,
-    ):
+    with tempfile.TemporaryFile() as errors, signals.stoppable(received.append, signals=2) as request:
         # In a new session, so that it receives Ctrl-C only once, forwarded by this process.
         process = subprocess.Popen(
             _with_parent_death(command, death_signal),
@@ -132,10 +128,7 @@ def worker_pool(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]
 
 
 class _Processes(ThreadPoolExecutor):
-    """An executor with one thread per worker process.
-
-    A ProcessPoolExecutor would leak named semaphores if this process is killed.
-    """
+    """Like ProcessPoolExecutor, which would leak named semaphores if this process is killed."""
 
     def __init__(self, workers: int, prepare: Callable[[], None]):
         super().__init__(workers)

@@ -61,10 +61,7 @@ _state = _State()
 
 
 def install() -> None:
-    """Makes each of NUMBERS end this process, after one line; a script calls it first, in its main thread.
-
-    Ignored signals remain ignored (nohup, background jobs).
-    """
+    """Makes the signals that are not ignored (nohup, background jobs) end this process, after one line."""
     if _state.installed:
         return
     numbers = [number for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN]
@@ -122,10 +119,7 @@ def wait_if_ending() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Exits with `code`, without the interpreter's finalisation if `install` was called.
-
-    During finalisation signals would be lost and compiling XLA threads would crash.
-    """
+    """Exits without the interpreter's finalisation, which loses signals and crashes threads that compile."""
     _state.exit_code = code
     sys.exit(code)
 

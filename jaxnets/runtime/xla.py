@@ -65,10 +65,7 @@ def other_flags() -> list[str]:
 
 
 def compiler_options() -> dict[str, str]:
-    """Returns the options for `jax.jit` or `Lowered.compile`; {} if XLA_FLAGS has another setting.
-
-    The options are needed even if XLA_FLAGS has the safe setting, because JAX may have read it before.
-    """
+    """Returns the options of the safe setting, in case JAX read XLA_FLAGS before; {} if that has another."""
     return COMPILER_OPTIONS if is_affected() and fusions() == SAFE_FUSIONS else {}
 
 
@@ -104,7 +101,6 @@ def enable_compilation_cache(place: str) -> None:
     """Enables JAX's persistent compilation cache for all programs, or disables it for "none".
 
     `place` is a folder, or "auto": JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
-    If the folder is not writable, it is not used.
     """
     import jax
 

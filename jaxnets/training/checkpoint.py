@@ -31,13 +31,10 @@ class FileRecord(TypedDict):
 
 
 class Manifest(TypedDict):
-    """A checkpoint's manifest.json: the sha256 of each of its files by relative path.
+    """A checkpoint's manifest.json."""
 
-    `run_files` are other files of the run as they were at the save, by name; earlier versions lack them.
-    """
-
-    files: dict[str, Sha256]
-    run_files: NotRequired[dict[str, FileRecord]]
+    files: dict[str, Sha256]  # by relative path
+    run_files: NotRequired[dict[str, FileRecord]]  # other files of the run, since a later version
     sha256: Sha256
 
 
@@ -234,10 +231,8 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 def _with_digest(content: Mapping[str, Any]) -> str:
-    """Returns the text of a manifest. It is canonical, so any changed byte is detected.
-
-    In manifests without `run_files`, of earlier versions, the digest covers only the files.
-    """
+    """Returns the text of a manifest. It is canonical, so any changed byte is detected."""
+    # In earlier versions, without `run_files`, the digest covers only the hashes.
     hashed = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
     digest = hashlib.sha256(hashed.encode()).hexdigest()
     return _to_json({**content, "sha256": digest})

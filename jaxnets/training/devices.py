@@ -50,10 +50,7 @@ class Devices:
     def compile_step(
         self, step: Callable[..., Any], *, donate: bool, shared: tuple[Any, ...] = ()
     ) -> "CompiledStep":
-        """Returns the jitted or pmapped `step`; `donate` reuses the memory of the old state.
-
-        `shared` are further arguments of `step`, replicated and passed at every call.
-        """
+        """Returns the jitted or pmapped `step`, with `shared` as further, replicated arguments."""
         donated = (0,) if donate else ()
         if self.axis_name is None:
             return CompiledStep(jax.jit(step, donate_argnums=donated), shared)

@@ -19,11 +19,6 @@ class LossTerms(NamedTuple):
     total: jax.Array
     weight_sum: jax.Array | None
 
-    def metrics(self) -> dict[str, jax.Array]:
-        """Returns "loss" and, unless it is None, "weight_sum"."""
-        weight_sum = {} if self.weight_sum is None else {"weight_sum": self.weight_sum}
-        return {"loss": self.total, **weight_sum}
-
 
 Loss = Callable[[Any, jax.Array, jax.Array], LossTerms]
 """(outputs [B, K] or ModelOutput, targets [B, K], weight [B]) -> LossTerms."""
@@ -58,10 +53,7 @@ def mean_squared_error(outputs: jax.Array, targets: jax.Array, weight: jax.Array
 def sum_squared_error(
     outputs: jax.Array, targets: jax.Array, weight: jax.Array, *, factor: float = 1.0
 ) -> LossTerms:
-    """`factor` times the sum of squared differences of [B, K], as torch.nn.MSELoss(reduction="sum") for 1.
-
-    It is not divided by the number of examples: twice the batch size doubles the gradient.
-    """
+    """`factor` times the sum of squared differences of [B, K], as torch.nn.MSELoss(reduction="sum") for 1."""
     losses = jnp.sum(optax.losses.squared_error(outputs, targets), axis=-1)
     return LossTerms(factor * jnp.sum(losses * weight), None)
 

@@ -38,10 +38,7 @@ def make_optimizer(
     partition: BackboneHeadPartition | None = None,
     backbone_schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformation:
-    """Returns one optimizer for all parameters or, with `partition`, one each for backbone and head.
-
-    Gradients are then clipped separately. Without `backbone_schedule` the backbone has no optimizer.
-    """
+    """Returns one optimizer or, with `partition`, one for the head and, with its schedule, the backbone."""
     if partition is None:
         return _make_transform(config, schedule)
     transforms: dict[str, Any] = {"head": _make_transform(config, schedule)}  # names in checkpoints

@@ -126,10 +126,7 @@ def stain(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
 
 
 def scale_stains(image: jax.Array, factors: jax.Array) -> jax.Array:
-    """Scales the densities of haematoxylin and eosin by `factors` [2]; image [H, W, 3].
-
-    Colour deconvolution as in Ruifrok and Johnston (2001).
-    """
+    """Scales the densities of haematoxylin and eosin by `factors` [2]; Ruifrok and Johnston (2001)."""
     stains = jnp.asarray(STAINS, image.dtype)
     stains = stains / jnp.linalg.norm(stains, axis=1, keepdims=True)
     density = -jnp.log(jnp.maximum(image, 1 / 255)) @ jnp.linalg.inv(stains)
@@ -168,10 +165,7 @@ AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
 def mixup(
     keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes each image [B, H, W, C] and target [B, K] with the previous one of the batch (Zhang et al. 2017).
-
-    The weight is Beta(alpha, alpha), from each image's own key.
-    """
+    """Mixes images [B, H, W, C] and targets [B, K] with the previous ones of the batch (Zhang 2017)."""
     weight = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype))(keys)
     by_image = weight[:, None, None, None]
     return (
@@ -183,10 +177,7 @@ def mixup(
 def make_preprocess(
     config: config_dict.ConfigDict, *, train: bool, augment: bool | None = None
 ) -> Preprocess:
-    """Returns the preprocessing of a config; `augment` defaults to `train`, and mixup is for `train` only.
-
-    Vectors and cached features are only cast to the config's dtype.
-    """
+    """Returns the preprocessing of a config; `augment` defaults to `train`, and mixup is for `train` only."""
     dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     augments = train if augment is None else augment

@@ -232,10 +232,7 @@ class Run(Progress):
         self.saved_step = self.step
 
     def resume(self, step: int, *, allow_nondeterministic_resume: bool = False) -> None:
-        """Restores a checkpoint of this run.
-
-        Raises CheckpointError if the result would not be bit-exact, unless that is allowed.
-        """
+        """Restores a checkpoint; CheckpointError if that is not bit-exact, unless it is allowed."""
         state, host_state = self.checkpoints.restore(step, self.state)
         old, new = host_state["bits"], self.determinism_fingerprint
         names = (old.keys() | new.keys()) - {name for name in LATER_CONDITIONS if name not in old}
@@ -278,10 +275,7 @@ def check_finite(values: Mapping[str, float], split: str, step: int) -> None:
 
 
 def averages(sums: dict[str, Any]) -> dict[str, float]:
-    """Returns the mean loss, accuracy (for classes) and gradient_norm from the sums of training steps.
-
-    A loss that is a sum over the batch is averaged over steps.
-    """
+    """Returns means over examples, or over steps for the gradient norm and a loss that is a sum."""
     loss = sums["loss"] / sums.get("weight_sum", sums["steps"])
     accuracy = {"accuracy": sums["correct"] / sums["examples"]} if "correct" in sums else {}
     return {"loss": loss, **accuracy, "gradient_norm": sums["gradient_norm"] / sums["steps"]}

@@ -17,18 +17,14 @@ Tree = Any
 
 @flax.struct.dataclass
 class TrainState:
-    """A pytree without static fields, as checkpoints store it.
+    """A pytree without static fields, as checkpoints store it."""
 
-    `key` is the raw data of the run's random key (uint32[2]). `ema` is None without a moving average of the
-    weights; `batch_stats` is {} without batch norm.
-    """
-
-    step: jax.Array  # shape=(), dtype=int32; updates taken so far
+    step: jax.Array  # int32[]; updates taken so far
     params: Tree
-    batch_stats: Tree
+    batch_stats: Tree  # {} without batch norm
     opt_state: optax.OptState
-    ema: Tree
-    key: jax.Array
+    ema: Tree  # None without a moving average of the weights
+    key: jax.Array  # uint32[2]; the raw data of the run's random key
 
     @classmethod
     def create(
@@ -51,10 +47,7 @@ class TrainState:
         )
 
     def variables(self, *, ema: bool = False) -> dict[str, Tree]:
-        """Returns the variables for `model.apply`; with `ema` the averaged weights, if there are any.
-
-        Batch statistics are always the latest: they are moving averages themselves.
-        """
+        """Returns the variables for `model.apply`; with `ema` the averaged weights, if there are any."""
         params = self.ema if ema and self.ema is not None else self.params
         return {"params": params, "batch_stats": self.batch_stats}
 

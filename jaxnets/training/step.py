@@ -15,7 +15,7 @@ from jax import lax
 
 from jaxnets.data.sources.base import FEATURES
 from jaxnets.models.outputs import ModelOutput
-from jaxnets.training.loss import Loss
+from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
 from jaxnets.training.state import BackboneHeadPartition, TrainState, Tree
 
@@ -52,8 +52,8 @@ def make_train_step(
     the weight sum once, or not at all if the loss is a sum. Microbatches are computed one after another, and
     batch statistics are updated after each. With `partition` (the optimizer must be built with it too) only
     the head is trained, and the backbone runs in eval mode: during the first `head_only_steps` steps, or
-    always if that is None. Metrics: loss (including auxiliary heads), weight_sum (not for a loss that is a
-    sum), correct (for classes; main outputs), examples, gradient_norm, steps (1).
+    always if that is None. Metrics: loss (with auxiliary heads), weight_sum (not for a loss that is a sum),
+    correct (for classes; main outputs), examples, gradient_norm, steps (1).
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -159,8 +159,7 @@ def _loss_fn(
     outputs, batch_stats = forward(variables, inputs, dropout_key)
     terms = loss(outputs, targets, weight)
     main = outputs.main if isinstance(outputs, ModelOutput) else outputs
-    metrics = {**terms.metrics(), **_classification_counts(main, targets, weight, classes)}
-    return terms.total, (batch_stats, metrics)
+    return terms.total, (batch_stats, _sums(terms, main, targets, weight, classes))
 
 
 def _update_ema(state: TrainState, params: Tree, decay: float | None) -> Tree:
@@ -180,15 +179,13 @@ def make_eval_step(
     ema: bool = True,
     dropout: bool = False,
     axis_name: str | None = None,
-    with_probabilities: bool = False,
 ) -> Callable[[TrainState, Batch], Metrics]:
     """Returns the step (state, batch) -> metrics, weighted sums over the batch (weight 0 for padding).
 
-    Sums: loss, weight_sum (not for a loss that is a sum), examples and, for classes, correct. For classes
-    the result also holds, per example of the global batch (padding included), on every device: PREDICTIONS
-    int32[B, 2], label and prediction, and with `with_probabilities` PROBABILITIES [B, K]. `dropout` runs the
-    network in training mode, for networks without batch norm; its mask is drawn from the run's key and the
-    first example's index.
+    Sums: loss, weight_sum (not for a loss that is a sum), examples and, for classes, correct. Also for
+    classes, per example of the global batch, on every device: PREDICTIONS int32[B, 2], label and prediction,
+    and PROBABILITIES [B, K]. `dropout` runs a network without batch norm in training mode; the mask is drawn
+    from the run's key and the first example's index.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
@@ -203,8 +200,7 @@ def make_eval_step(
             method="head" if FEATURES in batch else None,
         )
         weight, classes = batch["weight"].astype(targets.dtype), has_classes(batch)
-        terms = loss(outputs, targets, weight)
-        metrics = {**terms.metrics(), **_classification_counts(outputs, targets, weight, classes)}
+        metrics = _sums(loss(outputs, targets, weight), outputs, targets, weight, classes)
         if axis_name is not None:
             metrics = lax.psum(metrics, axis_name)
         if not classes:
@@ -215,25 +211,25 @@ def make_eval_step(
 
         predictions = jnp.stack([jnp.argmax(each, axis=-1) for each in (targets, outputs)], axis=-1)
         metrics[PREDICTIONS] = gather(predictions.astype(jnp.int32))
-        if with_probabilities:
-            metrics[PROBABILITIES] = gather(jax.nn.softmax(outputs, axis=-1))
+        metrics[PROBABILITIES] = gather(jax.nn.softmax(outputs, axis=-1))
         return metrics
 
     return eval_step
 
 
-def _classification_counts(
-    outputs: jax.Array, targets: jax.Array, weight: jax.Array, classes: bool
+def _sums(
+    terms: LossTerms, outputs: jax.Array, targets: jax.Array, weight: jax.Array, classes: bool
 ) -> Metrics:
-    if not classes:
-        return {"examples": jnp.sum(weight)}
-    correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
-    return {"correct": jnp.sum(correct * weight), "examples": jnp.sum(weight)}
+    metrics = {"loss": terms.total}
+    if terms.weight_sum is not None:
+        metrics["weight_sum"] = terms.weight_sum
+    if classes:
+        correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
+        metrics["correct"] = jnp.sum(correct * weight)
+    return {**metrics, "examples": jnp.sum(weight)}
 
 
-def with_on_device_gather(
-    step: Callable[[Any, Batch], Any],
-) -> Callable[[Any, Batch, StoredExamples], Any]:
+def with_on_device_gather(step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch, StoredExamples], Any]:
     """Returns `step` for batches of "index" [B], with the examples on the device as a third argument."""
 
     def gathering(state: Any, batch: Batch, examples: StoredExamples) -> Any:
@@ -249,9 +245,8 @@ def multi_step(
 ) -> Callable[[Any, Batch, StoredExamples], tuple[Any, dict[str, Any]]]:
     """Returns a function that runs several training steps, one per row of a batch [K, B].
 
-    Rows of weight 0, which must come last, are skipped. The number of steps is not a constant of the
-    program, so every step is computed alike whatever that number is. Metrics: PER_STEP, stacked [K] with
-    zeros for skipped rows, and LAST.
+    Rows of weight 0, which must come last, are skipped; the number of steps is not a constant of the program,
+    so every step is computed alike. Metrics: PER_STEP, stacked [K] with zeros for skipped rows, and LAST.
     """
     one_step = with_on_device_gather(step)
 

@@ -15,10 +15,7 @@ from jaxnets.training.callbacks.writers import MetricsLog, TensorBoard
 def make_callbacks(
     config: config_dict.ConfigDict, console: Console, *, is_process_zero: bool, has_validation: bool
 ) -> list[Callback]:
-    """Returns the callbacks of a config.
-
-    Only process zero writes files and prints; the callbacks that monitor a metric need validation.
-    """
+    """Returns the callbacks of a config; only those of process zero write files and print."""
     metric = config.monitor.metric
     callbacks: list[Callback] = []
     if is_process_zero:

@@ -5,10 +5,7 @@ from jaxnets.training.run import LogRecord, Run, check_finite
 
 
 class EarlyStopping(Monitor):
-    """Stops after `patience` evaluations in a row without improvement, as Keras's EarlyStopping.
-
-    An improvement is a change of more than `min_delta`; a `patience` of 0 means 1.
-    """
+    """Stops after `patience` (0 means 1) evaluations in a row without improvement, as Keras's callback."""
 
     stored = ("best", "waited")
 

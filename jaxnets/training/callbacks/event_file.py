@@ -21,10 +21,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class EventFile:
-    """An event file in a folder, flushed after every call so that a killed process loses no record.
-
-    Every method may raise OSError.
-    """
+    """An event file, flushed after every call so that a killed process loses no record; may raise OSError."""
 
     def __init__(self, folder: Path, *, first_step: int):
         """Creates the file. TensorBoard ignores records of older files from `first_step` on."""

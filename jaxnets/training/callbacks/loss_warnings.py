@@ -17,10 +17,7 @@ from jaxnets.training.run import LogRecord, Run
 FACTOR = 2.0
 """A loss above this multiple of ln(classes), the chance level, is high."""
 HIGH_EVALUATIONS = 2
-"""A validation loss must be high at this many evaluations in a row.
-
-Early in training the running batch statistics may be far off at a single one.
-"""
+"""... at so many evaluations in a row: early in training, running batch statistics may be far off at one."""
 RISES, MIN_RISE = 3, 0.05
 """A validation loss is rising if it increases at this many evaluations in a row, and by this fraction in
 total: near its minimum a loss fluctuates."""
@@ -31,10 +28,7 @@ NEW_WORKDIR = "A changed config needs a new --workdir"
 
 @dataclasses.dataclass
 class LossWatch:
-    """Reads the records of metrics.jsonl in order and returns each kind of warning once.
-
-    Only cross entropy has a chance level, so other losses are never high.
-    """
+    """Reads the records of metrics.jsonl in order and returns each kind of warning once."""
 
     config: config_dict.ConfigDict
     warned: list[str] = dataclasses.field(default_factory=list)

@@ -14,8 +14,7 @@ class ReduceOnPlateau(Callback):
     """optax.contrib.reduce_on_plateau, updated once per evaluation; its scale multiplies the learning rate.
 
     The rate is reduced after `patience` evaluations in a row without a relative improvement of `min_delta`,
-    as in optax and Keras; PyTorch's ReduceLROnPlateau waits for one more. A `patience` of 0 means 1, as in
-    Keras. `options` are those of optax.
+    as in optax and Keras (0 means 1); PyTorch's ReduceLROnPlateau waits for one more.
     """
 
     def __init__(self, metric: str, *, patience: int, min_delta: float, **options: float):
