@@ -106,16 +106,13 @@ def _try_flock(file: IO[str]) -> bool:
     return True
 
 
-def open_regular(path: Path) -> io.BufferedReader:
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading; raises OSError, also for a FIFO, socket or device (it may block)."""
     _check_regular(path, path.stat().st_mode)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        _check_regular(path, os.fstat(descriptor).st_mode)  # it may have been replaced
-        return io.BufferedReader(io.FileIO(descriptor))
-    except OSError:
-        os.close(descriptor)
-        raise
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        _check_regular(path, os.fstat(file.fileno()).st_mode)  # it may have been replaced
+        yield file
 
 
 def _check_regular(path: Path, mode: int) -> None:

@@ -17,7 +17,6 @@ class Range(NamedTuple):
     le: float = math.inf
 
     def problem(self, value: Any) -> str | None:
-        """Returns what is wrong with `value`, or None."""
         if value < self.ge:
             return f"is {value!r}, below {self.ge:g}"
         return f"is {value!r}, above {self.le:g}" if value > self.le else None
@@ -30,7 +29,6 @@ class Length(NamedTuple):
     le: int
 
     def problem(self, value: Any) -> str | None:
-        """Returns what is wrong with `value`, or None."""
         return None if self.ge <= len(value) <= self.le else f"has {len(value)} elements"
 
 
@@ -40,10 +38,10 @@ class Pattern(NamedTuple):
     expression: str
 
     def problem(self, value: Any) -> str | None:
-        """Returns what is wrong with `value`, or None."""
         return None if re.fullmatch(self.expression, value) else f"is {_shown(value)}"
 
 
+_type_hints = functools.cache(typing.get_type_hints)
 Sha256 = Annotated[str, Pattern("[0-9a-f]{64}")]
 Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0, 2**53)]
@@ -101,7 +99,7 @@ def problem(value: Any, expected: Any, name: str = "") -> str | None:
 def _problem_of_fields(value: Any, expected: Any, name: str) -> str | None:
     if not isinstance(value, dict):
         return f"{name or 'it'} is {_shown(value)}, not an object"
-    prefix, fields = f"{name}." if name else "", _fields(expected)
+    prefix, fields = f"{name}." if name else "", _type_hints(expected, include_extras=True)
     if unknown := [key for key in value if key not in fields]:
         return f"{prefix}{_plain(unknown[0])} is not a known field"
     if missing := [key for key in fields if key in expected.__required_keys__ and key not in value]:
@@ -111,11 +109,6 @@ def _problem_of_fields(value: Any, expected: Any, name: str) -> str | None:
 
 def _first(problems: Iterable[str | None]) -> str | None:
     return next(filter(None, problems), None)
-
-
-@functools.cache
-def _fields(expected: Any) -> dict[str, Any]:
-    return typing.get_type_hints(expected, include_extras=True)
 
 
 def _no_constant(name: str) -> None:

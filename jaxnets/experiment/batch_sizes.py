@@ -21,7 +21,8 @@ def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devi
     if last and not config.train.drop_last:
         batches[last] = ("an epoch's last batch", f"set --config.train.drop_last=True, or {change}")
     for batch, (name, remedy) in batches.items():
-        devices.check_batch_size(batch, name, remedy)
+        if batch % devices.count:
+            raise ConfigError(f"{name} of {batch} is not divisible by {devices.count} devices: {remedy}")
         per_device = batch // devices.count
         if per_device % parts:
             raise ConfigError(

@@ -4,11 +4,11 @@ import contextlib
 import dataclasses
 import functools
 import os
-import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -34,6 +34,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 """A program that executes a command so that it gets a signal when its parent dies (Linux)."""
 _process: int | None = None
+_thread = threading.local()
 
 
 def check_not_forked() -> None:
@@ -70,7 +71,7 @@ def run(
     third one ends this process. On Linux the command gets `death_signal` when this process dies.
     """
     received: list[int] = []
-    with tempfile.TemporaryFile() as errors, signals.stoppable(received.append, signals=2) as request:
+    with tempfile.TemporaryFile() as errors, signals.stoppable(received.append, signals=2):
         # In a new session, so that it receives Ctrl-C only once, forwarded by this process.
         process = subprocess.Popen(
             _with_parent_death(command, death_signal),
@@ -96,7 +97,7 @@ def run(
             process.wait()
         _echo(errors.fileno(), shown, show)
         stderr = _read(errors.fileno(), 0).decode(errors="replace")
-    return ProcessResult(process.returncode, cut, stderr, request.number)
+    return ProcessResult(process.returncode, cut, stderr, received[0] if received else None)
 
 
 def _with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:
@@ -120,39 +121,28 @@ def _read(file: int, start: int) -> bytes:
 @contextlib.contextmanager
 def worker_pool(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
     """An executor whose workers call `prepare` first and end, with pending calls, at the end of the block."""
-    pool = _Processes(workers, prepare) if workers > 1 else ThreadPoolExecutor(1, initializer=prepare)
+    processes = [_Worker(prepare) for _ in range(workers)] if workers > 1 else []  # one may be a thread
+    idle = list(processes)
+
+    def start() -> None:
+        _thread.worker = idle.pop()
+
+    pool = _Processes(workers, initializer=start) if idle else ThreadPoolExecutor(1, initializer=prepare)
     try:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        for worker in processes:
+            worker.end()
 
 
 class _Processes(ThreadPoolExecutor):
-    """Like ProcessPoolExecutor, which would leak named semaphores if this process is killed."""
-
-    def __init__(self, workers: int, prepare: Callable[[], None]):
-        super().__init__(workers)
-        self._processes = [_Worker(prepare) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in self._processes:
-            self._idle.put(worker)
+    """Has a process per thread; a ProcessPoolExecutor would leak semaphores if this process is killed."""
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Calls a picklable function in a worker."""
-        return super().submit(self._call, functools.partial(function, *args, **kwargs))
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Terminates the workers; with `wait` after their current calls."""
-        super().shutdown(wait=wait, cancel_futures=cancel_futures)
-        for worker in self._processes:
-            worker.end()
-
-    def _call(self, function: Callable[[], T]) -> T:
-        worker = self._idle.get()
-        try:
-            return worker.call(function)
-        finally:
-            self._idle.put(worker)
+        call = functools.partial(function, *args, **kwargs)
+        return super().submit(lambda: _thread.worker.call(call))
 
 
 class _Worker:
@@ -195,16 +185,14 @@ def _serve(connection: Connection) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         connection.recv()()
         while True:
-            connection.send(_result(connection.recv()))
-
-
-def _result(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    try:
-        return function(), None
-    except (JaxnetsError, OSError, MemoryError) as error:
-        return None, error
-    except Exception:
-        return None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
+            function = connection.recv()
+            try:
+                value, error = function(), None
+            except (JaxnetsError, OSError, MemoryError) as problem:
+                value, error = None, problem
+            except Exception:
+                value, error = None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
+            connection.send((value, error))
 
 
 if __name__ == "__main__":

@@ -27,22 +27,8 @@ PRINT_SECONDS, CLEAN_UP_SECONDS = 1.0, 5.0
 """How long an exiting process waits for a reader of its output, and for clean-ups, which may block too."""
 
 
-class Request:
-    """A request to stop: `number` is its first signal, or None."""
-
-    number: int | None = None
-
-    def __init__(self, on_signal: Callable[[int], None], signals: int):
-        self._on_signal, self._left = on_signal, signals
-
-    def deliver(self, number: int) -> bool:
-        """Calls `on_signal`; returns False if the maximum number of signals was reached."""
-        if not self._left:
-            return False
-        self._left -= 1
-        self.number = self.number or number
-        self._on_signal(number)
-        return True
+Request = list[Callable[[int], None]]
+"""What the next signals call instead of ending the process."""
 
 
 class _State:
@@ -77,27 +63,27 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator[Request]:
+def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator[None]:
     """In the block, the first `signals` signals call `on_signal(number)`; the next one ends the process.
 
-    After the block the caller must check the request's `number` and exit if it is set. `on_signal` runs in
-    another thread, or at any place of the main thread, and should only set a variable. Without `install`, in
-    a user's program, the block has handlers of its own in the main thread, and none in others.
+    After the block the caller must exit if there was one. `on_signal` runs in another thread, or at any place
+    of the main thread, and should only set a variable. Without `install`, in a user's program, the block has
+    handlers of its own in the main thread, and none in others.
     """
-    request = Request(on_signal, signals)
+    request = [on_signal] * signals
     if _state.installed:
         with _state.lock:
             _state.requests.append(request)
         try:
-            yield request
+            yield
         finally:
             with _state.lock:
-                _state.requests.remove(request)
+                _state.requests.pop()
     elif threading.current_thread() is threading.main_thread():
         with _handlers(request):
-            yield request
+            yield
     else:
-        yield request
+        yield
 
 
 @contextlib.contextmanager
@@ -175,7 +161,11 @@ def _handlers(request: Request) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        if not repeats.is_repeat(number) and not request.deliver(number):
+        if repeats.is_repeat(number):
+            return
+        if request:
+            request.pop()(number)
+        else:
             restore()
             signal.raise_signal(number)
 
@@ -202,7 +192,8 @@ def _receive(number: int) -> None:
     with _state.lock:
         if _state.ending:
             os._exit(EXIT_CODE + number)
-        if _state.requests and _state.requests[-1].deliver(number):
+        if _state.requests and _state.requests[-1]:
+            _state.requests[-1].pop()(number)
             return
         _state.ending = True
     # In a thread, so that a second signal can end the process.

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,11 @@ def warn_of_unsafe_default() -> None:
         )
 
 
-@contextlib.contextmanager
-def precision_of(model: config_dict.ConfigDict) -> Iterator[None]:
+def precision_of(model: config_dict.ConfigDict) -> contextlib.AbstractContextManager[None]:
     """Enables double precision, in this thread, if `model` (config.model) is float64, else disables it."""
     import jax
 
-    with jax.enable_x64(model.dtype == "float64"):
-        yield
+    return jax.enable_x64(model.dtype == "float64")
 
 
 def enable_compilation_cache(place: str) -> None:

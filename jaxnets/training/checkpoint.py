@@ -110,10 +110,11 @@ class Checkpoints:
             raise CheckpointError(f"checkpoint {path} is damaged: {damage}")
         saved, expected = parse(read_regular(path / SHAPES)), _shapes(template)
         for name in sorted(saved.keys() | expected.keys()):
-            if saved.get(name) != expected.get(name):
+            theirs, ours = saved.get(name, "missing"), expected.get(name, "missing")
+            if theirs != ours:
                 raise CheckpointError(
-                    f"checkpoint {path} is of another network: {name} is {saved.get(name, 'missing')} in the "
-                    f"checkpoint and {expected.get(name, 'missing')} in the network"
+                    f"checkpoint {path} is of another network: {name} is {theirs} in the checkpoint and "
+                    f"{ours} in the network"
                 )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         with _checkpointer() as checkpointer:
@@ -144,7 +145,7 @@ class Checkpoints:
             raise CheckpointError(f"{path} is damaged ({error}): restore it") from error
 
     def newest_run_files(self) -> Mapping[str, FileRecord]:
-        """Returns `run_files` of the newest checkpoint with a valid manifest."""
+        """Returns `run_files` of the newest checkpoint with a valid manifest; {} without one."""
         for step in reversed(self.steps()):
             with contextlib.suppress(CheckpointError):
                 return self.run_files(step)

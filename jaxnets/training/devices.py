@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.errors import ConfigError, MachineError
+from jaxnets.errors import MachineError
 from jaxnets.runtime import xla
 from jaxnets.training.preprocess import Batch
 
@@ -41,11 +41,6 @@ class Devices:
     def is_process_zero(self) -> bool:
         """True in the process that writes files and prints."""
         return self.process_index == 0
-
-    def check_batch_size(self, batch_size: int, what: str, remedy: str) -> None:
-        """Raises ConfigError if a global batch size is not divisible by the number of devices."""
-        if batch_size % self.count:
-            raise ConfigError(f"{what} of {batch_size} is not divisible by {self.count} devices: {remedy}")
 
     def compile_step(
         self, step: Callable[..., Any], *, donate: bool, shared: tuple[Any, ...] = ()

@@ -16,8 +16,10 @@ def train(run: Run) -> None:
             if run.evaluation_due():
                 _evaluate(run)
             ending = run.ending  # read once: a signal may arrive at any moment
-            if run.stop_reason is not None and run.has_unlogged_steps:
-                _log(run, run.train_record())  # a short run may have no other record
+            if run.stop_reason is not None:
+                run.fetch_metrics()
+                if run.interval is not None:  # a short run may have no other record
+                    _log(run, run.train_record())
             if ending or run.save_due():
                 run.save()
             if ending:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -58,13 +57,11 @@ def sum_squared_error(
     return LossTerms(factor * jnp.sum(losses * weight), None)
 
 
-SQUARED_ERRORS: Mapping[str, Loss] = MappingProxyType(
-    {
-        "mean_squared_error": mean_squared_error,
-        "sum_squared_error": sum_squared_error,
-        "half_squared_error": functools.partial(sum_squared_error, factor=0.5),
-    }
-)
+SQUARED_ERRORS: Mapping[str, Loss] = {
+    "mean_squared_error": mean_squared_error,
+    "sum_squared_error": sum_squared_error,
+    "half_squared_error": functools.partial(sum_squared_error, factor=0.5),
+}
 
 
 def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:

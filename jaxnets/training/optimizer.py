@@ -71,22 +71,19 @@ def _make_transform(config: config_dict.ConfigDict, schedule: optax.Schedule) ->
     Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
     """
     settings, max_norm = config.optimizer, config.train.clip_grad_norm
-    decay = optax.add_decayed_weights(settings.weight_decay) if settings.weight_decay else None
+    clip = [optax.clip_by_global_norm(max_norm)] if max_norm else []
+    decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
+    multiplier = optax.inject_hyperparams(optax.scale)(step_size=1.0)
+    rate = (optax.scale_by_learning_rate(schedule), multiplier)
     if settings.name == "adam":
         core = optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
     elif settings.momentum:
         core = optax.trace(settings.momentum, nesterov=settings.nesterov)
     else:
         core = optax.identity()
-    transforms = [
-        optax.clip_by_global_norm(max_norm) if max_norm else None,
-        None if settings.decoupled_weight_decay else decay,
-        core,
-        decay if settings.decoupled_weight_decay else None,
-        optax.scale_by_learning_rate(schedule),
-        optax.inject_hyperparams(optax.scale)(step_size=1.0),
-    ]
-    return optax.chain(*(transform for transform in transforms if transform is not None))
+    if settings.decoupled_weight_decay:
+        return optax.chain(*clip, core, *decay, *rate)
+    return optax.chain(*clip, *decay, core, *rate)
 
 
 def set_multiplier(opt_state: Any, value: float) -> Any:

@@ -6,7 +6,6 @@ epoch and index, so an example's augmentation does not depend on the batch, the 
 
 import functools
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -145,20 +144,18 @@ def _grey(image: jax.Array) -> jax.Array:
     return (image @ jnp.asarray(LUMA, image.dtype))[..., None]
 
 
-AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
-    {
-        "flip_horizontal": flip_horizontal,
-        "flip_vertical": flip_vertical,
-        "right_angles": right_angles,
-        "rotation_degrees": rotate,
-        "crop_padding": padded_crop,
-        "brightness": brightness,
-        "contrast": contrast,
-        "saturation": saturation,
-        "hue": hue,
-        "stain": stain,
-    }
-)
+AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = {
+    "flip_horizontal": flip_horizontal,
+    "flip_vertical": flip_vertical,
+    "right_angles": right_angles,
+    "rotation_degrees": rotate,
+    "crop_padding": padded_crop,
+    "brightness": brightness,
+    "contrast": contrast,
+    "saturation": saturation,
+    "hue": hue,
+    "stain": stain,
+}
 """The augmentations in their order, by field of config.augment, which is a bool or the last argument."""
 
 

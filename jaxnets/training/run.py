@@ -190,11 +190,6 @@ class Run(Progress):
                 self.last_epoch, self.epoch_sums = averages(self.epoch_sums), None
         self._pending = []
 
-    @property
-    def has_unlogged_steps(self) -> bool:
-        """True if steps have run since the last training record."""
-        return bool(self._pending) or self.interval is not None
-
     def record(self, split: str, values: dict[str, float]) -> LogRecord:
         """Returns a record of metrics.jsonl at this step."""
         return {"step": self.step, "epoch": self.epoch, "split": split, "values": values}

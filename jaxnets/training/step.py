@@ -24,8 +24,7 @@ Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 StoredExamples = dict[str, jax.Array]
 """All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
-Examples = tuple[jax.Array, jax.Array, jax.Array]
-"""Inputs, targets and weights of a batch or a microbatch."""
+Examples = tuple[jax.Array, jax.Array, jax.Array]  # inputs, targets and weights
 Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
 """(variables, inputs, dropout key) -> (outputs, batch statistics)."""
 

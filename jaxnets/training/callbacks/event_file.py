@@ -55,7 +55,6 @@ class EventFile:
         self._add(_field(2, step) + _field(5, _field(1, _field(1, tag.encode()) + _field(5, histogram))))
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
     def _add(self, event: bytes) -> None:

@@ -38,8 +38,7 @@ class LossWatch:
     training_loss: float | None = None
     recent: list[tuple[float, float | None]] = dataclasses.field(default_factory=list)
     """Validation and training losses of the last evaluations."""
-    high: int = 0
-    """The number of evaluations in a row, after warmup, with a high validation loss."""
+    high: int = 0  # evaluations in a row, after warmup, with a high validation loss
 
     def read(self, record: LogRecord) -> str | None:
         """Returns a warning, or None."""

@@ -22,17 +22,14 @@ SPLITS = ("train", "validation", "test")
 
 def read_lines(data: bytes) -> list[LogRecord]:
     """Returns the valid records of a metrics.jsonl; a run may be writing the last one."""
-    return [record for text in data.split(b"\n") if (record := _parse(text)) is not None]
-
-
-def _parse(text: bytes) -> LogRecord | None:
-    try:
-        record = json.loads(text)
-        numbers = (record["step"], record["epoch"], record.get("images_per_second", 0.0))
-        valid = record["split"] in SPLITS and all(map(_is_number, (*numbers, *record["values"].values())))
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return None
-    return record if valid else None
+    records = []
+    for text in data.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            record = json.loads(text)
+            numbers = (record["step"], record["epoch"], record.get("images_per_second", 0.0))
+            if record["split"] in SPLITS and all(map(_is_number, (*numbers, *record["values"].values()))):
+                records.append(record)
+    return records
 
 
 def _is_number(value: Any) -> bool:
