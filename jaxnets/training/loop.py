@@ -1,7 +1,7 @@
 """The training loop."""
 
 from jaxnets.errors import InterruptedRunError
-from jaxnets.training.run import LogRecord, Run
+from jaxnets.training.run import LogRecord, Run, check_finite
 
 
 def train(run: Run) -> None:
@@ -56,3 +56,4 @@ def _evaluate(run: Run) -> None:
 def _log(run: Run, record: LogRecord) -> None:
     for callback in run.callbacks:
         callback.log(run, record)
+    check_finite(record["values"], record["split"], record["step"])

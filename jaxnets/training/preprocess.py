@@ -58,15 +58,12 @@ def right_angles(key: jax.Array, image: jax.Array) -> jax.Array:
 def rotate(key: jax.Array, image: jax.Array, degrees: float) -> jax.Array:
     """Rotates about the centre by up to `degrees`, with bilinear interpolation and mirrored edges."""
     angle = jnp.deg2rad(jax.random.uniform(key, (), image.dtype, -degrees, degrees))
-    height, width = image.shape[:2]
+    y, x = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2  # the centre
     rows, columns = jnp.meshgrid(
-        jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij"
+        jnp.arange(image.shape[0]) - y, jnp.arange(image.shape[1]) - x, indexing="ij"
     )
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    coordinates = (
-        cosine * rows - sine * columns + (height - 1) / 2,
-        sine * rows + cosine * columns + (width - 1) / 2,
-    )
+    coordinates = (cosine * rows - sine * columns + y, sine * rows + cosine * columns + x)
     sample = functools.partial(ndimage.map_coordinates, coordinates=coordinates, order=1, mode="mirror")
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
 

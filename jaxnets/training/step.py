@@ -191,13 +191,8 @@ def make_eval_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), EVALUATION_STREAM)
         inputs, targets = preprocess(batch, key)
         drawn = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), batch["index"][0])
-        outputs: Any = model.apply(
-            state.variables(ema=ema),
-            inputs,
-            train=dropout,
-            rngs={"dropout": drawn} if dropout else None,
-            method="head" if FEATURES in batch else None,
-        )
+        method, rngs = "head" if FEATURES in batch else None, {"dropout": drawn} if dropout else None
+        outputs: Any = model.apply(state.variables(ema=ema), inputs, train=dropout, rngs=rngs, method=method)
         weight, classes = batch["weight"].astype(targets.dtype), has_classes(batch)
         metrics = _sums(loss(outputs, targets, weight), outputs, targets, weight, classes)
         if axis_name is not None:

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from jaxnets.training.callbacks.base import Callback
 from jaxnets.training.callbacks.checkpoint_best import CheckpointBest
-from jaxnets.training.callbacks.early_stopping import EarlyStopping, StopOnNonFinite
+from jaxnets.training.callbacks.early_stopping import EarlyStopping
 from jaxnets.training.callbacks.loss_warnings import WarnOfLosses
 from jaxnets.training.callbacks.progress import ShowProgress
 from jaxnets.training.callbacks.reduce_lr_on_plateau import ReduceOnPlateau
@@ -21,7 +21,6 @@ def make_callbacks(
     if is_process_zero:
         callbacks += [MetricsLog(), ShowProgress(console), WarnOfLosses(config, console)]
         callbacks += [TensorBoard()] if config.log.tensorboard else []
-    callbacks.append(StopOnNonFinite())  # after the writers, so that the record is written
     if not has_validation:
         return callbacks
     if config.plateau.patience is not None:

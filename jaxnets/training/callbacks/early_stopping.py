@@ -1,7 +1,7 @@
-"""Callbacks that stop a run."""
+"""Stops a run that no longer improves."""
 
-from jaxnets.training.callbacks.base import Callback, Monitor
-from jaxnets.training.run import LogRecord, Run, check_finite
+from jaxnets.training.callbacks.base import Monitor
+from jaxnets.training.run import Run
 
 
 class EarlyStopping(Monitor):
@@ -19,10 +19,3 @@ class EarlyStopping(Monitor):
             count = "1 evaluation" if self.waited == 1 else f"{self.waited} evaluations"
             best = "" if self.best is None else f" over {self.best:.4g}"
             run.stop(f"{self.metric} has not improved{best} for {count}")
-
-
-class StopOnNonFinite(Callback):
-    """Raises DivergedError if a logged loss or gradient norm is not finite."""
-
-    def log(self, run: Run, record: LogRecord) -> None:
-        check_finite(record["values"], record["split"], record["step"])
