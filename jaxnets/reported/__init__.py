@@ -15,8 +15,7 @@ DATA = {
     "mlp_relu": "points",
 }
 """The result documents and the source that their networks were trained on."""
-VARIANTS = {"C/alexnet": "pool3", "E/alexnet": "pool2"}
-"""The config.model.variant of entries whose network has several."""
+VARIANTS = {"C/alexnet": "pool3", "E/alexnet": "pool2"}  # config.model.variant
 
 
 @functools.cache

@@ -4,16 +4,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from jaxnets.text import printable, printable_lines
 
@@ -52,9 +44,9 @@ class Reporter:
     def phase(self, name: str) -> Iterator[Phase]:
         """Times a phase, on a terminal with a clock, and prints its line if it succeeds."""
         phase, start = Phase(), time.perf_counter()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        hidden = not self.progress.is_terminal
-        with Progress(*columns, console=self.progress, transient=True, disable=hidden) as clock:
+        text, hidden = progress.TextColumn("{task.description}"), not self.progress.is_terminal
+        columns = (progress.SpinnerColumn(), text, progress.TimeElapsedColumn())
+        with progress.Progress(*columns, console=self.progress, transient=True, disable=hidden) as clock:
             clock.add_task(name, total=None)
             yield phase
         self.line(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
@@ -62,8 +54,8 @@ class Reporter:
     @contextlib.contextmanager
     def counter(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
         """Shows a bar for (done, total) on a terminal; otherwise prints a line at every tenth."""
-        text, bar_column = TextColumn("{task.description:<9}"), BarColumn(bar_width=30)
-        columns = (text, bar_column, MofNCompleteColumn(), TimeRemainingColumn())
+        text, bar_column = progress.TextColumn("{task.description:<9}"), progress.BarColumn(bar_width=30)
+        columns = (text, bar_column, progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
         hidden, reported = not self.progress.is_terminal, 0
 
         def report(done: int, total: int | None) -> None:
@@ -75,6 +67,6 @@ class Reporter:
                 reported = tenth
                 self.report_progress(name, f"{done:,} of {total:,}")
 
-        with Progress(*columns, console=self.progress, transient=True, disable=hidden) as bar:
+        with progress.Progress(*columns, console=self.progress, transient=True, disable=hidden) as bar:
             task = bar.add_task(name, total=None)
             yield report

@@ -15,11 +15,9 @@ from collections.abc import Iterator, Sequence
 from jaxnets.errors import MachineError
 from jaxnets.runtime import processes, signals
 
-PARENT = "JAXNETS_DISTRIBUTED_PARENT"
-"""The environment variable that holds the parent's process ID in the child."""
+PARENT = "JAXNETS_DISTRIBUTED_PARENT"  # holds the parent's process ID in the child's environment
 LOST = "another process of this training has ended or cannot be reached"
-SECONDS_TO_DIE = 5.0
-"""Maximum time between lines of one error log; a process that JAX aborts dies within it."""
+SECONDS_TO_DIE = 5.0  # the maximum between lines of one error log
 RESTART = "start the same command again in all processes, and it resumes from the last checkpoint"
 _LOG_OF_AN_ERROR = re.compile(r"[EF]\d{4} \d\d:\d\d:\d\d")
 _LOST_CONNECTION = re.compile(

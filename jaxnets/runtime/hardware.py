@@ -9,8 +9,7 @@ CPUINFO = Path("/proc/cpuinfo")
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
 """CPU flags, widest vectors first; cloud CPUs of the same name may lack them and be half as fast."""
 MALLOPT = {-8: 1, -4: 0, -1: -1, -2: 64 << 20}
-"""Settings of glibc's mallopt, by the numbers of malloc.h: M_ARENA_MAX, M_MMAP_MAX (no block uses mmap),
-M_TRIM_THRESHOLD (never trim; 2**31 - 1 is less than one step's temporaries), M_TOP_PAD."""
+"""Settings of glibc's mallopt by number: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD (never), M_TOP_PAD."""
 _retains_freed_memory = False
 
 

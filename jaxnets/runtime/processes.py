@@ -79,10 +79,10 @@ def run(
             stderr=errors,
             start_new_session=True,
         )
-        shown, forwarded, cut = 0, 0, False
+        shown, forwarded, cut = b"", 0, False
         try:
             while process.poll() is None:
-                shown += _echo(errors.fileno(), shown, show)
+                shown += _echo(errors.fileno(), len(shown), show)
                 for number in received[forwarded:]:
                     # Python prints a traceback on SIGINT until a script has installed its handlers.
                     process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
@@ -95,9 +95,9 @@ def run(
         finally:
             process.terminate()  # nothing if it has ended
             process.wait()
-        _echo(errors.fileno(), shown, show)
-        stderr = _read(errors.fileno(), 0).decode(errors="replace")
-    return ProcessResult(process.returncode, cut, stderr, received[0] if received else None)
+        shown += _echo(errors.fileno(), len(shown), show)
+    number = received[0] if received else None
+    return ProcessResult(process.returncode, cut, shown.decode(errors="replace"), number)
 
 
 def _with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:
@@ -105,17 +105,13 @@ def _with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTER
     return [*python, str(os.getpid()), str(int(death_signal)), *command]
 
 
-def _echo(file: int, start: int, show: Callable[[str], str]) -> int:
-    """Copies the new part of a file to standard error; returns its size in bytes."""
-    if new := _read(file, start):
+def _echo(file: int, start: int, show: Callable[[str], str]) -> bytes:
+    """Copies the new part of a file to standard error and returns it."""
+    # pread does not move the position of the file, through which the child writes.
+    if new := os.pread(file, max(os.fstat(file).st_size - start, 0), start):
         sys.stderr.write(show(new.decode(errors="replace")))
         sys.stderr.flush()
-    return len(new)
-
-
-def _read(file: int, start: int) -> bytes:
-    # pread does not move the position of the file, through which the child writes.
-    return os.pread(file, max(os.fstat(file).st_size - start, 0), start)
+    return new
 
 
 @contextlib.contextmanager

@@ -19,16 +19,11 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 NUMBERS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-EXIT_CODE = 128
-"""The exit code of a signal is this plus its number, as in a shell."""
+EXIT_CODE = 128  # plus the number of the signal, as in a shell
 REPEAT_SECONDS = 0.5
 """A repeated signal within this time is ignored: timeout(1) and systemd signal the process and its group."""
 PRINT_SECONDS, CLEAN_UP_SECONDS = 1.0, 5.0
 """How long an exiting process waits for a reader of its output, and for clean-ups, which may block too."""
-
-
-Request = list[Callable[[int], None]]
-"""What the next signals call instead of ending the process."""
 
 
 class _State:
@@ -38,7 +33,7 @@ class _State:
         self.lock = threading.Lock()
         self.installed, self.ending = False, False
         self.exit_code: int | None = None
-        self.requests: list[Request] = []
+        self.requests: list[list[Callable[[int], None]]] = []  # what the next signals call instead
         self.clean_ups: list[Callable[[], None]] = []
         self.reader = -1
 
@@ -148,7 +143,7 @@ class _Repeats:
 
 
 @contextlib.contextmanager
-def _handlers(request: Request) -> Iterator[None]:
+def _handlers(request: list[Callable[[int], None]]) -> Iterator[None]:
     """Installs Python handlers for a request; they are restored after its last signal."""
     repeats = _Repeats()
     found = {number: signal.getsignal(number) for number in NUMBERS}

@@ -18,8 +18,7 @@ from jaxnets.errors import CheckpointError, MachineError
 from jaxnets.io import DISK_FULL, atomic_write, file_sha256, read_regular
 from jaxnets.schema import Count, Sha256, parse
 
-FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
-"""Messages of orbax, whose errors have no errno, for a full disk."""
+FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")  # its errors have no errno
 MANIFEST, HOST_STATE, SHAPES, STATE = "manifest.json", "host_state.json", "shapes.json", "state"
 
 
@@ -128,8 +127,7 @@ class Checkpoints:
         """Returns the newest undamaged step, or None, and a message for each newer, damaged one."""
         damaged = []
         for step in reversed(self.steps()):
-            damage = self.damage(step)
-            if not damage:
+            if not (damage := self.damage(step)):
                 return step, damaged
             damaged.append(f"checkpoint {self._path(step)} is damaged: {damage}")
         return None, damaged
@@ -170,7 +168,7 @@ class Checkpoints:
         except OSError as error:
             return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
         except ValueError as error:
-            return f"{MANIFEST} {error}"
+            return f"{MANIFEST} is damaged ({error})"
         return None
 
     def _path(self, step: int) -> Path:
@@ -242,19 +240,16 @@ def _with_digest(content: Mapping[str, Any]) -> str:
 def _read_manifest(folder: Path) -> Manifest:
     """Returns a checkpoint's manifest; raises ValueError if it was modified or is inconsistent."""
     data = read_regular(folder / MANIFEST)
-    try:
-        content = parse(data, Manifest)
-    except ValueError as error:
-        raise ValueError(f"is damaged ({error})") from error
+    content = parse(data, Manifest)
     if data.decode() != _with_digest({name: value for name, value in content.items() if name != "sha256"}):
-        raise ValueError("has changed")
+        raise ValueError("it has changed")
     files, inside = content["files"], f"{os.path.realpath(folder)}/"
     for name in files:
         leaves = name.startswith("/") or ".." in name.split("/")
         if leaves or not os.path.realpath(folder / name).startswith(inside):
-            raise ValueError("lists a file outside of the checkpoint")
+            raise ValueError("it lists a file outside of the checkpoint")
     if not {HOST_STATE, SHAPES} <= files.keys() or not any(name.startswith(f"{STATE}/") for name in files):
-        raise ValueError("does not list all files of a checkpoint")
+        raise ValueError("it does not list all files of a checkpoint")
     return content
 
 

@@ -14,8 +14,7 @@ from jaxnets.runtime import xla
 from jaxnets.training.preprocess import Batch
 
 AXIS = "data"
-HEARTBEAT_SECONDS = 30
-"""How long a process may be silent before the others treat it as failed."""
+HEARTBEAT_SECONDS = 30  # a process that is silent for longer has failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +114,6 @@ class CompiledStep:
             lowered = self._function.lower(state, batch, *self._shared)
             self._compiled[shapes] = lowered.compile(compiler_options=xla.compiler_options())
         return self._compiled[shapes]
-
-    def programs(self) -> tuple[str, ...]:
-        """Returns the optimized HLO text of each program that was compiled ahead of time."""
-        return tuple(compiled.as_text() for compiled in self._compiled.values())
 
     def __call__(self, state: Any, batch: Batch) -> Any:
         return self.compile(state, batch)(state, batch, *self._shared)

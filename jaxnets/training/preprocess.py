@@ -59,9 +59,8 @@ def rotate(key: jax.Array, image: jax.Array, degrees: float) -> jax.Array:
     """Rotates about the centre by up to `degrees`, with bilinear interpolation and mirrored edges."""
     angle = jnp.deg2rad(jax.random.uniform(key, (), image.dtype, -degrees, degrees))
     y, x = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2  # the centre
-    rows, columns = jnp.meshgrid(
-        jnp.arange(image.shape[0]) - y, jnp.arange(image.shape[1]) - x, indexing="ij"
-    )
+    rows, columns = jnp.arange(image.shape[0]) - y, jnp.arange(image.shape[1]) - x
+    rows, columns = jnp.meshgrid(rows, columns, indexing="ij")
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     coordinates = (cosine * rows - sine * columns + y, sine * rows + cosine * columns + x)
     sample = functools.partial(ndimage.map_coordinates, coordinates=coordinates, order=1, mode="mirror")
@@ -136,9 +135,7 @@ def _factor(key: jax.Array, amount: float, dtype: jnp.dtype) -> jax.Array:
 
 def _grey(image: jax.Array) -> jax.Array:
     """The luma [H, W, 1] of [H, W, 3]; images of one channel are returned as they are."""
-    if image.shape[-1] == 1:
-        return image
-    return (image @ jnp.asarray(LUMA, image.dtype))[..., None]
+    return image if image.shape[-1] == 1 else (image @ jnp.asarray(LUMA, image.dtype))[..., None]
 
 
 AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = {

@@ -48,11 +48,10 @@ def make_train_step(
     """Returns the step (state, batch) -> (state, metrics), to be mapped over `axis_name` if that is given.
 
     Losses, gradients and weight sums are summed over microbatches and devices; the gradient is divided by
-    the weight sum once, or not at all if the loss is a sum. Microbatches are computed one after another, and
-    batch statistics are updated after each. With `partition` (the optimizer must be built with it too) only
-    the head is trained, and the backbone runs in eval mode: during the first `head_only_steps` steps, or
-    always if that is None. Metrics: loss (with auxiliary heads), weight_sum (not for a loss that is a sum),
-    correct (for classes; main outputs), examples, gradient_norm, steps (1).
+    the weight sum once, or not at all if the loss is a sum. Batch statistics are updated after each
+    microbatch. With `partition` (the optimizer's too) only the head is trained, and the backbone runs in eval
+    mode: during the first `head_only_steps` steps, or always if that is None. Metrics: loss (with auxiliary
+    heads), weight_sum (not for a loss that is a sum), correct (for classes), examples, gradient_norm, steps.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -91,8 +91,7 @@ def _crc_of_byte(value: int) -> int:
     return value
 
 
-_CRC = tuple(map(_crc_of_byte, range(256)))
-"""The CRC-32C (Castagnoli) of every byte."""
+_CRC = tuple(map(_crc_of_byte, range(256)))  # CRC-32C (Castagnoli)
 
 
 def _checksum(data: bytes) -> bytes:

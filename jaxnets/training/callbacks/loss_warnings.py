@@ -21,8 +21,7 @@ HIGH_EVALUATIONS = 2
 RISES, MIN_RISE = 3, 0.05
 """A validation loss is rising if it increases at this many evaluations in a row, and by this fraction in
 total: near its minimum a loss fluctuates."""
-MIN_STEPS = 20
-"""The training loss is averaged over this many steps, or an epoch."""
+MIN_STEPS = 20  # the training loss is averaged over this many steps, or an epoch
 NEW_WORKDIR = "A changed config needs a new --workdir"
 
 
@@ -99,9 +98,8 @@ class LossWatch:
         return "rising validation loss", f"{rise}: the learning rate may be too high. {self._advice()}"
 
     def _chance(self) -> float | None:
-        if self.config.train.loss in SQUARED_ERRORS:
-            return None
-        return math.log(max(self.config.model.num_classes, 2))
+        has_chance = self.config.train.loss not in SQUARED_ERRORS
+        return math.log(max(self.config.model.num_classes, 2)) if has_chance else None
 
     def _warmup(self, record: LogRecord) -> tuple[int, int]:
         """Returns the steps of warmup and of an epoch."""

@@ -10,8 +10,7 @@ from jaxnets.training.callbacks.base import Callback
 from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
 
-WIDE = 132
-"""Terminal columns that fit the full line and a bar; below that the line is shortened to fit 80."""
+WIDE = 132  # terminal columns that fit the full line and a bar
 SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
 
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,7 +44,6 @@ class MetricsLog(Callback):
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._file: IO[bytes] | None = None
 
     def start(self, run: Run) -> None:
         path = run.workdir / METRICS
@@ -52,18 +51,11 @@ class MetricsLog(Callback):
         if path.stat().st_size < self.bytes:  # it was truncated, maybe within a line
             self.bytes = path.read_bytes().rfind(b"\n") + 1
         os.truncate(path, self.bytes)
-        self._file = path.open("ab")
 
     def log(self, run: Run, record: LogRecord) -> None:
-        if self._file is not None:
-            self._file.write((json.dumps(record) + "\n").encode())
-            self._file.flush()
-            self.bytes = self._file.tell()
-
-    def end(self, run: Run) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        with (run.workdir / METRICS).open("ab") as file:
+            file.write((json.dumps(record) + "\n").encode())
+            self.bytes = file.tell()
 
 
 class TensorBoard(Callback):
