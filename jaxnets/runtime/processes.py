@@ -38,7 +38,7 @@ _thread = threading.local()
 
 
 def check_not_forked() -> None:
-    """Raises ConfigError in a child that was forked after a call: without JAX's threads it would hang."""
+    """Raises ConfigError in a child that was forked after the first call: without JAX's threads it hangs."""
     global _process
     _process = _process or os.getpid()
     if _process != os.getpid():

@@ -33,7 +33,7 @@ class Manifest(TypedDict):
     """A checkpoint's manifest.json."""
 
     files: dict[str, Sha256]  # by relative path
-    run_files: NotRequired[dict[str, FileRecord]]  # other files of the run, since a later version
+    run_files: NotRequired[dict[str, FileRecord]]  # other files of the run; earlier versions lack them
     sha256: Sha256
 
 

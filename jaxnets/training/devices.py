@@ -88,7 +88,7 @@ class Devices:
 
     @contextlib.contextmanager
     def collective_section(self) -> Iterator[None]:
-        """A block in which all processes fail if one does, which the others would wait for; MachineError."""
+        """A block in which all processes fail if one does; the others would wait for it, and raise MachineError."""
         try:
             yield
         except Exception:
