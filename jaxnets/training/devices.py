@@ -88,7 +88,7 @@ class Devices:
 
     @contextlib.contextmanager
     def collective_section(self) -> Iterator[None]:
-        """A block in which all processes fail if one does; the others would wait for it, and raise MachineError."""
+        """All processes fail if one does in this block; the others, which would wait, raise MachineError."""
         try:
             yield
         except Exception:

@@ -44,8 +44,8 @@ class Callback:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores the result of `state`."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        for name in self.stored:
+            setattr(self, name, state[name])
 
 
 class Monitor(Callback):
