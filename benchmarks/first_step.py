@@ -65,9 +65,9 @@ class TheirStart(Start):
 
 def _take_our_step(shared: dict[str, Any], cache: str, kernels: str) -> None:
     from jaxnets.ops.cpu_kernels.load import require
-    from jaxnets.runtime import compilation_cache
+    from jaxnets.runtime import xla
 
-    compilation_cache.enable(cache)
+    xla.enable_compilation_cache(cache)
     if kernels:
         require(Path(kernels))
     from benchmarks.jax_workloads import TrainingSide

@@ -193,8 +193,7 @@ class TrainingSide(NetworkSide):
 
     def program(self) -> str:
         """The compiled step; one was taken before."""
-        (program,) = self._step.programs()
-        return program
+        return self._step.compile(self._state, self._placed).as_text()
 
     def wait(self) -> None:
         """Until the step is done."""

@@ -16,7 +16,6 @@ from typing import Any, Protocol, Self
 
 from benchmarks.subprocess_side import module_environment
 from jaxnets.errors import JaxnetsError, MachineError
-from jaxnets.runtime import allocator
 
 SECONDS_TO_END = 20.0
 PEAK_MEMORY = "peak_memory"
@@ -26,6 +25,13 @@ A side that has no such method of its own is asked for the largest resident size
 network on a card is the card's, in arrays: what a library keeps there in reserve does not count.
 """
 STATUS = Path("/proc/self/status")
+MALLOC_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "-1",
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+"""The settings of `jaxnets.runtime.hardware.MALLOPT` for a new process and its children."""
 
 
 class Side(Protocol):
@@ -71,7 +77,7 @@ class Worker:
     ):
         self._connection, theirs = Pipe()
         settings = [str(theirs.fileno()), str(kernels or "")]
-        allocator_environment = allocator.ENVIRONMENT if keep_memory else {}
+        allocator_environment = MALLOC_ENVIRONMENT if keep_memory else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", *settings],
             pass_fds=[theirs.fileno()],

@@ -1,7 +1,4 @@
-"""Exceptions and their exit codes.
-
-Each message is one line that says what happened, where, and how to fix it.
-"""
+"""Exceptions and their exit codes; a message is one line: what happened, where, and how to fix it."""
 
 
 class JaxnetsError(Exception):
@@ -9,44 +6,35 @@ class JaxnetsError(Exception):
 
     exit_code = 1
 
+    def __init_subclass__(cls, exit_code: int | None = None) -> None:
+        cls.exit_code = exit_code or cls.exit_code
 
-class ConfigError(JaxnetsError):
+
+class ConfigError(JaxnetsError, exit_code=2):
     """The command or its config is invalid."""
 
-    exit_code = 2
 
-
-class DataError(JaxnetsError):
+class DataError(JaxnetsError, exit_code=3):
     """The data is missing, damaged, unusable or leaks."""
 
-    exit_code = 3
 
-
-class CheckpointError(JaxnetsError):
+class CheckpointError(JaxnetsError, exit_code=4):
     """A checkpoint or weights file is missing, damaged, or of another network."""
 
-    exit_code = 4
 
-
-class DivergedError(JaxnetsError):
+class DivergedError(JaxnetsError, exit_code=5):
     """Training diverged: a loss or gradient is not finite."""
 
-    exit_code = 5
 
-
-class MachineError(JaxnetsError):
+class MachineError(JaxnetsError, exit_code=6):
     """A problem of the machine: disk full, directory locked or not writable, out of memory."""
 
-    exit_code = 6
 
-
-class CheckFailedError(JaxnetsError):
+class CheckFailedError(JaxnetsError, exit_code=7):
     """A check failed."""
 
-    exit_code = 7
 
-
-class InterruptedRunError(JaxnetsError):
+class InterruptedRunError(JaxnetsError, exit_code=128):
     """Stopped by a signal; the exit code is 128 plus its number, as a shell reports it."""
 
     def __init__(self, message: str, signal_number: int):

@@ -16,15 +16,7 @@ from typing import IO
 
 from jaxnets.errors import MachineError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""EFBIG is a limit on the size of a file (`ulimit -f`, or that of the file system)."""
-STALE_SECONDS = 3600.0
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: of `ulimit -f` or the file system
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 
@@ -46,12 +38,8 @@ def require_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Yields a temporary path next to `path`, renamed to `path` at the end, removed after an error.
-
-    Several processes may write the same file at once; the last to finish wins.
-    """
-    # Short, because `path` may have a name of the maximum length.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    """Yields a temporary path, renamed to `path` at the end, removed after an error; the last writer wins."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # `path` may have the maximum length
     try:
         yield temporary
         temporary.replace(path)
@@ -67,7 +55,7 @@ def remove_stale_temporaries(folder: Path) -> None:
     """Removes temporary files of killed processes, older than an hour, from a folder."""
     for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            if time.time() - path.stat().st_mtime > 3600:
                 path.unlink()
 
 
@@ -91,49 +79,40 @@ def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
 def try_file_lock(path: Path) -> Iterator[bool]:
     """Yields True with the exclusive lock of `file_lock`, or False if another process holds it."""
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _try_flock(file)
 
 
 @contextlib.contextmanager
 def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
     """Waits for the exclusive lock of `file_lock` on a file that is removed at the end."""
-    while True:
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(path.open("a"))
+            if not _try_flock(file):
                 before_waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(path, file):  # otherwise the other process has removed it
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
+            with contextlib.suppress(FileNotFoundError):  # the other process has removed it
+                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    break
+        stack.callback(path.unlink, missing_ok=True)
+        yield
 
 
-def _is_still(path: Path, file: IO[str]) -> bool:
+def _try_flock(file: IO[str]) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
 
 
-def open_regular(path: Path) -> io.BufferedReader:
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a regular file for reading; raises OSError, also for a FIFO, socket or device (it may block)."""
     _check_regular(path, path.stat().st_mode)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        _check_regular(path, os.fstat(descriptor).st_mode)  # it may have been replaced
-        return io.BufferedReader(io.FileIO(descriptor))
-    except OSError:
-        os.close(descriptor)
-        raise
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        _check_regular(path, os.fstat(file.fileno()).st_mode)  # it may have been replaced
+        yield file
 
 
 def _check_regular(path: Path, mode: int) -> None:
@@ -141,7 +120,8 @@ def _check_regular(path: Path, mode: int) -> None:
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'not a regular file')}", str(path))
+        names = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        raise OSError(errno.EINVAL, f"it is {names.get(kind, 'a device')}", str(path))
 
 
 def read_regular(path: Path) -> bytes:

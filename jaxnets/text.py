@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterable
 
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -15,7 +14,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 def printable(text: str) -> str:
     r"""Escapes control characters and line breaks, such as \x1b, so that a terminal can show text."""
-    return _UNSAFE.sub(lambda match: _escaped(match.group()), text)
+    return _UNSAFE.sub(_escaped, text)
 
 
 def printable_lines(text: str) -> str:
@@ -42,7 +41,7 @@ def from_csv_cell(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
-def _escaped(character: str) -> str:
-    if unicodedata.category(character) == "Cs" and "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"  # a byte of a file name that is not UTF-8
-    return character.encode("unicode_escape").decode("ascii")
+def _escaped(match: re.Match[str]) -> str:
+    if "\udc80" <= match[0] <= "\udcff":
+        return f"\\x{ord(match[0]) - 0xDC00:02x}"  # a byte of a file name that is not UTF-8
+    return match[0].encode("unicode_escape").decode("ascii")

@@ -13,7 +13,7 @@ from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, 
 from jaxnets.evaluation.result import Result
 from jaxnets.evaluation.result_text import format_split_kind, format_test
 from jaxnets.experiment import workdir
-from jaxnets.runtime import child_process
+from jaxnets.runtime import processes
 from jaxnets.runtime.console import Reporter
 from studies import runtime_estimate
 from studies.result_archive import finished, keep
@@ -197,7 +197,7 @@ class _Job:
     def _run(self, row: Row, directory: Path, stored: Path) -> Outcome:
         flags = [*row.flags(directory), *self.options.train_flags]
         command = [sys.executable, str(self.options.trainer), *flags]
-        ending = child_process.run(command, deadline=self._deadline)
+        ending = processes.run(command, deadline=self._deadline)
         try:
             result = keep(row, directory, stored, ignore_damage=self.options.ignore_damage)
         finally:  # a stop request ends the sweep even if an error occurs here
@@ -239,10 +239,10 @@ def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None
     while workdir.is_in_use(directory):
         if time.monotonic() >= limit:
             raise MachineError(f"{directory} is in use by another process: let it end, then run again")
-        time.sleep(child_process.POLL_SECONDS)
+        time.sleep(processes.POLL_SECONDS)
 
 
-def _reason(ending: child_process.ProcessResult, trainer: Path) -> str:
+def _reason(ending: processes.ProcessResult, trainer: Path) -> str:
     """One line on why a run failed: its own last words, or how it died."""
     if ending.code < 0:
         name = signal.Signals(-ending.code).name

@@ -8,8 +8,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from jaxnets.training.augment import rotate_hue, scale_saturation, scale_stains
-from jaxnets.training.preprocess import Batch, Preprocess, normalize, scale
+from jaxnets.training.preprocess import (
+    Batch,
+    Preprocess,
+    normalize,
+    rotate_hue,
+    scale,
+    scale_saturation,
+    scale_stains,
+)
 
 KIND, STRENGTH = "shift_kind", "shift_strength"
 """What a batch needs beside each example: int32[B], a place in SHIFTS, and float32[B]."""

@@ -17,7 +17,7 @@ from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_result
 from jaxnets.io import atomic_write
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 from jaxnets.training.devices import Devices
 from studies import stain_jitter as shifts
 from studies.pages.stain_page import NUMBERS

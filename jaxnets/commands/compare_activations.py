@@ -17,7 +17,7 @@ from jaxnets.interop.torch_names import BY_NETWORK
 from jaxnets.interop.weights import Weights, flatten
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 
 LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
 INPUTS = "inputs"

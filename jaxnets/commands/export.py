@@ -26,8 +26,8 @@ from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, 
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.fork import check_not_forked
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.processes import check_not_forked
+from jaxnets.runtime.xla import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"
@@ -142,7 +142,7 @@ def model_card(weights: Weights, given: Preprocessing, result: Result | None) ->
         origin=", ".join(origin),
         parameters=models.count_parameters(params) - in_heads,
         in_heads=in_heads,
-        safe_flag=xla.safe_flag(),
+        safe_flag=xla.SAFE_FLAG,
         result=result,
         **trained,
     )

@@ -23,7 +23,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
 from jaxnets.io import atomic_replace, atomic_write
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.worker_pool import worker_pool
+from jaxnets.runtime.processes import worker_pool
 
 MONTAGE_ROWS = 24
 

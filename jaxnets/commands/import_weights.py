@@ -14,7 +14,7 @@ from jaxnets.interop import convert, foreign, layouts, weights
 from jaxnets.interop.preprocessing import channels_reversed
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 
 MAX_LISTED = 12
 """Maximum number of array names to print."""

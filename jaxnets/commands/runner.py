@@ -16,8 +16,7 @@ from ml_collections import config_flags
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
 from jaxnets.io import DISK_FULL, NOT_WRITABLE, user_cache_folder
-from jaxnets.runtime import signals, xla
-from jaxnets.runtime.allocator import retain_freed_memory
+from jaxnets.runtime import hardware, signals, xla
 from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
@@ -77,10 +76,8 @@ def execute(
 
 def _prepare_jax(with_kernels: bool) -> None:
     if KEEP_MEMORY.value:
-        retain_freed_memory()
-    from jaxnets.runtime import compilation_cache  # imports JAX
-
-    compilation_cache.enable(COMPILATION_CACHE.value)
+        hardware.retain_freed_memory()
+    xla.enable_compilation_cache(COMPILATION_CACHE.value)
     if with_kernels and (library := kernels_library()):
         from jaxnets.ops.cpu_kernels import load
 

@@ -20,11 +20,16 @@ from jaxnets.training.callbacks import Callback, make_callbacks
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
-from jaxnets.training.on_device import Examples, multi_step, with_on_device_gather
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.run import Cadence, Run
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import TrainStep, make_train_step
+from jaxnets.training.step import (
+    StoredExamples,
+    TrainStep,
+    make_train_step,
+    multi_step,
+    with_on_device_gather,
+)
 
 
 def build_run(
@@ -139,7 +144,7 @@ def _warn_of_unreachable_phases(
 
 
 def _compile_train_step(
-    train_step: TrainStep, devices: Devices, examples: Examples | None, steps_per_execution: int
+    train_step: TrainStep, devices: Devices, examples: StoredExamples | None, steps_per_execution: int
 ) -> CompiledStep:
     if examples is None:
         return devices.compile_step(train_step, donate=True)

@@ -14,10 +14,9 @@ from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
-from jaxnets.training.on_device import Examples, with_on_device_gather
 from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_eval_step
+from jaxnets.training.step import StoredExamples, make_eval_step, with_on_device_gather
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,7 @@ def make_evaluator(
     model: nn.Module,
     data: Dataset,
     devices: Devices,
-    examples: Examples | None = None,
+    examples: StoredExamples | None = None,
     *,
     preprocess: Preprocess | None = None,
     dropout: bool = False,
@@ -109,7 +108,6 @@ def make_evaluator(
         ema=config.eval.ema,
         dropout=dropout,
         axis_name=devices.axis_name,
-        with_probabilities=True,
     )
     if examples is None:
         return Evaluator(devices.compile_step(step, donate=False), data, devices)

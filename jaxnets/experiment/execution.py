@@ -64,7 +64,8 @@ def plan_execution(
         (True, data.nbytes <= _device_budget(devices)),
     )
     wanted = config.train.steps_per_execution
-    per_step = [callback.name for callback in callbacks if callback.needs_every_step()]
+    overriding = [callback for callback in callbacks if type(callback).step is not Callback.step]
+    per_step = [callback.name for callback in overriding if callback.per_step]
     if wanted > 1 and not on_device:
         raise ConfigError(
             f"--config.train.steps_per_execution={wanted} needs the examples on the device: "

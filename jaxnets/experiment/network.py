@@ -21,9 +21,9 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.weights import flatten, structure, unflatten
 from jaxnets.runtime import xla
-from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
+from jaxnets.training.state import BackboneHeadPartition
 
 RANDOM = "random"
 BATCH_SIZE = 32

@@ -135,7 +135,7 @@ def _difference_from_entry(config: config_dict.ConfigDict) -> str:
     if config.entry is None:
         return ""
     entry = reported.entry(config.entry)
-    expected = {"model.name": entry["model"], "data.name": reported.data_of(config.entry)}
+    expected = {"model.name": entry["model"], "data.name": entry["data"]}
     if entry["variant"] is not None:
         expected["model.variant"] = entry["variant"]
     for name in (*models.OVERRIDABLE_FIELDS, "stage_sizes", "width", "layer_sizes", "activations"):
@@ -216,7 +216,8 @@ def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devi
     if last and not config.train.drop_last:
         batches[last] = ("an epoch's last batch", f"set --config.train.drop_last=True, or {change}")
     for batch, (name, remedy) in batches.items():
-        devices.check_batch_size(batch, name, remedy)
+        if batch % devices.count:
+            raise ConfigError(f"{name} of {batch} is not divisible by {devices.count} devices: {remedy}")
         per_device = batch // devices.count
         if per_device % parts:
             raise ConfigError(

@@ -16,9 +16,8 @@ from jaxnets.experiment.network import RANDOM, Pretrained, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run, print_warnings
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.precision import precision_of
-from jaxnets.training.backbone import BackboneHeadPartition
-from jaxnets.training.state import TrainState
+from jaxnets.runtime.xla import precision_of
+from jaxnets.training.state import BackboneHeadPartition, TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,10 +30,10 @@ from jaxnets.experiment.network import Network, check_backbone, make_network
 from jaxnets.experiment.resolve import check_batch_norm, check_divisible, load_config_or_demo, resolve
 from jaxnets.experiment.restore import open_pretrained
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
-from jaxnets.runtime import allocator, hardware, signals
+from jaxnets.runtime import hardware, signals
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.fork import check_not_forked
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.processes import check_not_forked
+from jaxnets.runtime.xla import precision_of
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import FileRecord, file_record
@@ -239,7 +239,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset, reporter: Reporter) 
         evaluator.compile(run.state, data.split.test)
         phase.text = (
             f"training step, {environment.implementation(run.config)}, on {hardware.description()}, "
-            f"{run.description}{', malloc retains freed memory' if allocator.is_tuned() else ''}"
+            f"{run.description}{', malloc retains freed memory' if hardware.retains_freed_memory() else ''}"
         )
 
 

@@ -26,7 +26,7 @@ from jaxnets import models
 from jaxnets.data.cache import Resize
 from jaxnets.errors import CheckpointError, JaxnetsError
 from jaxnets.io import atomic_write, file_sha256, require_folder
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 
 ARRAYS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = "jaxnets weights, 1"

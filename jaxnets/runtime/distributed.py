@@ -1,7 +1,7 @@
 """Training as one of several processes: if another one dies, this one exits with one line and code 6.
 
-JAX aborts a process that cannot reach the others (SIGABRT, after a C++ stack trace), and the process cannot
-prevent that. So training runs in a child, and a small parent, which never loads JAX, reports how it ended.
+JAX aborts a process that cannot reach the others (SIGABRT, after a C++ stack trace). So training runs in a
+child, and a small parent, which never loads JAX, reports how it ended.
 """
 
 import contextlib
@@ -13,13 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 from jaxnets.errors import MachineError
-from jaxnets.runtime import child_process, signals
+from jaxnets.runtime import processes, signals
 
-PARENT = "JAXNETS_DISTRIBUTED_PARENT"
-"""The environment variable that holds the parent's process ID in the child."""
+PARENT = "JAXNETS_DISTRIBUTED_PARENT"  # holds the parent's process ID in the child's environment
 LOST = "another process of this training has ended or cannot be reached"
-SECONDS_TO_DIE = 5.0
-"""Maximum time between lines of one error log; a process that JAX aborts dies within it."""
+SECONDS_TO_DIE = 5.0  # the maximum between lines of one error log
 RESTART = "start the same command again in all processes, and it resumes from the last checkpoint"
 _LOG_OF_AN_ERROR = re.compile(r"[EF]\d{4} \d\d:\d\d:\d\d")
 _LOST_CONNECTION = re.compile(
@@ -37,28 +35,27 @@ def is_child() -> bool:
 def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
     """Runs a command in a child, which dies with this process, and exits with its exit code.
 
-    Raises MachineError if JAX aborted the child or it was killed; its C++ log is then shown only
-    `with_traceback`.
+    Raises MachineError if JAX aborted the child, whose log is shown `with_traceback`, or it was killed.
     """
     os.environ[PARENT] = str(os.getpid())
     errors = _Errors()
-    result = child_process.run(command, death_signal=signal.SIGKILL, show=errors.show)
+    result = processes.run(command, death_signal=signal.SIGKILL, show=errors.show)
     sys.stderr.write(errors.show("\n" if errors.line else ""))
-    log = errors.hidden_log()
     is_lost = LOST in result.errors  # the child reported it, before or while JAX aborted it
-    aborted = result.code == -signal.SIGABRT and _LOST_CONNECTION.search(log) is not None
+    aborted = result.code == -signal.SIGABRT and _LOST_CONNECTION.search(errors.hidden) is not None
     if with_traceback or not (is_lost or aborted):
-        sys.stderr.write(log)
+        sys.stderr.write(errors.hidden)
     if is_lost:
         signals.leave(MachineError.exit_code)
     if aborted:
         raise MachineError(f"{LOST}: JAX aborted this one; {RESTART}")
-    if result.signal_number is not None and result.code in (0, *_stopped_by(result.signal_number)):
-        signals.leave(signals.EXIT_CODE + result.signal_number)
+    if (number := result.signal_number) is not None:
+        sent = (number, signal.SIGTERM)  # the child gets SIGTERM instead of SIGINT
+        if result.code in (0, *(code for each in sent for code in (-each, signals.EXIT_CODE + each))):
+            signals.leave(signals.EXIT_CODE + number)
     if result.code < 0:
-        number = -result.code
-        name = signal.Signals(number).name
-        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        hint = " (out of memory?)" if result.code == -signal.SIGKILL else ""
+        name = signal.Signals(-result.code).name
         raise MachineError(f"the training process was killed by {name}{hint}; {RESTART}")
     signals.leave(result.code)
 
@@ -75,40 +72,24 @@ def lost_processes() -> Iterator[None]:
         raise MachineError(f"{LOST}; {RESTART}") from error
 
 
-def _stopped_by(number: int) -> Iterator[int]:
-    """Yields the exit codes of a child that a signal has stopped; it gets SIGTERM instead of SIGINT."""
-    for each in (number, signal.SIGTERM):
-        yield from (-each, signals.EXIT_CODE + each)
-
-
 class _Errors:
-    """Filters a child's standard error: hides errors logged by C++ code and the lines that follow them.
-
-    Hidden lines are shown if the child writes anything else later, because it has survived them.
-    """
+    """Hides errors logged by a child's C++ code, with the lines that follow them, unless it survives them."""
 
     def __init__(self) -> None:
-        self._hidden: list[str] = []
+        self.hidden, self.line = "", ""
         self._time = 0.0
-        self.line = ""
-
-    def hidden_log(self) -> str:
-        """Returns the currently hidden lines."""
-        return "".join(self._hidden)
 
     def show(self, text: str) -> str:
         """Returns the part of new text to show now."""
         *lines, self.line = (self.line + text).split("\n")
-        shown = ""
-        for line in lines:
-            now = time.monotonic()
-            follows = bool(self._hidden) and now - self._time < SECONDS_TO_DIE
-            if LOST not in line and (follows or _LOG_OF_AN_ERROR.match(line)):
-                self._hidden.append(line + "\n")
-                self._time = now
-            else:
-                if LOST not in line:
-                    shown += self.hidden_log()
-                    self._hidden = []
-                shown += line + "\n"
-        return shown
+        return "".join(map(self._filter, lines))
+
+    def _filter(self, line: str) -> str:
+        if LOST in line:
+            return f"{line}\n"
+        now = time.monotonic()
+        if (self.hidden and now - self._time < SECONDS_TO_DIE) or _LOG_OF_AN_ERROR.match(line):
+            self.hidden, self._time = f"{self.hidden}{line}\n", now
+            return ""
+        hidden, self.hidden = self.hidden, ""
+        return f"{hidden}{line}\n"

@@ -1,13 +1,13 @@
 """Handling of SIGHUP, SIGINT and SIGTERM: they end a script, or request that the running code stops.
 
-A Python signal handler runs in the main thread between two bytecodes: not during a C function, and at any
-place, so an exception that it raises may be lost in a callback or replaced. Here the handlers do nothing. The
-interpreter writes each signal number to a pipe (`signal.set_wakeup_fd`), and a thread that reads it ends the
-process.
+A Python signal handler runs in the main thread, not during a C function, and an exception that it raises may
+be lost in a callback. Here the handlers do nothing: the interpreter writes each signal number to a pipe
+(`signal.set_wakeup_fd`), and a thread that reads it ends the process.
 """
 
 import atexit
 import contextlib
+import glob
 import os
 import select
 import signal
@@ -16,18 +16,115 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 NUMBERS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-EXIT_CODE = 128
-"""The exit code of a signal is this plus its number, as in a shell."""
+EXIT_CODE = 128  # plus the number of the signal, as in a shell
 REPEAT_SECONDS = 0.5
 """A repeated signal within this time is ignored: timeout(1) and systemd signal the process and its group."""
-PRINT_SECONDS = 1.0
-"""How long an exiting process waits for a reader of its output."""
-CLEAN_UP_SECONDS = 5.0
-"""How long it waits for clean-ups, which may block on a pipe."""
-CLEAR_LINE, SHOW_CURSOR = "\r\x1b[2K", "\x1b[?25h"
+PRINT_SECONDS, CLEAN_UP_SECONDS = 1.0, 5.0
+"""How long an exiting process waits for a reader of its output, and for clean-ups, which may block too."""
+
+
+class _State:
+    """What this process does on a signal."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.installed, self.ending = False, False
+        self.exit_code: int | None = None
+        self.requests: list[list[Callable[[int], None]]] = []  # what the next signals call instead
+        self.clean_ups: list[Callable[[], None]] = []
+        self.reader = -1
+
+
+_state = _State()
+
+
+def install() -> None:
+    """Makes the signals that are not ignored (nohup, background jobs) end this process, after one line."""
+    if _state.installed:
+        return
+    numbers = [number for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN]
+    _state.installed = True
+    _state.reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(numbers,), name="signals", daemon=True).start()
+    for number in numbers:  # without a Python handler the interpreter does not write to the pipe
+        signal.signal(number, lambda number, frame: None)
+    # Registered first and so called last; the interpreter would lose signals after it.
+    atexit.register(_exit)
+
+
+@contextlib.contextmanager
+def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator[None]:
+    """In the block, the first `signals` signals call `on_signal(number)`; the next one ends the process.
+
+    After the block the caller must exit if there was one. `on_signal` runs in another thread, or at any place
+    of the main thread, and should only set a variable. Without `install`, in a user's program, the block has
+    handlers of its own in the main thread, and none in others.
+    """
+    request = [on_signal] * signals
+    if _state.installed:
+        with _state.lock:
+            _state.requests.append(request)
+        try:
+            yield
+        finally:
+            with _state.lock:
+                _state.requests.pop()
+    elif threading.current_thread() is threading.main_thread():
+        with _handlers(request):
+            yield
+    else:
+        yield
+
+
+@contextlib.contextmanager
+def clean_up(action: Callable[[], None]) -> Iterator[None]:
+    """Calls `action`, in another thread, if a signal ends the process during the block."""
+    _state.clean_ups.append(action)
+    try:
+        yield
+    finally:
+        _state.clean_ups.remove(action)
+
+
+def wait_if_ending() -> None:
+    """Blocks forever if a signal is ending this process, which must not exit with another code."""
+    with _state.lock:
+        ending = _state.ending
+    if ending:
+        threading.Event().wait()
+
+
+def leave(code: int) -> NoReturn:
+    """Exits without the interpreter's finalisation, which loses signals and crashes threads that compile."""
+    _state.exit_code = code
+    sys.exit(code)
+
+
+def skip_exit_callbacks() -> None:
+    """Skips the `atexit` callbacks that are registered so far."""
+    if _state.installed:
+        atexit.register(_exit)
+
+
+def _exit() -> None:
+    """Exits immediately with the code of `leave`, if that was called."""
+    wait_if_ending()
+    if _state.exit_code is None:
+        return
+    _flush(sys.stdout)
+    _flush(sys.stderr)
+    poll = select.poll()
+    poll.register(_state.reader, select.POLLIN)
+    time.sleep(0.002)  # the thread may have read a signal and be waiting for the GIL
+    while poll.poll(0):
+        time.sleep(0.002)
+    wait_if_ending()
+    os._exit(_state.exit_code)
 
 
 class _Repeats:
@@ -45,189 +142,13 @@ class _Repeats:
         return False
 
 
-class Request:
-    """A request to stop: `number` is its first signal, or None."""
-
-    number: int | None = None
-
-    def __init__(self, on_signal: Callable[[int], None], signals: int):
-        self._on_signal, self._left = on_signal, signals
-
-    def deliver(self, number: int) -> bool:
-        """Calls `on_signal`; returns False if the maximum number of signals was reached."""
-        if not self._left:
-            return False
-        self._left -= 1
-        self.number = self.number or number
-        self._on_signal(number)
-        return True
-
-
-class _Watcher:
-    """The thread that receives signals."""
-
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.clean_ups: list[Callable[[], None]] = []
-        self.lock = threading.Lock()
-        self.exit_code: int | None = None
-        self._ending = False
-        self._repeats = _Repeats()
-        self._numbers = tuple(number for number in NUMBERS if not _is_ignored(number))
-        self._reader, self._writer = os.pipe()
-
-    def start(self) -> None:
-        """Installs the handlers; ignored signals remain ignored (nohup, background jobs)."""
-        os.set_blocking(self._writer, False)
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, name="signals", daemon=True).start()
-        for number in self._numbers:
-            signal.signal(number, _leave_to_watcher)
-        # Registered first and so called last; the interpreter would lose signals after it.
-        atexit.register(self.exit)
-
-    def wait_if_ending(self) -> None:
-        """Blocks forever if the process is exiting, so that it does not print or exit with another code."""
-        with self.lock:
-            ending = self._ending
-        if ending:
-            threading.Event().wait()
-
-    def _watch(self) -> None:
-        while True:
-            for number in os.read(self._reader, 64):
-                if number in self._numbers and not self._repeats.is_repeat(number):
-                    # An error must not end this thread.
-                    with contextlib.suppress(Exception):
-                        self._receive(number)
-
-    def _receive(self, number: int) -> None:
-        if number == signal.SIGHUP:
-            _leave_lost_terminal()
-        with self.lock:
-            if self._ending:
-                os._exit(EXIT_CODE + number)
-            if self.requests and self.requests[-1].deliver(number):
-                return
-            self._ending = True
-        # In a thread, so that a second signal can end the process.
-        threading.Thread(target=self._end, args=(number,), daemon=True).start()
-
-    def _end(self, number: int) -> None:
-        _run_for(self._clean_up, CLEAN_UP_SECONDS)
-        _terminate_children()
-        reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        _run_for(lambda: _print_last_line(reason), PRINT_SECONDS)
-        os._exit(EXIT_CODE + number)
-
-    def _clean_up(self) -> None:
-        for clean_up in reversed(self.clean_ups):
-            with contextlib.suppress(Exception):
-                clean_up()
-
-    def exit(self) -> None:
-        """Exits immediately with `exit_code`, if that is set."""
-        self.wait_if_ending()
-        if self.exit_code is not None:
-            _flush(sys.stdout)
-            _flush(sys.stderr)
-            self._let_watcher_read()
-            self.wait_if_ending()
-            os._exit(self.exit_code)
-
-    def _let_watcher_read(self) -> None:
-        """Waits until the thread has handled all signals."""
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        time.sleep(0.002)  # the thread may have read one and be waiting for the GIL
-        while poll.poll(0):
-            time.sleep(0.002)
-
-
-_watcher: _Watcher | None = None
-
-
-def install() -> None:
-    """Makes each of NUMBERS end this process, after one line, with exit code 128 plus its number.
-
-    Call it first in a script, in the main thread.
-    """
-    global _watcher
-    if _watcher is None:
-        _watcher = _Watcher()
-        _watcher.start()
-
-
 @contextlib.contextmanager
-def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator[Request]:
-    """In the block, the first `signals` signals call `on_signal(number)`; the next one ends the process.
-
-    After the block the caller must check the request's `number` and exit if it is set. `on_signal` runs in
-    another thread, or between two bytecodes of the main thread, and should only set a variable. Without
-    `install`, in a user's program, handlers are installed for the block; outside its main thread signals are
-    not handled.
-    """
-    request = Request(on_signal, signals)
-    if _watcher is not None:
-        with _watcher.lock:
-            _watcher.requests.append(request)
-        try:
-            yield request
-        finally:
-            with _watcher.lock:
-                _watcher.requests.remove(request)
-    elif threading.current_thread() is threading.main_thread():
-        with _handlers(request):
-            yield request
-    else:
-        yield request
-
-
-@contextlib.contextmanager
-def clean_up(action: Callable[[], None]) -> Iterator[None]:
-    """Calls `action`, in another thread, if a signal ends the process during the block."""
-    if _watcher is None:
-        yield
-        return
-    _watcher.clean_ups.append(action)
-    try:
-        yield
-    finally:
-        _watcher.clean_ups.remove(action)
-
-
-def wait_if_ending() -> None:
-    """Blocks forever if a signal is ending this process; the main thread calls it before exiting."""
-    if _watcher is not None:
-        _watcher.wait_if_ending()
-
-
-def set_exit_code(code: int) -> None:
-    """Sets the exit code; the process then exits without the interpreter's finalisation.
-
-    During finalisation signals would be lost and compiling XLA threads would crash.
-    """
-    if _watcher is not None:
-        _watcher.exit_code = code
-
-
-def leave(code: int) -> NoReturn:
-    """Exits with `code`; see `set_exit_code`."""
-    set_exit_code(code)
-    sys.exit(code)
-
-
-def skip_exit_callbacks() -> None:
-    """Skips the `atexit` callbacks that are registered so far."""
-    if _watcher is not None:
-        atexit.register(_watcher.exit)
-
-
-@contextlib.contextmanager
-def _handlers(request: Request) -> Iterator[None]:
+def _handlers(request: list[Callable[[int], None]]) -> Iterator[None]:
     """Installs Python handlers for a request; they are restored after its last signal."""
-    before: dict[int, Any] = {}
     repeats = _Repeats()
+    found = {number: signal.getsignal(number) for number in NUMBERS}
+    # None was set by C code and cannot be restored.
+    before = {number: each for number, each in found.items() if each not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -235,19 +156,60 @@ def _handlers(request: Request) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        if not repeats.is_repeat(number) and not request.deliver(number):
+        if repeats.is_repeat(number):
+            return
+        if request:
+            request.pop()(number)
+        else:
             restore()
             signal.raise_signal(number)
 
-    for number in NUMBERS:
-        handler = signal.getsignal(number)
-        if handler not in (signal.SIG_IGN, None):  # None: set by C code, cannot be restored
-            before[number] = handler
-            signal.signal(number, handle)
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:
         restore()
+
+
+def _watch(numbers: list[int]) -> None:
+    repeats = _Repeats()
+    while True:
+        for number in os.read(_state.reader, 64):
+            if number in numbers and not repeats.is_repeat(number):
+                with contextlib.suppress(Exception):  # an error must not end this thread
+                    _receive(number)
+
+
+def _receive(number: int) -> None:
+    if number == signal.SIGHUP:
+        _leave_lost_terminal()
+    with _state.lock:
+        if _state.ending:
+            os._exit(EXIT_CODE + number)
+        if _state.requests and _state.requests[-1]:
+            _state.requests[-1].pop()(number)
+            return
+        _state.ending = True
+    # In a thread, so that a second signal can end the process.
+    threading.Thread(target=_end, args=(number,), daemon=True).start()
+
+
+def _end(number: int) -> None:
+    _run_for(_clean_up, CLEAN_UP_SECONDS)
+    for path in glob.glob("/proc/self/task/*/children"):  # Linux
+        with contextlib.suppress(OSError), open(path) as children:
+            for child in children.read().split():
+                os.kill(int(child), signal.SIGTERM)
+    reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    _run_for(lambda: _print_last_line(reason), PRINT_SECONDS)
+    os._exit(EXIT_CODE + number)
+
+
+def _clean_up() -> None:
+    for clean_up in reversed(_state.clean_ups):
+        with contextlib.suppress(Exception):
+            clean_up()
 
 
 def _run_for(action: Callable[[], None], seconds: float) -> None:
@@ -255,14 +217,6 @@ def _run_for(action: Callable[[], None], seconds: float) -> None:
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
     thread.join(seconds)
-
-
-def _is_ignored(number: int) -> bool:
-    return signal.getsignal(number) == signal.SIG_IGN
-
-
-def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
-    """The Python handler that is required for the interpreter to write to the pipe."""
 
 
 def _leave_lost_terminal() -> None:
@@ -276,21 +230,12 @@ def _leave_lost_terminal() -> None:
             os.close(nothing)
 
 
-def _terminate_children() -> None:
-    """Sends SIGTERM to the children of this process (Linux)."""
-    threads = "/proc/self/task"
-    for thread in os.listdir(threads) if os.path.isdir(threads) else ():
-        with contextlib.suppress(OSError), open(f"{threads}/{thread}/children") as children:
-            for child in children.read().split():
-                os.kill(int(child), signal.SIGTERM)
-
-
 def _print_last_line(reason: str) -> None:
     # The original streams: rich's progress bar replaces sys.stdout and sys.stderr.
     out, errors = sys.__stdout__, sys.__stderr__
     with contextlib.suppress(Exception):
-        if out is not None and out.isatty():  # a progress bar may have hidden the cursor
-            out.write(CLEAR_LINE + SHOW_CURSOR)
+        if out is not None and out.isatty():
+            out.write("\r\x1b[2K\x1b[?25h")  # clears the line and shows the cursor
         _flush(out)
     with contextlib.suppress(Exception):
         print(f"{os.path.basename(sys.argv[0])}: stopped by {reason}", file=errors)

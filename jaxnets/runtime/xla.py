@@ -1,38 +1,41 @@
-"""An XLA setting that avoids wrong results on CPUs.
+"""Settings of JAX and XLA: safe fusions on CPUs, the compilation cache, double precision.
 
 Since jaxlib 0.10.2, XLA's CPU compiler uses the YNNPACK library for fused operations. If a matrix product is
-fused with a following reduction or elementwise operation, the result can silently be wrong
-(jax-ml/jax#39103; tests/runtime/test_xla.py has two such programs). Single products and convolutions are
-correct, so only those remain enabled here, which is the fastest safe setting.
-
-Scripts set XLA_FLAGS before JAX starts. In a user's process the environment is not changed; there every
-program of this package is compiled with the same setting through `jit` below.
+fused with a following operation, the result can silently be wrong (jax-ml/jax#39103; two such programs are in
+tests/runtime/test_xla.py). Only single products and convolutions remain enabled, the fastest safe setting:
+scripts set XLA_FLAGS before JAX starts, and `jit` compiles with it in a user's process.
 """
 
+import contextlib
 import functools
+import hashlib
 import importlib.metadata
 import os
+import platform
 import re
 import warnings
 from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
-FLAG = "xla_cpu_experimental_ynn_fusion_type"
-SAFE_FUSIONS = ("individual_dot", "individual_convolution")
+from ml_collections import config_dict
+
+from jaxnets.io import user_cache_folder
+from jaxnets.runtime.hardware import CPUINFO, cpu_threads
+
+FLAG, SAFE_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "individual_dot,individual_convolution"
+SAFE_FLAG = f"--{FLAG}={SAFE_FUSIONS}"  # in XLA_FLAGS
+COMPILER_OPTIONS = {FLAG: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
 FIRST_AFFECTED, FIRST_UNKNOWN = (0, 10, 2), (0, 13)
 """The affected versions of jaxlib. XLA aborts on unknown flags, so unsupported versions do not get it."""
+NEUTRAL_FLAGS = (f"--{FLAG}=", "--xla_dump_", "--xla_force_host_platform_device_count=")
+"""Flags that are recorded separately or only write files."""
 
 
 def set_safe_flags(environment: MutableMapping[str, str]) -> None:
-    """Adds the safe setting to XLA_FLAGS unless the user has set the flag; call it before JAX is imported."""
+    """Adds SAFE_FLAG to XLA_FLAGS unless the user has set the flag; call it before JAX is imported."""
     if is_affected() and fusions_in(environment) is None:
-        flags = environment.get("XLA_FLAGS", "")
-        environment["XLA_FLAGS"] = f"{flags} {safe_flag()}".lstrip()
-
-
-def safe_flag() -> str:
-    """Returns the flag that XLA_FLAGS must contain for correct results."""
-    return f"--{FLAG}={','.join(SAFE_FUSIONS)}"
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {SAFE_FLAG}".lstrip()
 
 
 def fusions_in(environment: Mapping[str, str]) -> str | None:
@@ -50,30 +53,20 @@ def is_affected(version: str | None = None) -> bool:
 
 def fusions() -> str:
     """Returns the setting with which this package compiles; "default" for XLA's default."""
+    default = SAFE_FUSIONS if is_affected() else "default"
     value = fusions_in(os.environ)
-    if value is None:
-        return ",".join(SAFE_FUSIONS) if is_affected() else "default"
-    return value
+    return default if value is None else value
 
 
 def other_flags() -> list[str]:
-    """Returns the other flags of XLA_FLAGS, sorted, on which results may depend too.
-
-    Flags that only write files and the number of devices (recorded separately) are omitted.
-    """
-    neutral = (f"--{FLAG}=", "--xla_dump_", "--xla_force_host_platform_device_count=")
+    """Returns the other flags of XLA_FLAGS, sorted, on which results may depend too."""
     flags = os.environ.get("XLA_FLAGS", "").split()
-    return sorted(flag for flag in flags if not flag.startswith(neutral))
+    return sorted(flag for flag in flags if not flag.startswith(NEUTRAL_FLAGS))
 
 
 def compiler_options() -> dict[str, str]:
-    """Returns the options for `jax.jit` or `Lowered.compile`; {} if XLA_FLAGS has another setting.
-
-    The options are needed even if XLA_FLAGS has the safe setting, because JAX may have read it before.
-    """
-    if not is_affected() or fusions_in(os.environ) not in (None, ",".join(SAFE_FUSIONS)):
-        return {}
-    return {FLAG: ",".join(f"LIBRARY_FUSION_TYPE_{name.upper()}" for name in SAFE_FUSIONS)}
+    """Returns the options of the safe setting, in case JAX read XLA_FLAGS before; {} if that has another."""
+    return COMPILER_OPTIONS if is_affected() and fusions() == SAFE_FUSIONS else {}
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -90,6 +83,38 @@ def warn_of_unsafe_default() -> None:
         warnings.warn(
             "this version of jaxlib computes wrong numbers in some jitted programs on CPUs; the programs of "
             "jaxnets are compiled without the faulty fusions, your own are not; set "
-            f'XLA_FLAGS="{safe_flag()}" before JAX starts',
+            f'XLA_FLAGS="{SAFE_FLAG}" before JAX starts',
             stacklevel=3,
         )
+
+
+def precision_of(model: config_dict.ConfigDict) -> contextlib.AbstractContextManager[None]:
+    """Enables double precision, in this thread, if `model` (config.model) is float64, else disables it."""
+    import jax
+
+    return jax.enable_x64(model.dtype == "float64")
+
+
+def enable_compilation_cache(place: str) -> None:
+    """Enables JAX's persistent compilation cache for all programs, or disables it for "none".
+
+    `place` is a folder, or "auto": JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
+    """
+    import jax
+
+    if place == "none":
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif place != "auto" or not getattr(jax.config, "jax_compilation_cache_dir", None):
+        root = user_cache_folder() / "compiled" if place == "auto" else Path(place)
+        jax.config.update("jax_compilation_cache_dir", str(root / cache_conditions()))
+        # The initialisation of weights compiles many small programs.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def cache_conditions() -> str:
+    """Returns a name for what JAX's cache keys lack: programs for other CPUs may crash or be wrong."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    found = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    properties = [importlib.metadata.version("jaxlib"), platform.machine(), str(cpu_threads()), *found]
+    digest = hashlib.sha256("\n".join(properties).encode()).hexdigest()
+    return f"{platform.machine()}-{digest[:16]}"

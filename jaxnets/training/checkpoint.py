@@ -9,17 +9,16 @@ import resource
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
 
 from jaxnets.errors import CheckpointError, MachineError
 from jaxnets.io import DISK_FULL, atomic_write, file_sha256, read_regular
-from jaxnets.schema import Count, Sha256, parse, problem
+from jaxnets.schema import Count, Sha256, parse
 
-FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
-"""Messages of orbax, whose errors have no errno, for a full disk."""
+FULL_IN_ORBAX = ("RESOURCE_EXHAUSTED", "No space left", "File too large")  # its errors have no errno
 MANIFEST, HOST_STATE, SHAPES, STATE = "manifest.json", "host_state.json", "shapes.json", "state"
 
 
@@ -31,13 +30,10 @@ class FileRecord(TypedDict):
 
 
 class Manifest(TypedDict):
-    """A checkpoint's manifest.json: the sha256 of each of its files by relative path.
+    """A checkpoint's manifest.json."""
 
-    `run_files` are other files of the run as they were at the save, by name; earlier versions lack them.
-    """
-
-    files: dict[str, Sha256]
-    run_files: NotRequired[dict[str, FileRecord]]
+    files: dict[str, Sha256]  # by relative path
+    run_files: NotRequired[dict[str, FileRecord]]  # other files of the run; earlier versions lack them
     sha256: Sha256
 
 
@@ -54,10 +50,9 @@ def record_of(data: bytes) -> FileRecord:
 
 
 class Checkpoints:
-    """The checkpoints of a run, one folder per step: `state/` (orbax) and three JSON files.
+    """The checkpoints of a run, one folder per step; the newest `keep` are retained, and the protected one.
 
-    The newest `keep` are retained, and the protected one. A folder without a manifest is an interrupted
-    save: it is ignored, and the next save removes it.
+    A folder without a manifest is an interrupted save: it is ignored, and the next save removes it.
     """
 
     def __init__(self, folder: Path, *, keep: int):
@@ -66,7 +61,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the steps that have a manifest, ascending, without reading their files."""
-        return sorted(int(path.name) for path in self._folders() if (path / MANIFEST).exists())
+        return sorted(int(path.name) for path in self._folders(finished=True))
 
     def save(
         self,
@@ -79,8 +74,7 @@ class Checkpoints:
     ) -> None:
         """Writes a checkpoint synchronously, then removes old ones except step `protect`.
 
-        `host_state` is written as JSON; `run_files` are recorded in the manifest. Raises MachineError if the
-        disk is full or read-only.
+        `host_state` is JSON; the manifest has `run_files`. MachineError if the disk is full or read-only.
         """
         target = self._path(step)
         if step in self.steps():
@@ -89,37 +83,37 @@ class Checkpoints:
             self._remove(step)
         try:
             self._remove_unfinished()
-            self._check_disk_space(step, state)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _check_disk_space(target, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             with _checkpointer() as checkpointer:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
             atomic_write(target / HOST_STATE, _to_json(host_state))
             atomic_write(target / SHAPES, _to_json(_shapes(state)))
-            atomic_write(target / MANIFEST, _manifest(target, run_files or {}))
+            files = sorted(path for path in target.rglob("*") if path.is_file())
+            hashes = {str(path.relative_to(target)): file_sha256(path) for path in files}
+            manifest = _with_digest({"files": hashes, "run_files": dict(run_files or {})})
+            atomic_write(target / MANIFEST, manifest)
         except (OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
             raise _disk_error(error, target) from error
         # Later steps may exist: the run fell back to an earlier checkpoint.
         older = [one for one in self.steps() if one <= step]
-        for old in older[: -self._keep]:
-            if old != protect:
-                self._remove(old)
+        for old in set(older[: -self._keep]) - {protect}:
+            self._remove(old)
 
     def restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns (state, host_state); the state has the shapes of `template`.
-
-        Raises CheckpointError if a file was modified or the shapes differ.
-        """
+        """Returns (state, host_state); CheckpointError if a file or a shape of `template` differs."""
         path = self._path(step)
-        damage = self.damage(step)
-        if damage:
+        if damage := self.damage(step):
             raise CheckpointError(f"checkpoint {path} is damaged: {damage}")
         saved, expected = parse(read_regular(path / SHAPES)), _shapes(template)
         for name in sorted(saved.keys() | expected.keys()):
-            if saved.get(name) != expected.get(name):
+            theirs, ours = saved.get(name, "missing"), expected.get(name, "missing")
+            if theirs != ours:
                 raise CheckpointError(
-                    f"checkpoint {path} is of another network: {name} is {saved.get(name, 'missing')} in the "
-                    f"checkpoint and {expected.get(name, 'missing')} in the network"
+                    f"checkpoint {path} is of another network: {name} is {theirs} in the checkpoint and "
+                    f"{ours} in the network"
                 )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         with _checkpointer() as checkpointer:
@@ -133,27 +127,23 @@ class Checkpoints:
         """Returns the newest undamaged step, or None, and a message for each newer, damaged one."""
         damaged = []
         for step in reversed(self.steps()):
-            damage = self.damage(step)
-            if not damage:
+            if not (damage := self.damage(step)):
                 return step, damaged
             damaged.append(f"checkpoint {self._path(step)} is damaged: {damage}")
         return None, damaged
 
     def run_files(self, step: int) -> Mapping[str, FileRecord]:
-        """Returns the records of the run's other files; {} without a manifest or records.
-
-        Raises CheckpointError if the manifest is damaged.
-        """
-        path = self._path(step)
+        """Returns the records of the run's other files; CheckpointError if the manifest is damaged."""
         try:
-            return _read_manifest(path).get("run_files", {})
+            return _read_manifest(self._path(step)).get("run_files", {})
         except FileNotFoundError:
             return {}  # the run that is writing here has removed it
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path / MANIFEST} is damaged ({error}): restore it") from error
+            path = self._path(step) / MANIFEST
+            raise CheckpointError(f"{path} is damaged ({error}): restore it") from error
 
     def newest_run_files(self) -> Mapping[str, FileRecord]:
-        """Returns `run_files` of the newest checkpoint with a valid manifest."""
+        """Returns `run_files` of the newest checkpoint with a valid manifest; {} without one."""
         for step in reversed(self.steps()):
             with contextlib.suppress(CheckpointError):
                 return self.run_files(step)
@@ -178,45 +168,43 @@ class Checkpoints:
         except OSError as error:
             return f"{Path(error.filename or path).name} cannot be read ({error.strerror})"
         except ValueError as error:
-            return f"{MANIFEST} {error}"
+            return f"{MANIFEST} is damaged ({error})"
         return None
 
     def _path(self, step: int) -> Path:
         return self.folder / f"{step:010d}"
 
-    def _check_disk_space(self, step: int, state: Any) -> None:
-        # orbax would fail too, but its threads print tracebacks.
-        self.folder.mkdir(parents=True, exist_ok=True)
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise MachineError(
-                f"not enough disk space for {self._path(step)}: {needed / 1e6:,.1f} MB are needed, "
-                f"{free / 1e6:,.1f} MB are free; free some space and run again"
-            )
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit != resource.RLIM_INFINITY and limit < needed:
-            raise MachineError(
-                f"{self._path(step)} needs {needed / 1e6:,.1f} MB, but the file size limit is "
-                f"{limit / 1e6:,.1f} MB: raise it (ulimit -f) and run again"
-            )
-
-    def _remove(self, step: int) -> None:
-        # The manifest first, so that a partly removed folder is not a checkpoint.
-        (self._path(step) / MANIFEST).unlink()
-        shutil.rmtree(self._path(step))
-
-    def _folders(self) -> list[Path]:
-        """Returns the folders that have the name of a step."""
+    def _folders(self, *, finished: bool) -> list[Path]:
+        """Returns the folders that have the name of a step, and a manifest or not."""
         if not self.folder.is_dir():
             return []
-        named = (path for path in self.folder.iterdir() if re.fullmatch(r"\d{10}", path.name))
-        return [path for path in named if path.is_dir()]
+        found = [path for path in self.folder.iterdir() if re.fullmatch(r"\d{10}", path.name)]
+        return [path for path in found if path.is_dir() and (path / MANIFEST).exists() == finished]
+
+    def _remove(self, step: int) -> None:
+        (self._path(step) / MANIFEST).unlink()  # first: a partly removed folder is not a checkpoint
+        shutil.rmtree(self._path(step))
 
     def _remove_unfinished(self) -> None:
-        for path in self._folders():
-            if not (path / MANIFEST).exists():
-                shutil.rmtree(path)
+        for path in self._folders(finished=False):
+            shutil.rmtree(path)
+
+
+def _check_disk_space(target: Path, needed: int) -> None:
+    """Raises MachineError before orbax does, whose threads print tracebacks."""
+    free = shutil.disk_usage(target.parent).free
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = f"{needed / 1e6:,.1f} MB"
+    if free < needed:
+        raise MachineError(
+            f"not enough disk space for {target}: {size} are needed, {free / 1e6:,.1f} MB are free; "
+            "free some space and run again"
+        )
+    if resource.RLIM_INFINITY != limit < needed:
+        raise MachineError(
+            f"{target} needs {size}, but the file size limit is {limit / 1e6:,.1f} MB: "
+            "raise it (ulimit -f) and run again"
+        )
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -241,17 +229,9 @@ def _shapes(tree: Any) -> dict[str, str]:
     }
 
 
-def _manifest(folder: Path, run_files: Mapping[str, FileRecord]) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = {str(path.relative_to(folder)): file_sha256(path) for path in files}
-    return _with_digest({"files": hashes, "run_files": dict(run_files)})
-
-
 def _with_digest(content: Mapping[str, Any]) -> str:
-    """Returns the text of a manifest. It is canonical, so any changed byte is detected.
-
-    In manifests without `run_files`, of earlier versions, the digest covers only the files.
-    """
+    """Returns the text of a manifest. It is canonical, so any changed byte is detected."""
+    # In earlier versions, without `run_files`, the digest covers only the hashes.
     hashed = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
     digest = hashlib.sha256(hashed.encode()).hexdigest()
     return _to_json({**content, "sha256": digest})
@@ -260,31 +240,22 @@ def _with_digest(content: Mapping[str, Any]) -> str:
 def _read_manifest(folder: Path) -> Manifest:
     """Returns a checkpoint's manifest; raises ValueError if it was modified or is inconsistent."""
     data = read_regular(folder / MANIFEST)
-    try:
-        content = parse(data)
-    except ValueError as error:
-        raise ValueError(f"cannot be read ({error})") from error
-    found = problem(content, Manifest)
-    if found:
-        raise ValueError(f"is damaged ({found})")
-    manifest = cast(Manifest, content)
-    listed = {name: value for name, value in content.items() if name != "sha256"}
-    if data.decode() != _with_digest(listed):
-        raise ValueError("has changed")
-    real = os.path.realpath(folder)
-    for name in manifest["files"]:
+    content = parse(data, Manifest)
+    if data.decode() != _with_digest({name: value for name, value in content.items() if name != "sha256"}):
+        raise ValueError("it has changed")
+    files, inside = content["files"], f"{os.path.realpath(folder)}/"
+    for name in files:
         leaves = name.startswith("/") or ".." in name.split("/")
-        if leaves or not os.path.realpath(folder / name).startswith(f"{real}/"):
-            raise ValueError("lists a file outside of the checkpoint")
-    state = [name for name in manifest["files"] if name.startswith(f"{STATE}/")]
-    if not state or not {HOST_STATE, SHAPES} <= manifest["files"].keys():
-        raise ValueError("does not list all files of a checkpoint")
-    return manifest
+        if leaves or not os.path.realpath(folder / name).startswith(inside):
+            raise ValueError("it lists a file outside of the checkpoint")
+    if not {HOST_STATE, SHAPES} <= files.keys() or not any(name.startswith(f"{STATE}/") for name in files):
+        raise ValueError("it does not list all files of a checkpoint")
+    return content
 
 
 def _disk_error(error: Exception, target: Path) -> Exception:
-    full = getattr(error, "errno", None) in DISK_FULL
-    if full or any(message in str(error) for message in FULL_IN_ORBAX):
+    in_orbax = any(message in str(error) for message in FULL_IN_ORBAX)
+    if in_orbax or getattr(error, "errno", None) in DISK_FULL:
         return MachineError(f"the disk is full: {target} was not saved; free some space and run again")
     if isinstance(error, OSError):
         return MachineError(f"{target} cannot be written: {error.strerror or error}")

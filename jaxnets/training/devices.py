@@ -9,21 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.errors import ConfigError, JaxnetsError, MachineError
+from jaxnets.errors import MachineError
 from jaxnets.runtime import xla
 from jaxnets.training.preprocess import Batch
 
 AXIS = "data"
-HEARTBEAT_SECONDS = 30
-"""How long a process may be silent before the others treat it as failed."""
+HEARTBEAT_SECONDS = 30  # a process that is silent for longer has failed
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Uses `jit` on one device and `pmap` over all devices of all processes otherwise.
-
-    The state is replicated and has no device axis.
-    """
+    """`jit` on one device, else `pmap` over those of all processes; the state has no device axis."""
 
     count: int
     local_count: int
@@ -33,12 +29,7 @@ class Devices:
     @classmethod
     def all(cls) -> "Devices":
         """Returns all devices that JAX sees."""
-        return cls(
-            count=jax.device_count(),
-            local_count=jax.local_device_count(),
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        return cls(jax.device_count(), jax.local_device_count(), jax.process_index(), jax.process_count())
 
     @property
     def axis_name(self) -> str | None:
@@ -55,33 +46,20 @@ class Devices:
         """True in the process that writes files and prints."""
         return self.process_index == 0
 
-    def check_batch_size(self, batch_size: int, what: str, remedy: str) -> None:
-        """Raises ConfigError if a global batch size is not divisible by the number of devices."""
-        if batch_size % self.count:
-            raise ConfigError(f"{what} of {batch_size} is not divisible by {self.count} devices: {remedy}")
-
     def compile_step(
         self, step: Callable[..., Any], *, donate: bool, shared: tuple[Any, ...] = ()
     ) -> "CompiledStep":
-        """Returns the jitted or pmapped `step`; `donate` reuses the memory of the old state.
-
-        `shared` are further arguments of `step`, replicated and passed at every call.
-        """
+        """Returns the jitted or pmapped `step`, with `shared` as further, replicated arguments."""
         donated = (0,) if donate else ()
         if self.axis_name is None:
             return CompiledStep(jax.jit(step, donate_argnums=donated), shared)
-        mapped = jax.pmap(
-            step,
-            axis_name=self.axis_name,
-            in_axes=(None, 0, *(None for _ in shared)),
-            out_axes=None,
-            donate_argnums=donated,
-        )
+        axes = (None, 0, *(None for _ in shared))
+        mapped = jax.pmap(step, axis_name=self.axis_name, in_axes=axes, out_axes=None, donate_argnums=donated)
         # A program of several processes cannot be lowered from the shapes of one. It is compiled when it is
         # called, and then compiler options cannot be passed.
         if self.process_count > 1 and xla.is_affected() and xla.fusions_in(os.environ) is None:
             raise MachineError(
-                f'several processes need XLA_FLAGS="{xla.safe_flag()}" to be set before JAX starts: '
+                f'several processes need XLA_FLAGS="{xla.SAFE_FLAG}" to be set before JAX starts: '
                 "without it this version of jaxlib computes wrong numbers in some programs"
             )
         return CompiledStep(mapped, shared, ahead_of_time=self.process_count == 1)
@@ -90,9 +68,7 @@ class Devices:
         """Returns the state on every device."""
         if self.axis_name is None:
             return jax.device_put(state)
-        identity = jax.pmap(
-            lambda _, state: state, axis_name=self.axis_name, in_axes=(0, None), out_axes=None
-        )
+        identity = jax.pmap(lambda _, state: state, axis_name=AXIS, in_axes=(0, None), out_axes=None)
         return identity(np.zeros(self.local_count), state)
 
     def shard_batch(self, batch: Batch, *, axis: int = 0) -> Batch:
@@ -100,10 +76,9 @@ class Devices:
         if self.axis_name is None:
             return jax.device_put(batch)
 
-        def shard(values: np.ndarray) -> np.ndarray:
-            shape = np.shape(values)
-            shards = np.reshape(values, (*shape[:axis], self.local_count, -1, *shape[axis + 1 :]))
-            return np.moveaxis(shards, axis, 0)
+        def shard(x: np.ndarray) -> np.ndarray:
+            shape = (*x.shape[:axis], self.local_count, -1, *x.shape[axis + 1 :])
+            return np.moveaxis(np.reshape(x, shape), axis, 0)
 
         return jax.tree.map(shard, batch)
 
@@ -118,20 +93,13 @@ class Devices:
 
     @contextlib.contextmanager
     def collective_section(self) -> Iterator[None]:
-        """A block in which all processes fail if one does; the others raise MachineError.
-
-        Otherwise they would wait for the failed process forever.
-        """
-        failure: Exception | None = None
+        """All processes fail if one does in this block; the others, which would wait, raise MachineError."""
         try:
             yield
-        except Exception as error:
-            failure = error
-        code = None if failure is None else getattr(failure, "exit_code", JaxnetsError.exit_code)
-        failed = self.all_reduce_max(code)
-        if failure is not None:
-            raise failure
-        if failed is not None:
+        except Exception:
+            self.all_reduce_max(1)
+            raise
+        if self.all_reduce_max(None) is not None:
             raise MachineError("another process failed (see its log): fix that and restart all processes")
 
 
@@ -139,47 +107,32 @@ class CompiledStep:
     """A step that is compiled ahead of time, once per batch shape."""
 
     def __init__(self, function: Any, shared: tuple[Any, ...] = (), *, ahead_of_time: bool = True):
-        self._function, self._shared = function, shared
-        self._ahead_of_time = ahead_of_time
+        self._function, self._shared, self._ahead_of_time = function, shared, ahead_of_time
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
-    def compile(self, state: Any, batch: Batch) -> None:
-        """Compiles the step for batches of this shape."""
-        if self._ahead_of_time:
+    def compile(self, state: Any, batch: Batch) -> Any:
+        """Compiles the step for batches of this shape, and returns it as a function of the same arguments."""
+        if not self._ahead_of_time:
+            return self._function
+        shapes = tuple((name, np.shape(batch[name])) for name in sorted(batch))
+        if shapes not in self._compiled:
             lowered = self._function.lower(state, batch, *self._shared)
-            self._compiled[_shapes(batch)] = lowered.compile(compiler_options=xla.compiler_options())
-
-    def programs(self) -> tuple[str, ...]:
-        """Returns the optimized HLO text of each program that was compiled ahead of time."""
-        return tuple(compiled.as_text() for compiled in self._compiled.values())
+            self._compiled[shapes] = lowered.compile(compiler_options=xla.compiler_options())
+        return self._compiled[shapes]
 
     def __call__(self, state: Any, batch: Batch) -> Any:
-        if not self._ahead_of_time:
-            return self._function(state, batch, *self._shared)
-        if _shapes(batch) not in self._compiled:
-            self.compile(state, batch)
-        return self._compiled[_shapes(batch)](state, batch, *self._shared)
-
-
-def _shapes(batch: Batch) -> tuple[Any, ...]:
-    return tuple((name, np.shape(batch[name])) for name in sorted(batch))
+        return self.compile(state, batch)(state, batch, *self._shared)
 
 
 def initialize_distributed(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-    """Connects to the other processes; without addresses JAX queries SLURM, Open MPI or Kubernetes.
-
-    Raises MachineError if that fails.
-    """
+    """Connects to the other processes; without addresses JAX queries SLURM, Open MPI or Kubernetes."""
     # The C++ handler of this service would intercept SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
         )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -14,15 +13,10 @@ from jaxnets.models.outputs import ModelOutput
 
 
 class LossTerms(NamedTuple):
-    """The mean loss is `total / weight_sum`; `weight_sum` is None for a loss that is a sum."""
+    """Scalars; the mean loss is `total / weight_sum`, and `weight_sum` is None for a loss that is a sum."""
 
-    total: jax.Array  # shape=()
-    weight_sum: jax.Array | None  # shape=()
-
-    def metrics(self) -> dict[str, jax.Array]:
-        """Returns "loss" and, unless it is None, "weight_sum"."""
-        weight_sum = {} if self.weight_sum is None else {"weight_sum": self.weight_sum}
-        return {"loss": self.total, **weight_sum}
+    total: jax.Array
+    weight_sum: jax.Array | None
 
 
 Loss = Callable[[Any, jax.Array, jax.Array], LossTerms]
@@ -58,46 +52,32 @@ def mean_squared_error(outputs: jax.Array, targets: jax.Array, weight: jax.Array
 def sum_squared_error(
     outputs: jax.Array, targets: jax.Array, weight: jax.Array, *, factor: float = 1.0
 ) -> LossTerms:
-    """`factor` times the sum of squared differences of [B, K], as torch.nn.MSELoss(reduction="sum") for 1.
-
-    It is not divided by the number of examples: twice the batch size doubles the gradient.
-    """
+    """`factor` times the sum of squared differences of [B, K], as torch.nn.MSELoss(reduction="sum") for 1."""
     losses = jnp.sum(optax.losses.squared_error(outputs, targets), axis=-1)
     return LossTerms(factor * jnp.sum(losses * weight), None)
 
 
-SQUARED_ERRORS: Mapping[str, Loss] = MappingProxyType(
-    {
-        "mean_squared_error": mean_squared_error,
-        "sum_squared_error": sum_squared_error,
-        "half_squared_error": functools.partial(sum_squared_error, factor=0.5),
-    }
-)
+SQUARED_ERRORS: Mapping[str, Loss] = {
+    "mean_squared_error": mean_squared_error,
+    "sum_squared_error": sum_squared_error,
+    "half_squared_error": functools.partial(sum_squared_error, factor=0.5),
+}
 
 
-def with_auxiliary(loss: Loss, auxiliary_weight: float) -> Loss:
-    """Returns `loss` of the main output plus `auxiliary_weight` times `loss` of each auxiliary head."""
+def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:
+    """Returns the loss of `config.train`: of the main output plus, weighted, of each auxiliary head.
+
+    Their weight is `auxiliary_weight` if `config.auxiliary_weight` is None.
+    """
+    weight_of_heads = auxiliary_weight if config.auxiliary_weight is None else config.auxiliary_weight
+    options = {"label_smoothing": config.label_smoothing, "class_weights": tuple(config.class_weights)}
+    loss = SQUARED_ERRORS.get(config.loss) or functools.partial(cross_entropy, **options)
 
     def total(outputs: Any, targets: jax.Array, weight: jax.Array) -> LossTerms:
         if not isinstance(outputs, ModelOutput):
             return loss(outputs, targets, weight)
         main = loss(outputs.main, targets, weight)
         heads = [loss(logits, targets, weight).total for logits in outputs.auxiliary]
-        return main._replace(total=main.total + auxiliary_weight * sum(heads))
+        return main._replace(total=main.total + weight_of_heads * sum(heads))
 
     return total
-
-
-def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:
-    """Returns the loss of `config.train`; `auxiliary_weight` is used if `config.auxiliary_weight` is None."""
-    if config.auxiliary_weight is not None:
-        auxiliary_weight = config.auxiliary_weight
-    if config.loss in SQUARED_ERRORS:
-        loss = SQUARED_ERRORS[config.loss]
-    else:
-        loss = functools.partial(
-            cross_entropy,
-            label_smoothing=config.label_smoothing,
-            class_weights=tuple(config.class_weights),
-        )
-    return with_auxiliary(loss, auxiliary_weight)

@@ -8,15 +8,11 @@ import optax
 from ml_collections import config_dict
 
 from jaxnets.config import steps
-from jaxnets.training.backbone import BackboneHeadPartition
+from jaxnets.training.state import BackboneHeadPartition
 
 
 def make_schedule(
-    config: config_dict.ConfigDict,
-    *,
-    total_steps: int,
-    steps_per_epoch: int,
-    multiplier: float = 1.0,
+    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, multiplier: float = 1.0
 ) -> optax.Schedule:
     """Returns `multiplier` times the learning rate by step: linear warmup from 0, then `schedule.name`."""
     peak = multiplier * config.optimizer.learning_rate
@@ -42,25 +38,14 @@ def make_optimizer(
     partition: BackboneHeadPartition | None = None,
     backbone_schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformation:
-    """Returns one optimizer for all parameters or, with `partition`, one each for backbone and head.
-
-    Gradients are then clipped separately. Without `backbone_schedule` the backbone has no optimizer.
-    """
+    """Returns one optimizer or, with `partition`, one for the head and, with its schedule, the backbone."""
     if partition is None:
         return _make_transform(config, schedule)
-    transforms = {"head": _make_transform(config, schedule)}
+    transforms: dict[str, Any] = {"head": _make_transform(config, schedule)}  # names in checkpoints
     if backbone_schedule is not None:
         transforms["body"] = _make_transform(config, backbone_schedule)
-    return _partitioned(partition, transforms)
-
-
-def _partitioned(
-    partition: BackboneHeadPartition, transforms: dict[str, Any]
-) -> optax.GradientTransformation:
-    """Like optax.multi_transform, but a part without gradients does not advance its state and schedule."""
 
     def split(tree: Any) -> dict[str, Any]:
-        # Checkpoints contain these names.
         return dict(zip(("head", "body"), partition.split(tree), strict=True))
 
     def init(params: Any) -> dict[str, Any]:
@@ -72,7 +57,7 @@ def _partitioned(
         merged: dict[str, Any] = {}
         new_state = dict(state)
         for name, transform in transforms.items():
-            if gradients[name]:
+            if gradients[name]:  # optax.multi_transform would advance the schedule of a frozen part
                 part_updates, new_state[name] = transform.update(gradients[name], state[name], parts[name])
                 merged.update(part_updates)
         return merged, new_state
@@ -81,28 +66,24 @@ def _partitioned(
 
 
 def _make_transform(config: config_dict.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Chains clipping, coupled decay, SGD or Adam, decoupled decay, the schedule and the multiplier.
+    """Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update (AdamW).
 
-    Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled weight decay to the
-    update (AdamW). Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
+    Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
     """
     settings, max_norm = config.optimizer, config.train.clip_grad_norm
-    decay = optax.add_decayed_weights(settings.weight_decay) if settings.weight_decay else None
+    clip = [optax.clip_by_global_norm(max_norm)] if max_norm else []
+    decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
+    multiplier = optax.inject_hyperparams(optax.scale)(step_size=1.0)
+    rate = (optax.scale_by_learning_rate(schedule), multiplier)
     if settings.name == "adam":
         core = optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
     elif settings.momentum:
         core = optax.trace(settings.momentum, nesterov=settings.nesterov)
     else:
         core = optax.identity()
-    transforms = [
-        optax.clip_by_global_norm(max_norm) if max_norm else None,
-        None if settings.decoupled_weight_decay else decay,
-        core,
-        decay if settings.decoupled_weight_decay else None,
-        optax.scale_by_learning_rate(schedule),
-        optax.inject_hyperparams(optax.scale)(step_size=1.0),
-    ]
-    return optax.chain(*(transform for transform in transforms if transform is not None))
+    if settings.decoupled_weight_decay:
+        return optax.chain(*clip, core, *decay, *rate)
+    return optax.chain(*clip, *decay, core, *rate)
 
 
 def set_multiplier(opt_state: Any, value: float) -> Any:

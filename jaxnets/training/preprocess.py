@@ -1,18 +1,27 @@
-"""Preprocessing on the device: scaling, augmentation, mixup, normalisation and one-hot targets."""
+"""Preprocessing on the device: scaling, augmentation, mixup, normalisation and one-hot targets.
 
-from collections.abc import Callable
+An augmentation is a pure function of a key and an image, float[H, W, C] in [0, 1]. The key depends on seed,
+epoch and index, so an example's augmentation does not depend on the batch, the readers or the devices.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.scipy import ndimage
 from ml_collections import config_dict
 
 from jaxnets.data.sources.base import FEATURES
-from jaxnets.training.augment import make_augmentation, mixup
 
 Batch = dict[str, Any]
 Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(batch, key) -> (inputs [B, ...], targets [B, K])."""
+
+STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+"""Optical densities of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001); without DAB the residual."""
+LUMA = (0.299, 0.587, 0.114)
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
@@ -25,33 +34,158 @@ def scale(images: jax.Array, dtype: Any) -> jax.Array:
     return images.astype(dtype) / jnp.asarray(255, dtype)
 
 
-def image_keys(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
-    """Returns a key for each image, from the run's key, the epoch [B] and the example's index [B]."""
-
-    def fold(epoch: jax.Array, index: jax.Array) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
-
-    return jax.vmap(fold)(epoch, index)
-
-
 def has_classes(batch: Batch) -> bool:
     """True if labels are classes, int[B], rather than values, float[B, K]."""
     return batch["label"].ndim == 1
 
 
+def flip_horizontal(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Flips left and right with probability 0.5."""
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def flip_vertical(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Flips up and down with probability 0.5."""
+    return jnp.where(jax.random.bernoulli(key), image[::-1], image)
+
+
+def right_angles(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Rotates a square image by 0, 90, 180 or 270 degrees."""
+    rotations = [lambda x, k=k: jnp.rot90(x, k) for k in range(4)]
+    return jax.lax.switch(jax.random.randint(key, (), 0, 4), rotations, image)
+
+
+def rotate(key: jax.Array, image: jax.Array, degrees: float) -> jax.Array:
+    """Rotates about the centre by up to `degrees`, with bilinear interpolation and mirrored edges."""
+    angle = jnp.deg2rad(jax.random.uniform(key, (), image.dtype, -degrees, degrees))
+    y, x = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2  # the centre
+    rows, columns = jnp.arange(image.shape[0]) - y, jnp.arange(image.shape[1]) - x
+    rows, columns = jnp.meshgrid(rows, columns, indexing="ij")
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    coordinates = (cosine * rows - sine * columns + y, sine * rows + cosine * columns + x)
+    sample = functools.partial(ndimage.map_coordinates, coordinates=coordinates, order=1, mode="mirror")
+    return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
+
+
+def padded_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
+    """Pads with zeros on all sides and takes a random crop of the original size."""
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    corner = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return jax.lax.dynamic_slice(padded, (corner[0], corner[1], 0), image.shape)
+
+
+def brightness(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
+    """Multiplies by a factor in [1 - amount, 1 + amount]."""
+    return jnp.clip(image * _factor(key, amount, image.dtype), 0, 1)
+
+
+def contrast(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
+    """Scales the distance from the image's mean grey by a factor in [1 - amount, 1 + amount]."""
+    mean = _grey(image).mean()
+    return jnp.clip(mean + (image - mean) * _factor(key, amount, image.dtype), 0, 1)
+
+
+def saturation(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
+    """Scales the distance from each pixel's grey by a factor in [1 - amount, 1 + amount]."""
+    return scale_saturation(image, _factor(key, amount, image.dtype))
+
+
+def scale_saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Scales the distance from each pixel's grey; factor []."""
+    grey = _grey(image)
+    return jnp.clip(grey + (image - grey) * factor, 0, 1)
+
+
+def hue(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
+    """Rotates colours about the grey axis by up to `amount` turns."""
+    return rotate_hue(image, jax.random.uniform(key, (), image.dtype, -amount, amount))
+
+
+def rotate_hue(image: jax.Array, turns: jax.Array) -> jax.Array:
+    """Rotates colours about the grey axis; image [H, W, 3], turns []."""
+    angle = 2 * jnp.pi * turns
+    axis = jnp.full((3,), 3**-0.5, image.dtype)
+    cross = jnp.cross(jnp.eye(3, dtype=image.dtype), axis)
+    rotation = (
+        jnp.cos(angle) * jnp.eye(3, dtype=image.dtype)
+        + jnp.sin(angle) * cross
+        + (1 - jnp.cos(angle)) * jnp.outer(axis, axis)
+    )  # Rodrigues' formula
+    return jnp.clip(image @ rotation, 0, 1)
+
+
+def stain(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
+    """Scales the haematoxylin and eosin densities, each by its own factor in [1 - amount, 1 + amount]."""
+    factors = jax.random.uniform(key, (2,), image.dtype, 1 - amount, 1 + amount)
+    return scale_stains(image, factors)
+
+
+def scale_stains(image: jax.Array, factors: jax.Array) -> jax.Array:
+    """Scales the densities of haematoxylin and eosin by `factors` [2]; Ruifrok and Johnston (2001)."""
+    stains = jnp.asarray(STAINS, image.dtype)
+    stains = stains / jnp.linalg.norm(stains, axis=1, keepdims=True)
+    density = -jnp.log(jnp.maximum(image, 1 / 255)) @ jnp.linalg.inv(stains)
+    density = density * jnp.concatenate([factors, jnp.ones((1,), image.dtype)])
+    return jnp.clip(jnp.exp(-density @ stains), 0, 1)
+
+
+def _factor(key: jax.Array, amount: float, dtype: jnp.dtype) -> jax.Array:
+    return jax.random.uniform(key, (), dtype, 1 - amount, 1 + amount)
+
+
+def _grey(image: jax.Array) -> jax.Array:
+    """The luma [H, W, 1] of [H, W, 3]; images of one channel are returned as they are."""
+    return image if image.shape[-1] == 1 else (image @ jnp.asarray(LUMA, image.dtype))[..., None]
+
+
+AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = {
+    "flip_horizontal": flip_horizontal,
+    "flip_vertical": flip_vertical,
+    "right_angles": right_angles,
+    "rotation_degrees": rotate,
+    "crop_padding": padded_crop,
+    "brightness": brightness,
+    "contrast": contrast,
+    "saturation": saturation,
+    "hue": hue,
+    "stain": stain,
+}
+"""The augmentations in their order, by field of config.augment, which is a bool or the last argument."""
+
+
+def mixup(
+    keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes images [B, H, W, C] and targets [B, K] with the previous ones of the batch (Zhang 2017)."""
+    weight = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype))(keys)
+    by_image = weight[:, None, None, None]
+    return (
+        by_image * images + (1 - by_image) * jnp.roll(images, 1, axis=0),
+        weight[:, None] * targets + (1 - weight[:, None]) * jnp.roll(targets, 1, axis=0),
+    )
+
+
 def make_preprocess(
     config: config_dict.ConfigDict, *, train: bool, augment: bool | None = None
 ) -> Preprocess:
-    """Returns the preprocessing of a config; `augment` defaults to `train`, and mixup is for `train` only.
-
-    Vectors and cached features are only cast to the config's dtype.
-    """
-    dtype = jnp.dtype(config.model.dtype)
-    classes = config.model.num_classes
-    augmentation = make_augmentation(config.augment)
+    """Returns the preprocessing of a config; `augment` defaults to `train`, and mixup is for `train` only."""
+    dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     augments = train if augment is None else augment
     mixes = train and bool(config.augment.mixup)
+    chosen = [
+        (function, () if config.augment[field] is True else (config.augment[field],))
+        for field, function in AUGMENTATIONS.items()
+        if config.augment[field]
+    ]
+
+    def image_key(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
+
+    def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
+        for number, (function, arguments) in enumerate(chosen):
+            image = function(jax.random.fold_in(key, number), image, *arguments)
+        return image
 
     def preprocess(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         if "input" in batch:
@@ -62,9 +196,9 @@ def make_preprocess(
         images = scale(batch["image"], dtype)
         if not (augments or mixes):
             return normalize(images, mean, std), targets
-        keys = image_keys(key, batch["epoch"], batch["index"])
+        keys = jax.vmap(functools.partial(image_key, key))(batch["epoch"], batch["index"])
         if augments:
-            images = jax.vmap(augmentation)(keys, images)
+            images = jax.vmap(augmented)(keys, images)
         if mixes:
             mixup_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000))(keys)
             images, targets = mixup(mixup_keys, images, targets, alpha=config.augment.mixup)

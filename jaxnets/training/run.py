@@ -1,36 +1,41 @@
 """A run in progress, which callbacks may read and control through its methods."""
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import jax
 from ml_collections import config_dict
 
-from jaxnets.errors import CheckpointError, DivergedError
+from jaxnets.errors import CheckpointError, DivergedError, InterruptedRunError
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
-from jaxnets.training.on_device import LAST, PER_STEP
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
 from jaxnets.training.preprocess import Batch
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import Metrics, add_metrics
+from jaxnets.training.step import LAST, PER_STEP, Metrics, add_metrics
 
 if TYPE_CHECKING:
+    from jaxnets.data.batches import IndexBatches, TrainBatches
     from jaxnets.training.callbacks import Callback
 
 LATER_CONDITIONS = ("x64", "xla_flags")
 """Conditions that earlier versions did not record in checkpoints; if missing, they count as unchanged."""
-KERNELS_HINT = "--nokernels disables the C++ kernels; "
-LogRecord = dict[str, Any]
-"""A line of metrics.jsonl: step, epoch, split, values and, for training, images_per_second and data_wait."""
 
 
-class EvaluationStoppedError(Exception):
-    """A signal interrupted an evaluation."""
+class LogRecord(TypedDict):
+    """A line of metrics.jsonl; only records of training have speed and waiting time."""
+
+    step: int
+    epoch: float
+    split: str
+    values: dict[str, float]
+    images_per_second: NotRequired[float]
+    data_wait: NotRequired[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +50,25 @@ class Cadence:
     histograms_every: int | None = None
 
 
-class Batches(Protocol):
-    """An endless iterator over training batches with a position that can be saved."""
+@dataclasses.dataclass(kw_only=True)
+class Progress:
+    """The fields of a run that checkpoints store, in host_state.json, under these names."""
 
-    def next_batches(self, max_steps: int) -> tuple[Batch, int]: ...
-    def example_batches(self) -> Iterator[Batch]: ...
-    def state(self) -> dict[str, Any]: ...
-    def restore(self, state: dict[str, Any]) -> None: ...
+    step: int = 0
+    seconds: float = 0.0
+    stop_reason: str | None = None
+    best_step: int | None = None
+    evaluated: int | None = None  # the step of the last evaluation
+    interval: dict[str, Any] | None = None  # summed metrics since the last training record
+    interval_seconds: float = 0.0
+    waited: float = 0.0  # seconds of waiting for data since the last training record
+    epoch_sums: dict[str, Any] | None = None
+    last_epoch: dict[str, float] | None = None  # mean metrics
+    not_bit_exact: bool = False  # resumed under other conditions
 
 
-@dataclasses.dataclass
-class Run:
+@dataclasses.dataclass(kw_only=True)
+class Run(Progress):
     """The state of the training loop. Callbacks change it only through its methods."""
 
     config: config_dict.ConfigDict
@@ -65,34 +78,19 @@ class Run:
     state: TrainState
     train_step: CompiledStep
     evaluate: Callable[[TrainState], dict[str, dict[str, float]]]  # metrics by split
-    batches: Batches
+    batches: "TrainBatches | IndexBatches"
     checkpoints: Checkpoints
     callbacks: "Sequence[Callback]"
     learning_rate: Callable[[int], Any]
-    determinism_fingerprint: dict[str, Any] = dataclasses.field(default_factory=dict)
-    run_files: Callable[[], Mapping[str, FileRecord]] = dict
-    """Returns the records of the run's other files, for the checkpoint."""
-    steps_per_execution: int = 1
-    """The maximum; if it is above 1, batches are [K, B]."""
-    description: str = ""
-    """Where the examples are stored and how many steps run per call, for the log."""
-
-    step: int = 0
-    seconds: float = 0.0
-    stop_reason: str | None = None
-    not_bit_exact: bool = False  # resumed under other conditions
+    determinism_fingerprint: dict[str, Any]
+    steps_per_execution: int  # the maximum; if it is above 1, batches are [K, B]
+    description: str  # where the examples are stored and how many steps run per call, for the log
+    run_files: Callable[[], Mapping[str, FileRecord]] = dict  # the run's other files, for checkpoints
     interrupted: int | None = None  # the signal's number
-    best_step: int | None = None
     saved_step: int | None = None
-    last_epoch: dict[str, Any] | None = None
     _signal: int | None = None
-    _evaluated: int | None = None
     _checkpoint_requested: bool = False
     _pending: list[tuple[dict[str, Any], int]] = dataclasses.field(default_factory=list)
-    _interval: dict[str, Any] | None = None
-    _epoch: dict[str, Any] | None = None
-    _interval_seconds: float = 0.0
-    _data_wait_seconds: float = 0.0
 
     def stop(self, reason: str) -> None:
         """Ends training after this step; it cannot be resumed."""
@@ -103,6 +101,15 @@ class Run:
         self._signal = self._signal or signal_number
         if self.devices.process_count == 1:
             self.interrupted = self._signal
+
+    def sync_interrupt(self) -> None:
+        """Interrupts all processes if one has a signal: they must leave the loop at the same step."""
+        self.interrupted = self.devices.all_reduce_max(self._signal)
+
+    def check_interrupted(self) -> None:
+        """Raises InterruptedRunError after a signal; evaluation calls this before every batch."""
+        if self.interrupted is not None:
+            raise InterruptedRunError("the evaluation was interrupted", self.interrupted)
 
     def request_checkpoint(self, *, best: bool = False) -> None:
         """Requests a checkpoint at this step; `best` marks it as the best so far."""
@@ -115,11 +122,6 @@ class Run:
         opt_state = set_multiplier(self.state.opt_state, value)
         self.state = dataclasses.replace(self.state, opt_state=opt_state)
 
-    def current_learning_rate(self) -> float:
-        """Returns the learning rate of the last step, or of the first one before training."""
-        scheduled = float(self.learning_rate(max(self.step - 1, 0)))
-        return scheduled * get_multiplier(self.state.opt_state)
-
     @property
     def epoch(self) -> float:
         """The number of epochs so far, with decimals."""
@@ -128,60 +130,38 @@ class Run:
     @property
     def ending(self) -> bool:
         """True if no further step will run."""
-        return (
-            self.step >= self.plan.total_steps or self.stop_reason is not None or self.interrupted is not None
-        )
+        stopped = self.stop_reason is not None or self.interrupted is not None
+        return stopped or self.step >= self.plan.total_steps
+
+    def log_due(self) -> bool:
+        """True once per interval and after the last step."""
+        return self.step % self.plan.log_every == 0 or self.step == self.plan.total_steps
 
     def evaluation_due(self) -> bool:
         """True once per interval and at the end, unless the run is interrupted."""
-        if self._evaluated == self.step or self.step == 0 or self.interrupted is not None:
-            return False
         every = self.plan.evaluate_every
-        return every is not None and (self.step % every == 0 or self.ending)
+        if every is None or self.step in (0, self.evaluated) or self.interrupted is not None:
+            return False
+        return self.step % every == 0 or self.ending
 
-    def save_due(self, *, ending: bool) -> bool:
-        """True if the interval, a callback or the end requires a checkpoint."""
+    def save_due(self) -> bool:
+        """True if the interval or a callback requires a checkpoint; the end does too."""
         every = self.plan.save_every
-        periodic = every is not None and self.step % every == 0
-        due = periodic or self._checkpoint_requested or ending
-        return due and self.step > 0 and self.step != self.saved_step
-
-    def at_boundary(self) -> bool:
-        """True if an evaluation, a save or the end comes before the next step."""
-        return self.ending or self.evaluation_due() or self.save_due(ending=False)
-
-    def evaluate_now(self) -> dict[str, dict[str, float]]:
-        """Evaluates and returns the metrics by split; {} after a signal (the resumed run evaluates again)."""
-        try:
-            scores = self.evaluate(self.state)
-        except EvaluationStoppedError:
-            return {}
-        self._evaluated = self.step
-        return scores
-
-    def check_interrupted(self) -> None:
-        """Raises EvaluationStoppedError after a signal; evaluation calls this before every batch."""
-        if self.interrupted is not None:
-            raise EvaluationStoppedError
+        return self._checkpoint_requested or (every is not None and self.step % every == 0)
 
     def next_batch(self) -> tuple[Batch, int]:
-        """Returns the sharded batch of the next call and its number of steps; adds the waiting time."""
-        start = time.perf_counter()
-        batch, steps = self.batches.next_batches(self._steps_until_event())
+        """Returns the sharded batch of the next call and its number of steps, which end at the next event."""
+        start, plan = time.perf_counter(), self.plan
+        periods = (plan.log_every, plan.evaluate_every, plan.save_every, plan.histograms_every)
+        left = [every - self.step % every for every in (*periods, plan.steps_per_epoch) if every]
+        batch, steps = self.batches.next_batches(min(plan.total_steps - self.step, *left))
         sharded = self.shard_batch(batch)
-        self._data_wait_seconds += time.perf_counter() - start
+        self.waited += time.perf_counter() - start
         return sharded, steps
 
     def shard_batch(self, batch: Batch) -> Batch:
         """Shards the batch of a call over the devices."""
         return self.devices.shard_batch(batch, axis=1 if self.steps_per_execution > 1 else 0)
-
-    def _steps_until_event(self) -> int:
-        """The number of steps until the next event or the end of the epoch."""
-        plan = self.plan
-        periods = (plan.log_every, plan.evaluate_every, plan.save_every, plan.histograms_every)
-        left = [every - self.step % every for every in (*periods, plan.steps_per_epoch) if every]
-        return min(plan.total_steps - self.step, *left)
 
     def record_steps(self, metrics: dict[str, Any], steps: int) -> Metrics:
         """Counts the steps of a call and returns the metrics of the last one, still on the device."""
@@ -189,128 +169,92 @@ class Run:
         self._pending.append((metrics, steps))
         return metrics[LAST] if self.steps_per_execution > 1 else metrics
 
-    def add_train_seconds(self, seconds: float) -> None:
-        """Adds time spent on training steps."""
+    @contextlib.contextmanager
+    def training_time(self) -> Iterator[None]:
+        """Counts the time of a block as time of training."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
         self.seconds += seconds
-        self._interval_seconds += seconds
+        self.interval_seconds += seconds
 
-    def train_record(self) -> LogRecord:
-        """Returns the record of the steps since the last one, and starts a new interval."""
-        self.flush_metrics()
-        sums, self._interval = self._interval or {}, None
-        seconds, self._interval_seconds = self._interval_seconds, 0.0
-        waited, self._data_wait_seconds = self._data_wait_seconds, 0.0
-        return {
-            **self.record("train", averages(sums)),
-            "images_per_second": sums["examples"] / max(seconds, 1e-9),
-            "data_wait": min(waited / max(seconds, 1e-9), 1.0),
-        }
-
-    @property
-    def has_unlogged_steps(self) -> bool:
-        """True if steps have run since the last training record."""
-        return bool(self._pending) or self._interval is not None
-
-    def sync_interrupt(self) -> None:
-        """Interrupts all processes if one has a signal: they must leave the loop at the same step."""
-        self.interrupted = self.devices.all_reduce_max(self._signal)
+    def fetch_metrics(self) -> None:
+        """Fetches the pending metrics, which waits for the devices, and adds them up in step order."""
+        with self.training_time():
+            fetched = [each for call in jax.device_get(self._pending) for each in _per_step(*call)]
+        for number, metrics in enumerate(fetched, self.step - len(fetched) + 1):
+            self.interval = add_metrics(self.interval, metrics)
+            self.epoch_sums = add_metrics(self.epoch_sums, metrics)
+            if number % self.plan.steps_per_epoch == 0:
+                self.last_epoch, self.epoch_sums = averages(self.epoch_sums), None
+        self._pending = []
 
     def record(self, split: str, values: dict[str, float]) -> LogRecord:
         """Returns a record of metrics.jsonl at this step."""
         return {"step": self.step, "epoch": self.epoch, "split": split, "values": values}
 
-    def flush_metrics(self) -> None:
-        """Fetches the pending metrics and adds them up in step order."""
-        fetched = list(_per_step(jax.device_get(self._pending)))
-        for number, metrics in enumerate(fetched, self.step - len(fetched) + 1):
-            self._interval = add_metrics(self._interval, metrics)
-            self._epoch = add_metrics(self._epoch, metrics)
-            if number % self.plan.steps_per_epoch == 0:
-                self.last_epoch, self._epoch = averages(self._epoch), None
-        self._pending = []
+    def train_record(self) -> LogRecord:
+        """Returns the record of the steps since the last one, and starts a new interval."""
+        self.fetch_metrics()
+        sums, seconds, waited = self.interval or {}, max(self.interval_seconds, 1e-9), self.waited
+        self.interval, self.interval_seconds, self.waited = None, 0.0, 0.0
+        rate = float(self.learning_rate(max(self.step - 1, 0))) * get_multiplier(self.state.opt_state)
+        return {
+            **self.record("train", {**averages(sums), "learning_rate": rate}),
+            "images_per_second": sums["examples"] / seconds,
+            "data_wait": min(waited / seconds, 1.0),
+        }
 
     def save(self) -> None:
-        """Writes a checkpoint: state, data position, callbacks and determinism fingerprint."""
-        self.flush_metrics()
-        check_finite(averages(self._interval) if self._interval else {}, "train", self.step)
+        """Writes a checkpoint, unless this step has one: arrays, data position, callbacks and progress."""
+        if self.step in (0, self.saved_step):
+            return
+        self.fetch_metrics()
+        check_finite(averages(self.interval) if self.interval else {}, "train", self.step)
         self._checkpoint_requested = False
+        host_state = {
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(Progress)},
+            "data": self.batches.state(),
+            "callbacks": {callback.name: callback.state() for callback in self.callbacks},
+            "bits": self.determinism_fingerprint,
+        }
         with self.devices.collective_section():  # all processes wait until it is written
             if self.devices.is_process_zero:
                 self.checkpoints.save(
-                    self.step,
-                    self.state,
-                    self._host_state(),
-                    protect=self.best_step,
-                    run_files=self.run_files(),
+                    self.step, self.state, host_state, protect=self.best_step, run_files=self.run_files()
                 )
         self.saved_step = self.step
 
-    def _host_state(self) -> dict[str, Any]:
-        """The part of a checkpoint that is not an array, as JSON."""
-        return {
-            "step": self.step,
-            "data": self.batches.state(),
-            "callbacks": {callback.name: callback.state() for callback in self.callbacks},
-            "seconds": self.seconds,
-            "stop_reason": self.stop_reason,
-            "best_step": self.best_step,
-            "evaluated": self._evaluated,
-            "interval": self._interval,
-            "epoch_sums": self._epoch,
-            "last_epoch": self.last_epoch,
-            "interval_seconds": self._interval_seconds,
-            "waited": self._data_wait_seconds,
-            "bits": self.determinism_fingerprint,
-            "not_bit_exact": self.not_bit_exact,
-        }
-
     def resume(self, step: int, *, allow_nondeterministic_resume: bool = False) -> None:
-        """Restores a checkpoint of this run.
-
-        Raises CheckpointError if the result would not be bit-exact, unless that is allowed.
-        """
+        """Restores a checkpoint; CheckpointError if that is not bit-exact, unless it is allowed."""
         state, host_state = self.checkpoints.restore(step, self.state)
-        changed = _changed(host_state["bits"], self.determinism_fingerprint)
+        old, new = host_state["bits"], self.determinism_fingerprint
+        names = (old.keys() | new.keys()) - {name for name in LATER_CONDITIONS if name not in old}
+        changed = [name for name in sorted(names) if old.get(name) != new.get(name)]
         if changed and not allow_nondeterministic_resume:
-            listed = ", ".join(f"{name}: {old!r} -> {new!r}" for name, (old, new) in changed.items())
+            listed = ", ".join(f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed)
+            hint = "--nokernels disables the C++ kernels; " if "implementation" in changed else ""
             raise CheckpointError(
-                f"resuming at step {step} would not be bit-exact ({listed}); "
-                f"{KERNELS_HINT if 'implementation' in changed else ''}"
+                f"resuming at step {step} would not be bit-exact ({listed}); {hint}"
                 "pass --allow_nondeterministic_resume to resume anyway"
             )
-        self.not_bit_exact = bool(changed) or host_state["not_bit_exact"]
+        for field in dataclasses.fields(Progress):
+            setattr(self, field.name, host_state[field.name])
+        self.not_bit_exact |= bool(changed)
+        self.saved_step = self.step
         self.state = self.devices.replicate(state)
-        self.step = self.saved_step = host_state["step"]
         self.batches.restore(host_state["data"])
         for callback in self.callbacks:
             if callback.name in host_state["callbacks"]:
                 callback.restore(host_state["callbacks"][callback.name])
-        self.seconds = host_state["seconds"]
-        self.stop_reason = host_state["stop_reason"]
-        self.best_step = host_state["best_step"]
-        self._evaluated = host_state["evaluated"]
-        self._interval, self._epoch = host_state["interval"], host_state["epoch_sums"]
-        self.last_epoch = host_state["last_epoch"]
-        self._interval_seconds = host_state["interval_seconds"]
-        self._data_wait_seconds = host_state["waited"]
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Returns the conditions that differ, with both values; None for a missing one."""
-    names = (old.keys() | new.keys()) - {name for name in LATER_CONDITIONS if name not in old}
-    pairs = {name: (old.get(name), new.get(name)) for name in sorted(names)}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _per_step(calls: list[tuple[dict[str, Any], int]]) -> Iterator[dict[str, Any]]:
-    """Yields the metrics of single steps from the fetched metrics of calls."""
-    for metrics, steps in calls:
-        if PER_STEP not in metrics:
-            yield metrics
-            continue
-        lists = {name: values[:steps].tolist() for name, values in metrics[PER_STEP].items()}
-        for number in range(steps):
-            yield {name: values[number] for name, values in lists.items()}
+def _per_step(metrics: dict[str, Any], steps: int) -> list[dict[str, Any]]:
+    """Returns the metrics of single steps from the fetched metrics of a call."""
+    if PER_STEP not in metrics:
+        return [metrics]
+    lists = {name: values[:steps].tolist() for name, values in metrics[PER_STEP].items()}
+    return [{name: values[number] for name, values in lists.items()} for number in range(steps)]
 
 
 def check_finite(values: Mapping[str, float], split: str, step: int) -> None:
@@ -325,12 +269,7 @@ def check_finite(values: Mapping[str, float], split: str, step: int) -> None:
 
 
 def averages(sums: dict[str, Any]) -> dict[str, float]:
-    """Returns the mean loss, accuracy (for classes) and gradient_norm from the sums of training steps.
-
-    A loss that is a sum over the batch is averaged over steps.
-    """
-    means = {"loss": sums["loss"] / sums.get("weight_sum", sums["steps"])}
-    if "correct" in sums:
-        means["accuracy"] = sums["correct"] / sums["examples"]
-    means["gradient_norm"] = sums["gradient_norm"] / sums["steps"]
-    return means
+    """Returns means over examples, or over steps for the gradient norm and a loss that is a sum."""
+    loss = sums["loss"] / sums.get("weight_sum", sums["steps"])
+    accuracy = {"accuracy": sums["correct"] / sums["examples"]} if "correct" in sums else {}
+    return {"loss": loss, **accuracy, "gradient_norm": sums["gradient_norm"] / sums["steps"]}

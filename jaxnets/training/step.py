@@ -1,6 +1,8 @@
-"""The training step and the evaluation step: pure functions of state and batch."""
+"""The training step and the evaluation step: pure functions of state and batch.
 
-import dataclasses
+Examples may be stored on the device: the steps then get batches of indices and gather the examples.
+"""
+
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,24 +15,22 @@ from jax import lax
 
 from jaxnets.data.sources.base import FEATURES
 from jaxnets.models.outputs import ModelOutput
-from jaxnets.training.backbone import BackboneHeadPartition
-from jaxnets.training.forward import Forward, frozen_backbone_forward, full_forward
-from jaxnets.training.loss import Loss
+from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
-from jaxnets.training.state import TrainState, Tree
+from jaxnets.training.state import BackboneHeadPartition, TrainState, Tree
 
 Metrics = dict[str, jax.Array]
 """Sums and counts: they add up exactly over batches, devices and processes."""
-
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[TrainState, Batch], Metrics]
-Examples = tuple[jax.Array, jax.Array, jax.Array]
-"""Inputs, targets and weights of a batch or a microbatch."""
-GradFn = Callable[[Tree, Tree, Examples, jax.Array], tuple[Tree, tuple[Tree, Metrics]]]
-"""(trainable, batch statistics, examples, dropout key) -> (gradient, (batch statistics, metrics))."""
+StoredExamples = dict[str, jax.Array]
+"""All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
+Examples = tuple[jax.Array, jax.Array, jax.Array]  # inputs, targets and weights
+Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
+"""(variables, inputs, dropout key) -> (outputs, batch statistics)."""
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
+PER_STEP, LAST = "each", "last"
 
 
 def make_train_step(
@@ -48,11 +48,10 @@ def make_train_step(
     """Returns the step (state, batch) -> (state, metrics), to be mapped over `axis_name` if that is given.
 
     Losses, gradients and weight sums are summed over microbatches and devices; the gradient is divided by
-    the weight sum once, or not at all if the loss is a sum. Microbatches are computed one after another, and
-    batch statistics are updated after each. With `partition` (the optimizer must be built with it too) only
-    the head is trained, and the backbone runs in eval mode: during the first `head_only_steps` steps, or
-    always if that is None. Metrics: loss (including auxiliary heads), weight_sum (not for a loss that is a
-    sum), correct (for classes; main outputs), examples, gradient_norm, steps (1).
+    the weight sum once, or not at all if the loss is a sum. Batch statistics are updated after each
+    microbatch. With `partition` (the optimizer's too) only the head is trained, and the backbone runs in eval
+    mode: during the first `head_only_steps` steps, or always if that is None. Metrics: loss (with auxiliary
+    heads), weight_sum (not for a loss that is a sum), correct (for classes), examples, gradient_norm, steps.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -65,13 +64,9 @@ def make_train_step(
 
         def update(forward: Forward, trainable: Tree, frozen: Tree) -> tuple[TrainState, Metrics]:
             loss_fn = functools.partial(_loss_fn, loss, forward, frozen, has_classes(batch))
-            gradient, batch_stats, metrics = accumulate_gradients(
-                jax.grad(loss_fn, has_aux=True),
-                trainable,
-                state.batch_stats,
-                examples,
-                dropout_key,
-                grad_accum_steps,
+            grad_fn = jax.grad(loss_fn, has_aux=True)
+            gradient, batch_stats, metrics = _accumulate_gradients(
+                grad_fn, trainable, state.batch_stats, examples, dropout_key, grad_accum_steps
             )
             if axis_name is not None:
                 gradient, metrics = lax.psum((gradient, metrics), axis_name)
@@ -83,21 +78,14 @@ def make_train_step(
             params = {**frozen, **updated}
             metrics["gradient_norm"] = optax.tree.norm(gradient)
             metrics["steps"] = jnp.ones((), jnp.int32)
-            new_state = dataclasses.replace(
-                state,
-                step=state.step + 1,
-                params=params,
-                batch_stats=batch_stats,
-                opt_state=opt_state,
-                ema=_update_ema(state, params, ema_decay),
-            )
-            return new_state, metrics
+            step, ema = state.step + 1, _update_ema(state, params, ema_decay)
+            return TrainState(step, params, batch_stats, opt_state, ema, state.key), metrics
 
-        update_all = functools.partial(update, full_forward(model), state.params, {})
+        update_all = functools.partial(update, functools.partial(_forward, model), state.params, {})
         if partition is None:
             return update_all()
         head, backbone = partition.split(state.params)
-        forward = frozen_backbone_forward(model, on_features=FEATURES in batch)
+        forward = functools.partial(_forward_frozen_backbone, model, FEATURES in batch)
         update_head = functools.partial(update, forward, head, backbone)
         if head_only_steps is None:
             return update_head()
@@ -106,8 +94,29 @@ def make_train_step(
     return train_step
 
 
-def accumulate_gradients(
-    grad_fn: GradFn,
+def _forward(
+    model: nn.Module, variables: dict[str, Tree], inputs: jax.Array, key: jax.Array
+) -> tuple[Any, Tree]:
+    """The network in training mode: batch norm over the batch, dropout, auxiliary heads."""
+    outputs, updates = model.apply(
+        variables, inputs, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+    )
+    return outputs, updates.get("batch_stats", {})
+
+
+def _forward_frozen_backbone(
+    model: nn.Module, on_features: bool, variables: dict[str, Tree], inputs: jax.Array, key: jax.Array
+) -> tuple[Any, Tree]:
+    """The head in training mode on `inputs` or, unless these are features, on those of the backbone."""
+    features: Any = inputs
+    if not on_features:
+        features = model.apply(variables, inputs, train=False, method="features")
+    outputs = model.apply(variables, features, train=True, method="head", rngs={"dropout": key})
+    return outputs, variables["batch_stats"]
+
+
+def _accumulate_gradients(
+    grad_fn: Callable[..., Any],
     trainable: Tree,
     batch_stats: Tree,
     examples: Examples,
@@ -148,8 +157,7 @@ def _loss_fn(
     outputs, batch_stats = forward(variables, inputs, dropout_key)
     terms = loss(outputs, targets, weight)
     main = outputs.main if isinstance(outputs, ModelOutput) else outputs
-    metrics = {**terms.metrics(), **_classification_counts(main, targets, weight, classes)}
-    return terms.total, (batch_stats, metrics)
+    return terms.total, (batch_stats, _sums(terms, main, targets, weight, classes))
 
 
 def _update_ema(state: TrainState, params: Tree, decay: float | None) -> Tree:
@@ -169,31 +177,23 @@ def make_eval_step(
     ema: bool = True,
     dropout: bool = False,
     axis_name: str | None = None,
-    with_probabilities: bool = False,
-) -> EvalStep:
+) -> Callable[[TrainState, Batch], Metrics]:
     """Returns the step (state, batch) -> metrics, weighted sums over the batch (weight 0 for padding).
 
-    Sums: loss, weight_sum (not for a loss that is a sum), examples and, for classes, correct. For classes
-    the result also holds, per example of the global batch (padding included), on every device: PREDICTIONS
-    int32[B, 2], label and prediction, and with `with_probabilities` PROBABILITIES [B, K]. `dropout` runs the
-    network in training mode, for networks without batch norm; its mask is drawn from the run's key and the
-    first example's index.
+    Sums: loss, weight_sum (not for a loss that is a sum), examples and, for classes, correct. Also for
+    classes, per example of the global batch, on every device: PREDICTIONS int32[B, 2], label and prediction,
+    and PROBABILITIES [B, K]. `dropout` runs a network without batch norm in training mode; the mask is drawn
+    from the run's key and the first example's index.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), EVALUATION_STREAM)
         inputs, targets = preprocess(batch, key)
         drawn = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), batch["index"][0])
-        outputs: Any = model.apply(
-            state.variables(ema=ema),
-            inputs,
-            train=dropout,
-            rngs={"dropout": drawn} if dropout else None,
-            method="head" if FEATURES in batch else None,
-        )
-        weight = batch["weight"].astype(targets.dtype)
-        terms, classes = loss(outputs, targets, weight), has_classes(batch)
-        metrics = {**terms.metrics(), **_classification_counts(outputs, targets, weight, classes)}
+        method, rngs = "head" if FEATURES in batch else None, {"dropout": drawn} if dropout else None
+        outputs: Any = model.apply(state.variables(ema=ema), inputs, train=dropout, rngs=rngs, method=method)
+        weight, classes = batch["weight"].astype(targets.dtype), has_classes(batch)
+        metrics = _sums(loss(outputs, targets, weight), outputs, targets, weight, classes)
         if axis_name is not None:
             metrics = lax.psum(metrics, axis_name)
         if not classes:
@@ -204,29 +204,64 @@ def make_eval_step(
 
         predictions = jnp.stack([jnp.argmax(each, axis=-1) for each in (targets, outputs)], axis=-1)
         metrics[PREDICTIONS] = gather(predictions.astype(jnp.int32))
-        if with_probabilities:
-            metrics[PROBABILITIES] = gather(jax.nn.softmax(outputs, axis=-1))
+        metrics[PROBABILITIES] = gather(jax.nn.softmax(outputs, axis=-1))
         return metrics
 
     return eval_step
 
 
-def _classification_counts(
-    outputs: jax.Array, targets: jax.Array, weight: jax.Array, classes: bool
+def _sums(
+    terms: LossTerms, outputs: jax.Array, targets: jax.Array, weight: jax.Array, classes: bool
 ) -> Metrics:
-    if not classes:
-        return {"examples": jnp.sum(weight)}
-    correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
-    return {"correct": jnp.sum(correct * weight), "examples": jnp.sum(weight)}
+    metrics = {"loss": terms.total}
+    if terms.weight_sum is not None:
+        metrics["weight_sum"] = terms.weight_sum
+    if classes:
+        correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
+        metrics["correct"] = jnp.sum(correct * weight)
+    return {**metrics, "examples": jnp.sum(weight)}
+
+
+def with_on_device_gather(step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch, StoredExamples], Any]:
+    """Returns `step` for batches of "index" [B], with the examples on the device as a third argument."""
+
+    def gathering(state: Any, batch: Batch, examples: StoredExamples) -> Any:
+        index = batch["index"]
+        gathered = {name: values.at[index].get(mode="promise_in_bounds") for name, values in examples.items()}
+        return step(state, {**batch, **gathered})
+
+    return gathering
+
+
+def multi_step(
+    step: Callable[[Any, Batch], Any],
+) -> Callable[[Any, Batch, StoredExamples], tuple[Any, dict[str, Any]]]:
+    """Returns a function that runs several training steps, one per row of a batch [K, B].
+
+    Rows of weight 0, which must come last, are skipped; the number of steps is not a constant of the program,
+    so every step is computed alike. Metrics: PER_STEP, stacked [K] with zeros for skipped rows, and LAST.
+    """
+    one_step = with_on_device_gather(step)
+
+    def stepping(state: Any, batch: Batch, examples: StoredExamples) -> tuple[Any, dict[str, Any]]:
+        rows, count = batch["weight"].shape[0], jnp.sum(batch["weight"][:, 0] > 0)
+
+        def row(number: jax.Array | int) -> Batch:
+            return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, number, keepdims=False), batch)
+
+        def body_fn(number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, stacked = carry
+            state, metrics = one_step(state, row(number), examples)
+            return state, jax.tree.map(lambda all, one: all.at[number].set(one), stacked, metrics)
+
+        _, shapes = jax.eval_shape(one_step, state, row(0), examples)
+        zeros = jax.tree.map(lambda one: jnp.zeros((rows, *one.shape), one.dtype), shapes)
+        state, stacked = lax.fori_loop(0, count, body_fn, (state, zeros))
+        return state, {PER_STEP: stacked, LAST: jax.tree.map(lambda all: all[count - 1], stacked)}
+
+    return stepping
 
 
 def add_metrics(total: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds fetched metrics to `total` (None for zero) in double precision."""
-    return {name: (total[name] if total else 0) + _as_double(value) for name, value in more.items()}
-
-
-def _as_double(value: Any) -> Any:
-    if isinstance(value, int | float):
-        return float(value)
-    array = jax.device_get(value).astype("float64")
-    return float(array) if array.ndim == 0 else array
+    """Adds fetched metrics, numbers or scalar arrays, to `total` (None for zero) in double precision."""
+    return {name: (total[name] if total else 0) + float(value) for name, value in more.items()}

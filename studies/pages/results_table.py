@@ -208,8 +208,14 @@ def _unknown_config(name: str) -> list[str]:
 
 
 def _contradiction(name: str) -> list[str]:
-    contradiction = reported.contradiction(name)
-    return [f"the report contradicts itself: {contradiction}"] if contradiction else []
+    """A note with both accuracies if a report's text contradicts its log."""
+    claims = reported.entry(name).get("claimed") or {}
+    concluded = (claims.get("conclusions") or {}).get("test_accuracy_percent")
+    claimed = claims.get("accuracy_percent", concluded)
+    logged = (reported.entry(name).get("result") or {}).get("accuracy_percent")
+    if claimed is None or logged is None or claimed in (logged, int(logged)):  # "98 %" for 98.66 %
+        return []
+    return [f"the report contradicts itself: its text says {claimed:g} %, its own log {logged:g} %"]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnets import config as config_lib
-from jaxnets.training.augment import STAINS
-from jaxnets.training.preprocess import make_preprocess
+from jaxnets.training.preprocess import STAINS, make_preprocess
 from studies import stain_jitter
 
 KINDS = list(stain_jitter.SHIFTS)

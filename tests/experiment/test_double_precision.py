@@ -19,7 +19,7 @@ from jaxnets.experiment import checksums, restore, workdir
 from jaxnets.experiment.restore import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.precision import precision_of
+from jaxnets.runtime.xla import precision_of
 from jaxnets.training.checkpoint import Checkpoints
 
 SHAPE = (16, 16, 3)

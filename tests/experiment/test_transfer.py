@@ -27,8 +27,8 @@ from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.runtime.console import Reporter
-from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.callbacks import Callback
+from jaxnets.training.state import BackboneHeadPartition
 
 PLAIN = {
     "augment.flip_horizontal": False,

@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jaxnets.runtime import compilation_cache
+from jaxnets.runtime import xla
 
 PROGRAM = """
 import sys
 import jax
-from jaxnets.runtime import compilation_cache
+from jaxnets.runtime import xla
 
-compilation_cache.enable(sys.argv[1])
+xla.enable_compilation_cache(sys.argv[1])
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
 print(jax.jit(lambda x: (x * x.T).sum() ** 0.3)(jax.numpy.arange(9.0).reshape(3, 3)).item().hex())
@@ -37,7 +37,7 @@ def test_the_second_start_finds_the_program_and_gives_the_same_bits(tmp_path: Pa
     assert first == second
     assert none == 0 < some
     folder = tmp_path / ".cache" / "jaxnets" / "compiled"
-    assert [path.name for path in folder.iterdir()] == [compilation_cache.conditions()]
+    assert [path.name for path in folder.iterdir()] == [xla.cache_conditions()]
 
 
 def test_a_folder_that_cannot_be_written_is_no_fault(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ try:
 except BaseException:
     time.sleep(60)
 """
-AT_EXIT = "import atexit\natexit.register(time.sleep, 60)\nsignals.set_exit_code(0)\nsys.exit(0)\n"
+AT_EXIT = "import atexit\natexit.register(time.sleep, 60)\nsignals.leave(0)\n"
 WITH_LOCKED_STREAM = """
 import threading
 threading.Thread(target=lambda: time.sleep(60)).start()
@@ -117,7 +117,7 @@ def test_a_key_that_is_hit_again_and_again_is_heard() -> None:
 
 
 def test_an_exit_code_survives_and_no_callback_is_skipped() -> None:
-    program = "import atexit\natexit.register(print, 'last')\nsignals.set_exit_code(7)\nsys.exit(7)\n"
+    program = "import atexit\natexit.register(print, 'last')\nsignals.leave(7)\n"
     process = _start(START + READY + program)
     assert _end(process) == (7, "last\n", "")
 
@@ -151,15 +151,15 @@ def test_real_nohup_and_a_real_background_job() -> None:
 STOPPABLE = """
 import sys, time
 taken = []
-with signals.stoppable(taken.append) as request:
+with signals.stoppable(taken.append):
     print("ready", flush=True)
     while not taken:
         time.sleep(0.01)
     print("asked to stop", flush=True)
     time.sleep({seconds})
-print("stopped", taken, request.number, flush=True)
+print("stopped", taken, flush=True)
 """
-EXIT = "sys.exit(request.number)\n"
+EXIT = "sys.exit(taken[0])\n"
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -185,13 +185,13 @@ def test_a_signal_to_the_process_and_to_its_group_is_one(installed: bool) -> Non
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
-    assert _end(process) == (15, "asked to stop\nstopped [15] 15\n", "")
+    assert _end(process) == (15, "asked to stop\nstopped [15]\n", "")
 
 
 def test_real_timeout() -> None:
     program = START + STOPPABLE.format(seconds=0.5) + EXIT
     process = _start(program, "timeout", "--preserve-status", "0.8")
-    assert _end(process) == (15, "asked to stop\nstopped [15] 15\n", "")
+    assert _end(process) == (15, "asked to stop\nstopped [15]\n", "")
 
 
 def test_handlers_are_as_before_and_ignored_ones_stay() -> None:
@@ -201,11 +201,10 @@ def test_handlers_are_as_before_and_ignored_ones_stay() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         heard: list[int] = []
-        with signals.stoppable(heard.append) as request:
+        with signals.stoppable(heard.append):
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGTERM)
         assert heard == [signal.SIGTERM]
-        assert request.number == signal.SIGTERM
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before[signal.SIGHUP])
@@ -285,7 +284,7 @@ os.dup2(terminal, 2)
 print("output that nobody sees", flush=True)
 open({str(file)!r}, "w").close()
 print("an error line", file=sys.stderr, flush=True)
-sys.exit(128 + request.number)
+sys.exit(128 + taken[0])
 """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -57,7 +57,7 @@ def build(config: config_dict.ConfigDict, axis_name: str | None) -> tuple[TrainS
     return (
         TrainState.create(variables, optimizer, seed=0),
         make_train_step(model, loss, optimizer, preprocess=train, axis_name=axis_name),
-        make_eval_step(model, loss, preprocess=evaluate, axis_name=axis_name, with_probabilities=True),
+        make_eval_step(model, loss, preprocess=evaluate, axis_name=axis_name),
     )
 
 

@@ -24,10 +24,10 @@ from jaxnets.training.callbacks import (
     MetricsLog,
     ReduceOnPlateau,
     ShowProgress,
-    StopOnNonFinite,
     TensorBoard,
     event_file,
 )
+from jaxnets.training.run import check_finite
 
 
 class _Run(SimpleNamespace):
@@ -122,9 +122,8 @@ def test_the_plateau_rule_is_optax_s() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_non_finite_value_stops_with_a_hint(value: float) -> None:
-    line = {"step": 3, "split": "train", "values": {"loss": 0.1, "gradient_norm": value}}
     with pytest.raises(DivergedError, match=r"gradient_norm is .*learning_rate"):
-        StopOnNonFinite().log(_Run(), line)
+        check_finite({"loss": 0.1, "gradient_norm": value}, "train", 3)
 
 
 def test_metrics_written_after_the_checkpoint_are_cut_on_resume(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from types import ModuleType
 import jax
 import numpy as np
 import pytest
+from jaxnets.experiment.batch_sizes import check_divisible
 
+from jaxnets.config import default_config
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.training.devices import Devices, initialize_distributed
 
@@ -114,8 +116,11 @@ def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
     devices = Devices(count=8, local_count=8, process_index=0, process_count=1)
-    with pytest.raises(ConfigError, match="a batch of 12 is not divisible by 8 devices"):
-        devices.check_batch_size(12, "a batch", "change --config.train.batch_size")
+    config = default_config()
+    config.train.batch_size = 12
+    message = "a batch of 12 is not divisible by 8 devices: change --config.train.batch_size"
+    with pytest.raises(ConfigError, match=message):
+        check_divisible(config, 24, devices)
 
 
 def test_a_wrong_address_is_said() -> None:

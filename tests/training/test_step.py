@@ -19,7 +19,7 @@ from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.state import TrainState
-from jaxnets.training.step import PREDICTIONS, add_metrics, make_eval_step, make_train_step
+from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics, make_eval_step, make_train_step
 
 
 def _config(**overrides: Any):
@@ -135,15 +135,18 @@ class TestEvalStep:
         everything = _batch(20)
         total: dict[str, Any] = {}
         answers: list[np.ndarray] = []
+        probabilities: list[np.ndarray] = []
         for start in range(0, 20, size):
             rows = np.minimum(np.arange(start, start + size), 19)
             batch = {name: values[rows] for name, values in everything.items()}
             batch["weight"] = (np.arange(start, start + size) < 20).astype(np.float32)
             sums = jax.device_get(evaluate(state, batch))
             answers.append(sums.pop(PREDICTIONS)[batch["weight"] > 0])
+            probabilities.append(sums.pop(PROBABILITIES)[batch["weight"] > 0])
             total = add_metrics(total, sums)
         expected = jax.device_get(evaluate(state, everything))
         np.testing.assert_array_equal(np.concatenate(answers), expected.pop(PREDICTIONS))
+        np.testing.assert_allclose(np.concatenate(probabilities), expected.pop(PROBABILITIES), rtol=1e-12)
         for name, value in expected.items():
             np.testing.assert_allclose(total[name], value, rtol=1e-12)
         assert total["examples"] == 20

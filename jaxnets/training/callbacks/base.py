@@ -1,4 +1,4 @@
-"""The base class of callbacks, and the monitor of a metric."""
+"""The base class of callbacks, and of those that monitor a metric."""
 
 from typing import Any
 
@@ -15,6 +15,8 @@ class Callback:
 
     per_step = True
     """Whether an overridden `step` must be called after every step, which disables calls of several steps."""
+    stored: tuple[str, ...] = ()
+    """Attributes that checkpoints store, as JSON."""
 
     @property
     def name(self) -> str:
@@ -25,15 +27,7 @@ class Callback:
         """Called before the first step; after `restore` if the run is resumed."""
 
     def step(self, run: Run, metrics: Metrics) -> None:
-        """Called after every step, or every call of several steps.
-
-        `metrics` are the sums of the last step, still on the device.
-        """
-
-    @classmethod
-    def needs_every_step(cls) -> bool:
-        """True if `step` is overridden and must be called after every step."""
-        return cls.per_step and cls.step is not Callback.step
+        """Called after every step, or call of several steps, with the last one's sums, on the device."""
 
     def log(self, run: Run, record: LogRecord) -> None:
         """Called with every record of metrics.jsonl: training, validation and a monitored test."""
@@ -46,28 +40,28 @@ class Callback:
 
     def state(self) -> dict[str, Any]:
         """Returns the state to store in checkpoints, as JSON."""
-        return {}
+        return {name: getattr(self, name) for name in self.stored}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores the result of `state`."""
+        for name in self.stored:
+            setattr(self, name, state[name])
 
 
-class Monitor:
+class Monitor(Callback):
     """Compares "validation_loss" (lower is better) or "validation_accuracy" (higher) with its best value."""
 
+    stored = ("best",)
+
     def __init__(self, metric: str, min_delta: float = 0.0):
-        self._key = metric.removeprefix("validation_")
-        self._sign = -1.0 if self._key == "loss" else 1.0
-        self._min_delta = min_delta
+        self.metric, self._min_delta = metric, min_delta
         self.best: float | None = None
 
     def improved(self, metrics: dict[str, float]) -> bool:
-        """True if the metric is better than the best so far by more than `min_delta`; updates the best.
-
-        NaN is never an improvement.
-        """
-        value = metrics[self._key]
-        if value != value or (self.best is not None and self._sign * (value - self.best) <= self._min_delta):
+        """True if the metric is better than the best by more than `min_delta`, never for NaN; updates it."""
+        value = metrics[self.metric.removeprefix("validation_")]
+        sign = -1.0 if self.metric == "validation_loss" else 1.0
+        if value != value or (self.best is not None and sign * (value - self.best) <= self._min_delta):
             return False
         self.best = value
         return True

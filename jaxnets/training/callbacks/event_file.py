@@ -1,9 +1,5 @@
 """Writes TensorBoard event files without TensorFlow: TFRecord files of Event messages.
 
-A record is its length (uint64), the masked CRC-32C of the length, the message, and the masked CRC-32C of the
-message, little endian. The message is an `Event` of TensorFlow's event.proto; the few fields that are needed
-are encoded here.
-
 References:
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
     https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/event.proto
@@ -25,10 +21,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class EventFile:
-    """An event file in a folder, flushed after every call so that a killed process loses no record.
-
-    Every method may raise OSError.
-    """
+    """An event file, flushed after every call so that a killed process loses no record; may raise OSError."""
 
     def __init__(self, folder: Path, *, first_step: int):
         """Creates the file. TensorBoard ignores records of older files from `first_step` on."""
@@ -40,7 +33,6 @@ class EventFile:
         self._file = (folder / name).open("xb")
         self._add(_field(3, b"brain.Event:2"))
         self._add(_field(2, first_step) + _field(7, _field(1, 1)))  # SessionLog, START
-        self._file.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Adds scalars by tag."""
@@ -48,7 +40,6 @@ class EventFile:
             _field(1, _field(1, tag.encode()) + _field(2, np.float32(value))) for tag, value in values.items()
         )
         self._add(_field(2, step) + _field(5, summary))
-        self._file.flush()
 
     def histogram(self, step: int, tag: str, values: np.ndarray) -> None:
         """Adds a histogram of the finite `values`, with bins of equal width."""
@@ -62,16 +53,16 @@ class EventFile:
         histogram += _field(6, edges[1:].astype("<f8").tobytes())
         histogram += _field(7, counts.astype("<f8").tobytes())
         self._add(_field(2, step) + _field(5, _field(1, _field(1, tag.encode()) + _field(5, histogram))))
-        self._file.flush()
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
     def _add(self, event: bytes) -> None:
+        """Writes a record: length, its checksum, the event with its time, its checksum."""
         event = _field(1, time.time()) + event
         length = struct.pack("<Q", len(event))
         self._file.write(length + _checksum(length) + event + _checksum(event))
+        self._file.flush()
 
 
 def _field(number: int, value: int | float | np.float32 | bytes) -> bytes:
@@ -94,17 +85,13 @@ def _varint(value: int) -> bytes:
     return bytes([*encoded, value])
 
 
-def _table() -> tuple[int, ...]:
-    """Returns the CRC-32C (Castagnoli) of every byte."""
-    crcs = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        crcs.append(value)
-    return tuple(crcs)
+def _crc_of_byte(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value
 
 
-_CRC = _table()
+_CRC = tuple(map(_crc_of_byte, range(256)))  # CRC-32C (Castagnoli)
 
 
 def _checksum(data: bytes) -> bytes:

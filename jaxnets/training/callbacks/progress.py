@@ -10,8 +10,7 @@ from jaxnets.training.callbacks.base import Callback
 from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
 
-WIDE = 132
-"""Terminal columns that fit the full line and a bar; below that the line is shortened to fit 80."""
+WIDE = 132  # terminal columns that fit the full line and a bar
 SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
 
 
@@ -37,7 +36,7 @@ class ShowProgress(Callback):
 
     def step(self, run: Run, metrics: Metrics) -> None:
         if self._bar is not None:
-            text = f"{_position(run)}  {self._text}  {self._time_left(run)}"
+            text = self._status(run)
             if self._console.width < WIDE:
                 for long, short in SHORTER.items():
                     text = text.replace(long, short)
@@ -52,10 +51,7 @@ class ShowProgress(Callback):
             speed = f"{record['images_per_second']:,.0f} {unit}/s"
             self._text = f"{metrics}  {speed}  waiting {100 * record['data_wait']:.1f} %"
             if self._bar is None:
-                self._console.print(
-                    f"train     {_position(run)}  {self._text}  {self._time_left(run)}",
-                    highlight=False,
-                )
+                self._console.print(f"train     {self._status(run)}", highlight=False)
         else:
             name = "evaluate" if record["split"] == "validation" else record["split"]
             self._console.print(f"{name:9} {_position(run)}  {metrics}", highlight=False)
@@ -65,15 +61,13 @@ class ShowProgress(Callback):
             self._bar.stop()
             self._bar = None
 
-    def _time_left(self, run: Run) -> str:
+    def _status(self, run: Run) -> str:
         steps, seconds = run.step - self._first[0], run.seconds - self._first[1]
-        if steps == 0:
-            return ""
-        left = (run.plan.total_steps - run.step) * seconds / steps
-        return f"{datetime.timedelta(seconds=round(left))} left"
+        left = round((run.plan.total_steps - run.step) * seconds / steps) if steps else None
+        time_left = "" if left is None else f"{datetime.timedelta(seconds=left)} left"
+        return f"{_position(run)}  {self._text}  {time_left}"
 
 
 def _position(run: Run) -> str:
-    epochs = run.plan.total_steps / run.plan.steps_per_epoch
-    width = len(str(run.plan.total_steps))
-    return f"epoch {run.epoch:.2f}/{epochs:g}  step {run.step:>{width}}/{run.plan.total_steps}"
+    total, epochs = run.plan.total_steps, run.plan.total_steps / run.plan.steps_per_epoch
+    return f"epoch {run.epoch:.2f}/{epochs:g}  step {run.step:>{len(str(total))}}/{total}"

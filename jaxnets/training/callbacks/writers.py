@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,21 +22,14 @@ SPLITS = ("train", "validation", "test")
 
 def read_lines(data: bytes) -> list[LogRecord]:
     """Returns the valid records of a metrics.jsonl; a run may be writing the last one."""
-    return [record for text in data.split(b"\n") if (record := _parse(text)) is not None]
-
-
-def _parse(text: bytes) -> LogRecord | None:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict):
-        return None
-    values = record.get("values")
-    numbers = (record.get("step"), record.get("epoch"), record.get("images_per_second", 0.0))
-    if not isinstance(values, dict) or record.get("split") not in SPLITS:
-        return None
-    return record if all(map(_is_number, (*numbers, *values.values()))) else None
+    records = []
+    for text in data.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            record = json.loads(text)
+            numbers = (record["step"], record["epoch"], record.get("images_per_second", 0.0))
+            if record["split"] in SPLITS and all(map(_is_number, (*numbers, *record["values"].values()))):
+                records.append(record)
+    return records
 
 
 def _is_number(value: Any) -> bool:
@@ -47,34 +40,22 @@ def _is_number(value: Any) -> bool:
 class MetricsLog(Callback):
     """Writes metrics.jsonl, one JSON line per record; a resumed run truncates it to its checkpoint."""
 
+    stored = ("bytes",)
+
     def __init__(self) -> None:
-        self._bytes = 0
-        self._file: IO[bytes] | None = None
+        self.bytes = 0
 
     def start(self, run: Run) -> None:
         path = run.workdir / METRICS
         path.touch()
-        if path.stat().st_size < self._bytes:  # it was truncated, maybe within a line
-            self._bytes = path.read_bytes().rfind(b"\n") + 1
-        os.truncate(path, self._bytes)
-        self._file = path.open("ab")
+        if path.stat().st_size < self.bytes:  # it was truncated, maybe within a line
+            self.bytes = path.read_bytes().rfind(b"\n") + 1
+        os.truncate(path, self.bytes)
 
     def log(self, run: Run, record: LogRecord) -> None:
-        if self._file is not None:
-            self._file.write((json.dumps(record) + "\n").encode())
-            self._file.flush()
-            self._bytes = self._file.tell()
-
-    def end(self, run: Run) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def state(self) -> dict[str, Any]:
-        return {"bytes": self._bytes}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self._bytes = state["bytes"]
+        with (run.workdir / METRICS).open("ab") as file:
+            file.write((json.dumps(record) + "\n").encode())
+            self.bytes = file.tell()
 
 
 class TensorBoard(Callback):
@@ -86,7 +67,7 @@ class TensorBoard(Callback):
         self._events: EventFile | None = None
 
     def start(self, run: Run) -> None:
-        with self._writing(run):
+        with _writing(run):
             self._events = EventFile(run.workdir / TENSORBOARD, first_step=run.step + 1)
 
     def log(self, run: Run, record: LogRecord) -> None:
@@ -95,7 +76,7 @@ class TensorBoard(Callback):
         values = {f"{record['split']}/{name}": value for name, value in record["values"].items()}
         if "images_per_second" in record:
             values["train/images_per_second"] = record["images_per_second"]
-        with self._writing(run):
+        with _writing(run):
             self._events.scalars(record["step"], values)
 
     def step(self, run: Run, metrics: Metrics) -> None:
@@ -103,7 +84,7 @@ class TensorBoard(Callback):
         if self._events is None or not every or run.step % every:
             return
         weights = traverse_util.flatten_dict(jax.device_get(run.state.params), sep="/")
-        with self._writing(run):
+        with _writing(run):
             for name, values in weights.items():
                 self._events.histogram(run.step, f"weights/{name}", np.asarray(values))
 
@@ -113,12 +94,13 @@ class TensorBoard(Callback):
                 self._events.close()
         self._events = None
 
-    @contextlib.contextmanager
-    def _writing(self, run: Run) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise MachineError(
-                f"{run.workdir / TENSORBOARD} cannot be written ({error.strerror}): free some space and run "
-                "the same command again, or set --config.log.tensorboard=False"
-            ) from error
+
+@contextlib.contextmanager
+def _writing(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"{run.workdir / TENSORBOARD} cannot be written ({error.strerror}): free some space and run "
+            "the same command again, or set --config.log.tensorboard=False"
+        ) from error

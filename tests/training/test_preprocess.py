@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from jaxnets import config as config_lib
-from jaxnets.training import augment
+from jaxnets.training import preprocess
 from jaxnets.training.preprocess import make_preprocess
 
 IMAGE = jnp.asarray(np.random.default_rng(0).uniform(0.05, 0.95, (12, 12, 3)), jnp.float32)
@@ -22,7 +22,7 @@ def _many(function) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("function", "count"),
-    [(augment.flip_horizontal, 2), (augment.flip_vertical, 2), (augment.right_angles, 4)],
+    [(preprocess.flip_horizontal, 2), (preprocess.flip_vertical, 2), (preprocess.right_angles, 4)],
 )
 def test_symmetries_move_pixels_and_give_every_variant(function, count: int) -> None:
     images = _many(function)
@@ -32,15 +32,15 @@ def test_symmetries_move_pixels_and_give_every_variant(function, count: int) -> 
 
 
 def test_flips_are_what_they_say() -> None:
-    found = {image.tobytes() for image in _many(augment.flip_horizontal)}
+    found = {image.tobytes() for image in _many(preprocess.flip_horizontal)}
     assert found == {np.asarray(IMAGE).tobytes(), np.ascontiguousarray(IMAGE[:, ::-1]).tobytes()}
 
 
 def test_rotation_by_nothing_is_nothing_and_the_centre_stays() -> None:
-    same = augment.rotate(KEYS[0], IMAGE, degrees=0.0)
+    same = preprocess.rotate(KEYS[0], IMAGE, degrees=0.0)
     np.testing.assert_allclose(same, IMAGE, atol=1e-5)
     odd = jnp.zeros((9, 9, 1)).at[4, 4].set(1.0)
-    turned = augment.rotate(KEYS[1], odd, degrees=180.0)
+    turned = preprocess.rotate(KEYS[1], odd, degrees=180.0)
     assert np.unravel_index(np.argmax(turned), turned.shape) == (4, 4, 0)
 
 
@@ -54,36 +54,36 @@ def most(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("most")
 def test_a_rotation_is_scipy_s() -> None:
-    quarter = augment.rotate(KEYS[0], IMAGE, degrees=90.0)
+    quarter = preprocess.rotate(KEYS[0], IMAGE, degrees=90.0)
     np.testing.assert_allclose(quarter, np.rot90(IMAGE, -1), atol=1e-5)
     turned = ndimage.rotate(np.asarray(IMAGE), -30, (1, 0), reshape=False, order=1, mode="mirror")
-    np.testing.assert_allclose(augment.rotate(KEYS[0], IMAGE, degrees=30.0), turned, atol=1e-4)
+    np.testing.assert_allclose(preprocess.rotate(KEYS[0], IMAGE, degrees=30.0), turned, atol=1e-4)
 
 
 @pytest.mark.usefixtures("most")
 def test_brightness_contrast_and_saturation_are_their_formulas() -> None:
     image = np.asarray(IMAGE) * 0.5
-    grey = (image @ np.array(augment.LUMA))[..., None]
+    grey = (image @ np.array(preprocess.LUMA))[..., None]
     for name, wanted in (
         ("brightness", image * 1.4),
         ("contrast", grey.mean() + (image - grey.mean()) * 1.4),
         ("saturation", grey + (image - grey) * 1.4),
     ):
-        found = getattr(augment, name)(KEYS[0], jnp.asarray(image), amount=0.4)
+        found = getattr(preprocess, name)(KEYS[0], jnp.asarray(image), amount=0.4)
         np.testing.assert_allclose(found, np.clip(wanted, 0, 1), atol=1e-5, err_msg=name)
 
 
 def test_a_padded_crop_is_a_shift() -> None:
     padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
     shifts = [padded[i : i + 12, j : j + 12].tobytes() for i in range(5) for j in range(5)]
-    found = {i.tobytes() for i in _many(functools.partial(augment.padded_crop, padding=2))}
+    found = {i.tobytes() for i in _many(functools.partial(preprocess.padded_crop, padding=2))}
     assert found <= set(shifts)
     assert len(found) > 15
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "stain"])
 def test_colour_changes_stay_in_range_and_amount_zero_is_nothing(name: str) -> None:
-    function = getattr(augment, name)
+    function = getattr(preprocess, name)
     images = _many(functools.partial(function, amount=0.4))
     assert images.min() >= 0
     assert images.max() <= 1
@@ -93,13 +93,13 @@ def test_colour_changes_stay_in_range_and_amount_zero_is_nothing(name: str) -> N
 
 def test_saturation_and_hue_leave_grey_alone() -> None:
     grey = jnp.repeat(IMAGE[..., :1], 3, axis=-1)
-    for function in (augment.saturation, augment.hue):
+    for function in (preprocess.saturation, preprocess.hue):
         np.testing.assert_allclose(function(KEYS[0], grey, amount=0.4), grey, atol=1e-5)
 
 
 def test_mixup_mixes_images_and_targets_with_the_same_weight() -> None:
     images = jnp.stack([jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))])
-    mixed, targets = augment.mixup(KEYS[:2], images, jnp.eye(2), alpha=1.0)
+    mixed, targets = preprocess.mixup(KEYS[:2], images, jnp.eye(2), alpha=1.0)
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(mixed[0, 0, 0, 0], targets[0, 1], rtol=1e-6)
 
