@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.ops.implementation import Implementation
+from jaxnets.ops.cpu_kernels.load import Implementation
 from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.windows import Pair
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets import ops
-from jaxnets.ops.implementation import Implementation
+from jaxnets.ops.cpu_kernels.load import Implementation
 from jaxnets.ops.windows import Pair
 
 

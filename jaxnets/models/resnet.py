@@ -116,7 +116,7 @@ def _initializations(variant: str, scheme: str) -> tuple[Initialization, Initial
     if variant == KERAS:
         glorot = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), zero_bias)
         return glorot, glorot
-    return Initialization(ops.kaiming_normal_fan_out, default.bias), default
+    return Initialization(ops.initializers.kaiming_normal_fan_out, default.bias), default
 
 
 ENTRY = Entry(

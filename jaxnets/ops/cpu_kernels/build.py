@@ -1,4 +1,4 @@
-"""Compiling source/ into a library, with the C++ compiler of the machine."""
+"""Compiles source/ into a library, with the C++ compiler of the machine."""
 
 import concurrent.futures
 import dataclasses
@@ -21,12 +21,7 @@ SOURCE = Path(__file__).parent / "source"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-pthread")
 COMMON = ("parallel.cc", "convolution.cc", "pooling.cc", "normalization.cc")
-"""Compiled once, for any CPU of the architecture."""
-TILES = "tiles.cc"
-"""Compiled once for each set of instructions."""
-GLUE = "ffi.cc"
-SHOWN = 200
-"""Characters of a compiler's complaint that an error repeats."""
+"""Compiled for any CPU of the architecture; tiles.cc is compiled for each set of instructions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +67,9 @@ def find_compiler(name: str | None = None) -> str:
     for candidate in (name,) if name else COMPILERS:
         if path := shutil.which(candidate):
             return path
-    looked_for = name or ", ".join(COMPILERS)
     raise MachineError(
-        f"no C++ compiler ({looked_for}): install one (apt install g++, xcode-select --install), "
-        "or continue without: the kernels are optional"
+        f"no C++ compiler ({name or ', '.join(COMPILERS)}): install one (apt install g++, "
+        "xcode-select --install), or continue without: the kernels are optional"
     )
 
 
@@ -108,9 +102,9 @@ def compile_all(compiler: str, folder: Path, flags: Sequence[str]) -> list[Path]
             f"-DJAXNETS_LANES={form.lanes}",
             f"-DJAXNETS_REGISTERS={form.registers}",
         )
-        commands.append([*flags, *form.flags, *defines, TILES, folder / f"{form.table}.o"])
+        commands.append([*flags, *form.flags, *defines, "tiles.cc", folder / f"{form.table}.o"])
     headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_JAXLIB="{jaxlib.__version__}"')
-    commands.append([*flags, *headers, GLUE, folder / "ffi.o"])
+    commands.append([*flags, *headers, "ffi.cc", folder / "ffi.o"])
     commands += [[*flags, name, folder / name.replace(".cc", ".o")] for name in COMMON]
 
     def compile_one(command: list[str | Path]) -> Path:
@@ -144,6 +138,6 @@ def _run(command: Sequence[str]) -> None:
     lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
     first = next((line for line in lines if "error" in line), lines[0])
     raise MachineError(
-        f"{command[0]} refused the kernels ({first[:SHOWN]}): GCC 11 or Clang 14 is needed; "
+        f"{command[0]} refused the kernels ({first[:200]}): GCC 11 or Clang 14 is needed; "
         "choose another --compiler, or continue without: the kernels are optional"
     )

@@ -1,11 +1,11 @@
-"""Loading a built library, and which one this process uses."""
+"""Loads a built library of kernels, and knows which one this process uses."""
 
 import ctypes
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jaxlib
@@ -33,15 +33,42 @@ class Kernels:
     library: str
     instructions: str
 
-    def call(self, function: str, results: Any, *arrays: jax.Array, geometry: Sequence[int] = ()) -> Any:
-        """Calls one of FUNCTIONS; `results` are its shapes and types, `geometry` what ffi.cc says."""
+    def call(
+        self,
+        function: str,
+        results: Any,
+        *arrays: jax.Array,
+        in_jax: Callable[..., Any],
+        geometry: Sequence[int] = (),
+    ) -> Any:
+        """Calls one of FUNCTIONS; its derivatives are those of `in_jax(*arrays)`, which computes the same.
+
+        `results` are shapes and types of what it returns, `geometry` is what ffi.cc says.
+        """
         # One call for each example under vmap: correct, and nothing of ours maps over images.
         target = jax.ffi.ffi_call(_target(self.library, function), results, vmap_method="sequential")
-        return target(
-            *arrays,
-            geometry=np.array(geometry, np.int64),
-            instructions=np.int32(INSTRUCTIONS.index(self.instructions)),
-        )
+        options = {
+            "geometry": np.array(geometry, np.int64),
+            "instructions": np.int32(INSTRUCTIONS.index(self.instructions)),
+        }
+
+        @jax.custom_jvp
+        def in_cpp(*arrays: jax.Array) -> Any:
+            found = target(*arrays, **options)
+            return tuple(found) if isinstance(results, tuple) else found
+
+        @in_cpp.defjvp
+        def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            return in_cpp(*primals), jax.jvp(in_jax, primals, tangents)[1]
+
+        return in_cpp(*arrays)
+
+
+Implementation = Literal["auto", "by_shape", "xla"] | Kernels
+"""auto: on CPUs the C++ kernels if they are enabled, else the forms in JAX; by_shape: on CPUs the forms in
+JAX; Kernels: on CPUs these kernels; xla: XLA's own operation, with derivatives of any order and in any mode.
+On other platforms all are XLA's, except for batch normalisation, whose gradient only `xla` leaves to XLA.
+The config field is `model.implementation`."""
 
 
 def load(path: Path) -> tuple[Kernels, ...]:
@@ -70,11 +97,8 @@ def load(path: Path) -> tuple[Kernels, ...]:
     )
 
 
-# One of the few variables that change (BUILD_NOTES.md lists them). What it mirrors is not a value that
-# could be handed down: a library is loaded, and its functions are registered with JAX, for the process and
-# until its end, and every layer of every network would have to pass on what is the same for all of them. It
-# is set by `enable` alone, which scripts call once before anything is traced; a program traced before it
-# keeps its form.
+# One of the few variables that change (BUILD_NOTES.md lists them): a library's functions are registered with
+# JAX for the whole process. Only `enable` sets it, which scripts call once before anything is traced.
 _in_use: Kernels | None = None
 
 
@@ -101,6 +125,13 @@ def require(path: Path) -> Kernels:
 def in_use() -> Kernels | None:
     """The kernels that `enable` chose; None where it was not called or found none."""
     return _in_use
+
+
+def kernels_of(implementation: Implementation) -> Kernels | None:
+    """The kernels that an implementation has on CPUs; None for the forms in JAX."""
+    if isinstance(implementation, Kernels):
+        return implementation
+    return in_use() if implementation == "auto" else None
 
 
 def _target(library: str, function: str) -> str:
