@@ -1,13 +1,13 @@
 """AlexNet (Krizhevsky et al. 2012) as reports C and E fit it to images of 32 pixels a side."""
 
+import functools
 from types import MappingProxyType
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 
-from jaxnets.models.base import Entry, Network
-from jaxnets.models.blocks import ACTIVATIONS, adaptive_average_pool, pool
+from jaxnets.models.base import ACTIVATIONS, Entry, Network, adaptive_average_pool
 
 POOLED = (6, 6)
 """What the dense layers see, height and width, whatever the image's size: torchvision's adaptive pooling.
@@ -59,10 +59,13 @@ class AlexNet(Network):
         """[B, H, W, C] -> [B, h, w, 256], after the third pooling: 3x3 or 4x4 at 32 pixels a side."""
         del train
         act = ACTIVATIONS[self.activation]
-        x = self._pool(act(self.conv1(x)))
-        x = self._pool(act(self.conv2(x)))
+        pool = functools.partial(
+            self.layers().pool, kind=self.pooling, window=VARIANTS[self.variant].window, stride=2
+        )
+        x = pool(act(self.conv1(x)))
+        x = pool(act(self.conv2(x)))
         x = act(self.conv4(act(self.conv3(x))))
-        return self._pool(act(self.conv5(x)))
+        return pool(act(self.conv5(x)))
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, 256] -> logits [B, num_classes], in the parameters' dtype."""
@@ -72,15 +75,5 @@ class AlexNet(Network):
         x = act(self.dense2(self.dropout2(x, deterministic=not train)))
         return self.classifier(x).astype(self.dtype)
 
-    def _pool(self, x: jax.Array) -> jax.Array:
-        side = VARIANTS[self.variant].window
-        return pool(x, self.pooling, (side, side), strides=(2, 2), implementation=self.implementation)
 
-
-ENTRY = Entry(
-    "AlexNet",
-    AlexNet,
-    fields=("variant", "activation", "pooling"),
-    smallest=15,
-    variants=tuple(VARIANTS),
-)
+ENTRY = Entry("AlexNet", AlexNet, ("variant", "activation", "pooling"), smallest=15, variants=tuple(VARIANTS))

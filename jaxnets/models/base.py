@@ -1,17 +1,22 @@
-"""What the networks share: settings of layers, the path from images to logits, entries of the registry."""
+"""What the networks share: registry entries, settings of layers, and the path from images to logits."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxnets import ops
 from jaxnets.ops.cpu_kernels.load import Implementation
-from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.initializers import Initialization, Initializer
 from jaxnets.ops.windows import Pair
+
+Padding = int | Pair | Literal["same"]
+"""Symmetric; "same" keeps the size at stride 1, for odd kernels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +42,19 @@ class Entry:
     averages: bool = False
 
 
+class ModelOutput(NamedTuple):
+    """The classifier's logits [B, classes], and those of each auxiliary head, nearest the input first."""
+
+    main: jax.Array
+    auxiliary: tuple[jax.Array, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Layers:
     """Makes the layers of a network with the settings that all of them share.
 
     `conv_init` and `dense_init` initialise kernels and biases; `axis_name` is the axis over which batch
-    statistics are synchronised. Sizes are numbers or pairs (height, width); padding is symmetric.
+    statistics are synchronised. Sizes are numbers or pairs (height, width).
     """
 
     conv_init: Initialization
@@ -60,16 +72,17 @@ class Layers:
         kernel_size: int | Pair,
         *,
         stride: int = 1,
-        padding: int | Pair = 0,
+        padding: Padding = 0,
         bias: bool | None = None,
         name: str | None = None,
     ) -> ops.Conv:
         """torch.nn.Conv2d: [B, H, W, C] -> [B, H', W', features]."""
-        height, width = _pair(padding)
+        window = _pair(kernel_size)
+        height, width = (window[0] // 2, window[1] // 2) if padding == "same" else _pair(padding)
         with_bias = self.conv_bias if bias is None else bias
         return ops.Conv(
             features,
-            _pair(kernel_size),
+            window,
             kernel_init=self.conv_init.kernel,
             bias_init=self.conv_init.bias if with_bias else None,
             strides=(stride, stride),
@@ -97,7 +110,7 @@ class Layers:
         kernel_size: int | Pair,
         *,
         stride: int = 1,
-        padding: int | Pair = 0,
+        padding: Padding = 0,
         name: str | None = None,
     ) -> "ConvNorm":
         """Convolution, batch normalisation and ReLU."""
@@ -117,16 +130,24 @@ class Layers:
             name=name,
         )
 
-    def max_pool(self, x: jax.Array, window: int, *, stride: int, padding: int = 0) -> jax.Array:
-        """torch.nn.MaxPool2d: [B, H, W, C] -> [B, H', W', C]."""
-        edges = (padding, padding)
+    def max_pool(
+        self, x: jax.Array, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False
+    ) -> jax.Array:
+        """torch.nn.MaxPool2d: [B, H, W, C] -> [B, H', W', C]; `ceil_mode` without padding only."""
+        beyond = [_overhang(extent, window, stride) if ceil_mode else 0 for extent in x.shape[1:3]]
         return ops.max_pool(
             x,
             (window, window),
             strides=(stride, stride),
-            padding=(edges, edges),
+            padding=((padding, padding + beyond[0]), (padding, padding + beyond[1])),
             implementation=self.implementation,
         )
+
+    def pool(self, x: jax.Array, kind: str, window: int, *, stride: int) -> jax.Array:
+        """Pools [B, H, W, C] as config.model.pooling says: "max" or "average"."""
+        if kind == "max":
+            return self.max_pool(x, window, stride=stride)
+        return ops.average_pool(x, (window, window), strides=(stride, stride))
 
 
 class ConvNorm(nn.Module):
@@ -135,20 +156,20 @@ class ConvNorm(nn.Module):
     features: int
     kernel_size: int | Pair
     stride: int
-    padding: int | Pair
+    padding: Padding
     layers: Layers
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = self.layers.conv(
+        conv = self.layers.conv(
             self.features,
             self.kernel_size,
             stride=self.stride,
             padding=self.padding,
             bias=False,
             name="conv",
-        )(x)
-        return nn.relu(self.layers.norm(name="norm")(x, train=train))
+        )
+        return nn.relu(self.layers.norm(name="norm")(conv(x), train=train))
 
 
 class Network(nn.Module):
@@ -174,7 +195,7 @@ class Network(nn.Module):
         conv_bias: bool = False,
     ) -> Layers:
         """The layers' common settings; initialisations that are not given are those of `init_scheme`."""
-        default = ops.INITIALIZERS[self.init_scheme]
+        default = self.initialization()
         return Layers(
             conv or default,
             dense or default,
@@ -185,6 +206,12 @@ class Network(nn.Module):
             self.compute_dtype,
             conv_bias,
         )
+
+    def initialization(self, torch_kernel: Initializer | None = None) -> Initialization:
+        """That of `init_scheme`; `torch_kernel` is how the published network draws kernels for "torch"."""
+        default = ops.INITIALIZERS[self.init_scheme]
+        is_published = torch_kernel is not None and self.init_scheme == "torch"
+        return default._replace(kernel=torch_kernel) if is_published else default
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, h, w, features]."""
@@ -199,10 +226,44 @@ class Network(nn.Module):
         return self.head(self.features(x, train=train), train=train)
 
 
-def same(kernel_size: int | Pair) -> Pair:
-    """The padding that keeps the size at stride 1, for odd kernels."""
-    height, width = _pair(kernel_size)
-    return height // 2, width // 2
+def _leaky_relu(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, 0.01 * x)  # jax.nn's has slope 1 at 0, PyTorch's 0.01
+
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
+    {
+        "tanh": jnp.tanh,
+        "relu": nn.relu,
+        "leaky_relu": _leaky_relu,
+        "sigmoid": nn.sigmoid,
+        "identity": lambda x: x,
+    }
+)
+"""By name; values and slopes are PyTorch's, at 0 too."""
+
+
+def adaptive_average_pool(x: jax.Array, size: Pair) -> jax.Array:
+    """The mean of each of `size` bins: [B, H, W, C] -> [B, *size, C], as torch.nn.AdaptiveAvgPool2d.
+
+    Bin i of n pixels begins at floor(i * n / size) and ends before ceil((i + 1) * n / size): bins overlap
+    where `size` does not divide n, and repeat pixels where n is the smaller.
+    """
+    for axis, count in zip((1, 2), size, strict=True):
+        extent = x.shape[axis]
+        bins = [
+            lax.slice_in_dim(x, i * extent // count, -(-(i + 1) * extent // count), axis=axis).mean(axis)
+            for i in range(count)
+        ]
+        x = jnp.stack(bins, axis)
+    return x
+
+
+def _overhang(extent: int, side: int, stride: int) -> int:
+    """Pixels beyond the far edge that the last window covers in PyTorch's ceil_mode; it begins inside."""
+    count = -((side - extent) // stride) + 1  # -(-a // b) is a / b rounded up
+    if (count - 1) * stride >= extent:
+        count -= 1
+    return max((count - 1) * stride + side - extent, 0)
 
 
 def _pair(size: int | Pair) -> Pair:

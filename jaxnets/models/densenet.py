@@ -83,10 +83,9 @@ class DenseNet(Network):
     layer_dropout: float = 0.0
 
     def setup(self) -> None:
-        init = ops.INITIALIZERS[self.init_scheme]
         layers = self.layers(
-            conv=init._replace(kernel=kaiming_normal_fan_in) if self.init_scheme == "torch" else init,
-            dense=init._replace(bias=zero_bias),
+            conv=self.initialization(kaiming_normal_fan_in),
+            dense=self.initialization()._replace(bias=zero_bias),
             epsilon=EPSILONS[self.variant],
         )
         self.conv0 = layers.conv(2 * self.growth_rate, 7, stride=2, padding=3)
@@ -114,10 +113,5 @@ class DenseNet(Network):
 
 
 ENTRY = Entry(
-    "DenseNet-121",
-    DenseNet,
-    fields=("variant",),
-    smallest=29,
-    variants=tuple(EPSILONS),
-    averages=True,
+    "DenseNet-121", DenseNet, fields=("variant",), smallest=29, variants=tuple(EPSILONS), averages=True
 )

@@ -10,8 +10,7 @@ import numpy as np
 from jaxnets import ops, reported
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
-from jaxnets.models.base import Entry
-from jaxnets.models.blocks import ACTIVATIONS
+from jaxnets.models.base import ACTIVATIONS, Entry
 from jaxnets.ops.initializers import Initialization
 
 

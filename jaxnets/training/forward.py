@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxnets.models.outputs import ModelOutput
+from jaxnets.models.base import ModelOutput
 
 Tree = Any
 Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]

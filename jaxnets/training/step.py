@@ -12,7 +12,7 @@ import optax
 from jax import lax
 
 from jaxnets.data.sources.base import FEATURES
-from jaxnets.models.outputs import ModelOutput
+from jaxnets.models.base import ModelOutput
 from jaxnets.training.backbone import BackboneHeadPartition
 from jaxnets.training.forward import Forward, frozen_backbone_forward, full_forward
 from jaxnets.training.loss import Loss

@@ -20,8 +20,8 @@ from benchmarks import drift, jax_model
 from benchmarks.oracles import load
 from jaxnets import models
 from jaxnets.interop import from_torch, to_torch
+from jaxnets.models.base import ModelOutput
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
-from jaxnets.models.outputs import ModelOutput
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 
