@@ -18,17 +18,13 @@ from jaxnets import models
 from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, hub, layouts, weight_files, weights
-from jaxnets.interop.preprocessing import channels_reversed, from_metadata
-from jaxnets.interop.recognise import (
-    CHANNELS,
-    KNOWN,
-    NATIVE_SIZES,
+from jaxnets.interop.preprocessing import (
     PRESETS,
     PreprocessingPreset,
+    channels_reversed,
+    from_metadata,
     preset_of,
-    recognise,
 )
-from jaxnets.interop.torch_file import read_pth
 from jaxnets.io import file_sha256
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
@@ -78,8 +74,8 @@ def import_weights(source: str, destination: Path, options: Options) -> weights.
         opened = _open(source, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
     architecture = opened.described.get("architecture")
-    named = options.model or (architecture if architecture in KNOWN else None)
-    network, layout = recognise(layouts.normalize_keys(opened.arrays), named, options.layout)
+    named = options.model or (architecture if architecture in layouts.KNOWN else None)
+    network, layout = convert.recognise(layouts.normalize_torch_names(opened.arrays), named, options.layout)
     arrays, notes = _without_other_heads(opened.arrays, network, layout)
     model, shape = _describe(arrays, network, layout, options, opened.described)
     min_size = models.entry(network).auxiliary_size
@@ -165,7 +161,7 @@ def _open(source: str, report: Callable[[str], None]) -> WeightFile:
     elif suffix in ("h5", "hdf5"):
         arrays = weight_files.read_keras(path)
     elif suffix in ("pth", "pt", "bin"):
-        arrays = read_pth(path)
+        arrays = weight_files.read_pth(path)
     else:
         raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
@@ -180,25 +176,25 @@ def _describe(
 ) -> tuple[config_dict.ConfigDict, tuple[int, ...]]:
     """The network's section of a config, and its input shape."""
     form = layouts.LAYOUTS[layout]
-    if network not in form.variants:
+    if network not in form.networks:
         raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
     model = config_lib.default_config().model
     model.name, model.variant = network, _variant(network, layout, options.variant)
     path = "classifier/kernel"
-    kernel = arrays.get(form.name(network, path))
+    kernel = arrays.get(str(form.name(network, path)))
     in_file = 1000 if kernel is None else form.read(network, path, kernel).shape[-1]
     model.num_classes = options.num_classes or in_file
     model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
     shape = described.get(hub.PRETRAINED, {}).get("input_size")
-    native = shape[-1] if shape else NATIVE_SIZES.get(network, 224)
+    native = shape[-1] if shape else models.entry(network).native_size
     size = options.image_size or native
     models.check_image_size(network, size, flag="--image_size")
-    return model, (size, size, CHANNELS.get(network, 3))
+    return model, (size, size, models.entry(network).channels)
 
 
 def _variant(network: str, layout: str, given: str | None) -> str | None:
     """The variant of ours that matches the library's; None for the default."""
-    variants = layouts.LAYOUTS[layout].variants[network]
+    variants = layouts.LAYOUTS[layout].networks[network].variants
     if given is not None and given not in variants:
         listed = ", ".join(str(variant) for variant in variants if variant)
         has = f"has {listed}" if listed else "has no variants"
@@ -219,7 +215,7 @@ def _without_other_heads(
     arrays: dict[str, np.ndarray], network: str, layout: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Removes auxiliary heads whose number of classes differs from the main head's, as after fine-tuning."""
-    arrays = layouts.normalize_keys(arrays) if layout == "torch" else dict(arrays)
+    arrays = layouts.normalize_torch_names(arrays) if layout == "torch" else dict(arrays)
     main = arrays.get("fc.bias")
     heads = {
         name: arrays[name].size
@@ -250,7 +246,7 @@ def _preprocessing(
         )
     else:
         preset = PRESETS[name]
-    channels = CHANNELS.get(network, 3)
+    channels = models.entry(network).channels
     return preset, weights.Preprocessing(size, preset.mean[:channels], preset.std[:channels])
 
 

@@ -76,4 +76,11 @@ class AlexNet(Network):
         return self.classifier(x).astype(self.dtype)
 
 
-ENTRY = Entry("AlexNet", AlexNet, ("variant", "activation", "pooling"), smallest=15, variants=tuple(VARIANTS))
+ENTRY = Entry(
+    "AlexNet",
+    AlexNet,
+    ("variant", "activation", "pooling"),
+    smallest=15,
+    native_size=32,
+    variants=tuple(VARIANTS),
+)

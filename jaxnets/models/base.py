@@ -23,10 +23,11 @@ Padding = int | Pair | Literal["same"]
 class Entry:
     """A network of the registry, made by `factory` from the fields of config.model named in `fields`.
 
-    It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source). `variants` are the
-    values of --config.model.variant, the default first, and `truncation_blocks` those of
-    --config.model.truncate_after, from input to output. `auxiliary_weight` is the published weight of each
-    auxiliary head in the loss; the heads are trained on images of at least `auxiliary_size` pixels a side.
+    It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source); it is published for
+    `native_size` pixels and `channels`. `variants` are the values of --config.model.variant, the default
+    first, and `truncation_blocks` those of --config.model.truncate_after, from input to output.
+    `auxiliary_weight` is the published weight of each auxiliary head in the loss; the heads are trained on
+    images of at least `auxiliary_size` pixels a side.
     `averages` marks networks whose head starts with a global average pooling, so that it accepts the mean.
     """
 
@@ -34,6 +35,8 @@ class Entry:
     factory: type[nn.Module]
     fields: Sequence[str] = ()
     smallest: int = 1
+    native_size: int = 224
+    channels: int = 3
     kind: str = "image"
     variants: tuple[str, ...] = ()
     truncation_blocks: tuple[str, ...] = ()

@@ -139,4 +139,4 @@ class InceptionResNetV2(Network):
         return self.conv7b(x, train=train)
 
 
-ENTRY = Entry("Inception-ResNet v2", InceptionResNetV2, smallest=75, averages=True)
+ENTRY = Entry("Inception-ResNet v2", InceptionResNetV2, smallest=75, native_size=299, averages=True)

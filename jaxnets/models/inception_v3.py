@@ -199,6 +199,7 @@ ENTRY = Entry(
     InceptionV3,
     fields=("variant", "auxiliary_heads", "truncate_after"),
     smallest=75,
+    native_size=299,
     variants=VARIANTS,
     truncation_blocks=LAST_BLOCKS,
     auxiliary_weight=AUXILIARY_WEIGHT,

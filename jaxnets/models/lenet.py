@@ -54,4 +54,6 @@ class LeNet5(Network):
         return self.classifier(self.drop(x, deterministic=not train)).astype(self.dtype)
 
 
-ENTRY = Entry("LeNet-5", LeNet5, fields=("activation", "pooling", "kernel_size"), smallest=16)
+ENTRY = Entry(
+    "LeNet-5", LeNet5, ("activation", "pooling", "kernel_size"), smallest=16, native_size=28, channels=1
+)

@@ -21,7 +21,7 @@ from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import weights as folders
 from jaxnets.interop import preprocessing
-from jaxnets.interop.recognise import PRESETS
+from jaxnets.interop.preprocessing import PRESETS
 from jaxnets.interop.weights import (
     Preprocessing,
     Weights,

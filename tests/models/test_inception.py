@@ -13,7 +13,7 @@ from benchmarks.oracles import load
 from jaxnets import config as config_lib
 from jaxnets import models, ops
 from jaxnets.errors import ConfigError
-from jaxnets.interop import to_torch
+from jaxnets.interop.convert import to_torch
 from jaxnets.models import inception_v1, inception_v3
 from jaxnets.models.base import ModelOutput
 

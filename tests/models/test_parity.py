@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 from benchmarks import drift, jax_model
 from benchmarks.oracles import load
 from jaxnets import models
-from jaxnets.interop import from_torch, to_torch
+from jaxnets.interop.convert import from_torch, to_torch
 from jaxnets.models.base import ModelOutput
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
 from jaxnets.training.loss import make_loss
