@@ -16,7 +16,7 @@ from benchmarks.measure import Entry, check_same
 from benchmarks.worker import PEAK_MEMORY, Worker
 from jaxnets.ops.cpu import convolution as cpu
 from jaxnets.ops.cpu_kernels.load import in_use
-from jaxnets.ops.windows import Pair, Windows
+from jaxnets.ops.windows import Pair, Windows, pair
 from studies.pages.performance_page import KERNELS, PRODUCT
 
 PASSES = ("forward", "input_gradient", "kernel_gradient")
@@ -52,13 +52,9 @@ class Shape:
     @property
     def windows(self) -> Windows:
         """Where its window lies; the padding is the same on opposite sides."""
-        down, across = _pair(self.padding)
+        down, across = pair(self.padding)
         padding = ((down, down), (across, across))
-        return Windows(_pair(self.size), _pair(self.window), _pair(self.stride), padding)
-
-
-def _pair(each: int | Pair) -> Pair:
-    return (each, each) if isinstance(each, int) else each
+        return Windows(pair(self.size), pair(self.window), pair(self.stride), padding)
 
 
 SHAPES = (

@@ -1,6 +1,7 @@
 """What the networks share: registry entries, settings of layers, and the path from images to logits."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -23,7 +24,7 @@ Padding = int | Pair | Literal["same"]
 class Entry:
     """A network of the registry, made by `factory` from the fields of config.model named in `fields`.
 
-    It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source); it is published for
+    It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source); it is meant for
     `native_size` pixels and `channels`. `variants` are the values of --config.model.variant, the default
     first, and `truncation_blocks` those of --config.model.truncate_after, from input to output.
     `auxiliary_weight` is the published weight of each auxiliary head in the loss; the heads are trained on
@@ -54,58 +55,13 @@ class ModelOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Makes the layers of a network with the settings that all of them share.
+    """Makes the layers of a network: `ops.Conv`, ... with the settings that all of them share."""
 
-    `conv_init` and `dense_init` initialise kernels and biases; `axis_name` is the axis over which batch
-    statistics are synchronised. Sizes are numbers or pairs (height, width).
-    """
-
-    conv_init: Initialization
-    dense_init: Initialization
-    epsilon: float
-    axis_name: str | None
+    conv: Callable[..., ops.Conv]
+    norm: Callable[..., ops.BatchNorm]
+    dense: Callable[..., ops.Dense]
     implementation: Implementation
     dtype: Any
-    compute_dtype: Any
-    conv_bias: bool = False
-
-    def conv(
-        self,
-        features: int,
-        kernel_size: int | Pair,
-        *,
-        stride: int = 1,
-        padding: Padding = 0,
-        bias: bool | None = None,
-        name: str | None = None,
-    ) -> ops.Conv:
-        """torch.nn.Conv2d: [B, H, W, C] -> [B, H', W', features]."""
-        window = _pair(kernel_size)
-        height, width = (window[0] // 2, window[1] // 2) if padding == "same" else _pair(padding)
-        with_bias = self.conv_bias if bias is None else bias
-        return ops.Conv(
-            features,
-            window,
-            kernel_init=self.conv_init.kernel,
-            bias_init=self.conv_init.bias if with_bias else None,
-            strides=(stride, stride),
-            padding=((height, height), (width, width)),
-            implementation=self.implementation,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            name=name,
-        )
-
-    def norm(self, *, name: str | None = None) -> ops.BatchNorm:
-        """torch.nn.BatchNorm2d."""
-        return ops.BatchNorm(
-            epsilon=self.epsilon,
-            axis_name=self.axis_name,
-            implementation=self.implementation,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            name=name,
-        )
 
     def conv_norm(
         self,
@@ -118,20 +74,6 @@ class Layers:
     ) -> "ConvNorm":
         """Convolution, batch normalisation and ReLU."""
         return ConvNorm(features, kernel_size, stride, padding, self, name=name)
-
-    def dense(
-        self, features: int, *, init: Initialization | None = None, name: str | None = None
-    ) -> ops.Dense:
-        """torch.nn.Linear: [B, inputs] -> [B, features]."""
-        kernel_init, bias_init = init or self.dense_init
-        return ops.Dense(
-            features,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            name=name,
-        )
 
     def max_pool(
         self, x: jax.Array, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False
@@ -164,14 +106,8 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        conv = self.layers.conv(
-            self.features,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            bias=False,
-            name="conv",
-        )
+        geometry = {"stride": self.stride, "padding": self.padding}
+        conv = self.layers.conv(self.features, self.kernel_size, **geometry, use_bias=False, name="conv")
         return nn.relu(self.layers.norm(name="norm")(conv(x), train=train))
 
 
@@ -197,17 +133,16 @@ class Network(nn.Module):
         epsilon: float = 1e-5,
         conv_bias: bool = False,
     ) -> Layers:
-        """The layers' common settings; initialisations that are not given are those of `init_scheme`."""
+        """Layers with these settings and the network's; initialisations default to that of `init_scheme`."""
         default = self.initialization()
+        types = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        shared = {**types, "implementation": self.implementation}
         return Layers(
-            conv or default,
-            dense or default,
-            epsilon,
-            self.axis_name,
-            self.implementation,
-            self.dtype,
-            self.compute_dtype,
-            conv_bias,
+            conv=functools.partial(ops.Conv, initialization=conv or default, use_bias=conv_bias, **shared),
+            norm=functools.partial(ops.BatchNorm, epsilon=epsilon, axis_name=self.axis_name, **shared),
+            dense=functools.partial(ops.Dense, initialization=dense or default, **types),
+            implementation=self.implementation,
+            dtype=self.dtype,
         )
 
     def initialization(self, torch_kernel: Initializer | None = None) -> Initialization:
@@ -267,7 +202,3 @@ def _overhang(extent: int, side: int, stride: int) -> int:
     if (count - 1) * stride >= extent:
         count -= 1
     return max((count - 1) * stride + side - extent, 0)
-
-
-def _pair(size: int | Pair) -> Pair:
-    return (size, size) if isinstance(size, int) else size

@@ -89,7 +89,7 @@ class Residual(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        projection = self.layers.conv(x.shape[-1], 1, bias=True, name="projection")
+        projection = self.layers.conv(x.shape[-1], 1, use_bias=True, name="projection")
         residual = projection(jnp.concatenate(self.outputs(x, train=train), axis=-1))
         y = x + self.scale * residual
         return nn.relu(y) if self.relu else y

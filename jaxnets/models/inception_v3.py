@@ -151,7 +151,7 @@ class AuxiliaryClassifier(nn.Module):
         x = ops.average_pool(x, (5, 5), strides=(3, 3))
         x = self.layers.conv_norm(128, 1, name="conv0")(x, train=train)
         x = self.layers.conv_norm(768, 5, name="conv1")(x, train=train)
-        classifier = self.layers.dense(self.num_classes, init=self.dense_init, name="classifier")
+        classifier = self.layers.dense(self.num_classes, initialization=self.dense_init, name="classifier")
         return classifier(ops.global_average_pool(x)).astype(self.layers.dtype)
 
 

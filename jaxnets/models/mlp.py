@@ -37,14 +37,12 @@ class MLP(nn.Module):
         self.layers = [
             ops.Dense(
                 size,
-                kernel_init=kernel_init,
-                bias_init=bias_init,
+                initialization=_initialization(self.init_scheme, number),
                 dtype=self.dtype,
                 compute_dtype=self.compute_dtype,
                 name=f"layer{number}",
             )
             for number, size in enumerate(self.layer_sizes[1:], 1)
-            for kernel_init, bias_init in [_initialization(self.init_scheme, number)]
         ]
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

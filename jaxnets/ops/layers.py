@@ -1,7 +1,7 @@
 """The Linen layers with weights that every network is built of."""
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -11,39 +11,45 @@ from jax import lax
 from jaxnets.errors import ConfigError
 from jaxnets.ops.convolution import convolution
 from jaxnets.ops.cpu_kernels.load import Implementation, kernels_of
-from jaxnets.ops.initializers import BiasInitializer, Initializer
+from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.normalization import batch_norm, plain_batch_norm, values_per_channel
-from jaxnets.ops.windows import Padding, Pair
+from jaxnets.ops.windows import Pair, pair
 
 
 class Conv(nn.Module):
-    """torch.nn.Conv2d: [B, H, W, C] -> [B, H', W', features]; no bias where `bias_init` is None."""
+    """torch.nn.Conv2d: [B, H, W, C] -> [B, H', W', features].
+
+    Sizes are numbers or pairs (height, width); padding is symmetric, and "same" keeps the size at stride 1,
+    for odd kernels.
+    """
 
     features: int
-    kernel_size: Pair
-    kernel_init: Initializer
-    bias_init: BiasInitializer | None = None
-    strides: Pair = (1, 1)
-    padding: Padding = ((0, 0), (0, 0))
+    kernel_size: int | Pair
+    initialization: Initialization
+    stride: int = 1
+    padding: int | Pair | Literal["same"] = 0
+    use_bias: bool = True
     dtype: Any = jnp.float32
     compute_dtype: Any = None
     implementation: Implementation = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, self.dtype)
+        window = pair(self.kernel_size)
+        rows, columns = (side // 2 for side in window) if self.padding == "same" else pair(self.padding)
+        shape = (*window, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.initialization.kernel, shape, self.dtype)
         compute_dtype = self.compute_dtype or self.dtype
         y = convolution(
             x.astype(compute_dtype),
             kernel.astype(compute_dtype),
-            strides=self.strides,
-            padding=self.padding,
+            strides=pair(self.stride),
+            padding=((rows, rows), (columns, columns)),
             implementation=self.implementation,
         )
-        if self.bias_init is not None:
+        if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
-            bias = self.param("bias", self.bias_init(fan_in), (self.features,), self.dtype)
+            bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
             y = y + bias.astype(compute_dtype)
         return y
 
@@ -52,16 +58,15 @@ class Dense(nn.Module):
     """torch.nn.Linear: [B, fan_in] -> [B, features], kernel [fan_in, features]."""
 
     features: int
-    kernel_init: Initializer
-    bias_init: BiasInitializer
+    initialization: Initialization
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         fan_in = x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (fan_in, self.features), self.dtype)
-        bias = self.param("bias", self.bias_init(fan_in), (self.features,), self.dtype)
+        kernel = self.param("kernel", self.initialization.kernel, (fan_in, self.features), self.dtype)
+        bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
         compute_dtype = self.compute_dtype or self.dtype
         return x.astype(compute_dtype) @ kernel.astype(compute_dtype) + bias.astype(compute_dtype)
 

@@ -12,6 +12,11 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 
+def pair(size: int | Pair) -> Pair:
+    """One number stands for both directions."""
+    return (size, size) if isinstance(size, int) else size
+
+
 class Windows(NamedTuple):
     """The places of a `window` on images of `size`: heights and widths; a tap is one pixel of the window."""
 

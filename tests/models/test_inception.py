@@ -113,7 +113,7 @@ def test_torchvision_s_initialisation() -> None:
     assert float(params["conv"]["kernel"].std()) == pytest.approx(0.01, rel=0.02)
     for name in ("inception_v1", "inception_v3"):
         conv = _model(name, init="flax").bind({}).classifier
-        flax_s = conv.kernel_init(jax.random.key(0), (1, 1, 400, 50))
+        flax_s = conv.initialization.kernel(jax.random.key(0), (1, 1, 400, 50))
         assert float(np.std(flax_s)) == pytest.approx(400**-0.5, rel=0.03)
 
 
