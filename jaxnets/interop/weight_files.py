@@ -1,6 +1,7 @@
 """Reads weight files as arrays by name. No code in a file is run, and no links are followed."""
 
 import importlib.util
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,9 +67,16 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with h5py.File(path, "r") as file:
-            root = _group(file, "model_weights", path) or file
-            layers = _group(root, "layers", path)
-            named = _legacy(root, path) if layers is None else _keras_3(layers, path)
+            datasets = dict(_datasets(file, path))
+            root = "model_weights/"  # the other groups of a whole model's file hold the optimizer
+            if any(name.startswith(root) for name in datasets):
+                datasets = {
+                    name.removeprefix(root): dataset
+                    for name, dataset in datasets.items()
+                    if name.startswith(root)
+                }
+            is_keras_3 = any(name.startswith("layers/") for name in datasets)
+            named = _keras_3(datasets, path) if is_keras_3 else _legacy(datasets, path)
     except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a valid HDF5 file: {_one_line(error)}") from error
     if not named:
@@ -76,35 +84,18 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     return _renumber(named)
 
 
-def _group(parent: h5py.Group, name: str, path: Path) -> h5py.Group | None:
-    """The group `name`, or None if it is absent; raises CheckpointError if it is not a group."""
-    if name not in parent and parent.get(name, getlink=True) is None:
-        return None
-    _refuse_link(parent, name, path, name)
-    found = parent[name]
-    if not isinstance(found, h5py.Group):
-        raise CheckpointError(f"{path} is not a Keras file: {name} is not a group")
-    return found
-
-
-def _refuse_link(parent: h5py.Group, name: str, path: Path, where: str) -> None:
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-        raise CheckpointError(f"{path} has a link at {where}: links are not followed")
-
-
-def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+def _keras_3(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndarray]:
     """layers/CLASS_N/vars/0, 1, ...; the layer's name is an attribute of vars."""
     layers: dict[str, dict[int, np.ndarray]] = {}
-    for key, dataset in _datasets(layers_group, path):
-        *groups, last = key.split("/")
-        if not groups or groups[-1] != "vars" or not last.isdecimal():
+    for key, dataset in datasets.items():
+        if not re.fullmatch(r"layers/(.+/)?vars/\d+", key):
             continue
         name = dataset.parent.attrs.get("name")
         if name is None:
             raise CheckpointError(
                 f"{path} does not name its layers: save it with Keras 3.8 or later, or as model.h5"
             )
-        layers.setdefault(str(name), {})[int(last)] = _values(dataset, path)
+        layers.setdefault(str(name), {})[int(key.rpartition("/")[2])] = _values(dataset, path)
     named = {}
     for layer, weights in layers.items():
         arrays = [weights[number] for number in sorted(weights)]
@@ -115,10 +106,10 @@ def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
     return named
 
 
-def _legacy(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+def _legacy(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndarray]:
     """LAYER/LAYER/kernel, or LAYER/LAYER/kernel:0, as Keras 1 and 2 and `model.save("x.h5")` write."""
     named = {}
-    for key, dataset in _datasets(root, path):
+    for key, dataset in datasets.items():
         outer, _, rest = key.partition("/")
         if outer in ("optimizer", "optimizer_weights", "top_level_model_weights") or not rest:
             continue
@@ -151,7 +142,8 @@ def _datasets(group: h5py.Group, path: Path, prefix: str = "") -> Iterator[tuple
     """Yields the float datasets below a group; raises CheckpointError for links."""
     for name in group:
         where = f"{prefix}{name}"
-        _refuse_link(group, name, path, where)
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise CheckpointError(f"{path} has a link at {where}: links are not followed")
         found: Any = group[name]
         if isinstance(found, h5py.Group):
             if where.count("/") >= MAX_DEPTH:
