@@ -4,18 +4,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import traverse_util
 from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.config import FIELDS, nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, Layout, normalize_torch_names, rename
+from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, Layout, normalize_torch_names, rename
 from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]
-INCEPTION_EPSILON = 1e-3
 NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_size")
 """Fields of networks that other libraries' forms may differ in."""
 
@@ -90,7 +88,8 @@ def from_layout(
     for norm in norms(expected):
         convolution = convolution_of(norm)
         bias = convolution and form.name(network, f"{convolution}/bias")
-        scale, shift, mean, var = _norm_paths(norm)
+        scale, shift = f"params/{norm}/scale", f"params/{norm}/bias"
+        mean, var = f"batch_stats/{norm}/mean", f"batch_stats/{norm}/var"
         if bias in arrays and found.keys().isdisjoint((scale, shift, mean, var)):
             values = _read(form, network, arrays, bias, shift, expected)
             if f"params/{convolution}/bias" in expected:  # then the bias stays with the convolution
@@ -153,24 +152,10 @@ def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
 
 def to_torch(network: str, tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Converts one collection (parameters, gradients, optimizer moments or batch statistics) to PyTorch's."""
-    form = LAYOUTS["torch"]
     return {
-        str(form.name(network, path)): form.write(network, path, np.asarray(leaf)).copy()
+        str(TORCH.name(network, path)): TORCH.write(network, path, np.asarray(leaf)).copy()
         for path, leaf in weights.flatten(tree).items()
     }
-
-
-def from_torch(network: str, arrays: Arrays, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts PyTorch's arrays to a collection with the structure of `like`.
-
-    Ignores arrays that `like` does not contain. Raises KeyError if an array is missing.
-    """
-    form = LAYOUTS["torch"]
-    leaves = {
-        path: form.read(network, path, np.asarray(arrays[str(form.name(network, path))])).copy()
-        for path in weights.flatten(like)
-    }
-    return traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def check_same_network(layout: str, model: config_dict.ConfigDict) -> None:
@@ -198,11 +183,10 @@ def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
 
 def epsilon(model: config_dict.ConfigDict) -> float:
     """The epsilon of the network's batch norms."""
+    variant = models.variant_of(model)
     if model.name == "resnet50":
-        return resnet.VARIANTS[model.variant or resnet.TORCHVISION].epsilon
-    if model.name == "densenet121":
-        return densenet.EPSILONS[model.variant or densenet.TORCHVISION]
-    return INCEPTION_EPSILON
+        return resnet.VARIANTS[str(variant)].epsilon
+    return densenet.EPSILONS[str(variant)] if model.name == "densenet121" else 1e-3
 
 
 def norms(expected: Mapping[str, Any]) -> list[str]:
@@ -220,16 +204,6 @@ def convolution_of(norm: str) -> str | None:
             (r"norm(\d*)$", r"conv\1"),
         ),
         norm,
-    )
-
-
-def _norm_paths(norm: str) -> tuple[str, str, str, str]:
-    """Paths of the scale, bias, mean and variance of a norm."""
-    return (
-        f"params/{norm}/scale",
-        f"params/{norm}/bias",
-        f"batch_stats/{norm}/mean",
-        f"batch_stats/{norm}/var",
     )
 
 

@@ -13,7 +13,6 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
-from jaxnets.io import atomic_write
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
@@ -50,13 +49,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         return safetensors.numpy.load_file(path), metadata
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is not a valid safetensors file: {_one_line(error)}") from error
-
-
-def save_safetensors(
-    path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None
-) -> None:
-    """Writes the arrays by name and the metadata, atomically."""
-    atomic_write(path, safetensors.numpy.save(arrays, metadata))
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:

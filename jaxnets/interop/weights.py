@@ -29,7 +29,6 @@ from jaxnets.runtime.precision import precision_of
 
 ARRAYS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = "jaxnets weights, 1"
-COLLECTIONS = ("params", "batch_stats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +74,7 @@ def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeD
     x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
     with precision_of(fields):
         variables = jax.eval_shape(functools.partial(models.create(fields).init, jax.random.key(0)), x)
-    return flatten({name: variables[name] for name in COLLECTIONS if name in variables})
+    return flatten({name: variables[name] for name in ("params", "batch_stats") if name in variables})
 
 
 def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:

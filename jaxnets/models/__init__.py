@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -110,42 +110,33 @@ def variant_of(config: config_dict.ConfigDict) -> str | None:
 
 def check_variant(name: str, variant: str | None, *, flag: str) -> None:
     """Raises ConfigError, naming the `flag` that said it, for a variant that the network has not."""
-    if problem := _variant_problem(name, variant, flag):
-        raise ConfigError(problem)
+    if variant is not None and variant not in entry(name).variants:
+        raise ConfigError(_variant_problem(entry(name), variant, flag))
 
 
 def values_for_other_networks(config: config_dict.ConfigDict) -> dict[str, str]:
     """Error messages for fields of `config.model` whose values only other networks have, by path."""
-    init = None
+    found, blocks = entry(config.name), entry(config.name).truncation_blocks
+    problems = {}
     if config.init == PUBLISHED and config.name != "mlp":
-        init = (
+        problems["model.init"] = (
             f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
             "only those of 'mlp'"
         )
-    blocks = entry(config.name).truncation_blocks
-    found = {
-        "model.init": init,
-        "model.variant": _variant_problem(config.name, config.variant, "--config.model.variant"),
-        "model.truncate_after": _choice_problem(
-            f"--config.model.truncate_after={config.truncate_after}: {entry(config.name).title}",
-            config.truncate_after,
-            blocks,
-            f"can end after {', '.join(blocks)}" if blocks else "cannot be truncated",
-        ),
-    }
-    return {path: problem for path, problem in found.items() if problem is not None}
+    if config.variant not in (None, *found.variants):
+        problems["model.variant"] = _variant_problem(found, config.variant, "--config.model.variant")
+    if config.truncate_after not in (None, *blocks):
+        listed = f"can end after {', '.join(blocks)}" if blocks else "cannot be truncated"
+        problems["model.truncate_after"] = (
+            f"--config.model.truncate_after={config.truncate_after}: {found.title} {listed}"
+            f"{nearest(config.truncate_after, blocks)}"
+        )
+    return problems
 
 
-def _variant_problem(name: str, variant: str | None, flag: str) -> str | None:
-    variants = entry(name).variants
-    listed = f"has the variants {', '.join(variants)}" if variants else "has no variants"
-    return _choice_problem(f"{flag}={variant}: {entry(name).title}", variant, variants, listed)
-
-
-def _choice_problem(start: str, value: str | None, choices: Sequence[str], listed: str) -> str | None:
-    if value is None or value in choices:
-        return None
-    return f"{start} {listed}{nearest(value, choices)}"
+def _variant_problem(found: Entry, variant: str, flag: str) -> str:
+    listed = f"has the variants {', '.join(found.variants)}" if found.variants else "has no variants"
+    return f"{flag}={variant}: {found.title} {listed}{nearest(variant, found.variants)}"
 
 
 @functools.cache

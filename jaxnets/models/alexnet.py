@@ -2,7 +2,6 @@
 
 import functools
 from types import MappingProxyType
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,16 +16,8 @@ At 32 pixels the last map is 3x3 or 4x4, so its bins overlap and repeat pixels.
 HIDDEN = 4096
 
 
-class Variant(NamedTuple):
-    """A max pooling's window (its stride is 2), and the second convolution's kernel."""
-
-    window: int
-    second_kernel: int
-
-
-POOL3, POOL2 = "pool3", "pool2"
-VARIANTS = MappingProxyType({POOL3: Variant(3, 5), POOL2: Variant(2, 3)})
-"""pool3 is report C's, pool2 report E's."""
+VARIANTS = MappingProxyType({"pool3": (3, 5), "pool2": (2, 3)})
+"""Sides of a pooling's window and of the second kernel; pool3 is report C's, pool2 report E's."""
 
 
 class AlexNet(Network):
@@ -37,13 +28,13 @@ class AlexNet(Network):
     response normalisation and the two halves of the paper's network are not here, as in the reports.
     """
 
-    variant: str = POOL3
+    variant: str = "pool3"
     activation: str = "relu"
     pooling: str = "max"
 
     def setup(self) -> None:
         layers = self.layers(conv_bias=True)
-        second = VARIANTS[self.variant].second_kernel
+        _, second = VARIANTS[self.variant]
         self.conv1 = layers.conv(64, 3, padding=1)
         self.conv2 = layers.conv(192, second, padding=second // 2)
         self.conv3 = layers.conv(384, 3, padding=1)
@@ -60,7 +51,7 @@ class AlexNet(Network):
         del train
         act = ACTIVATIONS[self.activation]
         pool = functools.partial(
-            self.layers().pool, kind=self.pooling, window=VARIANTS[self.variant].window, stride=2
+            self.layers().pool, kind=self.pooling, window=VARIANTS[self.variant][0], stride=2
         )
         x = pool(act(self.conv1(x)))
         x = pool(act(self.conv2(x)))

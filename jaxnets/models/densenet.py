@@ -14,8 +14,7 @@ from jaxnets.ops.initializers import zero_bias
 BOTTLENECK = 4
 """Channels of a layer's 1x1 convolution per channel that the layer adds (section 3, "Bottleneck layers")."""
 
-TORCHVISION, KERAS = "torchvision", "keras"
-EPSILONS: Mapping[str, float] = MappingProxyType({TORCHVISION: 1e-5, KERAS: 1.001e-5})
+EPSILONS: Mapping[str, float] = MappingProxyType({"torchvision": 1e-5, "keras": 1.001e-5})
 """Epsilon of the batch normalisations, by variant."""
 
 kaiming_normal_fan_in = ops.initializers.scaled("normal", 2.0, "fan_in")
@@ -77,7 +76,7 @@ class DenseNet(Network):
     over fan_in and the classifier's bias 0, as torchvision's; with "flax" Flax's defaults.
     """
 
-    variant: str = TORCHVISION
+    variant: str = "torchvision"
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
     growth_rate: int = 32
     layer_dropout: float = 0.0

@@ -14,7 +14,6 @@ from jaxnets.models.base import Entry, Network
 from jaxnets.models.inception import Branched, Branches, BranchLayer, apply_inception_stem, inception_stem
 
 EPSILON = 1e-3
-"""Epsilon of the batch normalisations."""
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
 """Factors of the residuals (section 3.3)."""
 
@@ -111,12 +110,9 @@ class InceptionResNetV2(Network):
         self.mixed5b = Mixed5b(MIXED_5B, layers)
         count_a, count_b, count_c = self.repeats
 
-        def residuals(letter: str, branches: Branches, scale: float, count: int) -> list[Residual]:
-            numbers = range(1, count + 1)
-            return [
-                Residual(branches, layers, scale, name=f"inception_resnet_{letter}{number}")
-                for number in numbers
-            ]
+        def residuals(kind: str, branches: Branches, scale: float, count: int) -> list[Residual]:
+            names = (f"inception_resnet_{kind}{number}" for number in range(1, count + 1))
+            return [Residual(branches, layers, scale, name=name) for name in names]
 
         self.blocks = [
             *residuals("a", INCEPTION_RESNET_A, SCALE_A, count_a),

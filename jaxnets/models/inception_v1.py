@@ -10,9 +10,6 @@ from jaxnets import ops
 from jaxnets.models.base import Entry, Layers, adaptive_average_pool
 from jaxnets.models.inception import NetworkWithAuxiliaryHeads
 
-AUXILIARY_WEIGHT = 0.3
-"""Weight of each auxiliary classifier in the loss (section 5)."""
-AUXILIARY_DROPOUT = 0.7
 VARIANTS = ("torchvision", "paper")
 
 CHANNELS = {
@@ -88,7 +85,7 @@ class InceptionV1(NetworkWithAuxiliaryHeads):
     """
 
     variant: str = VARIANTS[0]
-    auxiliary_dropout: float = AUXILIARY_DROPOUT
+    auxiliary_dropout: float = 0.7
 
     def setup(self) -> None:
         init = self.initialization(KERNEL_INIT)
@@ -129,6 +126,6 @@ ENTRY = Entry(
     fields=("variant", "auxiliary_heads", "auxiliary_dropout"),
     smallest=15,
     variants=VARIANTS,
-    auxiliary_weight=AUXILIARY_WEIGHT,
+    auxiliary_weight=0.3,  # section 5
     averages=True,
 )

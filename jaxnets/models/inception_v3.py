@@ -19,12 +19,9 @@ from jaxnets.models.inception import (
 )
 from jaxnets.ops.initializers import Initialization
 
-AUXILIARY_WEIGHT = 0.4
-"""Weight of the auxiliary classifier in the loss, from TF-Slim; the paper does not state it."""
 AUXILIARY_SIZE = 299
 """Smallest image side for which the auxiliary classifier's 5x5 convolution fits its input."""
-TORCHVISION, KERAS = "torchvision", "keras"
-VARIANTS = (TORCHVISION, KERAS)
+VARIANTS = ("torchvision", "keras")
 """Average pooling includes its padding in torchvision's; Keras's and TensorFlow's exclude it."""
 KERNEL_INIT = ops.initializers.normal(0.1)
 """How torchvision draws kernels; it truncates at 2, which is 20 deviations and has no effect."""
@@ -93,7 +90,7 @@ BLOCKS: Mapping[str, tuple[Branches, int]] = MappingProxyType(
 AUX_HEAD_BLOCK = "mixed6e"
 """The block whose output is the input of the auxiliary classifier."""
 LAST_BLOCKS = ("mixed7a", "mixed7b", "mixed7c")
-"""Blocks after AUX_HEAD_BLOCK; the backbone may end with any of them."""
+"""Blocks that the backbone may end with."""
 
 
 class Inception(Branched):
@@ -116,9 +113,12 @@ class Inception(Branched):
         """The pooled branch."""
         if not self.pool_features:
             return self.layers.max_pool(x, 3, stride=2)
-        count_include_pad = self.variant == TORCHVISION
         average = ops.average_pool(
-            x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)), count_include_pad=count_include_pad
+            x,
+            (3, 3),
+            strides=(1, 1),
+            padding=((1, 1), (1, 1)),
+            count_include_pad=self.variant == "torchvision",
         )
         return self.conv(average, BranchLayer("branch_pool", self.pool_features, (1, 1)), train=train)
 
@@ -164,7 +164,7 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
     """
 
     auxiliary_size = AUXILIARY_SIZE
-    variant: str = TORCHVISION
+    variant: str = VARIANTS[0]
     truncate_after: str | None = None
 
     def setup(self) -> None:
@@ -202,7 +202,7 @@ ENTRY = Entry(
     native_size=299,
     variants=VARIANTS,
     truncation_blocks=LAST_BLOCKS,
-    auxiliary_weight=AUXILIARY_WEIGHT,
+    auxiliary_weight=0.4,  # from TF-Slim; the paper does not state it
     auxiliary_size=AUXILIARY_SIZE,
     averages=True,
 )

@@ -58,34 +58,19 @@ class MLP(nn.Module):
         return x.astype(self.dtype)
 
 
-def published_parameters() -> dict[str, dict[str, np.ndarray]]:
-    """The weights that report A's hand calculation, scalar engine and PyTorch listing begin with.
-
-    {"layer1": {"kernel": float64[3, 4], "bias": float64[4]}, ...}, 41 numbers in all.
-    """
+def _initialization(scheme: str, number: int) -> Initialization:
+    if scheme != "published":
+        return ops.INITIALIZERS[scheme]
     printed = reported.document("mlp_tanh")["weights_full"]
-    return {
-        f"layer{number}": {
-            "kernel": np.array(printed[f"W{number}"]).T,  # printed as [neuron][input]
-            "bias": np.array(printed[f"b{number}"]),
-        }
-        for number in (1, 2, 3)
-    }
+    kernel, bias = np.array(printed[f"W{number}"]).T, np.array(printed[f"b{number}"])  # [neuron][input]
+
+    def fill(values: np.ndarray) -> ops.initializers.Initializer:
+        return lambda key, shape, dtype=jnp.float32: jnp.asarray(values, dtype)
+
+    return Initialization(fill(kernel), lambda fan_in: fill(bias))
 
 
-def _initialization(style: str, number: int) -> Initialization:
-    """How layer `number` begins."""
-    if style != "published":
-        return ops.INITIALIZERS[style]
-    given = published_parameters()[f"layer{number}"]
-
-    def fill(name: str) -> ops.initializers.Initializer:
-        return lambda key, shape, dtype=jnp.float32: jnp.asarray(given[name], dtype)
-
-    return Initialization(fill("kernel"), lambda fan_in: fill("bias"))
-
-
-def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> None:
+def _check(sizes: tuple[int, ...], activations: tuple[str, ...], scheme: str) -> None:
     for name in activations:
         if name not in ACTIVATIONS:
             raise ConfigError(
@@ -99,7 +84,7 @@ def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> 
             f"{len(activations)} activations {activations}: give one a layer"
         )
     given = tuple(reported.entry("A/mlp_tanh")["layer_sizes"])
-    if style == "published" and sizes != given:
+    if scheme == "published" and sizes != given:
         raise ConfigError(
             f"init='published' is report A's {given}, not layer_sizes={sizes}: use init='torch'"
         )

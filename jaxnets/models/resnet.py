@@ -25,18 +25,13 @@ class Variant(NamedTuple):
     dense_init: Initialization
 
 
-TORCHVISION, KERAS = "torchvision", "keras"
-_PYTORCH = ops.INITIALIZERS["torch"]
-_KAIMING = _PYTORCH._replace(kernel=ops.initializers.kaiming_normal_fan_out)
+_DEFAULT = ops.INITIALIZERS["torch"]
+_KAIMING = _DEFAULT._replace(kernel=ops.initializers.scaled("normal", 2.0, "fan_out"))
 _GLOROT = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), ops.initializers.zero_bias)
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {
-        TORCHVISION: Variant(
-            stride_on_3x3=True, conv_bias=False, epsilon=1e-5, conv_init=_KAIMING, dense_init=_PYTORCH
-        ),
-        KERAS: Variant(
-            stride_on_3x3=False, conv_bias=True, epsilon=1.001e-5, conv_init=_GLOROT, dense_init=_GLOROT
-        ),
+        "torchvision": Variant(True, False, epsilon=1e-5, conv_init=_KAIMING, dense_init=_DEFAULT),
+        "keras": Variant(False, True, epsilon=1.001e-5, conv_init=_GLOROT, dense_init=_GLOROT),
     }
 )
 """torchvision's is "v1.5"; the paper ("v1") and Keras have the stride on the first 1x1."""
@@ -85,7 +80,7 @@ class ResNet(Network):
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
-    variant: str = TORCHVISION
+    variant: str = "torchvision"
 
     def setup(self) -> None:
         variant = VARIANTS[self.variant]

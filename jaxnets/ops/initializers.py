@@ -95,9 +95,6 @@ class Initialization(NamedTuple):
     bias: BiasInitializer
 
 
-kaiming_normal_fan_out: Initializer = scaled("normal", 2.0, "fan_out")
-"""Normal with variance 2/fan_out (He et al. 2015), which torchvision's ResNets use for convolutions."""
-
 INITIALIZERS = {
     # PyTorch's default kernel is uniform on ±1/sqrt(fan_in): Kaiming uniform with a = sqrt(5).
     "torch": Initialization(scaled("uniform", 1 / 3, "fan_in"), torch_default_bias),

@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +11,13 @@ import jaxlib
 import numpy as np
 
 from jaxnets.errors import MachineError
+from jaxnets.io import file_sha256
 
 INSTRUCTIONS = ("portable", "AVX2", "AVX-512")
 """In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
 FUNCTIONS = (
     *("convolution", "input_gradient", "kernel_gradient"),
-    *("max_pool", "max_pool_gradient"),
-    *("moments", "moment_products"),
+    *("max_pool", "max_pool_gradient", "moments", "moment_products"),
 )
 REMEDY = "python scripts/build_kernels.py builds it again, --nokernels runs without it"
 
@@ -86,8 +85,7 @@ def load(path: Path) -> tuple[Kernels, ...]:
     version = built_for().decode()
     if version != jaxlib.__version__:
         raise MachineError(f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    digest = file_sha256(path)[:12]
     for name, function in functions.items():
         jax.ffi.register_ffi_target(_target(digest, name), jax.ffi.pycapsule(function))
     return tuple(
@@ -102,28 +100,14 @@ def load(path: Path) -> tuple[Kernels, ...]:
 _in_use: Kernels | None = None
 
 
-def enable(path: Path) -> Kernels | None:
-    """Has this process use a library, in its fastest form; None, and nothing done, where there is none.
-
-    Raises MachineError where there is one that cannot be used.
-    """
+def enable(path: Path) -> None:
+    """Has this process use a library, in its fastest form; raises MachineError as `load`."""
     global _in_use
-    if not path.is_file():
-        return None
     _in_use = load(path)[-1]
-    return _in_use
-
-
-def require(path: Path) -> Kernels:
-    """Has this process use a library that must be there; raises MachineError where it is not."""
-    kernels = enable(path)
-    if kernels is None:
-        raise MachineError(f"{path} is not there: {REMEDY}")
-    return kernels
 
 
 def in_use() -> Kernels | None:
-    """The kernels that `enable` chose; None where it was not called or found none."""
+    """The kernels that `enable` chose; None where it was not called."""
     return _in_use
 
 
