@@ -1,5 +1,6 @@
 """Converts a file's arrays to a network's variables and back; reports what does not match."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -77,12 +78,9 @@ def from_layout(
     form, network = LAYOUTS[layout], model.name
     arrays = normalize_torch_names(arrays) if layout == "torch" else arrays
     expected = weights.structure(model, input_shape)
+    read = functools.partial(_read, form, network, arrays, expected)
     names = {path: form.name(network, _inner_path(path)) for path in expected}
-    found = {
-        path: _read(form, network, arrays, name, path, expected)
-        for path, name in names.items()
-        if name in arrays
-    }
+    found = {path: read(name, path) for path, name in names.items() if name in arrays}
     used = {names[path] for path in found}
     folded = []
     for norm in norms(expected):
@@ -91,7 +89,7 @@ def from_layout(
         scale, shift = f"params/{norm}/scale", f"params/{norm}/bias"
         mean, var = f"batch_stats/{norm}/mean", f"batch_stats/{norm}/var"
         if bias in arrays and found.keys().isdisjoint((scale, shift, mean, var)):
-            values = _read(form, network, arrays, bias, shift, expected)
+            values = read(bias, shift)
             if f"params/{convolution}/bias" in expected:  # then the bias stays with the convolution
                 values = np.zeros_like(values)
             ones, zeros = np.ones_like(values), np.zeros_like(values)
@@ -101,7 +99,7 @@ def from_layout(
             folded.append(norm)
         elif shift in found and scale not in found and not form.networks[network].has_gamma:
             found[scale] = np.ones_like(found[shift])
-    counters = {name for name in arrays if name.endswith(form.counter_suffix)}
+    counters = {name for name in arrays if name.endswith("num_batches_tracked")}
     return Converted(
         found,
         tuple(sorted(set(expected) - set(found))),
@@ -111,7 +109,7 @@ def from_layout(
 
 
 def _read(
-    form: Layout, network: str, arrays: Arrays, name: str, path: str, expected: Mapping[str, Any]
+    form: Layout, network: str, arrays: Arrays, expected: Mapping[str, Any], name: str, path: str
 ) -> np.ndarray:
     """The file's array `name` as ours at `path`; raises CheckpointError if it does not fit."""
     array = arrays[name]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnets.models import inception_resnet_v2, inception_v3
-from jaxnets.models.inception import Branches
+from jaxnets.models.inception import STEM, Branches
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str] | None], ...]
 """Regular expressions and their replacements, as for re.sub, applied in order to a module's path.
@@ -40,8 +40,7 @@ class Layout(NamedTuple):
 
     `kernel` and `norm` are its names of a kernel and of a batch norm's arrays. With `transposes`, kernels are
     PyTorch's: [C_out, C_in, kh, kw] and [out, in], whose inputs after a flatten are in (C, H, W) order; else
-    they are ours: [kh, kw, C_in, C_out] and [in, out], (H, W, C). Arrays with the `counter_suffix` are
-    counters and are ignored.
+    they are ours: [kh, kw, C_in, C_out] and [in, out], (H, W, C).
     """
 
     title: str
@@ -50,13 +49,10 @@ class Layout(NamedTuple):
     norm: Mapping[str, str] = MappingProxyType({})
     separator: str = "."
     transposes: bool = False
-    counter_suffix: str = "no such suffix"
     can_export: bool = True
 
     def module_name(self, network: str, module: str) -> str | None:
         """The library's name of our module, such as "stage2_block1/conv1"; None if it has none."""
-        if network not in self.networks:
-            return None
         name = rename(self.networks[network].rules, module)
         return None if name is None else name.replace("/", self.separator)
 
@@ -73,8 +69,7 @@ class Layout(NamedTuple):
             return array
         if array.ndim == 4:
             return array.transpose(2, 3, 1, 0)
-        channels = self._flattened_channels(network, path)
-        return _swap_axes_of_rows(array.T, channels, -1) if channels else array.T
+        return _swap_axes_of_rows(array.T, self._flattened_channels(network, path), -1)
 
     def write(self, network: str, path: str, array: np.ndarray) -> np.ndarray:
         """Our array, in the library's layout."""
@@ -82,11 +77,10 @@ class Layout(NamedTuple):
             return array
         if array.ndim == 4:
             return array.transpose(3, 2, 0, 1)
-        channels = self._flattened_channels(network, path)
-        return (_swap_axes_of_rows(array, -1, channels) if channels else array).T
+        return _swap_axes_of_rows(array, -1, self._flattened_channels(network, path)).T
 
-    def _flattened_channels(self, network: str, path: str) -> int | None:
-        return self.networks[network].flattened.get(path.removesuffix("/kernel"))
+    def _flattened_channels(self, network: str, path: str) -> int:
+        return self.networks[network].flattened.get(path.removesuffix("/kernel"), 1)
 
 
 def _swap_axes_of_rows(array: np.ndarray, outer: int, inner: int) -> np.ndarray:
@@ -204,10 +198,7 @@ TORCH = Layout(
     kernel="weight",
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
     transposes=True,
-    counter_suffix="num_batches_tracked",
 )
-
-STEM = ("conv1a", "conv2a", "conv2b", "conv3b", "conv4a")
 
 
 def _convolutions(block: str, branches: Branches) -> list[str]:
@@ -327,7 +318,7 @@ INCEPTION_2015 = Layout(
                     "^(mixed..)/",
                     lambda found: f"{_numbered('mixed', list(inception_v3.BLOCKS).index(found[1]))}_",
                 ),
-                ("^(conv..)/", lambda found: f"{_numbered('conv', STEM.index(found[1]))}/"),
+                ("^(conv..)/", lambda found: f"{_numbered('conv', list(STEM).index(found[1]))}/"),
                 ("/conv$", ""),
             ),
             key="mixed_10_conv.kernel",

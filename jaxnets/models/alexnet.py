@@ -8,14 +8,6 @@ import jax
 
 from jaxnets.models.base import ACTIVATIONS, Entry, Network, adaptive_average_pool
 
-POOLED = (6, 6)
-"""What the dense layers see, height and width, whatever the image's size: torchvision's adaptive pooling.
-
-At 32 pixels the last map is 3x3 or 4x4, so its bins overlap and repeat pixels.
-"""
-HIDDEN = 4096
-
-
 VARIANTS = MappingProxyType({"pool3": (3, 5), "pool2": (2, 3)})
 """Sides of a pooling's window and of the second kernel; pool3 is report C's, pool2 report E's."""
 
@@ -41,9 +33,9 @@ class AlexNet(Network):
         self.conv4 = layers.conv(256, 3, padding=1)
         self.conv5 = layers.conv(256, 3, padding=1)
         self.dropout1 = nn.Dropout(self.dropout)
-        self.dense1 = layers.dense(HIDDEN)
+        self.dense1 = layers.dense(4096)
         self.dropout2 = nn.Dropout(self.dropout)
-        self.dense2 = layers.dense(HIDDEN)
+        self.dense2 = layers.dense(4096)
         self.classifier = layers.dense(self.num_classes)
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -60,7 +52,8 @@ class AlexNet(Network):
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, 256] -> logits [B, num_classes], in the parameters' dtype."""
-        x = adaptive_average_pool(features, POOLED).reshape(features.shape[0], -1)
+        # 6x6 whatever the image's size, as in torchvision; from 3x3 or 4x4 at 32 pixels, bins overlap.
+        x = adaptive_average_pool(features, (6, 6)).reshape(features.shape[0], -1)
         act = ACTIVATIONS[self.activation]
         x = act(self.dense1(self.dropout1(x, deterministic=not train)))
         x = act(self.dense2(self.dropout2(x, deterministic=not train)))

@@ -16,9 +16,6 @@ from jaxnets.ops.cpu_kernels.load import Implementation
 from jaxnets.ops.initializers import Initialization, Initializer
 from jaxnets.ops.windows import Pair
 
-Padding = int | Pair | Literal["same"]
-"""Symmetric; "same" keeps the size at stride 1, for odd kernels."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -63,17 +60,9 @@ class Layers:
     implementation: Implementation
     dtype: Any
 
-    def conv_norm(
-        self,
-        features: int,
-        kernel_size: int | Pair,
-        *,
-        stride: int = 1,
-        padding: Padding = 0,
-        name: str | None = None,
-    ) -> "ConvNorm":
+    def conv_norm(self, *args: Any, **kwargs: Any) -> "ConvNorm":
         """Convolution, batch normalisation and ReLU."""
-        return ConvNorm(features, kernel_size, stride, padding, self, name=name)
+        return ConvNorm(self, *args, **kwargs)
 
     def max_pool(
         self, x: jax.Array, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False
@@ -98,11 +87,11 @@ class Layers:
 class ConvNorm(nn.Module):
     """Convolution without bias, batch normalisation, ReLU: [B, H, W, C] -> [B, H', W', features]."""
 
+    layers: Layers
     features: int
     kernel_size: int | Pair
-    stride: int
-    padding: Padding
-    layers: Layers
+    stride: int = 1
+    padding: int | Pair | Literal["same"] = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

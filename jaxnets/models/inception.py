@@ -49,6 +49,14 @@ class BranchLayer(NamedTuple):
 Branches = tuple[tuple[BranchLayer, ...], ...]
 
 
+def chain(prefix: str, *sizes: tuple[int, ...], first: int = 1) -> tuple[BranchLayer, ...]:
+    """Layers PREFIX1, PREFIX2, ..., each (features, height, width[, stride]); the first number is `first`."""
+    return tuple(
+        BranchLayer(f"{prefix}{number}", features, (height, width), *stride)
+        for number, (features, height, width, *stride) in enumerate(sizes, first)
+    )
+
+
 class Branched(nn.Module):
     """What blocks of Inception networks share: parallel branches of convolutions, each with norm and ReLU."""
 
@@ -74,15 +82,19 @@ class Branched(nn.Module):
         return x
 
 
+STEM = {
+    "conv1a": (32, 3, 2, 0),
+    "conv2a": (32, 3, 1, 0),
+    "conv2b": (64, 3, 1, 1),
+    "conv3b": (80, 1, 1, 0),
+    "conv4a": (192, 3, 1, 0),
+}
+"""The first convolutions of Inception v3 and Inception-ResNet v2: features, kernel, stride, padding."""
+
+
 def inception_stem(layers: Layers) -> list[ConvNorm]:
-    """The first convolutions of Inception v3 and Inception-ResNet v2."""
-    return [
-        layers.conv_norm(32, 3, stride=2, name="conv1a"),
-        layers.conv_norm(32, 3, name="conv2a"),
-        layers.conv_norm(64, 3, padding=1, name="conv2b"),
-        layers.conv_norm(80, 1, name="conv3b"),
-        layers.conv_norm(192, 3, name="conv4a"),
-    ]
+    """The layers of STEM."""
+    return [layers.conv_norm(*sizes, name=name) for name, sizes in STEM.items()]
 
 
 def apply_inception_stem(stem: Sequence[ConvNorm], x: jax.Array, layers: Layers, *, train: bool) -> jax.Array:

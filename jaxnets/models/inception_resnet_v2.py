@@ -11,7 +11,14 @@ import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.base import Entry, Network
-from jaxnets.models.inception import Branched, Branches, BranchLayer, apply_inception_stem, inception_stem
+from jaxnets.models.inception import (
+    Branched,
+    Branches,
+    BranchLayer,
+    apply_inception_stem,
+    chain,
+    inception_stem,
+)
 
 EPSILON = 1e-3
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
@@ -20,13 +27,7 @@ SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
 
 def branches(*sizes: tuple[tuple[int, ...], ...]) -> Branches:
     """Branches of layers branch0_conv0, branch1_conv0, ..., each (features, height, width[, stride])."""
-    return tuple(
-        tuple(
-            BranchLayer(f"branch{number}_conv{place}", features, (height, width), *stride)
-            for place, (features, height, width, *stride) in enumerate(branch)
-        )
-        for number, branch in enumerate(sizes)
-    )
+    return tuple(chain(f"branch{number}_conv", *branch, first=0) for number, branch in enumerate(sizes))
 
 
 MIXED_5B = branches(

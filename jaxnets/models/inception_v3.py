@@ -15,9 +15,9 @@ from jaxnets.models.inception import (
     BranchLayer,
     NetworkWithAuxiliaryHeads,
     apply_inception_stem,
+    chain,
     inception_stem,
 )
-from jaxnets.ops.initializers import Initialization
 
 AUXILIARY_SIZE = 299
 """Smallest image side for which the auxiliary classifier's 5x5 convolution fits its input."""
@@ -27,46 +27,38 @@ KERNEL_INIT = ops.initializers.normal(0.1)
 """How torchvision draws kernels; it truncates at 2, which is 20 deviations and has no effect."""
 
 
-def chain(branch: str, *sizes: tuple[int, ...]) -> tuple[BranchLayer, ...]:
-    """Layers BRANCH_1, BRANCH_2, ..., each (features, height, width[, stride])."""
-    return tuple(
-        BranchLayer(f"{branch}_{number}", features, (height, width), *stride)
-        for number, (features, height, width, *stride) in enumerate(sizes, 1)
-    )
-
-
 def mixed6(inner: int) -> Branches:
     """Figure 6, n = 7, with `inner` channels inside the branches."""
     down, across = (inner, 7, 1), (inner, 1, 7)
     return (
         (BranchLayer("branch1x1", 192, (1, 1)),),
-        chain("branch7x7", (inner, 1, 1), across, (192, 7, 1)),
-        chain("branch7x7dbl", (inner, 1, 1), down, across, down, (192, 1, 7)),
+        chain("branch7x7_", (inner, 1, 1), across, (192, 7, 1)),
+        chain("branch7x7dbl_", (inner, 1, 1), down, across, down, (192, 1, 7)),
     )
 
 
 MIXED_5: Branches = (  # figure 5, its second branch 5x5
     (BranchLayer("branch1x1", 64, (1, 1)),),
-    chain("branch5x5", (48, 1, 1), (64, 5, 5)),
-    chain("branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3)),
+    chain("branch5x5_", (48, 1, 1), (64, 5, 5)),
+    chain("branch3x3dbl_", (64, 1, 1), (96, 3, 3), (96, 3, 3)),
 )
 MIXED_6A: Branches = (  # the first reduction, figure 10
     (BranchLayer("branch3x3", 384, (3, 3), 2),),
-    chain("branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3, 2)),
+    chain("branch3x3dbl_", (64, 1, 1), (96, 3, 3), (96, 3, 3, 2)),
 )
 MIXED_7A: Branches = (  # the second reduction
-    chain("branch3x3", (192, 1, 1), (320, 3, 3, 2)),
-    chain("branch7x7x3", (192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3, 2)),
+    chain("branch3x3_", (192, 1, 1), (320, 3, 3, 2)),
+    chain("branch7x7x3_", (192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3, 2)),
 )
 MIXED_7: Branches = (  # figure 7
     (BranchLayer("branch1x1", 320, (1, 1)),),
     (
-        *chain("branch3x3", (384, 1, 1)),
+        *chain("branch3x3_", (384, 1, 1)),
         BranchLayer("branch3x3_2a", 384, (1, 3)),
         BranchLayer("branch3x3_2b", 384, (3, 1)),
     ),
     (
-        *chain("branch3x3dbl", (448, 1, 1), (384, 3, 3)),
+        *chain("branch3x3dbl_", (448, 1, 1), (384, 3, 3)),
         BranchLayer("branch3x3dbl_3a", 384, (1, 3)),
         BranchLayer("branch3x3dbl_3b", 384, (3, 1)),
     ),
@@ -139,11 +131,10 @@ class ExpandedInception(Inception):
 class AuxiliaryClassifier(nn.Module):
     """Average pooling, 1x1 and 5x5 convolutions, a dense layer (section 4): logits [B, num_classes].
 
-    H and W are at least 17. `dense_init` initialises the dense layer.
+    H and W are at least 17.
     """
 
     num_classes: int
-    dense_init: Initialization
     layers: Layers
 
     @nn.compact
@@ -151,7 +142,7 @@ class AuxiliaryClassifier(nn.Module):
         x = ops.average_pool(x, (5, 5), strides=(3, 3))
         x = self.layers.conv_norm(128, 1, name="conv0")(x, train=train)
         x = self.layers.conv_norm(768, 5, name="conv1")(x, train=train)
-        classifier = self.layers.dense(self.num_classes, initialization=self.dense_init, name="classifier")
+        classifier = self.layers.dense(self.num_classes, name="classifier")
         return classifier(ops.global_average_pool(x)).astype(self.layers.dtype)
 
 
@@ -179,7 +170,8 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
                 break
         self.blocks = blocks
         small = self.initialization(ops.initializers.normal(0.001))
-        self.heads = [AuxiliaryClassifier(self.num_classes, small, layers, name="auxiliary")]
+        of_head = self.layers(conv=init, dense=small, epsilon=1e-3)
+        self.heads = [AuxiliaryClassifier(self.num_classes, of_head, name="auxiliary")]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops.cpu_kernels.load import Kernels, call
 
 PIXELS = (0, 1, 2)
 """The axes of [B, H, W, C] that a channel's statistics are taken over."""
@@ -52,10 +52,7 @@ def _forward(
 ) -> tuple[Three, Saved]:
     values = x.astype(scale.dtype)
     moments = functools.partial(_moments, axis_name=axis_name)
-    if kernels is None:
-        mean, var = moments(values)
-    else:
-        mean, var = kernels.call("moments", _two_of(scale), values, in_jax=moments)
+    mean, var = call(kernels, "moments", _two_of(scale), values, in_jax=moments)
     deviation = lax.rsqrt(var + epsilon)
     return ((values - mean) * (scale * deviation) + bias, mean, var), (x, scale, mean, deviation)
 
@@ -68,8 +65,8 @@ def _backward(
     gradient, *_ = gradients
     count = values_per_channel(x, axis_name)
     if kernels is not None:
-        sums, products = kernels.call(
-            "moment_products", _two_of(scale), x, gradient, mean, in_jax=_sums_and_products
+        sums, products = call(
+            kernels, "moment_products", _two_of(scale), x, gradient, mean, in_jax=_sums_and_products
         )
         shift, tilt = sums / count, products * jnp.square(deviation) / count
         x_gradient = (scale * deviation) * (gradient - shift - (x - mean) * tilt)

@@ -34,6 +34,11 @@ class Windows(NamedTuple):
         return height, width
 
     @property
+    def is_pointwise(self) -> bool:
+        """Whether a convolution is a matrix product: one tap and no padding."""
+        return self.window == (1, 1) and self.padding == ((0, 0), (0, 0))
+
+    @property
     def taps(self) -> list[Pair]:
         """The (row, column) of each tap, row by row."""
         return list(itertools.product(range(self.window[0]), range(self.window[1])))

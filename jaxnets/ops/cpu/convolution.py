@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops.cpu_kernels.load import Kernels, call
 from jaxnets.ops.windows import Windows
 
 # The smallest outputs, in pixels a side, for which XLA's own convolution won on a 2-core AVX-512 CPU.
@@ -48,10 +48,10 @@ def _backward(
     x, kernel = saved
     # XLA is as fast at the products of 1x1 kernels, but computes what a product reads twice: for it and for
     # its neighbours. So these products are in C++ too, unless they are strided or have few pixels.
-    is_strided_product = is_pointwise(windows) and windows.strides != (1, 1)
+    is_strided_product = windows.is_pointwise and windows.strides != (1, 1)
     few = gradient.size // gradient.shape[-1] < MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT
     of_input = None if is_strided_product else kernels
-    of_kernel = None if is_pointwise(windows) and few else kernels
+    of_kernel = None if windows.is_pointwise and few else kernels
     return (
         _pass("input_gradient", input_gradient, x.shape, kernel, gradient, windows, of_input),
         _pass("kernel_gradient", kernel_gradient, kernel.shape, x, gradient, windows, of_kernel),
@@ -70,14 +70,10 @@ def _pass(
     windows: Windows,
     kernels: Kernels | None,
 ) -> jax.Array:
-    """One of the three passes in C++, with the derivatives of its form in JAX, or in that form."""
-    by_shape = functools.partial(in_jax, windows=windows)
-    if kernels is None:
-        return by_shape(first, second)
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
     geometry = (*windows.strides, windows.padding[0][0], windows.padding[1][0])
-    return kernels.call(
-        function, jax.ShapeDtypeStruct(shape, jnp.float32), first, second, geometry=geometry, in_jax=by_shape
-    )
+    by_shape = functools.partial(in_jax, windows=windows)
+    return call(kernels, function, result, first, second, in_jax=by_shape, geometry=geometry)
 
 
 def reference(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
@@ -87,14 +83,9 @@ def reference(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     )
 
 
-def is_pointwise(windows: Windows) -> bool:
-    """Whether the convolution is a matrix product."""
-    return windows.window == (1, 1) and windows.padding == ((0, 0), (0, 0))
-
-
 def forward(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The output, [B, H', W', C_out]."""
-    if is_pointwise(windows):
+    if windows.is_pointwise:
         return jnp.einsum("bhwi,io->bhwo", _subsample(x, windows), kernel[0, 0])
     if min(windows.output_size) >= MIN_SIZE_FOR_LAX_FORWARD:
         return reference(x, kernel, windows)
@@ -108,7 +99,7 @@ def forward_by_columns(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax
 
 def input_gradient(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
     """The gradient with respect to x, [B, H, W, C_in]."""
-    if is_pointwise(windows):
+    if windows.is_pointwise:
         return windows.spread(jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0]))
     if windows.strides == (1, 1) and min(gradient.shape[1:3]) >= MIN_SIZE_FOR_LAX_INPUT_GRADIENT:
         return input_gradient_by_lax(kernel, gradient, windows)
@@ -131,7 +122,7 @@ def input_gradient_by_columns(kernel: jax.Array, gradient: jax.Array, windows: W
 
 def kernel_gradient(x: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
     """The gradient with respect to the kernel, [kh, kw, C_in, C_out]."""
-    if is_pointwise(windows):
+    if windows.is_pointwise:
         return _products(_subsample(x, windows), gradient)[None, None]
     if gradient.shape[-1] >= MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT:
         return kernel_gradient_by_columns(x, gradient, windows)

@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops.cpu_kernels.load import Kernels, call
 from jaxnets.ops.windows import Windows
 
 MAX_WINDOW_SIZE = 127
@@ -22,23 +22,21 @@ def max_pool(x: jax.Array, windows: Windows, kernels: Kernels | None) -> jax.Arr
 
 
 def _forward(x: jax.Array, windows: Windows, kernels: Kernels | None) -> tuple[jax.Array, jax.Array]:
-    in_jax = functools.partial(_largest_and_its_tap, windows=windows)
-    if kernels is None:
-        return in_jax(x)
     shape = (x.shape[0], *windows.output_size, x.shape[3])
     results = (jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape, jnp.int8))
-    return kernels.call("max_pool", results, x, geometry=_geometry(windows), in_jax=in_jax)
+    in_jax = functools.partial(_largest_and_its_tap, windows=windows)
+    return call(kernels, "max_pool", results, x, in_jax=in_jax, geometry=_geometry(windows))
 
 
 def _backward(
     windows: Windows, kernels: Kernels | None, chosen: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    in_jax = functools.partial(_input_gradient, windows=windows)
-    if kernels is None:
-        return (in_jax(chosen, gradient),)
     result = jax.ShapeDtypeStruct((gradient.shape[0], *windows.size, gradient.shape[3]), jnp.float32)
-    geometry = _geometry(windows)
-    return (kernels.call("max_pool_gradient", result, chosen, gradient, geometry=geometry, in_jax=in_jax),)
+    options = {
+        "in_jax": functools.partial(_input_gradient, windows=windows),
+        "geometry": _geometry(windows),
+    }
+    return (call(kernels, "max_pool_gradient", result, chosen, gradient, **options),)
 
 
 max_pool.defvjp(_forward, _backward)

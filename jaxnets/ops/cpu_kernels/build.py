@@ -60,25 +60,20 @@ def library_path(folder: Path) -> Path:
     return folder / f"kernels-jaxlib{version}-{machine}-{digest.hexdigest()[:12]}.so"
 
 
-def find_compiler(name: str | None = None) -> str:
-    """The path of a C++ compiler; raises MachineError where there is none."""
-    if sys.platform == "win32":
-        raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
-    for candidate in (name,) if name else COMPILERS:
-        if path := shutil.which(candidate):
-            return path
-    raise MachineError(
-        f"no C++ compiler ({name or ', '.join(COMPILERS)}): install one (apt install g++, "
-        "xcode-select --install), or continue without: the kernels are optional"
-    )
-
-
 def build(folder: Path, compiler: str | None = None) -> Path:
     """Compiles and links the library that `library_path` names, replacing an existing one.
 
     Raises MachineError where there is no compiler, it refuses the sources, or the folder cannot be written.
     """
-    path, command = library_path(folder), find_compiler(compiler)
+    if sys.platform == "win32":
+        raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
+    candidates = (compiler,) if compiler else COMPILERS
+    path, command = library_path(folder), next(filter(None, map(shutil.which, candidates)), None)
+    if command is None:
+        raise MachineError(
+            f"no C++ compiler ({', '.join(candidates)}): install one (apt install g++, xcode-select "
+            "--install), or continue without: the kernels are optional"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
@@ -97,11 +92,8 @@ def compile_all(compiler: str, folder: Path, flags: Sequence[str]) -> list[Path]
     """
     commands = []
     for form in tiles():
-        defines = (
-            f"-DJAXNETS_TILES={form.table}",
-            f"-DJAXNETS_LANES={form.lanes}",
-            f"-DJAXNETS_REGISTERS={form.registers}",
-        )
+        values = {"TILES": form.table, "LANES": form.lanes, "REGISTERS": form.registers}
+        defines = [f"-DJAXNETS_{name}={value}" for name, value in values.items()]
         commands.append([*flags, *form.flags, *defines, "tiles.cc", folder / f"{form.table}.o"])
     headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_JAXLIB="{jaxlib.__version__}"')
     commands.append([*flags, *headers, "ffi.cc", folder / "ffi.o"])

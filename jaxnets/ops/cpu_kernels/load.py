@@ -32,35 +32,38 @@ class Kernels:
     library: str
     instructions: str
 
-    def call(
-        self,
-        function: str,
-        results: Any,
-        *arrays: jax.Array,
-        in_jax: Callable[..., Any],
-        geometry: Sequence[int] = (),
-    ) -> Any:
-        """Calls one of FUNCTIONS; its derivatives are those of `in_jax(*arrays)`, which computes the same.
 
-        `results` are shapes and types of what it returns, `geometry` is what ffi.cc says.
-        """
-        # One call for each example under vmap: correct, and nothing of ours maps over images.
-        target = jax.ffi.ffi_call(_target(self.library, function), results, vmap_method="sequential")
-        options = {
-            "geometry": np.array(geometry, np.int64),
-            "instructions": np.int32(INSTRUCTIONS.index(self.instructions)),
-        }
+def call(
+    kernels: Kernels | None,
+    function: str,
+    results: Any,
+    *arrays: jax.Array,
+    in_jax: Callable[..., Any],
+    geometry: Sequence[int] = (),
+) -> Any:
+    """One of FUNCTIONS, with the derivatives of `in_jax(*arrays)`, or that where `kernels` is None.
 
-        @jax.custom_jvp
-        def in_cpp(*arrays: jax.Array) -> Any:
-            found = target(*arrays, **options)
-            return tuple(found) if isinstance(results, tuple) else found
+    Both compute the same. `results` are the shapes and types of it, `geometry` is what ffi.cc says.
+    """
+    if kernels is None:
+        return in_jax(*arrays)
+    # One call for each example under vmap: correct, and nothing of ours maps over images.
+    target = jax.ffi.ffi_call(_target(kernels.library, function), results, vmap_method="sequential")
+    options = {
+        "geometry": np.array(geometry, np.int64),
+        "instructions": np.int32(INSTRUCTIONS.index(kernels.instructions)),
+    }
 
-        @in_cpp.defjvp
-        def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-            return in_cpp(*primals), jax.jvp(in_jax, primals, tangents)[1]
+    @jax.custom_jvp
+    def in_cpp(*arrays: jax.Array) -> Any:
+        found = target(*arrays, **options)
+        return tuple(found) if isinstance(results, tuple) else found
 
-        return in_cpp(*arrays)
+    @in_cpp.defjvp
+    def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        return in_cpp(*primals), jax.jvp(in_jax, primals, tangents)[1]
+
+    return in_cpp(*arrays)
 
 
 Implementation = Literal["auto", "by_shape", "xla"] | Kernels
