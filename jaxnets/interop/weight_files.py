@@ -185,14 +185,12 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other pickle protocols; torch reads or rejects them
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, KeyError, AttributeError) as error:  # messages of pickle's internals
         if "weights only" in str(error).lower().replace("_", " "):
             raise CheckpointError(
                 f"{path} holds more than weights, which might run code: it is not read; "
                 "save only model.state_dict()"
             ) from error
-        raise CheckpointError(damaged) from error
-    except (KeyError, AttributeError) as error:  # their messages only mention pickle internals
         raise CheckpointError(damaged) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         message = " ".join(str(error).split("\n")[0].split())[:200]

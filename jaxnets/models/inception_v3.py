@@ -97,9 +97,7 @@ class Inception(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        outputs = self.outputs(x, train=train)
-        pooled = self.pooled(x, train=train)
-        return jnp.concatenate([*outputs, pooled], axis=-1)
+        return jnp.concatenate([*self.outputs(x, train=train), self.pooled(x, train=train)], axis=-1)
 
     def pooled(self, x: jax.Array, *, train: bool) -> jax.Array:
         """The pooled branch."""
