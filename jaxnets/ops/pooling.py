@@ -31,9 +31,8 @@ def max_pool(
     take the reference everywhere. Negative padding cuts.
     """
     x, padding = apply_negative_padding(x, padding, -np.inf)
-    options = {"window": window, "strides": strides, "padding": padding}
-    reference = functools.partial(_reduce, operation=lax.max, initial=-np.inf, **options)
     windows = Windows(x.shape[1:3], window, strides, padding)
+    reference = functools.partial(_reduce, windows=windows, operation=lax.max, initial=-np.inf)
     empty = 0 in x.shape or min(windows.output_size) < 1
     if implementation == "xla" or empty or window[0] * window[1] > cpu.MAX_WINDOW_SIZE:
         return reference(x)
@@ -54,8 +53,8 @@ def average_pool(
 
     Padding is zeros, which count as pixels, or are left out of the mean where not `count_include_pad`.
     """
-    options = {"window": window, "strides": strides, "padding": padding}
-    sums = functools.partial(_reduce, operation=lax.add, initial=0, **options)
+    windows = Windows(x.shape[1:3], window, strides, padding)
+    sums = functools.partial(_reduce, windows=windows, operation=lax.add, initial=0)
     total = sums(x)
     if count_include_pad:
         return total / (window[0] * window[1])
@@ -73,14 +72,8 @@ def global_max_pool(x: jax.Array) -> jax.Array:
 
 
 def _reduce(
-    x: jax.Array,
-    *,
-    operation: Callable[[Any, Any], Any],
-    initial: float,
-    window: Pair,
-    strides: Pair,
-    padding: Padding,
+    x: jax.Array, *, windows: Windows, operation: Callable[[Any, Any], Any], initial: float
 ) -> jax.Array:
     start = np.array(initial, x.dtype)  # concrete, so that JAX knows the reduction to be a sum or a maximum
-    edges = ((0, 0), *padding, (0, 0))
-    return lax.reduce_window(x, start, operation, (1, *window, 1), (1, *strides, 1), edges)
+    edges = ((0, 0), *windows.padding, (0, 0))
+    return lax.reduce_window(x, start, operation, (1, *windows.window, 1), (1, *windows.strides, 1), edges)
