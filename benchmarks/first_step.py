@@ -64,12 +64,12 @@ class TheirStart(Start):
 
 
 def _take_our_step(shared: dict[str, Any], cache: str, kernels: str) -> None:
-    from jaxnets.ops.cpu_kernels.load import require
+    from jaxnets.ops.cpu_kernels.load import enable
     from jaxnets.runtime import xla
 
     xla.enable_compilation_cache(cache)
     if kernels:
-        require(Path(kernels))
+        enable(Path(kernels))
     from benchmarks.jax_workloads import TrainingSide
 
     config = shared["config"]

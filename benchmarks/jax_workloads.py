@@ -23,7 +23,7 @@ from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.errors import CheckFailedError, DataError
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.interop import to_torch
+from jaxnets.interop.convert import to_torch
 from jaxnets.runtime import hardware
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.devices import Devices

@@ -14,12 +14,10 @@ from benchmarks.measure import Entry, check_same
 from benchmarks.ops_forms import LAX, measure_forms
 from benchmarks.worker import Worker
 from jaxnets.ops import normalization
-from jaxnets.ops.cpu import argmax_pool
-from jaxnets.ops.cpu_kernels import normalization as normalization_in_cpp
-from jaxnets.ops.cpu_kernels import pooling as pooling_in_cpp
+from jaxnets.ops.cpu import pooling as cpu
 from jaxnets.ops.cpu_kernels.load import Kernels, in_use
 from jaxnets.ops.pooling import max_pool
-from jaxnets.ops.windows import output_size
+from jaxnets.ops.windows import Windows
 from studies.pages.performance_page import KERNELS
 
 BOTH = "forward and gradient"
@@ -49,25 +47,19 @@ class MaxPool:
 
     def forms(self, kernels: Kernels | None) -> dict[str, Apply]:
         """By name, functions of the images."""
-        window, strides = (self.window, self.window), (self.stride, self.stride)
-        padding = ((self.padding, self.padding),) * 2
-        size = (self.size, self.size)
-
-        def taps(x: Any) -> Any:
-            return argmax_pool.max_pool(x, size, window, strides, padding)
-
+        windows = self._windows()
         found: dict[str, Apply] = {
             LAX: functools.partial(
                 max_pool,
-                window=window,
-                strides=strides,
-                padding=padding,
+                window=(self.window, self.window),
+                strides=windows.strides,
+                padding=windows.padding,
                 implementation="xla",
             ),
-            WRITTEN: taps,
+            WRITTEN: functools.partial(cpu.max_pool, windows=windows, kernels=None),
         }
         if kernels is not None:
-            found[KERNELS] = lambda x: pooling_in_cpp.max_pool(x, size, window, strides, padding, kernels)
+            found[KERNELS] = functools.partial(cpu.max_pool, windows=windows, kernels=kernels)
         return found
 
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -76,10 +68,12 @@ class MaxPool:
 
     def result_shape(self) -> tuple[int, ...]:
         """Of the pooled images."""
-        edge = (self.padding, self.padding)
-        window, strides = (self.window, self.window), (self.stride, self.stride)
-        size = output_size((self.size, self.size), window, strides, (edge, edge))
-        return (self.batch, *size, self.channels)
+        return (self.batch, *self._windows().output_size, self.channels)
+
+    def _windows(self) -> Windows:
+        sides = [(side, side) for side in (self.size, self.window, self.stride, self.padding)]
+        size, window, strides, padding = sides
+        return Windows(size, window, strides, (padding, padding))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +96,8 @@ class BatchNorm:
             WRITTEN: lambda x, scale, bias: normalization.batch_norm(x, scale, bias, EPSILON, None)[0],
         }
         if kernels is not None:
-            found[KERNELS] = lambda x, scale, bias: normalization_in_cpp.batch_norm(
-                x, scale, bias, EPSILON, kernels
+            found[KERNELS] = lambda x, scale, bias: normalization.batch_norm(
+                x, scale, bias, EPSILON, None, kernels
             )[0]
         return found
 

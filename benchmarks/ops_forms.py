@@ -1,4 +1,4 @@
-"""The forms of a convolution's passes beside each other: what stands behind ops/by_shape.py's choices."""
+"""The forms of a convolution's passes beside each other: why ops/cpu/convolution.py chooses as it does."""
 
 import dataclasses
 import functools
@@ -14,10 +14,9 @@ import numpy as np
 from benchmarks.clock import Clock
 from benchmarks.measure import Entry, check_same
 from benchmarks.worker import PEAK_MEMORY, Worker
-from jaxnets.ops.cpu import im2col
-from jaxnets.ops.cpu_kernels import convolution as in_cpp
+from jaxnets.ops.cpu import convolution as cpu
 from jaxnets.ops.cpu_kernels.load import in_use
-from jaxnets.ops.windows import Padding, Pair, output_size
+from jaxnets.ops.windows import Pair, Windows, pair
 from studies.pages.performance_page import KERNELS, PRODUCT
 
 PASSES = ("forward", "input_gradient", "kernel_gradient")
@@ -47,28 +46,15 @@ class Shape:
     def name(self) -> str:
         """As in a row's name."""
         channels = f"{self.channels_in}-{self.channels_out}"
-        height, width = self.sides
+        height, width = self.windows.window
         return f"{self.size}px/{channels}/{height}x{width}/{self.stride}/{self.batch}"
 
     @property
-    def sides(self) -> Pair:
-        """The window's height and width."""
-        return _pair(self.window)
-
-    @property
-    def strides(self) -> Pair:
-        """Down and across."""
-        return _pair(self.stride)
-
-    @property
-    def edges(self) -> Padding:
-        """The padding, the same on opposite sides."""
-        down, across = _pair(self.padding)
-        return (down, down), (across, across)
-
-
-def _pair(each: int | Pair) -> Pair:
-    return (each, each) if isinstance(each, int) else each
+    def windows(self) -> Windows:
+        """Where its window lies; the padding is the same on opposite sides."""
+        down, across = pair(self.padding)
+        padding = ((down, down), (across, across))
+        return Windows(pair(self.size), pair(self.window), pair(self.stride), padding)
 
 
 SHAPES = (
@@ -82,7 +68,7 @@ SHAPES = (
     *(Shape(size, wide, narrow, 1) for size, wide, narrow in ((16, 256, 64), (4, 1024, 256))),
     Shape(28, 1, 6, 5, batch=64),
     Shape(12, 6, 16, 5, batch=64),
-    # Just below and above LEAST_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT: 784 and 1,024 pixels.
+    # Just below and above MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT: 784 and 1,024 pixels.
     Shape(7, 2048, 512, 1),
     Shape(8, 512, 128, 1),
     Shape(32, 128, 32, 3, 1, 1),
@@ -105,17 +91,16 @@ class Forms:
     def __init__(self, shared: None, *, shape: Shape):
         del shared
         self._shape = shape
-        strides, edges = shape.strides, shape.edges
         arrays = _arrays(shape)
         self._forms: dict[str, dict[str, Any]] = {name: {} for name in PASSES}
         self._clocks: dict[tuple[str, str], Clock] = {}
-        for (name, form), (function, inputs) in _functions(*arrays, strides, edges).items():
+        for (name, form), (function, inputs) in _functions(*arrays, shape.windows).items():
             compiled = jax.jit(function).lower(*inputs).compile()
             self._forms[name][form] = functools.partial(compiled, *inputs)
         for name, factors in _factors(shape, *arrays).items():
             compiled = jax.jit(jnp.matmul).lower(*factors).compile()
             self._forms[name][PRODUCT] = functools.partial(compiled, *factors)
-        self._chosen = _chosen(*arrays, strides, edges)
+        self._chosen = _chosen(*arrays, shape.windows)
         _, kernel, gradient = arrays
         self._operations = 2 * gradient.size * kernel.size // shape.channels_out
 
@@ -129,7 +114,7 @@ class Forms:
         return {name: list(forms) for name, forms in self._forms.items()}
 
     def chosen(self) -> dict[str, str]:
-        """What by_shape.py takes, by pass."""
+        """What ops/cpu/convolution.py takes in JAX, by pass."""
         return self._chosen
 
     def measure(self, name: str, form: str, seconds: float) -> float:
@@ -146,12 +131,11 @@ def _arrays(shape: Shape) -> tuple[jax.Array, jax.Array, jax.Array]:
     def noise(*size: int) -> jax.Array:
         return jax.device_put(generator.standard_normal(size, np.float32))
 
-    window = shape.sides
-    out = output_size((shape.size, shape.size), window, shape.strides, shape.edges)
+    windows = shape.windows
     return (
-        noise(shape.batch, shape.size, shape.size, shape.channels_in),
-        noise(*window, shape.channels_in, shape.channels_out),
-        noise(shape.batch, *out, shape.channels_out),
+        noise(shape.batch, *windows.size, shape.channels_in),
+        noise(*windows.window, shape.channels_in, shape.channels_out),
+        noise(shape.batch, *windows.output_size, shape.channels_out),
     )
 
 
@@ -173,29 +157,23 @@ def _factors(
 
 
 def _functions(
-    x: jax.Array, kernel: jax.Array, gradient: jax.Array, strides: Pair, padding: Padding
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windows
 ) -> dict[tuple[str, str], tuple[Callable[..., jax.Array], tuple[jax.Array, ...]]]:
     """(function, its arrays) by pass and form."""
-    size, window = x.shape[1:3], kernel.shape[:2]
-    found: dict[tuple[str, str], Any] = {
-        ("forward", LAX): lambda x, kernel: im2col.reference(x, kernel, strides=strides, padding=padding),
-        ("forward", COLUMNS): lambda x, kernel: im2col.forward_by_columns(x, kernel, strides, padding),
+    found: dict[tuple[str, str], Callable[..., jax.Array]] = {
+        key: functools.partial(function, windows=windows)
+        for key, function in {
+            ("forward", LAX): cpu.reference,
+            ("forward", COLUMNS): cpu.forward_by_columns,
+            ("input_gradient", LAX): cpu.input_gradient_by_lax,
+            ("input_gradient", COLUMNS): cpu.input_gradient_by_columns,
+            ("kernel_gradient", LAX): cpu.kernel_gradient_by_lax,
+            ("kernel_gradient", COLUMNS): cpu.kernel_gradient_by_columns,
+        }.items()
     }
-    for form, by in (
-        (LAX, im2col.input_gradient_by_lax),
-        (COLUMNS, im2col.input_gradient_by_columns),
-    ):
-        found["input_gradient", form] = lambda kernel, gradient, by=by: by(
-            kernel, gradient, size, strides, padding
-        )
-    for form, by in (
-        (LAX, im2col.kernel_gradient_by_lax),
-        (COLUMNS, im2col.kernel_gradient_by_columns),
-    ):
-        found["kernel_gradient", form] = lambda x, gradient, by=by: by(x, gradient, window, strides, padding)
     kernels = in_use()
     if kernels is not None:
-        apply = functools.partial(in_cpp.convolution, strides=strides, padding=padding, kernels=kernels)
+        apply = functools.partial(cpu.convolution, windows=windows, kernels=kernels)
         found["forward", KERNELS] = lambda x, kernel: apply(x, kernel)
         found["input_gradient", KERNELS] = lambda kernel, gradient: jax.vjp(lambda x: apply(x, kernel), x)[1](
             gradient
@@ -211,19 +189,16 @@ def _functions(
     return {key: (function, inputs[key[0]]) for key, function in found.items()}
 
 
-def _chosen(
-    x: jax.Array, kernel: jax.Array, gradient: jax.Array, strides: Pair, padding: Padding
-) -> dict[str, str]:
-    """Read off the programs that by_shape.py makes, so that no threshold is written twice."""
-    size, window = x.shape[1:3], kernel.shape[:2]
+def _chosen(x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windows) -> dict[str, str]:
+    """Read off the programs of ops/cpu/convolution.py, so that no threshold is written twice."""
+    passes = {
+        "forward": (cpu.forward, x, kernel),
+        "input_gradient": (cpu.input_gradient, kernel, gradient),
+        "kernel_gradient": (cpu.kernel_gradient, x, gradient),
+    }
     programs = {
-        "forward": jax.make_jaxpr(lambda x, k: im2col.forward(x, k, strides, padding))(x, kernel),
-        "input_gradient": jax.make_jaxpr(lambda k, g: im2col.input_gradient(k, g, size, strides, padding))(
-            kernel, gradient
-        ),
-        "kernel_gradient": jax.make_jaxpr(
-            lambda x, g: im2col.kernel_gradient(x, g, window, strides, padding)
-        )(x, gradient),
+        name: jax.make_jaxpr(functools.partial(function, windows=windows))(*arrays)
+        for name, (function, *arrays) in passes.items()
     }
     return {
         name: LAX if "conv_general_dilated" in str(program) else COLUMNS for name, program in programs.items()
@@ -233,7 +208,7 @@ def _chosen(
 def measure(
     shape: Shape, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker
 ) -> Iterator[Entry]:
-    """A row a pass: what by_shape.py takes against its other form, and the C++ kernels beside them."""
+    """A row a pass: what is taken in JAX against the other form in JAX, and the C++ kernels beside them."""
     make = functools.partial(Forms, shape=shape)
     options = {"rounds": rounds, "seconds": seconds, "kernels": kernels, "start": start}
     for name, entry in measure_forms(make, **options):

@@ -150,9 +150,9 @@ def process_peak_memory() -> int | None:
 def _receive(connection: Connection, kernels: str) -> Side:
     make, shared = connection.recv()
     if kernels:
-        from jaxnets.ops.cpu_kernels.load import require
+        from jaxnets.ops.cpu_kernels.load import enable
 
-        require(Path(kernels))
+        enable(Path(kernels))
     return make(shared)
 
 

@@ -13,7 +13,7 @@ from jaxnets.errors import CheckFailedError, CheckpointError
 from jaxnets.experiment import restore
 from jaxnets.interop import weight_files
 from jaxnets.interop.convert import convolution_of, norms
-from jaxnets.interop.torch_names import BY_NETWORK
+from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weights import Weights, flatten
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
@@ -135,9 +135,8 @@ def _recorded(path: Path, given: Weights) -> tuple[dict[str, np.ndarray], np.nda
         raise CheckpointError(f"{path} lacks {INPUTS!r} of shape [B, H, W, {channels}]")
     if inputs.shape[-1] == channels:
         return arrays, inputs
-    module = BY_NETWORK[given.model.name].module
     modules = {path.rpartition("/")[0].partition("/")[2] for path in flatten(given.variables)}
-    ours = {module(layer): layer for layer in modules}
+    ours = {LAYOUTS["torch"].module_name(given.model.name, layer): layer for layer in modules}
     transposed = {
         ours[name]: values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
         for name, values in arrays.items()

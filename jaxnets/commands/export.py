@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jinja2
 import numpy as np
+import safetensors.numpy
 from jax import export as jax_export
 from ml_collections import config_dict
 
@@ -21,7 +22,6 @@ from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import preprocessing
 from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
-from jaxnets.interop.weight_files import save_safetensors
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import xla
@@ -70,7 +70,7 @@ def export(
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if library_file is not None:
         arrays, metadata = library_file
-        save_safetensors(out / f"{layout}.safetensors", arrays, metadata)
+        atomic_write(out / f"{layout}.safetensors", safetensors.numpy.save(arrays, metadata))
     atomic_write(out / CARD, model_card(weights, given, result))
     reporter.line("saved", str(out))
     return out

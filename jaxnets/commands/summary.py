@@ -15,7 +15,6 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
-from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES
 from jaxnets.runtime.console import Reporter
 
 WIDE = 100
@@ -43,16 +42,16 @@ def summarize(
     """
     model = config_lib.default_config().model
     model.name, model.variant = name, variant
-    model.num_classes = num_classes or (3 if CHANNELS.get(name, 3) == 3 else 10)
     entry = models.entry(name)
+    model.num_classes = num_classes or (3 if entry.channels == 3 else 10)
     if entry.kind != "image" and (num_classes or image_size):
         raise ConfigError(f"{entry.title} takes no images: --num_classes and --image_size do not apply")
     models.check_variant(name, variant, flag="--variant")
-    size = image_size or NATIVE_SIZES.get(name, 224)
+    size = image_size or entry.native_size
     shape: tuple[int, ...] = (model.layer_sizes[0],)
     if entry.kind == "image":
         models.check_image_size(name, size, flag="--image_size")
-        shape = (size, size, CHANNELS.get(name, 3))
+        shape = (size, size, entry.channels)
     layers, reporter = layers_of(model, shape), Reporter()
     width = shutil.get_terminal_size((WIDE, 24)).columns
     for line in (*table(layers, width), "", *_totals(layers, entry.title, model, shape)):

@@ -1,31 +1,22 @@
 """Converts a file's arrays to a network's variables and back; reports what does not match."""
 
-import re
+import functools
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.config import FIELDS
+from jaxnets.config import FIELDS, nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import EXPORTABLE, LAYOUTS, Layout, normalize_keys
+from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, Layout, normalize_torch_names, rename
 from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]
-INCEPTION_EPSILON = 1e-3
-ARCHITECTURE_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "lenet5": ("activation", "pooling"),
-        "alexnet": ("activation", "pooling"),
-        "resnet50": ("stage_sizes", "width"),
-        "inception_v3": ("truncate_after",),
-    }
-)
-"""By network, the fields of config.model that must have their default for other libraries."""
+NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_size")
+"""Fields of networks that other libraries' forms may differ in."""
 
 
 class Converted(NamedTuple):
@@ -41,6 +32,40 @@ class Converted(NamedTuple):
     folded: tuple[str, ...]
 
 
+def recognise(arrays: Arrays, network: str | None, layout: str | None) -> tuple[str, str]:
+    """Detects (network, layout) from the array names of a file; a given one is not detected.
+
+    Raises ConfigError for an unknown network or layout, CheckpointError if the names belong to another
+    network or to none of ours.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise ConfigError(f"--layout={layout}: choose one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}")
+    if network is not None and network not in KNOWN:
+        raise ConfigError(f"--model={network}: choose one of {', '.join(KNOWN)}{nearest(network, KNOWN)}")
+    matches = [
+        (name, form)
+        for form, library in LAYOUTS.items()
+        for name, names in library.networks.items()
+        if names.key in arrays
+    ]
+    for found in matches:
+        if network in (None, found[0]) and layout in (None, found[1]):
+            return found
+    if network is not None and layout is not None:
+        return network, layout
+    if matches:
+        name, form = matches[0]
+        given = f"--model={network}" if network is not None else f"--layout={layout}"
+        raise CheckpointError(
+            f"the array names are those of {name} in the layout {form}, not {given}: omit that flag"
+        )
+    shown = ", ".join(list(arrays)[:3])
+    raise CheckpointError(
+        f"the file is not of a supported network (its arrays are {shown}, ...): supported are "
+        f"{', '.join(KNOWN)}; if it is one of them, set --model and --layout"
+    )
+
+
 def from_layout(
     layout: str, arrays: Arrays, model: config_dict.ConfigDict, input_shape: tuple[int, ...]
 ) -> Converted:
@@ -51,34 +76,52 @@ def from_layout(
     Raises CheckpointError for an array with another shape or a non-float type.
     """
     form, network = LAYOUTS[layout], model.name
-    arrays = normalize_keys(arrays) if layout == "torch" else arrays
+    arrays = normalize_torch_names(arrays) if layout == "torch" else arrays
     expected = weights.structure(model, input_shape)
-    found: dict[str, np.ndarray] = {}
-    used: set[str] = set()
-    for path, leaf in expected.items():
-        name = _name(form, network, path)
-        if name in arrays:
-            array = form.read(network, _inner_path(path), _check_float(name, arrays[name]))
-            _check_shape(name, array, path, leaf.shape)
-            found[path] = np.ascontiguousarray(array, leaf.dtype)
-            used.add(name)
-    folded = [
-        norm
-        for norm in norms(expected)
-        if _fill_folded(norm, found, used, form, network, arrays, expected, epsilon(model))
-    ]
-    if network in form.without_scale:
-        for norm in norms(expected):
-            scale = f"params/{norm}/scale"
-            if scale not in found and f"params/{norm}/bias" in found:
-                found[scale] = np.ones(expected[scale].shape, expected[scale].dtype)
-    counters = {name for name in arrays if name.endswith(form.counter_suffix)}
+    read = functools.partial(_read, form, network, arrays, expected)
+    names = {path: form.name(network, _inner_path(path)) for path in expected}
+    found = {path: read(name, path) for path, name in names.items() if name in arrays}
+    used = {names[path] for path in found}
+    folded = []
+    for norm in norms(expected):
+        convolution = convolution_of(norm)
+        bias = convolution and form.name(network, f"{convolution}/bias")
+        scale, shift = f"params/{norm}/scale", f"params/{norm}/bias"
+        mean, var = f"batch_stats/{norm}/mean", f"batch_stats/{norm}/var"
+        if bias in arrays and found.keys().isdisjoint((scale, shift, mean, var)):
+            values = read(bias, shift)
+            if f"params/{convolution}/bias" in expected:  # then the bias stays with the convolution
+                values = np.zeros_like(values)
+            ones, zeros = np.ones_like(values), np.zeros_like(values)
+            variance = np.full_like(values, 1 - epsilon(model))
+            found |= {scale: ones, shift: values, mean: zeros, var: variance}
+            used.add(bias)
+            folded.append(norm)
+        elif shift in found and scale not in found and not form.networks[network].has_gamma:
+            found[scale] = np.ones_like(found[shift])
+    counters = {name for name in arrays if name.endswith("num_batches_tracked")}
     return Converted(
         found,
         tuple(sorted(set(expected) - set(found))),
         tuple(sorted(set(arrays) - used - counters)),
         tuple(folded),
     )
+
+
+def _read(
+    form: Layout, network: str, arrays: Arrays, expected: Mapping[str, Any], name: str, path: str
+) -> np.ndarray:
+    """The file's array `name` as ours at `path`; raises CheckpointError if it does not fit."""
+    array = arrays[name]
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        raise CheckpointError(f"{name} holds {array.dtype}, not floating-point numbers")
+    array = form.read(network, _inner_path(path), array)
+    if array.shape != expected[path].shape:
+        raise CheckpointError(
+            f"the file is of another network: {name} is {list(array.shape)} in our layout, "
+            f"and {path} is {list(expected[path].shape)}"
+        )
+    return np.ascontiguousarray(array, expected[path].dtype)
 
 
 def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
@@ -94,34 +137,42 @@ def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
     arrays = {}
     for path, leaf in weights.flatten(given.variables).items():
         inner = _inner_path(path)
-        if inner.endswith("/scale") and network in form.without_scale:
+        if inner.endswith("/scale") and not form.networks[network].has_gamma:
             if not np.all(leaf == 1):
                 raise CheckpointError(f"{form.title} has no gamma in {network}, but {inner} is not all ones")
             continue
-        name = _name(form, network, path)
+        name = form.name(network, inner)
         if name is None:
             raise CheckpointError(f"{form.title} does not have {inner}")
         arrays[name] = np.ascontiguousarray(form.write(network, inner, np.asarray(leaf)))
     return arrays
 
 
+def to_torch(network: str, tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Converts one collection (parameters, gradients, optimizer moments or batch statistics) to PyTorch's."""
+    return {
+        str(TORCH.name(network, path)): TORCH.write(network, path, np.asarray(leaf)).copy()
+        for path, leaf in weights.flatten(tree).items()
+    }
+
+
 def check_same_network(layout: str, model: config_dict.ConfigDict) -> None:
     """Raises CheckpointError if the library of `layout` lacks this network or this variant of it."""
-    form, network = LAYOUTS[layout], model.name
-    if network not in form.variants:
-        raise CheckpointError(f"{form.title} has no {network}: it has {', '.join(form.variants)}")
-    variants = form.variants[network]
+    form = LAYOUTS[layout]
+    if model.name not in form.networks:
+        raise CheckpointError(f"{form.title} has no {model.name}: it has {', '.join(form.networks)}")
+    variants = form.networks[model.name].variants
     if models.variant_of(model) not in variants:
         raise CheckpointError(
-            f"{form.title} has only the variant {', '.join(map(repr, variants))} of {network}, "
+            f"{form.title} has only the variant {', '.join(map(repr, variants))} of {model.name}, "
             f"and these weights are of {models.variant_of(model)!r}"
         )
 
 
 def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
     """Raises CheckpointError if the architecture was modified; other libraries only have the original."""
-    for name in ARCHITECTURE_FIELDS.get(model.name, ()):
-        if model[name] != FIELDS[f"model.{name}"].default:
+    for name in models.entry(model.name).fields:
+        if name not in NOT_ARCHITECTURE and model[name] != FIELDS[f"model.{name}"].default:
             raise CheckpointError(
                 f"{LAYOUTS[layout].title} only has the published {model.name}, and these weights are of "
                 f"one with {name} {model[name]}: omit --layout={layout}"
@@ -130,18 +181,10 @@ def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
 
 def epsilon(model: config_dict.ConfigDict) -> float:
     """The epsilon of the network's batch norms."""
+    variant = models.variant_of(model)
     if model.name == "resnet50":
-        return resnet.VARIANTS[model.variant or resnet.TORCHVISION].epsilon
-    if model.name == "densenet121":
-        return densenet.EPSILONS[model.variant or densenet.TORCHVISION]
-    return INCEPTION_EPSILON
-
-
-def _name(form: Layout, network: str, path: str) -> str | None:
-    try:
-        return form.name(network, _inner_path(path))
-    except KeyError:
-        return None
+        return resnet.VARIANTS[str(variant)].epsilon
+    return densenet.EPSILONS[str(variant)] if model.name == "densenet121" else 1e-3
 
 
 def norms(expected: Mapping[str, Any]) -> list[str]:
@@ -149,62 +192,18 @@ def norms(expected: Mapping[str, Any]) -> list[str]:
     return [_inner_path(path).removesuffix("/mean") for path in expected if path.endswith("/mean")]
 
 
-def _fill_folded(
-    norm: str,
-    found: dict[str, np.ndarray],
-    used: set[str],
-    form: Layout,
-    network: str,
-    arrays: Arrays,
-    expected: Mapping[str, Any],
-    epsilon: float,
-) -> bool:
-    """If the norm was folded into its convolution, adds its arrays to `found` and returns True."""
-    convolution = convolution_of(norm)
-    bias = convolution and _name(form, network, f"params/{convolution}/bias")
-    paths = [f"params/{norm}/{leaf}" for leaf in ("scale", "bias")]
-    paths += [f"batch_stats/{norm}/{leaf}" for leaf in ("mean", "var")]
-    if bias is None or bias not in arrays or any(path in found for path in paths):
-        return False
-    shape, dtype = expected[paths[0]].shape, expected[paths[0]].dtype
-    values = _check_float(bias, arrays[bias])
-    _check_shape(bias, values, paths[1], shape)
-    if f"params/{convolution}/bias" in expected:  # then the bias stays with the convolution
-        values = np.zeros(shape)
-    filling = (np.ones(shape), values, np.zeros(shape), np.full(shape, 1 - epsilon))
-    found |= {path: value.astype(dtype) for path, value in zip(paths, filling, strict=True)}
-    used.add(bias)
-    return True
-
-
 def convolution_of(norm: str) -> str | None:
     """The convolution directly before a norm; None if there is not one, as in DenseNet's norm1."""
-    module, _, name = norm.rpartition("/")
-    in_dense_block = module.startswith("dense_block")
-    if module.startswith("transition") or name == "norm5" or (in_dense_block and name == "norm1"):
-        return None
-    if in_dense_block:
-        other = "conv1"
-    elif name == "projection_norm":
-        other = "projection"
-    else:
-        other = re.sub("norm", "conv", name)
-    return f"{module}/{other}" if module else other
+    return rename(
+        (
+            (r"^transition|norm5$|^dense_block\d+/layer\d+/norm1$", None),
+            ("^(dense_block.+)/norm2$", r"\1/conv1"),
+            ("projection_norm$", "projection"),
+            (r"norm(\d*)$", r"conv\1"),
+        ),
+        norm,
+    )
 
 
 def _inner_path(path: str) -> str:
     return path.partition("/")[2]
-
-
-def _check_float(name: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        raise CheckpointError(f"{name} holds {array.dtype}, not floating-point numbers")
-    return array
-
-
-def _check_shape(name: str, array: np.ndarray, path: str, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise CheckpointError(
-            f"the file is of another network: {name} is {list(array.shape)} in our layout, "
-            f"and {path} is {list(shape)}"
-        )

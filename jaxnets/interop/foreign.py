@@ -15,17 +15,8 @@ from jaxnets import models
 from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import hub, layouts, weight_files
-from jaxnets.interop.preprocessing import from_metadata
-from jaxnets.interop.recognise import (
-    CHANNELS,
-    KNOWN,
-    NATIVE_SIZES,
-    PRESETS,
-    PreprocessingPreset,
-    preset_of,
-    recognise,
-)
-from jaxnets.interop.torch_file import read_pth
+from jaxnets.interop.convert import recognise
+from jaxnets.interop.preprocessing import PRESETS, PreprocessingPreset, from_metadata, preset_of
 from jaxnets.io import file_sha256
 
 HEADS = ("AuxLogits.", "aux1.", "aux2.")
@@ -92,7 +83,7 @@ def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
     elif suffix in ("h5", "hdf5"):
         arrays = weight_files.read_keras(path)
     elif suffix in ("pth", "pt", "bin"):
-        arrays = read_pth(path)
+        arrays = weight_files.read_pth(path)
     else:
         raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
@@ -103,9 +94,9 @@ def describe(opened: WeightFile, options: Options) -> Description:
 
     Raises ConfigError for options that do not apply, CheckpointError for a network that is not ours.
     """
-    arrays = layouts.normalize_keys(opened.arrays)
+    arrays = layouts.normalize_torch_names(opened.arrays)
     architecture = opened.described.get("architecture")
-    named = options.model or (architecture if architecture in KNOWN else None)
+    named = options.model or (architecture if architecture in layouts.KNOWN else None)
     network, layout = recognise(arrays, named, options.layout)
     shape = _input_shape(network, options, opened)
     notes: list[str] = []
@@ -126,9 +117,9 @@ def describe(opened: WeightFile, options: Options) -> Description:
 def _input_shape(network: str, options: Options, opened: WeightFile) -> tuple[int, ...]:
     """[H, W, C] of an input, as asked for, as the hub describes it, or as the network was designed."""
     described = opened.described.get(hub.PRETRAINED, {}).get("input_size")
-    size = options.image_size or (described[-1] if described else NATIVE_SIZES.get(network, 224))
+    size = options.image_size or (described[-1] if described else models.entry(network).native_size)
     models.check_image_size(network, size, flag="--image_size")
-    return size, size, CHANNELS.get(network, 3)
+    return size, size, models.entry(network).channels
 
 
 def _without_unusable_heads(
@@ -156,16 +147,16 @@ def model_of(
 ) -> config_dict.ConfigDict:
     """The network's section of a config, with the variant of ours that matches the library's."""
     form = layouts.LAYOUTS[layout]
-    if network not in form.variants:
+    if network not in form.networks:
         raise ConfigError(f"--layout={layout}: {form.title} has no {network}")
-    variants = form.variants[network]
+    variants = form.networks[network].variants
     variant = options.variant or variants[0]
     if variant not in variants:
         listed = ", ".join(str(each) for each in variants if each)
         has = f"has {listed}" if listed else "has no variants"
         raise ConfigError(f"--variant={variant}: {network} of --layout={layout} {has}")
     default = next(iter(models.entry(network).variants), None)
-    kernel = arrays.get(form.name(network, CLASSIFIER))
+    kernel = arrays.get(str(form.name(network, CLASSIFIER)))
     in_file = 1000 if kernel is None else form.read(network, CLASSIFIER, kernel).shape[-1]
     model = config_lib.default_config().model
     model.name, model.variant = network, None if variant == default else variant

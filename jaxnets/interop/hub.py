@@ -51,18 +51,14 @@ def download(
         ) from error
     if file is None:
         raise CheckpointError(f"{source} has none of {', '.join(FILES)}: use another name")
-    hub_config = _read_config(source, paths["config.json"]) if "config.json" in paths else {}
-    return paths[file], hub_config, {"hub": name, "revision": revision or None, "file": file}
-
-
-def _read_config(source: str, path: Path) -> dict[str, Any]:
-    """Reads the hub's config.json; raises CheckpointError if it does not have the expected form."""
-    try:
-        hub_config = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{source}: its config.json is not valid JSON ({error})") from error
+    hub_config: Any = {}
+    if "config.json" in paths:
+        try:
+            hub_config = json.loads(paths["config.json"].read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{source}: its config.json is not valid JSON ({error})") from error
     if not isinstance(hub_config, dict) or not isinstance(hub_config.get(PRETRAINED, {}), dict):
         raise CheckpointError(
             f"{source}: its config.json does not describe a network: download the file and pass its path"
         )
-    return hub_config
+    return paths[file], hub_config, {"hub": name, "revision": revision or None, "file": file}

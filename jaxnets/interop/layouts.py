@@ -1,4 +1,4 @@
-"""Names and array layouts of weight files: PyTorch's libraries, Keras, and TensorFlow's of 2015.
+"""How other libraries name and lay out our arrays: a table of names for each library, and one walk over it.
 
 Paths do not include the collection, as in "conv1/kernel".
 """
@@ -10,111 +10,345 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.interop import inception_2015, keras_names, torch_names, torch_state
+from jaxnets.models import inception_resnet_v2, inception_v3
+from jaxnets.models.inception import STEM, Branches
 
-Transform = Callable[[str, str, np.ndarray], np.ndarray]
-"""(network, path, array) -> the array in the other layout."""
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str] | None], ...]
+"""Regular expressions and their replacements, as for re.sub, applied in order to a module's path.
 
-KERAS_LEAVES = {
-    "kernel": "kernel",
-    "scale": "gamma",
-    "bias": "bias",
-    "mean": "moving_mean",
-    "var": "moving_variance",
-}
-OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-"""norm.1 for norm1, as in torchvision's own files."""
-WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DataParallel and torch.compile add to every name."""
+None marks modules that the library does not have.
+"""
 
 
-def _identity(network: str, path: str, array: np.ndarray) -> np.ndarray:
-    del network, path
-    return array
+class Names(NamedTuple):
+    """The naming of one network.
+
+    An array named `key` identifies its files, which are assumed to be of the first of `variants`: ours that
+    the library supports, (None,) for a network without variants. `flattened` maps each dense layer that
+    follows a flatten to the number of channels of the feature map. `has_gamma`: the batch norms have one.
+    """
+
+    rules: Rules
+    key: str
+    variants: tuple[str | None, ...] = (None,)
+    flattened: Mapping[str, int] = MappingProxyType({})
+    has_gamma: bool = True
 
 
 class Layout(NamedTuple):
     """How one library names and lays out our arrays.
 
-    `name` raises KeyError for arrays that the library's network does not have. `read` and `write` convert
-    arrays. `variants` maps each network to our variants that the library supports; files are assumed to be
-    of the first one, and a network without variants has None. `without_scale` lists the networks whose
-    batch normalisation has no gamma. Arrays with the `counter_suffix` are counters and are ignored.
+    `kernel` and `norm` are its names of a kernel and of a batch norm's arrays. With `transposes`, kernels are
+    PyTorch's: [C_out, C_in, kh, kw] and [out, in], whose inputs after a flatten are in (C, H, W) order; else
+    they are ours: [kh, kw, C_in, C_out] and [in, out], (H, W, C).
     """
 
     title: str
-    name: Callable[[str, str], str]
-    read: Transform
-    write: Transform
-    variants: Mapping[str, tuple[str | None, ...]]
-    without_scale: tuple[str, ...] = ()
-    counter_suffix: str = "no such suffix"
+    networks: Mapping[str, Names]
+    kernel: str = "kernel"
+    norm: Mapping[str, str] = MappingProxyType({})
+    separator: str = "."
+    transposes: bool = False
     can_export: bool = True
 
+    def module_name(self, network: str, module: str) -> str | None:
+        """The library's name of our module, such as "stage2_block1/conv1"; None if it has none."""
+        name = rename(self.networks[network].rules, module)
+        return None if name is None else name.replace("/", self.separator)
 
-def _keras_name(network: str, path: str) -> str:
-    module, _, leaf = path.rpartition("/")
-    is_norm_bias = leaf == "bias" and "norm" in module.rpartition("/")[2]
-    weight = "beta" if is_norm_bias else KERAS_LEAVES[leaf]
-    return f"{keras_names.BY_NETWORK[network](module)}/{weight}"
+    def name(self, network: str, path: str) -> str | None:
+        """The library's name of our array at `path`; None if it has none."""
+        module, _, leaf = path.rpartition("/")
+        names = self.norm if "norm" in module.rpartition("/")[2] else {"kernel": self.kernel}
+        name = self.module_name(network, module)
+        return None if name is None else f"{name}{self.separator}{names.get(leaf, leaf)}"
+
+    def read(self, network: str, path: str, array: np.ndarray) -> np.ndarray:
+        """The library's array, in our layout."""
+        if not self.transposes or array.ndim not in (2, 4):
+            return array
+        if array.ndim == 4:
+            return array.transpose(2, 3, 1, 0)
+        return _swap_axes_of_rows(array.T, self._flattened_channels(network, path), -1)
+
+    def write(self, network: str, path: str, array: np.ndarray) -> np.ndarray:
+        """Our array, in the library's layout."""
+        if not self.transposes or array.ndim not in (2, 4):
+            return array
+        if array.ndim == 4:
+            return array.transpose(3, 2, 0, 1)
+        return _swap_axes_of_rows(array, -1, self._flattened_channels(network, path)).T
+
+    def _flattened_channels(self, network: str, path: str) -> int:
+        return self.networks[network].flattened.get(path.removesuffix("/kernel"), 1)
 
 
-def _inception_2015_name(network: str, path: str) -> str:
-    if network != "inception_v3":
-        raise KeyError(path)
-    return inception_2015.array_name(path)
+def _swap_axes_of_rows(array: np.ndarray, outer: int, inner: int) -> np.ndarray:
+    """Reorders rows from (outer, inner) to (inner, outer); an array that does not fit stays."""
+    if len(array) % max(outer, inner):
+        return array
+    return array.reshape(outer, inner, array.shape[1]).transpose(1, 0, 2).reshape(array.shape)
 
 
-TORCH_VARIANTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+def rename(rules: Rules, path: str) -> str | None:
+    """Applies the rules to the path of a module."""
+    for pattern, replacement in rules:
+        if replacement is not None:
+            path = re.sub(pattern, replacement, path)
+        elif re.search(pattern, path):
+            return None
+    return path
+
+
+TORCHVISION = ("torchvision",)
+TORCH = Layout(
+    "torchvision or timm",
     {
-        **dict.fromkeys(("resnet50", "inception_v1", "inception_v3", "densenet121"), ("torchvision",)),
-        "alexnet": ("pool3", "pool2"),
-    }
+        "resnet50": Names(
+            (
+                ("^classifier$", "fc"),
+                (r"^stage(\d+)_block(\d+)/", lambda found: f"layer{found[1]}.{int(found[2]) - 1}/"),
+                ("projection_norm", "downsample.1"),
+                ("projection", "downsample.0"),
+                ("norm", "bn"),
+            ),
+            key="layer4.2.conv3.weight",
+            variants=TORCHVISION,
+        ),
+        "densenet121": Names(
+            (
+                ("^(?!classifier)", "features."),
+                (r"dense_block(\d+)/layer(\d+)/", r"denseblock\1.denselayer\2."),
+            ),
+            key="features.denseblock4.denselayer16.conv2.weight",
+            variants=TORCHVISION,
+        ),
+        "inception_v1": Names(
+            (
+                ("^classifier$", "fc"),
+                (r"^auxiliary(\d)/dense$", r"aux\1.fc1"),
+                (r"^auxiliary(\d)/classifier$", r"aux\1.fc2"),
+                ("^auxiliary", "aux"),
+                ("^conv2/", "conv3/"),
+                ("^conv2_reduce/", "conv2/"),
+                ("conv1x1", "branch1"),
+                ("reduce3x3", "branch2.0"),
+                ("conv3x3", "branch2.1"),
+                ("reduce5x5", "branch3.0"),
+                ("conv5x5", "branch3.1"),
+                ("pool_projection", "branch4.1"),
+                ("norm", "bn"),
+            ),
+            key="inception5b.branch4.1.conv.weight",
+            variants=TORCHVISION,
+            flattened={"auxiliary1/dense": 128, "auxiliary2/dense": 128},
+        ),
+        "inception_v3": Names(
+            (
+                ("^conv3b/", "Conv2d_3b_1x1/"),
+                (r"^conv(\d[ab])/", r"Conv2d_\1_3x3/"),
+                ("^mixed", "Mixed_"),
+                ("^auxiliary", "AuxLogits"),
+                ("classifier$", "fc"),
+                ("norm$", "bn"),
+            ),
+            key="Mixed_7c.branch_pool.conv.weight",
+            variants=TORCHVISION,
+        ),
+        "inception_resnet_v2": Names(
+            (
+                (r"^conv(\d[ab])/", r"conv2d_\1/"),
+                ("^mixed5b", "mixed_5b"),
+                (r"^inception_resnet_a(\d+)", lambda found: f"repeat.{int(found[1]) - 1}"),
+                (r"^inception_resnet_b(\d+)", lambda found: f"repeat_1.{int(found[1]) - 1}"),
+                ("^inception_resnet_c10", "block8"),
+                (r"^inception_resnet_c(\d+)", lambda found: f"repeat_2.{int(found[1]) - 1}"),
+                (r"^reduction_b/branch(\d)_conv(\d)", r"mixed_7a/branch\1.\2"),
+                ("^reduction_a", "mixed_6a"),
+                ("branch0_conv0", "branch0"),  # a single convolution is not in a Sequential
+                (r"branch(\d)_conv(\d)", r"branch\1.\2"),
+                ("pooled_conv", "branch3.1"),
+                ("projection", "conv2d"),
+                ("classifier", "classif"),
+                ("norm$", "bn"),
+            ),
+            key="mixed_7a.branch2.2.conv.weight",
+        ),
+        "alexnet": Names(  # two Sequentials, as in reports C and E and in torchvision
+            (
+                ("classifier", "classifier.6"),
+                ("dense1", "classifier.1"),
+                ("dense2", "classifier.4"),
+                ("conv1", "features.0"),
+                ("conv2", "features.3"),
+                ("conv3", "features.6"),
+                ("conv4", "features.8"),
+                ("conv5", "features.10"),
+            ),
+            key="features.10.weight",
+            variants=("pool3", "pool2"),
+            flattened={"dense1": 256},
+        ),
+        "lenet5": Names(  # as in the reports
+            (("dense", "fc"), ("classifier", "fc3")),
+            key="fc3.weight",
+            flattened={"dense1": 16},
+        ),
+    },
+    kernel="weight",
+    norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
+    transposes=True,
 )
-"""LeNet-5 and AlexNet are the networks of the reports, which also use PyTorch's names."""
+
+
+def _convolutions(block: str, branches: Branches) -> list[str]:
+    return [f"{block}/{layer.name}" for branch in branches for layer in branch]
+
+
+def _inception_v3_order() -> list[str]:
+    order = list(STEM)
+    for block, (branches, pool_features) in inception_v3.BLOCKS.items():
+        order += _convolutions(block, branches) + ([f"{block}/branch_pool"] if pool_features else [])
+    return order
+
+
+def _inception_resnet_v2_order() -> list[str]:
+    ours = inception_resnet_v2
+    order = [*STEM, *_convolutions("mixed5b", ours.MIXED_5B), "mixed5b/pooled_conv"]
+    for kind, count, branches, reduction in (
+        ("a", 10, ours.INCEPTION_RESNET_A, ours.REDUCTION_A),
+        ("b", 20, ours.INCEPTION_RESNET_B, ours.REDUCTION_B),
+        ("c", 10, ours.INCEPTION_RESNET_C, ()),
+    ):
+        for number in range(1, count + 1):
+            order += _convolutions(f"inception_resnet_{kind}{number}", branches)
+        order += _convolutions(f"reduction_{kind}", reduction)
+    return order
+
+
+def _number_convolutions(order: list[str]) -> Callable[[re.Match[str]], str]:
+    """Keras's names of a convolution or its norm, numbered in the order in which Keras creates them."""
+    kinds = {"conv": "conv2d", "norm": "batch_normalization"}
+    return lambda found: _numbered(kinds[found[2]], order.index(found[1]))
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}_{number}" if number else name
+
+
+KERAS = Layout(
+    "keras.applications",
+    {
+        "resnet50": Names(
+            (
+                ("^classifier$", "predictions"),
+                ("^conv1$", "conv1_conv"),
+                ("^norm1$", "conv1_bn"),
+                (r"^stage(\d+)_block(\d+)/", lambda found: f"conv{int(found[1]) + 1}_block{found[2]}_"),
+                ("projection_norm", "0_bn"),
+                ("projection", "0_conv"),
+                (r"conv(\d)$", r"\1_conv"),
+                (r"norm(\d)$", r"\1_bn"),
+            ),
+            key="conv5_block3_3_conv/kernel",
+            variants=("keras",),
+        ),
+        "densenet121": Names(
+            (
+                ("^classifier$", "predictions"),
+                ("^conv0$", "conv1_conv"),
+                ("^norm0$", "conv1_bn"),
+                ("^norm5$", "bn"),
+                (r"^dense_block(\d+)/layer(\d+)/", lambda found: f"conv{int(found[1]) + 1}_block{found[2]}_"),
+                (r"^transition(\d+)/", lambda found: f"pool{int(found[1]) + 1}_"),
+                ("norm$", "bn"),
+                ("norm1$", "0_bn"),
+                ("norm2$", "1_bn"),
+                (r"conv(\d)$", r"\1_conv"),
+            ),
+            key="conv5_block16_2_conv/kernel",
+            variants=("keras",),
+        ),
+        "inception_resnet_v2": Names(
+            (
+                ("^classifier$", "predictions"),
+                (r"^inception_resnet_a(\d+)/projection$", r"block35_\1_conv"),
+                (r"^inception_resnet_b(\d+)/projection$", r"block17_\1_conv"),
+                (r"^inception_resnet_c(\d+)/projection$", r"block8_\1_conv"),
+                ("^conv7b/conv$", "conv_7b"),
+                ("^conv7b/norm$", "conv_7b_bn"),
+                ("^(.+)/(conv|norm)$", _number_convolutions(_inception_resnet_v2_order())),
+            ),
+            key="conv_7b/kernel",
+            has_gamma=False,
+        ),
+        "inception_v3": Names(
+            (
+                ("^auxiliary/", None),
+                ("^classifier$", "predictions"),
+                ("^(.+)/(conv|norm)$", _number_convolutions(_inception_v3_order())),
+            ),
+            key="conv2d_93/kernel",
+            variants=("keras",),
+            has_gamma=False,
+        ),
+    },
+    norm={"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"},
+    separator="/",
+)
+"""Where Keras numbers layers, the numbers start at the network's own first layer."""
+
+INCEPTION_2015 = Layout(
+    "TensorFlow, 2015-12-05",
+    {
+        "inception_v3": Names(
+            (
+                ("^auxiliary/", None),
+                ("^classifier$", "softmax"),
+                # Towers are numbered in the order in which they appear in the block.
+                ("^mixed6a/branch3x3dbl", "mixed6a/tower"),
+                ("branch(3x3dbl|7x7dbl|7x7x3)", "tower_1"),
+                ("branch(3x3|5x5|7x7)_", "tower_"),
+                (r"branch\dx\d/", "conv/"),
+                ("branch_pool", "tower_2_conv"),
+                (r"_(\d)/", lambda found: f"_{_numbered('conv', int(found[1]) - 1)}/"),
+                (r"_\da/", "_mixed_conv/"),
+                (r"_\db/", "_mixed_conv_1/"),
+                (
+                    "^(mixed..)/",
+                    lambda found: f"{_numbered('mixed', list(inception_v3.BLOCKS).index(found[1]))}_",
+                ),
+                ("^(conv..)/", lambda found: f"{_numbered('conv', list(STEM).index(found[1]))}/"),
+                ("/conv$", ""),
+            ),
+            key="mixed_10_conv.kernel",
+            variants=("keras",),
+        )
+    },
+    can_export=False,
+)
+"""Batch norm is folded into the kernels: the names of our norms match nothing.
+
+The last block uses max pooling where the paper and later versions use average pooling, so the layers after
+mixed_9 belong to a slightly different network.
+"""
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {
-        "torch": Layout(
-            "torchvision or timm",
-            torch_state.torch_name,
-            torch_state.transposed_from_torch,
-            torch_state.transposed_to_torch,
-            {network: TORCH_VARIANTS.get(network, (None,)) for network in torch_names.BY_NETWORK},
-            counter_suffix="num_batches_tracked",
-        ),
-        "keras": Layout(
-            "keras.applications",
-            _keras_name,
-            _identity,
-            _identity,
-            {
-                "resnet50": ("keras",),
-                "inception_v3": ("keras",),
-                "densenet121": ("keras",),
-                "inception_resnet_v2": (None,),
-            },
-            without_scale=keras_names.WITHOUT_SCALE,
-        ),
-        "inception_2015": Layout(
-            "TensorFlow, 2015-12-05",
-            _inception_2015_name,
-            _identity,
-            _identity,
-            {"inception_v3": ("keras",)},
-            can_export=False,
-        ),
-    }
+    {"torch": TORCH, "keras": KERAS, "inception_2015": INCEPTION_2015}
 )
 """By the value of --layout."""
 EXPORTABLE = tuple(name for name, layout in LAYOUTS.items() if layout.can_export)
 """The values of --layout for an export."""
+KNOWN = tuple(dict.fromkeys(network for layout in LAYOUTS.values() for network in layout.networks))
+"""Networks that can be imported."""
 
 
-def normalize_keys(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays under current names: without wrapper prefixes and DenseNet's old dots."""
+def normalize_torch_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays without the prefixes of DataParallel and torch.compile and DenseNet's old dots."""
     named = dict(arrays)
-    for prefix in WRAPPERS * 2:  # either may be outermost
+    for prefix in ("module.", "_orig_mod.") * 2:  # either may be outermost
         if named and all(name.startswith(prefix) for name in named):
             named = {name.removeprefix(prefix): array for name, array in named.items()}
-    return {OLD_DENSENET.sub(r"\1\2.", name): array for name, array in named.items()}
+    # torchvision's own files have norm.1 for norm1.
+    old_densenet = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+    return {old_densenet.sub(r"\1\2.", name): array for name, array in named.items()}

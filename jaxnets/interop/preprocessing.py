@@ -1,16 +1,49 @@
-"""Channel order of other libraries' networks, and preprocessing in safetensors metadata."""
+"""How other libraries preprocess images, also in the metadata of safetensors files that we export."""
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxnets.errors import CheckpointError
-from jaxnets.interop.recognise import PRESETS, PreprocessingPreset, preset_of
 from jaxnets.interop.weights import Preprocessing, Weights
 
 METADATA_KEY = "jaxnets preprocessing"
-"""In the metadata of the safetensors files that we export."""
+
+
+class PreprocessingPreset(NamedTuple):
+    """Mean and std of RGB pixels in [0, 1]; with `bgr` the channels are then reversed."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+
+
+PRESETS: Mapping[str, PreprocessingPreset] = MappingProxyType(
+    {
+        "imagenet": PreprocessingPreset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "half": PreprocessingPreset((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        "inception_2015": PreprocessingPreset((128 / 255,) * 3, (128 / 255,) * 3),
+        "caffe": PreprocessingPreset((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
+    }
+)
+"""imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
+_OF_LIBRARY: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("keras", "resnet50"): "caffe",
+        ("keras", "densenet121"): "imagenet",
+        ("keras", "inception_v3"): "half",
+        ("keras", "inception_resnet_v2"): "half",
+        ("inception_2015", "inception_v3"): "inception_2015",
+    }
+)
+
+
+def preset_of(network: str, layout: str) -> str | None:
+    """Name of the preset that a library's own weights use; None if the file alone does not determine it."""
+    return _OF_LIBRARY.get((layout, network))
 
 
 def is_bgr(layout: str, weights: Weights) -> bool:

@@ -1,5 +1,8 @@
 """Reads weight files as arrays by name. No code in a file is run, and no links are followed."""
 
+import importlib.util
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxnets.errors import CheckpointError, MachineError
-from jaxnets.io import atomic_write
+from jaxnets.errors import CheckpointError, ConfigError, MachineError
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
@@ -25,11 +27,11 @@ DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", 
 """Safetensors types that numpy supports."""
 MAX_COMPRESSION = 1100
 """An upper bound on the compression ratio of deflate, HDF5's usual filter."""
-LAYERS, VARIABLES = "layers", "vars"
 NUMBERED_LAYERS = ("conv2d", "batch_normalization")
-NO_LAYERS = ("optimizer", "optimizer_weights", "top_level_model_weights")
 MAX_DEPTH = 16
 """Nested groups; Keras files have fewer, and a cycle of groups has more."""
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training scripts store a PyTorch state dict."""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -49,13 +51,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         raise CheckpointError(f"{path} is not a valid safetensors file: {_one_line(error)}") from error
 
 
-def save_safetensors(
-    path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None
-) -> None:
-    """Writes the arrays by name and the metadata, atomically."""
-    atomic_write(path, safetensors.numpy.save(arrays, metadata))
-
-
 def read_keras(path: Path) -> dict[str, np.ndarray]:
     """Reads a Keras file, `.weights.h5` or `.h5`, as arrays named "layer/weight"; layers count from 0.
 
@@ -64,9 +59,16 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with h5py.File(path, "r") as file:
-            root = _group(file, "model_weights", path) or file
-            layers = _group(root, LAYERS, path)
-            named = _legacy(root, path) if layers is None else _keras_3(layers, path)
+            datasets = dict(_datasets(file, path))
+            root = "model_weights/"  # the other groups of a whole model's file hold the optimizer
+            if any(name.startswith(root) for name in datasets):
+                datasets = {
+                    name.removeprefix(root): dataset
+                    for name, dataset in datasets.items()
+                    if name.startswith(root)
+                }
+            is_keras_3 = any(name.startswith("layers/") for name in datasets)
+            named = _keras_3(datasets, path) if is_keras_3 else _legacy(datasets, path)
     except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a valid HDF5 file: {_one_line(error)}") from error
     if not named:
@@ -74,35 +76,18 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     return _renumber(named)
 
 
-def _group(parent: h5py.Group, name: str, path: Path) -> h5py.Group | None:
-    """The group `name`, or None if it is absent; raises CheckpointError if it is not a group."""
-    if name not in parent and parent.get(name, getlink=True) is None:
-        return None
-    _refuse_link(parent, name, path, name)
-    found = parent[name]
-    if not isinstance(found, h5py.Group):
-        raise CheckpointError(f"{path} is not a Keras file: {name} is not a group")
-    return found
-
-
-def _refuse_link(parent: h5py.Group, name: str, path: Path, where: str) -> None:
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-        raise CheckpointError(f"{path} has a link at {where}: links are not followed")
-
-
-def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+def _keras_3(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndarray]:
     """layers/CLASS_N/vars/0, 1, ...; the layer's name is an attribute of vars."""
     layers: dict[str, dict[int, np.ndarray]] = {}
-    for key, dataset in _datasets(layers_group, path):
-        *groups, last = key.split("/")
-        if not groups or groups[-1] != VARIABLES or not last.isdecimal():
+    for key, dataset in datasets.items():
+        if not re.fullmatch(r"layers/(.+/)?vars/\d+", key):
             continue
         name = dataset.parent.attrs.get("name")
         if name is None:
             raise CheckpointError(
                 f"{path} does not name its layers: save it with Keras 3.8 or later, or as model.h5"
             )
-        layers.setdefault(str(name), {})[int(last)] = _values(dataset, path)
+        layers.setdefault(str(name), {})[int(key.rpartition("/")[2])] = _values(dataset, path)
     named = {}
     for layer, weights in layers.items():
         arrays = [weights[number] for number in sorted(weights)]
@@ -113,12 +98,12 @@ def _keras_3(layers_group: h5py.Group, path: Path) -> dict[str, np.ndarray]:
     return named
 
 
-def _legacy(root: h5py.Group, path: Path) -> dict[str, np.ndarray]:
+def _legacy(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndarray]:
     """LAYER/LAYER/kernel, or LAYER/LAYER/kernel:0, as Keras 1 and 2 and `model.save("x.h5")` write."""
     named = {}
-    for key, dataset in _datasets(root, path):
+    for key, dataset in datasets.items():
         outer, _, rest = key.partition("/")
-        if outer in NO_LAYERS or not rest:
+        if outer in ("optimizer", "optimizer_weights", "top_level_model_weights") or not rest:
             continue
         inner, _, weight = rest.rpartition("/")
         layer = inner.rpartition("/")[2] or outer  # of a nested model, `outer` is the model's name
@@ -149,7 +134,8 @@ def _datasets(group: h5py.Group, path: Path, prefix: str = "") -> Iterator[tuple
     """Yields the float datasets below a group; raises CheckpointError for links."""
     for name in group:
         where = f"{prefix}{name}"
-        _refuse_link(group, name, path, where)
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise CheckpointError(f"{path} has a link at {where}: links are not followed")
         found: Any = group[name]
         if isinstance(found, h5py.Group):
             if where.count("/") >= MAX_DEPTH:
@@ -163,26 +149,72 @@ def _datasets(group: h5py.Group, path: Path, prefix: str = "") -> Iterator[tuple
 
 def _renumber(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Numbers layers from 0. Keras counts across networks, so a network may start at conv2d_94."""
-    layers = [(*_kind_and_number(name.partition("/")[0]), name) for name in named]
-    numbers = {
-        kind: sorted({number for other, number, _ in layers if other == kind}) for kind in NUMBERED_LAYERS
-    }
-    renamed = {}
-    for kind, number, name in layers:
-        layer, _, weight = name.partition("/")
-        if kind is not None:
-            position = numbers[kind].index(number)
-            layer = f"{kind}_{position}" if position else kind
-        renamed[f"{layer}/{weight}"] = named[name]
-    return renamed
-
-
-def _kind_and_number(layer: str) -> tuple[str | None, int]:
+    renamed = {name.partition("/")[0]: name.partition("/")[0] for name in named}
     for kind in NUMBERED_LAYERS:
-        rest = layer.removeprefix(kind)
-        if rest != layer and (not rest or rest[1:].isdecimal()):
-            return kind, int(rest[1:] or 0)
-    return None, 0
+        numbers = {
+            layer: int(rest[1:] or 0)
+            for layer in renamed
+            if (rest := layer.removeprefix(kind)) != layer and (not rest or rest[1:].isdecimal())
+        }
+        for position, layer in enumerate(sorted(numbers, key=numbers.__getitem__)):
+            renamed[layer] = f"{kind}_{position}" if position else kind
+    found = {}
+    for name, array in named.items():
+        layer, _, weight = name.partition("/")
+        found[f"{renamed[layer]}/{weight}"] = array
+    return found
+
+
+def read_pth(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a PyTorch state dict, `.pth` or `.pt`, by name, if PyTorch is installed.
+
+    Raises ConfigError if it is not, CheckpointError if the file is damaged, contains anything but tensors, or
+    would run code.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            f"{path} is a PyTorch file, and PyTorch is not installed: pip install torch, or save the weights "
+            "as safetensors"
+        )
+    import pickle
+
+    import torch
+
+    damaged = f"{path} is not a valid PyTorch file"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about other pickle protocols; torch reads or rejects them
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, KeyError, AttributeError) as error:  # messages of pickle's internals
+        if "weights only" in str(error).lower().replace("_", " "):
+            raise CheckpointError(
+                f"{path} holds more than weights, which might run code: it is not read; "
+                "save only model.state_dict()"
+            ) from error
+        raise CheckpointError(damaged) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        message = " ".join(str(error).split("\n")[0].split())[:200]
+        raise CheckpointError(f"{damaged}: {message}") from error
+    for name in STATE_DICT_KEYS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
+            loaded = loaded[name]
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} is not a state dict: it contains more than tensors")
+    return {str(name): _to_numpy(path, str(name), tensor) for name, tensor in loaded.items()}
+
+
+def _to_numpy(path: Path, name: str, tensor: Any) -> np.ndarray:
+    import torch
+
+    try:
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        # float8, quantized, sparse and meta tensors
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{path}: cannot read tensor {name} ({tensor.layout}, {kind}): "
+            "save the weights again as dense float32"
+        ) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -30,9 +30,6 @@ from jaxnets.runtime.xla import precision_of
 
 ARRAYS, DESCRIPTION = "weights.safetensors", "weights.json"
 FORMAT = "jaxnets weights, 1"
-COLLECTIONS = ("params", "batch_stats")
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +67,20 @@ class Weights:
 def structure(model: config_dict.ConfigDict, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of every array of the network by path, including its auxiliary heads."""
     return _structure(json.dumps(model.to_dict(), sort_keys=True), tuple(input_shape))
+
+
+@functools.lru_cache(maxsize=4)  # seconds for the deep networks
+def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    fields = _model(json.loads(model))
+    x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
+    with precision_of(fields):
+        variables = jax.eval_shape(functools.partial(models.create(fields).init, jax.random.key(0)), x)
+    return flatten({name: variables[name] for name in ("params", "batch_stats") if name in variables})
+
+
+def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:
+    """The config.model section with these fields; raises ConfigError for unknown ones."""
+    return config_lib.from_json(json.dumps({"model": fields})).model
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,12 +131,13 @@ def read_weights(folder: Path) -> Weights:
     if not path.is_file() or file_sha256(path) != described.get("sha256"):
         raise CheckpointError(f"{path} does not match {DESCRIPTION}: restore it")
     try:
+        classes, preprocessing = described["classes"], described["preprocessing"]
         weights = Weights(
             variables=unflatten(safetensors.numpy.load_file(path)),
             model=_model(described["model"]),
             input_shape=tuple(described["input_shape"]),
-            classes=None if described["classes"] is None else tuple(described["classes"]),
-            preprocessing=_preprocessing(described["preprocessing"]),
+            classes=None if classes is None else tuple(classes),
+            preprocessing=None if preprocessing is None else _preprocessing(**preprocessing),
             missing=tuple(described["missing"]),
             source=described["source"],
         )
@@ -136,22 +148,6 @@ def read_weights(folder: Path) -> Weights:
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError, JaxnetsError) as error:
         raise CheckpointError(f"{folder} is damaged or from another version: {error}") from error
     return weights
-
-
-@functools.lru_cache(maxsize=4)  # seconds for the deep networks
-def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
-    fields = _model(json.loads(model))
-    network = models.create(fields)
-    x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
-    with precision_of(fields):
-        variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
-    arrays = {name: variables[name] for name in COLLECTIONS if name in variables}
-    return flatten(arrays)
-
-
-def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:
-    """The config.model section with these fields; raises ConfigError for unknown ones."""
-    return config_lib.from_json(json.dumps({"model": fields})).model
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -167,7 +163,11 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return described
 
 
-def _check(where: str, arrays: Arrays, weights: Weights) -> None:
+def _preprocessing(image_size: int, mean: list[float], std: list[float], resize: Resize) -> Preprocessing:
+    return Preprocessing(image_size, tuple(map(float, mean)), tuple(map(float, std)), resize)
+
+
+def _check(where: str, arrays: Mapping[str, np.ndarray], weights: Weights) -> None:
     """Raises CheckpointError for the first unexpected, misshapen or missing array."""
     expected = structure(weights.model, weights.input_shape)
     for path, array in arrays.items():
@@ -197,10 +197,3 @@ def _check_description(weights: Weights) -> None:
     for name, values in (("mean", given.mean), ("std", given.std)):
         if len(values) != weights.input_shape[-1]:
             raise ValueError(f"{DESCRIPTION}: {name} must have one number per channel")
-
-
-def _preprocessing(fields: dict[str, Any] | None) -> Preprocessing | None:
-    if fields is None:
-        return None
-    mean, std = (tuple(map(float, fields[name])) for name in ("mean", "std"))
-    return Preprocessing(fields["image_size"], mean, std, fields["resize"])

@@ -1,27 +1,25 @@
-"""Model registry and factory."""
+"""Model registry and factory; checks of config.model; initial variables."""
 
 import dataclasses
 import functools
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
 from jaxnets.config import FIELDS, default_config, nearest, unused
 from jaxnets.errors import ConfigError
 from jaxnets.models.base import Entry
-from jaxnets.models.init_eagerly import init_eqn_by_eqn
 
 OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
 """Fields of config.model that change one part of a network; a network without that part refuses them."""
-
 PUBLISHED = "published"
 """The value of config.model.init for the weights that a report prints."""
-
 _MODULES = {
     "lenet5": "lenet",
     "alexnet": "alexnet",
@@ -51,11 +49,6 @@ class _Registry(Mapping[str, Entry]):
     def __len__(self) -> int:
         return len(_MODULES.keys() | self._entries.keys())
 
-    def register(self, name: str, entry: Entry) -> None:
-        if name in self:
-            raise ValueError(f"a network named {name!r} is registered already")
-        self._entries[name] = entry
-
 
 REGISTRY = _Registry()
 """The networks by name."""
@@ -66,7 +59,9 @@ def register(name: str, entry: Entry) -> None:
 
     Raises ValueError if the name is taken.
     """
-    REGISTRY.register(name, entry)
+    if name in REGISTRY:
+        raise ValueError(f"a network named {name!r} is registered already")
+    REGISTRY._entries[name] = entry
 
 
 def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> nn.Module:
@@ -76,24 +71,29 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     """
     for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
-    _check_overridable_fields(config)
-    found = entry(config.name)
+    found, ignored = entry(config.name), _unused_fields(config.name)
+    for name in OVERRIDABLE_FIELDS:
+        if f"model.{name}" in ignored and config[name] != FIELDS[f"model.{name}"].default:
+            takers = ", ".join(other for other in _MODULES if name in overridable_fields(other))
+            raise ConfigError(
+                f"--config.model.{name}={config[name]}: {found.title} has it as published; "
+                f"it can be changed in {takers}"
+            )
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
         raise ConfigError(f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout")
-    has_batch_norm = "model.sync_batch_norm" not in _unused_fields(config.name)
-    shared = {
+    synchronises = config.sync_batch_norm and "model.sync_batch_norm" not in ignored
+    given = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
         "init_scheme": config.init,
         "dtype": jnp.dtype(config.dtype),
         "compute_dtype": jnp.dtype(config.compute_dtype) if config.compute_dtype else None,
-        "axis_name": axis_name if config.sync_batch_norm and has_batch_norm else None,
+        "axis_name": axis_name if synchronises else None,
         "implementation": config.implementation,
+        **{name: config[name] for name in found.fields if config[name] is not None},
     }
-    own = {name: config[name] for name in found.fields if config[name] is not None}
-    given = {name: value for name, value in (shared | own).items() if name in accepted}
-    return found.factory(**given)
+    return found.factory(**{name: value for name, value in given.items() if name in accepted})
 
 
 def entry(name: str) -> Entry:
@@ -108,48 +108,35 @@ def variant_of(config: config_dict.ConfigDict) -> str | None:
     return config.variant or next(iter(entry(config.name).variants), None)
 
 
-def check_variant(name: str, variant: str | None, *, flag: str = "--config.model.variant") -> None:
+def check_variant(name: str, variant: str | None, *, flag: str) -> None:
     """Raises ConfigError, naming the `flag` that said it, for a variant that the network has not."""
-    if problem := _variant_problem(name, variant, flag):
-        raise ConfigError(problem)
-
-
-def _variant_problem(name: str, variant: str | None, flag: str) -> str | None:
-    variants = entry(name).variants
-    if variant is None or variant in variants:
-        return None
-    listed = f"has the variants {', '.join(variants)}" if variants else "has no variants"
-    return f"{flag}={variant}: {entry(name).title} {listed}{nearest(variant, variants)}"
+    if variant is not None and variant not in entry(name).variants:
+        raise ConfigError(_variant_problem(entry(name), variant, flag))
 
 
 def values_for_other_networks(config: config_dict.ConfigDict) -> dict[str, str]:
     """Error messages for fields of `config.model` whose values only other networks have, by path."""
-    found = {
-        "model.init": _init_problem(config),
-        "model.variant": _variant_problem(config.name, config.variant, "--config.model.variant"),
-        "model.truncate_after": _truncation_problem(config),
-    }
-    return {path: problem for path, problem in found.items() if problem is not None}
+    found, blocks = entry(config.name), entry(config.name).truncation_blocks
+    problems = {}
+    if config.init == PUBLISHED and config.name != "mlp":
+        problems["model.init"] = (
+            f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
+            "only those of 'mlp'"
+        )
+    if config.variant not in (None, *found.variants):
+        problems["model.variant"] = _variant_problem(found, config.variant, "--config.model.variant")
+    if config.truncate_after not in (None, *blocks):
+        listed = f"can end after {', '.join(blocks)}" if blocks else "cannot be truncated"
+        problems["model.truncate_after"] = (
+            f"--config.model.truncate_after={config.truncate_after}: {found.title} {listed}"
+            f"{nearest(config.truncate_after, blocks)}"
+        )
+    return problems
 
 
-def _init_problem(config: config_dict.ConfigDict) -> str | None:
-    if config.init != PUBLISHED or config.name == "mlp":
-        return None
-    return (
-        f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
-        "only those of 'mlp'"
-    )
-
-
-def _truncation_problem(config: config_dict.ConfigDict) -> str | None:
-    allowed = entry(config.name).truncation_blocks
-    if config.truncate_after is None or config.truncate_after in allowed:
-        return None
-    listed = f"can end after {', '.join(allowed)}" if allowed else "cannot be truncated"
-    return (
-        f"--config.model.truncate_after={config.truncate_after}: {entry(config.name).title} {listed}"
-        f"{nearest(config.truncate_after, allowed)}"
-    )
+def _variant_problem(found: Entry, variant: str, flag: str) -> str:
+    listed = f"has the variants {', '.join(found.variants)}" if found.variants else "has no variants"
+    return f"{flag}={variant}: {found.title} {listed}{nearest(variant, found.variants)}"
 
 
 @functools.cache
@@ -163,16 +150,6 @@ def _unused_fields(name: str) -> frozenset[str]:
 def overridable_fields(name: str) -> tuple[str, ...]:
     """The OVERRIDABLE_FIELDS that the network uses."""
     return tuple(field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in _unused_fields(name))
-
-
-def _check_overridable_fields(config: config_dict.ConfigDict) -> None:
-    for name in OVERRIDABLE_FIELDS:
-        if f"model.{name}" in _unused_fields(config.name) and config[name] != FIELDS[f"model.{name}"].default:
-            takers = ", ".join(other for other in _MODULES if f"model.{name}" not in _unused_fields(other))
-            raise ConfigError(
-                f"--config.model.{name}={config[name]}: {entry(config.name).title} has it as published; "
-                f"it can be changed in {takers}"
-            )
 
 
 def check_kind(name: str, kind: str) -> None:
@@ -205,10 +182,44 @@ def check_image_size(name: str, image_size: int, *, flag: str = "--config.data.i
         )
 
 
+def skipped_aux_heads_note(config: config_dict.ConfigDict, image_size: int) -> str | None:
+    """Says which heads of `config.model` training leaves out on images of that size, or None."""
+    found = entry(config.name)
+    if not config.auxiliary_heads or image_size >= found.auxiliary_size:
+        return None
+    return (
+        f"{found.title}'s auxiliary head is left out: it needs {found.auxiliary_size} pixels, "
+        f"and images have {image_size}"
+    )
+
+
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
     """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
     variables = init_eqn_by_eqn(lambda key: model.init(key, _dummy_input(model, shape)), key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def init_eqn_by_eqn(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Computes a jitted `function(*arguments)` without one program of it all; may be traced itself.
+
+    XLA's time grows with a program, and a network's initial weights make a very long one; equations of one
+    shape are compiled once, and those that the result does not need are left out. A jitted function inside
+    is one equation, and rounds as it does within a larger program.
+    """
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    needed = traced.jaxpr.replace(eqns=_needed_equations(traced.jaxpr))
+    leaves = jaxpr_as_fun(ClosedJaxpr(needed, traced.consts))(*jax.tree.leaves(arguments))
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _needed_equations(jaxpr: Jaxpr) -> list[Any]:
+    wanted = {variable for variable in jaxpr.outvars if not isinstance(variable, Literal)}
+    needed = []
+    for equation in reversed(jaxpr.eqns):
+        if wanted.intersection(equation.outvars):
+            needed.append(equation)
+            wanted.update(v for v in equation.invars if not isinstance(v, Literal))
+    return needed[::-1]
 
 
 def head_modules(model: nn.Module, shape: tuple[int, ...]) -> frozenset[str]:
@@ -234,14 +245,3 @@ def count_parameters(tree: Any) -> int:
 def auxiliary_part(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The auxiliary heads' modules of a tree of parameters or statistics; {} where there are none."""
     return {name: part for name, part in tree.items() if name.startswith("auxiliary")}
-
-
-def skipped_aux_heads_note(config: config_dict.ConfigDict, image_size: int) -> str | None:
-    """Says which heads of `config.model` training leaves out on images of that size, or None."""
-    found = entry(config.name)
-    if not config.auxiliary_heads or image_size >= found.auxiliary_size:
-        return None
-    return (
-        f"{found.title}'s auxiliary head is left out: it needs {found.auxiliary_size} pixels, "
-        f"and images have {image_size}"
-    )

@@ -1,32 +1,15 @@
 """AlexNet (Krizhevsky et al. 2012) as reports C and E fit it to images of 32 pixels a side."""
 
+import functools
 from types import MappingProxyType
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 
-from jaxnets.models.base import Entry, Network
-from jaxnets.models.blocks import ACTIVATIONS, adaptive_average_pool, pool
+from jaxnets.models.base import ACTIVATIONS, Entry, Network, adaptive_average_pool
 
-POOLED = (6, 6)
-"""What the dense layers see, height and width, whatever the image's size: torchvision's adaptive pooling.
-
-At 32 pixels the last map is 3x3 or 4x4, so its bins overlap and repeat pixels.
-"""
-HIDDEN = 4096
-
-
-class Variant(NamedTuple):
-    """A max pooling's window (its stride is 2), and the second convolution's kernel."""
-
-    window: int
-    second_kernel: int
-
-
-POOL3, POOL2 = "pool3", "pool2"
-VARIANTS = MappingProxyType({POOL3: Variant(3, 5), POOL2: Variant(2, 3)})
-"""pool3 is report C's, pool2 report E's."""
+VARIANTS = MappingProxyType({"pool3": (3, 5), "pool2": (2, 3)})
+"""Sides of a pooling's window and of the second kernel; pool3 is report C's, pool2 report E's."""
 
 
 class AlexNet(Network):
@@ -37,50 +20,51 @@ class AlexNet(Network):
     response normalisation and the two halves of the paper's network are not here, as in the reports.
     """
 
-    variant: str = POOL3
+    variant: str = "pool3"
     activation: str = "relu"
     pooling: str = "max"
 
     def setup(self) -> None:
         layers = self.layers(conv_bias=True)
-        second = VARIANTS[self.variant].second_kernel
+        _, second = VARIANTS[self.variant]
         self.conv1 = layers.conv(64, 3, padding=1)
         self.conv2 = layers.conv(192, second, padding=second // 2)
         self.conv3 = layers.conv(384, 3, padding=1)
         self.conv4 = layers.conv(256, 3, padding=1)
         self.conv5 = layers.conv(256, 3, padding=1)
         self.dropout1 = nn.Dropout(self.dropout)
-        self.dense1 = layers.dense(HIDDEN)
+        self.dense1 = layers.dense(4096)
         self.dropout2 = nn.Dropout(self.dropout)
-        self.dense2 = layers.dense(HIDDEN)
+        self.dense2 = layers.dense(4096)
         self.classifier = layers.dense(self.num_classes)
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, h, w, 256], after the third pooling: 3x3 or 4x4 at 32 pixels a side."""
         del train
         act = ACTIVATIONS[self.activation]
-        x = self._pool(act(self.conv1(x)))
-        x = self._pool(act(self.conv2(x)))
+        pool = functools.partial(
+            self.layers().pool, kind=self.pooling, window=VARIANTS[self.variant][0], stride=2
+        )
+        x = pool(act(self.conv1(x)))
+        x = pool(act(self.conv2(x)))
         x = act(self.conv4(act(self.conv3(x))))
-        return self._pool(act(self.conv5(x)))
+        return pool(act(self.conv5(x)))
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, 256] -> logits [B, num_classes], in the parameters' dtype."""
-        x = adaptive_average_pool(features, POOLED).reshape(features.shape[0], -1)
+        # 6x6 whatever the image's size, as in torchvision; from 3x3 or 4x4 at 32 pixels, bins overlap.
+        x = adaptive_average_pool(features, (6, 6)).reshape(features.shape[0], -1)
         act = ACTIVATIONS[self.activation]
         x = act(self.dense1(self.dropout1(x, deterministic=not train)))
         x = act(self.dense2(self.dropout2(x, deterministic=not train)))
         return self.classifier(x).astype(self.dtype)
 
-    def _pool(self, x: jax.Array) -> jax.Array:
-        side = VARIANTS[self.variant].window
-        return pool(x, self.pooling, (side, side), strides=(2, 2), implementation=self.implementation)
-
 
 ENTRY = Entry(
     "AlexNet",
     AlexNet,
-    fields=("variant", "activation", "pooling"),
+    ("variant", "activation", "pooling"),
     smallest=15,
+    native_size=32,
     variants=tuple(VARIANTS),
 )

@@ -1,16 +1,19 @@
-"""What the networks share: settings of layers, the path from images to logits, entries of the registry."""
+"""What the networks share: registry entries, settings of layers, and the path from images to logits."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxnets import ops
-from jaxnets.ops.implementation import Implementation
-from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.cpu_kernels.load import Implementation
+from jaxnets.ops.initializers import Initialization, Initializer
 from jaxnets.ops.windows import Pair
 
 
@@ -18,10 +21,11 @@ from jaxnets.ops.windows import Pair
 class Entry:
     """A network of the registry, made by `factory` from the fields of config.model named in `fields`.
 
-    It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source). `variants` are the
-    values of --config.model.variant, the default first, and `truncation_blocks` those of
-    --config.model.truncate_after, from input to output. `auxiliary_weight` is the published weight of each
-    auxiliary head in the loss; the heads are trained on images of at least `auxiliary_size` pixels a side.
+    It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source); it is meant for
+    `native_size` pixels and `channels`. `variants` are the values of --config.model.variant, the default
+    first, and `truncation_blocks` those of --config.model.truncate_after, from input to output.
+    `auxiliary_weight` is the published weight of each auxiliary head in the loss; the heads are trained on
+    images of at least `auxiliary_size` pixels a side.
     `averages` marks networks whose head starts with a global average pooling, so that it accepts the mean.
     """
 
@@ -29,6 +33,8 @@ class Entry:
     factory: type[nn.Module]
     fields: Sequence[str] = ()
     smallest: int = 1
+    native_size: int = 224
+    channels: int = 3
     kind: str = "image"
     variants: tuple[str, ...] = ()
     truncation_blocks: tuple[str, ...] = ()
@@ -37,118 +43,61 @@ class Entry:
     averages: bool = False
 
 
+class ModelOutput(NamedTuple):
+    """The classifier's logits [B, classes], and those of each auxiliary head, nearest the input first."""
+
+    main: jax.Array
+    auxiliary: tuple[jax.Array, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Makes the layers of a network with the settings that all of them share.
+    """Makes the layers of a network: `ops.Conv`, ... with the settings that all of them share."""
 
-    `conv_init` and `dense_init` initialise kernels and biases; `axis_name` is the axis over which batch
-    statistics are synchronised. Sizes are numbers or pairs (height, width); padding is symmetric.
-    """
-
-    conv_init: Initialization
-    dense_init: Initialization
-    epsilon: float
-    axis_name: str | None
+    conv: Callable[..., ops.Conv]
+    norm: Callable[..., ops.BatchNorm]
+    dense: Callable[..., ops.Dense]
     implementation: Implementation
     dtype: Any
-    compute_dtype: Any
-    conv_bias: bool = False
 
-    def conv(
-        self,
-        features: int,
-        kernel_size: int | Pair,
-        *,
-        stride: int = 1,
-        padding: int | Pair = 0,
-        bias: bool | None = None,
-        name: str | None = None,
-    ) -> ops.Conv:
-        """torch.nn.Conv2d: [B, H, W, C] -> [B, H', W', features]."""
-        height, width = _pair(padding)
-        with_bias = self.conv_bias if bias is None else bias
-        return ops.Conv(
-            features,
-            _pair(kernel_size),
-            kernel_init=self.conv_init.kernel,
-            bias_init=self.conv_init.bias if with_bias else None,
-            strides=(stride, stride),
-            padding=((height, height), (width, width)),
-            implementation=self.implementation,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            name=name,
-        )
-
-    def norm(self, *, name: str | None = None) -> ops.BatchNorm:
-        """torch.nn.BatchNorm2d."""
-        return ops.BatchNorm(
-            epsilon=self.epsilon,
-            axis_name=self.axis_name,
-            implementation=self.implementation,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            name=name,
-        )
-
-    def conv_norm(
-        self,
-        features: int,
-        kernel_size: int | Pair,
-        *,
-        stride: int = 1,
-        padding: int | Pair = 0,
-        name: str | None = None,
-    ) -> "ConvNorm":
+    def conv_norm(self, *args: Any, **kwargs: Any) -> "ConvNorm":
         """Convolution, batch normalisation and ReLU."""
-        return ConvNorm(features, kernel_size, stride, padding, self, name=name)
+        return ConvNorm(self, *args, **kwargs)
 
-    def dense(
-        self, features: int, *, init: Initialization | None = None, name: str | None = None
-    ) -> ops.Dense:
-        """torch.nn.Linear: [B, inputs] -> [B, features]."""
-        kernel_init, bias_init = init or self.dense_init
-        return ops.Dense(
-            features,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            name=name,
-        )
-
-    def max_pool(self, x: jax.Array, window: int, *, stride: int, padding: int = 0) -> jax.Array:
-        """torch.nn.MaxPool2d: [B, H, W, C] -> [B, H', W', C]."""
-        edges = (padding, padding)
+    def max_pool(
+        self, x: jax.Array, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False
+    ) -> jax.Array:
+        """torch.nn.MaxPool2d: [B, H, W, C] -> [B, H', W', C]; `ceil_mode` without padding only."""
+        beyond = [_overhang(extent, window, stride) if ceil_mode else 0 for extent in x.shape[1:3]]
         return ops.max_pool(
             x,
             (window, window),
             strides=(stride, stride),
-            padding=(edges, edges),
+            padding=((padding, padding + beyond[0]), (padding, padding + beyond[1])),
             implementation=self.implementation,
         )
+
+    def pool(self, x: jax.Array, kind: str, window: int, *, stride: int) -> jax.Array:
+        """Pools [B, H, W, C] as config.model.pooling says: "max" or "average"."""
+        if kind == "max":
+            return self.max_pool(x, window, stride=stride)
+        return ops.average_pool(x, (window, window), strides=(stride, stride))
 
 
 class ConvNorm(nn.Module):
     """Convolution without bias, batch normalisation, ReLU: [B, H, W, C] -> [B, H', W', features]."""
 
+    layers: Layers
     features: int
     kernel_size: int | Pair
-    stride: int
-    padding: int | Pair
-    layers: Layers
+    stride: int = 1
+    padding: int | Pair | Literal["same"] = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = self.layers.conv(
-            self.features,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            bias=False,
-            name="conv",
-        )(x)
-        return nn.relu(self.layers.norm(name="norm")(x, train=train))
+        geometry = {"stride": self.stride, "padding": self.padding}
+        conv = self.layers.conv(self.features, self.kernel_size, **geometry, use_bias=False, name="conv")
+        return nn.relu(self.layers.norm(name="norm")(conv(x), train=train))
 
 
 class Network(nn.Module):
@@ -173,18 +122,23 @@ class Network(nn.Module):
         epsilon: float = 1e-5,
         conv_bias: bool = False,
     ) -> Layers:
-        """The layers' common settings; initialisations that are not given are those of `init_scheme`."""
-        default = ops.INITIALIZERS[self.init_scheme]
+        """Layers with these settings and the network's; initialisations default to that of `init_scheme`."""
+        default = self.initialization()
+        types = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
+        shared = {**types, "implementation": self.implementation}
         return Layers(
-            conv or default,
-            dense or default,
-            epsilon,
-            self.axis_name,
-            self.implementation,
-            self.dtype,
-            self.compute_dtype,
-            conv_bias,
+            conv=functools.partial(ops.Conv, initialization=conv or default, use_bias=conv_bias, **shared),
+            norm=functools.partial(ops.BatchNorm, epsilon=epsilon, axis_name=self.axis_name, **shared),
+            dense=functools.partial(ops.Dense, initialization=dense or default, **types),
+            implementation=self.implementation,
+            dtype=self.dtype,
         )
+
+    def initialization(self, torch_kernel: Initializer | None = None) -> Initialization:
+        """That of `init_scheme`; `torch_kernel` is how the published network draws kernels for "torch"."""
+        default = ops.INITIALIZERS[self.init_scheme]
+        is_published = torch_kernel is not None and self.init_scheme == "torch"
+        return default._replace(kernel=torch_kernel) if is_published else default
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, h, w, features]."""
@@ -199,11 +153,41 @@ class Network(nn.Module):
         return self.head(self.features(x, train=train), train=train)
 
 
-def same(kernel_size: int | Pair) -> Pair:
-    """The padding that keeps the size at stride 1, for odd kernels."""
-    height, width = _pair(kernel_size)
-    return height // 2, width // 2
+def _leaky_relu(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, 0.01 * x)  # jax.nn's has slope 1 at 0, PyTorch's 0.01
 
 
-def _pair(size: int | Pair) -> Pair:
-    return (size, size) if isinstance(size, int) else size
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
+    {
+        "tanh": jnp.tanh,
+        "relu": nn.relu,
+        "leaky_relu": _leaky_relu,
+        "sigmoid": nn.sigmoid,
+        "identity": lambda x: x,
+    }
+)
+"""By name; values and slopes are PyTorch's, at 0 too."""
+
+
+def adaptive_average_pool(x: jax.Array, size: Pair) -> jax.Array:
+    """The mean of each of `size` bins: [B, H, W, C] -> [B, *size, C], as torch.nn.AdaptiveAvgPool2d.
+
+    Bin i of n pixels begins at floor(i * n / size) and ends before ceil((i + 1) * n / size): bins overlap
+    where `size` does not divide n, and repeat pixels where n is the smaller.
+    """
+    for axis, count in zip((1, 2), size, strict=True):
+        extent = x.shape[axis]
+        bins = [
+            lax.slice_in_dim(x, i * extent // count, -(-(i + 1) * extent // count), axis=axis).mean(axis)
+            for i in range(count)
+        ]
+        x = jnp.stack(bins, axis)
+    return x
+
+
+def _overhang(extent: int, side: int, stride: int) -> int:
+    """Pixels beyond the far edge that the last window covers in PyTorch's ceil_mode; it begins inside."""
+    count = -((side - extent) // stride) + 1  # -(-a // b) is a / b rounded up
+    if (count - 1) * stride >= extent:
+        count -= 1
+    return max((count - 1) * stride + side - extent, 0)

@@ -14,8 +14,7 @@ from jaxnets.ops.initializers import zero_bias
 BOTTLENECK = 4
 """Channels of a layer's 1x1 convolution per channel that the layer adds (section 3, "Bottleneck layers")."""
 
-TORCHVISION, KERAS = "torchvision", "keras"
-EPSILONS: Mapping[str, float] = MappingProxyType({TORCHVISION: 1e-5, KERAS: 1.001e-5})
+EPSILONS: Mapping[str, float] = MappingProxyType({"torchvision": 1e-5, "keras": 1.001e-5})
 """Epsilon of the batch normalisations, by variant."""
 
 kaiming_normal_fan_in = ops.initializers.scaled("normal", 2.0, "fan_in")
@@ -77,16 +76,15 @@ class DenseNet(Network):
     over fan_in and the classifier's bias 0, as torchvision's; with "flax" Flax's defaults.
     """
 
-    variant: str = TORCHVISION
+    variant: str = "torchvision"
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
     growth_rate: int = 32
     layer_dropout: float = 0.0
 
     def setup(self) -> None:
-        init = ops.INITIALIZERS[self.init_scheme]
         layers = self.layers(
-            conv=init._replace(kernel=kaiming_normal_fan_in) if self.init_scheme == "torch" else init,
-            dense=init._replace(bias=zero_bias),
+            conv=self.initialization(kaiming_normal_fan_in),
+            dense=self.initialization()._replace(bias=zero_bias),
             epsilon=EPSILONS[self.variant],
         )
         self.conv0 = layers.conv(2 * self.growth_rate, 7, stride=2, padding=3)
@@ -114,10 +112,5 @@ class DenseNet(Network):
 
 
 ENTRY = Entry(
-    "DenseNet-121",
-    DenseNet,
-    fields=("variant",),
-    smallest=29,
-    variants=tuple(EPSILONS),
-    averages=True,
+    "DenseNet-121", DenseNet, fields=("variant",), smallest=29, variants=tuple(EPSILONS), averages=True
 )

@@ -5,83 +5,59 @@ block (`mixed5b`), twice as many residual blocks, one scale for each kind of blo
 without ReLU.
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.models.base import Entry, Layers, Network, same
+from jaxnets.models.base import Entry, Network
+from jaxnets.models.inception import (
+    Branched,
+    Branches,
+    BranchLayer,
+    apply_inception_stem,
+    chain,
+    inception_stem,
+)
 
 EPSILON = 1e-3
-"""Epsilon of the batch normalisations."""
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
 """Factors of the residuals (section 3.3)."""
 
 
-class Layer(NamedTuple):
-    """A convolution of a branch, with padding that keeps the size unless it has a stride."""
-
-    features: int
-    kernel_size: tuple[int, int]
-    stride: int = 1
+def branches(*sizes: tuple[tuple[int, ...], ...]) -> Branches:
+    """Branches of layers branch0_conv0, branch1_conv0, ..., each (features, height, width[, stride])."""
+    return tuple(chain(f"branch{number}_conv", *branch, first=0) for number, branch in enumerate(sizes))
 
 
-Branches = tuple[tuple[Layer, ...], ...]
-
-MIXED_5B: Branches = (
-    (Layer(96, (1, 1)),),
-    (Layer(48, (1, 1)), Layer(64, (5, 5))),
-    (Layer(64, (1, 1)), Layer(96, (3, 3)), Layer(96, (3, 3))),
+MIXED_5B = branches(
+    ((96, 1, 1),),
+    ((48, 1, 1), (64, 5, 5)),
+    ((64, 1, 1), (96, 3, 3), (96, 3, 3)),
 )
 """The other branch is an average pooling with a 1x1 convolution of 64 channels."""
-INCEPTION_RESNET_A: Branches = (  # figure 16
-    (Layer(32, (1, 1)),),
-    (Layer(32, (1, 1)), Layer(32, (3, 3))),
-    (Layer(32, (1, 1)), Layer(48, (3, 3)), Layer(64, (3, 3))),
+INCEPTION_RESNET_A = branches(  # figure 16
+    ((32, 1, 1),),
+    ((32, 1, 1), (32, 3, 3)),
+    ((32, 1, 1), (48, 3, 3), (64, 3, 3)),
 )
-REDUCTION_A: Branches = (  # figure 7: k = 256, l = 256, m = 384, n = 384
-    (Layer(384, (3, 3), 2),),
-    (Layer(256, (1, 1)), Layer(256, (3, 3)), Layer(384, (3, 3), 2)),
+REDUCTION_A = branches(  # figure 7: k = 256, l = 256, m = 384, n = 384
+    ((384, 3, 3, 2),),
+    ((256, 1, 1), (256, 3, 3), (384, 3, 3, 2)),
 )
-INCEPTION_RESNET_B: Branches = (  # figure 17
-    (Layer(192, (1, 1)),),
-    (Layer(128, (1, 1)), Layer(160, (1, 7)), Layer(192, (7, 1))),
+INCEPTION_RESNET_B = branches(  # figure 17
+    ((192, 1, 1),),
+    ((128, 1, 1), (160, 1, 7), (192, 7, 1)),
 )
-REDUCTION_B: Branches = (  # figure 18
-    (Layer(256, (1, 1)), Layer(384, (3, 3), 2)),
-    (Layer(256, (1, 1)), Layer(288, (3, 3), 2)),
-    (Layer(256, (1, 1)), Layer(288, (3, 3)), Layer(320, (3, 3), 2)),
+REDUCTION_B = branches(  # figure 18
+    ((256, 1, 1), (384, 3, 3, 2)),
+    ((256, 1, 1), (288, 3, 3, 2)),
+    ((256, 1, 1), (288, 3, 3), (320, 3, 3, 2)),
 )
-INCEPTION_RESNET_C: Branches = (  # figure 19
-    (Layer(192, (1, 1)),),
-    (Layer(192, (1, 1)), Layer(224, (1, 3)), Layer(256, (3, 1))),
+INCEPTION_RESNET_C = branches(  # figure 19
+    ((192, 1, 1),),
+    ((192, 1, 1), (224, 1, 3), (256, 3, 1)),
 )
-
-
-class Branched(nn.Module):
-    """What the blocks share: parallel branches of convolutions branch0_conv0, branch1_conv0, ..."""
-
-    branches: Branches
-    layers: Layers
-
-    def conv(self, x: jax.Array, layer: Layer, name: str, *, train: bool) -> jax.Array:
-        """Convolution, norm and ReLU."""
-        features, size, stride = layer
-        padding = same(size) if stride == 1 else 0
-        conv = self.layers.conv_norm(features, size, stride=stride, padding=padding, name=name)
-        return conv(x, train=train)
-
-    def outputs(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """[B, H, W, C] -> the output [B, H', W', features] of each branch."""
-        found = []
-        for number, branch in enumerate(self.branches):
-            y = x
-            for place, layer in enumerate(branch):
-                y = self.conv(y, layer, f"branch{number}_conv{place}", train=train)
-            found.append(y)
-        return found
 
 
 class Mixed5b(Branched):
@@ -92,7 +68,7 @@ class Mixed5b(Branched):
         pooled = ops.average_pool(
             x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)), count_include_pad=False
         )
-        pooled = self.conv(pooled, Layer(64, (1, 1)), "pooled_conv", train=train)
+        pooled = self.conv(pooled, BranchLayer("pooled_conv", 64, (1, 1)), train=train)
         return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
 
 
@@ -113,7 +89,7 @@ class Residual(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        projection = self.layers.conv(x.shape[-1], 1, bias=True, name="projection")
+        projection = self.layers.conv(x.shape[-1], 1, use_bias=True, name="projection")
         residual = projection(jnp.concatenate(self.outputs(x, train=train), axis=-1))
         y = x + self.scale * residual
         return nn.relu(y) if self.relu else y
@@ -131,30 +107,20 @@ class InceptionResNetV2(Network):
 
     def setup(self) -> None:
         layers = self.layers(epsilon=EPSILON)
-        self.stem = [
-            layers.conv_norm(32, 3, stride=2, name="conv1a"),
-            layers.conv_norm(32, 3, name="conv2a"),
-            layers.conv_norm(64, 3, padding=1, name="conv2b"),
-            layers.conv_norm(80, 1, name="conv3b"),
-            layers.conv_norm(192, 3, name="conv4a"),
-        ]
+        self.stem = inception_stem(layers)
         self.mixed5b = Mixed5b(MIXED_5B, layers)
         count_a, count_b, count_c = self.repeats
+
+        def residuals(kind: str, branches: Branches, scale: float, count: int) -> list[Residual]:
+            names = (f"inception_resnet_{kind}{number}" for number in range(1, count + 1))
+            return [Residual(branches, layers, scale, name=name) for name in names]
+
         self.blocks = [
-            *(
-                Residual(INCEPTION_RESNET_A, layers, SCALE_A, name=f"inception_resnet_a{number}")
-                for number in range(1, count_a + 1)
-            ),
+            *residuals("a", INCEPTION_RESNET_A, SCALE_A, count_a),
             Reduction(REDUCTION_A, layers, name="reduction_a"),
-            *(
-                Residual(INCEPTION_RESNET_B, layers, SCALE_B, name=f"inception_resnet_b{number}")
-                for number in range(1, count_b + 1)
-            ),
+            *residuals("b", INCEPTION_RESNET_B, SCALE_B, count_b),
             Reduction(REDUCTION_B, layers, name="reduction_b"),
-            *(
-                Residual(INCEPTION_RESNET_C, layers, SCALE_C, name=f"inception_resnet_c{number}")
-                for number in range(1, count_c)
-            ),
+            *residuals("c", INCEPTION_RESNET_C, SCALE_C, count_c - 1),
             Residual(INCEPTION_RESNET_C, layers, 1.0, relu=False, name=f"inception_resnet_c{count_c}"),
         ]
         self.conv7b = layers.conv_norm(1536, 1)
@@ -163,17 +129,11 @@ class InceptionResNetV2(Network):
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, 1536], after the last 1x1 convolution; 299 px give 8x8."""
-        max_pool = self.layers().max_pool
-        conv1a, conv2a, conv2b, conv3b, conv4a = self.stem
-        for layer in (conv1a, conv2a, conv2b):
-            x = layer(x, train=train)
-        x = max_pool(x, 3, stride=2)
-        x = conv4a(conv3b(x, train=train), train=train)
-        x = max_pool(x, 3, stride=2)
+        x = apply_inception_stem(self.stem, x, self.layers(), train=train)
         x = self.mixed5b(x, train=train)
         for block in self.blocks:
             x = block(x, train=train)
         return self.conv7b(x, train=train)
 
 
-ENTRY = Entry("Inception-ResNet v2", InceptionResNetV2, smallest=75, averages=True)
+ENTRY = Entry("Inception-ResNet v2", InceptionResNetV2, smallest=75, native_size=299, averages=True)

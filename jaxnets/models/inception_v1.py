@@ -1,19 +1,15 @@
 """Inception v1, GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842), with batch normalisation."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.models.base import Entry, Layers, Network
-from jaxnets.models.blocks import adaptive_average_pool, max_pool_ceil
-from jaxnets.models.outputs import ModelOutput
-from jaxnets.ops.initializers import Initialization
-from jaxnets.ops.windows import Pair
+from jaxnets.models.base import Entry, Layers, adaptive_average_pool
+from jaxnets.models.inception import NetworkWithAuxiliaryHeads
 
-AUXILIARY_WEIGHT = 0.3
-"""Weight of each auxiliary classifier in the loss (section 5)."""
-AUXILIARY_DROPOUT = 0.7
 VARIANTS = ("torchvision", "paper")
 
 CHANNELS = {
@@ -28,19 +24,12 @@ CHANNELS = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 """Table 1: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj."""
-POOL_BEFORE = {"4a": (3, 3), "5a": (2, 2)}
+POOL_BEFORE = {"4a": 3, "5a": 2}
 """Window of the stride-2 max pooling before a block."""
 AUX_HEAD_BLOCKS = ("4a", "4d")
 """Blocks whose outputs are the inputs of the auxiliary classifiers."""
-
-
-def initialization(scheme: str) -> Initialization:
-    """The initialisation of `init_scheme`; "torch" is torchvision's normal of deviation 0.01 for kernels.
-
-    torchvision truncates it at 2, which is 200 deviations and has no effect.
-    """
-    default = ops.INITIALIZERS[scheme]
-    return default._replace(kernel=ops.initializers.normal(0.01)) if scheme == "torch" else default
+KERNEL_INIT = ops.initializers.normal(0.01)
+"""How torchvision draws kernels; it truncates at 2, which is 200 deviations and has no effect."""
 
 
 class Inception(nn.Module):
@@ -88,20 +77,18 @@ class AuxiliaryClassifier(nn.Module):
         return logits.astype(self.layers.dtype)
 
 
-class InceptionV1(Network):
+class InceptionV1(NetworkWithAuxiliaryHeads):
     """Stem, nine Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
-    H and W are at least 15. `variant` "torchvision" has 3x3 where the paper has 5x5. In training, with
-    `auxiliary_heads`, the output is a ModelOutput; evaluation never runs the auxiliary heads.
-    `init_scheme` "torch" is torchvision's.
+    H and W are at least 15. `variant` "torchvision" has 3x3 where the paper has 5x5. `init_scheme` "torch" is
+    torchvision's.
     """
 
     variant: str = VARIANTS[0]
-    auxiliary_heads: bool = True
-    auxiliary_dropout: float = AUXILIARY_DROPOUT
+    auxiliary_dropout: float = 0.7
 
     def setup(self) -> None:
-        init = initialization(self.init_scheme)
+        init = self.initialization(KERNEL_INIT)
         layers = self.layers(conv=init, dense=init, epsilon=1e-3)
         self.conv1 = layers.conv_norm(64, 7, stride=2, padding=3)
         self.conv2_reduce = layers.conv_norm(64, 1)
@@ -110,44 +97,27 @@ class InceptionV1(Network):
             place: Inception(widths, self.variant, layers, name=f"inception{place}")
             for place, widths in CHANNELS.items()
         }
-        if self.auxiliary_heads:
-            self.heads = [
-                AuxiliaryClassifier(
-                    self.num_classes, self.auxiliary_dropout, layers, name=f"auxiliary{number}"
-                )
-                for number in range(1, len(AUX_HEAD_BLOCKS) + 1)
-            ]
+        self.heads = [
+            AuxiliaryClassifier(self.num_classes, self.auxiliary_dropout, layers, name=f"auxiliary{number}")
+            for number in range(1, len(AUX_HEAD_BLOCKS) + 1)
+        ]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
 
-    def features(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] -> [B, h, w, 1024], the output of block 5b, about 1/32 of the size."""
-        return self._backbone(x, train=train)[0]
-
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | ModelOutput:
-        features, tapped = self._backbone(x, train=train)
-        logits = self.head(features, train=train)
-        if not self.auxiliary_heads or not (train or self.is_initializing()):
-            return logits
-        others = tuple(head(y, train=train) for head, y in zip(self.heads, tapped, strict=True))
-        return ModelOutput(logits, others) if train else logits
-
-    def _backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
-        """The features, and the inputs of the auxiliary classifiers."""
-        x = self._pool(self.conv1(x, train=train), (3, 3))
+    def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
+        """The output [B, h, w, 1024] of block 5b, about 1/32 of the size, and those of AUX_HEAD_BLOCKS."""
+        pool = functools.partial(self.layers().max_pool, stride=2, ceil_mode=True)
+        x = pool(self.conv1(x, train=train), window=3)
         x = self.conv2(self.conv2_reduce(x, train=train), train=train)
-        x = self._pool(x, (3, 3))
+        x = pool(x, window=3)
         tapped = []
         for place, block in self.blocks.items():
             if place in POOL_BEFORE:
-                x = self._pool(x, POOL_BEFORE[place])
+                x = pool(x, window=POOL_BEFORE[place])
             x = block(x, train=train)
             if place in AUX_HEAD_BLOCKS:
                 tapped.append(x)
         return x, tapped
-
-    def _pool(self, x: jax.Array, window: Pair) -> jax.Array:
-        return max_pool_ceil(x, window, strides=(2, 2), implementation=self.implementation)
 
 
 ENTRY = Entry(
@@ -156,6 +126,6 @@ ENTRY = Entry(
     fields=("variant", "auxiliary_heads", "auxiliary_dropout"),
     smallest=15,
     variants=VARIANTS,
-    auxiliary_weight=AUXILIARY_WEIGHT,
+    auxiliary_weight=0.3,  # section 5
     averages=True,
 )

@@ -1,16 +1,12 @@
 """LeNet-5 (LeCun et al. 1998, section II.B) in today's form: ReLU, max pooling, full connections."""
 
+import functools
+
 import flax.linen as nn
 import jax
 
 from jaxnets.errors import ConfigError
-from jaxnets.models.base import Entry, Network
-from jaxnets.models.blocks import ACTIVATIONS, pool
-
-
-def smallest_image(kernel_size: int) -> int:
-    """Pixels a side that leave one to the dense layers."""
-    return 2 * (2 + kernel_size - 1) + kernel_size - 1
+from jaxnets.models.base import ACTIVATIONS, Entry, Network
 
 
 class LeNet5(Network):
@@ -41,14 +37,14 @@ class LeNet5(Network):
         """
         del train
         act = ACTIVATIONS[self.activation]
-        size = min(x.shape[1:3])
-        if size < smallest_image(self.kernel_size):
+        size, smallest = min(x.shape[1:3]), 2 * (2 + self.kernel_size - 1) + self.kernel_size - 1
+        if size < smallest:  # one pixel is left to the dense layers
             raise ConfigError(
-                f"LeNet-5 with kernels of {self.kernel_size} pixels takes images of "
-                f"{smallest_image(self.kernel_size)} pixels or more; --config.data.image_size={size} is too "
-                "small"
+                f"LeNet-5 with kernels of {self.kernel_size} pixels takes images of {smallest} pixels or "
+                f"more; --config.data.image_size={size} is too small"
             )
-        return self._pool(act(self.conv2(self._pool(act(self.conv1(x))))))
+        pool = functools.partial(self.layers().pool, kind=self.pooling, window=2, stride=2)
+        return pool(act(self.conv2(pool(act(self.conv1(x))))))
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, 16] -> logits [B, num_classes], in the parameters' dtype."""
@@ -57,8 +53,7 @@ class LeNet5(Network):
         x = act(self.dense2(x))
         return self.classifier(self.drop(x, deterministic=not train)).astype(self.dtype)
 
-    def _pool(self, x: jax.Array) -> jax.Array:
-        return pool(x, self.pooling, (2, 2), strides=(2, 2), implementation=self.implementation)
 
-
-ENTRY = Entry("LeNet-5", LeNet5, fields=("activation", "pooling", "kernel_size"), smallest=16)
+ENTRY = Entry(
+    "LeNet-5", LeNet5, ("activation", "pooling", "kernel_size"), smallest=16, native_size=28, channels=1
+)

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import ops, reported
-from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
-from jaxnets.models.base import Entry
-from jaxnets.models.blocks import ACTIVATIONS
+from jaxnets.models.base import ACTIVATIONS, Entry
 from jaxnets.ops.initializers import Initialization
 
 
@@ -20,7 +18,7 @@ class MLP(nn.Module):
 
     (3, 4, 4, 1) makes 41 parameters. `init_scheme="torch"` is uniform on ±1/sqrt(inputs of the layer), as
     report B has it too; "published" is the 41 weights that report A prints.
-    Raises ConfigError where there is not one known activation a layer, for "published" with other sizes,
+    Raises ConfigError where there is not one activation a layer, for "published" with other sizes,
     and for inputs of another length.
     """
 
@@ -38,14 +36,12 @@ class MLP(nn.Module):
         self.layers = [
             ops.Dense(
                 size,
-                kernel_init=kernel_init,
-                bias_init=bias_init,
+                initialization=_initialization(self.init_scheme, number),
                 dtype=self.dtype,
                 compute_dtype=self.compute_dtype,
                 name=f"layer{number}",
             )
             for number, size in enumerate(self.layer_sizes[1:], 1)
-            for kernel_init, bias_init in [_initialization(self.init_scheme, number)]
         ]
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -61,39 +57,19 @@ class MLP(nn.Module):
         return x.astype(self.dtype)
 
 
-def published_parameters() -> dict[str, dict[str, np.ndarray]]:
-    """The weights that report A's hand calculation, scalar engine and PyTorch listing begin with.
-
-    {"layer1": {"kernel": float64[3, 4], "bias": float64[4]}, ...}, 41 numbers in all.
-    """
+def _initialization(scheme: str, number: int) -> Initialization:
+    if scheme != "published":
+        return ops.INITIALIZERS[scheme]
     printed = reported.document("mlp_tanh")["weights_full"]
-    return {
-        f"layer{number}": {
-            "kernel": np.array(printed[f"W{number}"]).T,  # printed as [neuron][input]
-            "bias": np.array(printed[f"b{number}"]),
-        }
-        for number in (1, 2, 3)
-    }
+    kernel, bias = np.array(printed[f"W{number}"]).T, np.array(printed[f"b{number}"])  # [neuron][input]
+
+    def fill(values: np.ndarray) -> ops.initializers.Initializer:
+        return lambda key, shape, dtype=jnp.float32: jnp.asarray(values, dtype)
+
+    return Initialization(fill(kernel), lambda fan_in: fill(bias))
 
 
-def _initialization(style: str, number: int) -> Initialization:
-    """How layer `number` begins."""
-    if style != "published":
-        return ops.INITIALIZERS[style]
-    given = published_parameters()[f"layer{number}"]
-
-    def fill(name: str) -> ops.initializers.Initializer:
-        return lambda key, shape, dtype=jnp.float32: jnp.asarray(given[name], dtype)
-
-    return Initialization(fill("kernel"), lambda fan_in: fill("bias"))
-
-
-def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> None:
-    for name in activations:
-        if name not in ACTIVATIONS:
-            raise ConfigError(
-                f"no activation {name!r}{nearest(name, ACTIVATIONS)}; there are {', '.join(ACTIVATIONS)}"
-            )
+def _check(sizes: tuple[int, ...], activations: tuple[str, ...], scheme: str) -> None:
     if len(sizes) < 2:
         raise ConfigError(f"layer_sizes={sizes}: name the inputs and one layer at least")
     if len(activations) != len(sizes) - 1:
@@ -102,7 +78,7 @@ def _check(sizes: tuple[int, ...], activations: tuple[str, ...], style: str) -> 
             f"{len(activations)} activations {activations}: give one a layer"
         )
     given = tuple(reported.entry("A/mlp_tanh")["layer_sizes"])
-    if style == "published" and sizes != given:
+    if scheme == "published" and sizes != given:
         raise ConfigError(
             f"init='published' is report A's {given}, not layer_sizes={sizes}: use init='torch'"
         )

@@ -9,26 +9,29 @@ import jax
 
 from jaxnets import ops
 from jaxnets.models.base import Entry, Layers, Network
-from jaxnets.ops.initializers import Initialization, zero_bias
+from jaxnets.ops.initializers import Initialization
 
 EXPANSION = 4
 """Output channels of a bottleneck block per channel of its 3x3 convolution."""
 
 
 class Variant(NamedTuple):
-    """How the libraries' ResNets differ."""
+    """How the libraries' ResNets differ; the initialisations are those of `init_scheme` "torch"."""
 
     stride_on_3x3: bool
     conv_bias: bool
     epsilon: float
+    conv_init: Initialization
+    dense_init: Initialization
 
 
-TORCHVISION = "torchvision"
-KERAS = "keras"
+_DEFAULT = ops.INITIALIZERS["torch"]
+_KAIMING = _DEFAULT._replace(kernel=ops.initializers.scaled("normal", 2.0, "fan_out"))
+_GLOROT = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), ops.initializers.zero_bias)
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {
-        TORCHVISION: Variant(stride_on_3x3=True, conv_bias=False, epsilon=1e-5),
-        KERAS: Variant(stride_on_3x3=False, conv_bias=True, epsilon=1.001e-5),
+        "torchvision": Variant(True, False, epsilon=1e-5, conv_init=_KAIMING, dense_init=_DEFAULT),
+        "keras": Variant(False, True, epsilon=1.001e-5, conv_init=_GLOROT, dense_init=_GLOROT),
     }
 )
 """torchvision's is "v1.5"; the paper ("v1") and Keras have the stride on the first 1x1."""
@@ -77,12 +80,17 @@ class ResNet(Network):
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
-    variant: str = TORCHVISION
+    variant: str = "torchvision"
 
     def setup(self) -> None:
         variant = VARIANTS[self.variant]
-        conv, dense = _initializations(self.variant, self.init_scheme)
-        layers = self.layers(conv=conv, dense=dense, epsilon=variant.epsilon, conv_bias=variant.conv_bias)
+        is_published = self.init_scheme == "torch"
+        layers = self.layers(
+            conv=variant.conv_init if is_published else None,
+            dense=variant.dense_init if is_published else None,
+            epsilon=variant.epsilon,
+            conv_bias=variant.conv_bias,
+        )
         self.conv1 = layers.conv(self.width, 7, stride=2, padding=3)
         self.norm1 = layers.norm()
         self.blocks = [
@@ -106,17 +114,6 @@ class ResNet(Network):
         for block in self.blocks:
             x = block(x, train=train)
         return x
-
-
-def _initializations(variant: str, scheme: str) -> tuple[Initialization, Initialization]:
-    """The initialisations of the convolutions and of the classifier."""
-    default = ops.INITIALIZERS[scheme]
-    if scheme != "torch":
-        return default, default
-    if variant == KERAS:
-        glorot = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), zero_bias)
-        return glorot, glorot
-    return Initialization(ops.kaiming_normal_fan_out, default.bias), default
 
 
 ENTRY = Entry(

@@ -4,22 +4,14 @@ Images are [B, H, W, C], kernels [kh, kw, C_in, C_out]. Each function has one re
 and where it was measured faster a form for CPUs, picked when a program is compiled for its platform.
 """
 
-from jaxnets.ops.convolution import convolution
-from jaxnets.ops.initializers import INITIALIZERS, Initialization, kaiming_normal_fan_out
-from jaxnets.ops.layers import Conv, Dense
-from jaxnets.ops.normalization import BatchNorm
-from jaxnets.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
-
-__all__ = [
-    "INITIALIZERS",
-    "BatchNorm",
-    "Conv",
-    "Dense",
-    "Initialization",
-    "average_pool",
-    "convolution",
-    "global_average_pool",
-    "global_max_pool",
-    "kaiming_normal_fan_out",
-    "max_pool",
-]
+from jaxnets.ops import initializers as initializers
+from jaxnets.ops.convolution import convolution as convolution
+from jaxnets.ops.initializers import INITIALIZERS as INITIALIZERS
+from jaxnets.ops.initializers import Initialization as Initialization
+from jaxnets.ops.layers import BatchNorm as BatchNorm
+from jaxnets.ops.layers import Conv as Conv
+from jaxnets.ops.layers import Dense as Dense
+from jaxnets.ops.pooling import average_pool as average_pool
+from jaxnets.ops.pooling import global_average_pool as global_average_pool
+from jaxnets.ops.pooling import global_max_pool as global_max_pool
+from jaxnets.ops.pooling import max_pool as max_pool

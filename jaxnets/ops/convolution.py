@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.ops.cpu import im2col
-from jaxnets.ops.cpu_kernels import convolution as in_cpp
-from jaxnets.ops.implementation import Implementation, kernels_of
-from jaxnets.ops.windows import Padding, Pair, apply_negative_padding, output_size
+from jaxnets.ops.cpu import convolution as cpu
+from jaxnets.ops.cpu_kernels.load import Implementation, kernels_of
+from jaxnets.ops.windows import Padding, Pair, Windows, apply_negative_padding
 
 
 def convolution(
@@ -30,17 +29,13 @@ def convolution(
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {kernel.shape[2]}")
     x, padding = apply_negative_padding(x, padding, 0)
-    reference = functools.partial(im2col.reference, strides=strides, padding=padding)
-    size = output_size(x.shape[1:3], kernel.shape[:2], strides, padding)
-    empty = 0 in x.shape or 0 in kernel.shape or min(size) < 1
+    windows = Windows(x.shape[1:3], kernel.shape[:2], strides, padding)
+    reference = functools.partial(cpu.reference, windows=windows)
+    empty = 0 in x.shape or 0 in kernel.shape or min(windows.output_size) < 1
     if implementation == "xla" or x.dtype == jnp.bfloat16 or empty:
         return reference(x, kernel)
-    kernels = kernels_of(implementation)
-
+    is_single = x.dtype == kernel.dtype == jnp.float32
+    kernels = kernels_of(implementation) if is_single and kernel.shape[1] <= cpu.WIDEST else None
     # The choice of a platform is outside the custom gradient: so forward mode reaches gradients.
-    def for_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if kernels is not None and in_cpp.can_convolve(x, kernel):
-            return in_cpp.convolution(x, kernel, strides, padding, kernels)
-        return im2col.convolution(x, kernel, strides, padding)
-
+    for_cpu = functools.partial(cpu.convolution, windows=windows, kernels=kernels)
     return lax.platform_dependent(x, kernel, cpu=for_cpu, default=reference)

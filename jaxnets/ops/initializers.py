@@ -70,24 +70,16 @@ def _cut(drawn: jax.Array, factor: jax.Array, shape: tuple[int, ...]) -> jax.Arr
     return (drawn[: math.prod(shape)] * factor).reshape(shape)
 
 
-def alone(init: Initializer) -> Initializer:
-    """`init` as a program of its own, compiled once for each shape and type."""
-    return jax.jit(init, static_argnums=(1, 2))
-
-
-kaiming_normal_fan_out: Initializer = scaled("normal", 2.0, "fan_out")
-"""Normal with variance 2/fan_out (He et al. 2015), which torchvision's ResNets use for convolutions."""
-
-
 @functools.cache  # JAX compiles one initialiser once
 def torch_default_bias(fan_in: int) -> Initializer:
     """Uniform on ±1/sqrt(fan_in), PyTorch's default for the bias of a dense layer or convolution."""
+    bound = fan_in**-0.5
 
+    @functools.partial(jax.jit, static_argnums=(1, 2))
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-        bound = fan_in**-0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return alone(draw)
+    return draw
 
 
 def zero_bias(fan_in: int) -> Initializer:
@@ -103,9 +95,9 @@ class Initialization(NamedTuple):
     bias: BiasInitializer
 
 
-# PyTorch's default kernel is uniform on ±1/sqrt(fan_in): Kaiming uniform with a = sqrt(5).
 INITIALIZERS = {
+    # PyTorch's default kernel is uniform on ±1/sqrt(fan_in): Kaiming uniform with a = sqrt(5).
     "torch": Initialization(scaled("uniform", 1 / 3, "fan_in"), torch_default_bias),
-    "flax": Initialization(alone(nn.initializers.lecun_normal()), zero_bias),
+    "flax": Initialization(jax.jit(nn.initializers.lecun_normal(), static_argnums=(1, 2)), zero_bias),
 }
 """The library's defaults for dense layers and convolutions, by name."""

@@ -1,16 +1,17 @@
 """Pooling with PyTorch's padding (never counted, never chosen) and ties, and NaN as `max_pool` says."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.ops.cpu import argmax_pool
-from jaxnets.ops.cpu_kernels import pooling as in_cpp
-from jaxnets.ops.implementation import Implementation, kernels_of
-from jaxnets.ops.windows import Padding, Pair, apply_negative_padding, output_size
+from jaxnets.ops.cpu import pooling as cpu
+from jaxnets.ops.cpu_kernels.load import Implementation, kernels_of
+from jaxnets.ops.windows import Padding, Pair, Windows, apply_negative_padding
 
 
 def max_pool(
@@ -30,18 +31,13 @@ def max_pool(
     take the reference everywhere. Negative padding cuts.
     """
     x, padding = apply_negative_padding(x, padding, -np.inf)
-    reference = functools.partial(_reference, window=window, strides=strides, padding=padding)
-    size = x.shape[1:3]
-    empty = 0 in x.shape or min(output_size(size, window, strides, padding)) < 1
-    if implementation == "xla" or empty or window[0] * window[1] > argmax_pool.MAX_WINDOW_SIZE:
+    windows = Windows(x.shape[1:3], window, strides, padding)
+    reference = functools.partial(_reduce, windows=windows, operation=lax.max, initial=-np.inf)
+    empty = 0 in x.shape or min(windows.output_size) < 1
+    if implementation == "xla" or empty or window[0] * window[1] > cpu.MAX_WINDOW_SIZE:
         return reference(x)
-    kernels = kernels_of(implementation)
-
-    def for_cpu(x: jax.Array) -> jax.Array:
-        if kernels is not None and in_cpp.can_pool(x):
-            return in_cpp.max_pool(x, size, window, strides, padding, kernels)
-        return argmax_pool.max_pool(x, size, window, strides, padding)
-
+    kernels = kernels_of(implementation) if x.dtype == jnp.float32 else None
+    for_cpu = functools.partial(cpu.max_pool, windows=windows, kernels=kernels)
     return lax.platform_dependent(x, cpu=for_cpu, default=reference)
 
 
@@ -57,10 +53,12 @@ def average_pool(
 
     Padding is zeros, which count as pixels, or are left out of the mean where not `count_include_pad`.
     """
-    total = _sums(x, window, strides, padding)
+    windows = Windows(x.shape[1:3], window, strides, padding)
+    sums = functools.partial(_reduce, windows=windows, operation=lax.add, initial=0)
+    total = sums(x)
     if count_include_pad:
         return total / (window[0] * window[1])
-    return total / _sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype), window, strides, padding)
+    return total / sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
@@ -73,18 +71,9 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     return x.max(axis=(1, 2))
 
 
-def _sums(x: jax.Array, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    zero = np.array(0, x.dtype)  # concrete, so that JAX knows the reduction to be a sum
-    edges = ((0, 0), *padding, (0, 0))
-    return lax.reduce_window(x, zero, lax.add, (1, *window, 1), (1, *strides, 1), edges)
-
-
-def _reference(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    return lax.reduce_window(
-        x,
-        np.array(-np.inf, x.dtype),  # concrete, so that JAX knows the reduction to be a maximum
-        lax.max,
-        (1, *window, 1),
-        (1, *strides, 1),
-        ((0, 0), *padding, (0, 0)),
-    )
+def _reduce(
+    x: jax.Array, *, windows: Windows, operation: Callable[[Any, Any], Any], initial: float
+) -> jax.Array:
+    start = np.array(initial, x.dtype)  # concrete, so that JAX knows the reduction to be a sum or a maximum
+    edges = ((0, 0), *windows.padding, (0, 0))
+    return lax.reduce_window(x, start, operation, (1, *windows.window, 1), (1, *windows.strides, 1), edges)

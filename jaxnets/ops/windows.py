@@ -1,7 +1,8 @@
-"""The pixels that lie under a window at each of its places, and the way back."""
+"""The pixels under a window at each of its places, and the way back."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +12,68 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 
-def output_size(size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding) -> Pair:
-    """How often a window fits down and across an image of `size` (height, width)."""
-    height, width = (
-        (extent + sum(pad) - side) // stride + 1
-        for extent, pad, side, stride in zip(size, padding, window, strides, strict=True)
-    )
-    return height, width
+def pair(size: int | Pair) -> Pair:
+    """One number stands for both directions."""
+    return (size, size) if isinstance(size, int) else size
+
+
+class Windows(NamedTuple):
+    """The places of a `window` on images of `size`: heights and widths; a tap is one pixel of the window."""
+
+    size: tuple[int, ...]
+    window: tuple[int, ...]
+    strides: Pair
+    padding: Padding
+
+    @property
+    def output_size(self) -> Pair:
+        """The number of places down and across."""
+        height, width = (
+            (extent + sum(pad) - side) // stride + 1 for extent, side, stride, pad in zip(*self, strict=True)
+        )
+        return height, width
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether a convolution is a matrix product: one tap and no padding."""
+        return self.window == (1, 1) and self.padding == ((0, 0), (0, 0))
+
+    @property
+    def taps(self) -> list[Pair]:
+        """The (row, column) of each tap, row by row."""
+        return list(itertools.product(range(self.window[0]), range(self.window[1])))
+
+    def slices(self, x: jax.Array, fill: float = 0) -> list[jax.Array]:
+        """The pixels under each tap: [B, H, W, C] -> one [B, H', W', C] per tap; padding is `fill`."""
+        padded = jnp.pad(x, ((0, 0), *self.padding, (0, 0)), constant_values=fill)
+        height, width = self.output_size
+        return [
+            padded[
+                :,
+                row : row + (height - 1) * self.strides[0] + 1 : self.strides[0],
+                column : column + (width - 1) * self.strides[1] + 1 : self.strides[1],
+            ]
+            for row, column in self.taps
+        ]
+
+    def add_slices(self, total: jax.Array, slices: Iterable[jax.Array]) -> jax.Array:
+        """The transpose of `slices`: adds each to `total` [B, H, W, C] where it lies; drops the padding."""
+        for (row, column), values in zip(self.taps, slices, strict=True):
+            total = total + self.spread(values, (row - self.padding[0][0], column - self.padding[1][0]))
+        return total
+
+    def spread(self, values: jax.Array, corner: Pair = (0, 0)) -> jax.Array:
+        """Lays [B, H', W', C] on zeros [B, H, W, C] from `corner`, `strides` apart; cuts what sticks out."""
+        edges = [(0, 0, 0)]
+        for first, extent, target, stride in zip(
+            corner, values.shape[1:3], self.size, self.strides, strict=True
+        ):
+            edges.append((first, target - (first + (extent - 1) * stride + 1), stride - 1))
+        return lax.pad(values, jnp.zeros((), values.dtype), [*edges, (0, 0, 0)])
 
 
 def apply_negative_padding(x: jax.Array, padding: Padding, value: float) -> tuple[jax.Array, Padding]:
-    """Lays padding out in [B, H, W, C] where one of it is negative, which cuts; x and the padding left to do.
+    """Pads [B, H, W, C] if some padding is negative, which cuts; returns x and the padding left to do.
 
     XLA's convolution reads beside the image where one side of it is cut and the other padded, and its max
     pooling has no gradient there.
@@ -30,29 +82,3 @@ def apply_negative_padding(x: jax.Array, padding: Padding, value: float) -> tupl
         return x, padding
     edges = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
     return lax.pad(x, jnp.asarray(value, x.dtype), edges), ((0, 0), (0, 0))
-
-
-def places(window: Sequence[int]) -> list[Pair]:
-    """The (row, column) of each tap of a window, row by row."""
-    return list(itertools.product(range(window[0]), range(window[1])))
-
-
-def window_slices(padded: jax.Array, window: Sequence[int], strides: Pair) -> list[jax.Array]:
-    """For each tap of the window what lies under it: [B, H, W, C] -> window-many [B, H', W', C]."""
-    height, width = output_size(padded.shape[1:3], window, strides, ((0, 0), (0, 0)))
-    return [
-        padded[
-            :,
-            row : row + (height - 1) * strides[0] + 1 : strides[0],
-            column : column + (width - 1) * strides[1] + 1 : strides[1],
-        ]
-        for row, column in places(window)
-    ]
-
-
-def interior_pad(values: jax.Array, corner: Pair, size: Sequence[int], strides: Pair) -> jax.Array:
-    """Lays `values` on a grid of zeros of `size`, from `corner` on, `strides` apart; cuts what sticks out."""
-    edges = [(0, 0, 0)]
-    for first, extent, target, stride in zip(corner, values.shape[1:3], size, strides, strict=True):
-        edges.append((first, target - (first + (extent - 1) * stride + 1), stride - 1))
-    return lax.pad(values, jnp.zeros((), values.dtype), [*edges, (0, 0, 0)])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import config_dict
 
-from jaxnets.models.outputs import ModelOutput
+from jaxnets.models.base import ModelOutput
 
 
 class LossTerms(NamedTuple):

@@ -14,7 +14,7 @@ import optax
 from jax import lax
 
 from jaxnets.data.sources.base import FEATURES
-from jaxnets.models.outputs import ModelOutput
+from jaxnets.models.base import ModelOutput
 from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
 from jaxnets.training.state import BackboneHeadPartition, TrainState, Tree

@@ -37,14 +37,14 @@ class Equivalent(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        same = {"padding": ((1, 1), (1, 1)), "dtype": x.dtype}
-        init = {"kernel_init": zeros, "bias_init": lambda fan_in: zeros}
-        x = nn.relu(ops.Conv(8, (3, 3), name="conv1", **same, **init)(x))
+        init = ops.Initialization(zeros, lambda fan_in: zeros)
+        same = {"initialization": init, "padding": "same", "dtype": x.dtype}
+        x = nn.relu(ops.Conv(8, (3, 3), name="conv1", **same)(x))
         x = ops.max_pool(x, (2, 2), strides=(2, 2))
-        x = nn.relu(ops.Conv(16, (3, 3), name="conv2", **same, **init)(x))
+        x = nn.relu(ops.Conv(16, (3, 3), name="conv2", **same)(x))
         x = ops.average_pool(x, (2, 2), strides=(2, 2)).reshape(len(x), -1)
         x = jnp.where(mask, x / (1 - self.rate), 0)
-        return ops.Dense(10, name="dense", dtype=x.dtype, **init)(x)
+        return ops.Dense(10, init, name="dense", dtype=x.dtype)(x)
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import restore as folders
 from jaxnets.interop import preprocessing
 from jaxnets.interop.foreign import Options
-from jaxnets.interop.recognise import PRESETS
+from jaxnets.interop.preprocessing import PRESETS
 from jaxnets.interop.weights import (
     Preprocessing,
     Weights,

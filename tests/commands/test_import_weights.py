@@ -19,7 +19,7 @@ import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, hub, torch_file, weight_files
+from jaxnets.interop import convert, hub, weight_files
 from jaxnets.interop.foreign import Options, model_of
 from jaxnets.interop.weights import Weights, read_weights, structure, unflatten
 
@@ -259,7 +259,7 @@ class TestKerasFiles:
 def test_a_pytorch_file_without_pytorch_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="PyTorch is not installed: pip install torch"):
-        torch_file.read_pth(tmp_path / "x.pth")
+        weight_files.read_pth(tmp_path / "x.pth")
 
 
 class _Hostile:
@@ -279,7 +279,7 @@ class TestPyTorchFiles:
 
         tensors = {name: torch.from_numpy(array) for name, array in state_dict.items()}
         torch.save({"state_dict": tensors}, tmp_path / "lenet.pth")
-        found = torch_file.read_pth(tmp_path / "lenet.pth")
+        found = weight_files.read_pth(tmp_path / "lenet.pth")
         assert set(found) == set(state_dict)
         for name, array in state_dict.items():
             np.testing.assert_array_equal(found[name], array)
@@ -294,7 +294,7 @@ class TestPyTorchFiles:
         torch.save({"epoch": 3}, tmp_path / "epoch.pth")
         for name in ("zip.pth", "plain.pth", "cut.pth", "epoch.pth", "absent.pth"):
             with pytest.raises(CheckpointError) as caught:
-                torch_file.read_pth(tmp_path / name)
+                weight_files.read_pth(tmp_path / name)
             assert "\n" not in str(caught.value)
         assert not touched.exists()
 

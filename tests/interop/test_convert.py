@@ -11,9 +11,9 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, inception_2015, keras_names
-from jaxnets.interop.layouts import LAYOUTS, normalize_keys
-from jaxnets.interop.recognise import CHANNELS, NATIVE_SIZES, SIGNATURE_KEYS, recognise
+from jaxnets.interop import convert
+from jaxnets.interop.convert import recognise
+from jaxnets.interop.layouts import LAYOUTS, normalize_torch_names
 from jaxnets.interop.weights import Weights, structure, unflatten
 
 KERAS_NAMES = {
@@ -49,15 +49,15 @@ KERAS_NAMES = {
 def _model(network: str, layout: str = "torch", **fields: Any) -> config_dict.ConfigDict:
     model = config_lib.default_config().model
     model.name, model.num_classes = network, 3
-    model.variant = LAYOUTS[layout].variants[network][0]
+    model.variant = LAYOUTS[layout].networks[network].variants[0]
     model.auxiliary_heads = layout == "torch"
     model.update(fields)
     return model
 
 
 def _shape(network: str) -> tuple[int, int, int]:
-    size = NATIVE_SIZES.get(network, 224)
-    return (size, size, CHANNELS.get(network, 3))
+    entry = models.entry(network)
+    return (entry.native_size, entry.native_size, entry.channels)
 
 
 def _drawn(model: config_dict.ConfigDict) -> dict[str, np.ndarray]:
@@ -77,8 +77,12 @@ def test_names_of_keras(network: str) -> None:
 
 
 def test_names_of_2015() -> None:
-    names = [inception_2015.array_name(f"{place}/conv/kernel") for place in keras_names.V3_ORDER]
+    form = LAYOUTS["inception_2015"]
+    name_of = functools.partial(form.name, "inception_v3")
+    paths = structure(_model("inception_v3", "keras"), (299, 299, 3))
+    names = [name_of(path.partition("/")[2]) for path in paths if path.endswith("/conv/kernel")]
     assert len(set(names)) == 94
+    assert form.networks["inception_v3"].key in names
     for name in ("conv.kernel", "mixed_conv.kernel", "mixed_3_tower_conv_2.kernel"):
         assert name in names
     for place, name in {
@@ -89,7 +93,7 @@ def test_names_of_2015() -> None:
         "mixed7c/branch3x3dbl_3a": "mixed_10_tower_1_mixed_conv",
         "mixed7c/branch_pool": "mixed_10_tower_2_conv",
     }.items():
-        assert inception_2015.array_name(f"{place}/conv/bias") == f"{name}.bias"
+        assert name_of(f"{place}/conv/bias") == f"{name}.bias"
 
 
 QUICK = ("lenet5", "resnet50", "inception_v1")
@@ -97,7 +101,7 @@ PAIRS = [
     pytest.param(network, layout, marks=[] if network in QUICK else [pytest.mark.slow])
     for layout, form in LAYOUTS.items()
     if form.can_export
-    for network in form.variants
+    for network in form.networks
 ]
 
 
@@ -112,15 +116,6 @@ def test_roundtrip_is_bit_exact(network: str, layout: str) -> None:
     assert set(back.arrays) == set(arrays)
     for path, array in arrays.items():
         np.testing.assert_array_equal(back.arrays[path], array, err_msg=path)
-
-
-def test_signature_keys_match_the_layouts() -> None:
-    read = {(network, layout) for layout, form in LAYOUTS.items() for network in form.variants}
-    assert set(SIGNATURE_KEYS) == read, (
-        "SIGNATURE_KEYS of interop/recognise.py and the `variants` of LAYOUTS in interop/layouts.py must "
-        "list the same networks"
-    )
-    assert {network for network, _ in SIGNATURE_KEYS} <= set(models.REGISTRY)
 
 
 SMALL = {"stage_sizes": (1, 1, 1, 1), "width": 8}
@@ -193,7 +188,7 @@ def test_old_names_and_prefixes_are_normalized(prefix: str) -> None:
     back = convert.from_layout("torch", wrapped, model, SHAPE)
     assert back.missing == back.unexpected == ()
     old = {"features.denseblock1.denselayer2.norm.1.weight": np.zeros(1)}
-    assert list(normalize_keys(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
+    assert list(normalize_torch_names(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
 
 
 def test_missing_and_unexpected_arrays_are_reported() -> None:
@@ -264,8 +259,8 @@ def test_wrong_network_flag_names_the_network_of_the_file() -> None:
 
 def test_variants_of_layouts_exist() -> None:
     for form in LAYOUTS.values():
-        for network, variants in form.variants.items():
-            assert set(variants) <= set(models.entry(network).variants or (None,))
+        for network, names in form.networks.items():
+            assert set(names.variants) <= set(models.entry(network).variants or (None,))
 
 
 def test_gamma_that_keras_lacks_is_rejected() -> None:

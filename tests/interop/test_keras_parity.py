@@ -14,7 +14,6 @@ from benchmarks.oracles import FOLDER, load
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.interop import convert, weight_files
-from jaxnets.interop.keras_names import WITHOUT_SCALE
 from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weights import Weights, flatten, unflatten
 
@@ -39,12 +38,12 @@ def test_logits_equal_those_of_keras(network: str, theirs: str, size: int, file:
     if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here
         pytest.skip("needs Keras")
     oracle = load("keras_logits")
-    config = config_lib.default_config().model
+    config, names = config_lib.default_config().model, LAYOUTS["keras"].networks[network]
     config.name, config.num_classes, config.dtype = network, 3, "float64"
-    config.variant, config.auxiliary_heads = LAYOUTS["keras"].variants[network][0], False
+    config.variant, config.auxiliary_heads = names.variants[0], False
     model, shape = models.create(config), (size, size, 3)
     arrays = flatten(load("drawn").variables(model, (1, *shape)))
-    if network in WITHOUT_SCALE:
+    if not names.has_gamma:
         arrays = {
             path: np.ones_like(leaf) if path.endswith("/scale") else leaf for path, leaf in arrays.items()
         }

@@ -8,7 +8,7 @@ import pytest
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.models.alexnet import AlexNet
-from jaxnets.models.blocks import adaptive_average_pool
+from jaxnets.models.base import adaptive_average_pool
 
 
 def shapes(variant: str, size: int = 32, classes: int = 10):

@@ -65,10 +65,10 @@ def test_the_call_is_head_of_features_and_every_parameter_has_a_gradient() -> No
 
 def test_it_begins_as_torchvisions() -> None:
     model = DenseNet(3).bind({})
-    assert model.conv0.kernel_init is kaiming_normal_fan_in
+    assert model.conv0.initialization.kernel is kaiming_normal_fan_in
     for part in (*model.dense_blocks, *model.transitions):
-        assert part.layers.conv_init.kernel is kaiming_normal_fan_in
-    assert model.classifier.bias_init is ops.initializers.zero_bias
+        assert part.layers.conv.keywords["initialization"].kernel is kaiming_normal_fan_in
+    assert model.classifier.initialization.bias is ops.initializers.zero_bias
     kernel = np.asarray(kaiming_normal_fan_in(jax.random.key(0), (3, 3, 16, 32)))
     np.testing.assert_allclose(kernel.std(), (2 / (9 * 16)) ** 0.5, rtol=0.05)
     assert np.abs(kernel).max() > 2.5 * (2 / (9 * 16)) ** 0.5  # not truncated at 2 deviations

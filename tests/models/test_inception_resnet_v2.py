@@ -12,7 +12,7 @@ import pytest
 from jaxnets import models, ops
 from jaxnets.models import inception_resnet_v2 as network
 from jaxnets.models.base import Layers
-from jaxnets.models.inception_resnet_v2 import InceptionResNetV2, Layer, Mixed5b, Residual
+from jaxnets.models.inception_resnet_v2 import InceptionResNetV2, Mixed5b, Residual, branches
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def _layers() -> Layers:
     return InceptionResNetV2(3).layers(conv=init, epsilon=network.EPSILON)
 
 
-BRANCHES = ((Layer(2, (1, 1)),), (Layer(2, (1, 1)), Layer(3, (1, 7))))
+BRANCHES = branches(((2, 1, 1),), ((2, 1, 1), (3, 1, 7)))
 
 
 def test_a_residual_block_adds_its_scaled_branches() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.models.init_eagerly import init_eqn_by_eqn
+from jaxnets.models import init_eqn_by_eqn
 from jaxnets.ops import initializers
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "initial_weights.json"

@@ -19,9 +19,9 @@ pytest.importorskip("torch")
 from benchmarks import drift, jax_model
 from benchmarks.oracles import load
 from jaxnets import models
-from jaxnets.interop import from_torch, to_torch
+from jaxnets.interop.convert import to_torch
+from jaxnets.models.base import ModelOutput
 from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
-from jaxnets.models.outputs import ModelOutput
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 
@@ -300,5 +300,5 @@ def test_weights_come_back_from_pytorch(network: str) -> None:
     theirs.load(variables)
     arrays = {name: tensor.numpy() for name, tensor in theirs.network.state_dict().items()}
     for tree in variables.values():
-        back = from_torch(config.model.name, arrays, like=tree)
+        back = load("weights").from_torch(config.model.name, arrays, like=tree)
         jax.tree.map(np.testing.assert_array_equal, back, tree)

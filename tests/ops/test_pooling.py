@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from benchmarks.oracles import load
 from jaxnets.ops import average_pool, global_average_pool, global_max_pool, max_pool
-from jaxnets.ops.cpu_kernels.load import Kernels
-from jaxnets.ops.implementation import Implementation
-from jaxnets.ops.windows import output_size
+from jaxnets.ops.cpu_kernels.load import Implementation, Kernels
+from jaxnets.ops.windows import Windows
 
 FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples
 oracle = load("windows")
@@ -132,7 +131,8 @@ def _check_average(
     options = {**options, "count_include_pad": counted}
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(2, *size, 3)).astype(dtype)
-    y_shape = (2, *output_size(size, window, options["strides"], options["padding"]), 3)
+    windows = Windows(size, window, options["strides"], options["padding"])
+    y_shape = (2, *windows.output_size, 3)
     cotangent = generator.normal(size=y_shape).astype(dtype)
 
     @functools.partial(jax.jit, compiler_options=compiler_options)

@@ -10,7 +10,7 @@ import torch
 from ml_collections import config_dict
 
 from benchmarks.oracles import load
-from jaxnets.interop import to_torch
+from jaxnets.interop.convert import to_torch
 
 networks, weights = load("networks"), load("weights")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -1,9 +1,22 @@
-"""How far two sets of tensors are apart."""
+"""How far two sets of tensors are apart; PyTorch's arrays as ours."""
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from flax import traverse_util
+
+from jaxnets.interop.layouts import TORCH
+
+
+def from_torch(network: str, arrays: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Any]:
+    """PyTorch's arrays as a collection with the structure of `like`; others are ignored."""
+    leaves = {
+        path: TORCH.read(network, path, arrays[str(TORCH.name(network, path))]).copy()
+        for path in traverse_util.flatten_dict(dict(like), sep="/")
+    }
+    return traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def relative_l2(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxnets import config as config_lib
-from jaxnets.models.outputs import ModelOutput
+from jaxnets.models.base import ModelOutput
 from jaxnets.training.loss import SQUARED_ERRORS, cross_entropy, make_loss, mean_squared_error
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.models.outputs import ModelOutput
+from jaxnets.models.base import ModelOutput
 from jaxnets.ops import BatchNorm
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer

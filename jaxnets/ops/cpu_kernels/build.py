@@ -1,4 +1,4 @@
-"""Compiling source/ into a library, with the C++ compiler of the machine."""
+"""Compiles source/ into a library, with the C++ compiler of the machine."""
 
 import concurrent.futures
 import dataclasses
@@ -21,12 +21,7 @@ SOURCE = Path(__file__).parent / "source"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-pthread")
 COMMON = ("parallel.cc", "convolution.cc", "pooling.cc", "normalization.cc")
-"""Compiled once, for any CPU of the architecture."""
-TILES = "tiles.cc"
-"""Compiled once for each set of instructions."""
-GLUE = "ffi.cc"
-SHOWN = 200
-"""Characters of a compiler's complaint that an error repeats."""
+"""Compiled for any CPU of the architecture; tiles.cc is compiled for each set of instructions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,26 +60,20 @@ def library_path(folder: Path) -> Path:
     return folder / f"kernels-jaxlib{version}-{machine}-{digest.hexdigest()[:12]}.so"
 
 
-def find_compiler(name: str | None = None) -> str:
-    """The path of a C++ compiler; raises MachineError where there is none."""
-    if sys.platform == "win32":
-        raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
-    for candidate in (name,) if name else COMPILERS:
-        if path := shutil.which(candidate):
-            return path
-    looked_for = name or ", ".join(COMPILERS)
-    raise MachineError(
-        f"no C++ compiler ({looked_for}): install one (apt install g++, xcode-select --install), "
-        "or continue without: the kernels are optional"
-    )
-
-
 def build(folder: Path, compiler: str | None = None) -> Path:
     """Compiles and links the library that `library_path` names, replacing an existing one.
 
     Raises MachineError where there is no compiler, it refuses the sources, or the folder cannot be written.
     """
-    path, command = library_path(folder), find_compiler(compiler)
+    if sys.platform == "win32":
+        raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
+    candidates = (compiler,) if compiler else COMPILERS
+    path, command = library_path(folder), next(filter(None, map(shutil.which, candidates)), None)
+    if command is None:
+        raise MachineError(
+            f"no C++ compiler ({', '.join(candidates)}): install one (apt install g++, xcode-select "
+            "--install), or continue without: the kernels are optional"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
@@ -103,14 +92,11 @@ def compile_all(compiler: str, folder: Path, flags: Sequence[str]) -> list[Path]
     """
     commands = []
     for form in tiles():
-        defines = (
-            f"-DJAXNETS_TILES={form.table}",
-            f"-DJAXNETS_LANES={form.lanes}",
-            f"-DJAXNETS_REGISTERS={form.registers}",
-        )
-        commands.append([*flags, *form.flags, *defines, TILES, folder / f"{form.table}.o"])
+        values = {"TILES": form.table, "LANES": form.lanes, "REGISTERS": form.registers}
+        defines = [f"-DJAXNETS_{name}={value}" for name, value in values.items()]
+        commands.append([*flags, *form.flags, *defines, "tiles.cc", folder / f"{form.table}.o"])
     headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_JAXLIB="{jaxlib.__version__}"')
-    commands.append([*flags, *headers, GLUE, folder / "ffi.o"])
+    commands.append([*flags, *headers, "ffi.cc", folder / "ffi.o"])
     commands += [[*flags, name, folder / name.replace(".cc", ".o")] for name in COMMON]
 
     def compile_one(command: list[str | Path]) -> Path:
@@ -144,6 +130,6 @@ def _run(command: Sequence[str]) -> None:
     lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
     first = next((line for line in lines if "error" in line), lines[0])
     raise MachineError(
-        f"{command[0]} refused the kernels ({first[:SHOWN]}): GCC 11 or Clang 14 is needed; "
+        f"{command[0]} refused the kernels ({first[:200]}): GCC 11 or Clang 14 is needed; "
         "choose another --compiler, or continue without: the kernels are optional"
     )

@@ -1,24 +1,23 @@
-"""Loading a built library, and which one this process uses."""
+"""Loads a built library of kernels, and knows which one this process uses."""
 
 import ctypes
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jaxlib
 import numpy as np
 
 from jaxnets.errors import MachineError
+from jaxnets.io import file_sha256
 
 INSTRUCTIONS = ("portable", "AVX2", "AVX-512")
 """In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
 FUNCTIONS = (
     *("convolution", "input_gradient", "kernel_gradient"),
-    *("max_pool", "max_pool_gradient"),
-    *("moments", "moment_products"),
+    *("max_pool", "max_pool_gradient", "moments", "moment_products"),
 )
 REMEDY = "python scripts/build_kernels.py builds it again, --nokernels runs without it"
 
@@ -33,15 +32,45 @@ class Kernels:
     library: str
     instructions: str
 
-    def call(self, function: str, results: Any, *arrays: jax.Array, geometry: Sequence[int] = ()) -> Any:
-        """Calls one of FUNCTIONS; `results` are its shapes and types, `geometry` what ffi.cc says."""
-        # One call for each example under vmap: correct, and nothing of ours maps over images.
-        target = jax.ffi.ffi_call(_target(self.library, function), results, vmap_method="sequential")
-        return target(
-            *arrays,
-            geometry=np.array(geometry, np.int64),
-            instructions=np.int32(INSTRUCTIONS.index(self.instructions)),
-        )
+
+def call(
+    kernels: Kernels | None,
+    function: str,
+    results: Any,
+    *arrays: jax.Array,
+    in_jax: Callable[..., Any],
+    geometry: Sequence[int] = (),
+) -> Any:
+    """One of FUNCTIONS, with the derivatives of `in_jax(*arrays)`, or that where `kernels` is None.
+
+    Both compute the same. `results` are the shapes and types of it, `geometry` is what ffi.cc says.
+    """
+    if kernels is None:
+        return in_jax(*arrays)
+    # One call for each example under vmap: correct, and nothing of ours maps over images.
+    target = jax.ffi.ffi_call(_target(kernels.library, function), results, vmap_method="sequential")
+    options = {
+        "geometry": np.array(geometry, np.int64),
+        "instructions": np.int32(INSTRUCTIONS.index(kernels.instructions)),
+    }
+
+    @jax.custom_jvp
+    def in_cpp(*arrays: jax.Array) -> Any:
+        found = target(*arrays, **options)
+        return tuple(found) if isinstance(results, tuple) else found
+
+    @in_cpp.defjvp
+    def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        return in_cpp(*primals), jax.jvp(in_jax, primals, tangents)[1]
+
+    return in_cpp(*arrays)
+
+
+Implementation = Literal["auto", "by_shape", "xla"] | Kernels
+"""auto: on CPUs the C++ kernels if they are enabled, else the forms in JAX; by_shape: on CPUs the forms in
+JAX; Kernels: on CPUs these kernels; xla: XLA's own operation, with derivatives of any order and in any mode.
+On other platforms all are XLA's, except for batch normalisation, whose gradient only `xla` leaves to XLA.
+The config field is `model.implementation`."""
 
 
 def load(path: Path) -> tuple[Kernels, ...]:
@@ -59,8 +88,7 @@ def load(path: Path) -> tuple[Kernels, ...]:
     version = built_for().decode()
     if version != jaxlib.__version__:
         raise MachineError(f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    digest = file_sha256(path)[:12]
     for name, function in functions.items():
         jax.ffi.register_ffi_target(_target(digest, name), jax.ffi.pycapsule(function))
     return tuple(
@@ -70,37 +98,27 @@ def load(path: Path) -> tuple[Kernels, ...]:
     )
 
 
-# One of the few variables that change (BUILD_NOTES.md lists them). What it mirrors is not a value that
-# could be handed down: a library is loaded, and its functions are registered with JAX, for the process and
-# until its end, and every layer of every network would have to pass on what is the same for all of them. It
-# is set by `enable` alone, which scripts call once before anything is traced; a program traced before it
-# keeps its form.
+# One of the few variables that change (BUILD_NOTES.md lists them): a library's functions are registered with
+# JAX for the whole process. Only `enable` sets it, which scripts call once before anything is traced.
 _in_use: Kernels | None = None
 
 
-def enable(path: Path) -> Kernels | None:
-    """Has this process use a library, in its fastest form; None, and nothing done, where there is none.
-
-    Raises MachineError where there is one that cannot be used.
-    """
+def enable(path: Path) -> None:
+    """Has this process use a library, in its fastest form; raises MachineError as `load`."""
     global _in_use
-    if not path.is_file():
-        return None
     _in_use = load(path)[-1]
-    return _in_use
-
-
-def require(path: Path) -> Kernels:
-    """Has this process use a library that must be there; raises MachineError where it is not."""
-    kernels = enable(path)
-    if kernels is None:
-        raise MachineError(f"{path} is not there: {REMEDY}")
-    return kernels
 
 
 def in_use() -> Kernels | None:
-    """The kernels that `enable` chose; None where it was not called or found none."""
+    """The kernels that `enable` chose; None where it was not called."""
     return _in_use
+
+
+def kernels_of(implementation: Implementation) -> Kernels | None:
+    """The kernels that an implementation has on CPUs; None for the forms in JAX."""
+    if isinstance(implementation, Kernels):
+        return implementation
+    return in_use() if implementation == "auto" else None
 
 
 def _target(library: str, function: str) -> str:

@@ -43,7 +43,8 @@ def test_the_forms_are_those_of_this_cpu(kernels: tuple[Kernels, ...]) -> None:
 
 
 def test_where_nothing_is_built_nothing_is_enabled(tmp_path: Path) -> None:
-    assert load.enable(build.library_path(tmp_path)) is None
+    with pytest.raises(MachineError, match="cannot be loaded .* builds it again"):
+        load.enable(build.library_path(tmp_path))
     assert load.in_use() is None
 
 

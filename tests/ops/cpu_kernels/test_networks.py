@@ -12,8 +12,7 @@ from jaxnets import models
 from jaxnets.commands import export
 from jaxnets.interop.weights import Preprocessing, Weights
 from jaxnets.ops.cpu_kernels import load
-from jaxnets.ops.cpu_kernels.load import Kernels
-from jaxnets.ops.implementation import Implementation
+from jaxnets.ops.cpu_kernels.load import Implementation, Kernels
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess

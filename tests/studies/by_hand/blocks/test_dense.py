@@ -16,7 +16,7 @@ def test_it_is_our_layer_with_the_gradients_of_jax() -> None:
     generator = np.random.default_rng(0)
     x, kernel = generator.normal(size=(5, 4)), generator.normal(size=(4, 3))
     bias, gradient = generator.normal(size=3), generator.normal(size=(5, 3))
-    layer = ops.Dense(3, kernel_init=zeros, bias_init=lambda fan_in: zeros, dtype=jnp.float64)
+    layer = ops.Dense(3, ops.Initialization(zeros, lambda fan_in: zeros), dtype=jnp.float64)
 
     def ours(x, kernel, bias):
         return layer.apply({"params": {"kernel": kernel, "bias": bias}}, x)

@@ -12,9 +12,10 @@ from flax import traverse_util
 from benchmarks import jax_model
 from benchmarks.oracles import load
 from jaxnets import models
-from jaxnets.interop import from_torch, to_torch, torch_name
-from jaxnets.interop.torch_names import BY_NETWORK
+from jaxnets.interop.convert import to_torch
+from jaxnets.interop.layouts import TORCH
 
+from_torch = load("weights").from_torch
 SIZES = {"lenet5": 28, "inception_v3": 299}
 NAMES = {
     "lenet5": {"dense1/kernel": "fc1.weight", "conv2/bias": "conv2.bias"},
@@ -45,7 +46,7 @@ NAMES = {
 
 @pytest.mark.parametrize("network", NAMES)
 def test_names(network: str) -> None:
-    assert {path: torch_name(network, path) for path in NAMES[network]} == NAMES[network]
+    assert {path: TORCH.name(network, path) for path in NAMES[network]} == NAMES[network]
 
 
 @functools.cache
@@ -59,7 +60,7 @@ def _variables(network: str) -> dict[str, Any]:
     "network",
     [
         name if name in ("lenet5", "resnet50") else pytest.param(name, marks=pytest.mark.slow)
-        for name in BY_NETWORK
+        for name in TORCH.networks
     ],
 )
 def test_roundtrip_is_bit_exact(network: str) -> None:
@@ -80,7 +81,7 @@ def test_roundtrip_is_bit_exact(network: str) -> None:
 def test_dense_layer_after_flatten_computes_the_same(
     network: str, layer: str, height: int, width: int
 ) -> None:
-    channels = BY_NETWORK[network].flattened[layer]
+    channels = TORCH.networks[network].flattened[layer]
     generator = np.random.default_rng(0)
     image = generator.integers(-9, 9, (height, width, channels))
     kernel = generator.integers(-9, 9, (image.size, 2))
@@ -89,14 +90,8 @@ def test_dense_layer_after_flatten_computes_the_same(
     np.testing.assert_array_equal(weight @ image.transpose(2, 0, 1).ravel(), image.ravel() @ kernel)
 
 
-def test_a_missing_array_is_named() -> None:
-    tree = {"conv1": {"kernel": np.zeros((5, 5, 1, 6))}}
-    with pytest.raises(KeyError, match=r"conv1\.weight"):
-        from_torch("lenet5", {}, like=tree)
-
-
 @pytest.mark.oracle
-@pytest.mark.parametrize("network", BY_NETWORK)
+@pytest.mark.parametrize("network", TORCH.networks)
 def test_names_and_shapes_equal_those_of_pytorch(network: str) -> None:
     networks = load("networks")
     config = jax_model.make_config(network, SIZES.get(network, 64), batch_size=1)

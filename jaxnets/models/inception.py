@@ -1,0 +1,106 @@
+"""What the Inception networks share: auxiliary heads, parallel branches, and the stem of the later ones."""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from jaxnets.models.base import ConvNorm, Layers, ModelOutput, Network
+from jaxnets.ops.windows import Pair
+
+
+class NetworkWithAuxiliaryHeads(Network):
+    """A network that in training, with `auxiliary_heads`, gives a ModelOutput; evaluation has the main head.
+
+    Subclasses define `backbone`, and in `setup` `heads`, which images of `auxiliary_size` pixels or more use.
+    """
+
+    auxiliary_heads: bool = True
+    auxiliary_size: ClassVar[int] = 1
+
+    def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
+        """The features, and the input of each auxiliary head."""
+        raise NotImplementedError
+
+    def features(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, h, w, features]."""
+        return self.backbone(x, train=train)[0]
+
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | ModelOutput:
+        features, tapped = self.backbone(x, train=train)
+        logits = self.head(features, train=train)
+        has_heads = self.auxiliary_heads and min(x.shape[1:3]) >= self.auxiliary_size
+        if not has_heads or not (train or self.is_initializing()):
+            return logits
+        others = tuple(head(y, train=train) for head, y in zip(self.heads, tapped, strict=True))
+        return ModelOutput(logits, others) if train else logits
+
+
+class BranchLayer(NamedTuple):
+    """A convolution of a block's branch, with padding that keeps the size unless it has a stride."""
+
+    name: str
+    features: int
+    kernel_size: Pair
+    stride: int = 1
+
+
+Branches = tuple[tuple[BranchLayer, ...], ...]
+
+
+def chain(prefix: str, *sizes: tuple[int, ...], first: int = 1) -> tuple[BranchLayer, ...]:
+    """Layers PREFIX1, PREFIX2, ..., each (features, height, width[, stride]); the first number is `first`."""
+    return tuple(
+        BranchLayer(f"{prefix}{number}", features, (height, width), *stride)
+        for number, (features, height, width, *stride) in enumerate(sizes, first)
+    )
+
+
+class Branched(nn.Module):
+    """What blocks of Inception networks share: parallel branches of convolutions, each with norm and ReLU."""
+
+    branches: Branches
+    layers: Layers
+
+    def conv(self, x: jax.Array, layer: BranchLayer, *, train: bool) -> jax.Array:
+        """Convolution, norm and ReLU."""
+        padding = "same" if layer.stride == 1 else 0
+        conv = self.layers.conv_norm(
+            layer.features, layer.kernel_size, stride=layer.stride, padding=padding, name=layer.name
+        )
+        return conv(x, train=train)
+
+    def outputs(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        """[B, H, W, C] -> the output [B, H', W', features] of each branch."""
+        return [self.chain(x, branch, train=train) for branch in self.branches]
+
+    def chain(self, x: jax.Array, branch: Sequence[BranchLayer], *, train: bool) -> jax.Array:
+        """The layers of a branch, one after the other."""
+        for layer in branch:
+            x = self.conv(x, layer, train=train)
+        return x
+
+
+STEM = {
+    "conv1a": (32, 3, 2, 0),
+    "conv2a": (32, 3, 1, 0),
+    "conv2b": (64, 3, 1, 1),
+    "conv3b": (80, 1, 1, 0),
+    "conv4a": (192, 3, 1, 0),
+}
+"""The first convolutions of Inception v3 and Inception-ResNet v2: features, kernel, stride, padding."""
+
+
+def inception_stem(layers: Layers) -> list[ConvNorm]:
+    """The layers of STEM."""
+    return [layers.conv_norm(*sizes, name=name) for name, sizes in STEM.items()]
+
+
+def apply_inception_stem(stem: Sequence[ConvNorm], x: jax.Array, layers: Layers, *, train: bool) -> jax.Array:
+    """[B, H, W, 3] -> [B, h, w, 192], about 1/8 of the size: max pooling follows the third and the last."""
+    for number, conv in enumerate(stem, 1):
+        x = conv(x, train=train)
+        if number in (3, 5):
+            x = layers.max_pool(x, 3, stride=2)
+    return x
