@@ -8,7 +8,7 @@ from jaxnets.data.splits import Split
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.data import open_dataset
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
-from jaxnets.experiment.resolve import load_config_or_demo
+from jaxnets.experiment.resolve import check_not_empty, load_config_or_demo
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
 
@@ -22,6 +22,7 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     reporter = Reporter()
     config = load_config_or_demo(spec, overrides, reporter)
     data = open_dataset(config, reporter)
+    check_not_empty(data.split)
     report_leakage(config, data, measure_leakage(data), reporter)
     split, text = data.split, data.split_csv
     if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):

@@ -14,7 +14,6 @@ from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.splits import Split, make_split
-from jaxnets.errors import ConfigError
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.hardware import cpu_threads
@@ -65,8 +64,7 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
     """The config's split, and the group ids of near-duplicates: int64[N], or None if unknown.
 
     Group ids of LC25000 always come from the shipped table, whichever table defines the split: another one
-    may separate overlapping photographs. Raises the errors of `read_groups` and `make_split`, and ConfigError
-    if there are no training or no test examples.
+    may separate overlapping photographs. Raises the errors of `read_groups` and `make_split`.
     """
     shipped = shipped_groups(source.name)
     table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
@@ -87,11 +85,6 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
         folds=config.data.folds,
         fold=config.data.fold,
     )
-    for part in ("train", "test"):
-        if len(split.parts()[part]) == 0:
-            raise ConfigError(
-                f"the split leaves no {part} examples: change --config.data.fractions or data.split"
-            )
     return split, group_ids
 
 

@@ -12,6 +12,7 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.sources.base import Source
+from jaxnets.data.splits import Split
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.experiment.network import Pretrained
 from jaxnets.runtime.console import Reporter
@@ -205,6 +206,15 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
     for name in ("hue", "stain"):
         if config.augment[name] and channels != 3:
             raise ConfigError(f"--config.augment.{name} needs colour, but the images have {channels} channel")
+
+
+def check_not_empty(split: Split) -> None:
+    """Raises ConfigError if there are no training or no test examples."""
+    for part in ("train", "test"):
+        if len(split.parts()[part]) == 0:
+            raise ConfigError(
+                f"the split leaves no {part} examples: change --config.data.fractions or data.split"
+            )
 
 
 def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:

@@ -27,7 +27,13 @@ from jaxnets.experiment.evaluator import Evaluator
 from jaxnets.experiment.finish import finish
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.network import Network, check_backbone, make_network
-from jaxnets.experiment.resolve import check_batch_norm, check_divisible, load_config_or_demo, resolve
+from jaxnets.experiment.resolve import (
+    check_batch_norm,
+    check_divisible,
+    check_not_empty,
+    load_config_or_demo,
+    resolve,
+)
 from jaxnets.experiment.restore import open_pretrained
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
 from jaxnets.runtime import hardware, signals
@@ -95,6 +101,7 @@ def _train(
         pretrained = open_pretrained(config, reporter, existing, ignore_damage=options.ignore_damage)
         data = open_dataset(config, reporter)
         config = resolve(config, data.source, pretrained, reporter, config_lib.user_set(overrides))
+        check_not_empty(data.split)
         check_divisible(config, len(data.split.train), devices)
         check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
         model = models.create(config.model, axis_name=devices.axis_name)

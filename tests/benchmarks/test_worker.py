@@ -82,7 +82,7 @@ def test_a_side_that_cannot_be_imported_is_told(side: type, tmp_path: Path) -> N
 
 
 def test_kernels_that_are_not_there_are_told(side: type, tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"none\.so is not there"):
+    with pytest.raises(MachineError, match=r"none\.so cannot be loaded"):
         Worker(side, None, keep_memory=False, kernels=tmp_path / "none.so")
 
 

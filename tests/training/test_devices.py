@@ -11,10 +11,10 @@ from types import ModuleType
 import jax
 import numpy as np
 import pytest
-from jaxnets.experiment.batch_sizes import check_divisible
 
 from jaxnets.config import default_config
 from jaxnets.errors import ConfigError, MachineError
+from jaxnets.experiment.resolve import check_divisible
 from jaxnets.training.devices import Devices, initialize_distributed
 
 WORKER = str(Path(__file__).with_name("parallel_worker.py"))
