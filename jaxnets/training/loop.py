@@ -11,7 +11,7 @@ def train(run: Run) -> None:
     """
     try:
         for callback in run.callbacks:
-            callback.start(run)
+            callback.on_train_begin(run)
         while True:
             if run.evaluation_due():
                 _evaluate(run)
@@ -34,10 +34,10 @@ def train(run: Run) -> None:
             elif run.ending or run.evaluation_due() or run.save_due():
                 run.fetch_metrics()  # so that steps in flight count as training time
             for callback in run.callbacks:
-                callback.step(run, metrics)
+                callback.on_step_end(run, metrics)
     finally:
         for callback in run.callbacks:
-            callback.end(run)
+            callback.on_train_end(run)
 
 
 def _evaluate(run: Run) -> None:
@@ -50,10 +50,10 @@ def _evaluate(run: Run) -> None:
         _log(run, run.record(split, metrics))
     if "validation" in scores:
         for callback in run.callbacks:
-            callback.epoch(run, scores["validation"])
+            callback.on_evaluate(run, scores["validation"])
 
 
 def _log(run: Run, record: LogRecord) -> None:
     for callback in run.callbacks:
-        callback.log(run, record)
+        callback.on_log(run, record)
     check_finite(record["values"], record["split"], record["step"])

@@ -22,7 +22,7 @@ class _StopAt(Callback):
     def __init__(self, step: int):
         self._step = step
 
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == self._step:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -36,7 +36,7 @@ FOUR = {
 
 
 class _PerStep(Callback):
-    def step(self, run: Run, metrics: Any) -> None:
+    def on_step_end(self, run: Run, metrics: Any) -> None:
         """Is called after every step."""
 
 
@@ -46,7 +46,7 @@ class _SignalAt(Callback):
     def __init__(self, step: int):
         self._step = step
 
-    def log(self, run: Run, line: Any) -> None:
+    def on_log(self, run: Run, line: Any) -> None:
         if run.step >= self._step:
             run.interrupt(signal.SIGTERM)
 

@@ -106,7 +106,7 @@ def test_training_is_deterministic(five_steps: Path, mlp: str, tmp_path: Path) -
 
 
 class _StopAfterTwo(Callback):
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -22,7 +22,7 @@ from jaxnets.training.callbacks import Callback
 class _SignalAt(Callback):
     per_step = False
 
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -181,7 +181,7 @@ class _SignalAt(Callback):
     def __init__(self, step: int, number: int):
         self._step, self._number = step, number
 
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == self._step:
             os.kill(os.getpid(), self._number)
 
@@ -230,7 +230,7 @@ def test_a_signal_during_evaluation_saves_and_resume_evaluates(
 class _SignalAtTheEnd(Callback):
     """Sends this process a signal after the loop's last check."""
 
-    def end(self, run: Any) -> None:
+    def on_train_end(self, run: Any) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 
 
@@ -324,16 +324,16 @@ class _Every(Callback):
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def start(self, run: Any) -> None:
+    def on_train_begin(self, run: Any) -> None:
         self.calls.append("start")
 
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         self.calls.append(f"step {run.step}")
 
-    def epoch(self, run: Any, metrics: dict[str, float]) -> None:
+    def on_evaluate(self, run: Any, metrics: dict[str, float]) -> None:
         self.calls.append(f"epoch {sorted(metrics)}")
 
-    def end(self, run: Any) -> None:
+    def on_train_end(self, run: Any) -> None:
         self.calls.append("end")
 
 
@@ -353,7 +353,7 @@ class _StopAt(Callback):
     def __init__(self, step: int):
         self._step = step
 
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == self._step:
             run.stop("enough")
 

@@ -270,7 +270,7 @@ def test_a_finished_run_needs_no_lock(
 
 
 class _StopAt(Callback):
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 

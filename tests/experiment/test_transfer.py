@@ -165,7 +165,7 @@ class _SignalAt(Callback):
     def __init__(self, step: int):
         self._step = step
 
-    def step(self, run: Any, metrics: Any) -> None:
+    def on_step_end(self, run: Any, metrics: Any) -> None:
         del metrics
         if run.step == self._step:
             os.kill(os.getpid(), signal.SIGTERM)

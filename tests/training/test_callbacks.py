@@ -53,7 +53,7 @@ def _feed(callback: Any, losses: list[float], run: _Run | None = None) -> _Run:
     run = run or _Run()
     for loss in losses:
         run.step += 1
-        callback.epoch(run, {"loss": loss, "accuracy": 1 - loss})
+        callback.on_evaluate(run, {"loss": loss, "accuracy": 1 - loss})
     return run
 
 
@@ -128,17 +128,17 @@ def test_a_non_finite_value_stops_with_a_hint(value: float) -> None:
 
 def test_metrics_written_after_the_checkpoint_are_cut_on_resume(tmp_path: Path) -> None:
     callback, run = MetricsLog(), _Run(tmp_path)
-    callback.start(run)
+    callback.on_train_begin(run)
     for step in (1, 2):
-        callback.log(run, {"step": step})
+        callback.on_log(run, {"step": step})
     remembered = callback.state()
-    callback.log(run, {"step": 3})
-    callback.end(run)
+    callback.on_log(run, {"step": 3})
+    callback.on_train_end(run)
     resumed = MetricsLog()
     resumed.restore(remembered)
-    resumed.start(run)
-    resumed.log(run, {"step": 3, "again": True})
-    resumed.end(run)
+    resumed.on_train_begin(run)
+    resumed.on_log(run, {"step": 3, "again": True})
+    resumed.on_train_end(run)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
 
@@ -148,13 +148,13 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
 
     def write(steps: list[int], offset: float) -> None:
         callback = TensorBoard()
-        callback.start(run)
+        callback.on_train_begin(run)
         for step in steps:
             run.step = step
             values = {"loss": step + offset}
-            callback.log(run, {"step": step, "split": "train", "values": values, "images_per_second": 9})
-            callback.step(run, {})
-        callback.end(run)
+            callback.on_log(run, {"step": step, "split": "train", "values": values, "images_per_second": 9})
+            callback.on_step_end(run, {})
+        callback.on_train_end(run)
 
     write([1, 2, 3, 4], 0.0)
     run.step = run.saved_step = 2
@@ -183,12 +183,12 @@ def test_a_clock_that_was_set_back_changes_no_order(tmp_path: Path, monkeypatch:
 
 def test_what_was_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
     run, callback = _Run(tmp_path, step=0), TensorBoard()
-    callback.start(run)
-    callback.log(run, {"step": 1, "split": "train", "values": {"loss": 0.5}})
+    callback.on_train_begin(run)
+    callback.on_log(run, {"step": 1, "split": "train", "values": {"loss": 0.5}})
     reader = EventAccumulator(str(tmp_path / "tensorboard"))
     reader.Reload()
     assert [(event.step, event.value) for event in reader.Scalars("train/loss")] == [(1, 0.5)]
-    callback.end(run)
+    callback.on_train_end(run)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
@@ -196,29 +196,29 @@ def test_a_full_disk_is_reported_by_tensorboard_s_writer_and_hangs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     run, callback = _Run(tmp_path, step=2), TensorBoard()
-    callback.start(run)
+    callback.on_train_begin(run)
 
     def full(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(event_file.EventFile, "_add", full)
     line = {"step": 2, "split": "train", "values": {"loss": 1.0}}
-    for write in (lambda: callback.log(run, line), lambda: callback.step(run, {})):
+    for write in (lambda: callback.on_log(run, line), lambda: callback.on_step_end(run, {})):
         with pytest.raises(MachineError, match=r"tensorboard cannot be written \(.*: free some space"):
             write()
-    callback.end(run)
+    callback.on_train_end(run)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_a_file_on_a_full_device_is_closed_without_a_word(tmp_path: Path) -> None:
     run, callback = _Run(tmp_path, step=2), TensorBoard()
-    callback.start(run)
+    callback.on_train_begin(run)
     assert callback._events is not None
     callback._events._file.close()
     callback._events._file = Path("/dev/full").open("wb")  # noqa: SIM115 (the hook closes it)
     with pytest.raises(MachineError, match="No space left"):
-        callback.log(run, {"step": 2, "split": "train", "values": {"loss": 1.0}})
-    callback.end(run)
+        callback.on_log(run, {"step": 2, "split": "train", "values": {"loss": 1.0}})
+    callback.on_train_end(run)
 
 
 def test_histograms_are_numpy_s_and_skip_what_is_not_finite(tmp_path: Path) -> None:
@@ -245,19 +245,19 @@ def test_the_moving_line_fits_a_terminal(width: int) -> None:
     run = _Run(step=0)
     run.plan = SimpleNamespace(total_steps=7820, steps_per_epoch=782)
     run.epoch, run.seconds = 0.0, 0.0
-    callback.start(run)
+    callback.on_train_begin(run)
     run.step, run.epoch, run.seconds = 3910, 5.0, 100.0
     values = {"loss": 1.2345, "accuracy": 0.5678}
-    callback.log(
+    callback.on_log(
         run,
         {"split": "train", "values": values, "images_per_second": 12_345.0, "data_wait": 0.001},
     )
-    callback.step(run, {})
+    callback.on_step_end(run, {})
     (task,) = callback._bar.tasks  # type: ignore[union-attr]
     assert len(task.description) <= width
     for message in ("5.00/10", "3910/7820", "1.2345", "56.8 %", "12,345 images/s", "0:01:40"):
         assert message in task.description
-    callback.end(run)
+    callback.on_train_end(run)
 
 
 def test_states_hold_no_arrays() -> None:

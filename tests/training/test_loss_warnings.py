@@ -126,10 +126,10 @@ def test_a_resumed_run_repeats_nothing_and_forgets_nothing(cut: int) -> None:
 
     first, second = callback(), callback()
     for line in lines[:cut]:
-        first.log(None, line)  # type: ignore[arg-type]
+        first.on_log(None, line)  # type: ignore[arg-type]
     second.restore(json.loads(json.dumps(first.state())))
     for line in lines[cut:]:
-        second.log(None, line)  # type: ignore[arg-type]
+        second.on_log(None, line)  # type: ignore[arg-type]
     printed = reporter.getvalue().splitlines()
     assert [line.rstrip() for line in printed] == [
         f"{'warning':<10}{text}" for text in loss_warnings(_config(), lines)

@@ -34,7 +34,7 @@ def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]
     stopped, rates = None, []
     for number, loss in enumerate(losses, 1):
         for callback in (stop, plateau):
-            callback.epoch(run, {"loss": loss})
+            callback.on_evaluate(run, {"loss": loss})
         rates.append(run.scale)
         if run.reason and stopped is None:
             stopped = number

@@ -14,7 +14,7 @@ class Callback:
     """
 
     per_step = True
-    """Whether an overridden `step` must be called after every step, which disables calls of several steps."""
+    """Whether an overridden `on_step_end` must be called after every step, which disables calls of several steps."""
     stored: tuple[str, ...] = ()
     """Attributes that checkpoints store, as JSON."""
 
@@ -23,19 +23,19 @@ class Callback:
         """The key of the callback's state in checkpoints."""
         return type(self).__name__
 
-    def start(self, run: Run) -> None:
+    def on_train_begin(self, run: Run) -> None:
         """Called before the first step; after `restore` if the run is resumed."""
 
-    def step(self, run: Run, metrics: Metrics) -> None:
+    def on_step_end(self, run: Run, metrics: Metrics) -> None:
         """Called after every step, or call of several steps, with the last one's sums, on the device."""
 
-    def log(self, run: Run, record: LogRecord) -> None:
+    def on_log(self, run: Run, record: LogRecord) -> None:
         """Called with every record of metrics.jsonl: training, validation and a monitored test."""
 
-    def epoch(self, run: Run, metrics: dict[str, float]) -> None:
+    def on_evaluate(self, run: Run, metrics: dict[str, float]) -> None:
         """Called after every validation, by default once per epoch, with "loss" and "accuracy"."""
 
-    def end(self, run: Run) -> None:
+    def on_train_end(self, run: Run) -> None:
         """Called at the end of training, also after an error."""
 
     def state(self) -> dict[str, Any]:

@@ -7,6 +7,6 @@ from jaxnets.training.run import Run
 class CheckpointBest(Monitor):
     """Requests a protected checkpoint whenever the monitored metric is the best so far."""
 
-    def epoch(self, run: Run, metrics: dict[str, float]) -> None:
+    def on_evaluate(self, run: Run, metrics: dict[str, float]) -> None:
         if self.improved(metrics):
             run.request_checkpoint(best=True)

@@ -13,7 +13,7 @@ class EarlyStopping(Monitor):
         super().__init__(metric, min_delta)
         self._patience, self.waited = patience, 0
 
-    def epoch(self, run: Run, metrics: dict[str, float]) -> None:
+    def on_evaluate(self, run: Run, metrics: dict[str, float]) -> None:
         self.waited = 0 if self.improved(metrics) else self.waited + 1
         if self.waited >= max(self._patience, 1):
             count = "1 evaluation" if self.waited == 1 else f"{self.waited} evaluations"

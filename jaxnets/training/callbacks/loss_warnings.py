@@ -126,7 +126,7 @@ class WarnOfLosses(Callback):
     def __init__(self, config: config_dict.ConfigDict, console: Console):
         self._watch, self._console = LossWatch(config), console
 
-    def log(self, run: Run, record: LogRecord) -> None:
+    def on_log(self, run: Run, record: LogRecord) -> None:
         if text := self._watch.read(record):
             self._console.print(f"{'warning':<10}{text}", markup=False, highlight=False)
 

@@ -25,7 +25,7 @@ class ShowProgress(Callback):
         self._text = ""
         self._first = (0, 0.0)
 
-    def start(self, run: Run) -> None:
+    def on_train_begin(self, run: Run) -> None:
         self._first = (run.step, run.seconds)
         if self._console.is_terminal:
             text = TextColumn("{task.description}", table_column=Column(no_wrap=True))
@@ -34,7 +34,7 @@ class ShowProgress(Callback):
             self._bar.add_task("train", total=run.plan.total_steps, completed=run.step)
             self._bar.start()
 
-    def step(self, run: Run, metrics: Metrics) -> None:
+    def on_step_end(self, run: Run, metrics: Metrics) -> None:
         if self._bar is not None:
             text = self._status(run)
             if self._console.width < WIDE:
@@ -42,7 +42,7 @@ class ShowProgress(Callback):
                     text = text.replace(long, short)
             self._bar.update(self._bar.task_ids[0], completed=run.step, description=text)
 
-    def log(self, run: Run, record: LogRecord) -> None:
+    def on_log(self, run: Run, record: LogRecord) -> None:
         values = record["values"]
         metrics, unit = f"loss {values['loss']:.4f}", "examples"
         if "accuracy" in values:
@@ -56,7 +56,7 @@ class ShowProgress(Callback):
             name = "evaluate" if record["split"] == "validation" else record["split"]
             self._console.print(f"{name:9} {_position(run)}  {metrics}", highlight=False)
 
-    def end(self, run: Run) -> None:
+    def on_train_end(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -22,7 +22,7 @@ class ReduceOnPlateau(Callback):
         self._transform: Any = contrib.reduce_on_plateau(patience=max(patience, 1), rtol=min_delta, **options)
         self._state: Any = self._transform.init({})  # a NamedTuple of scalars
 
-    def epoch(self, run: Run, metrics: dict[str, float]) -> None:
+    def on_evaluate(self, run: Run, metrics: dict[str, float]) -> None:
         # optax minimises, so accuracy is passed as the error rate.
         value = metrics["loss"] if self._metric == "validation_loss" else 1.0 - metrics["accuracy"]
         before = float(self._state.scale)

@@ -45,14 +45,14 @@ class MetricsLog(Callback):
     def __init__(self) -> None:
         self.bytes = 0
 
-    def start(self, run: Run) -> None:
+    def on_train_begin(self, run: Run) -> None:
         path = run.workdir / METRICS
         path.touch()
         if path.stat().st_size < self.bytes:  # it was truncated, maybe within a line
             self.bytes = path.read_bytes().rfind(b"\n") + 1
         os.truncate(path, self.bytes)
 
-    def log(self, run: Run, record: LogRecord) -> None:
+    def on_log(self, run: Run, record: LogRecord) -> None:
         with (run.workdir / METRICS).open("ab") as file:
             file.write((json.dumps(record) + "\n").encode())
             self.bytes = file.tell()
@@ -66,11 +66,11 @@ class TensorBoard(Callback):
     def __init__(self) -> None:
         self._events: EventFile | None = None
 
-    def start(self, run: Run) -> None:
+    def on_train_begin(self, run: Run) -> None:
         with _writing(run):
             self._events = EventFile(run.workdir / TENSORBOARD, first_step=run.step + 1)
 
-    def log(self, run: Run, record: LogRecord) -> None:
+    def on_log(self, run: Run, record: LogRecord) -> None:
         if self._events is None:
             return
         values = {f"{record['split']}/{name}": value for name, value in record["values"].items()}
@@ -79,7 +79,7 @@ class TensorBoard(Callback):
         with _writing(run):
             self._events.scalars(record["step"], values)
 
-    def step(self, run: Run, metrics: Metrics) -> None:
+    def on_step_end(self, run: Run, metrics: Metrics) -> None:
         every = run.plan.histograms_every
         if self._events is None or not every or run.step % every:
             return
@@ -88,7 +88,7 @@ class TensorBoard(Callback):
             for name, values in weights.items():
                 self._events.histogram(run.step, f"weights/{name}", np.asarray(values))
 
-    def end(self, run: Run) -> None:
+    def on_train_end(self, run: Run) -> None:
         if self._events is not None:
             with contextlib.suppress(OSError):  # a full disk has been reported
                 self._events.close()
