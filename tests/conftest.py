@@ -22,6 +22,9 @@ for number in (signal.SIGINT, signal.SIGHUP):
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = {
     "model.name": "lenet5",
@@ -43,6 +46,13 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture
+def optax_promotion() -> Iterator[None]:
+    """NumPy's rules of types, which optax's Adam and plateau rely on: a float to the power of an integer."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture

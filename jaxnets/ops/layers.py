@@ -12,7 +12,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.ops.convolution import convolution
 from jaxnets.ops.cpu_kernels.load import Implementation, kernels_of
 from jaxnets.ops.initializers import Initialization
-from jaxnets.ops.normalization import batch_norm, plain_batch_norm, values_per_channel
+from jaxnets.ops.normalization import batch_norm, per_channel, plain_batch_norm, values_per_channel
 from jaxnets.ops.windows import Pair, pair
 
 
@@ -50,7 +50,7 @@ class Conv(nn.Module):
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
-            y = y + bias.astype(compute_dtype)
+            y = y + lax.broadcast_to_rank(bias.astype(compute_dtype), y.ndim)
         return y
 
 
@@ -68,7 +68,8 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.initialization.kernel, (fan_in, self.features), self.dtype)
         bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
         compute_dtype = self.compute_dtype or self.dtype
-        return x.astype(compute_dtype) @ kernel.astype(compute_dtype) + bias.astype(compute_dtype)
+        y = x.astype(compute_dtype) @ kernel.astype(compute_dtype)
+        return y + lax.broadcast_to_rank(bias.astype(compute_dtype), y.ndim)
 
 
 class BatchNorm(nn.Module):
@@ -100,7 +101,8 @@ class BatchNorm(nn.Module):
         out = self.compute_dtype or self.dtype
         if not train or self.is_initializing():
             factor = scale * lax.rsqrt(running_var.value + self.epsilon)
-            return ((x.astype(self.dtype) - running_mean.value) * factor + bias).astype(out)
+            mean, factor, bias = per_channel(x.ndim, running_mean.value, factor, bias)
+            return ((x.astype(self.dtype) - mean) * factor + bias).astype(out)
         count = values_per_channel(x, self.axis_name)
         if count < 2:
             raise ConfigError(

@@ -54,7 +54,8 @@ def _forward(
     moments = functools.partial(_moments, axis_name=axis_name)
     mean, var = call(kernels, "moments", _two_of(scale), values, in_jax=moments)
     deviation = lax.rsqrt(var + epsilon)
-    return ((values - mean) * (scale * deviation) + bias, mean, var), (x, scale, mean, deviation)
+    center, factor, offset = per_channel(x.ndim, mean, scale * deviation, bias)
+    return ((values - center) * factor + offset, mean, var), (x, scale, mean, deviation)
 
 
 def _backward(
@@ -69,14 +70,16 @@ def _backward(
             kernels, "moment_products", _two_of(scale), x, gradient, mean, in_jax=_sums_and_products
         )
         shift, tilt = sums / count, products * jnp.square(deviation) / count
-        x_gradient = (scale * deviation) * (gradient - shift - (x - mean) * tilt)
-        return x_gradient, products * deviation, sums
-    normalized = (x.astype(scale.dtype) - mean) * deviation
+        factor, shift, center, tilt = per_channel(x.ndim, scale * deviation, shift, mean, tilt)
+        return factor * (gradient - shift - (x - center) * tilt), products * deviation, sums
+    center, spread = per_channel(x.ndim, mean, deviation)
+    normalized = (x.astype(scale.dtype) - center) * spread
     sums = gradient.sum(axis=PIXELS), (gradient * normalized).sum(axis=PIXELS)
     # A device's own sums are its share of the parameters' gradient; the images' takes those of all.
     of_all = sums if axis_name is None else lax.psum(sums, axis_name)
     shift, tilt = (each / count for each in of_all)
-    x_gradient = (scale * deviation) * (gradient - shift - normalized * tilt)
+    factor, shift, tilt = per_channel(x.ndim, scale * deviation, shift, tilt)
+    x_gradient = factor * (gradient - shift - normalized * tilt)
     return x_gradient.astype(x.dtype), sums[1], sums[0]
 
 
@@ -90,16 +93,21 @@ def _moments(values: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.A
 
     center = mean(values)
     # Two passes: the one-pass form (mean of squares less square of mean) cancels.
-    return center, mean(jnp.square(values - center))
+    return center, mean(jnp.square(values - lax.broadcast_to_rank(center, values.ndim)))
 
 
 def _sums_and_products(x: jax.Array, gradient: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return gradient.sum(PIXELS), (gradient * (x - mean)).sum(PIXELS)
+    return gradient.sum(PIXELS), (gradient * (x - lax.broadcast_to_rank(mean, x.ndim))).sum(PIXELS)
 
 
 def _two_of(channels: jax.Array) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     found = jax.ShapeDtypeStruct(channels.shape, jnp.float32)
     return found, found
+
+
+def per_channel(rank: int, *values: jax.Array) -> list[jax.Array]:
+    """Values [C] as [1, ..., 1, C] of this rank."""
+    return [lax.broadcast_to_rank(value, rank) for value in values]
 
 
 def values_per_channel(x: jax.Array, axis_name: str | None) -> int:

@@ -36,7 +36,7 @@ def cross_entropy(
     Label smoothing mixes the targets with the uniform distribution. Class weights multiply each class's
     term; the loss is then divided by the weights of the unsmoothed targets, as PyTorch does for hard labels.
     """
-    class_weight = jnp.asarray(class_weights or (1.0,) * logits.shape[-1], logits.dtype)
+    class_weight = jnp.asarray(class_weights or (1.0,) * logits.shape[-1], logits.dtype)[None]
     smoothed = optax.smooth_labels(targets, label_smoothing) if label_smoothing else targets
     losses = -jnp.sum(class_weight * smoothed * jax.nn.log_softmax(logits), axis=-1)
     weights = jnp.sum(class_weight * targets, axis=-1)

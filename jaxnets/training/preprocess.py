@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy import ndimage
 from ml_collections import config_dict
 
@@ -26,7 +27,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
     """Returns (x - mean) / std per channel, for x [B, H, W, C] in [0, 1]."""
-    return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
+    center, spread = (jnp.asarray(value, images.dtype) for value in (mean, std))
+    return (images - lax.broadcast_to_rank(center, images.ndim)) / lax.broadcast_to_rank(spread, images.ndim)
 
 
 def scale(images: jax.Array, dtype: Any) -> jax.Array:
@@ -52,14 +54,15 @@ def flip_vertical(key: jax.Array, image: jax.Array) -> jax.Array:
 def right_angles(key: jax.Array, image: jax.Array) -> jax.Array:
     """Rotates a square image by 0, 90, 180 or 270 degrees."""
     rotations = [lambda x, k=k: jnp.rot90(x, k) for k in range(4)]
-    return jax.lax.switch(jax.random.randint(key, (), 0, 4), rotations, image)
+    return lax.switch(jax.random.randint(key, (), 0, 4), rotations, image)
 
 
 def rotate(key: jax.Array, image: jax.Array, degrees: float) -> jax.Array:
     """Rotates about the centre by up to `degrees`, with bilinear interpolation and mirrored edges."""
     angle = jnp.deg2rad(jax.random.uniform(key, (), image.dtype, -degrees, degrees))
     y, x = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2  # the centre
-    rows, columns = jnp.arange(image.shape[0]) - y, jnp.arange(image.shape[1]) - x
+    rows, columns = (jnp.arange(side, dtype=image.dtype) for side in image.shape[:2])
+    rows, columns = rows - y, columns - x
     rows, columns = jnp.meshgrid(rows, columns, indexing="ij")
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     coordinates = (cosine * rows - sine * columns + y, sine * rows + cosine * columns + x)
@@ -71,7 +74,7 @@ def padded_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
     """Pads with zeros on all sides and takes a random crop of the original size."""
     padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     corner = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    return jax.lax.dynamic_slice(padded, (corner[0], corner[1], 0), image.shape)
+    return lax.dynamic_slice(padded, (corner[0], corner[1], 0), image.shape)
 
 
 def brightness(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
@@ -125,7 +128,8 @@ def scale_stains(image: jax.Array, factors: jax.Array) -> jax.Array:
     stains = jnp.asarray(STAINS, image.dtype)
     stains = stains / jnp.linalg.norm(stains, axis=1, keepdims=True)
     density = -jnp.log(jnp.maximum(image, 1 / 255)) @ jnp.linalg.inv(stains)
-    density = density * jnp.concatenate([factors, jnp.ones((1,), image.dtype)])
+    factors = jnp.concatenate([factors, jnp.ones((1,), image.dtype)])
+    density = density * lax.broadcast_to_rank(factors, density.ndim)
     return jnp.clip(jnp.exp(-density @ stains), 0, 1)
 
 

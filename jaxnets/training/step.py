@@ -218,7 +218,7 @@ def _sums(
         metrics["weight_sum"] = terms.weight_sum
     if classes:
         correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
-        metrics["correct"] = jnp.sum(correct * weight)
+        metrics["correct"] = jnp.sum(correct.astype(weight.dtype) * weight)
     return {**metrics, "examples": jnp.sum(weight)}
 
 

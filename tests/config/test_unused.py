@@ -154,6 +154,7 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: p
         assert (path in read) is (path not in left_out), path
 
 
+@pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize("path", fields("optimizer."))
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("decay", [0.0, 0.2])

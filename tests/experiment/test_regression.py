@@ -118,6 +118,7 @@ def test_resume_is_bit_exact(five_steps: Path, mlp: str, tmp_path: Path) -> None
     assert _lines(tmp_path / "run") == _lines(five_steps)
 
 
+@pytest.mark.usefixtures("optax_promotion")
 def test_the_best_checkpoint_has_the_lowest_validation_loss(mlp: str, tmp_path: Path) -> None:
     watching = {
         **QUIET,

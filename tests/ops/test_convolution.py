@@ -97,7 +97,7 @@ def test_every_form_is_right(kernels: tuple[Kernels, ...], case: tuple[tuple, tu
     singles, double = all_forms(x, kernel, cotangent)
     for form, results in zip(forms, singles, strict=True):
         for name, ours, expected in zip(("y", "by x", "by kernel"), results, exact, strict=True):
-            error = np.abs(ours - expected).max()
+            error = np.abs(np.asarray(ours) - expected).max()
             assert error <= 1e-5 * np.abs(expected).max(), (form, name)
     for ours, expected in zip(double, exact, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10)
@@ -151,7 +151,7 @@ def test_the_widest_windows_of_the_kernels_are_right_and_wider_ones_are_left_to_
         for name, ours, expected in zip(
             ("y", "by x", "by kernel"), program.compile()(*arrays), exact, strict=True
         ):
-            error = np.abs(ours - expected).max()
+            error = np.abs(np.asarray(ours) - expected).max()
             assert error <= 1e-5 * np.abs(expected).max(), (form, name)
 
 

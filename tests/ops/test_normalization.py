@@ -57,8 +57,8 @@ def test_one_value_a_channel_is_refused() -> None:
 
 
 def _plain(x, scale, bias):
-    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    return (x - mean) / jnp.sqrt(var + 1e-3) * scale + bias
+    mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+    return (x - mean) / jnp.sqrt(var + 1e-3) * scale[None, None, None] + bias[None, None, None]
 
 
 def _arguments(dtype) -> tuple[np.ndarray, ...]:

@@ -97,6 +97,7 @@ def _plateau() -> ReduceOnPlateau:
     )
 
 
+@pytest.mark.usefixtures("optax_promotion")
 def test_the_rate_falls_on_a_plateau_and_remembers_it() -> None:
     callback = _plateau()
     assert _feed(callback, [0.5, 0.5]).scale == 1.0
@@ -110,6 +111,7 @@ def test_the_rate_falls_on_a_plateau_and_remembers_it() -> None:
     assert resumed.state() == straight.state()
 
 
+@pytest.mark.usefixtures("optax_promotion")
 def test_the_plateau_rule_is_optax_s() -> None:
     callback, run = _plateau(), _Run()
     rule = optax.contrib.reduce_on_plateau(factor=0.1, patience=2, rtol=1e-4)

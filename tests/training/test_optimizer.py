@@ -41,6 +41,7 @@ def test_the_multiplier_scales_the_update() -> None:
     assert get_multiplier(state) == 0.25
 
 
+@pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_where_weight_decay_enters(decoupled: bool) -> None:
     config = _config()

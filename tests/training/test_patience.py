@@ -41,6 +41,7 @@ def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]
     return stopped, rates
 
 
+@pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize(("patience", "stopped", "cut"), [(0, 3, 3), (1, 3, 3), (2, 4, 4), (3, 8, 8)])
 def test_patience_is_the_number_of_evaluations_without_gain(patience: int, stopped: int, cut: int) -> None:
     """Losses gain at the first, second and fifth evaluation."""

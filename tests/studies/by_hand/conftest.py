@@ -1,0 +1,12 @@
+"""The building blocks are written as formulas: shapes and types follow NumPy's rules."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def numpy_promotion() -> Iterator[None]:
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
