@@ -25,7 +25,7 @@ from jaxnets.models.inception_resnet_v2 import InceptionResNetV2
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("optax_promotion")]
 drawn, mirror, weights = load("drawn"), load("mirror"), load("weights")
 
 

@@ -19,7 +19,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 
-pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("x64"), pytest.mark.usefixtures("optax_promotion")]
 mirror, weights = load("mirror"), load("weights")
 
 EXAMPLES, CLASSES, STEPS = 12, 5, 20

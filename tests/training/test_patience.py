@@ -13,6 +13,8 @@ import pytest
 from benchmarks.oracles import FOLDER
 from jaxnets.training.callbacks import EarlyStopping, ReduceOnPlateau
 
+pytestmark = pytest.mark.usefixtures("optax_promotion")
+
 LOSSES = ([0.9, 0.8, 0.85, 0.85, 0.7, 0.75, 0.75, 0.75, 0.75, 0.6, 0.7], [0.5, 0.6, 0.6, 0.6, 0.6])
 CASES = [(list(losses), patience) for losses in LOSSES for patience in (0, 1, 2, 3)]
 
@@ -41,7 +43,6 @@ def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]
     return stopped, rates
 
 
-@pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize(("patience", "stopped", "cut"), [(0, 3, 3), (1, 3, 3), (2, 4, 4), (3, 8, 8)])
 def test_patience_is_the_number_of_evaluations_without_gain(patience: int, stopped: int, cut: int) -> None:
     """Losses gain at the first, second and fifth evaluation."""

@@ -19,7 +19,7 @@ from benchmarks.oracles import load
 from jaxnets import config as config_lib
 from jaxnets import models
 
-pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800), pytest.mark.usefixtures("optax_promotion")]
 drawn = load("drawn")
 
 LENET, ALEXNET = "lenet_mnist", "alexnet_cifar10"

@@ -14,7 +14,7 @@ class Callback:
     """
 
     per_step = True
-    """Whether an overridden `on_step_end` must run after every step, which disables calls of several steps."""
+    """Whether an overridden `on_step_end` must run after every step: calls of several steps are disabled."""
     stored: tuple[str, ...] = ()
     """Attributes that checkpoints store, as JSON."""
 
