@@ -1,6 +1,6 @@
 """Conditions on other fields under which a run uses a field.
 
-`jaxnets.config.fields` declares them and `jaxnets.config.unused` evaluates them.
+`jaxnets.config.fields` declares them and `jaxnets.config.checks` evaluates them.
 """
 
 import dataclasses
