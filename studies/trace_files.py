@@ -2,10 +2,10 @@
 
     python -m studies.trace_files
 
-Trains configs/image_folder.py:smoke through scripts/train.py on a small folder of images while a profiler looks
-at every function of the package. A module counts for the image if one of its functions has the image's file, its
-pixels, a batch, a feature map or its predictions among its variables; for the flag, if it has the value of
---config.optimizer.learning_rate, a number that occurs nowhere else, before the training loop begins.
+Trains configs/image_folder.py:smoke through scripts/train.py on a small folder of images while a profiler
+looks at every function of the package. A module counts for the image if one of its functions has the image's
+file, its pixels, a batch, a feature map or its predictions among its variables; for the flag, if it has the
+value of --config.optimizer.learning_rate, a number that occurs nowhere else, before the training loop begins.
 """
 
 import sys
@@ -62,15 +62,15 @@ class Tracer:
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         """A profile function; values are looked at where a function returns."""
         code = frame.f_code
-        if event == "call" and (code.co_filename, code.co_name) == (f"{PACKAGE}training/loop.py", "train"):
+        place = code.co_filename.removeprefix(PACKAGE)
+        if event == "call" and (place, code.co_name) == ("training/loop.py", "train"):
             self._tests = {name: test for name, test in self._tests.items() if test is not is_rate}
         if event != "return" or not code.co_filename.startswith(PACKAGE):
             return
-        module = code.co_filename.removeprefix(PACKAGE)
         values = [*frame.f_locals.values(), argument]
         for name, test in self._tests.items():
-            if module not in self.modules[name] and not _initializes(frame) and any(map(test, values)):
-                self.modules[name].add(module)
+            if place not in self.modules[name] and not _initializes(frame) and any(map(test, values)):
+                self.modules[name].add(place)
 
 
 def _initializes(frame: FrameType | None) -> bool:

@@ -29,11 +29,6 @@ MODEL_FIELDS = ("name", "variant", "truncate_after", "stage_sizes", "width", "dt
 CACHE_FEATURES = "transfer.cache_features"
 
 
-def can_cache_features(config: config_dict.ConfigDict, data: Dataset) -> bool:
-    """Whether the config caches features and the images are cached."""
-    return uses_cached_features(config) and isinstance(data.source, CachedSource)
-
-
 def uses_cached_features(config: config_dict.ConfigDict) -> bool:
     """Whether an image has the same features in every epoch, and float32 can represent them."""
     return config.transfer.cache_features and CACHE_FEATURES not in unused(config)
@@ -44,8 +39,11 @@ def with_features(
 ) -> Dataset:
     """The data with features, recomputed if the machine, a version or a setting may change their bits.
 
-    Raises MachineError if the disk is full.
+    Unchanged unless the config caches features and the images are cached. Raises MachineError if the disk is
+    full.
     """
+    if not (uses_cached_features(config) and isinstance(data.source, CachedSource)):
+        return data
     compute = xla.jit(_make_backbone_fn(config, network.model))
     first = next(_batches(data, 1))
     shape = jax.eval_shape(compute, network.variables, first).shape[1:]

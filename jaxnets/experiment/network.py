@@ -1,6 +1,7 @@
 """Creates the network of a run, its initial variables and its optimizer."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ from jaxnets import models
 from jaxnets.data.batches import eval_batches
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import CheckpointError
-from jaxnets.interop.weights import flatten, structure, unflatten
 from jaxnets.runtime import xla
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
@@ -107,13 +107,15 @@ def _calibrate_batch_stats(
     return {**variables, "batch_stats": statistics}
 
 
-def check_backbone(config: config_dict.ConfigDict, shape: tuple[int, ...], found: Pretrained) -> None:
-    """Raises CheckpointError if `found` does not fit the config's backbone for inputs [H, W, C].
+def check_backbone(model: nn.Module, shape: tuple[int, ...], found: Pretrained) -> None:
+    """Raises CheckpointError if `found` does not fit the backbone of `model` for inputs [H, W, C].
 
     Compares shapes only; nothing is decoded or computed.
     """
-    parts = BackboneHeadPartition.of(models.create(config.model), (1, *shape))
-    with_backbone(unflatten(structure(config.model, shape)), found, parts)
+    initialize = functools.partial(models.initialize, model, shape=(1, *shape))
+    variables = jax.eval_shape(initialize, jax.random.key(0))
+    variables = {"params": variables["params"], **variables}  # the first to be named in an error
+    with_backbone(variables, found, BackboneHeadPartition.of(model, (1, *shape)))
 
 
 def with_backbone(
@@ -132,8 +134,8 @@ def with_backbone(
 def _backbone(
     collection: str, tree: Mapping[str, Any], found: Pretrained, parts: BackboneHeadPartition
 ) -> dict[str, Any]:
-    given = flatten(found.variables.get(collection, {}))
-    backbone = flatten(parts.split(tree)[1])
+    given = _flatten(found.variables.get(collection, {}))
+    backbone = _flatten(parts.split(tree)[1])
     if missing := sorted(set(backbone) - set(given)):
         raise CheckpointError(
             f"{found.path} lacks {collection}/{missing[0]} and {len(missing) - 1} more arrays of the "
@@ -149,6 +151,10 @@ def _backbone(
     return traverse_util.unflatten_dict(taken, sep="/")
 
 
+def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return traverse_util.flatten_dict(dict(tree), sep="/")
+
+
 def _or_truncated(network: str, missing: Sequence[str]) -> str:
     """A hint to truncate the backbone if only its last blocks are missing."""
     absent, blocks = {path.partition("/")[0] for path in missing}, models.entry(network).truncation_blocks
@@ -160,7 +166,7 @@ def backbone_sha256(variables: Mapping[str, Any], parts: BackboneHeadPartition) 
     """The sha256 of the names, types and bytes of all backbone arrays."""
     digest = hashlib.sha256()
     for collection in sorted(variables):
-        for path, leaf in sorted(flatten(parts.split(variables[collection])[1]).items()):
+        for path, leaf in sorted(_flatten(parts.split(variables[collection])[1]).items()):
             array = np.asarray(leaf)
             digest.update(f"{collection}/{path} {array.dtype}{array.shape}".encode())
             digest.update(array.tobytes())

@@ -21,7 +21,6 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result_text import summary_text
 from jaxnets.experiment import checksums, environment, workdir
 from jaxnets.experiment.build import build_run
-from jaxnets.experiment.cached_features import can_cache_features, with_features
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator
 from jaxnets.experiment.finish import finish
@@ -34,7 +33,6 @@ from jaxnets.experiment.resolve import (
     load_config_or_demo,
     resolve,
 )
-from jaxnets.experiment.restore import open_pretrained
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
 from jaxnets.runtime import hardware, signals
 from jaxnets.runtime.console import Reporter
@@ -98,7 +96,11 @@ def _train(
     existing: RunDirectory | None,
 ) -> results.Result:
     with devices.collective_section():
-        pretrained = open_pretrained(config, reporter, existing, ignore_damage=options.ignore_damage)
+        pretrained = None
+        if config.transfer.weights is not None:
+            from jaxnets.experiment.restore import open_pretrained  # only transfer learning needs it
+
+            pretrained = open_pretrained(config, reporter, existing, ignore_damage=options.ignore_damage)
         data = open_dataset(config, reporter)
         config = resolve(config, data.source, pretrained, reporter, config_lib.user_set(overrides))
         check_not_empty(data.split)
@@ -106,13 +108,15 @@ def _train(
         check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
         model = models.create(config.model, axis_name=devices.axis_name)
         if pretrained is not None:
-            check_backbone(config, data.shape, pretrained)
+            check_backbone(model, data.shape, pretrained)
         data = with_cache(config, data, reporter)
         leakage = measure_leakage(data)
         report_leakage(config, data, leakage, reporter)
     with devices.collective_section():
         network = make_network(config, model, data, pretrained)
-        if can_cache_features(config, data):
+        if config.transfer.freeze_backbone:
+            from jaxnets.experiment.cached_features import with_features
+
             data = with_features(config, data, network, reporter)
         run, evaluator = build_run(config, data, devices, network, directory, reporter, options.callbacks)
         run.run_files = functools.partial(_recorded_files, directory)
