@@ -21,8 +21,7 @@ def test_a_miscount_stops_the_evaluation() -> None:
 
     scores = evaluate(step, None, [None, None], expected=6, classes=2)
     assert isinstance(scores, ClassScores)
-    expected = {"loss": 1.0, "examples": 6, "accuracy": 4 / 6, "correct": 4}
-    assert scores == ClassScores(**expected, confusion=scores.confusion)
+    assert (scores.loss, scores.examples, scores.accuracy, scores.correct) == (1.0, 6, 4 / 6, 4)
     assert scores.confusion.tolist() == [[2, 2], [0, 2]]
     with pytest.raises(AssertionError, match="6 examples were counted instead of 7"):
         evaluate(step, None, [None, None], expected=7, classes=2)

@@ -15,6 +15,7 @@ import pytest
 from jaxnets.config import default_config
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.experiment.resolve import check_divisible
+from jaxnets.runtime import xla
 from jaxnets.training.devices import Devices, initialize_distributed
 
 WORKER = str(Path(__file__).with_name("parallel_worker.py"))
@@ -23,9 +24,11 @@ TOGETHER = str(Path(__file__).with_name("together_worker.py"))
 
 def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
     flags = f"--xla_force_host_platform_device_count={devices} {os.environ['XLA_FLAGS']}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    xla.set_safe_flags(environment)  # as scripts do
     return subprocess.Popen(
         [sys.executable, WORKER, *arguments],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -99,7 +102,7 @@ def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: 
     """Eight devices of two images: the loss is the mean of eight small batches', so are the statistics."""
     eight = _steps(tmp_path / "eight.npz", 8, "float64", sync="per_device")
     worker = _worker()
-    state, step, _ = worker.build(worker.config("float64", "per_device", 4), None)
+    state, step, _ = worker.build(worker.make_config("float64", "per_device", 4), None)
     batch, step = worker.batches()[0], jax.jit(step)
     losses, statistics = [], []
     for start in range(0, 16, 2):
