@@ -4,6 +4,8 @@ from ml_collections import config_dict
 
 from jaxnets.config import default_config
 
+from . import _transfer
+
 
 def defaults(model: str, image_size: int, dropout: float = 0.0) -> config_dict.ConfigDict:
     """Returns settings for LC25000: grouped split, flips and rotations, SGD with Nesterov momentum."""
@@ -22,6 +24,20 @@ def defaults(model: str, image_size: int, dropout: float = 0.0) -> config_dict.C
     config.optimizer.weight_decay = 1e-4
     config.schedule.name = "cosine"
     return config
+
+
+def scratch(config: config_dict.ConfigDict) -> None:
+    """From random weights on LC25000 if it is prepared, else the variant demo; 10 epochs, as in report A."""
+    config.data.name = "auto"
+    config.train.epochs = 10
+    config.schedule.warmup_epochs = 1
+    config.note = "no report trained it so: the settings are ours"
+
+
+def finetune(config: config_dict.ConfigDict) -> None:
+    """The head first, then the full network, from pretrained weights."""
+    _transfer.head_only_first(config)
+    config.note = "no report fine-tunes a whole network: the settings are ours"
 
 
 def demo(config: config_dict.ConfigDict, image_size: int = 48) -> None:

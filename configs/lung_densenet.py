@@ -22,28 +22,16 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
     config.train.batch_size = 32
     config.optimizer.learning_rate = 0.02
     variants = {
-        "scratch": _scratch,
+        "scratch": _lung.scratch,
         "transfer": _transfer_learning,
-        "finetune": _finetune,
+        "finetune": _lung.finetune,
         "demo": _lung.demo,
         "smoke": _lung.smoke,
     }
     return apply_variant(config, "lung_densenet", variant, variants)
 
 
-def _scratch(config: config_dict.ConfigDict) -> None:
-    config.data.name = "auto"
-    config.train.epochs = 10
-    config.schedule.warmup_epochs = 1
-    config.note = "no report trained it so: the settings are ours"
-
-
 def _transfer_learning(config: config_dict.ConfigDict) -> None:
     _transfer.freeze_backbone(config)
     config.entry = "B/densenet121"
     config.note = "report B gives 100 epochs and the batch; the other settings are ours"
-
-
-def _finetune(config: config_dict.ConfigDict) -> None:
-    _transfer.head_only_first(config)
-    config.note = "no report fine-tunes a whole network: the settings are ours"

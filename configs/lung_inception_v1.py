@@ -10,6 +10,8 @@
 tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
 """
 
+import functools
+
 from ml_collections import config_dict
 
 from jaxnets.config import apply_variant
@@ -25,17 +27,15 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
     variants = {
         "scratch": _scratch,
         "transfer": _transfer_learning,
-        "finetune": _finetune,
-        "demo": _demo,
-        "smoke": _smoke,
+        "finetune": _lung.finetune,
+        "demo": functools.partial(_lung.demo, image_size=75),
+        "smoke": functools.partial(_lung.smoke, image_size=75),
     }
     return apply_variant(config, "lung_inception_v1", variant, variants)
 
 
 def _scratch(config: config_dict.ConfigDict) -> None:
-    config.data.name = "auto"
-    config.train.epochs = 10
-    config.schedule.warmup_epochs = 1
+    _lung.scratch(config)
     config.entry = "A/inception_v1"
     config.note = "report A gives 10 epochs and 768 px originals; the other settings are ours"
 
@@ -43,16 +43,3 @@ def _scratch(config: config_dict.ConfigDict) -> None:
 def _transfer_learning(config: config_dict.ConfigDict) -> None:
     _transfer.freeze_backbone(config)
     config.note = "no report trained it so: the settings are ours"
-
-
-def _finetune(config: config_dict.ConfigDict) -> None:
-    _transfer.head_only_first(config)
-    config.note = "no report fine-tunes a whole network: the settings are ours"
-
-
-def _demo(config: config_dict.ConfigDict) -> None:
-    _lung.demo(config, image_size=75)
-
-
-def _smoke(config: config_dict.ConfigDict) -> None:
-    _lung.smoke(config, image_size=75)

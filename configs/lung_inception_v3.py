@@ -10,6 +10,8 @@ LC25000 the default is `:demo`. The dropout is torchvision's.
 tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
 """
 
+import functools
+
 from ml_collections import config_dict
 
 from jaxnets.config import apply_variant
@@ -23,20 +25,13 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
     config.train.batch_size = 32
     config.optimizer.learning_rate = 0.02
     variants = {
-        "scratch": _scratch,
+        "scratch": _lung.scratch,
         "transfer": _transfer_learning,
-        "finetune": _finetune,
-        "demo": _demo,
-        "smoke": _smoke,
+        "finetune": _lung.finetune,
+        "demo": functools.partial(_lung.demo, image_size=75),
+        "smoke": functools.partial(_lung.smoke, image_size=75),
     }
     return apply_variant(config, "lung_inception_v3", variant, variants)
-
-
-def _scratch(config: config_dict.ConfigDict) -> None:
-    config.data.name = "auto"
-    config.train.epochs = 10
-    config.schedule.warmup_epochs = 1
-    config.note = "no report trained it so: the settings are ours"
 
 
 def _transfer_learning(config: config_dict.ConfigDict) -> None:
@@ -44,16 +39,3 @@ def _transfer_learning(config: config_dict.ConfigDict) -> None:
     config.train.batch_size = 64
     config.entry = "B/inception_v3"
     config.note = "report B gives 100 epochs and the batch; the other settings are ours"
-
-
-def _finetune(config: config_dict.ConfigDict) -> None:
-    _transfer.head_only_first(config)
-    config.note = "no report fine-tunes a whole network: the settings are ours"
-
-
-def _demo(config: config_dict.ConfigDict) -> None:
-    _lung.demo(config, image_size=75)
-
-
-def _smoke(config: config_dict.ConfigDict) -> None:
-    _lung.smoke(config, image_size=75)

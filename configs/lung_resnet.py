@@ -24,7 +24,7 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
     variants = {
         "scratch": _scratch,
         "transfer": _transfer_learning,
-        "finetune": _finetune,
+        "finetune": _lung.finetune,
         "demo": _lung.demo,
         "smoke": _smoke,
     }
@@ -32,9 +32,7 @@ def get_config(variant: str = "scratch") -> config_dict.ConfigDict:
 
 
 def _scratch(config: config_dict.ConfigDict) -> None:
-    config.data.name = "auto"
-    config.train.epochs = 10
-    config.schedule.warmup_epochs = 1
+    _lung.scratch(config)
     config.entry = "A/resnet50"
     config.note = "report A gives 10 epochs and 768 px originals; the other settings are ours"
 
@@ -44,11 +42,6 @@ def _transfer_learning(config: config_dict.ConfigDict) -> None:
     config.train.batch_size = 64
     config.entry = "B/resnet50"
     config.note = "report B gives 100 epochs and the batch; the other settings are ours"
-
-
-def _finetune(config: config_dict.ConfigDict) -> None:
-    _transfer.head_only_first(config)
-    config.note = "no report fine-tunes a whole network: the settings are ours"
 
 
 def _smoke(config: config_dict.ConfigDict) -> None:

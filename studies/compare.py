@@ -278,5 +278,5 @@ def _put(text: str, mark: str, table: str, page: Path) -> str:
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ConfigError(f"{page} has no lines {begin!r} and {end!r} for the table to stand between")
+        raise ConfigError(f"{page} lacks the lines {begin!r} and {end!r}, which enclose the table")
     return f"{before}{begin}\n{table}\n{end}{after}"

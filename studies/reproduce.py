@@ -173,8 +173,8 @@ class _Job:
     def _judge(self, row: Row, directory: Path, *, started: bool) -> tuple[str, str]:
         """The estimated need of a row as text, and the reason why it is not to run now, or "".
 
-        What has started goes on whatever it needs, and is cut in time: or else a long run could never be
-        made in pieces.
+        A run that has started is resumed however long it needs, and stopped in time: a long run can be made
+        in pieces.
         """
         if self._deadline is None:
             return "", ""

@@ -34,7 +34,7 @@ def stain_shift(
 ) -> dict[str, Any]:
     """Scores a run's test images under every step of `SHIFTS`; writes report/stain_shift.json and .png.
 
-    The numbers go into `stored` too, where scripts/reproduce.py keeps the run's result. Raises ConfigError
+    The numbers go into `stored` too, where scripts/reproduce.py stores the run's result. Raises ConfigError
     where the images have no colour, matplotlib is missing or `stored` is of another run, DataError where
     the data have changed, CheckpointError where no checkpoint is whole or the directory is damaged; with
     `ignore_damage` what differs from its checksum is a warning.

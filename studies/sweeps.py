@@ -43,7 +43,7 @@ class Row:
 def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
     """The rows of configs/sweeps/TABLE.py, or of the file TABLE, in order.
 
-    `only` keeps the rows whose name holds one of these texts. Raises ConfigError if the table is
+    `only` selects the rows whose name contains one of these texts. Raises ConfigError if the table is
     unknown, a row is wrong, two rows have one name, or no row is left.
     """
     path = _table_path(table)

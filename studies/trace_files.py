@@ -107,7 +107,7 @@ def trace(repository: Path) -> Mapping[str, Iterable[str]]:
         threading.setprofile(tracer)
         sys.setprofile(tracer)
         try:
-            script.main(runner._parse(sys.argv)[1:])
+            script.main(runner.parse_flags(sys.argv)[1:])
         finally:
             sys.setprofile(None)
             threading.setprofile(None)  # type: ignore[arg-type]

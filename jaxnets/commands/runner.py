@@ -58,7 +58,7 @@ def execute(
         if _HELP & set(sys.argv[1:]):
             print(_help(), flush=True)
             signals.leave(0)
-        arguments = _parse(sys.argv)
+        arguments = parse_flags(sys.argv)
         if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:  # report its errors early
             config_lib.load_config(*parse_config_flag())
         xla.set_safe_flags(os.environ)
@@ -155,7 +155,11 @@ def _help() -> str:
     return f"{script.__doc__}\n{own}\n{more}".rstrip()
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the flags of a command line but --config.FIELD=VALUE; returns the positional arguments.
+
+    Raises ConfigError for an unknown flag or config field, or an invalid value.
+    """
     fields = [field for argument in argv[1:] if (field := _field_of(argument)) is not None]
     for field in fields:
         config_lib.check_field(field)

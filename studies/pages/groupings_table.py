@@ -14,7 +14,7 @@ RUNS = {
     "copies and overlapping photographs, ours": "lung_inception_v1-75px-grouped-s0",
     "the human clusters of LC25000-clean": "lung_inception_v1-75px-grouped_human-s0",
 }
-"""Rows of configs/sweeps/lung.py and lung_groupings.py, by what each keeps together."""
+"""Rows of configs/sweeps/lung.py and lung_groupings.py, by what each does not separate."""
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
