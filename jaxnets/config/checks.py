@@ -1,18 +1,50 @@
 """Checks of a config: ranges, contradictions, and fields that a run does not use."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from ml_collections import config_dict
 
-from jaxnets.config.conditions import Unmet
-from jaxnets.config.field import UNITS, get_field, set_field
+from jaxnets.config.conditions import AUTO, NETWORKS, SOURCES, Unmet
+from jaxnets.config.field import UNITS, get_field, nearest, set_field
 from jaxnets.config.fields import DURATIONS, FIELDS
-from jaxnets.config.uses import AUTO, NETWORKS, SOURCES
 from jaxnets.errors import ConfigError
 
 KNOWN = {"model.name": NETWORKS, "data.name": SOURCES}
 """The known networks and sources; others may use every field."""
+
+RENAMED: Mapping[str, str] = {
+    "model.cut": "model.truncate_after",
+    "model.lowering": "model.implementation",
+    "transfer.frozen": "transfer.freeze_backbone",
+    "transfer.body_share": "transfer.backbone_lr_multiplier",
+    "transfer.head_first_epochs": "transfer.head_only_epochs",
+    "transfer.head_first_steps": "transfer.head_only_steps",
+    "transfer.head_first_examples": "transfer.head_only_examples",
+    "train.accumulate": "train.grad_accum_steps",
+    "train.steps_per_call": "train.steps_per_execution",
+    "train.clip_norm": "train.clip_grad_norm",
+    "optimizer.decoupled": "optimizer.decoupled_weight_decay",
+    "plateau.least_scale": "plateau.min_scale",
+    "plateau.threshold": "plateau.min_delta",
+    "early_stopping.least_gain": "early_stopping.min_delta",
+    "eval.follow_test": "eval.monitor_test",
+}
+"""New names of fields of earlier versions."""
+
+
+def check_field(path: str) -> None:
+    """Raises ConfigError, with a suggestion, if there is no field with this path."""
+    if path in FIELDS:
+        return
+    if new := RENAMED.get(path):
+        raise ConfigError(f"--config.{path} was renamed to --config.{new}: use the new name")
+    inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
+    if inside is not None:
+        raise ConfigError(f"--config.{path} is a group of fields: set one of them, such as {inside}")
+    same_name = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
+    hint = nearest(path, FIELDS if "." in path else same_name) or nearest(path, FIELDS)
+    raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
 
 
 class _ConfigValues:

@@ -1,6 +1,7 @@
-"""Conditions on other fields under which a run uses a field.
+"""Conditions under which a run uses a config field, and the known networks and sources.
 
-`jaxnets.config.fields` declares them and `jaxnets.config.checks` evaluates them.
+`jaxnets.config.fields` declares them and `jaxnets.config.checks` evaluates them. tests/config/test_unused.py
+compares the known networks and sources with jaxnets.models and jaxnets.data.sources.
 """
 
 import dataclasses
@@ -27,130 +28,82 @@ class Values(Protocol):
         ...
 
 
-class Condition(Protocol):
-    """A condition on a config; `str(condition)` is its documentation."""
-
-    def unmet(self, values: Values) -> Unmet | None:
-        """Returns why the condition does not hold, or None."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
-class Always:
-    """Holds for every config."""
+class Condition:
+    """A condition on a config; `unmet` returns why it does not hold, or None."""
 
-    def unmet(self, values: Values) -> Unmet | None:
-        """Returns None."""
-        del values
-        return None
-
-    def __str__(self) -> str:
-        return "always"
-
-
-ALWAYS = Always()
-
-
-@dataclasses.dataclass(frozen=True)
-class FieldIs:
-    """Holds if a field's value passes `test`; for a field that the run does not use, `if_unused`."""
-
-    path: str
-    test: Callable[[Any], bool]
+    unmet: Callable[[Values], Unmet | None]
     description: str
-    remedy: str
-    if_unused: bool = False
 
-    def unmet(self, values: Values) -> Unmet | None:
-        """Returns the field and its value."""
-        unused = values.unmet(self.path)
+
+ALWAYS = Condition(lambda values: None, "always")
+
+
+def field_is(
+    path: str, test: Callable[[Any], bool], description: str, remedy: str, *, if_unused: bool = False
+) -> Condition:
+    """Holds if the field's value passes `test`; for a field that the run does not use, `if_unused`."""
+
+    def unmet(values: Values) -> Unmet | None:
+        unused = values.unmet(path)
         if unused is not None:
-            return None if self.if_unused else unused
-        possible = values.possible(self.path)
-        if any(map(self.test, possible)):
-            return None
-        return Unmet(f"--config.{self.path}={possible[0]}", self.remedy)
+            return None if if_unused else unused
+        possible = values.possible(path)
+        return None if any(map(test, possible)) else Unmet(f"--config.{path}={possible[0]}", remedy)
 
-    def __str__(self) -> str:
-        return self.description
+    return Condition(unmet, description)
 
 
-@dataclasses.dataclass(frozen=True)
-class AllOf:
-    """Holds if all `parts` hold; `description` replaces the text of the parts."""
-
-    parts: tuple[Condition, ...]
-    description: str = ""
-
-    def unmet(self, values: Values) -> Unmet | None:
-        """Returns the reason of the first part that does not hold."""
-        found = (part.unmet(values) for part in self.parts)
-        return next((unmet for unmet in found if unmet is not None), None)
-
-    def __str__(self) -> str:
-        return self.description or " and ".join(
-            f"({part})" if isinstance(part, AnyOf) and not part.description else str(part)
-            for part in self.parts
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class AnyOf:
-    """Holds if one of `parts` holds; `otherwise` is the reason if none does."""
-
-    parts: tuple[Condition, ...]
-    otherwise: Unmet | None = None
-    description: str = ""
-
-    def unmet(self, values: Values) -> Unmet | None:
-        """Returns `otherwise`, or the reason of the first part."""
-        found = [part.unmet(values) for part in self.parts]
-        return None if None in found else self.otherwise or found[0]
-
-    def __str__(self) -> str:
-        return self.description or " or ".join(map(str, self.parts))
-
-
-def one_of(path: str, *choices: Any) -> FieldIs:
+def one_of(path: str, *choices: Any) -> Condition:
     """Holds if the field has one of `choices`."""
     description = f"{path} is {_one_of(choices)}"
-    return FieldIs(path, lambda value: value in choices, description, _set(path, _either(choices)))
+    *others, last = map(str, choices)
+    either = f"{', '.join(others)} or {last}" if others else last
+    return field_is(path, lambda value: value in choices, description, f"set --config.{path}={either}")
 
 
-def none_of(path: str, *choices: Any, remedy: str) -> FieldIs:
+def none_of(path: str, *choices: Any, remedy: str) -> Condition:
     """Holds if the field has a value other than `choices`."""
-    description = f"{path} is not {_one_of(choices)}"
-    return FieldIs(path, lambda value: value not in choices, description, remedy)
+    return field_is(path, lambda value: value not in choices, f"{path} is not {_one_of(choices)}", remedy)
 
 
-def given(path: str, example: Any) -> FieldIs:
+def given(path: str, example: Any) -> Condition:
     """Holds if an optional field is set; `example` is a possible value."""
-    return FieldIs(path, lambda value: value is not None, f"{path} is set", _set(path, example))
+    remedy = f"set --config.{path}={example}"
+    return field_is(path, lambda value: value is not None, f"{path} is set", remedy)
 
 
-def positive(path: str, example: Any) -> FieldIs:
+def positive(path: str, example: Any) -> Condition:
     """Holds if a number is above 0 or a flag is True; `example` is such a value."""
     description = path if example is True else f"{path} is above 0"
-    return FieldIs(path, bool, description, _set(path, example))
+    return field_is(path, bool, description, f"set --config.{path}={example}")
 
 
-def off(path: str) -> FieldIs:
+def off(path: str) -> Condition:
     """Holds if a flag is False or not used."""
-    return FieldIs(path, lambda value: not value, f"not {path}", _set(path, False), if_unused=True)
+    remedy = f"set --config.{path}=False"
+    return field_is(path, lambda value: not value, f"not {path}", remedy, if_unused=True)
 
 
-def all_of(*parts: Condition, description: str = "") -> AllOf:
-    """Holds if all `parts` hold."""
-    return AllOf(parts, description)
+def all_of(*parts: Condition, description: str = "") -> Condition:
+    """Holds if all `parts` hold; otherwise the reason is that of the first part that does not."""
+
+    def unmet(values: Values) -> Unmet | None:
+        found = (part.unmet(values) for part in parts)
+        return next((reason for reason in found if reason is not None), None)
+
+    texts = [f"({part.description})" if " or " in part.description else part.description for part in parts]
+    return Condition(unmet, description or " and ".join(texts))
 
 
-def any_of(*parts: Condition, otherwise: Unmet | None = None, description: str = "") -> AnyOf:
-    """Holds if one of `parts` holds."""
-    return AnyOf(parts, otherwise, description)
+def any_of(*parts: Condition, otherwise: Unmet | None = None, description: str = "") -> Condition:
+    """Holds if one of `parts` holds; otherwise the reason is `otherwise`, or that of the first part."""
 
+    def unmet(values: Values) -> Unmet | None:
+        found = [part.unmet(values) for part in parts]
+        return None if None in found else otherwise or found[0]
 
-def _set(path: str, value: Any) -> str:
-    return f"set --config.{path}={value}"
+    return Condition(unmet, description or " or ".join(part.description for part in parts))
 
 
 def _one_of(choices: tuple[Any, ...]) -> str:
@@ -158,6 +111,80 @@ def _one_of(choices: tuple[Any, ...]) -> str:
     return f"one of {listed}" if len(choices) > 1 else listed
 
 
-def _either(choices: tuple[Any, ...]) -> str:
-    *others, last = map(str, choices)
-    return f"{', '.join(others)} or {last}" if others else last
+SQUARED_ERRORS = ("mean_squared_error", "sum_squared_error", "half_squared_error")
+"""The losses for regression targets; a class is a value of 0 or 1."""
+
+NETWORKS = (
+    *("lenet5", "alexnet", "resnet50", "inception_v1", "inception_v3"),
+    *("inception_resnet_v2", "densenet121", "mlp"),
+)
+"""The networks of jaxnets.models."""
+
+SOURCES = (*("synthetic_tissue", "lc25000_lung", "mnist", "cifar10", "image_folder", "tfds", "points"),)
+"""The sources of jaxnets.data.sources."""
+
+AUXILIARY_SIZE = 299
+"""The minimum image size for training Inception v3's auxiliary head, in pixels."""
+
+AUTO = {"auto": ("lc25000_lung", "synthetic_tissue")}
+"""The sources that data.name=auto may select when a run starts."""
+
+IMAGES = all_of(
+    none_of("data.name", "points", remedy="choose data of images"),
+    none_of("model.name", "mlp", remedy="choose a network of images"),
+    description="the examples are images",
+)
+BATCH_NORM = none_of(
+    "model.name", "lenet5", "alexnet", "mlp", remedy="choose a network with batch normalisation"
+)
+MLP = one_of("model.name", "mlp")
+RESNET = one_of("model.name", "resnet50")
+SGD, ADAM = one_of("optimizer.name", "sgd"), one_of("optimizer.name", "adam")
+CAN_DECOUPLE_WEIGHT_DECAY = all_of(  # for plain SGD both forms are the same
+    positive("optimizer.weight_decay", 0.01), any_of(positive("optimizer.momentum", 0.9), ADAM)
+)
+STEP, COSINE = one_of("schedule.name", "step"), one_of("schedule.name", "cosine")
+CROSS_ENTROPY = one_of("train.loss", "cross_entropy")
+WEIGHTS = given("transfer.weights", "FOLDER")
+BACKBONE_IS_TRAINED = off("transfer.freeze_backbone")
+AUXILIARY_LOSS = all_of(
+    positive("model.auxiliary_heads", True),
+    any_of(
+        field_is(
+            "data.image_size",
+            lambda size: size >= AUXILIARY_SIZE,
+            f"data.image_size is at least {AUXILIARY_SIZE}",
+            f"set --config.data.image_size={AUXILIARY_SIZE}",
+        ),
+        one_of("model.name", "inception_v1"),
+    ),
+    BACKBONE_IS_TRAINED,
+)
+RANDOM_SPLIT = one_of("data.split", "random", "grouped")
+HAS_VALIDATION = any_of(
+    positive("data.validation_fraction", 0.1),
+    field_is("data.fractions", lambda fractions: len(fractions) > 1 and fractions[1] > 0, "", ""),
+    positive("data.folds", 5),
+    description="there is a validation split",
+    otherwise=Unmet(
+        "there is no validation split",
+        "set --config.data.validation_fraction=0.1 for an official split, or a validation fraction in "
+        "--config.data.fractions for others",
+    ),
+)
+AUGMENTATIONS = (
+    *("flip_horizontal", "flip_vertical", "right_angles", "rotation_degrees", "crop_padding"),
+    *("brightness", "contrast", "saturation", "hue", "stain"),
+)
+AUGMENTS = any_of(
+    *(positive(f"augment.{name}", True) for name in AUGMENTATIONS),
+    description="images are augmented",
+    otherwise=Unmet("images are not augmented", "set --config.augment.flip_horizontal=True"),
+)
+
+CAN_CACHE_FEATURES = all_of(
+    positive("transfer.freeze_backbone", True),
+    *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup")),
+    one_of("model.dtype", "float32"),
+    positive("data.cache", True),
+)

@@ -102,44 +102,24 @@ def set_field(config: config_dict.ConfigDict, path: str, value: Any) -> None:
     (get_field(config, section) if section else config)[name] = value
 
 
-def text(default: str | None, about: str, **more: Any) -> Field:
-    """Defines a string field."""
-    return Field(default, str, about, **more)
+def field(default: Any, about: str, **more: Any) -> Field:
+    """Defines a field of the type of its default."""
+    return Field(default, type(default), about, **more)
 
 
-def choice(default: str, choices: Sequence[str], about: str, **more: Any) -> Field:
-    """Defines a string field with a fixed set of values."""
-    return Field(default, str, about, choices=tuple(choices), **more)
+def optional(kind: type, about: str, **more: Any) -> Field:
+    """Defines a field that is None by default."""
+    return Field(None, kind, about, **more)
 
 
-def switch(default: bool, about: str, **more: Any) -> Field:
-    """Defines a boolean field."""
-    return Field(default, bool, about, **more)
-
-
-def integer(default: int | None, about: str, **more: Any) -> Field:
-    """Defines an integer field."""
-    return Field(default, int, about, **more)
-
-
-def number(default: float | None, about: str, **more: Any) -> Field:
-    """Defines a float field."""
-    return Field(default, float, about, **more)
-
-
-def numbers(default: tuple[float, ...], about: str, **more: Any) -> Field:
-    """Defines a field with a tuple of numbers."""
-    return Field(default, tuple, about, **more)
-
-
-def choices(default: tuple[str, ...], allowed: Sequence[str], about: str, **more: Any) -> Field:
-    """Defines a field with a tuple of strings from a fixed set."""
-    return Field(default, tuple, about, choices=tuple(allowed), **more)
+def choice(default: str | tuple[str, ...], choices: Sequence[str], about: str, **more: Any) -> Field:
+    """Defines a field with one value, or a tuple of values, from a fixed set."""
+    return Field(default, type(default), about, choices=tuple(choices), **more)
 
 
 def duration(prefix: str, about: str, ge: int = 0, **more: Any) -> dict[str, Field]:
     """Defines the fields of a duration, one per unit."""
-    return {f"{prefix}{unit}": integer(None, f"{about}, in {unit}", ge=ge, **more) for unit in UNITS}
+    return {f"{prefix}{unit}": optional(int, f"{about}, in {unit}", ge=ge, **more) for unit in UNITS}
 
 
 def period(prefix: str, about: str, **more: Any) -> dict[str, Field]:

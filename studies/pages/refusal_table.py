@@ -70,7 +70,7 @@ def unused_fields_table(columns: Mapping[str, config_dict.ConfigDict]) -> str:
         is_unused = [path in fields for fields in found.values()]
         if any(is_unused) and not all(is_unused):
             marks = ("x" if each else "" for each in is_unused)
-            lines.append(_row([f"`{path}`", str(field.used), *marks]))
+            lines.append(_row([f"`{path}`", field.used.description, *marks]))
     return "\n".join(lines) + "\n"
 
 

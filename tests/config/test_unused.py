@@ -15,7 +15,7 @@ from rich.console import Console
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.config import reset_unused, uses
+from jaxnets.config import conditions, reset_unused
 from jaxnets.data import sources
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
@@ -114,23 +114,23 @@ def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str
     except ConfigError:  # an option that the network does not have
         built = plain
     if name == "inception_v3" and path.startswith("model.auxiliary"):
-        config.data.image_size = uses.AUXILIARY_SIZE
+        config.data.image_size = conditions.AUXILIARY_SIZE
     assert (built != plain) is (path not in config_lib.unused(config)), (
         f"jaxnets/models builds {name} {'with' if built != plain else 'without'} {path}, and "
-        f"jaxnets/config/fields.py says it is used where {config_lib.FIELDS[path].used}"
+        f"jaxnets/config/fields.py says it is used where {config_lib.FIELDS[path].used.description}"
     )
 
 
 def test_the_schema_knows_every_network_and_source() -> None:
-    assert set(uses.NETWORKS) == set(models.REGISTRY)
-    assert set(uses.SOURCES) == set(sources.TITLES)
-    assert uses.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
+    assert set(conditions.NETWORKS) == set(models.REGISTRY)
+    assert set(conditions.SOURCES) == set(sources.TITLES)
+    assert conditions.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
     for name, entry in models.REGISTRY.items():
         images = "data.image_size" not in config_lib.unused(make_config(model__name=name))
         assert images is (entry.kind == "image"), name
 
 
-@pytest.mark.parametrize("name", uses.SOURCES)
+@pytest.mark.parametrize("name", conditions.SOURCES)
 def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for opener in (
         "sources.synthetic_tissue.SyntheticTissue",
@@ -311,7 +311,7 @@ def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
     assert "| `optimizer.nesterov` | optimizer.momentum is above 0 |  | x | x | x |" in text
     assert TABLE.page().count("\n## ") == len(TABLE.GROUPS)
     listed = {line.split("`")[1] for line in TABLE.page().splitlines() if line.startswith("| `")}
-    sometimes = {path for path, field in config_lib.FIELDS.items() if str(field.used) != "always"}
+    sometimes = {path for path, field in config_lib.FIELDS.items() if field.used.description != "always"}
     assert sometimes == listed
 
 
