@@ -4,28 +4,24 @@ A config file starts from `default_config()` and sets fields. Derived values, su
 computed when a run starts.
 """
 
-from jaxnets.config.checks import (
-    check_consistency,
-    check_field,
-    check_ranges,
-    reset_unused,
-    unused,
-    used_fields,
-    validate,
-)
 from jaxnets.config.conditions import AUTO, NETWORKS, SOURCES, SQUARED_ERRORS
-from jaxnets.config.field import UNITS, Field, get_field, nearest, set_field
+from jaxnets.config.field import UNITS, Field, nearest
 from jaxnets.config.fields import DURATIONS, FIELDS
+from jaxnets.config.files import apply_variant, import_config, import_file
 from jaxnets.config.loading import (
-    apply_variant,
+    check_field,
     data_root,
     default_config,
     differences,
     from_json,
-    import_config,
-    import_file,
+    get_field,
     load_config,
+    reset_unused,
+    set_field,
     steps,
     to_json,
+    unused,
+    used_fields,
     user_set,
+    validate,
 )

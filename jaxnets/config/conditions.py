@@ -1,6 +1,6 @@
 """Conditions under which a run uses a config field, and the known networks and sources.
 
-`jaxnets.config.fields` declares them and `jaxnets.config.checks` evaluates them. tests/config/test_unused.py
+`jaxnets.config.fields` declares them and `jaxnets.config.loading` evaluates them. tests/config/test_unused.py
 compares the known networks and sources with jaxnets.models and jaxnets.data.sources.
 """
 

@@ -2,11 +2,8 @@
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from ml_collections import config_dict
 
 from jaxnets.config.conditions import ALWAYS, Condition
 
@@ -43,63 +40,6 @@ class Field:
         else:
             expected = _EXPECTED[self.type]
         return expected if self.default is not None else f"{expected}, or None"
-
-    def problem(self, value: Any) -> str | None:
-        """Returns what is wrong with `value`, or None."""
-        if value is None:
-            return None if self.default is None else f"it must be {self.expected}, not None"
-        if isinstance(value, (list, tuple)):
-            check = self._choice_problem if self.choices else self._element_problem
-            return next((problem for problem in map(check, value) if problem), None)
-        return self._choice_problem(value) if self.choices else self._number_problem(value)
-
-    def _choice_problem(self, value: Any) -> str | None:
-        if value in self.choices:
-            return None
-        listed = ", ".join(self.choices)
-        if value in (names := dict(self.aliases)):
-            return f"it must be one of {listed}; {names[value]}"
-        if self.type is not tuple:
-            return f"it must be one of {listed}{nearest(value, self.choices)}"
-        if isinstance(value, str) and "," in value:  # the argument tanh,tanh of a shell
-            return "write it with quotes and brackets: \"('" + "','".join(value.split(",")) + "')\""
-        return f"{value!r} is not one of {listed}{nearest(value, self.choices)}"
-
-    def _element_problem(self, value: Any) -> str | None:
-        if not isinstance(value, (int, float)):
-            return "all elements must be numbers"
-        if self.default and isinstance(self.default[0], int) and not isinstance(value, int):
-            return "all elements must be integers"
-        return self._number_problem(value)
-
-    def _number_problem(self, value: Any) -> str | None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return None
-        if not math.isfinite(value):
-            return "it must be a finite number"
-        if self.ge is not None and value < self.ge:
-            return f"it must be at least {self.ge:g}"
-        if self.le is not None and value > self.le:
-            return f"it must be at most {self.le:g}"
-        if self.gt is not None and value <= self.gt:
-            return f"it must be above {self.gt:g}"
-        if self.lt is not None and value >= self.lt:
-            return f"it must be below {self.lt:g}"
-        return None
-
-
-def get_field(config: config_dict.ConfigDict, path: str) -> Any:
-    """Returns the value at a dotted path."""
-    value: Any = config
-    for name in path.split("."):
-        value = value[name]
-    return value
-
-
-def set_field(config: config_dict.ConfigDict, path: str, value: Any) -> None:
-    """Sets the value at a dotted path."""
-    section, _, name = path.rpartition(".")
-    (get_field(config, section) if section else config)[name] = value
 
 
 def field(default: Any, about: str, **more: Any) -> Field:

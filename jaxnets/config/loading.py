@@ -1,22 +1,62 @@
-"""Creates, loads, saves and compares configs."""
+"""Creates, loads, checks and saves configs."""
 
-import functools
-import hashlib
-import importlib.util
 import json
+import math
+import operator
 import os
-import sys
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ml_collections import config_dict
 
-from jaxnets.config.checks import check_consistency, check_field, check_ranges, check_weights, reset_unused
-from jaxnets.config.field import UNITS, closest, get_field, nearest, set_field
+from jaxnets.config.conditions import AUTO, NETWORKS, SOURCES, Unmet
+from jaxnets.config.field import UNITS, Field, nearest
 from jaxnets.config.fields import DURATIONS, FIELDS
+from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError
+
+KNOWN = {"model.name": NETWORKS, "data.name": SOURCES}
+"""The known networks and sources; others may use every field."""
+
+RENAMED: Mapping[str, str] = {
+    "model.cut": "model.truncate_after",
+    "model.lowering": "model.implementation",
+    "transfer.frozen": "transfer.freeze_backbone",
+    "transfer.body_share": "transfer.backbone_lr_multiplier",
+    "transfer.head_first_epochs": "transfer.head_only_epochs",
+    "transfer.head_first_steps": "transfer.head_only_steps",
+    "transfer.head_first_examples": "transfer.head_only_examples",
+    "train.accumulate": "train.grad_accum_steps",
+    "train.steps_per_call": "train.steps_per_execution",
+    "train.clip_norm": "train.clip_grad_norm",
+    "optimizer.decoupled": "optimizer.decoupled_weight_decay",
+    "plateau.least_scale": "plateau.min_scale",
+    "plateau.threshold": "plateau.min_delta",
+    "early_stopping.least_gain": "early_stopping.min_delta",
+    "eval.follow_test": "eval.monitor_test",
+}
+"""New names of fields of earlier versions."""
+ON_HUB = {
+    "resnet50": "hub:timm/resnet50.tv_in1k",
+    "inception_v3": "hub:timm/inception_v3.tv_in1k",
+    "densenet121": "hub:timm/densenet121.tv_in1k",
+}
+"""ImageNet weights for scripts/import_weights.py by network; others need a file."""
+
+
+def get_field(config: config_dict.ConfigDict, path: str) -> Any:
+    """Returns the value at a dotted path."""
+    value: Any = config
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+def set_field(config: config_dict.ConfigDict, path: str, value: Any) -> None:
+    """Sets the value at a dotted path."""
+    section, _, name = path.rpartition(".")
+    (get_field(config, section) if section else config)[name] = value
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -79,26 +119,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def apply_variant(
-    config: config_dict.ConfigDict,
-    name: str,
-    variant: str,
-    variants: Mapping[str, Callable[[config_dict.ConfigDict], None]],
-) -> config_dict.ConfigDict:
-    """Applies a variant of a config file and names the config NAME:VARIANT.
-
-    Raises ConfigError for an unknown variant.
-    """
-    if variant not in variants:
-        raise ConfigError(
-            f"configs/{name}.py: unknown variant {variant!r}{nearest(variant, variants)}; "
-            f"variants: {', '.join(variants)}"
-        )
-    variants[variant](config)
-    config.name = f"{name}:{variant}"
-    return config
-
-
 def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> config_dict.ConfigDict:
     """Returns the validated config of `PATH` or `PATH:VARIANT`, with overrides by dotted path.
 
@@ -118,10 +138,10 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> config
             raise ConfigError(
                 f"{spec}: --config.{path}={value!r} is invalid: it must be {FIELDS[path].expected}"
             ) from error
-    check_ranges(config)
-    check_weights(config, overrides.keys())
+    _check_ranges(config)
+    _check_weights(config, overrides.keys())
     reset_unused(config, user_set(overrides))
-    check_consistency(config)
+    _check_consistency(config)
     return config
 
 
@@ -130,63 +150,193 @@ def user_set(overrides: Mapping[str, Any]) -> set[str]:
     return {path for path, value in overrides.items() if value is not None}
 
 
-def import_config(spec: str) -> config_dict.ConfigDict:
-    """Returns the config of `PATH` or `PATH:VARIANT` without further checks.
-
-    Raises ConfigError if the file or variant does not exist or the file is not a config file.
-    """
-    path, _, variant = spec.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"config file {path!r} not found{_config_files(path)}")
-    try:
-        module = import_file(Path(path))
-        get_config = getattr(module, "get_config", None)
-        if get_config is None:
-            raise ConfigError(f"{path} is not a config file: get_config() is missing")
-        return get_config(variant) if variant else get_config()
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{path} is not a valid config: {type(error).__name__}: {error}") from error
-
-
-def import_file(path: Path) -> types.ModuleType:
-    """Returns the module of a Python file, which may import files of its folder: `from . import _lung`.
-
-    The file is executed once per process unless it changes.
-    """
-    return _import_file(path.resolve(), path.stat().st_mtime_ns)
-
-
-@functools.cache
-def _import_file(path: Path, modified: int) -> types.ModuleType:
-    del modified  # only a key of the cache
-    package = f"_configs_{hashlib.sha256(bytes(path.parent)).hexdigest()[:8]}"
-    if package not in sys.modules:
-        sys.modules[package] = types.ModuleType(package)
-        sys.modules[package].__path__ = [str(path.parent)]
-    spec = importlib.util.spec_from_file_location(f"{package}.{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _config_files(path: str) -> str:
-    """Returns a hint for a missing config file: the nearest name, or all files of its folder."""
-    folder = Path(path).parent if path else Path("configs")
-    files = {file.stem: file for file in sorted(folder.glob("[!_]*.py"))}
-    if not files:
-        return f"; {folder}/ does not contain any: pass a path such as configs/lung_resnet.py"
-    if found := closest(Path(path).stem, files):
-        return f" (did you mean {files[found]}?)"
-    return f"; {folder}/ contains {', '.join(file.name for file in files.values())}"
-
-
 def _replace_units(config: config_dict.ConfigDict, overrides: Mapping[str, Any]) -> None:
     for prefix in DURATIONS:
         given = [unit for unit in UNITS if overrides.get(f"{prefix}{unit}") is not None]
         if len(given) == 1:
             for unit in UNITS:
                 set_field(config, f"{prefix}{unit}", None)
+
+
+def check_field(path: str) -> None:
+    """Raises ConfigError, with a suggestion, if there is no field with this path."""
+    if path in FIELDS:
+        return
+    if new := RENAMED.get(path):
+        raise ConfigError(f"--config.{path} was renamed to --config.{new}: use the new name")
+    inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
+    if inside is not None:
+        raise ConfigError(f"--config.{path} is a group of fields: set one of them, such as {inside}")
+    same_name = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
+    hint = nearest(path, FIELDS if "." in path else same_name) or nearest(path, FIELDS)
+    raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
+
+
+class _ConfigValues:
+    """The values of a config, for conditions."""
+
+    def __init__(self, config: config_dict.ConfigDict):
+        self._config = config
+
+    def possible(self, path: str) -> tuple[Any, ...]:
+        value = get_field(self._config, path)
+        if path == "data.name" and value in AUTO:
+            return AUTO[value]
+        if path in KNOWN and value not in KNOWN[path]:
+            return KNOWN[path]
+        return (value,)
+
+    def unmet(self, path: str) -> Unmet | None:
+        return FIELDS[path].used.unmet(self)
+
+
+def unused(config: config_dict.ConfigDict) -> dict[str, Unmet]:
+    """Returns the fields that a run of the config does not use, with the reasons."""
+    values = _ConfigValues(config)
+    return {path: unmet for path in FIELDS if (unmet := values.unmet(path)) is not None}
+
+
+def reset_unused(config: config_dict.ConfigDict, overrides: Collection[str] = ()) -> None:
+    """Sets every field that the run does not use to its default.
+
+    Raises ConfigError if the user set one of them (`overrides`), because it would have no effect.
+    """
+    found = unused(config)
+    for path, unmet in found.items():
+        if path in overrides:
+            raise ConfigError(
+                f"--config.{path}={get_field(config, path)} is not used because {unmet.state}: "
+                f"{unmet.remedy}, or remove it"
+            )
+    for path in found:
+        set_field(config, path, FIELDS[path].default)
+
+
+def used_fields(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Returns a copy of the config with unused fields at their defaults, for comparisons."""
+    copy = config_dict.ConfigDict(cast(Any, config))  # not `copy_and_resolve_references`: it may be frozen
+    reset_unused(copy)
+    return copy
+
+
+def validate(config: config_dict.ConfigDict) -> None:
+    """Raises ConfigError for a value that is out of range or contradicts another."""
+    _check_ranges(config)
+    _check_consistency(config)
+
+
+def _check_ranges(config: config_dict.ConfigDict) -> None:
+    """Raises ConfigError for a value that is out of range."""
+    for path, field in FIELDS.items():
+        value = get_field(config, path)
+        if problem := _problem(field, value):
+            raise ConfigError(f"--config.{path}={value!r} is out of range: {problem}")
+
+
+def _check_consistency(config: config_dict.ConfigDict) -> None:
+    """Raises ConfigError for a value that contradicts another."""
+    for prefix in DURATIONS:
+        given = [f"{prefix}{u}" for u in UNITS if get_field(config, f"{prefix}{u}") is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"--config.{given[0]} and --config.{given[1]} set the same duration: remove one"
+            )
+    if all(config.train[unit] is None for unit in UNITS):
+        raise ConfigError("the training duration is not set: set --config.train.epochs, for example")
+    if config.model.compute_dtype not in (None, "float32", "float64", "bfloat16"):
+        raise ConfigError(
+            f"--config.model.compute_dtype={config.model.compute_dtype!r} is out of range: "
+            "it must be None, float32, float64 or bfloat16"
+        )
+    if len(config.data.fractions) != 3 or abs(sum(config.data.fractions) - 1) > 1e-6:
+        raise ConfigError(
+            f"--config.data.fractions={config.data.fractions} must be three fractions that add up to 1"
+        )
+    if config.data.fractions[0] <= 0:
+        raise ConfigError("--config.data.fractions: the training fraction must be above 0")
+    _validate_folds(config.data)
+    if config.train.batch_size % config.train.grad_accum_steps:
+        raise ConfigError(
+            f"--config.train.batch_size={config.train.batch_size} is not a multiple of "
+            f"--config.train.grad_accum_steps={config.train.grad_accum_steps}"
+        )
+    if config.schedule.name == "step" and all(
+        config.schedule[f"decay_every_{unit}"] is None for unit in UNITS
+    ):
+        raise ConfigError("--config.schedule.name=step needs --config.schedule.decay_every_epochs")
+
+
+def _validate_folds(data: config_dict.ConfigDict) -> None:
+    if data.folds in (1, 2):
+        raise ConfigError(
+            f"--config.data.folds={data.folds} is out of range: it must be 0 or at least 3, "
+            "because one fold is for testing and one for validation"
+        )
+    if data.fold >= max(data.folds, 1):
+        raise ConfigError(
+            f"--config.data.fold={data.fold} is out of range: it must be below "
+            f"--config.data.folds={data.folds}"
+        )
+
+
+def _check_weights(config: config_dict.ConfigDict, overrides: Collection[str]) -> None:
+    """Raises ConfigError if a config file needs pretrained weights and transfer.weights is not set.
+
+    Fields among `overrides` are rejected later, as unused.
+    """
+    if config.transfer.weights is not None:
+        return
+    for path, field in FIELDS.items():
+        is_set_by_file = path.startswith("transfer.") and path not in overrides
+        if is_set_by_file and get_field(config, path) != field.default:
+            source = ON_HUB.get(config.model.name, "FILE")
+            folder = f"data/weights/{config.model.name}"
+            raise ConfigError(
+                f"{config.name} needs pretrained weights: get them with "
+                f"python scripts/import_weights.py {source} {folder}, then add "
+                f"--config.transfer.weights={folder}; use random for an untrained backbone"
+            )
+
+
+def _problem(field: Field, value: Any) -> str | None:
+    """Returns why a field cannot have `value`, or None."""
+    if value is None:
+        return None if field.default is None else f"it must be {field.expected}, not None"
+    check = _choice_problem if field.choices else _number_problem
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return next((problem for each in values if (problem := check(field, each))), None)
+
+
+def _choice_problem(field: Field, value: Any) -> str | None:
+    if value in field.choices:
+        return None
+    listed = ", ".join(field.choices)
+    if value in (names := dict(field.aliases)):
+        return f"it must be one of {listed}; {names[value]}"
+    if field.type is not tuple:
+        return f"it must be one of {listed}{nearest(value, field.choices)}"
+    if isinstance(value, str) and "," in value:  # the argument tanh,tanh of a shell
+        return "write it with quotes and brackets: \"('" + "','".join(value.split(",")) + "')\""
+    return f"{value!r} is not one of {listed}{nearest(value, field.choices)}"
+
+
+def _number_problem(field: Field, value: Any) -> str | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if field.type is tuple and not isinstance(value, (int, float)):
+        return "all elements must be numbers"
+    if field.type is tuple and field.default and type(field.default[0]) is int and type(value) is float:
+        return "all elements must be integers"
+    if not is_number:
+        return None
+    if not math.isfinite(value):
+        return "it must be a finite number"
+    limits = (
+        (field.ge, operator.ge, "at least"),
+        (field.le, operator.le, "at most"),
+        (field.gt, operator.gt, "above"),
+        (field.lt, operator.lt, "below"),
+    )
+    for limit, is_valid, text in limits:
+        if limit is not None and not is_valid(value, limit):
+            return f"it must be {text} {limit:g}"
+    return None

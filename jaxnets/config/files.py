@@ -1,0 +1,88 @@
+"""Imports config files."""
+
+import functools
+import hashlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ml_collections import config_dict
+
+from jaxnets.config.field import closest, nearest
+from jaxnets.errors import ConfigError
+
+
+def apply_variant(
+    config: config_dict.ConfigDict,
+    name: str,
+    variant: str,
+    variants: Mapping[str, Callable[[config_dict.ConfigDict], None]],
+) -> config_dict.ConfigDict:
+    """Applies a variant of a config file and names the config NAME:VARIANT.
+
+    Raises ConfigError for an unknown variant.
+    """
+    if variant not in variants:
+        raise ConfigError(
+            f"configs/{name}.py: unknown variant {variant!r}{nearest(variant, variants)}; "
+            f"variants: {', '.join(variants)}"
+        )
+    variants[variant](config)
+    config.name = f"{name}:{variant}"
+    return config
+
+
+def import_config(spec: str) -> config_dict.ConfigDict:
+    """Returns the config of `PATH` or `PATH:VARIANT` without further checks.
+
+    Raises ConfigError if the file or variant does not exist or the file is not a config file.
+    """
+    path, _, variant = spec.partition(":")
+    if not Path(path).is_file():
+        raise ConfigError(f"config file {path!r} not found{_config_files(path)}")
+    try:
+        module = import_file(Path(path))
+        get_config = getattr(module, "get_config", None)
+        if get_config is None:
+            raise ConfigError(f"{path} is not a config file: get_config() is missing")
+        return get_config(variant) if variant else get_config()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path} is not a valid config: {type(error).__name__}: {error}") from error
+
+
+def import_file(path: Path) -> types.ModuleType:
+    """Returns the module of a Python file, which may import files of its folder: `from . import _lung`.
+
+    The file is executed once per process unless it changes.
+    """
+    return _import_file(path.resolve(), path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _import_file(path: Path, modified: int) -> types.ModuleType:
+    del modified  # only a key of the cache
+    package = f"_configs_{hashlib.sha256(bytes(path.parent)).hexdigest()[:8]}"
+    if package not in sys.modules:
+        sys.modules[package] = types.ModuleType(package)
+        sys.modules[package].__path__ = [str(path.parent)]
+    spec = importlib.util.spec_from_file_location(f"{package}.{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _config_files(path: str) -> str:
+    """Returns a hint for a missing config file: the nearest name, or all files of its folder."""
+    folder = Path(path).parent if path else Path("configs")
+    files = {file.stem: file for file in sorted(folder.glob("[!_]*.py"))}
+    if not files:
+        return f"; {folder}/ does not contain any: pass a path such as configs/lung_resnet.py"
+    if found := closest(Path(path).stem, files):
+        return f" (did you mean {files[found]}?)"
+    return f"; {folder}/ contains {', '.join(file.name for file in files.values())}"
