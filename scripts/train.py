@@ -39,14 +39,14 @@ def main(arguments: Sequence[str]) -> None:
     if PRINT_CONFIG.value:
         print(config_lib.to_json(config_lib.load_config(spec, overrides)), end="")
         return
-    from jaxnets.experiment import environment, train  # imports JAX
+    from jaxnets.experiment import train  # imports JAX
     from jaxnets.training import devices
 
     options = train.Options(
         workdir=WORKDIR.value,
         allow_nondeterministic_resume=ALLOW_NONDETERMINISTIC_RESUME.value,
         ignore_damage=IGNORE_DAMAGE.value,
-        command=environment.command(),
+        command=runner.command_line(),
     )
     if not DISTRIBUTED.value:
         train.train(spec, overrides, options)

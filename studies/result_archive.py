@@ -9,7 +9,7 @@ from jaxnets.errors import ConfigError, MachineError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.result import Result
-from jaxnets.experiment import checksums, workdir
+from jaxnets.experiment import run_files, workdir
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
 from jaxnets.training.callbacks.writers import METRICS
 from studies.sweeps import Row
@@ -30,7 +30,7 @@ def _finished(folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bo
     if opened is None or opened.result is None:
         return None
     print_warnings(opened.warnings)
-    changed = workdir.describe_config_diff(opened.config, config)
+    changed = run_files.describe_config_diff(opened.config, config)
     if changed:
         raise ConfigError(
             f"{folder} holds a result of another config ({changed}): "
@@ -51,7 +51,7 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
     if opened is None or opened.result is None:
         return None
     config = opened.config
-    for path in workdir.FIELDS_ALLOWED_TO_DIFFER:
+    for path in run_files.FIELDS_ALLOWED_TO_DIFFER:
         config_lib.set_field(config, path, config_lib.FIELDS[path].default)
     stored: Result = {
         **opened.result,
@@ -60,7 +60,7 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
         "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
     }
     contents: dict[str, str | bytes] = {
-        workdir.CONFIG: config_lib.to_json(config),
+        run_files.CONFIG: config_lib.to_json(config),
         METRICS: opened.metrics(),
     }
     answers = opened.predictions()
@@ -69,10 +69,10 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
     contents[results.RESULT] = results.to_json(stored)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name in (checksums.CHECKSUMS, predictions_name()):  # an earlier result's
+        for name in (workdir.CHECKSUMS, predictions_name()):  # an earlier result's
             (target / name).unlink(missing_ok=True)
-        checksums.write_files(target, contents)
-        (target / checksums.LOCK).unlink()
+        workdir.write_files(target, contents)
+        (target / workdir.CHECKSUMS_LOCK).unlink()
     except OSError as error:
         raise MachineError(
             f"{run} is complete, but {error.filename} cannot be used ({error.strerror}): "

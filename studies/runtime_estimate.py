@@ -16,10 +16,10 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets.data import sources
 from jaxnets.errors import JaxnetsError
-from jaxnets.experiment import workdir
+from jaxnets.experiment import run_files
 from jaxnets.experiment.cached_features import uses_cached_features
 from jaxnets.experiment.data import split_source
-from jaxnets.experiment.finish import median_speed
+from jaxnets.experiment.evaluator import median_speed
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import Checkpoints
@@ -102,7 +102,7 @@ def _remaining_images(config: config_dict.ConfigDict, examples: Mapping[str, int
 
 def saved_step(folder: Path) -> int | None:
     """The step of a run's newest checkpoint, or None."""
-    steps = Checkpoints(folder / workdir.CHECKPOINTS, keep=1).steps()
+    steps = Checkpoints(folder / run_files.CHECKPOINTS, keep=1).steps()
     return steps[-1] if steps else None
 
 
@@ -115,7 +115,7 @@ def hardware_here() -> str | None:
 
 def _subset_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, int] | None:
     """The number of examples by subset, from the run's split.csv or else from the data; None without both."""
-    split = folder / workdir.SPLIT
+    split = folder / run_files.SPLIT
     try:
         if split.is_file():
             with split.open(newline="") as file:

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.resolve import AUTO, load_config
-from jaxnets.experiment.workdir import FIELDS_ALLOWED_TO_DIFFER
+from jaxnets.experiment.run_files import FIELDS_ALLOWED_TO_DIFFER
 
 TABLES = Path("configs/sweeps")
 RUNS = Path("runs")

@@ -21,7 +21,7 @@ from jaxnets.evaluation.report.measure import measure
 from jaxnets.evaluation.report.page import MAX_TABLE_CLASSES
 from jaxnets.evaluation.result import test_entry
 from jaxnets.evaluation.statistics import Comparison, compare_paired
-from jaxnets.experiment import checksums
+from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import make_evaluator
 from jaxnets.experiment.leakage import format_split
@@ -82,7 +82,7 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     leak: dict[str, float | None] = {}
     if predictions is not None:
         if run.result is None or step == run.result["step"]:  # to which predictions/ must belong
-            checksums.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
+            workdir.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
         validation = None
         if part != "validation" and len(on_validation):
             with reporter.phase("evaluate") as phase:

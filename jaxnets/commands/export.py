@@ -17,7 +17,7 @@ from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result_text
 from jaxnets.evaluation.result import Result
-from jaxnets.experiment import restore, workdir
+from jaxnets.experiment import restore, run_files
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import preprocessing
 from jaxnets.interop.convert import check_published_form, to_layout
@@ -57,7 +57,7 @@ def export(
         missing = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
     result = None
-    if (directory / workdir.CONFIG).is_file():
+    if (directory / run_files.CONFIG).is_file():
         result = read_result(directory, ignore_damage=ignore_damage)
     library_file = _library_file(layout, weights) if layout else None
     with reporter.phase("export") as phase:

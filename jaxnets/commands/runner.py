@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -106,6 +107,11 @@ def shared_flags() -> list[str]:
 def kernels_folder() -> Path:
     """--kernels_folder, or the default in the user's cache folder."""
     return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
+
+
+def command_line() -> str:
+    """The command, quoted for a shell."""
+    return shlex.join(["python", *sys.argv])
 
 
 def parse_config_flag() -> tuple[str, dict[str, Any]]:

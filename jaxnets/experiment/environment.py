@@ -1,11 +1,9 @@
-"""Versions, hardware, command and git state that a result depends on."""
+"""Versions, hardware and git state that a result depends on."""
 
 import hashlib
 import importlib.metadata
 import platform
-import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,11 +86,6 @@ def code_version() -> str | None:
         return None
     changes = _git(folder, "diff", "HEAD", ".")
     return tree + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:12]}" if changes else "")
-
-
-def command() -> str:
-    """The command line, quoted for a shell."""
-    return shlex.join(["python", *sys.argv])
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

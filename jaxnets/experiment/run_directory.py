@@ -14,10 +14,9 @@ from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.predictions import Predictions, read_predictions
 from jaxnets.evaluation.result import RESULT, Result, from_json
-from jaxnets.experiment import checksums, run_files, workdir
-from jaxnets.experiment.checksums import CHECKSUMS, AllowedHashes
-from jaxnets.experiment.run_files import UNUSABLE, Manifest
-from jaxnets.experiment.workdir import CHECKPOINTS, CONFIG, MANIFEST, SPLIT
+from jaxnets.experiment import run_files, workdir
+from jaxnets.experiment.run_files import CHECKPOINTS, CONFIG, MANIFEST, SPLIT, UNUSABLE, Manifest
+from jaxnets.experiment.workdir import CHECKSUMS, AllowedHashes
 from jaxnets.io import read_regular
 from jaxnets.text import printable
 from jaxnets.training.callbacks.writers import METRICS
@@ -64,7 +63,7 @@ class RunDirectory:
     def predictions(self, part: str = "test") -> Predictions | None:
         """The stored predictions for a subset of the split; None if they were not written."""
         name = f"{PREDICTIONS}/{part}.npz"
-        data = self._read(name, lambda data: checksums.damage(self.hashes, self.path, name, data))
+        data = self._read(name, lambda data: workdir.damage(self.hashes, self.path, name, data))
         return None if data is None else read_predictions(data, self.path / name)
 
     def metrics(self, step: int | None = None) -> bytes:
@@ -78,7 +77,7 @@ class RunDirectory:
 
         def damage(data: bytes | None) -> str | None:
             if self.result is not None:
-                return checksums.damage(self.hashes, self.path, METRICS, data)
+                return workdir.damage(self.hashes, self.path, METRICS, data)
             return run_files.metrics_damage(self.path / METRICS, data or b"", recorded)
 
         data = self._read(METRICS, damage) or b""
@@ -112,7 +111,7 @@ class RunDirectory:
 
     def check_config(self, config: config_dict.ConfigDict) -> None:
         """Raises ConfigError, naming the fields that differ, if the run has another config."""
-        if changed := workdir.describe_config_diff(self.config, config):
+        if changed := run_files.describe_config_diff(self.config, config):
             raise ConfigError(
                 f"{self.path} holds a run with another config ({changed}): "
                 "choose another --workdir, or restore the old values"
@@ -158,7 +157,7 @@ def open_run_if_exists(directory: Path, *, ignore_damage: bool = False) -> RunDi
             return None
         with contextlib.suppress(CheckpointError):
             # A run that was killed before it wrote config.json, its first file.
-            if None in (checksums.read_hashes(directory) or {}).get(CONFIG, [None]):
+            if None in (workdir.read_hashes(directory) or {}).get(CONFIG, [None]):
                 return None
     return open_run(directory, ignore_damage=ignore_damage)
 
@@ -167,7 +166,7 @@ def read_verified(directory: Path, name: str, *, ignore_damage: bool = False) ->
     """One file of a results folder, compared with checksums.json if that exists; None if it is missing."""
     data = _read_or_none(directory / name)
     try:
-        found = checksums.damage(checksums.read_hashes(directory), directory, name, data)
+        found = workdir.damage(workdir.read_hashes(directory), directory, name, data)
     except CheckpointError as error:
         found = str(error)
     _raise_or_warn(found, ignore_damage=ignore_damage)
@@ -198,7 +197,7 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     hashes: AllowedHashes | None = None
     unverified: list[str] = []
     try:
-        if recorded := checksums.read_checksums(directory):
+        if recorded := workdir.read_checksums(directory):
             hashes, unverified = recorded["files"], recorded.get("unverified", [])
     except CheckpointError as error:
         found.append(str(error))
@@ -257,7 +256,7 @@ def _find_damage(
     recorded = Checkpoints(directory / CHECKPOINTS, keep=1).newest_run_files()
     found = []
     for name, data in files.items():
-        if text := checksums.damage(hashes, directory, name, data):
+        if text := workdir.damage(hashes, directory, name, data):
             found.append(text)
         elif name in recorded and data is not None and record_of(data) != recorded[name]:
             found.append(f"{directory / name} is not the file that the newest checkpoint recorded")

@@ -1,9 +1,9 @@
-"""Reads and validates the files of a run directory."""
+"""The files of a run directory: their names, and how they are read and validated."""
 
 import csv
 import io
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict, cast
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from ml_collections import config_dict
 
@@ -12,13 +12,19 @@ from jaxnets import models
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.result import Result, from_json
-from jaxnets.experiment.workdir import CONFIG, MANIFEST
-from jaxnets.schema import Length, Range, Sha256, parse, problem
+from jaxnets.schema import Length, Range, Sha256, parse
 from jaxnets.text import from_csv_cell
 from jaxnets.training.checkpoint import FileRecord, record_of
 
+CONFIG, MANIFEST, SPLIT = "config.json", "manifest.json", "split.csv"
+CHECKPOINTS = "checkpoints"
 SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]
 UNUSABLE = "restore it from a backup"
+FIELDS_ALLOWED_TO_DIFFER = (
+    *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
+    *("train.steps_per_execution", "transfer.pretrained_on", "note"),
+)
+"""Fields that may differ on resume: they do not change what is computed."""
 
 
 class Manifest(TypedDict):
@@ -70,12 +76,12 @@ def _is_of_type(value: Any, expected: type) -> bool:
 def read_manifest(directory: Path, data: bytes, config: config_dict.ConfigDict) -> Manifest:
     path = directory / MANIFEST
     try:
-        content = parse(data)
+        manifest: Manifest = parse(data, Manifest)
     except ValueError as error:
         raise _damaged(path, error) from error
-    if found := problem(content, Manifest) or _mismatch(cast(Manifest, content), config):
+    if found := _mismatch(manifest, config):
         raise _damaged(path, found)
-    return cast(Manifest, content)
+    return manifest
 
 
 def _mismatch(manifest: Manifest, config: config_dict.ConfigDict) -> str | None:
@@ -143,3 +149,22 @@ def split_assignment(text: str) -> list[list[str]]:
     """The rows of a split.csv without the last column, the group; cells may be escaped for spreadsheets."""
     rows = csv.reader(io.StringIO(text, newline=""))
     return [[from_csv_cell(cell) for cell in row[:-1]] for row in rows]
+
+
+def describe_config_diff(stored: config_dict.ConfigDict, new: config_dict.ConfigDict) -> str:
+    """The relevant differences between two configs; "" if there are none.
+
+    Ignores fields that neither run uses, and those of `new` that are resolved when a run starts:
+    model.num_classes=0 follows the data, preprocessing and variant follow the pretrained weights.
+    """
+    stored, new = config_lib.used_fields(stored), config_lib.used_fields(new)
+    ignored = {*FIELDS_ALLOWED_TO_DIFFER}
+    if new.model.num_classes == 0:
+        ignored.add("model.num_classes")
+    if new.transfer.weights not in (None, "random") and new.transfer.weights == stored.transfer.weights:
+        ignored |= {"data.mean", "data.std"} | ({"model.variant"} if new.model.variant is None else set())
+    return ", ".join(
+        f"{path}: {before!r} -> {after!r}"
+        for path, (before, after) in config_lib.differences(stored, new).items()
+        if path not in ignored
+    )

@@ -19,11 +19,10 @@ from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result_text import summary_text
-from jaxnets.experiment import checksums, environment, workdir
+from jaxnets.experiment import environment, run_files, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.experiment.evaluator import Evaluator
-from jaxnets.experiment.finish import finish
+from jaxnets.experiment.evaluator import Evaluator, finish
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.network import Network, check_backbone, make_network
 from jaxnets.experiment.resolve import (
@@ -198,27 +197,27 @@ def _write_run_metadata(
         "split_sha256": sha256(data.split_csv),
     }
     contents = {
-        workdir.CONFIG: config_lib.to_json(config),
-        workdir.SPLIT: data.split_csv,
-        workdir.MANIFEST: json.dumps(manifest, indent=1) + "\n",
+        run_files.CONFIG: config_lib.to_json(config),
+        run_files.SPLIT: data.split_csv,
+        run_files.MANIFEST: json.dumps(manifest, indent=1) + "\n",
     }
     if existing is not None:
         existing.check_config(config)
         existing.check_data(data.source.fingerprint)
         existing.check_weights(network.backbone_sha256)
-        del contents[workdir.CONFIG]
+        del contents[run_files.CONFIG]
         if existing.split is not None:
             existing.check_split(data.split_csv)
-            del contents[workdir.SPLIT]
+            del contents[run_files.SPLIT]
         if existing.manifest_or_none is not None:
-            del contents[workdir.MANIFEST]
+            del contents[run_files.MANIFEST]
     if contents:
-        checksums.write_files(directory, contents)
+        workdir.write_files(directory, contents)
 
 
 def _recorded_files(directory: Path) -> dict[str, FileRecord]:
     """Size and sha256 of the run's files, which each checkpoint stores."""
-    names = (workdir.CONFIG, workdir.MANIFEST, workdir.SPLIT, METRICS)
+    names = (run_files.CONFIG, run_files.MANIFEST, run_files.SPLIT, METRICS)
     paths = {name: directory / name for name in names}
     return {name: file_record(path) for name, path in paths.items() if path.is_file()}
 

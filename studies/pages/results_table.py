@@ -14,7 +14,7 @@ from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.experiment.workdir import CONFIG, FIELDS_ALLOWED_TO_DIFFER
+from jaxnets.experiment.run_files import CONFIG, FIELDS_ALLOWED_TO_DIFFER
 
 HEADS = (
     *("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed"),

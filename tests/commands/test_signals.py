@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
-from jaxnets.experiment import checksums
+from jaxnets.experiment import workdir
 from jaxnets.io import atomic_write
 from jaxnets.runtime.signals import NUMBERS
 
@@ -281,11 +281,11 @@ def _train_to_the_last_save(command: _Command, run: Path) -> None:
     if not (run / "result.json").exists():
         command.finish()
     (run / "result.json").unlink()
-    hashes = checksums.read_hashes(run)
+    hashes = workdir.read_hashes(run)
     assert hashes is not None
     # As the list is when the result is about to be written.
     expected = {**hashes, "result.json": [None, *hashes["result.json"]]}
-    atomic_write(run / checksums.CHECKSUMS, checksums._to_json(expected, []))
+    atomic_write(run / workdir.CHECKSUMS, workdir._to_json(expected, []))
 
 
 def _check_same(stopped: _Command, straight: _Command) -> None:

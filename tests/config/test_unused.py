@@ -19,7 +19,7 @@ from jaxnets.config import conditions, reset_unused
 from jaxnets.data import sources
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
-from jaxnets.experiment import workdir
+from jaxnets.experiment import run_files
 from jaxnets.experiment.resolve import check_batch_norm, load_config
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
@@ -445,7 +445,7 @@ def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:
     before = config_lib.import_config(spec)
     before.early_stopping.patience = 5  # which was left out without a word
     before.optimizer.nesterov = True
-    (tmp_path / workdir.CONFIG).write_text(config_lib.to_json(before))
+    (tmp_path / run_files.CONFIG).write_text(config_lib.to_json(before))
     begun = open_run_if_exists(tmp_path)
     assert begun is not None
     begun.check_config(config_lib.load_config(spec))

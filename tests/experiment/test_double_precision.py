@@ -15,7 +15,7 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.commands.compare_activations import compare_activations
-from jaxnets.experiment import checksums, restore, workdir
+from jaxnets.experiment import restore, run_files, workdir
 from jaxnets.experiment.restore import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
 from jaxnets.runtime.console import Reporter
@@ -46,12 +46,12 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
                 lambda leaf, draw=generator: np.asarray(draw.normal(size=leaf.shape) / 4, leaf.dtype),
                 shapes,
             )
-            Checkpoints(made[dtype] / workdir.CHECKPOINTS, keep=1).save(0, state, {})
+            Checkpoints(made[dtype] / run_files.CHECKPOINTS, keep=1).save(0, state, {})
         contents = {
-            workdir.CONFIG: config_lib.to_json(config),
-            workdir.MANIFEST: made_results.manifest(),
+            run_files.CONFIG: config_lib.to_json(config),
+            run_files.MANIFEST: made_results.manifest(),
         }
-        checksums.write_files(made[dtype], contents)
+        workdir.write_files(made[dtype], contents)
     return made
 
 

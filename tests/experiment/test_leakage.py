@@ -16,7 +16,7 @@ from jaxnets import config as config_lib
 from jaxnets.commands.split import write_split
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import ConfigError, DataError, MachineError
-from jaxnets.experiment import checksums
+from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import format_split, measure_leakage, report_leakage
 from jaxnets.experiment.run_directory import open_run
@@ -237,7 +237,7 @@ def test_write_split(
 def test_a_run_resumes_after_its_groups_became_known(tmp_path: Path) -> None:
     config = made_results.config_of(made_results.made())
     split = "index,file,label,split,group\n0,a.png,a,train,\n"
-    checksums.write_files(tmp_path, {"config.json": config, "split.csv": split})
+    workdir.write_files(tmp_path, {"config.json": config, "split.csv": split})
     run = open_run(tmp_path)
     run.check_split("index,file,label,split,group\n0,a.png,a,train,7\n")
     with pytest.raises(DataError, match="does not match the data"):

@@ -16,9 +16,9 @@ from PIL import Image
 import jaxnets
 from jaxnets.commands import compare_activations, evaluate, export, predict
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError, MachineError
-from jaxnets.experiment import checksums, restore, workdir
-from jaxnets.experiment.checksums import CHECKSUMS
+from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import open_run, open_run_if_exists, print_warnings
+from jaxnets.experiment.workdir import CHECKSUMS
 from jaxnets.io import atomic_write
 from jaxnets.training.callbacks import Callback
 from studies import compare, stain_shift
@@ -223,9 +223,9 @@ def test_a_kill_between_two_writes_leaves_a_valid_directory(
         if len(calls) == number + 1:
             raise _Killed
 
-    monkeypatch.setattr(checksums, "atomic_write", killed)
+    monkeypatch.setattr(workdir, "atomic_write", killed)
     with pytest.raises(_Killed):
-        checksums.write_files(run, contents)
+        workdir.write_files(run, contents)
     monkeypatch.undo()
     left = open_run(run)
     assert left.warnings == ()
@@ -233,21 +233,21 @@ def test_a_kill_between_two_writes_leaves_a_valid_directory(
     assert left.result["note"] == ("new" if len(calls) + after > 4 else before.result["note"])
     left.predictions()
     left.predictions("validation")
-    checksums.write_files(run, contents)
+    workdir.write_files(run, contents)
     assert open_run(run).result == json.loads(result)
-    hashes = checksums.read_hashes(run) or {}
+    hashes = workdir.read_hashes(run) or {}
     assert all(len(allowed) == 1 for allowed in hashes.values())
 
 
 def test_a_kill_before_the_first_file_leaves_no_run(tmp_path: Path, trained: Path) -> None:
     contents = {name: (trained / name).read_bytes() for name in ("config.json", "split.csv")}
-    checksums.write_files(tmp_path, contents)
+    workdir.write_files(tmp_path, contents)
     for name in contents:
         (tmp_path / name).unlink()
     with pytest.raises(CheckpointError, match="config.json is missing"):
         open_run_if_exists(tmp_path)
     both = {name: [None, "0" * 64] for name in contents}
-    (tmp_path / CHECKSUMS).write_text(checksums._to_json(both, []))
+    (tmp_path / CHECKSUMS).write_text(workdir._to_json(both, []))
     assert open_run_if_exists(tmp_path) is None
 
 
@@ -259,7 +259,7 @@ def test_a_finished_run_needs_no_lock(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Works on a read-only file system."""
-    for path in (run / ".lock", run / checksums.LOCK):
+    for path in (run / ".lock", run / workdir.CHECKSUMS_LOCK):
         path.unlink()
     before = sorted(run.rglob("*"))
     times = [path.stat().st_mtime_ns for path in (run, *before)]
@@ -340,7 +340,7 @@ def test_changed_predictions_raise(run: Path) -> None:
 
 def test_evaluation_lists_its_files(run: Path) -> None:
     evaluate.evaluate(run, part="validation")
-    hashes = checksums.read_hashes(run) or {}
+    hashes = workdir.read_hashes(run) or {}
     assert "predictions/validation.npz" in hashes
     assert open_run(run).predictions("validation") is not None
     _flip(run / "predictions" / "validation.npz")
@@ -371,8 +371,8 @@ def test_evaluation_needs_a_writable_directory(run: Path, monkeypatch: pytest.Mo
 def test_warnings_from_files_write_nothing_on_the_terminal(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hashes = checksums.read_hashes(run) or {}
-    (run / CHECKSUMS).write_text(checksums._to_json(hashes, ["\x1b]0;owned\x07\x1b[2Jconfig.json"]))
+    hashes = workdir.read_hashes(run) or {}
+    (run / CHECKSUMS).write_text(workdir._to_json(hashes, ["\x1b]0;owned\x07\x1b[2Jconfig.json"]))
     print_warnings(open_run(run).warnings)
     printed = capsys.readouterr().err
     assert "owned" in printed
@@ -413,7 +413,7 @@ def test_files_that_were_listed_later_stay_unverified(run: Path) -> None:
     assert "written later than config.json" in warning
     assert "validation.npz" not in warning
     result = (run / "result.json").read_bytes()
-    checksums.write_files(run, {"result.json": result})
+    workdir.write_files(run, {"result.json": result})
     (warning,) = open_run(run).warnings
     assert "result.json" not in warning
     _flip(run / "split.csv")
@@ -426,4 +426,4 @@ def test_checksums_of_earlier_versions_are_read(tmp_path: Path) -> None:
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     content = {"schema_version": 1, "files": files, "sha256": digest}
     (tmp_path / CHECKSUMS).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    assert checksums.read_hashes(tmp_path) == files
+    assert workdir.read_hashes(tmp_path) == files

@@ -24,7 +24,7 @@ from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
-from jaxnets.experiment import finish, workdir
+from jaxnets.experiment import evaluator, run_files, workdir
 from studies import reproduce, runtime_estimate, sweeps
 from studies.reproduce import State
 from studies.result_archive import finished
@@ -38,7 +38,7 @@ STUB = """
 import ast, contextlib, json, os, pathlib, signal, sys, time
 import ast, fcntl, hashlib, json, os, pathlib, signal, sys, time
 from jaxnets import config as recipes
-from jaxnets.experiment import workdir
+from jaxnets.experiment import run_files, workdir
 
 STEPS, SPEED, HARDWARE = {steps}, {speed}, {hardware!r}
 flags = dict(flag.removeprefix("--").split("=", 1) for flag in sys.argv[1:] if "=" in flag)
@@ -299,8 +299,8 @@ def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
     ((name, _),) = place.make()
     kept = json.loads((place.results / name / "result.json").read_text())
     assert kept["pretrained_on"] == "ImageNet"
-    assert "private" in (place.runs / name / workdir.CONFIG).read_text()
-    assert "private" not in (place.results / name / workdir.CONFIG).read_text()
+    assert "private" in (place.runs / name / run_files.CONFIG).read_text()
+    assert "private" not in (place.results / name / run_files.CONFIG).read_text()
 
 
 @pytest.mark.parametrize(("group", "are_kept"), [([5, 5, 8], True), ([5, 6, 8], False)])
@@ -348,7 +348,7 @@ def test_what_weights_bring_is_no_other_config(place: Place) -> None:
     """A run takes preprocessing and variant from its weights; the table's row does not say them."""
     place.rows({"name": "from-weights", "overrides": {"transfer.weights": "somewhere"}})
     assert place.make() == [("from-weights", State.COMPLETE)]
-    path = place.runs / "from-weights" / workdir.CONFIG
+    path = place.runs / "from-weights" / run_files.CONFIG
     config = json.loads(path.read_text())
     config["data"]["mean"] = [0.485, 0.456, 0.406]
     config["model"]["variant"] = "keras"
@@ -357,7 +357,7 @@ def test_what_weights_bring_is_no_other_config(place: Place) -> None:
     assert place.make() == [("from-weights", State.WAS_COMPLETE)]
     assert place.make() == [("from-weights", State.WAS_COMPLETE)]
     config["optimizer"]["learning_rate"] = 5.0
-    (place.results / "from-weights" / workdir.CONFIG).write_text(json.dumps(config))
+    (place.results / "from-weights" / run_files.CONFIG).write_text(json.dumps(config))
     (outcome,) = reproduce.list_rows(str(place.table), place.options())
     assert "config.json has changed since it was written" in outcome.detail
     (place.results / "from-weights" / "checksums.json").unlink()
@@ -542,9 +542,9 @@ def test_the_speed_of_a_run_is_that_of_most_of_its_lines() -> None:
     lines.insert(1, {**line, "split": "validation"})
     lines.append({**line, "images_per_second": "fast"})
     metrics = "".join(json.dumps(line) + "\n" for line in lines).encode() + b'{"step": \xff'
-    assert finish.median_speed(metrics) == 95.0
-    assert finish.median_speed(metrics, last=1) == 100.0
-    assert finish.median_speed(b"") is None
+    assert evaluator.median_speed(metrics) == 95.0
+    assert evaluator.median_speed(metrics, last=1) == 100.0
+    assert evaluator.median_speed(b"") is None
 
 
 def test_a_damaged_folder_tells_nothing(place: Place) -> None:
@@ -672,7 +672,7 @@ def test_an_earlier_process_that_is_still_saving_is_waited_for(place: Place) -> 
 ASKS = """
 import sys
 from pathlib import Path
-from jaxnets.experiment import workdir
+from jaxnets.experiment import run_files, workdir
 print("asks", flush=True)
 while True:
     workdir.is_in_use(Path(sys.argv[1]))
