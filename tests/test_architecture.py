@@ -1,11 +1,13 @@
-"""The import rule: a folder imports only from lines above its own."""
+"""The import rule: a package imports only from layers above its own, and modules form no circles."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
-LINES = (
+LAYERS = (
     {"errors"},
     {"io", "text", "schema", "reported"},
     {"runtime"},
@@ -32,12 +34,12 @@ def _imports(path: Path) -> set[str]:
     return names
 
 
-def _rooms(names: set[str]) -> set[str]:
+def _packages(names: set[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("jaxnets.")}
 
 
-def _line(room: str) -> int:
-    return next(number for number, rooms in enumerate(LINES) if room in rooms)
+def _layer(package: str) -> int:
+    return next(number for number, packages in enumerate(LAYERS) if package in packages)
 
 
 def _files(repository: Path, folder: str) -> list[Path]:
@@ -49,25 +51,76 @@ def test_the_rule_finds_what_breaks_it(tmp_path: Path) -> None:
     file.write_text(
         "def f():\n    from jaxnets import training\n    from jaxnets.experiment.train import x\n"
     )
-    assert {"training", "experiment"} <= _rooms(_imports(file))
+    assert {"training", "experiment"} <= _packages(_imports(file))
 
 
-def test_folders_import_only_from_lines_above(repository: Path) -> None:
+def test_packages_import_only_from_layers_above(repository: Path) -> None:
     wrong = []
     for path in _files(repository, "jaxnets"):
-        room = path.relative_to(repository / "jaxnets").parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue  # the package's face hands names on
-        for imported in _rooms(_imports(path)) - {room}:
-            known = imported.isidentifier() and any(imported in rooms for rooms in LINES)
-            if known and _line(imported) >= _line(room):
+        package = path.relative_to(repository / "jaxnets").parts[0].removesuffix(".py")
+        if package == "__init__":
+            continue
+        for imported in _packages(_imports(path)) - {package}:
+            known = imported.isidentifier() and any(imported in packages for packages in LAYERS)
+            if known and _layer(imported) >= _layer(package):
                 wrong.append(f"{path.relative_to(repository)} imports {imported}")
     assert not wrong
 
 
+def _graph(folder: Path) -> dict[str, set[str]]:
+    """The modules of a package that each of its modules imports, by dotted name."""
+    paths = {
+        ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in folder.rglob("*.py")
+    }
+    return {module: _imported_modules(path, paths.keys()) - {module} for module, path in paths.items()}
+
+
+def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
+    """The modules that a file imports, except for types only.
+
+    `from a.b import c` imports a.b.c if that is a module, else a.b.
+    """
+    tree = ast.parse(path.read_text())
+    for_types = [
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+    ]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in for_types:
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {name if name in modules else str(node.module) for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(modules)
+
+
+def _circle(graph: dict[str, set[str]]) -> list[str]:
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_modules_import_each_other_in_one_direction(repository: Path) -> None:
+    assert _circle(_graph(repository / "jaxnets")) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "jaxnets"
+    package.mkdir()
+    (package / "first.py").write_text("from jaxnets import second\n")
+    (package / "second.py").write_text("def f():\n    from jaxnets.first import x\n")
+    assert set(_circle(_graph(package))) == {"jaxnets.first", "jaxnets.second"}
+
+
 def test_configs_import_config_alone(repository: Path) -> None:
     for path in _files(repository, "configs"):
-        assert _rooms(_imports(path)) <= {"config"}, path
+        assert _packages(_imports(path)) <= {"config"}, path
 
 
 def test_only_scripts_import_benchmarks_and_studies(repository: Path) -> None:
