@@ -58,9 +58,11 @@ class Options:
 
 
 def train(
-    spec: str, overrides: Mapping[str, Any] | None = None, options: Options | None = None
+    source: str | config_dict.ConfigDict,
+    overrides: Mapping[str, Any] | None = None,
+    options: Options | None = None,
 ) -> results.Result:
-    """Trains the config `PATH` or `PATH:VARIANT` to the end, or resumes an interrupted run.
+    """Trains a config, or that of `PATH` or `PATH:VARIANT`, to the end, or resumes an interrupted run.
 
     If the run has already finished, its summary is printed again. Raises the errors of `jaxnets.errors`;
     InterruptedRunError if a signal stopped training, after a checkpoint was saved.
@@ -69,7 +71,7 @@ def train(
     options, overrides = options or Options(), dict(overrides or {})
     devices = Devices.all()
     reporter = Reporter(quiet=not devices.is_process_zero)
-    config = load_config_or_demo(spec, overrides, reporter)
+    config = load_config_or_demo(source, overrides, reporter)
     if note := models.skipped_aux_heads_note(config.model, config.data.image_size):
         reporter.line("note", note)
     directory = Path(options.workdir or workdir.default_workdir(config))
