@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -118,6 +119,9 @@ class SourceWrapper(Source):
     def fingerprint(self) -> str:
         return self.original.fingerprint
 
+    def content_hashes(self) -> np.ndarray | None:
+        return self.original.content_hashes()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
 
@@ -145,6 +149,13 @@ class CachedSource(SourceWrapper):
 
     def _read(self, index: int) -> Example:
         return {self.field: np.asarray(self.images[index]), "label": self.labels[index]}
+
+    def content_hashes(self) -> np.ndarray:
+        """The original's digests or, if it has none, those of the cached pixels."""
+        hashes = super().content_hashes()
+        if hashes is None:
+            hashes = np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in self.images])
+        return hashes
 
     def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Gathers examples: {"image": [B, H, W, C], "label": [B], "index": [B]}."""

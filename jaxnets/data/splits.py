@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jaxnets.data.cache import CachedSource, SourceWrapper
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.text import csv_table
 
@@ -264,16 +262,3 @@ def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConfl
     first = int(conflicting.argmax())
     other = int(np.flatnonzero((inverse == inverse[first]) & (labels != labels[first]))[0])
     return LabelConflicts(int(conflicting.sum()), (first, other))
-
-
-def content_hashes(source: Source) -> np.ndarray | None:
-    """Digests [N], equal for equal examples; None if this would require decoding all images.
-
-    For image files they are the digests of the fingerprint, else digests of the cached pixels.
-    """
-    original = source.original if isinstance(source, SourceWrapper) else source
-    if isinstance(original, ImageFiles):
-        return np.array(original.digests)
-    if isinstance(source, CachedSource):
-        return np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in source.images])
-    return None

@@ -12,7 +12,6 @@ from jaxnets.data.cache import ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.dataset import Batching, Dataset
 from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.splits import Split, make_split
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Reporter
@@ -31,8 +30,8 @@ def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:
         title = sources.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
-        if isinstance(source, ImageFolder) and source.skipped_files:
-            phase.text += f", {source.describe_skipped()}"
+        if skipped := source.describe_skipped():
+            phase.text += f", {skipped}"
     batching = Batching(
         batch_size=config.train.batch_size,
         eval_batch_size=config.eval.batch_size or config.train.batch_size,

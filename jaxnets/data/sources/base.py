@@ -1,14 +1,16 @@
 """The interface of data sources: random access to examples, independent of the order of access."""
 
 import abc
+import contextlib
 import hashlib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from ml_collections import config_dict
 
 from jaxnets.errors import DataError
 
@@ -16,6 +18,7 @@ Example = dict[str, Any]
 """Kind "image": {"image": uint8[H, W, C], "label": int32[], "index": int64[]}.
 Kind "vector": {"input": float[D], "label": float[K], "index": int64[]}."""
 
+MARKER = "prepared.json"  # written last into the folder of a prepared data set, when its files are checked
 FEATURES = "features"  # replaces "image" in examples with cached features of a frozen backbone, float32
 Progress = Callable[[int, int | None], None]  # the number done, and the total or None if it is unknown
 
@@ -40,6 +43,14 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def fingerprint(self) -> str:
         """A hex digest of all examples and labels in order."""
+
+    def content_hashes(self) -> np.ndarray | None:
+        """Digests [N], equal for equal examples; None if this would require decoding all images."""
+        return None
+
+    def describe_skipped(self) -> str:
+        """A summary of the files that are not used; "" if all are."""
+        return ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,6 +100,54 @@ class Download(NamedTuple):
 
     urls: tuple[str, ...]
     digest: str
+
+
+class PreparedSource(Source):
+    """A data set with known files, which `jaxnets.data.acquire` puts into ROOT/NAME."""
+
+    downloads: tuple[Download, ...] = ()
+
+    @abc.abstractmethod
+    def __init__(self, root: str | Path): ...
+
+    @classmethod
+    @abc.abstractmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def is_member(name: str) -> bool:
+        """Whether a file of that name in an archive may belong to the data set."""
+
+    @classmethod
+    def locate(cls, root: Path) -> Path | None:
+        """ROOT/NAME or, for a data set that was never marked, ROOT; None if it is in neither."""
+        folder = root / cls.name
+        # A marked data set with missing files raises an error when it is opened.
+        if (folder / MARKER).is_file():
+            return folder
+        for candidate in (folder, root):
+            with contextlib.suppress(DataError):
+                cls.find_members(candidate)
+                return candidate
+        return None
+
+    @classmethod
+    def describe_problem(cls, root: Path) -> str | None:
+        """Why the files in ROOT/NAME are not the data set; None if they are, or if there are no files."""
+        if cls.locate(root) is None and any(root.glob(f"{cls.name}/*")):
+            try:
+                cls.find_members(root / cls.name)
+            except DataError as error:
+                return str(error)
+        return None
+
+    @classmethod
+    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
+        """Opens the data set that `locate` finds; raises DataError with the command that prepares it."""
+        del config
+        return cls(cls.locate(root) or root)  # opening ROOT gives the best error
 
 
 def first_complete(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
+from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete
 from jaxnets.errors import DataError
 
 CLASSES = tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
@@ -38,7 +38,7 @@ _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py cifar10"
 
 
-class CIFAR10(InMemoryImages):
+class CIFAR10(InMemoryImages, PreparedSource):
     """CIFAR-10, kind "image": uint8[32, 32, 3]; 50,000 train, then 10,000 test.
 
     Reads the official batches, binary or python (without running code in pickles), in `root` or in their
@@ -62,15 +62,13 @@ class CIFAR10(InMemoryImages):
             images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         super().__init__(images, labels, dict.fromkeys(BATCHES, images_per_batch))
 
-    @staticmethod
-    def find_members(root: Path) -> list[tuple[str, Path]]:
-        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+    @classmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
         paths = find_files(root)
         return [(f"{BINARY_FOLDER if path.suffix else PYTHON_FOLDER}/{path.name}", path) for path in paths]
 
     @staticmethod
     def is_member(name: str) -> bool:
-        """Whether a file of that name in an archive may belong to the data set."""
         return PurePosixPath(name).name.removesuffix(".bin") in BATCHES
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+from ml_collections import config_dict
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
 from jaxnets.data.sources.base import Example, Source
@@ -64,6 +65,10 @@ class ImageFiles(Source):
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
             return tuple(threads.map(self._size_and_digest, self.files))
 
+    def content_hashes(self) -> np.ndarray:
+        """The digests of the fingerprint."""
+        return np.array(self.digests)
+
     def _size_and_digest(self, file: str) -> str:
         try:
             data = read_regular(self.root / file)
@@ -111,6 +116,10 @@ class ImageFolder(ImageFiles):
                 self.skipped_files[name] = Counter(kind or "without extension" for kind in others)
             class_of |= dict.fromkeys(images, name)
         super().__init__(root, class_of, classes, max_pixels)
+
+    @classmethod
+    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
+        return cls(config.path, max_pixels=config.max_pixels)
 
     def describe_skipped(self) -> str:
         """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""

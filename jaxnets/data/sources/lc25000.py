@@ -4,6 +4,7 @@ import glob
 from pathlib import Path, PurePosixPath
 
 from jaxnets.data.images import MAX_PIXELS
+from jaxnets.data.sources.base import PreparedSource
 from jaxnets.data.sources.image_folder import ImageFiles, is_image_name, natural_order
 from jaxnets.errors import DataError
 
@@ -13,7 +14,7 @@ FOLDERS = {"lung_aca": "lungaca", "lung_n": "lungn", "lung_scc": "lungscc"}
 IMAGES_PER_CLASS = 5_000
 
 
-class LC25000Lung(ImageFiles):
+class LC25000Lung(ImageFiles, PreparedSource):
     """The lung images, by class and then by number: lungaca1 to lungaca5000, lungn1, ...
 
     `root` contains the folders lung_aca, lung_n and lung_scc, at most three levels down. The official files
@@ -22,28 +23,23 @@ class LC25000Lung(ImageFiles):
     """
 
     name = "lc25000_lung"
-    downloads = ()
 
-    def __init__(
-        self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS, max_pixels: int = MAX_PIXELS
-    ):
+    def __init__(self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS):
         folder = find_complete(Path(root), images_per_class)
         class_of = {
             f"{name}/{file}": class_name
             for (name, prefix), class_name in zip(FOLDERS.items(), CLASSES, strict=True)
             for file in _expected_names(prefix, images_per_class)
         }
-        super().__init__(folder, class_of, CLASSES, max_pixels)
+        super().__init__(folder, class_of, CLASSES, MAX_PIXELS)
 
     @classmethod
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:
-        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
         source = cls(root)
         return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
 
     @staticmethod
     def is_member(name: str) -> bool:
-        """Whether a file of that name in an archive may belong to the data set."""
         path = PurePosixPath(name)
         prefix = FOLDERS.get(path.parent.name)
         return prefix is not None and path.name.startswith(prefix) and is_image_name(path.name)

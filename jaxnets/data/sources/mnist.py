@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
+from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete
 from jaxnets.errors import DataError
 
 CLASSES = tuple("0123456789")
@@ -57,7 +57,7 @@ _UNSIGNED_BYTES = 8  # the idx format's code for uint8
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
 
 
-class MNIST(InMemoryImages):
+class MNIST(InMemoryImages, PreparedSource):
     """MNIST, kind "image": uint8[28, 28, 1], white on black; 60,000 train, then 10,000 test.
 
     Reads the official files, `.gz` or not, in `root` or in the subfolders that torchvision and others use,
@@ -86,14 +86,12 @@ class MNIST(InMemoryImages):
         )
         super().__init__(images[..., None], labels.astype(np.int32), counts)
 
-    @staticmethod
-    def find_members(root: Path) -> list[tuple[str, Path]]:
-        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+    @classmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
         return [(path.name, path) for path in find_files(root).values()]
 
     @staticmethod
     def is_member(name: str) -> bool:
-        """Whether a file of that name in an archive may belong to the data set."""
         name = PurePosixPath(name).name.removesuffix(".gz").replace(".idx", "-idx")
         return any(name == file.name for file in FILES.values())
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from ml_collections import config_dict
 from PIL import Image
 
-from jaxnets.data.acquire.prepare import open_prepared
 from jaxnets.data.sources.base import Example, Source
 from jaxnets.errors import DataError
 from jaxnets.io import file_sha256
@@ -27,24 +27,17 @@ _CITATIONS = {
 }
 
 
-def build_tfds(name: str, root: str | Path, tfds_dir: str | Path) -> Path:
-    """Writes the prepared "mnist" or "cifar10" in `root` as a tfds dataset; returns the builder's folder.
+def build_tfds(source: Source, tfds_dir: str | Path) -> Path:
+    """Writes a source of equally sized images as a tfds dataset; returns the builder's folder.
 
     Each example has "image", "label" and "index", its index in our source, because tfds shuffles on writing.
-    An existing dataset is not rewritten. Raises DataError if the data set is not prepared or not supported.
+    An existing dataset is not rewritten. Raises DataError if the source has no official split.
     """
-    if name not in _CITATIONS:
-        raise DataError(f"{name}: tfds export is not supported; choose one of {', '.join(_CITATIONS)}")
-    return build_from_source(open_prepared(name, root), tfds_dir)
-
-
-def build_from_source(source: Source, tfds_dir: str | Path) -> Path:
-    """Writes any source of equally sized images that has an official split; returns the builder's folder."""
     import tensorflow_datasets as tfds  # slow to import
 
     split = source.official_split
     if split is None:
-        raise DataError(f"{source.name}: tfds export needs an official split")
+        raise DataError(f"{source.name}: tfds export needs an official split, as MNIST and CIFAR-10 have")
     parts = {part: split[part] for part in _SPLITS}
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -123,6 +116,10 @@ class TFDSSource(Source):
         self.files = tuple(f"{part}/{place:05d}" for part, size in sizes.items() for place in range(size))
         indices = np.split(np.arange(len(self)), np.cumsum(list(sizes.values()))[:-1])
         self.official_split = dict(zip(sizes, indices, strict=True))
+
+    @classmethod
+    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
+        return cls(config.path)
 
     def _read(self, index: int) -> Example:
         part, place = self.files[index].split("/")
