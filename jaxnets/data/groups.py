@@ -79,11 +79,10 @@ def read_groups(path: Path) -> Groups:
     return _parse(str(path), tables)
 
 
-def shipped_groups(source_name: str) -> Groups | None:
-    """The groups of a source that are part of this package; None if there are none."""
+def shipped_groups(source_name: str) -> Groups:
+    """The groups of a source with `ships_groups`."""
     name = f"{source_name}_groups.csv.gz"
-    file = resources.files("jaxnets.data").joinpath(name)
-    return _parse(name, [file]) if file.is_file() else None
+    return _parse(name, [resources.files("jaxnets.data") / name])
 
 
 def in_order(labels: Iterable[Hashable]) -> np.ndarray:

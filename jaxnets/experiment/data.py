@@ -10,7 +10,6 @@ from jaxnets import config as config_lib
 from jaxnets.data import sources
 from jaxnets.data.cache import ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.dataset import Batching, Dataset
-from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.io import user_cache_folder
@@ -65,10 +64,13 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
     Group ids of LC25000 always come from the shipped table, whichever table defines the split: another one
     may separate overlapping photographs. Raises the errors of `read_groups` and `make_split`.
     """
-    shipped = shipped_groups(source.name)
-    table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
     groups = group_ids = None
-    if table is not None:
+    if config.data.groups or source.ships_groups:
+        from jaxnets.data.groups import read_groups, shipped_groups  # most data have none
+
+        shipped = shipped_groups(source.name) if source.ships_groups else None
+        table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
+        assert table is not None
         originals, overlapping = table.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping
         group_ids = overlapping if shipped is None else shipped.match(source.files)[1]

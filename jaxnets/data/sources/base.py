@@ -36,6 +36,8 @@ class Source(abc.ABC):
     """int32[N], known without reading the examples; zeros if labels are vectors."""
     files: tuple[str, ...]
     """A name of each example for split.csv and reports: a relative path, or a made-up name."""
+    ships_groups = False
+    """Whether jaxnets/data has a table of its near-duplicates, for `jaxnets.data.groups`."""
     official_split: Mapping[str, np.ndarray] | None
     """Indices of the official split by name ("train", "test"); None if there is none."""
 

@@ -23,6 +23,7 @@ class LC25000Lung(ImageFiles, PreparedSource):
     """
 
     name = "lc25000_lung"
+    ships_groups = True
 
     def __init__(self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS):
         folder = find_complete(Path(root), images_per_class)
