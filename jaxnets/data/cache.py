@@ -17,7 +17,7 @@ import PIL
 
 from jaxnets.data.images import PIXELS, all_unreadable, resize_image
 from jaxnets.data.sources.base import FEATURES, Example, Progress, Source
-from jaxnets.errors import DataError, JaxnetsError, MachineError
+from jaxnets.errors import DataError, MachineError
 from jaxnets.io import atomic_write, file_lock, file_sha256, try_file_lock
 
 FORMAT = 2
@@ -30,7 +30,7 @@ Fill = Callable[[np.ndarray], None]  # computes the values of an array in place
 
 
 class CachedMemmap(NamedTuple):
-    """A read-only memory map, and the seconds that filling it took, in this or another process."""
+    """A read-only memory map, and the seconds in which it was filled, by this or another process."""
 
     array: np.ndarray
     seconds: float
@@ -42,16 +42,15 @@ def cached_memmap(
     """Opens the array FOLDER/NAME.npy, computing it with `fill` if necessary.
 
     `about` lists everything the values depend on, as JSON: the array is rebuilt if it was made from anything
-    else, or if its bytes have changed. Every call hashes all bytes, under a shared lock, so that processes
-    can do it concurrently. Only the process that fills the array takes an exclusive lock; the others wait.
-    A killed process leaves no usable partial array. Raises MachineError if the disk is full, and whatever
-    `fill` raises.
+    else, or if its bytes, which every call hashes, have changed. A second process waits for the one that
+    fills the array; a killed one leaves no usable partial array. Raises MachineError if the disk is full,
+    and whatever `fill` raises.
     """
     file = folder / f"{name}.npy"
     lock = folder.with_name(f".{folder.name}.lock")
     about = json.loads(json.dumps({**about, "shape": shape, "dtype": np.dtype(dtype).name}))
     while True:
-        with file_lock(lock, shared=True):
+        with file_lock(lock, shared=True):  # processes may hash at the same time
             found = _open_valid(file, about)
         if found is not None:
             return found
@@ -84,14 +83,13 @@ def _build(
         atomic_write(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
         unfinished.rename(folder)
         return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
-    except (OSError, JaxnetsError) as error:
-        _remove(folder, unfinished)
-        if isinstance(error, JaxnetsError):
-            raise
+    except OSError as error:
         raise MachineError(
             f"the cache {folder} cannot be written ({error.strerror}): free disk space, "
             "or set --config.data.cache_root"
         ) from error
+    finally:
+        _remove(unfinished)
 
 
 def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:
@@ -157,10 +155,6 @@ class CachedSource(SourceWrapper):
             hashes = np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in self.images])
         return hashes
 
-    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Gathers examples: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
-        return {self.field: self.images[indices], "label": self.labels[indices], "index": indices}
-
 
 class FeatureSource(CachedSource):
     """A source with cached features of a frozen backbone: "features", float32, replaces "image"."""
@@ -172,7 +166,7 @@ def gather(source: Source, indices: Sequence[int] | np.ndarray) -> dict[str, np.
     """Collates examples by index into one batch; all images must have the same shape."""
     indices = np.asarray(indices, np.int64)
     if isinstance(source, CachedSource):
-        return source.gather(indices)
+        return {source.field: source.images[indices], "label": source.labels[indices], "index": indices}
     examples = [source[int(index)] for index in indices]
     return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
@@ -193,9 +187,9 @@ def open_cache(
 ) -> CachedSource:
     """Opens the cache of a source's images at `size` x `size` pixels, creating it if necessary.
 
-    A second process waits for the first; a killed process leaves no usable partial cache. The cache is
-    rebuilt if its bytes have changed, or if another version of Pillow or of `jaxnets.data.images` created it.
-    Raises DataError for images that cannot be read, and MachineError if the disk is full.
+    The cache is rebuilt if its bytes have changed, or if another version of Pillow or of
+    `jaxnets.data.images` created it. Raises DataError for images that cannot be read, and MachineError if the
+    disk is full.
     """
 
     def fill(images: np.ndarray) -> None:

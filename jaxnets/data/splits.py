@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,8 +41,7 @@ class Split:
     def to_csv(self, source: Source) -> str:
         """CSV of `index,file,label,split,group` for every used example; `group` is empty if unknown."""
         rows: list[tuple[object, ...]] = [("index", "file", "label", "split", "group")]
-        used = [(int(index), part) for part, indices in self.parts().items() for index in indices]
-        for index, part in sorted(used):
+        for index, part in sorted((int(i), part) for part, indices in self.parts().items() for i in indices):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
             group = "" if self.groups is None else self.groups[index]
             rows.append((index, source.files[index], label, part, group))
@@ -49,11 +49,10 @@ class Split:
 
 
 class _TooFewError(DataError):
-    """A class that is too small to split; `make_split` replaces its number by its name."""
+    """A class, by its number, that is too small to split, and why; `make_split` has its name."""
 
-    def __init__(self, label: int, message: str):
-        super().__init__(f"class {label} {message}")
-        self.label, self.reason = label, message
+    def __str__(self) -> str:
+        return f"class {self.args[0]} {self.args[1]}"
 
 
 def sha256(text: str) -> str:
@@ -98,8 +97,8 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
 
     `labels` and `groups` are int[N]; a group may contain several classes. In a random order, each group goes
     to the split with the most room left for its classes; the most even result of several orders is used.
-    (scikit-learn's StratifiedGroupKFold, which `grouped_fold` uses, only makes equal splits, and takes large
-    groups first, so its seeds differ little.) Raises DataError if a class has fewer groups than splits.
+    (StratifiedGroupKFold only makes equal splits, and takes large groups first, so its seeds differ little.)
+    Raises DataError if a class has fewer groups than splits.
     """
     parts = np.flatnonzero(fractions)
     targets = np.array(fractions)[parts]
@@ -153,8 +152,8 @@ def make_split(
 ) -> Split:
     """Makes the split of a config: "random", "official" or "grouped", the latter with `folds` if not 0.
 
-    `groups` is int64[N], equal for near-duplicates; every split records it, and "grouped" requires it.
-    Raises ConfigError if required groups are unknown, DataError if the data cannot be split.
+    `groups` is int64[N], equal for near-duplicates; every split records it. Raises ConfigError if required
+    groups are unknown, DataError if the data cannot be split.
     """
     if kind == "grouped" and groups is None:
         raise ConfigError(
@@ -172,7 +171,8 @@ def make_split(
         else:
             split = grouped_split(source.labels, groups, fractions, seed)
     except _TooFewError as error:
-        raise DataError(f"class {source.classes[error.label]} {error.reason}") from error
+        label, why = error.args
+        raise DataError(f"class {source.classes[label]} {why}") from error
     return dataclasses.replace(split, groups=groups)
 
 
@@ -202,30 +202,25 @@ def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, fl
     `group_ids` is int64[N] over the source, equal for near-duplicates. A fraction is None if the group ids
     are unknown or the split is empty.
     """
-    fractions: dict[str, float | None] = dict.fromkeys(HELD_OUT)
-    for name in HELD_OUT:
-        indices = split.parts()[name]
-        if group_ids is not None and len(indices):
-            fractions[name] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
-    return fractions
+    held_out = {part: split.parts()[part] for part in HELD_OUT}
+    return {
+        part: float(np.isin(group_ids[indices], group_ids[split.train]).mean())
+        if group_ids is not None and len(indices)
+        else None
+        for part, indices in held_out.items()
+    }
 
 
-@dataclasses.dataclass(frozen=True)
-class ExactDuplicates:
-    """Numbers of validation and test examples with an exact copy in another split, and the first pair."""
+class ExactDuplicates(NamedTuple):
+    """Numbers of validation and test examples with an exact copy in another split, and one such pair."""
 
     validation: int
     test: int
-    pair: tuple[int, int] | None
-
-    @property
-    def any(self) -> bool:
-        """Whether there are any."""
-        return self.pair is not None
+    pair: tuple[int, int]
 
 
-def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates:
-    """Finds exact copies of validation examples in training, and of test examples in either.
+def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates | None:
+    """Finds exact copies of validation examples in training, and of test examples in either; None if none.
 
     `contents` is [N] over the source, equal for equal examples.
     """
@@ -238,11 +233,11 @@ def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates
 
     validation = pairs(split.validation, split.train)
     test = pairs(split.test, np.concatenate([split.train, split.validation]))
-    return ExactDuplicates(len(validation), len(test), next(iter([*test, *validation]), None))
+    found = [*test, *validation]
+    return ExactDuplicates(len(validation), len(test), found[0]) if found else None
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelConflicts:
+class LabelConflicts(NamedTuple):
     """Number of examples that equal one with another label, and the first such pair."""
 
     count: int

@@ -68,7 +68,7 @@ def report_leakage(
             f"{other}): at most one label of each is right; remove the wrong ones",
         )
     message, copies = _format_fractions(data, leakage), leakage.exact_duplicates
-    if copies is not None and copies.any:
+    if copies is not None:
         exempt = data.split.name == "official" or _is_known_leaky(data)
         if not (exempt or config.data.allow_duplicates):
             raise DataError(_leakage_error(data, copies))
@@ -98,7 +98,6 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
 
 
 def _leakage_error(data: Dataset, copies: ExactDuplicates) -> str:
-    assert copies.pair is not None
     held, seen = (
         next(part for part, indices in data.split.parts().items() if index in indices)
         + f" image {data.source.files[index]}"

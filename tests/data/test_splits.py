@@ -218,7 +218,7 @@ def test_copies_are_counted_once_and_the_first_pair_returned() -> None:
         3,
     )  # 6 = a; 8, 9 = b, and 11 is 7's
     assert exact_duplicates.pair == (8, 1)
-    assert not find_exact_duplicates(SPLIT, np.arange(12)).any
+    assert find_exact_duplicates(SPLIT, np.arange(12)) is None
 
 
 def test_copies_with_different_labels_are_conflicts() -> None:
@@ -231,7 +231,7 @@ def test_copies_with_different_labels_are_conflicts() -> None:
 
 def test_an_example_in_two_splits_is_not_its_own_copy() -> None:
     both = Split("official", np.arange(4), np.zeros(0, np.int64), np.arange(4))
-    assert not find_exact_duplicates(both, np.arange(4)).any
+    assert find_exact_duplicates(both, np.arange(4)) is None
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -14,8 +14,7 @@ import numpy as np
 
 from jaxnets.data.images import all_unreadable, read_image
 from jaxnets.data.near_duplicates import features, grouping
-from jaxnets.data.near_duplicates.candidates import candidate_copies, candidate_overlaps
-from jaxnets.data.near_duplicates.features import Settings, opencv
+from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.near_duplicates.verification import PAIR, verify
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import DataError
@@ -159,7 +158,7 @@ def describe_images(paths: Sequence[Path], max_pixels: int, settings: Settings) 
 
 
 def _copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
-    return candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
+    return features.candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
 
 
 def _overlaps(
@@ -167,7 +166,7 @@ def _overlaps(
 ) -> Computed:
     records = _open_features(folder)
     chosen = np.array([records[image] for image in images.tolist()])
-    pairs = images[candidate_overlaps(chosen, originals[images], labels[images], settings)]
+    pairs = images[features.candidate_overlaps(chosen, originals[images], labels[images], settings)]
     return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
 
 
@@ -185,7 +184,7 @@ def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
 
 def cache_key(images: ImageFiles, settings: Settings) -> str:
     """A hash of everything that the results depend on."""
-    key = [ALGORITHM_VERSION, images.fingerprint, dataclasses.asdict(settings), opencv().__version__]
+    key = [ALGORITHM_VERSION, images.fingerprint, dataclasses.asdict(settings), features.opencv().__version__]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 
@@ -193,5 +192,5 @@ def use_one_thread() -> None:
     """The worker processes provide the parallelism."""
     import threadpoolctl
 
-    opencv().setNumThreads(1)
+    features.opencv().setNumThreads(1)
     threadpoolctl.threadpool_limits(1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.near_duplicates import candidates, grouping, search
+from jaxnets.data.near_duplicates import features, grouping, search
 from jaxnets.data.near_duplicates.features import Settings, describe
 from jaxnets.data.near_duplicates.verification import (
     PAIR,
@@ -112,7 +112,7 @@ def test_moved_copies_are_nearest(photographs: list[np.ndarray]) -> None:
     images = [_update_ema(photo, _centred(*move)) for photo in photographs for move in MOVES[1:]]
     spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
     few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
-    pairs = candidates.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
+    pairs = features.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
     assert (pairs[:, 0] < pairs[:, 1]).all()
     original = np.arange(16) // 4
     found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
@@ -125,7 +125,7 @@ def test_candidates_across_classes_are_optional() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     for across in (0, 1):
         chosen = dataclasses.replace(SETTINGS, neighbours=2, neighbours_across=across)
-        pairs = candidates.candidate_copies(spectra, labels, np.arange(6), chosen)
+        pairs = features.candidate_copies(spectra, labels, np.arange(6), chosen)
         crossing = labels[pairs[:, 0]] != labels[pairs[:, 1]]
         assert (~crossing).sum() == 6
         assert crossing.any() == bool(across)
@@ -186,12 +186,12 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
     records = np.array([describe(crop, SETTINGS) for crop in crops])
     few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1, overlap_least=1)
     one_class, one_owner = np.zeros(8, int), np.zeros(8, int)
-    pairs = candidates.candidate_overlaps(records, np.arange(8), one_class, few)
+    pairs = features.candidate_overlaps(records, np.arange(8), one_class, few)
     assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
-    assert len(candidates.candidate_overlaps(records, one_owner, one_class, few)) == 0
+    assert len(features.candidate_overlaps(records, one_owner, one_class, few)) == 0
     # Neighbours of another class are counted apart, so that these do not crowd out one's own.
     labels = np.arange(8) % 2
-    crossing = candidates.candidate_overlaps(
+    crossing = features.candidate_overlaps(
         records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
     )
     assert {(0, 1), (2, 3), (4, 5), (6, 7)} <= {tuple(sorted(pair)) for pair in crossing.tolist()}
@@ -199,9 +199,9 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
 
 
 def test_neighbours_per_image_decrease_with_the_number_of_images() -> None:
-    assert candidates.neighbours(500, SETTINGS) == (100, 50)
-    assert candidates.neighbours(10_000, SETTINGS) == (30, 15)
-    assert candidates.neighbours(10**6, SETTINGS) == (10, 5)
+    assert features.neighbours(500, SETTINGS) == (100, 50)
+    assert features.neighbours(10_000, SETTINGS) == (30, 15)
+    assert features.neighbours(10**6, SETTINGS) == (10, 5)
 
 
 @FEW
