@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 from jaxnets.errors import MachineError
 
@@ -76,19 +75,14 @@ def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def try_file_lock(path: Path) -> Iterator[bool]:
-    """Yields True with the exclusive lock of `file_lock`, or False if another process holds it."""
-    with path.open("a") as file:
-        yield _try_flock(file)
-
-
-@contextlib.contextmanager
 def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
     """Waits for the exclusive lock of `file_lock` on a file that is removed at the end."""
     with contextlib.ExitStack() as stack:
         while True:
             file = stack.enter_context(path.open("a"))
-            if not _try_flock(file):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 before_waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):  # the other process has removed it
@@ -96,14 +90,6 @@ def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterat
                     break
         stack.callback(path.unlink, missing_ok=True)
         yield
-
-
-def _try_flock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

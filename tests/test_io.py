@@ -5,6 +5,8 @@ import os
 import resource
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from jaxnets.io import (
     atomic_write,
     file_lock,
     remove_stale_temporaries,
-    try_file_lock,
 )
 from jaxnets.training.checkpoint import _disk_error
 
@@ -112,14 +113,20 @@ def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    with file_lock(lock, shared=True), file_lock(lock, shared=True), try_file_lock(lock) as free:
-        assert not free
-    with try_file_lock(lock) as free:
-        assert free
-        with try_file_lock(lock) as again:
-            assert not again
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path, first: bool, second: bool) -> None:
+    taken = threading.Event()
+
+    def take() -> None:
+        with file_lock(tmp_path / ".lock", shared=second):
+            taken.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path / ".lock", shared=first):
+            pool.submit(take)
+            assert taken.wait(5 if first and second else 0.2) is (first and second)
+        assert taken.wait(5)
 
 
 def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:

@@ -18,11 +18,10 @@ import PIL
 from jaxnets.data.images import PIXELS, all_unreadable, resize_image
 from jaxnets.data.sources.base import FEATURES, Example, Progress, Source
 from jaxnets.errors import DataError, MachineError
-from jaxnets.io import atomic_write, file_lock, file_sha256, try_file_lock
+from jaxnets.io import atomic_write, file_lock, file_sha256
 
 FORMAT = 2
 DESCRIPTION, UNFINISHED = "cache.json", ".unfinished"
-POLL_SECONDS = 0.05
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 Resize = Literal["crop", "stretch"]
@@ -49,15 +48,12 @@ def cached_memmap(
     file = folder / f"{name}.npy"
     lock = folder.with_name(f".{folder.name}.lock")
     about = json.loads(json.dumps({**about, "shape": shape, "dtype": np.dtype(dtype).name}))
-    while True:
-        with file_lock(lock, shared=True):  # processes may hash at the same time
-            found = _open_valid(file, about)
-        if found is not None:
-            return found
-        with try_file_lock(lock) as locked:
-            if locked:  # another process may have built it meanwhile
-                return _open_valid(file, about) or _build(file, fill, shape, dtype, about)
-        time.sleep(POLL_SECONDS)
+    with file_lock(lock, shared=True):  # processes may hash at the same time
+        found = _open_valid(file, about)
+    if found is None:
+        with file_lock(lock):  # another process may have filled it meanwhile
+            found = _open_valid(file, about) or _build(file, fill, shape, dtype, about)
+    return found
 
 
 def _build(

@@ -94,13 +94,8 @@ class Dataset:
 
     def sampler(self, shard: Shard) -> "EpochSampler":
         """The order of this process's training examples."""
-        return EpochSampler(
-            self.split.train,
-            batch_size=self.batching.batch_size,
-            seed=self.batching.seed,
-            drop_last=self.batching.drop_last,
-            shard=shard,
-        )
+        how = self.batching
+        return EpochSampler(self.split.train, how.batch_size, how.seed, drop_last=how.drop_last, shard=shard)
 
     def eval_batches(
         self, indices: np.ndarray, shard: Shard = (0, 1), *, multiple_of: int = 1, on_device: bool = False
@@ -113,20 +108,19 @@ class Dataset:
         size = -(-self.batching.eval_batch_size // multiple_of) * multiple_of
         if on_device:
             return _padded_batches(indices, size, shard)
-        threads = self.batching.threads
-        return eval_batches(self._inputs, indices, batch_size=size, threads=threads, shard=shard)
+        return eval_batches(self._inputs, indices, size, threads=self.batching.threads, shard=shard)
 
 
 class EpochSampler:
     """Endless training batches of indices; each epoch has a new order, drawn from (seed, epoch).
 
     A batch has "index" int64[B], "epoch" int32[B] and "weight" float32[B] (ones). All processes draw the
-    same global batch, and each takes the part given by `shard` (index, count). The last batch of an epoch
-    may be smaller; `drop_last` omits it.
+    same global batch, and each takes its `shard`. The last batch of an epoch may be smaller; `drop_last`
+    omits it.
     """
 
     def __init__(
-        self, indices: np.ndarray, *, batch_size: int, seed: int, drop_last: bool, shard: Shard = (0, 1)
+        self, indices: np.ndarray, batch_size: int, seed: int, *, drop_last: bool, shard: Shard = (0, 1)
     ):
         round_steps = math.floor if drop_last else math.ceil
         self.steps_per_epoch = round_steps(len(indices) / batch_size)
@@ -211,16 +205,10 @@ class TrainBatches:
         del step_of_epoch
         return _with_examples(self._source, self._sampler.batch(step))
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        return next(self._iterator)
-
-    def next_batches(self, max_steps: int) -> tuple[Batch, int]:
+    def next_batches(self, max_steps: int = 1) -> tuple[Batch, int]:
         """The next batch, always for one step."""
         del max_steps
-        return next(self), 1
+        return next(self._iterator), 1
 
     def example_batches(self) -> Iterator[Batch]:
         """One batch of every shape, filled with the first example."""
@@ -239,11 +227,11 @@ class TrainBatches:
 
 
 def eval_batches(
-    source: Source, indices: np.ndarray, *, batch_size: int, threads: int, shard: Shard = (0, 1)
+    source: Source, indices: np.ndarray, batch_size: int, *, threads: int, shard: Shard = (0, 1)
 ) -> Iterator[Batch]:
     """Batches of the source's fields, every index once, in order; the last is padded with weight 0.
 
-    Each process takes the part `shard` (index, count) of each global batch; `count` must divide batch_size.
+    Each process takes its `shard` of each global batch; the number of processes must divide `batch_size`.
     """
     import grain  # slow to import
 

@@ -25,8 +25,8 @@ SHOWN_CLASSES = 3  # in `describe_skipped`
 class ImageFiles(Source):
     """Image files below one folder: kind "image", uint8[H, W, 3] with varying H and W.
 
-    `class_of` has the class of every file, by its path relative to `root` with forward slashes. Files are
-    read only on access, which raises DataError as `decode_image` does.
+    `class_of` has the class of every file, by its path relative to `root` with forward slashes. Reading an
+    example raises DataError as `decode_image` does.
     """
 
     name = "images"
@@ -39,13 +39,10 @@ class ImageFiles(Source):
         number = {name: label for label, name in enumerate(classes)}
         self.labels = np.array([number[name] for name in class_of.values()], np.int32)
         for file in self.files:
-            try:
-                file.encode()
-            except UnicodeEncodeError as error:
-                shown = file.encode("utf-8", "backslashreplace").decode()
+            if (shown := file.encode("utf-8", "backslashreplace").decode()) != file:
                 raise DataError(
                     f"{root}/{shown}: its name is not UTF-8, the encoding of all tables of files; rename it"
-                ) from error
+                )
 
     def _read(self, index: int) -> Example:
         image = read_image(self.root / self.files[index], max_pixels=self.max_pixels)
@@ -111,10 +108,10 @@ class ImageFolder(ImageFiles):
                     f"{root / name}: this class's folder has no images and {len(found)} other "
                     f"files; add {', '.join(EXTENSIONS)} files, or remove the folder"
                 )
-            if len(images) < len(found):
-                others = (Path(file).suffix[1:].upper() for file in found if not is_image_name(file))
-                self.skipped_files[name] = Counter(kind or "without extension" for kind in others)
             class_of |= dict.fromkeys(images, name)
+            others = (Path(file).suffix[1:].upper() for file in found if not is_image_name(file))
+            if kinds := Counter(kind or "without extension" for kind in others):
+                self.skipped_files[name] = kinds
         super().__init__(root, class_of, classes, max_pixels)
 
     @classmethod
@@ -123,16 +120,14 @@ class ImageFolder(ImageFiles):
 
     def describe_skipped(self) -> str:
         """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""
-        if not self.skipped_files:
-            return ""
-        total = sum(map(Counter.total, self.skipped_files.values()))
         named = [
             ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items())) + f" in class {name}"
             for name, kinds in list(self.skipped_files.items())[:SHOWN_CLASSES]
         ]
         if more := len(self.skipped_files) - len(named):
             named.append(f"and more in {more:,} other classes")
-        return f"{total:,} file{'s' * (total != 1)} skipped: {'; '.join(named)}"
+        total = sum(map(Counter.total, self.skipped_files.values()))
+        return f"{total:,} file{'s' * (total != 1)} skipped: {'; '.join(named)}" if total else ""
 
 
 class ImageListing(NamedTuple):

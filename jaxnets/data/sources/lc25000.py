@@ -1,6 +1,7 @@
 """LC25000: the 15,000 images of lung tissue (Borkowski et al., arXiv:1912.12142)."""
 
 import glob
+import operator
 from pathlib import Path, PurePosixPath
 
 from jaxnets.data.images import MAX_PIXELS
@@ -56,15 +57,14 @@ def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
         raise DataError(f"{root}: folder does not exist; {expected}")
     # The official zip has lung_colon_image_set/lung_image_sets/lung_aca.
     below = [name for depth in ("*/", "*/*/") for name in sorted(glob.glob(depth, root_dir=root))]
-    most, closest = -1, f"{root}: does not contain the folders {', '.join(FOLDERS)}"
+    problems = [(-1, f"{root}: does not contain the folders {', '.join(FOLDERS)}")]
     for folder in (root, *(root / name for name in below)):
-        if not any((folder / name).is_dir() for name in FOLDERS):
-            continue
-        found, problem = _check_names(folder, images_per_class)
-        if not problem:
-            return folder
-        if found > most:
-            most, closest = found, f"{folder}: {problem}"
+        if any((folder / name).is_dir() for name in FOLDERS):
+            found, problem = _check_names(folder, images_per_class)
+            if not problem:
+                return folder
+            problems.append((found, f"{folder}: {problem}"))
+    _, closest = max(problems, key=operator.itemgetter(0))
     raise DataError(f"{closest}; {expected}")
 
 
