@@ -26,7 +26,7 @@ SOURCES: dict[str, type[PreparedSource]] = {source.name: source for source in (L
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set; the marker has the same fields except the last two."""
+    """A prepared data set; the marker has all fields but the last two."""
 
     name: str
     examples: int
@@ -50,10 +50,9 @@ def prepare(
 
     The files come from `from_path`, a folder or an archive (zip, tar), or from Kaggle, or from their usual
     host. They are hard-linked, or copied if that is impossible, into a temporary folder that is renamed when
-    it is complete. A prepared data set is returned with `already`. A second process waits for the first;
-    leftovers of a killed one are removed. `progress` counts downloaded bytes, then files; `log` is called
-    with a line of text before each wait. Raises DataError if files are missing, damaged or not
-    available, MachineError if they cannot be written.
+    it is complete. A second process waits for the first; leftovers of a killed one are removed. `progress`
+    counts downloaded bytes, then files; `log` is called with a line of text before each wait. Raises
+    DataError if files are missing, damaged or not available, MachineError if they cannot be written.
     """
     if name not in SOURCES:
         raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(SOURCES)}")
@@ -70,19 +69,19 @@ def prepare(
         with lock if os.access(root, os.W_OK) else contextlib.nullcontext():
             if (folder / MARKER).is_file():  # by another process, while we waited
                 return _read_marker(folder)
-            if from_path is None and not kaggle and (found := source.locate(root)):
-                return _adopt(source, found, mark=found == folder)
-            if folder.is_dir() and any(folder.iterdir()):
-                return _adopt(source, folder, mark=True)
+            found = source.locate(root) if from_path is None and not kaggle else None
+            if found or any(folder.glob("*")):
+                return _adopt(source, found or folder, mark=found in (folder, None))
             if from_path is not None:
                 origin = Path(from_path).absolute()
-                return _install(source, folder, origin, str(origin), progress)
-            if kaggle:
-                origin = _download_from_kaggle(name)
-                return _install(source, folder, origin, f"kaggle:{LC25000_KAGGLE}", progress)
-            origin = _download(source, downloads, progress, log)
-            prepared = _install(source, folder, origin, source.downloads[0].urls[0], progress)
-            shutil.rmtree(downloads)
+                described = str(origin)
+            elif kaggle:
+                origin, described = _download_from_kaggle(name), f"kaggle:{LC25000_KAGGLE}"
+            else:
+                origin = _download(source, downloads, progress, log)
+                described = source.downloads[0].urls[0]
+            prepared = _install(source, folder, origin, described, progress)
+            shutil.rmtree(downloads, ignore_errors=True)
             return prepared
     except OSError as error:
         raise MachineError(
@@ -129,10 +128,8 @@ def _adopt(source: type[PreparedSource], folder: Path, *, mark: bool) -> Prepare
     try:
         prepared = _check(source, folder, "already there", already=True)
     except DataError as error:
-        raise DataError(
-            f"{folder}: contains files, but not a complete {source.name}; move it away and start again "
-            f"({error})"
-        ) from error
+        problem = f"contains files, but not a complete {source.name}; move it away and start again"
+        raise DataError(f"{folder}: {problem} ({error})") from error
     # A read-only folder needs no marker: it is found by names and counts.
     if mark and os.access(folder, os.W_OK):
         _write_marker(prepared)
@@ -207,7 +204,5 @@ def _read_marker(folder: Path) -> Prepared:
         record = json.loads((folder / MARKER).read_text())
         return Prepared(**record, path=str(folder), already=True)
     except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{folder / MARKER}: not a valid record of a prepared data set ({error}); "
-            "remove this file and prepare again"
-        ) from error
+        problem = f"not a valid record of a prepared data set ({error}); remove it and prepare again"
+        raise DataError(f"{folder / MARKER}: {problem}") from error

@@ -64,8 +64,8 @@ class CIFAR10(InMemoryImages, PreparedSource):
 
     @classmethod
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:
-        paths = find_files(root)
-        return [(f"{BINARY_FOLDER if path.suffix else PYTHON_FOLDER}/{path.name}", path) for path in paths]
+        folder = {".bin": BINARY_FOLDER, "": PYTHON_FOLDER}
+        return [(f"{folder[path.suffix]}/{path.name}", path) for path in find_files(root)]
 
     @staticmethod
     def is_member(name: str) -> bool:

@@ -17,10 +17,7 @@ COUNTS = {"train": 60_000, "test": 10_000}
 
 
 class OfficialFile(NamedTuple):
-    """The uncompressed file's name (without `.gz`) and its two digests.
-
-    The digest of the content also identifies a file that was recompressed.
-    """
+    """The file's name without `.gz`, and the digests of the compressed file and of its content."""
 
     name: str
     gzip_sha256: str
@@ -80,10 +77,8 @@ class MNIST(InMemoryImages, PreparedSource):
             if kind == "labels" and array.max(initial=0) >= len(CLASSES):
                 raise DataError(f"{path}: a label is {array.max()}; {_REMEDY}")
             arrays[split, kind] = array
-        images, labels = (
-            np.concatenate([arrays[split, kind] for split in ("train", "test")])
-            for kind in ("images", "labels")
-        )
+        images = np.concatenate([arrays["train", "images"], arrays["test", "images"]])
+        labels = np.concatenate([arrays["train", "labels"], arrays["test", "labels"]])
         super().__init__(images[..., None], labels.astype(np.int32), counts)
 
     @classmethod
@@ -107,11 +102,8 @@ def find_files(root: Path) -> dict[tuple[str, str], Path]:
 
 def _spelling(folder: Path, name: str) -> Path:
     """The file, compressed or not; Kaggle's copy has a dot where the official name has a hyphen."""
-    spellings = [
-        folder / f"{spelling}{end}"
-        for spelling in (name, name.replace("-idx", ".idx"))
-        for end in ("", ".gz")
-    ]
+    names = (name, name.replace("-idx", ".idx"))
+    spellings = [folder / f"{spelling}{end}" for spelling in names for end in ("", ".gz")]
     return next((path for path in spellings if path.is_file()), spellings[0])
 
 
@@ -130,10 +122,9 @@ def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndar
     header = bytes([0, 0, _UNSIGNED_BYTES, len(shape)])
     header += b"".join(size.to_bytes(4, "big") for size in shape)
     if data[: len(header)] != header or len(data) != len(header) + np.prod(shape):
-        raise DataError(
-            f"{path}: not an idx file of {' x '.join(map(str, shape))} bytes, it has {len(data):,} and "
-            f"starts with {data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
-        )
+        found = f"it has {len(data):,} and starts with {data[: len(header)].hex(' ')}"
+        expected = f"{' x '.join(map(str, shape))} bytes, {found} instead of {header.hex(' ')}"
+        raise DataError(f"{path}: not an idx file of {expected}; {_REMEDY}")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{path}: not the official bytes (sha256 differs); {_REMEDY}")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

@@ -20,6 +20,7 @@ from jaxnets.data.sources.base import Example, Source
 from jaxnets.errors import DataError
 from jaxnets.io import file_sha256
 
+EXAMPLE = "tensorflow_datasets/mnist/1.0.0"
 _SPLITS = ("train", "test")
 _CITATIONS = {
     "mnist": "LeCun, Cortes, Burges: The MNIST database of handwritten digits",
@@ -82,8 +83,7 @@ class TFDSSource(Source):
     """A tfds dataset stored as array_record: kind "image", train before test.
 
     `path` is the builder's folder, such as tensorflow_datasets/mnist/1.0.0, with at least the features
-    "image" and "label". An example's `index` is its position in tfds's order. Raises DataError for another
-    kind of folder or a damaged record.
+    "image" and "label". Raises DataError for another kind of folder or a damaged record.
     """
 
     name = "tfds"
@@ -102,10 +102,8 @@ class TFDSSource(Source):
             self._parts = {part: builder.as_data_source(part) for part in splits}
             undecoded = [builder.as_data_source(part, decoders=decoders) for part in splits]
         except Exception as error:  # tfds raises many types on incomplete folders
-            raise DataError(
-                f"{path}: not a tfds folder of images as array_record ({error}); "
-                "give one such as tensorflow_datasets/mnist/1.0.0"
-            ) from error
+            problem = f"not a tfds folder of images as array_record ({error})"
+            raise DataError(f"{path}: {problem}; give one such as {EXAMPLE}") from error
         if "image" not in features or not self._parts:
             raise DataError(f"{path}: its features or splits are missing; expected image, label and train")
         try:
