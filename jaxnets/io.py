@@ -37,7 +37,7 @@ def require_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Yields a temporary path, renamed to `path` at the end, removed after an error; the last writer wins."""
+    """Yields a temporary path, renamed to `path` at the end, removed after an error."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # `path` may have the maximum length
     try:
         yield temporary
@@ -102,12 +102,11 @@ def open_regular(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def _check_regular(path: Path, mode: int) -> None:
-    kind = stat.S_IFMT(mode)
-    if kind == stat.S_IFDIR:
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if kind != stat.S_IFREG:
+    if not stat.S_ISREG(mode):
         names = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-        raise OSError(errno.EINVAL, f"it is {names.get(kind, 'a device')}", str(path))
+        raise OSError(errno.EINVAL, f"it is {names.get(stat.S_IFMT(mode), 'a device')}", str(path))
 
 
 def read_regular(path: Path) -> bytes:

@@ -62,14 +62,15 @@ def _build(
     """Replaces the folder of `file`."""
     folder = file.parent
     unfinished = folder.with_name(folder.name + UNFINISHED)
-    _remove(folder, unfinished)
+    _remove(folder)  # under the exclusive lock: no other process uses them
+    _remove(unfinished)
     try:
         unfinished.mkdir(parents=True)
         target = unfinished / file.name
         array = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape)
-        with target.open("r+b") as opened:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
             # A full disk raises here; while writing to the map it would kill the process.
-            if hasattr(os, "posix_fallocate"):  # not on macOS
+            with target.open("r+b") as opened:
                 os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
         start = time.perf_counter()
         fill(array)
@@ -80,10 +81,8 @@ def _build(
         unfinished.rename(folder)
         return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
     except OSError as error:
-        raise MachineError(
-            f"the cache {folder} cannot be written ({error.strerror}): free disk space, "
-            "or set --config.data.cache_root"
-        ) from error
+        remedy = "free disk space, or set --config.data.cache_root"
+        raise MachineError(f"the cache {folder} cannot be written ({error.strerror}): {remedy}") from error
     finally:
         _remove(unfinished)
 
@@ -98,8 +97,8 @@ def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:
     return None
 
 
-def _remove(*folders: Path) -> None:
-    for folder in filter(Path.exists, folders):  # under the exclusive lock: no other process uses them
+def _remove(folder: Path) -> None:
+    if folder.exists():
         shutil.rmtree(folder)
 
 
@@ -121,7 +120,7 @@ class SourceWrapper(Source):
 
 
 class ResizedSource(SourceWrapper):
-    """A source that decodes and resizes images at every access; used without a cache."""
+    """A source that decodes and resizes images at every access."""
 
     def __init__(self, source: Source, size: int, resize: Resize):
         super().__init__(source)

@@ -88,10 +88,6 @@ class Dataset:
         """The endless training batches of this process, read by threads."""
         return TrainBatches(self._inputs, self.sampler(shard), threads=self.batching.threads)
 
-    def index_batches(self, shard: Shard, *, steps_per_execution: int) -> "IndexBatches":
-        """Training batches of indices only, for examples that are stored on the device."""
-        return IndexBatches(self.sampler(shard), steps_per_execution=steps_per_execution)
-
     def sampler(self, shard: Shard) -> "EpochSampler":
         """The order of this process's training examples."""
         how = self.batching
@@ -175,7 +171,7 @@ class IndexBatches:
         return (self._stack([step]) for step in self._sampler.example_batches())
 
     def state(self) -> dict[str, int]:
-        """The position as JSON, with grain's name for it."""
+        """The position as JSON, as grain has it."""
         return {"next_index": self._next}
 
     def restore(self, state: dict[str, int]) -> None:

@@ -56,7 +56,7 @@ class _TooFewError(DataError):
 
 
 def sha256(text: str) -> str:
-    """The sha256 of a text's UTF-8 bytes, in hex."""
+    """The sha256 of a text in UTF-8, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -82,13 +82,10 @@ def official_split(source: Source, validation_fraction: float, seed: int) -> Spl
     """
     official = source.official_split
     if official is None or not {"train", "test"} <= official.keys():
-        found = f", only {', '.join(official)}" if official else ""
-        raise DataError(
-            f"{source.name} has no official train and test{found}: use --config.data.split=random"
-        )
+        found = f"train and test{', only ' + ', '.join(official) if official else ''}"
+        raise DataError(f"{source.name} has no official {found}: use --config.data.split=random")
     train = official["train"]
-    fractions = (1 - validation_fraction, validation_fraction, 0.0)
-    inner = random_split(source.labels[train], fractions, seed)
+    inner = random_split(source.labels[train], (1 - validation_fraction, validation_fraction, 0.0), seed)
     return Split("official", train[inner.train], train[inner.validation], np.sort(official["test"]))
 
 
@@ -150,7 +147,7 @@ def make_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """Makes the split of a config: "random", "official" or "grouped", the latter with `folds` if not 0.
+    """Makes a split: "random", "official" or "grouped", the latter with `folds` if not 0.
 
     `groups` is int64[N], equal for near-duplicates; every split records it. Raises ConfigError if required
     groups are unknown, DataError if the data cannot be split.
@@ -180,11 +177,9 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
     for label in np.unique(labels):
         count = len(np.unique(groups[labels == label]))
         if count < needed:
-            raise _TooFewError(
-                label,
-                f"has {count} groups: too few for {needed}, at least one per {unit}; add images of "
-                "other origin, or change --config.data.split, .fractions or .folds",
-            )
+            why = f"has {count} groups: too few for {needed}, at least one per {unit}"
+            remedy = "add images of other origin, or change --config.data.split, .fractions or .folds"
+            raise _TooFewError(label, f"{why}; {remedy}")
 
 
 def _split(name: str, labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int], remedy: str) -> Split:

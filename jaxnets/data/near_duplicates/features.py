@@ -18,8 +18,8 @@ _SMALLEST_RADIUS = 4.0
 _BLOCK, _ROWS = 20_000, 1_000
 _MIN_PER_WORD, _SAMPLE_PER_WORD, _ROUNDS = 4, 40, 20
 
-# A SIFT descriptor is 4 rows x 4 columns of cells with 8 directions each, in the frame of its
-# keypoint. Mirroring the patch about the keypoint's direction reverses rows and directions.
+# A SIFT descriptor is 4 rows x 4 columns of cells with 8 directions each, in the frame of its keypoint.
+# Mirroring the patch about the keypoint's direction reverses rows and directions.
 _MIRROR = np.arange(DESCRIPTOR).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
 
 
@@ -27,9 +27,8 @@ _MIRROR = np.arange(DESCRIPTOR).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].
 class Settings:
     """Chosen on LC25000's lung_aca; lengths are pixels of images with an area of `side` x `side` pixels.
 
-    On lung_aca, centres of copies are at most 1.4 px apart, those of other overlaps at least 20. No two
-    originals are linked only by pairs with fewer than `overlap_inliers`. An exhaustive comparison of all
-    originals found no overlap that the visual words had missed.
+    On lung_aca, centres of copies are at most 1.4 px apart, those of other overlaps at least 20. Comparing all
+    originals exhaustively found no overlap that the visual words had missed.
     """
 
     side: int = 224
@@ -68,14 +67,12 @@ class Settings:
 
 
 def opencv() -> ModuleType:
-    """Imports OpenCV; raises ConfigError with the install command if it is missing."""
+    """Imports OpenCV; raises ConfigError if it is missing."""
     try:
         import cv2
     except ImportError as error:
-        raise ConfigError(
-            "finding duplicates needs OpenCV: pip install -e '.[duplicates]' "
-            "(or: pip install opencv-python-headless threadpoolctl)"
-        ) from error
+        commands = "pip install -e '.[duplicates]' (or: pip install opencv-python-headless threadpoolctl)"
+        raise ConfigError(f"finding duplicates needs OpenCV: {commands}") from error
     return cv2
 
 
@@ -193,10 +190,8 @@ def candidate_overlaps(
         return np.zeros((0, 2), np.int32)
     vocabulary = _vocabulary(descriptors, size)
     ones, shape = np.ones(len(descriptors), np.float32), (len(records), size)
-    plain, mirror = (
-        csr_array((ones, (places, _words(descriptors, vocabulary, flip))), shape=shape)
-        for flip in (False, True)
-    )
+    words = (_words(descriptors, vocabulary, flip) for flip in (False, True))
+    plain, mirror = (csr_array((ones, (places, word)), shape=shape) for word in words)
     rarity = np.log(len(records) / np.maximum(np.bincount(plain.indices, minlength=size), 1))
     plain, mirror = (_tf_idf(counts, rarity) for counts in (plain, mirror))
     within, across = neighbours(len(records), settings)
@@ -248,10 +243,9 @@ def _vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
     if len(descriptors) > _SAMPLE_PER_WORD * size:
         chosen = np.random.default_rng(0).choice(len(descriptors), _SAMPLE_PER_WORD * size, replace=False)
         descriptors = descriptors[np.sort(chosen)]
-    means = MiniBatchKMeans(
-        size, init="random", n_init=1, batch_size=8 * size, max_iter=_ROUNDS, random_state=0
-    )
-    return means.fit(root_sift(descriptors)).cluster_centers_.astype(np.float32)
+    options = {"init": "random", "n_init": 1, "max_iter": _ROUNDS, "random_state": 0}
+    means = MiniBatchKMeans(size, batch_size=8 * size, **options).fit(root_sift(descriptors))
+    return means.cluster_centers_.astype(np.float32)
 
 
 def _words(descriptors: np.ndarray, vocabulary: np.ndarray, flip: bool) -> np.ndarray:

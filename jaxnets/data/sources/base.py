@@ -4,6 +4,7 @@ import abc
 import contextlib
 import hashlib
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -70,10 +71,10 @@ class Source(abc.ABC):
 
 
 class InMemoryImages(Source):
-    """Base class of sources of kind "image" that hold all pixels in memory, train before test.
+    """Images uint8[N, H, W, C] in memory, which become read-only, and labels int32[N].
 
-    `images` is uint8[N, H, W, C] and becomes read-only, `labels` int32[N]. `sizes` has the number of examples
-    of each part; the last part is the official test split, the others are the train split.
+    `sizes` has the number of examples of each part; the last part is the official test split, the others are
+    the train split.
     """
 
     kind = "image"
@@ -108,6 +109,8 @@ class PreparedSource(Source):
     """A data set with known files, which `jaxnets.data.acquire` puts into ROOT/NAME."""
 
     downloads: tuple[Download, ...] = ()
+    member_pattern: str
+    """Matches the ends of the paths in archives that may be files of the data set."""
 
     @abc.abstractmethod
     def __init__(self, root: str | Path): ...
@@ -117,10 +120,10 @@ class PreparedSource(Source):
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:
         """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
 
-    @staticmethod
-    @abc.abstractmethod
-    def is_member(name: str) -> bool:
-        """Whether a file of that name in an archive may belong to the data set."""
+    @classmethod
+    def is_member(cls, path: str) -> bool:
+        """Whether a file in an archive may belong to the data set."""
+        return re.search(f"(^|/)({cls.member_pattern})$", path) is not None
 
     @classmethod
     def locate(cls, root: Path) -> Path | None:
@@ -152,14 +155,12 @@ class PreparedSource(Source):
         return cls(cls.locate(root) or root)  # opening ROOT gives the best error
 
 
-def first_complete(
-    layouts: Iterable[Sequence[Path]], count: int, incomplete: str, expected: str
-) -> list[Path]:
-    """The existing files of the first layout that has `count` of them; raises DataError if none has."""
+def first_complete(layouts: Iterable[Sequence[Path]], incomplete: str, expected: str) -> list[Path]:
+    """The first layout whose files all exist; raises DataError if there is none."""
     best: list[Path] = []
     for layout in layouts:
         found = [path for path in layout if path.is_file()]
-        if len(found) == count:
+        if len(found) == len(layout):
             return found
         best = max(best, found, key=len)
     seen = ", ".join(sorted(path.name for path in best)) or "none"

@@ -3,7 +3,7 @@
 import hashlib
 import pickle
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class CIFAR10(InMemoryImages, PreparedSource):
 
     name = "cifar10"
     classes = CLASSES
+    member_pattern = r"(data_batch_[1-5]|test_batch)(\.bin)?"
     downloads = (Download((URL,), "md5:c32a1d4ab5d03f1284b67883e8d87530"),)
 
     def __init__(
@@ -67,10 +68,6 @@ class CIFAR10(InMemoryImages, PreparedSource):
         folder = {".bin": BINARY_FOLDER, "": PYTHON_FOLDER}
         return [(f"{folder[path.suffix]}/{path.name}", path) for path in find_files(root)]
 
-    @staticmethod
-    def is_member(name: str) -> bool:
-        return PurePosixPath(name).name.removesuffix(".bin") in BATCHES
-
 
 def find_files(root: Path) -> list[Path]:
     """Finds the files of the six batches by name, in official order; raises DataError if any is missing."""
@@ -83,7 +80,7 @@ def find_files(root: Path) -> list[Path]:
         f"data_batch_1 to 5 and test_batch, from {BINARY_FOLDER} or {PYTHON_FOLDER}; "
         "get them with: python scripts/prepare_data.py cifar10"
     )
-    return first_complete(layouts, len(BATCHES), f"{root}: CIFAR-10", expected)
+    return first_complete(layouts, f"{root}: CIFAR-10", expected)
 
 
 def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, np.ndarray]:

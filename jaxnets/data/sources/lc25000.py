@@ -2,7 +2,7 @@
 
 import glob
 import operator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from jaxnets.data.images import MAX_PIXELS
 from jaxnets.data.sources.base import PreparedSource
@@ -25,6 +25,7 @@ class LC25000Lung(ImageFiles, PreparedSource):
 
     name = "lc25000_lung"
     ships_groups = True
+    member_pattern = r"lung_(aca/lungaca|n/lungn|scc/lungscc)[^/]*\.(?i:jpe?g|png|tiff?|webp)"
 
     def __init__(self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS):
         folder = find_complete(Path(root), images_per_class)
@@ -39,12 +40,6 @@ class LC25000Lung(ImageFiles, PreparedSource):
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:
         source = cls(root)
         return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
-
-    @staticmethod
-    def is_member(name: str) -> bool:
-        path = PurePosixPath(name)
-        prefix = FOLDERS.get(path.parent.name)
-        return prefix is not None and path.name.startswith(prefix) and is_image_name(path.name)
 
 
 def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:

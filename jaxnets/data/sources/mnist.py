@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +64,7 @@ class MNIST(InMemoryImages, PreparedSource):
 
     name = "mnist"
     classes = CLASSES
+    member_pattern = r"(train|t10k)-(images[-.]idx3|labels[-.]idx1)-ubyte(\.gz)?"
     downloads = tuple(
         Download(tuple(f"{host}/mnist/{file.name}.gz" for host in _HOSTS), f"sha256:{file.gzip_sha256}")
         for file in FILES.values()
@@ -85,18 +86,13 @@ class MNIST(InMemoryImages, PreparedSource):
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:
         return [(path.name, path) for path in find_files(root).values()]
 
-    @staticmethod
-    def is_member(name: str) -> bool:
-        name = PurePosixPath(name).name.removesuffix(".gz").replace(".idx", "-idx")
-        return any(name == file.name for file in FILES.values())
-
 
 def find_files(root: Path) -> dict[tuple[str, str], Path]:
     """Finds the four files by name, by (split, "images" or "labels"); raises DataError if any is missing."""
     names = ", ".join(file.name for file in FILES.values())
     expected = f"{names}, each with or without .gz; get them with: python scripts/prepare_data.py mnist"
     layouts = ([_spelling(root / folder, file.name) for file in FILES.values()] for folder in _SUBFOLDERS)
-    found = first_complete(layouts, len(FILES), f"{root}: MNIST", expected)
+    found = first_complete(layouts, f"{root}: MNIST", expected)
     return dict(zip(FILES, found, strict=True))
 
 
