@@ -75,11 +75,7 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
     return _split("random", labels, part_of, np.flatnonzero(fractions), remedy)
 
 
-def official_split(source: Source, validation_fraction: float, seed: int) -> Split:
-    """The official train and test splits; validation is drawn from train at random, by class.
-
-    Raises DataError if the source has no official split.
-    """
+def _official_split(source: Source, validation_fraction: float, seed: int) -> Split:
     official = source.official_split
     if official is None or not {"train", "test"} <= official.keys():
         found = f"train and test{', only ' + ', '.join(official) if official else ''}"
@@ -147,10 +143,11 @@ def make_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """Makes a split: "random", "official" or "grouped", the latter with `folds` if not 0.
+    """Makes a split: "random", "official" (validation is drawn from train, by class) or "grouped".
 
-    `groups` is int64[N], equal for near-duplicates; every split records it. Raises ConfigError if required
-    groups are unknown, DataError if the data cannot be split.
+    "grouped" is one fold of a cross-validation if `folds` is not 0. `groups` is int64[N], equal for
+    near-duplicates; every split records it. Raises ConfigError if required groups are unknown, DataError if
+    the data cannot be split.
     """
     if kind == "grouped" and groups is None:
         raise ConfigError(
@@ -160,7 +157,7 @@ def make_split(
         )
     try:
         if kind == "official":
-            split = official_split(source, validation_fraction, seed)
+            split = _official_split(source, validation_fraction, seed)
         elif groups is None or kind == "random":
             split = random_split(source.labels, fractions, seed)
         elif folds:

@@ -27,8 +27,8 @@ _MIRROR = np.arange(DESCRIPTOR).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].
 class Settings:
     """Chosen on LC25000's lung_aca; lengths are pixels of images with an area of `side` x `side` pixels.
 
-    On lung_aca, centres of copies are at most 1.4 px apart, those of other overlaps at least 20. Comparing all
-    originals exhaustively found no overlap that the visual words had missed.
+    On lung_aca, centres of copies are at most 1.4 px apart, those of other overlaps at least 20. Comparing
+    all originals exhaustively found no overlap that the visual words had missed.
     """
 
     side: int = 224

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxnets.data.images import MAX_PIXELS
 from jaxnets.data.sources.base import PreparedSource
-from jaxnets.data.sources.image_folder import ImageFiles, is_image_name, natural_order
+from jaxnets.data.sources.image_folder import ImageFiles, is_image_name
 from jaxnets.errors import DataError
 
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
@@ -67,14 +67,15 @@ def _check_names(folder: Path, images_per_class: int) -> tuple[int, str]:
     """Counts the expected images; describes missing and unexpected ones, "" if the set is complete."""
     total, problems = 0, []
     for name, prefix in FOLDERS.items():
-        expected = set(_expected_names(prefix, images_per_class))
+        expected = _expected_names(prefix, images_per_class)
         found = set(filter(is_image_name, glob.glob("*", root_dir=folder / name)))
-        total += len(found & expected)
-        if missing := expected - found:
-            count = f"{len(found & expected):,} of {images_per_class:,} images"
-            problems.append(f"{name} has {count} ({min(missing, key=natural_order)} is missing)")
-        elif found - expected:
-            problems.append(f"{name} has {min(found - expected)}, which is not part of the set")
+        missing = [file for file in expected if file not in found]
+        total += (count := images_per_class - len(missing))
+        if missing:
+            counted = f"{count:,} of {images_per_class:,} images"
+            problems.append(f"{name} has {counted} ({missing[0]} is missing)")
+        elif unexpected := found.difference(expected):
+            problems.append(f"{name} has {min(unexpected)}, which is not part of the set")
     return total, ", ".join(problems)
 
 
