@@ -7,7 +7,7 @@ from pathlib import Path
 
 LINES = (
     {"errors"},
-    {"io", "text", "schema", "reported"},
+    {"io", "schema", "reported"},
     {"runtime"},
     {"config", "ops"},
     {"models", "data"},

@@ -14,8 +14,7 @@ import numpy as np
 
 from jaxnets.data.sources.image_folder import natural_order
 from jaxnets.errors import DataError
-from jaxnets.io import atomic_write
-from jaxnets.text import csv_table, from_csv_cell
+from jaxnets.io import atomic_write, csv_table, from_csv_cell
 
 COLUMNS = ("file", "original", "group")
 CLEAN_COLUMNS = ("cluster_label", "img_path")

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.text import csv_table
+from jaxnets.io import csv_table
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")

@@ -18,8 +18,7 @@ from jaxnets.experiment import checksums, run_files, workdir
 from jaxnets.experiment.checksums import CHECKSUMS, AllowedHashes
 from jaxnets.experiment.run_files import UNUSABLE, Manifest
 from jaxnets.experiment.workdir import CHECKPOINTS, CONFIG, MANIFEST, SPLIT
-from jaxnets.io import read_regular
-from jaxnets.text import printable
+from jaxnets.io import printable, read_regular
 from jaxnets.training.callbacks.writers import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 

@@ -13,8 +13,8 @@ from jaxnets.data.splits import PARTS
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.result import Result, from_json
 from jaxnets.experiment.workdir import CONFIG, MANIFEST
+from jaxnets.io import from_csv_cell
 from jaxnets.schema import Length, Range, Sha256, parse, problem
-from jaxnets.text import from_csv_cell
 from jaxnets.training.checkpoint import FileRecord, record_of
 
 SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]

@@ -125,8 +125,12 @@ def montage(rows: Sequence[Row], settings: Settings) -> np.ndarray:
     """uint8[H, W, 3], one row per pair: first, second, second warped onto first, checkerboard of both."""
     strips = [_strip(row, settings) for row in rows]
     width = max(strip.shape[1] for strip in strips)
-    margins = (((0, 0), (0, width - strip.shape[1]), (0, 0)) for strip in strips)
-    return np.concatenate([np.pad(*each, constant_values=255) for each in zip(strips, margins, strict=True)])
+    return np.concatenate(
+        [
+            np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=255)
+            for strip in strips
+        ]
+    )
 
 
 def warp(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:

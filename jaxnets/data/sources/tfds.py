@@ -34,12 +34,11 @@ def build_tfds(source: Source, tfds_dir: str | Path) -> Path:
     Each example has "image", "label" and "index", its index in our source, because tfds shuffles on writing.
     An existing dataset is not rewritten. Raises DataError if the source has no official split.
     """
+    if source.official_split is None:
+        raise DataError(f"{source.name}: tfds export needs an official split, as MNIST and CIFAR-10 have")
     import tensorflow_datasets as tfds  # slow to import
 
-    split = source.official_split
-    if split is None:
-        raise DataError(f"{source.name}: tfds export needs an official split, as MNIST and CIFAR-10 have")
-    parts = {part: split[part] for part in _SPLITS}
+    parts = {part: source.official_split[part] for part in _SPLITS}
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = source.name
