@@ -24,8 +24,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from jaxnets.data.sources.base import read_file
 from jaxnets.errors import DataError
-from jaxnets.io import read_regular
 
 T = TypeVar("T")
 
@@ -85,11 +85,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image file to uint8[H, W, 3]; raises DataError as `decode_image` does."""
-    try:
-        data = read_regular(Path(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return decode_image(data, str(path), max_pixels=max_pixels)
+    return decode_image(read_file(Path(path), "check the path"), str(path), max_pixels=max_pixels)
 
 
 def all_unreadable(messages: Sequence[str]) -> DataError:

@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets.errors import DataError
+from jaxnets.io import read_regular
 
 Example = dict[str, Any]
 """Kind "image": {"image": uint8[H, W, C], "label": int32[], "index": int64[]}.
@@ -153,6 +154,14 @@ class PreparedSource(Source):
         """Opens the data set that `locate` finds; raises DataError with the command that prepares it."""
         del config
         return cls(cls.locate(root) or root)  # opening ROOT gives the best error
+
+
+def read_file(path: Path, remedy: str) -> bytes:
+    """The bytes of a regular file; raises DataError with the `remedy`."""
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
 
 
 def first_complete(layouts: Iterable[Sequence[Path]], incomplete: str, expected: str) -> list[Path]:

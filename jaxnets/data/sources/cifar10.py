@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete
+from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete, read_file
 from jaxnets.errors import DataError
 
 CLASSES = tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
@@ -85,11 +85,7 @@ def find_files(root: Path) -> list[Path]:
 
 def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, np.ndarray]:
     """Reads labels uint8[count] and pixels uint8[count, 3072] from a file of either version."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
-    binary = path.suffix == ".bin"
+    data, binary = read_file(path, _REMEDY), path.suffix == ".bin"
     if check_bytes:
         kind = "sha256" if binary else "md5"
         if hashlib.new(kind, data).hexdigest() != DIGESTS[path.name]:

@@ -14,9 +14,8 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
-from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.sources.base import Example, Source, read_file
 from jaxnets.errors import DataError
-from jaxnets.io import read_regular
 
 _HASHING_THREADS = 4
 SHOWN_CLASSES = 3  # in `describe_skipped`
@@ -67,12 +66,7 @@ class ImageFiles(Source):
         return np.array(self.digests)
 
     def _size_and_digest(self, file: str) -> str:
-        try:
-            data = read_regular(self.root / file)
-        except OSError as error:
-            raise DataError(
-                f"{self.root / file}: cannot be read ({error.strerror}); fix its permissions or remove it"
-            ) from error
+        data = read_file(self.root / file, "fix its permissions or remove it")
         return f"{len(data)}\0{hashlib.sha256(data).hexdigest()}"
 
 
@@ -94,20 +88,17 @@ class ImageFolder(ImageFiles):
         classes = sorted(found_in)
         if len(classes) < 2:
             only = f"one folder ({classes[0]})" if classes else "no folder"
-            raise DataError(
-                f"{root}: {only} and {beside} images directly in it, but at least two classes are needed; "
-                "put each class's images into its own folder"
-            )
+            problem = f"{only} and {beside} images directly in it, but at least two classes are needed"
+            raise DataError(f"{root}: {problem}; put each class's images into its own folder")
         class_of: dict[str, str] = {}
         self.skipped_files: dict[str, Counter[str]] = {}
         for name in classes:
             found = found_in[name]
             images = sorted(filter(is_image_name, found), key=natural_order)
             if not images:
-                raise DataError(
-                    f"{root / name}: this class's folder has no images and {len(found)} other "
-                    f"files; add {', '.join(EXTENSIONS)} files, or remove the folder"
-                )
+                problem = f"this class's folder has no images and {len(found)} other files"
+                remedy = f"add {', '.join(EXTENSIONS)} files, or remove the folder"
+                raise DataError(f"{root / name}: {problem}; {remedy}")
             class_of |= dict.fromkeys(images, name)
             others = (Path(file).suffix[1:].upper() for file in found if not is_image_name(file))
             if kinds := Counter(kind or "without extension" for kind in others):
@@ -151,10 +142,8 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
     beside = outside if len({name for name in class_of.values() if name}) >= 2 else []
     used = {file: class_of[file] for file in sorted(class_of.keys() - beside, key=natural_order)}
     if len(used) < 2:
-        raise DataError(
-            f"{folder}: {len(used)} images among {total} files; at least two are needed: "
-            "JPEG, PNG, TIFF and WebP are read"
-        )
+        found = f"{len(used)} images among {total} files"
+        raise DataError(f"{folder}: {found}; at least two are needed: JPEG, PNG, TIFF and WebP are read")
     source = ImageFiles(folder, used, sorted(set(used.values())), max_pixels)
     return ImageListing(source, total - len(class_of), len(beside))
 
