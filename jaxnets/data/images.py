@@ -139,15 +139,11 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except MemoryError:
         raise
     except Warning as warning:
-        raise DataError(
-            f"{name}: Pillow warns about it ({warning}), and warnings are errors in this program; "
-            "save it again, or allow Pillow's warnings"
-        ) from warning
+        problem = f"Pillow warns about it ({warning}), and warnings are errors in this program"
+        raise DataError(f"{name}: {problem}; save it again, or allow Pillow's warnings") from warning
     except Exception as error:
-        raise DataError(
-            f"{name}: cannot be read as an image, it is {_describe_content(data)}; "
-            "give a valid JPEG, PNG, TIFF or WebP file, or remove it"
-        ) from error
+        problem = f"cannot be read as an image, it is {_describe_content(data)}"
+        raise DataError(f"{name}: {problem}; give a valid JPEG, PNG, TIFF or WebP file") from error
     if width * height > max_pixels:
         size = f"{width:,} x {height:,} pixels exceed the limit of {max_pixels:,}"
         raise DataError(f"{name}: {size}; make it smaller, or raise the limit")

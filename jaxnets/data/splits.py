@@ -13,10 +13,10 @@ from jaxnets.io import csv_table
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
-GROUPED_REMEDY = (
-    ", as its groups are too large or contain other classes; add images of other origin, "
-    "or use --config.data.split=random"
-)
+_REMEDIES = {
+    "random": "add images or change --config.data.fractions",
+    "grouped": "groups are too large or have other classes: add images, or use --config.data.split=random",
+}
 NUM_TRIALS = 64  # random orders of the groups to try; the most even split wins
 
 
@@ -71,8 +71,7 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
         members = generator.permutation(np.flatnonzero(labels == label))
         bounds = np.rint(np.cumsum(fractions) * len(members)).astype(int)
         part_of[members] = np.searchsorted(bounds[:-1], np.arange(len(members)), side="right")
-    remedy = "; add images or change --config.data.fractions"
-    return _split("random", labels, part_of, np.flatnonzero(fractions), remedy)
+    return _split("random", labels, part_of, np.flatnonzero(fractions))
 
 
 def _official_split(source: Source, validation_fraction: float, seed: int) -> Split:
@@ -112,7 +111,7 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
         assigned[trials, group] = part
     imbalance = np.abs(filled / targets[:, None] - 1).max(axis=(1, 2))
     part_of = parts[assigned[imbalance.argmin()]][groups]
-    return _split("grouped", labels, part_of, parts, GROUPED_REMEDY)
+    return _split("grouped", labels, part_of, parts)
 
 
 def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
@@ -129,7 +128,7 @@ def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: in
     part_of = np.zeros(len(labels), np.int64)
     part_of[tests[fold]] = PARTS.index("test")
     part_of[tests[(fold + 1) % folds]] = PARTS.index("validation")
-    return _split("grouped", labels, part_of, range(len(PARTS)), GROUPED_REMEDY)
+    return _split("grouped", labels, part_of, range(len(PARTS)))
 
 
 def make_split(
@@ -150,11 +149,9 @@ def make_split(
     the data cannot be split.
     """
     if kind == "grouped" and groups is None:
-        raise ConfigError(
-            f"--config.data.split=grouped needs groups, and those of {source.name} are unknown: find "
-            "them with python scripts/find_duplicates.py DIR and give --config.data.groups=FILE, "
-            "or use --config.data.split=random"
-        )
+        problem = f"--config.data.split=grouped needs groups, and those of {source.name} are unknown"
+        remedy = "run python scripts/find_duplicates.py DIR and give --config.data.groups=FILE"
+        raise ConfigError(f"{problem}: {remedy}, or use --config.data.split=random")
     try:
         if kind == "official":
             split = _official_split(source, validation_fraction, seed)
@@ -179,12 +176,13 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
             raise _TooFewError(label, f"{why}; {remedy}")
 
 
-def _split(name: str, labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int], remedy: str) -> Split:
+def _split(name: str, labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int]) -> Split:
     """The split that has example i in part number `part_of[i]`, if each of `parts` has every class."""
     for number in parts:
         for label in np.setdiff1d(labels, labels[part_of == number]):
             count = (labels == label).sum()
-            raise _TooFewError(label, f"has {count} examples: too few for {PARTS[number]}{remedy}")
+            why = f"has {count} examples: too few for {PARTS[number]}"
+            raise _TooFewError(label, f"{why}; {_REMEDIES[name]}")
     return Split(name, *(np.flatnonzero(part_of == number) for number in range(len(PARTS))))
 
 

@@ -75,14 +75,10 @@ def download(
                     log(f"{error}; retry {attempt} of {retries} in {wait:g} s")
                 time.sleep(wait)
     except OSError as error:
-        raise MachineError(
-            f"{error.filename or part}: cannot be written ({error.strerror}); "
-            "free disk space or choose another folder"
-        ) from error
-    raise DataError(
-        f"{target.name} cannot be downloaded ({'; '.join(failures)}); check the network, or "
-        "download the file elsewhere and pass it with --from"
-    )
+        problem = f"{error.filename or part}: cannot be written ({error.strerror})"
+        raise MachineError(f"{problem}; free disk space or choose another folder") from error
+    remedy = "check the network, or download the file elsewhere and pass it with --from"
+    raise DataError(f"{target.name} cannot be downloaded ({'; '.join(failures)}); {remedy}")
 
 
 class _FetchError(Exception):
@@ -202,12 +198,10 @@ def extract(
         raise DataError(f"{archive}: {error.filename} exists twice; check its origin") from error
     except (OSError, *_DAMAGE) as error:
         if isinstance(error, OSError) and error.errno in (*DISK_FULL, *NOT_WRITABLE):
-            raise MachineError(
-                f"{target}: cannot be written ({error.strerror}); free disk space or choose another"
-            ) from error
-        raise DataError(
-            f"{archive}: the archive is damaged or truncated ({error}); copy or download it again"
-        ) from error
+            problem = f"cannot be written ({error.strerror}); free disk space or choose another"
+            raise MachineError(f"{target}: {problem}") from error
+        problem = f"the archive is damaged or truncated ({error}); copy or download it again"
+        raise DataError(f"{archive}: {problem}") from error
     return count
 
 

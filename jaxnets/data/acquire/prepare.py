@@ -84,10 +84,8 @@ def prepare(
             shutil.rmtree(downloads, ignore_errors=True)
             return prepared
     except OSError as error:
-        raise MachineError(
-            f"{error.filename or folder}: {error.strerror}; free disk space, fix the permissions or "
-            "choose another data folder"
-        ) from error
+        remedy = "free disk space, fix the permissions or choose another data folder"
+        raise MachineError(f"{error.filename or folder}: {error.strerror}; {remedy}") from error
 
 
 def _download(
@@ -117,10 +115,8 @@ def _download_from_kaggle(name: str) -> Path:
     try:
         return Path(kagglehub.dataset_download(LC25000_KAGGLE))
     except Exception as error:  # network, account or quota
-        raise DataError(
-            f"kagglehub cannot download {LC25000_KAGGLE} ({error}); check the network and the "
-            "Kaggle account, or download the zip manually and pass it with --from PATH"
-        ) from error
+        remedy = "check network and account, or download the zip manually and pass it with --from PATH"
+        raise DataError(f"kagglehub cannot download {LC25000_KAGGLE} ({error}); {remedy}") from error
 
 
 def _adopt(source: type[PreparedSource], folder: Path, *, mark: bool) -> Prepared:

@@ -12,25 +12,17 @@ from jaxnets.errors import ConfigError
 
 Factory = Callable[[config_dict.ConfigDict, Path], Source]
 """Opens a source from a config's data section and the data folder."""
-TITLES = {
-    "synthetic_tissue": "synthetic tissue",
-    "lc25000_lung": "LC25000 lung",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "image_folder": "image folder",
-    "tfds": "tensorflow-datasets",
-    "points": "four points",
+_SOURCES = {
+    "synthetic_tissue": ("synthetic tissue", "synthetic_tissue:SyntheticTissue"),
+    "lc25000_lung": ("LC25000 lung", "lc25000:LC25000Lung"),
+    "mnist": ("MNIST", "mnist:MNIST"),
+    "cifar10": ("CIFAR-10", "cifar10:CIFAR10"),
+    "image_folder": ("image folder", "image_folder:ImageFolder"),
+    "tfds": ("tensorflow-datasets", "tfds:TFDSSource"),
+    "points": ("four points", "points:Points"),
 }
-_CLASSES = {
-    "synthetic_tissue": "synthetic_tissue:SyntheticTissue",
-    "lc25000_lung": "lc25000:LC25000Lung",
-    "mnist": "mnist:MNIST",
-    "cifar10": "cifar10:CIFAR10",
-    "image_folder": "image_folder:ImageFolder",
-    "tfds": "tfds:TFDSSource",
-    "points": "points:Points",
-}
-"""The module of jaxnets.data.sources and the class of each source, which has `open(config, root)`."""
+"""Title, and module and class, of each source of this package; the classes have `open(config, root)`."""
+TITLES = {name: title for name, (title, _) in _SOURCES.items()}
 _registered: dict[str, Factory] = {}
 
 
@@ -58,4 +50,4 @@ def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
         raise ConfigError(f"--config.data.name={name} needs --config.data.path=DIR")
     if name in _registered:
         return _registered[name](config, root)
-    return pkgutil.resolve_name(f"{__name__}.{_CLASSES[name]}").open(config, root)
+    return pkgutil.resolve_name(f"{__name__}.{_SOURCES[name][1]}").open(config, root)

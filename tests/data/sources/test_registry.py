@@ -1,5 +1,6 @@
 """The registry of data sources: the package's own, others from outside, and what opening one imports."""
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,12 @@ from jaxnets.data.sources.points import Points
 from jaxnets.errors import ConfigError
 
 
-def test_every_source_has_a_title_and_a_class() -> None:
-    assert sources.TITLES.keys() == sources._CLASSES.keys()
+@pytest.mark.parametrize("name", sources.TITLES)
+def test_every_source_can_be_imported(name: str) -> None:
+    title, path = sources._SOURCES[name]
+    source = pkgutil.resolve_name(f"jaxnets.data.sources.{path}")
+    assert (source.name, sources.TITLES[name]) == (name, title)
+    assert callable(source.open)
 
 
 def test_a_source_from_outside_is_opened_by_its_factory(
