@@ -7,22 +7,23 @@ from pathlib import Path
 from ml_collections import config_dict
 
 from jaxnets.config import nearest
-from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.base import PreparedSource, Source
 from jaxnets.errors import ConfigError
 
 Factory = Callable[[config_dict.ConfigDict, Path], Source]
 """Opens a source from a config's data section and the data folder."""
-_SOURCES = {
-    "synthetic_tissue": ("synthetic tissue", "synthetic_tissue:SyntheticTissue"),
-    "lc25000_lung": ("LC25000 lung", "lc25000:LC25000Lung"),
-    "mnist": ("MNIST", "mnist:MNIST"),
-    "cifar10": ("CIFAR-10", "cifar10:CIFAR10"),
-    "image_folder": ("image folder", "image_folder:ImageFolder"),
-    "tfds": ("tensorflow-datasets", "tfds:TFDSSource"),
-    "points": ("four points", "points:Points"),
+_TISSUE_FIELDS = ("num_examples", "image_size", "synthetic_seed")
+_SOURCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "synthetic_tissue": ("synthetic tissue", "synthetic_tissue:SyntheticTissue", _TISSUE_FIELDS),
+    "lc25000_lung": ("LC25000 lung", "lc25000:LC25000Lung", ()),
+    "mnist": ("MNIST", "mnist:MNIST", ()),
+    "cifar10": ("CIFAR-10", "cifar10:CIFAR10", ()),
+    "image_folder": ("image folder", "image_folder:ImageFolder", ("path", "max_pixels")),
+    "tfds": ("tensorflow-datasets", "tfds:TFDSSource", ("path",)),
+    "points": ("four points", "points:Points", ()),
 }
-"""Title, and module and class, of each source of this package; the classes have `open(config, root)`."""
-TITLES = {name: title for name, (title, _) in _SOURCES.items()}
+"""Each source's title, its module and class, and the fields of the config that the class is made from."""
+TITLES = {name: title for name, (title, _, _) in _SOURCES.items()}
 _registered: dict[str, Factory] = {}
 
 
@@ -46,8 +47,12 @@ def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
         raise ConfigError(
             f"unknown data source {name!r}{nearest(name, TITLES)}; there are {', '.join(TITLES)}"
         )
-    if name in ("image_folder", "tfds") and not config.path:
-        raise ConfigError(f"--config.data.name={name} needs --config.data.path=DIR")
     if name in _registered:
         return _registered[name](config, root)
-    return pkgutil.resolve_name(f"{__name__}.{_SOURCES[name][1]}").open(config, root)
+    _, path, fields = _SOURCES[name]
+    if "path" in fields and not config.path:
+        raise ConfigError(f"--config.data.name={name} needs --config.data.path=DIR")
+    source = pkgutil.resolve_name(f"{__name__}.{path}")
+    if issubclass(source, PreparedSource):
+        return source.open(root)
+    return source(*(getattr(config, field) for field in fields))

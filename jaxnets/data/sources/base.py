@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from ml_collections import config_dict
 
 from jaxnets.errors import DataError
 from jaxnets.io import read_regular
@@ -150,9 +149,8 @@ class PreparedSource(Source):
         return None
 
     @classmethod
-    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
+    def open(cls, root: Path) -> Self:
         """Opens the data set that `locate` finds; raises DataError with the command that prepares it."""
-        del config
         return cls(cls.locate(root) or root)  # opening ROOT gives the best error
 
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
-from ml_collections import config_dict
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
 from jaxnets.data.sources.base import Example, Source, read_file
@@ -81,7 +80,7 @@ class ImageFolder(ImageFiles):
 
     name = "image_folder"
 
-    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS):
+    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS):
         root = Path(path)
         found_in = _scan(root, "give a folder with one subfolder of images per class")
         beside = sum(map(is_image_name, found_in.pop("")))
@@ -104,10 +103,6 @@ class ImageFolder(ImageFiles):
             if kinds := Counter(kind or "without extension" for kind in others):
                 self.skipped_files[name] = kinds
         super().__init__(root, class_of, classes, max_pixels)
-
-    @classmethod
-    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
-        return cls(config.path, max_pixels=config.max_pixels)
 
     def describe_skipped(self) -> str:
         """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""

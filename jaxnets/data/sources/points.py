@@ -1,11 +1,8 @@
 """Report A's regression data: four points with three inputs and one target each."""
 
 import hashlib
-from pathlib import Path
-from typing import Self
 
 import numpy as np
-from ml_collections import config_dict
 
 from jaxnets import reported
 from jaxnets.data.sources.base import Example, Source
@@ -30,10 +27,6 @@ class Points(Source):
             array.flags.writeable = False  # examples are views of them
         self.files = tuple(f"point {number}" for number in range(1, len(self) + 1))
         self.official_split = {part: np.arange(len(self)) for part in ("train", "test")}
-
-    @classmethod
-    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
-        return cls()
 
     @property
     def fingerprint(self) -> str:

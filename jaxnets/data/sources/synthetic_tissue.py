@@ -10,11 +10,8 @@ that training works.
 import hashlib
 import json
 import math
-from pathlib import Path
-from typing import Self
 
 import numpy as np
-from ml_collections import config_dict
 
 from jaxnets.data.sources.base import Example, Source
 from jaxnets.data.sources.tissue_drawing import REACH, SMALLEST_CANVAS, Cells, Frame, blend, downsample, ramp
@@ -44,10 +41,6 @@ class SyntheticTissue(Source):
         self.labels = np.arange(num_examples, dtype=np.int32) % len(CLASSES)
         self.labels.flags.writeable = False
         self.files = tuple(f"{self.name}/{index:06d}.png" for index in range(num_examples))
-
-    @classmethod
-    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
-        return cls(config.num_examples, config.image_size, config.synthetic_seed)
 
     @property
     def fingerprint(self) -> str:

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from ml_collections import config_dict
 from PIL import Image
 
 from jaxnets.data.sources.base import Example, Source
@@ -113,10 +112,6 @@ class TFDSSource(Source):
         self.files = tuple(f"{part}/{place:05d}" for part, size in sizes.items() for place in range(size))
         indices = np.split(np.arange(len(self)), np.cumsum(list(sizes.values()))[:-1])
         self.official_split = dict(zip(sizes, indices, strict=True))
-
-    @classmethod
-    def open(cls, config: config_dict.ConfigDict, root: Path) -> Self:
-        return cls(config.path)
 
     def _read(self, index: int) -> Example:
         part, place = self.files[index].split("/")

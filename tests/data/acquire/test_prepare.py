@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import jaxnets.data.acquire.prepare as module
-from jaxnets import config as config_lib
 from jaxnets.data.acquire.prepare import SOURCES, prepare
 from jaxnets.data.sources.cifar10 import BATCHES, CIFAR10
 from jaxnets.data.sources.lc25000 import FOLDERS, LC25000Lung
@@ -98,7 +97,7 @@ def is_prepared(name, root):
 
 
 def open_prepared(name, root):
-    return module.SOURCES[name].open(config_lib.default_config().data, root)
+    return module.SOURCES[name].open(root)
 
 
 def hashes(folder):
