@@ -239,8 +239,8 @@ class PipelineSide:
         self._data = with_cache(config, open_dataset(config, reporter), reporter)
         self._images, self._batch_size = images, batch_size
         self._batches = self._data.train_batches(Devices.all().shard)
-        next(self._batches)
-        self._clock = Clock(lambda: next(self._batches), untimed=UNTIMED_BATCHES)
+        self._batches.next_batches()
+        self._clock = Clock(self._batches.next_batches, untimed=UNTIMED_BATCHES)
 
     def share(self) -> dict[str, Any]:
         """Where the images lie, decoded or not, and their labels."""

@@ -19,10 +19,9 @@ from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor, open_network
 from jaxnets.experiment.run_directory import print_warnings
-from jaxnets.io import atomic_write, require_folder
+from jaxnets.io import atomic_write, csv_cell, printable, require_folder
 from jaxnets.runtime import signals
 from jaxnets.runtime.console import Reporter
-from jaxnets.text import csv_cell, printable
 
 GRADCAM = "gradcam"
 """The default folder of overlays in a run directory."""

@@ -47,5 +47,5 @@ def prepare(
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"
     if tfds_dir is not None:
         with reporter.phase("tfds") as phase:
-            built = build_tfds(names[0], folder, tfds_dir)
+            built = build_tfds(data.SOURCES[names[0]].open(folder), tfds_dir)
             phase.text = f"--config.data.name=tfds --config.data.path={built}"

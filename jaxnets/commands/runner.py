@@ -16,9 +16,8 @@ from ml_collections import config_flags
 
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
-from jaxnets.io import DISK_FULL, NOT_WRITABLE, user_cache_folder
+from jaxnets.io import DISK_FULL, NOT_WRITABLE, printable, printable_lines, user_cache_folder
 from jaxnets.runtime import hardware, signals, xla
-from jaxnets.text import printable, printable_lines
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
 KEEP_MEMORY = flags.DEFINE_bool(

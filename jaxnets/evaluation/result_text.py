@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES, RESULT, Result, SplitFields, Test, is_leaky
+from jaxnets.io import printable
 from jaxnets.reported import tested_as
-from jaxnets.text import printable
 
 TESTED_ON = {
     "clean": "clean images",

@@ -17,8 +17,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.data.batches import eval_batches
-from jaxnets.data.dataset import Dataset
+from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
 from jaxnets.training.optimizer import make_optimizer, make_schedule

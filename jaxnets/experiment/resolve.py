@@ -31,17 +31,17 @@ def load_config_or_demo(
     config = load_config(source, overrides)
     if config.data.name != AUTO:
         return config
-    from jaxnets.data.acquire import prepare  # imports every data set that can be prepared
+    from jaxnets.data.sources.lc25000 import LC25000Lung  # other data do not need it
 
     root = config_lib.data_root(config)
-    if prepare.is_prepared(AUTO_SOURCE, root):
+    if LC25000Lung.locate(root) is not None:
         config.data.name = AUTO_SOURCE
         _reset_unused(config, config_lib.user_set(overrides))
         return config
     if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
         flag = "--config.data.root" if config.data.root else "JAXNETS_DATA"
         raise DataError(f"{flag}={root} is not a directory: correct it, or leave it out")
-    problem = prepare.describe_problem(AUTO_SOURCE, root)
+    problem = LC25000Lung.describe_problem(root)
     reason = f"LC25000 not found at {root}/" if problem is None else f"LC25000 is incomplete ({problem})"
     if not isinstance(source, str):
         raise DataError(f"{reason}: prepare it with python scripts/prepare_data.py, or set data.name")

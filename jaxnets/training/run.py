@@ -20,7 +20,7 @@ from jaxnets.training.state import TrainState
 from jaxnets.training.step import LAST, PER_STEP, Metrics, add_metrics
 
 if TYPE_CHECKING:
-    from jaxnets.data.batches import IndexBatches, TrainBatches
+    from jaxnets.data.dataset import IndexBatches, TrainBatches
     from jaxnets.training.callbacks import Callback
 
 LATER_CONDITIONS = ("x64", "xla_flags")

@@ -17,7 +17,7 @@ from PIL import Image
 
 import jaxnets
 from jaxnets import config as config_lib
-from jaxnets.data.batches import IndexBatches, TrainBatches
+from jaxnets.data.dataset import IndexBatches, TrainBatches
 from jaxnets.errors import (
     CheckpointError,
     ConfigError,

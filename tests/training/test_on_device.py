@@ -11,8 +11,8 @@ import pytest
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.data.batches import EpochSampler, IndexBatches
 from jaxnets.data.cache import gather
+from jaxnets.data.dataset import EpochSampler, IndexBatches
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
