@@ -29,8 +29,7 @@ from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_verified
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.text import printable
 from jaxnets.training.devices import Devices
 

@@ -26,8 +26,7 @@ from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, 
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"

@@ -18,7 +18,7 @@ from jaxnets.evaluation.result import RESULT
 from jaxnets.experiment.workdir import CONFIG, MANIFEST, SPLIT
 from jaxnets.io import atomic_write, file_lock, read_regular
 from jaxnets.schema import Length, Sha256, parse, problem
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 
 CHECKSUMS, LOCK = "checksums.json", ".checksums.lock"
 AllowedHashes = Mapping[str, Sequence[str | None]]

@@ -16,7 +16,7 @@ from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.splits import Split, make_split
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.runtime.xla import cpu_threads
 
 
 def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:

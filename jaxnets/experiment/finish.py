@@ -17,9 +17,9 @@ from jaxnets.experiment.evaluator import Evaluator, extra_test_evaluators
 from jaxnets.experiment.leakage import Leakage
 from jaxnets.experiment.network import Network
 from jaxnets.io import read_regular
-from jaxnets.runtime import hardware
+from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.training.callbacks.writers import METRICS, read_lines
+from jaxnets.training.callbacks.logs import METRICS, read_lines
 from jaxnets.training.run import Run
 
 
@@ -95,7 +95,7 @@ def finish(
         "curves": "metrics.jsonl",
         "seconds": run.seconds,
         "images_per_second": speed,
-        "hardware": hardware.description(),
+        "hardware": xla.hardware(),
         "versions": environment.versions(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "stopped_early": run.stop_reason,

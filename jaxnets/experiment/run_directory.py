@@ -20,7 +20,7 @@ from jaxnets.experiment.run_files import UNUSABLE, Manifest
 from jaxnets.experiment.workdir import CHECKPOINTS, CONFIG, MANIFEST, SPLIT
 from jaxnets.io import read_regular
 from jaxnets.text import printable
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 
 T = TypeVar("T")

@@ -34,12 +34,11 @@ from jaxnets.experiment.resolve import (
     resolve,
 )
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
-from jaxnets.runtime import hardware, signals
+from jaxnets.runtime import signals, xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.callbacks import Callback
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import FileRecord, file_record
 from jaxnets.training.devices import Devices
 from jaxnets.training.loop import train as run_loop
@@ -188,7 +187,7 @@ def _write_run_metadata(
     manifest = {
         "command": command,
         "versions": environment.versions(),
-        "hardware": hardware.description(),
+        "hardware": xla.hardware(),
         "git_commit": environment.git_commit(),
         "data": data.source.name,
         "classes": list(data.source.classes),
@@ -249,8 +248,8 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset, reporter: Reporter) 
             run.train_step.compile(run.state, run.shard_batch(batch))
         evaluator.compile(run.state, data.split.test)
         phase.text = (
-            f"training step, {environment.implementation(run.config)}, on {hardware.description()}, "
-            f"{run.description}{', malloc retains freed memory' if hardware.retains_freed_memory() else ''}"
+            f"training step, {environment.implementation(run.config)}, on {xla.hardware()}, "
+            f"{run.description}{', malloc retains freed memory' if xla.retains_freed_memory() else ''}"
         )
 
 

@@ -17,8 +17,8 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.result_text import TESTED_ON
 from jaxnets.experiment.run_directory import read_verified
 from jaxnets.io import atomic_write
-from jaxnets.training.callbacks.writers import METRICS
-from jaxnets.training.callbacks.writers import read_lines as lines_of
+from jaxnets.training.callbacks.logs import METRICS
+from jaxnets.training.callbacks.logs import read_lines as lines_of
 
 Curve = list[tuple[float, float]]
 """(epochs done, value), by epoch."""
