@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxnets.data.splits import PARTS, leaked_fractions
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import (
+    ClassScores,
     Predictions,
+    Scores,
     load_predictions,
     predictions_name,
     predictions_path,

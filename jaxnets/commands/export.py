@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation import result_text
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
@@ -128,8 +128,8 @@ def model_card(weights: Weights, given: Preprocessing, result: Result | None) ->
     if result is not None:
         title = models.entry(result["model"]).title
         trained = {
-            "network": result_text.format_network(result, title),
-            "split": result_text.format_split(result),
+            "network": results.format_network(result, title),
+            "split": results.format_split(result),
         }
     return environment.get_template("model_card.md").render(
         title=models.entry(weights.model.name).title,

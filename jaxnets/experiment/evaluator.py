@@ -10,13 +10,11 @@ from ml_collections import config_dict
 
 from jaxnets.data.dataset import Dataset
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
-from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores, evaluate
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import Preprocess, make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import StoredExamples, make_eval_step, with_on_device_gather
+from jaxnets.training.step import StoredExamples, TrainState, make_eval_step, with_on_device_gather
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,7 @@ from jaxnets import models
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores
-from jaxnets.evaluation.predictions import predictions_name
+from jaxnets.evaluation.predictions import ClassScores, predictions_name
 from jaxnets.evaluation.result import SCHEMA_VERSION
 from jaxnets.experiment import checksums, environment
 from jaxnets.experiment.evaluator import Evaluator, extra_test_evaluators

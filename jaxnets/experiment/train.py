@@ -18,7 +18,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.result_text import summary_text
+from jaxnets.evaluation.result import summary_text
 from jaxnets.experiment import checksums, environment, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache

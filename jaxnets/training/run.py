@@ -16,8 +16,7 @@ from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
 from jaxnets.training.preprocess import Batch
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import LAST, PER_STEP, Metrics, add_metrics
+from jaxnets.training.step import LAST, PER_STEP, Metrics, TrainState, add_metrics
 
 if TYPE_CHECKING:
     from jaxnets.data.batches import IndexBatches, TrainBatches

@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions of state and batch.
+"""The state of training, the training step and the evaluation step: pure functions of state and batch.
 
 Examples may be stored on the device: the steps then get batches of indices and gather the examples.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,8 +17,51 @@ from jax import lax
 from jaxnets.data.sources.base import FEATURES
 from jaxnets.models.base import ModelOutput
 from jaxnets.training.loss import Loss, LossTerms
+from jaxnets.training.optimizer import BackboneHeadPartition
 from jaxnets.training.preprocess import Batch, Preprocess, has_classes
-from jaxnets.training.state import BackboneHeadPartition, TrainState, Tree
+
+AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
+PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
+PER_STEP, LAST = "each", "last"
+Tree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A pytree without static fields, as checkpoints store it."""
+
+    step: jax.Array  # int32[]; updates taken so far
+    params: Tree
+    batch_stats: Tree  # {} without batch norm
+    opt_state: optax.OptState
+    ema: Tree  # None without a moving average of the weights
+    key: jax.Array  # uint32[2]; the raw data of the run's random key
+
+    @classmethod
+    def create(
+        cls,
+        variables: dict[str, Tree],
+        optimizer: optax.GradientTransformation,
+        *,
+        seed: int,
+        with_ema: bool = False,
+    ) -> "TrainState":
+        """Returns the state before the first step."""
+        params = variables["params"]
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables["batch_stats"],
+            opt_state=optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params) if with_ema else None,  # a buffer cannot be donated twice
+            key=jax.random.key_data(jax.random.key(seed)),
+        )
+
+    def variables(self, *, ema: bool = False) -> dict[str, Tree]:
+        """Returns the variables for `model.apply`; with `ema` the averaged weights, if there are any."""
+        params = self.ema if ema and self.ema is not None else self.params
+        return {"params": params, "batch_stats": self.batch_stats}
+
 
 Metrics = dict[str, jax.Array]
 """Sums and counts: they add up exactly over batches, devices and processes."""
@@ -25,12 +69,8 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 StoredExamples = dict[str, jax.Array]
 """All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
 Examples = tuple[jax.Array, jax.Array, jax.Array]  # inputs, targets and weights
-Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
+Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[Any, Tree]]
 """(variables, inputs, dropout key) -> (outputs, batch statistics)."""
-
-AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
-PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
-PER_STEP, LAST = "each", "last"
 
 
 def make_train_step(

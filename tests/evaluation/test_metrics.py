@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
+from jaxnets.evaluation.predictions import ClassScores, Scores, evaluate
 from jaxnets.training.step import PREDICTIONS
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores, Scores
-from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores
 from jaxnets.experiment.run_directory import read_result
 
 

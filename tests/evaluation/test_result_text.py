@@ -7,8 +7,7 @@ import pytest
 
 from jaxnets import reported
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
-from jaxnets.evaluation.metrics import Scores
+from jaxnets.evaluation.predictions import Scores
 
 
 def _result(**changes: object) -> dict[str, object]:
@@ -20,7 +19,7 @@ def _result(**changes: object) -> dict[str, object]:
 
 def _block(result: dict[str, object]) -> str:
     entry = result["entry"]
-    return result_text.summary_text(
+    return results.summary_text(
         result,
         title="ResNet-50",
         data_title="LC25000 lung",
@@ -86,7 +85,7 @@ def test_the_leaked_fraction_is_printed() -> None:
     ],
 )
 def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object], message: str) -> None:
-    assert result_text.format_network(_result(**fields), "ResNet-50") == message
+    assert results.format_network(_result(**fields), "ResNet-50") == message
 
 
 @pytest.mark.parametrize(
@@ -111,8 +110,8 @@ def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object],
 )
 def test_the_leaking_part_of_a_split_is_named(fields: dict[str, object], short: str, rest: str) -> None:
     result = _result(**{"split": "grouped", **fields})
-    assert result_text.format_split_kind(result) == short
-    assert result_text.format_split(result).startswith(short + rest)
+    assert results.format_split_kind(result) == short
+    assert results.format_split(result).startswith(short + rest)
     assert results.is_leaky(result) is ("LEAKY" in short)
 
 

@@ -76,11 +76,8 @@ def render(content: Content) -> str:
             listed = sorted(listed, key=_f1)[:WORST]
         calibration = metrics["calibration"]
         arrays = (np.array(calibration[name]) for name in ("confidence", "accuracy", "count"))
-        shown |= {
-            "shown": listed,
-            "matrix": None,
-            "reliability": plots.reliability_chart(*arrays, bins=calibration["bins"]),
-        }
+        chart = plots.reliability_chart(*arrays, bins=calibration["bins"])
+        shown |= {"shown": listed, "matrix": None, "reliability": chart}
         if len(classes) <= MAX_TABLE_CLASSES:
             shown["matrix"] = [[(n, n / max(sum(row), 1)) for n in row] for row in confusion.tolist()]
         else:
@@ -95,23 +92,17 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "\N{EN DASH}" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def percent_range(interval: Sequence[float] | None) -> str:
-    """An interval in percent; empty for None."""
-    return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
 def format_metric(figure: Mapping[str, Any], name: str) -> str:
     """The value of a metric: ROC-AUC as a number, others as percentages."""
     value = figure["value"]
     return percent(value) if value is None or name != "roc_auc" else f"{value:.4f}"
 
 
-def format_interval(figure: Mapping[str, Any], name: str) -> str:
-    """The interval of a metric, in the units of `format_metric`."""
-    interval = figure["interval"]
-    if interval is None or name != "roc_auc":
-        return percent_range(interval)
-    return f"[{interval[0]:.4f}, {interval[1]:.4f}]"
+def format_interval(interval: Sequence[float] | None, name: str = "") -> str:
+    """The interval of a metric, in the units of `format_metric`; empty for None."""
+    scale, digits = (1, 4) if name == "roc_auc" else (100, 1)
+    ends = [f"{scale * end:.{digits}f}" for end in interval or ()]
+    return f"[{', '.join(ends)}]" if ends else ""
 
 
 @functools.cache
@@ -123,7 +114,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (percent, percent_range, format_metric, format_interval):
+    for function in (percent, format_metric, format_interval):
         environment.filters[function.__name__] = function
     environment.filters["count"] = "{:,}".format
     constants = {"names": NAMES, "titles": TITLES, "research": RESEARCH, "plots": plots}
@@ -194,8 +185,8 @@ def card(
     times = -(-MIN_SIDE // len(pixels))
     shown = pixels.repeat(times, axis=0).repeat(times, axis=1)
     return Card(
-        image=_data_uri(shown),
-        gradcam=None if heat is None else _data_uri(overlay(shown, heat)),
+        image=_data_uri(shown, "jpeg", quality=88),
+        gradcam=None if heat is None else _data_uri(overlay(shown, heat), "jpeg", quality=88),
         file=str(predictions.files[position]),
         true=classes[label],
         predicted=classes[predicted],
@@ -204,15 +195,10 @@ def card(
     )
 
 
-def _data_uri(pixels: np.ndarray, *, lossless: bool = False) -> str:
-    """uint8[H, W, 1 or 3] as the data URI of a JPEG, or of a PNG if `lossless`."""
+def _data_uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
+    """uint8[H, W, 1 or 3] as the data URI of a picture."""
     data = io.BytesIO()
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    if lossless:
-        image.save(data, "PNG", optimize=True)
-    else:
-        image.save(data, "JPEG", quality=88)
-    kind = "png" if lossless else "jpeg"
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(data, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
@@ -227,4 +213,4 @@ def _confusion_picture(confusion: np.ndarray, max_side: int = 250) -> str:
     grey = 255 - np.rint(255 * np.sqrt(cells))  # the root makes small fractions visible
     times = -(-300 // side)
     picture = grey.astype(np.uint8)[..., None].repeat(times, axis=0).repeat(times, axis=1)
-    return _data_uri(picture, lossless=True)
+    return _data_uri(picture, "png", optimize=True)

@@ -35,11 +35,6 @@ class Polyline(NamedTuple):
     points: list[tuple[float, float]]
     dots: bool
 
-    @property
-    def path(self) -> str:
-        """The points in SVG's syntax."""
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
-
 
 class Bar(NamedTuple):
     """A rectangle in pixel coordinates."""
