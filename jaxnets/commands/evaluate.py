@@ -107,29 +107,28 @@ def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) ->
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
         f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}"
     )
-    few = len(classes) <= MAX_TABLE_CLASSES
-    rows = _confusions(scores, classes) if few else _worst(scores, classes)
+    rows = (_confusions if len(classes) <= MAX_TABLE_CLASSES else _worst)(scores.confusion, classes)
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join([head, "", *(f"{name:<{width}}{text}" for name, text in rows)])
 
 
-def _confusions(scores: ClassScores, classes: Sequence[str]) -> list[tuple[str, str]]:
+def _confusions(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str]]:
     """Each class with its counts and its recall, after a heading."""
     columns = [max(len(name), 6) for name in classes]
     header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
     rows = [(r"true \ predicted", f"{header}  recall")]
-    for number, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
+    for number, (name, row) in enumerate(zip(classes, confusion, strict=True)):
         counts = "  ".join(f"{n:>{size},}" for n, size in zip(row, columns, strict=True))
         recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
         rows.append((name, f"{counts}  {recall}"))
     return rows
 
 
-def _worst(scores: ClassScores, classes: Sequence[str]) -> list[tuple[str, str]]:
+def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str]]:
     """The classes of lowest recall with their most frequent wrong prediction, after a heading."""
-    sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
+    sizes, hits = confusion.sum(1), np.diag(confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
-    wrong = scores.confusion - np.diag(hits)
+    wrong = confusion - np.diag(hits)
     rows = [(f"lowest of {len(classes)}", "images  recall  most often predicted as")]
     for number in np.argsort(recall, kind="stable")[:MAX_TABLE_CLASSES]:
         if sizes[number]:
