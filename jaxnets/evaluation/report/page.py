@@ -73,7 +73,9 @@ def render(content: Content) -> str:
         confusion = confusion_matrix(metrics)
         listed = list(enumerate(classes))
         if len(classes) > MAX_LISTED_CLASSES:
-            listed = sorted(listed, key=_f1)[:WORST]
+            scores = [row["f1"]["value"] for row in classes]
+            lowest = np.argsort([-1 if score is None else score for score in scores], kind="stable")
+            listed = [listed[number] for number in lowest[:WORST]]
         calibration = metrics["calibration"]
         arrays = (np.array(calibration[name]) for name in ("confidence", "accuracy", "count"))
         chart = plots.reliability_chart(*arrays, bins=calibration["bins"])
@@ -121,11 +123,6 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html", globals=constants)
 
 
-def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
-    value = numbered[1]["f1"]["value"]
-    return -1.0 if value is None else value
-
-
 def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
     """The most frequent mistakes: true class, predicted class, count, fraction of the true class."""
     wrong = confusion - np.diag(np.diag(confusion))
@@ -139,16 +136,15 @@ def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, 
 
 def _curve(lines: Sequence[Mapping[str, Any]], name: str, *, in_percent: bool = False) -> plots.Chart | None:
     """A metric of the records of metrics.jsonl by epoch; None if no record has it."""
-    series = []
+    curves = []
     for split in ("train", "validation"):
         points = [
             (line["epoch"], line["values"][name])
             for line in lines
             if line["split"] == split and line["values"].get(name) is not None
         ]
-        x, y = np.array(points, float).reshape(-1, 2).T
-        series.append(plots.Series(split, x, y, dots=split == "validation"))
-    return plots.line_chart(name.capitalize(), series, x_label="epoch", y_label=name, percent=in_percent)
+        curves.append(plots.Line(split, np.array(points, float).reshape(-1, 2), dots=split == "validation"))
+    return plots.line_chart(name.capitalize(), curves, x_label="epoch", y_label=name, percent=in_percent)
 
 
 def most_confident_mistakes(predictions: Predictions, count: int) -> np.ndarray:
