@@ -27,9 +27,8 @@ def wilson_interval(correct: int, total: int) -> Interval:
 def group_interval(values: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES) -> Interval:
     """Bootstrap interval of the mean of `values` [N] (e.g. 1 where correct), resampling groups.
 
-    Uses scipy's BCa bootstrap (Efron 1987). If all values are 0 or all are 1 the bootstrap is degenerate, and
-    Wilson's interval over groups is returned. Returns (nan, nan) for a single group, and if all groups have
-    the same mean.
+    Uses scipy's BCa bootstrap (Efron 1987); if all values are 0 or all are 1, Wilson's interval over groups.
+    Returns (nan, nan) for a single group, and if all groups have the same mean.
     """
     sums, sizes = _group_sums(values, groups)
     mean = float(values.mean())
@@ -55,7 +54,7 @@ def bootstrap_ratio(
     def interval(method: Literal["BCa", "percentile"]) -> tuple[np.ndarray, np.ndarray]:
         found = scipy.stats.bootstrap(
             (sums, sizes),
-            _ratio,
+            lambda sums, sizes, axis: sums.sum(axis=axis) / sizes.sum(axis=axis),
             paired=True,
             vectorized=True,
             axis=-1,
@@ -73,10 +72,6 @@ def bootstrap_ratio(
     if np.isnan(low).any():  # BCa is undefined if all resamples lie on one side of the estimate
         low, high = np.where(np.isnan(low), interval("percentile"), (low, high))
     return low, high
-
-
-def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
-    return sums.sum(axis=axis) / sizes.sum(axis=axis)
 
 
 def metric_intervals(
@@ -158,10 +153,7 @@ class Calibration:
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
-    """The reliability curve over `bins` equal bins and its expected error (Guo et al. 2017).
-
-    `probabilities` is float[N, K] and `labels` int[N].
-    """
+    """The curve over `bins` equal bins of probabilities float[N, K] for labels int[N] (Guo et al. 2017)."""
     top = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
     correct = probabilities.argmax(axis=1) == labels
     number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top)  # an edge is in the bin below
@@ -176,10 +168,7 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [0.01, 100] that minimises the cross-entropy (Guo et al. 2017).
-
-    To be fitted on validation examples: `probabilities` is float[N, K] and `labels` int[N].
-    """
+    """The temperature in [0.01, 100] that minimises the cross-entropy of validation examples (Guo 2017)."""
     logits, rows = _logits(probabilities), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
@@ -191,7 +180,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of the logits divided by `temperature`, float[N, K]."""
+    """Softmax of the logits divided by `temperature`."""
     return scipy.special.softmax(_logits(probabilities) / temperature, axis=1)
 
 
