@@ -157,26 +157,18 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def read_predictions(data: bytes, path: Path) -> Predictions:
-    """Parses the bytes of the file `path`.
-
-    Raises CheckpointError for a corrupt file: wrong shapes, values that are not probabilities.
-    """
+    """Parses the bytes of the file `path`; raises CheckpointError if they are corrupt."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = Predictions(**{name: arrays[name] for name in _FIELDS})
-        _check_arrays(found)
+        count, probabilities = len(found.index), found.probabilities
+        lengths = {len(getattr(found, name)) for name in _FIELDS}
+        if lengths != {count} or probabilities.ndim != 2 or probabilities.shape[1] == 0:
+            raise ValueError("its arrays have different lengths")
+        if not ((probabilities >= 0) & (probabilities <= 1.001)).all():  # false for NaN too
+            raise ValueError("a probability is not between 0 and 1")
+        if count and not 0 <= found.label.min() <= found.label.max() < probabilities.shape[1]:
+            raise ValueError("a label is not a class")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path} is damaged ({error}): {_WRITER} writes it again") from error
     return found
-
-
-def _check_arrays(found: Predictions) -> None:
-    """Raises ValueError unless each array has one row per example, with valid probabilities and labels."""
-    count, probabilities = len(found.index), found.probabilities
-    lengths = {len(getattr(found, name)) for name in _FIELDS}
-    if lengths != {count} or probabilities.ndim != 2 or probabilities.shape[1] == 0:
-        raise ValueError("its arrays have different lengths")
-    if not ((probabilities >= 0) & (probabilities <= 1.001)).all():  # false for NaN too
-        raise ValueError("a probability is not between 0 and 1")
-    if count and not 0 <= found.label.min() <= found.label.max() < probabilities.shape[1]:
-        raise ValueError("a label is not a class")

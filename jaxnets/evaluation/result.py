@@ -16,10 +16,8 @@ from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, pars
 from jaxnets.text import printable
 
 RESULT = "result.json"
-SCHEMA_VERSION = 2
-"""Version 1 had no `schema_version`, and its first files lacked the fields of `ADDED`."""
-DENSE_CLASSES = 100
-"""With more classes, only the nonzero cells of a confusion matrix are stored."""
+SCHEMA_VERSION = 2  # version 1 had no `schema_version`, and its first files lacked the fields of `ADDED`
+DENSE_CLASSES = 100  # with more classes, only the nonzero cells of a confusion matrix are stored
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_BY_GROUP = "wilson, a group for an example"
 """Used when the group bootstrap is degenerate: a single group, or the same accuracy in every group."""

@@ -13,8 +13,7 @@ import numpy as np
 import scipy  # submodules are imported lazily
 
 CONFIDENCE, RESAMPLES = 0.95, 4999
-_MAX_ELEMENTS = 4_000_000
-"""Number of weights in memory at a time."""
+_MAX_ELEMENTS = 4_000_000  # number of weights in memory at a time
 Interval = tuple[float, float]
 
 

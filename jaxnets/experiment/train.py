@@ -249,7 +249,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset, reporter: Reporter) 
         evaluator.compile(run.state, data.split.test)
         phase.text = (
             f"training step, {environment.implementation(run.config)}, on {xla.hardware()}, "
-            f"{run.description}{', malloc retains freed memory' if xla.retains_freed_memory() else ''}"
+            f"{run.description}{', malloc retains freed memory' if xla.retains_freed_memory else ''}"
         )
 
 

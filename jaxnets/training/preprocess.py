@@ -36,11 +36,6 @@ def scale(images: jax.Array, dtype: Any) -> jax.Array:
     return images.astype(dtype) / jnp.asarray(255, dtype)
 
 
-def has_classes(batch: Batch) -> bool:
-    """True if labels are classes, int[B], rather than values, float[B, K]."""
-    return batch["label"].ndim == 1
-
-
 def flip_horizontal(key: jax.Array, image: jax.Array) -> jax.Array:
     """Flips left and right with probability 0.5."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)

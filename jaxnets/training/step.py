@@ -18,7 +18,7 @@ from jaxnets.data.sources.base import FEATURES
 from jaxnets.models.base import ModelOutput
 from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.optimizer import BackboneHeadPartition
-from jaxnets.training.preprocess import Batch, Preprocess, has_classes
+from jaxnets.training.preprocess import Batch, Preprocess
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
@@ -63,8 +63,7 @@ class TrainState:
         return {"params": params, "batch_stats": self.batch_stats}
 
 
-Metrics = dict[str, jax.Array]
-"""Sums and counts: they add up exactly over batches, devices and processes."""
+Metrics = dict[str, jax.Array]  # sums and counts: they add up exactly over batches, devices and processes
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 StoredExamples = dict[str, jax.Array]
 """All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
@@ -103,7 +102,7 @@ def make_train_step(
         examples = (inputs, targets, batch["weight"].astype(targets.dtype))
 
         def update(forward: Forward, trainable: Tree, frozen: Tree) -> tuple[TrainState, Metrics]:
-            loss_fn = functools.partial(_loss_fn, loss, forward, frozen, has_classes(batch))
+            loss_fn = functools.partial(_loss_fn, loss, forward, frozen, batch["label"].ndim == 1)
             grad_fn = jax.grad(loss_fn, has_aux=True)
             gradient, batch_stats, metrics = _accumulate_gradients(
                 grad_fn, trainable, state.batch_stats, examples, dropout_key, grad_accum_steps
@@ -232,20 +231,19 @@ def make_eval_step(
         drawn = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), batch["index"][0])
         method, rngs = "head" if FEATURES in batch else None, {"dropout": drawn} if dropout else None
         outputs: Any = model.apply(state.variables(ema=ema), inputs, train=dropout, rngs=rngs, method=method)
-        weight, classes = batch["weight"].astype(targets.dtype), has_classes(batch)
+        weight, classes = batch["weight"].astype(targets.dtype), batch["label"].ndim == 1
         metrics = _sums(loss(outputs, targets, weight), outputs, targets, weight, classes)
         if axis_name is not None:
             metrics = lax.psum(metrics, axis_name)
         if not classes:
             return metrics
 
-        def gather(values: jax.Array) -> jax.Array:
-            return values if axis_name is None else lax.all_gather(values, axis_name, tiled=True)
-
         predictions = jnp.stack([jnp.argmax(each, axis=-1) for each in (targets, outputs)], axis=-1)
-        metrics[PREDICTIONS] = gather(predictions.astype(jnp.int32))
-        metrics[PROBABILITIES] = gather(jax.nn.softmax(outputs, axis=-1))
-        return metrics
+        examples = {
+            PREDICTIONS: predictions.astype(jnp.int32),
+            PROBABILITIES: jax.nn.softmax(outputs, axis=-1),
+        }
+        return metrics | (examples if axis_name is None else lax.all_gather(examples, axis_name, tiled=True))
 
     return eval_step
 

@@ -11,8 +11,7 @@ from jaxnets.evaluation.predictions import Predictions
 
 NAMES = ("precision", "recall", "specificity", "f1", "roc_auc")
 """One class against the rest; recall is sensitivity."""
-BINS = 15
-"""Bins of the reliability diagram."""
+BINS = 15  # bins of the reliability diagram
 RESAMPLES, RESAMPLES_OF_MANY, MANY_CLASSES = 999, 199, 50
 """Number of resamples, and the same for more classes than `MANY_CLASSES`."""
 

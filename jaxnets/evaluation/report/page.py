@@ -21,10 +21,8 @@ RESEARCH = "For research only. Not a medical device: do not use it for diagnosis
 TITLES = {name: name for name in NAMES} | {"recall": "recall (sensitivity)", "f1": "F1", "roc_auc": "ROC-AUC"}
 MAX_TABLE_CLASSES, MAX_LISTED_CLASSES = 20, 50
 """Maximum number of classes to show the confusion matrix as a table, and to list every class's metrics."""
-WORST = 25
-"""Number of classes or confusions shown otherwise."""
-MIN_SIDE = 112
-"""Smaller images are enlarged by an integer factor."""
+WORST = 25  # number of classes or confusions shown otherwise
+MIN_SIDE = 112  # smaller images are enlarged by an integer factor
 
 
 @dataclasses.dataclass(frozen=True)

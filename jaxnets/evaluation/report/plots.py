@@ -8,11 +8,9 @@ import numpy as np
 
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 14, 44
-MAX_POINTS = 300
-"""Points per line; longer lines are averaged over equal segments."""
+MAX_POINTS = 300  # points per line; longer lines are averaged over equal segments
 COLOURS = ("#2563ab", "#c2410c")
-DECADES = 2
-"""The vertical axis is logarithmic if the values span at least this many powers of ten."""
+DECADES = 2  # the vertical axis is logarithmic if the values span at least this many powers of ten
 
 
 class Line(NamedTuple):

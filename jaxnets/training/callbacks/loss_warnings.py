@@ -12,8 +12,7 @@ from jaxnets.config import SQUARED_ERRORS, steps
 from jaxnets.training.loop import Callback
 from jaxnets.training.run import LogRecord, Run
 
-FACTOR = 2.0
-"""A loss above this multiple of ln(classes), the chance level, is high."""
+FACTOR = 2.0  # a loss above this multiple of ln(classes), the chance level, is high
 HIGH_EVALUATIONS = 2
 """... at so many evaluations in a row: early in training, running batch statistics may be far off at one."""
 RISES, MIN_RISE = 3, 0.05
