@@ -41,11 +41,9 @@ def evaluate(
     """Evaluates a run on one part of its split; prints the metrics and returns them.
 
     Uses the checkpoint that result.json was computed from, or the newest of an unfinished run. Writes
-    report/index.html, report/metrics.json (index-PART.html and metrics-PART.json for parts other than test)
-    and predictions/PART.npz.
-
-    Raises ConfigError for an unknown part or a directory without a run, DataError if the data have changed,
-    CheckpointError if there is no valid checkpoint; `ignore_damage` turns checksum errors into warnings.
+    report/ and predictions/PART.npz. Raises ConfigError for an unknown part or a directory without a run,
+    DataError if the data have changed, CheckpointError if there is no valid checkpoint; `ignore_damage` turns
+    checksum errors into warnings.
     """
     check_not_forked()
     if part not in PARTS:
@@ -133,10 +131,8 @@ def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str
     for number in np.argsort(recall, kind="stable")[:MAX_TABLE_CLASSES]:
         if sizes[number]:
             other = wrong[number].argmax()
-            count = wrong[number, other]
-            mistake = f"  {classes[other]}, {count:,}" if count else ""
-            percent = f"{100 * recall[number]:.1f} %"
-            rows.append((classes[number], f"{sizes[number]:>6,} {percent:>7}{mistake}"))
+            mistake = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            rows.append((classes[number], f"{sizes[number]:>6,} {100 * recall[number]:>5.1f} %{mistake}"))
     return rows
 
 
@@ -146,7 +142,17 @@ def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage
     Each is a run directory or a predictions file. Raises ConfigError if their examples differ,
     CheckpointError if predictions are missing or corrupt. `ignore_damage` makes checksum errors warnings.
     """
-    ours, theirs = (_stored(path, part, ignore_damage) for path in (first, second))
+
+    def stored(path: Path) -> Predictions:
+        if path.suffix != ".npz":
+            run = open_run(path, ignore_damage=ignore_damage)
+            print_warnings(run.warnings)
+            return run.predictions(part) or load_predictions(predictions_path(path, part))
+        name = f"{path.parent.name}/{path.name}"
+        data = read_verified(path.parents[1], name, ignore_damage=ignore_damage)
+        return load_predictions(path) if data is None else read_predictions(data, path)
+
+    ours, theirs = stored(first), stored(second)
     found = paired_comparison(ours, theirs)
     if found is None:
         raise ConfigError(
@@ -169,15 +175,5 @@ def paired_comparison(ours: Predictions, theirs: Predictions) -> Comparison | No
     fields = ("index", "files", "label")
     if not all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in fields):
         return None
-    known = next((one for one in (ours, theirs) if one.groups_known), None)
-    units = np.arange(len(ours.label)) if known is None else known.group
-    return compare_paired(ours.correct, theirs.correct, units)
-
-
-def _stored(path: Path, part: str, ignore_damage: bool) -> Predictions:
-    if path.suffix == ".npz":
-        data = read_verified(path.parents[1], f"{path.parent.name}/{path.name}", ignore_damage=ignore_damage)
-        return load_predictions(path) if data is None else read_predictions(data, path)
-    run = open_run(path, ignore_damage=ignore_damage)
-    print_warnings(run.warnings)
-    return run.predictions(part) or load_predictions(predictions_path(path, part))
+    known = [predictions.group for predictions in (ours, theirs) if predictions.groups_known]
+    return compare_paired(ours.correct, theirs.correct, known[0] if known else np.arange(len(ours.label)))

@@ -94,10 +94,7 @@ def metric_intervals(
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Accuracy of the first minus that of the second on the same test examples, by groups.
-
-    The p-values are two-sided; the null hypothesis is that both are equally accurate.
-    """
+    """Accuracy of the first minus that of the second, by groups, with two-sided p-values."""
 
     difference: float
     interval: Interval
@@ -111,10 +108,9 @@ def compare_paired(
 ) -> Comparison:
     """Compares where two runs are correct: bool[N] each, of the same examples, with their groups int[N].
 
-    The interval is a group bootstrap of the difference. The permutation test (scipy's) swaps the runs group
-    by group. McNemar's test is the variant for clustered pairs (Yang, Sun and Hardin 2010): the squared sum
-    of the groups' net gains over the sum of their squares is chi-squared with one degree of freedom. With one
-    image per group it is the ordinary test.
+    The interval is a group bootstrap of the difference. The permutation test swaps the runs group by group.
+    McNemar's test is that for clustered pairs (Yang, Sun and Hardin 2010), the ordinary one without groups:
+    the squared sum of the groups' net gains over the sum of their squares is chi-squared.
     """
     gain = first.astype(float) - second.astype(float)
     sums, _ = _group_sums(gain, groups)
@@ -140,10 +136,7 @@ def compare_paired(
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A reliability curve of the predicted class and its expected calibration error.
-
-    `confidence`, `accuracy` and `count` have one entry per nonempty bin, in increasing order.
-    """
+    """A reliability curve of the predicted class, with an entry per nonempty bin, and its expected error."""
 
     error: float
     confidence: np.ndarray
@@ -156,12 +149,8 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     top = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
     correct = probabilities.argmax(axis=1) == labels
     number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top)  # an edge is in the bin below
-    counts = np.bincount(number, minlength=bins)
-    filled = counts > 0
-    count = counts[filled]
-    accuracy, confidence = (
-        np.bincount(number, values, minlength=bins)[filled] / count for values in (correct, top)
-    )
+    _, number, count = np.unique(number, return_inverse=True, return_counts=True)
+    accuracy, confidence = (np.bincount(number, values) / count for values in (correct, top))
     error = float(np.sum(count * np.abs(accuracy - confidence)) / count.sum())
     return Calibration(error, confidence, accuracy, count)
 

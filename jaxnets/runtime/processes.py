@@ -84,8 +84,8 @@ def run(
             process.terminate()  # nothing if it has ended
             process.wait()
         shown += _echo(errors.fileno(), len(shown), show)
-    number = received[0] if received else None
-    return ProcessResult(process.returncode, cut, shown.decode(errors="replace"), number)
+    text = shown.decode(errors="replace")
+    return ProcessResult(process.returncode, cut, text, received[0] if received else None)
 
 
 def _with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:

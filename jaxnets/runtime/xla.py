@@ -104,9 +104,9 @@ def precision_of(model: config_dict.ConfigDict) -> contextlib.AbstractContextMan
 
 
 def enable_compilation_cache(place: str) -> None:
-    """Enables JAX's persistent compilation cache for all programs, or disables it for "none".
+    """Enables JAX's persistent compilation cache in a folder, or disables it for "none".
 
-    `place` is a folder, or "auto": JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
+    "auto" is JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
     """
     import jax
 

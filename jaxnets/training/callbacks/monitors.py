@@ -89,7 +89,7 @@ class ReduceOnPlateau(Callback):
         return {name: value.item() for name, value in jax.device_get(self._state)._asdict().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        arrays = {
-            name: jnp.asarray(state[name], value.dtype) for name, value in self._state._asdict().items()
-        }
-        self._state = type(self._state)(**arrays)
+        dtypes = {name: value.dtype for name, value in self._state._asdict().items()}
+        self._state = self._state._replace(
+            **{name: jnp.asarray(state[name], dtypes[name]) for name in dtypes}
+        )

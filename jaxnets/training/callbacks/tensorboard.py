@@ -7,6 +7,7 @@ References:
 """
 
 import contextlib
+import functools
 import re
 import socket
 import struct
@@ -42,8 +43,7 @@ class TensorBoard(Callback):
             self._events = EventFile(run.workdir / FOLDER, first_step=run.step + 1)
 
     def on_log(self, run: Run, record: LogRecord) -> None:
-        if self._events is None:
-            return
+        assert self._events is not None
         values = {f"{record['split']}/{name}": value for name, value in record["values"].items()}
         if "images_per_second" in record:
             values["train/images_per_second"] = record["images_per_second"]
@@ -71,9 +71,9 @@ def _writing(run: Run) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = "free some space and run the same command again, or set --config.log.tensorboard=False"
         raise MachineError(
-            f"{run.workdir / FOLDER} cannot be written ({error.strerror}): free some space and run "
-            "the same command again, or set --config.log.tensorboard=False"
+            f"{run.workdir / FOLDER} cannot be written ({error.strerror}): {remedy}"
         ) from error
 
 
@@ -142,19 +142,17 @@ def _varint(value: int) -> bytes:
     return bytes([*encoded, value])
 
 
+@functools.cache
 def _crc_of_byte(value: int) -> int:
     for _ in range(8):
         value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
     return value
 
 
-_CRC = tuple(map(_crc_of_byte, range(256)))  # CRC-32C (Castagnoli)
-
-
 def _checksum(data: bytes) -> bytes:
-    """Returns the masked CRC-32C of the TFRecord format."""
+    """Returns the masked CRC-32C (Castagnoli) of the TFRecord format."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ _crc_of_byte((crc ^ byte) & 0xFF)
     crc ^= 0xFFFFFFFF
     return struct.pack("<I", (crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8 & 0xFFFFFFFF)
