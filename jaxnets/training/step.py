@@ -103,9 +103,9 @@ def make_train_step(
 
         def update(forward: Forward, trainable: Tree, frozen: Tree) -> tuple[TrainState, Metrics]:
             loss_fn = functools.partial(_loss_fn, loss, forward, frozen, batch["label"].ndim == 1)
-            grad_fn = jax.grad(loss_fn, has_aux=True)
+            grad_fn = functools.partial(jax.grad(loss_fn, has_aux=True), trainable)
             gradient, batch_stats, metrics = _accumulate_gradients(
-                grad_fn, trainable, state.batch_stats, examples, dropout_key, grad_accum_steps
+                grad_fn, state.batch_stats, examples, dropout_key, grad_accum_steps
             )
             if axis_name is not None:
                 gradient, metrics = lax.psum((gradient, metrics), axis_name)
@@ -155,27 +155,21 @@ def _forward_frozen_backbone(
 
 
 def _accumulate_gradients(
-    grad_fn: Callable[..., Any],
-    trainable: Tree,
-    batch_stats: Tree,
-    examples: Examples,
-    dropout_key: jax.Array,
-    grad_accum_steps: int,
+    grad_fn: Callable[..., Any], batch_stats: Tree, examples: Examples, dropout_key: jax.Array, count: int
 ) -> tuple[Tree, Tree, Metrics]:
-    """Returns the summed gradient, the last batch statistics and the summed metrics of all microbatches."""
-    if grad_accum_steps == 1:
-        gradient, (batch_stats, metrics) = grad_fn(trainable, batch_stats, examples, dropout_key)
+    """Returns the summed gradient and metrics of `count` microbatches, and the last batch statistics."""
+    if count == 1:
+        gradient, (batch_stats, metrics) = grad_fn(batch_stats, examples, dropout_key)
         return gradient, batch_stats, metrics
 
     def scan_fn(batch_stats: Tree, x: tuple[Any, Examples]) -> tuple[Tree, tuple[Tree, Metrics]]:
         number, microbatch = x
         key = jax.random.fold_in(dropout_key, number)
-        gradient, (batch_stats, metrics) = grad_fn(trainable, batch_stats, microbatch, key)
+        gradient, (batch_stats, metrics) = grad_fn(batch_stats, microbatch, key)
         return batch_stats, (gradient, metrics)
 
-    microbatches = jax.tree.map(lambda x: x.reshape(grad_accum_steps, -1, *x.shape[1:]), examples)
-    xs = (jnp.arange(grad_accum_steps), microbatches)
-    batch_stats, stacked = lax.scan(scan_fn, batch_stats, xs)
+    microbatches = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
+    batch_stats, stacked = lax.scan(scan_fn, batch_stats, (jnp.arange(count), microbatches))
     gradient, metrics = jax.tree.map(lambda x: x.sum(axis=0), stacked)
     return gradient, batch_stats, metrics
 

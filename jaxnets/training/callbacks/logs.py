@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import json
 import os
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -26,15 +25,13 @@ def read_lines(data: bytes) -> list[LogRecord]:
     for text in data.split(b"\n"):
         with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):
             record = json.loads(text)
-            numbers = (record["step"], record["epoch"], record.get("images_per_second", 0.0))
-            if record["split"] in SPLITS and all(map(_is_number, (*numbers, *record["values"].values()))):
+            numbers = [record["step"], record["epoch"], record.get("images_per_second", 0.0)]
+            numbers += record["values"].values()
+            others = [number for number in numbers if type(number) is not float]
+            are_valid = all(type(number) is int and abs(number) < 2**63 for number in others)
+            if record["split"] in SPLITS and are_valid:
                 records.append(record)
     return records
-
-
-def _is_number(value: Any) -> bool:
-    """True for a float and for an integer of 64 bits."""
-    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 class MetricsLog(Callback):
