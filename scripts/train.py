@@ -27,11 +27,9 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process (de
 
 def run_in_child() -> None:
     """With --distributed, trains in a child process and waits for it."""
-    if not DISTRIBUTED.value or PRINT_CONFIG.value:
-        return
-    from jaxnets.runtime import distributed  # only these runs need it
+    if DISTRIBUTED.value and not PRINT_CONFIG.value:
+        from jaxnets.runtime import distributed  # only these runs need it
 
-    if not distributed.is_child():
         distributed.run_in_child([sys.executable, *sys.argv], with_traceback=runner.SHOW_TRACEBACK.value)
 
 

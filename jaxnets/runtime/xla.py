@@ -61,9 +61,8 @@ def is_affected(version: str | None = None) -> bool:
 
 def fusions() -> str:
     """Returns the setting with which this package compiles; "default" for XLA's default."""
-    default = SAFE_FUSIONS if is_affected() else "default"
-    value = fusions_in(os.environ)
-    return default if value is None else value
+    setting = fusions_in(os.environ)
+    return (SAFE_FUSIONS if is_affected() else "default") if setting is None else setting
 
 
 def other_flags() -> list[str]:

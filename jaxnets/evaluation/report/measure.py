@@ -49,7 +49,7 @@ def measure(
             "confidence": calibration.confidence.tolist(),
             "accuracy": calibration.accuracy.tolist(),
             "count": calibration.count.tolist(),
-            "temperature": _temperature(predictions, validation) if validation else None,
+            "temperature": _temperature(predictions, validation, calibration.error) if validation else None,
         },
     }
 
@@ -62,19 +62,15 @@ def _figure(value: float, ends: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _temperature(predictions: Predictions, validation: Predictions) -> dict[str, Any]:
+def _temperature(predictions: Predictions, validation: Predictions, before: float) -> dict[str, Any]:
     """The temperature, and the calibration error of `predictions` before and after scaling."""
     value = statistics.fit_temperature(validation.probabilities, validation.label)
     scaled = statistics.with_temperature(predictions.probabilities, value)
-    before, after = (
-        statistics.calibration(probabilities, predictions.label, BINS).error
-        for probabilities in (predictions.probabilities, scaled)
-    )
     return {
         "value": value,
         "fitted_on": f"{len(validation.label):,} validation examples",
         "expected_error_before": before,
-        "expected_error_after": after,
+        "expected_error_after": statistics.calibration(scaled, predictions.label, BINS).error,
     }
 
 

@@ -40,27 +40,22 @@ class Card:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """The content of a page.
-
-    `metrics` is the content of metrics.json, `parts` the number of examples per class for each part of the
-    split, `leak_mark` a note next to the accuracy, `curves` the records of metrics.jsonl, and `commands` maps
-    descriptions to shell commands.
-    """
+    """The content of a page."""
 
     title: str
     subtitle: str
     part: str
     warnings: Sequence[str]
-    leak_mark: str
-    metrics: Mapping[str, Any]
+    leak_mark: str  # a note next to the accuracy
+    metrics: Mapping[str, Any]  # the content of metrics.json
     facts: Mapping[str, str]
     split: str
-    parts: Mapping[str, Sequence[int]]
-    curves: Sequence[Mapping[str, Any]]
+    parts: Mapping[str, Sequence[int]]  # the number of examples per class, for each part of the split
+    curves: Sequence[Mapping[str, Any]]  # the records of metrics.jsonl
     mistakes: Sequence[Card]
     uncertain: Sequence[Card]
     manifest: Mapping[str, str]
-    commands: Mapping[str, str]
+    commands: Mapping[str, str]  # shell commands by their descriptions
 
 
 def render(content: Content) -> str:
