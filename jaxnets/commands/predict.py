@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from jaxnets.data.sources.image_folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
@@ -207,7 +207,7 @@ def _source_of(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             return image.info.get(SOURCE_KEY)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):
         return None
 
 
