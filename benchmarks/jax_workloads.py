@@ -24,7 +24,7 @@ from jaxnets.errors import CheckFailedError, DataError
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.interop.convert import to_torch
-from jaxnets.runtime import hardware
+from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.devices import Devices
 from jaxnets.training.optimizer import set_multiplier
@@ -44,7 +44,7 @@ class Machine:
 
     def describe(self) -> tuple[str, dict[str, str]]:
         """A description of the hardware, and the versions of the packages."""
-        return hardware.description(), environment.versions()
+        return xla.hardware(), environment.versions()
 
     def platform(self) -> str:
         """What JAX computes on: "cpu", "gpu" or "tpu"."""

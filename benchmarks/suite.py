@@ -15,7 +15,7 @@ from benchmarks.worker import Worker
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.runtime.xla import cpu_threads
 from studies.compare import format_rate
 from studies.pages.markdown import milliseconds
 

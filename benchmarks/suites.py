@@ -13,7 +13,7 @@ from benchmarks.measure import Entry, measure_row
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.runtime.xla import cpu_threads
 from studies.compare import FAILED
 
 OPS, GROWTH, PROFILE, GPU = "ops", "growth", "profile", "gpu"

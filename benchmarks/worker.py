@@ -31,7 +31,7 @@ MALLOC_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-"""The settings of `jaxnets.runtime.hardware.MALLOPT` for a new process and its children."""
+"""The settings of `jaxnets.runtime.xla.MALLOPT` for a new process and its children."""
 
 
 class Side(Protocol):

@@ -22,9 +22,9 @@ from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.run import Cadence, Run
-from jaxnets.training.state import TrainState
 from jaxnets.training.step import (
     StoredExamples,
+    TrainState,
     TrainStep,
     make_train_step,
     multi_step,

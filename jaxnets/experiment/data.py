@@ -14,7 +14,7 @@ from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.runtime.xla import cpu_threads
 
 
 def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:

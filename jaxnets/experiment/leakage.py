@@ -16,7 +16,7 @@ from jaxnets.data.splits import (
 )
 from jaxnets.errors import DataError
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
-from jaxnets.evaluation.result_text import format_split as format_split_text
+from jaxnets.evaluation.result import format_split as format_split_text
 from jaxnets.runtime.console import Reporter
 
 

@@ -20,9 +20,8 @@ from jaxnets import models
 from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
-from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.optimizer import BackboneHeadPartition, make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
-from jaxnets.training.state import BackboneHeadPartition
 
 RANDOM = "random"
 BATCH_SIZE = 32

@@ -10,7 +10,6 @@ from typing import Any
 from jaxnets import models, reported
 from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
 from studies.pages.results_table import NOT_RUN, Group, groups, shortened
@@ -42,8 +41,8 @@ class Pair:
     def title(self) -> str:
         """The network, its size and epochs, and whose groups, if they are not those of the config."""
         run = self.some.first
-        message = result_text.format_network(run, models.entry(run["model"]).title)
-        grouping = result_text.format_grouping(run)
+        message = results.format_network(run, models.entry(run["model"]).title)
+        grouping = results.format_grouping(run)
         groups_text = f", groups{grouping}" if grouping else ""
         return f"{message}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
 

@@ -18,7 +18,7 @@ from jaxnets import models, reported
 from jaxnets.commands.summary import layers_of
 from jaxnets.data.sources import TITLES
 from jaxnets.data.sources.cifar10 import CLASSES as CIFAR10
-from jaxnets.evaluation import result_text
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.statistics import wilson_interval
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.io import atomic_write
@@ -130,10 +130,10 @@ def _reports(folder: Path) -> str:
         groups = [group for group in results_table.groups(folder) if group.entry == name]
         if not groups:
             lines.append(
-                _line(title, result_text.TESTED_ON[reported.tested_as(name)], MISSING, _percent_of(entry))
+                _line(title, results.TESTED_ON[reported.tested_as(name)], MISSING, _percent_of(entry))
             )
         for group in groups:
-            for test, message in result_text.TESTED_ON.items():
+            for test, message in results.TESTED_ON.items():
                 if group.accuracies(test):
                     theirs = _percent_of(entry) if test == reported.tested_as(name) else ""
                     lines.append(_line(title, message, _interval(group, test), theirs))
@@ -153,7 +153,7 @@ def _accidents(folder: Path) -> dict[str, str]:
         lines += [_line(_title(name), MISSING, "", "", "")] if not found else []
         for group in found:
             clean = statistics.fmean(group.accuracies("clean"))
-            others = [group.accuracies(test) for test in result_text.TESTED_ON if test != "clean"]
+            others = [group.accuracies(test) for test in results.TESTED_ON if test != "clean"]
             costs = [f"{clean - statistics.fmean(each):.2f}" if each else "" for each in others]
             lines.append(_line(_title(name), f"{clean:.2f} %", *costs))
             if reported.tested_as(name) == "augmented_dropout":

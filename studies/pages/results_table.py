@@ -12,7 +12,6 @@ from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.experiment.run_files import CONFIG, FIELDS_ALLOWED_TO_DIFFER
 
@@ -166,7 +165,7 @@ def verdict(group: Group) -> str:
         word = "above" if percent < low else "within"
     if not message and group.tested_as != "clean":
         clean = statistics.fmean(group.accuracies("clean"))
-        word += f", tested as there ({result_text.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
+        word += f", tested as there ({results.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
     return "; ".join([word, *_contradiction(group.entry)])
 
 
@@ -185,7 +184,7 @@ def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
         reasons += _other_backbone(run)
     wanted = reported.tested_as(group.entry or "")
     if wanted != group.tested_as:
-        reasons.append(f"the report tests {result_text.TESTED_ON[wanted]}")
+        reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
     reasons += _unknown_config(group.entry or "")  # its image size, optimizer and rate may differ from ours
     return "; ".join(reasons)
 
@@ -290,10 +289,10 @@ def _format(row: Mapping[str, Any]) -> tuple[str, ...]:
     if run is None:
         return title, data, report, "", row["verdict"], "", ""
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
-    network = f"{result_text.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
-    split = result_text.format_split_kind(run)
+    network = f"{results.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
+    split = results.format_split_kind(run)
     rate = row["images_per_second"]
-    rate_text = "not known" if rate is None else f"{rate:,.0f} a second{result_text.format_head(run)}"
+    rate_text = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
     speed = f"{rate_text}, {row['hardware']}"
     names = f"`{shortened(row['runs'].split())}`"
     return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
