@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from jaxnets.ops.cpu_kernels.load import Kernels, in_use
+from jaxnets.ops.cpu_kernels import Kernels, in_use
 from jaxnets.runtime import hardware, xla
 from jaxnets.runtime.hardware import cpu_threads
 

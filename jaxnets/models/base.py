@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets import ops
-from jaxnets.ops.cpu_kernels.load import Implementation
+from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.initializers import Initialization, Initializer
 from jaxnets.ops.windows import Pair
 
