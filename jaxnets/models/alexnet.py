@@ -1,14 +1,13 @@
 """AlexNet (Krizhevsky et al. 2012) as reports C and E fit it to images of 32 pixels a side."""
 
 import functools
-from types import MappingProxyType
 
 import flax.linen as nn
 import jax
 
 from jaxnets.models.base import ACTIVATIONS, Entry, Network, adaptive_average_pool
 
-VARIANTS = MappingProxyType({"pool3": (3, 5), "pool2": (2, 3)})
+VARIANTS = {"pool3": (3, 5), "pool2": (2, 3)}
 """Sides of a pooling's window and of the second kernel; pool3 is report C's, pool2 report E's."""
 
 
