@@ -1,7 +1,6 @@
 """Export a trained network to a folder that can be loaded without this package."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,8 @@ def export(
     if weights.missing or given is None:
         missing = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
-    result = None
-    if (directory / workdir.CONFIG).is_file():
-        result = read_result(directory, ignore_damage=ignore_damage)
+    is_run = (directory / workdir.CONFIG).is_file()
+    result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
     library_file = _library_file(layout, weights) if layout else None
     with reporter.phase("export") as phase:
         compiled = program(weights, given)
@@ -95,43 +93,29 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
     images = jax.ShapeDtypeStruct((batch, *weights.input_shape), np.uint8)
     flat = flatten(weights.variables)
     arrays = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flat.items()}
-    function = jax.jit(_logits(weights, given))  # only traced here
-    with precision_of(weights.model):
-        return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
-
-
-def _logits(weights: Weights, given: Preprocessing) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     # Without custom calls: the program must run without this package.
     network = models.create(config_dict.ConfigDict({**weights.model, "implementation": "xla"}))
-    dtype = jnp.dtype(weights.model.dtype)
 
-    def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:
-        inputs = normalize(scale(images, dtype), given.mean, given.std)
-        outputs: Any = network.apply(unflatten(arrays), inputs, train=False)
-        return outputs
+    def logits(arrays: dict[str, Any], images: jax.Array) -> Any:
+        inputs = normalize(scale(images, jnp.dtype(weights.model.dtype)), given.mean, given.std)
+        return network.apply(unflatten(arrays), inputs, train=False)
 
-    return logits
+    with precision_of(weights.model):
+        return jax_export.export(jax.jit(logits), platforms=PLATFORMS)(arrays, images)
 
 
 def model_card(weights: Weights, given: Preprocessing, result: Result | None) -> str:
     """The card in Markdown; `result` is the run's, None for imported weights or an unfinished run."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxnets.commands"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = _percent
+    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("jaxnets.commands"), **options)
+    environment.filters["percent"] = lambda value: "unknown" if value is None else f"{100 * value:.2f} %"
     params, source = weights.variables["params"], weights.source
     in_heads = models.count_parameters(models.auxiliary_part(params))
     origin = [f"{key} {source[key]}" for key in ("file", "hub", "layout", "sha256") if source.get(key)]
     trained: dict[str, str] = {}
     if result is not None:
-        title = models.entry(result["model"]).title
-        trained = {
-            "network": result_text.format_network(result, title),
-            "split": result_text.format_split(result),
-        }
+        network = result_text.format_network(result, models.entry(result["model"]).title)
+        trained = {"network": network, "split": result_text.format_split(result)}
     return environment.get_template("model_card.md").render(
         title=models.entry(weights.model.name).title,
         model=weights.model,
@@ -146,7 +130,3 @@ def model_card(weights: Weights, given: Preprocessing, result: Result | None) ->
         result=result,
         **trained,
     )
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:.2f} %"

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, foreign, layouts, weights
+from jaxnets.interop import convert, foreign, layouts, weight_files, weights
 from jaxnets.interop.preprocessing import channels_reversed
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
@@ -30,7 +30,7 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
     reporter = Reporter()
     existing = _network_in(destination)
     with reporter.phase("read") as phase:
-        opened = foreign.open_file(source, functools.partial(reporter.report_progress, "download"))
+        opened = weight_files.open_file(source, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
     given = foreign.describe(opened, options)
     if existing not in (None, given.model.name):

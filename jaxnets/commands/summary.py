@@ -40,18 +40,19 @@ def summarize(
 
     Raises ConfigError for an unknown network or variant, and for too small images.
     """
-    model = config_lib.default_config().model
+    model, entry = config_lib.default_config().model, models.entry(name)
     model.name, model.variant = name, variant
-    entry = models.entry(name)
     model.num_classes = num_classes or (3 if entry.channels == 3 else 10)
-    if entry.kind != "image" and (num_classes or image_size):
-        raise ConfigError(f"{entry.title} takes no images: --num_classes and --image_size do not apply")
-    models.check_variant(name, variant, flag="--variant")
-    size = image_size or entry.native_size
-    shape: tuple[int, ...] = (model.layer_sizes[0],)
+    for problem in models.values_for_other_networks(model, prefix="--").values():
+        raise ConfigError(problem)
     if entry.kind == "image":
+        size = image_size or entry.native_size
         models.check_image_size(name, size, flag="--image_size")
         shape = (size, size, entry.channels)
+    elif num_classes or image_size:
+        raise ConfigError(f"{entry.title} takes no images: --num_classes and --image_size do not apply")
+    else:
+        shape = (model.layer_sizes[0],)
     layers, reporter = layers_of(model, shape), Reporter()
     width = shutil.get_terminal_size((WIDE, 24)).columns
     for line in (*table(layers, width), "", *_totals(layers, entry.title, model, shape)):
@@ -74,32 +75,27 @@ def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Lay
     with nn.intercept_methods(record):
         x = jax.ShapeDtypeStruct((1, *shape), np.float32)
         variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
-    params, statistics = (_by_module(variables.get(name, {})) for name in ("params", "batch_stats"))
+    params, statistics = (_sizes_by_module(variables.get(name, {})) for name in ("params", "batch_stats"))
     return [
         Layer(
             path,
             kind,
             inputs,
             outputs,
-            parameters=models.count_parameters(params[path]),
-            statistics=models.count_parameters(statistics.get(path, {})),
-            multiply_adds=_multiply_adds(params[path], outputs),
+            parameters=sum(params[path].values()),
+            statistics=sum(statistics.get(path, {}).values()),
+            multiply_adds=params[path].get("kernel", 0) * math.prod(outputs[:-1]),
         )
         for path, kind, inputs, outputs in calls
         if path in params
     ]
 
 
-def _multiply_adds(leaves: dict[str, Any], outputs: tuple[int, ...]) -> int:
-    """Multiply-adds of a convolution or dense layer: kernel size times output positions."""
-    return leaves["kernel"].size * math.prod(outputs[:-1]) if "kernel" in leaves else 0
-
-
-def _by_module(tree: Any) -> dict[str, dict[str, Any]]:
-    """The leaves of every module with leaves of its own, by its path and their names."""
-    modules: dict[str, dict[str, Any]] = {}
+def _sizes_by_module(tree: Any) -> dict[str, dict[str, int]]:
+    """The sizes of the arrays of every module with arrays of its own, by its path and their names."""
+    modules: dict[str, dict[str, int]] = {}
     for (*module, name), leaf in traverse_util.flatten_dict(dict(tree)).items():
-        modules.setdefault("/".join(module), {})[name] = leaf
+        modules.setdefault("/".join(module), {})[name] = leaf.size
     return modules
 
 

@@ -3,9 +3,9 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import config_dict
@@ -13,11 +13,11 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.config import nearest
-from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import hub, layouts, weight_files
+from jaxnets.errors import ConfigError
+from jaxnets.interop import layouts
 from jaxnets.interop.convert import recognise
-from jaxnets.interop.preprocessing import PRESETS, PreprocessingPreset, from_metadata, preset_of
-from jaxnets.io import file_sha256
+from jaxnets.interop.preprocessing import PRESET_OF, PRESETS, PreprocessingPreset, from_metadata
+from jaxnets.interop.weight_files import PRETRAINED, WeightFile
 
 HEADS = ("AuxLogits.", "aux1.", "aux2.")
 HEAD_BIASES = ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
@@ -41,14 +41,6 @@ class Options:
     partial: bool = False
 
 
-class WeightFile(NamedTuple):
-    """A file's arrays, its origin, and the hub's description of the network, or {}."""
-
-    arrays: dict[str, np.ndarray]
-    source: dict[str, Any]
-    described: dict[str, Any]
-
-
 class Description(NamedTuple):
     """What a file contains: `model` is a section of a config, `notes` name what was left out."""
 
@@ -61,34 +53,6 @@ class Description(NamedTuple):
     notes: list[str]
 
 
-def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
-    """Reads a file, or hub:OWNER/NAME; `report` is called with a line of text before a download.
-
-    Raises CheckpointError if there is no such file, or it is of an unknown format or damaged.
-    """
-    described: dict[str, Any] = {}
-    path, origin = Path(source), {"file": Path(source).name}
-    if source.startswith(hub.PREFIX):
-        path, described, origin = hub.download(source, report)
-    if path.is_dir():
-        raise CheckpointError(f"{source} is a folder: give the weights file in it")
-    if not path.exists():
-        raise CheckpointError(f"{source} does not exist: give a file, or {hub.PREFIX}OWNER/NAME for the hub")
-    if not path.is_file():
-        raise CheckpointError(f"{source} is not a regular file: give a weights file")
-    suffix = path.name.rpartition(".")[2].lower()
-    if suffix == "safetensors":
-        arrays, metadata = weight_files.read_safetensors(path)
-        origin |= {"remarks": metadata} if metadata else {}
-    elif suffix in ("h5", "hdf5"):
-        arrays = weight_files.read_keras(path)
-    elif suffix in ("pth", "pt", "bin"):
-        arrays = weight_files.read_pth(path)
-    else:
-        raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
-    return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
-
-
 def describe(opened: WeightFile, options: Options) -> Description:
     """What is in the file, by `options`, its array names and the hub's description.
 
@@ -98,28 +62,27 @@ def describe(opened: WeightFile, options: Options) -> Description:
     architecture = opened.described.get("architecture")
     named = options.model or (architecture if architecture in layouts.KNOWN else None)
     network, layout = recognise(arrays, named, options.layout)
-    shape = _input_shape(network, options, opened)
+    entry, pretrained = models.entry(network), opened.described.get(PRETRAINED, {})
+    size = options.image_size or (pretrained.get("input_size") or [entry.native_size])[-1]
+    models.check_image_size(network, size, flag="--image_size")
     notes: list[str] = []
     if layout == "torch":
-        arrays, notes = _without_unusable_heads(arrays, min(shape[:2]), models.entry(network).auxiliary_size)
+        arrays, notes = _without_unusable_heads(arrays, size, entry.auxiliary_size)
+    ignored = [
+        f"{name} {pretrained[name]}" for name, own in OUR_CROP.items() if pretrained.get(name, own) != own
+    ]
+    if ignored:
+        notes.append(f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic")
     model = model_of(arrays, network, layout, options)
     return Description(
         arrays,
         layout,
         model,
-        shape,
+        (size, size, entry.channels),
         _classes(options, opened, model.num_classes),
         _preset(network, layout, options, opened),
-        [*notes, *_ignored_settings(opened)],
+        notes,
     )
-
-
-def _input_shape(network: str, options: Options, opened: WeightFile) -> tuple[int, ...]:
-    """[H, W, C] of an input, as asked for, as the hub describes it, or as the network was designed."""
-    described = opened.described.get(hub.PRETRAINED, {}).get("input_size")
-    size = options.image_size or (described[-1] if described else models.entry(network).native_size)
-    models.check_image_size(network, size, flag="--image_size")
-    return size, size, models.entry(network).channels
 
 
 def _without_unusable_heads(
@@ -152,14 +115,13 @@ def model_of(
     variants = form.networks[network].variants
     variant = options.variant or variants[0]
     if variant not in variants:
-        listed = ", ".join(str(each) for each in variants if each)
-        has = f"has {listed}" if listed else "has no variants"
+        has = "has no variants" if None in variants else f"has {', '.join(map(str, variants))}"
         raise ConfigError(f"--variant={variant}: {network} of --layout={layout} {has}")
-    default = next(iter(models.entry(network).variants), None)
     kernel = arrays.get(str(form.name(network, CLASSIFIER)))
     in_file = 1000 if kernel is None else form.read(network, CLASSIFIER, kernel).shape[-1]
     model = config_lib.default_config().model
-    model.name, model.variant = network, None if variant == default else variant
+    model.name = network
+    model.variant = None if variant == models.variant_of(model) else variant
     model.num_classes = options.num_classes or in_file
     model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
     return model
@@ -167,14 +129,15 @@ def model_of(
 
 def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> PreprocessingPreset | None:
     """As asked for, as the file or the hub describes it, or as the library has it; None if unknown."""
-    name, described = options.preprocessing, opened.described.get(hub.PRETRAINED, {})
+    name, described = options.preprocessing, opened.described.get(PRETRAINED, {})
     stored = from_metadata(opened.source.get("remarks", {}))
     if name is None and stored is not None:
         return stored
     if name is None and described:
-        known = "mean" in described and "std" in described
-        return PreprocessingPreset(tuple(described["mean"]), tuple(described["std"])) if known else None
-    name = name or preset_of(network, layout)
+        if not {"mean", "std"} <= described.keys():
+            return None
+        return PreprocessingPreset(tuple(described["mean"]), tuple(described["std"]))
+    name = name or PRESET_OF.get((layout, network))
     if name in (None, "unknown"):
         return None
     if name not in PRESETS:
@@ -182,15 +145,6 @@ def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> 
             f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown{nearest(name, PRESETS)}"
         )
     return PRESETS[name]
-
-
-def _ignored_settings(opened: WeightFile) -> list[str]:
-    """A note on crop settings of the hub's description that differ from ours."""
-    given = opened.described.get(hub.PRETRAINED, {})
-    ignored = [f"{name} {given[name]}" for name, own in OUR_CROP.items() if given.get(name, own) != own]
-    if not ignored:
-        return []
-    return [f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic"]
 
 
 def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[str, ...] | None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,37 +20,27 @@ class PreprocessingPreset(NamedTuple):
     bgr: bool = False
 
 
-PRESETS: Mapping[str, PreprocessingPreset] = MappingProxyType(
-    {
-        "imagenet": PreprocessingPreset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        "half": PreprocessingPreset((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        "inception_2015": PreprocessingPreset((128 / 255,) * 3, (128 / 255,) * 3),
-        "caffe": PreprocessingPreset((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
-    }
-)
+PRESETS = {
+    "imagenet": PreprocessingPreset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": PreprocessingPreset((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "inception_2015": PreprocessingPreset((128 / 255,) * 3, (128 / 255,) * 3),
+    "caffe": PreprocessingPreset((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
+}
 """imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
-_OF_LIBRARY: Mapping[tuple[str, str], str] = MappingProxyType(
-    {
-        ("keras", "resnet50"): "caffe",
-        ("keras", "densenet121"): "imagenet",
-        ("keras", "inception_v3"): "half",
-        ("keras", "inception_resnet_v2"): "half",
-        ("inception_2015", "inception_v3"): "inception_2015",
-    }
-)
-
-
-def preset_of(network: str, layout: str) -> str | None:
-    """Name of the preset that a library's own weights use; None if the file alone does not determine it."""
-    return _OF_LIBRARY.get((layout, network))
+PRESET_OF = {
+    ("keras", "resnet50"): "caffe",
+    ("keras", "densenet121"): "imagenet",
+    ("keras", "inception_v3"): "half",
+    ("keras", "inception_resnet_v2"): "half",
+    ("inception_2015", "inception_v3"): "inception_2015",
+}
+"""The preset of a library's own weights by (layout, network), where the library has only one."""
 
 
 def is_bgr(layout: str, weights: Weights) -> bool:
     """Whether the library's network with these weights and this preprocessing expects BGR input."""
-    name, given = preset_of(weights.model.name, layout), weights.preprocessing
-    if name is None or given is None or not PRESETS[name].bgr:
-        return False
-    return (given.mean, given.std) == (PRESETS[name].mean, PRESETS[name].std)
+    given, preset = weights.preprocessing, PRESETS.get(PRESET_OF.get((layout, weights.model.name), ""))
+    return given is not None and preset == (given.mean, given.std, True)
 
 
 def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:

@@ -49,10 +49,9 @@ class Preprocessing:
 class Weights:
     """The contents of a weights folder.
 
-    `variables` is {"params", "batch_stats"}, trees of numpy arrays without those in `missing`. Paths such as
-    "params/classifier/kernel" are relative to the full network, which `model` (a config.model section)
-    describes for inputs of `input_shape` [H, W, C]. `classes` and `preprocessing` are None if unknown.
-    `source` describes the origin of the weights.
+    `variables` is {"params", "batch_stats"}, trees of numpy arrays without those in `missing`, paths such as
+    "params/classifier/kernel". `model`, a config.model section, describes the whole network, for inputs of
+    `input_shape` [H, W, C]. `classes` and `preprocessing` are None if unknown.
     """
 
     variables: dict[str, Any]
@@ -126,23 +125,23 @@ def read_weights(folder: Path) -> Weights:
 
     Raises CheckpointError if it is not a weights folder, is damaged, or belongs to another network.
     """
-    described = _read_description(folder)
-    path = folder / ARRAYS
+    described, path = _read_description(folder), folder / ARRAYS
     if not path.is_file() or file_sha256(path) != described.get("sha256"):
         raise CheckpointError(f"{path} does not match {DESCRIPTION}: restore it")
     try:
-        classes, preprocessing = described["classes"], described["preprocessing"]
+        arrays = safetensors.numpy.load_file(path)
+        classes, given = described["classes"], described["preprocessing"]
         weights = Weights(
-            variables=unflatten(safetensors.numpy.load_file(path)),
+            variables=unflatten(arrays),
             model=_model(described["model"]),
             input_shape=tuple(described["input_shape"]),
             classes=None if classes is None else tuple(classes),
-            preprocessing=None if preprocessing is None else _preprocessing(**preprocessing),
+            preprocessing=None if given is None else _preprocessing(**given),
             missing=tuple(described["missing"]),
             source=described["source"],
         )
         _check_description(weights)
-        _check(str(folder), flatten(weights.variables), weights)
+        _check(str(folder), arrays, weights)
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError, JaxnetsError) as error:
@@ -185,11 +184,9 @@ def _check(where: str, arrays: Mapping[str, np.ndarray], weights: Weights) -> No
 
 def _check_description(weights: Weights) -> None:
     """Raises ValueError if classes or preprocessing do not match the network."""
-    classes, given = weights.classes, weights.preprocessing
-    if classes is not None and len(classes) != weights.model.num_classes:
-        raise ValueError(
-            f"{DESCRIPTION} names {len(classes)} classes, and the network has {weights.model.num_classes}"
-        )
+    classes, given, number = weights.classes, weights.preprocessing, weights.model.num_classes
+    if classes is not None and len(classes) != number:
+        raise ValueError(f"{DESCRIPTION} names {len(classes)} classes, and the network has {number}")
     if given is None:
         return
     if type(given.image_size) is not int or given.image_size < 1:

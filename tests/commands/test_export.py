@@ -59,7 +59,8 @@ def test_a_fresh_process_gets_the_same_logits(trained: Path, exported: Path) -> 
         logits = np.load(exported.parent / f"logits{count}.npy")
         np.testing.assert_allclose(jax.nn.softmax(logits), expected[:count], rtol=0, atol=1e-5)
     given = folders.read_weights_or_run(trained)
-    direct = exporting._logits(given, given.preprocessing)(dict(exporting.flatten(given.variables)), images)
+    assert given.preprocessing is not None
+    direct = exporting.program(given, given.preprocessing).call(flatten(given.variables), images)
     np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-5)
 
 
