@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.errors
-import flax.linen as nn
 import jax
 import numpy as np
 
 from jaxnets import models, ops
+from jaxnets.commands.summary import recorded_calls
 from jaxnets.errors import CheckFailedError, CheckpointError
 from jaxnets.experiment import restore
 from jaxnets.interop import weight_files
@@ -74,10 +74,10 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
 
 def _check_comparable(first: Path, given: Weights, second: Path, other: Weights) -> None:
     """Raises CheckpointError unless both are the same network with the same kind of input."""
-    if given.model.name != other.model.name:
+    ours, theirs = given.model.name, other.model.name
+    if ours != theirs:
         raise CheckpointError(
-            f"{first} is {given.model.name} and {second} is {other.model.name}: "
-            "compare weights of the same network"
+            f"{first} is {ours} and {second} is {theirs}: compare weights of the same network"
         )
     shape, other_shape = list(given.input_shape), list(other.input_shape)
     if shape[-1:] != other_shape[-1:] or len(shape) != len(other_shape):
@@ -101,18 +101,11 @@ def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
     names: list[str] = []
 
     def forward(variables: Any, x: jax.Array) -> list[jax.Array]:
-        values: list[jax.Array] = []
-
-        def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
-            y = following(*args, **kwargs)
-            if isinstance(context.module, LAYERS) and context.method_name == "__call__":
-                names.append("/".join(context.module.path))
-                values.append(y)
-            return y
-
-        with nn.intercept_methods(record):
+        with recorded_calls() as calls:
             network.apply(variables, x, train=False)
-        return values
+        layers = [call for call in calls if isinstance(call.module, LAYERS)]
+        names.extend(call.path for call in layers)
+        return [call.outputs for call in layers]
 
     try:
         with precision_of(given.model):

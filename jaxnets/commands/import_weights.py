@@ -28,7 +28,11 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
     missing or unexpected arrays.
     """
     reporter = Reporter()
-    existing = _network_in(destination)
+    existing = None
+    if weights.is_weights_folder(destination):
+        existing = weights.read_weights(destination).model.name
+    elif destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
     with reporter.phase("read") as phase:
         opened = weight_files.open_file(source, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
@@ -70,33 +74,23 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
     return imported
 
 
-def _network_in(destination: Path) -> str | None:
-    """The network of the weights folder `destination`; raises ConfigError if other files are there."""
-    if weights.is_weights_folder(destination):
-        return weights.read_weights(destination).model.name
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
-    return None
-
-
 def forward_pass(given: weights.Weights) -> str:
     """Runs random noise through the network, with missing arrays 0, and describes the outputs.
 
     Raises CheckpointError if they are not finite.
     """
     expected = weights.structure(given.model, given.input_shape)
-    flat = weights.flatten(given.variables)
-    complete = {path: flat.get(path, np.zeros(s.shape, s.dtype)) for path, s in expected.items()}
+    zeros = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in expected.items()}
+    variables = weights.unflatten(zeros | weights.flatten(given.variables))
     network = models.create(given.model)
     x = np.random.default_rng(0).normal(size=(1, *given.input_shape)).astype(given.model.dtype)
 
-    def apply(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        features: Any = network.apply(variables, x, train=False, method="features")
-        logits: Any = network.apply(variables, features, train=False, method="head")
-        return features, logits
+    def apply(variables: Any, x: jax.Array) -> tuple[Any, Any]:
+        features = network.apply(variables, x, train=False, method="features")
+        return features, network.apply(variables, features, train=False, method="head")
 
     with precision_of(given.model):
-        features, logits = jax.device_get(xla.jit(apply)(weights.unflatten(complete), jnp.asarray(x)))
+        features, logits = jax.device_get(xla.jit(apply)(variables, jnp.asarray(x)))
     if not (np.isfinite(features).all() and np.isfinite(logits).all()):
         raise CheckpointError("a forward pass gives values that are not finite: the weights are corrupt")
     text = f"features {list(features.shape)}, mean {features.mean():.4g}, largest {features.max():.4g}"
@@ -113,10 +107,9 @@ def _print(reporter: Reporter, given: foreign.Description, converted: convert.Co
     for note in given.notes:
         reporter.line("note", note)
     for what, names in (("missing", converted.missing), ("extra", converted.unexpected)):
-        for name in names[:MAX_LISTED]:
-            reporter.line(what, name)
-        if len(names) > MAX_LISTED:
-            reporter.line(what, f"and {len(names) - MAX_LISTED} more")
+        more = (f"and {len(names) - MAX_LISTED} more",) if len(names) > MAX_LISTED else ()
+        for text in (*names[:MAX_LISTED], *more):
+            reporter.line(what, text)
 
 
 def _check_complete(converted: convert.Converted, source: str, *, partial: bool) -> None:

@@ -1,9 +1,10 @@
 """A network's layers, parameters and multiply-adds, computed from shapes."""
 
+import contextlib
 import functools
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -62,39 +63,54 @@ def summarize(
 
 def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Layer]:
     """The layers in order of computation for one input of `shape`, including auxiliary heads."""
-    network = models.create(model)
-    calls: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = []
-
-    def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        y = following(*args, **kwargs)
-        if context.method_name == "__call__" and args and hasattr(y, "shape"):
-            path, kind = "/".join(context.module.path), type(context.module).__name__
-            calls.append((path, kind, args[0].shape[1:], y.shape[1:]))
-        return y
-
-    with nn.intercept_methods(record):
-        x = jax.ShapeDtypeStruct((1, *shape), np.float32)
-        variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
+    init = functools.partial(models.create(model).init, jax.random.key(0))
+    with recorded_calls() as calls:
+        variables = jax.eval_shape(init, jax.ShapeDtypeStruct((1, *shape), np.float32))
     params, statistics = (_sizes_by_module(variables.get(name, {})) for name in ("params", "batch_stats"))
     return [
         Layer(
-            path,
-            kind,
-            inputs,
-            outputs,
-            parameters=sum(params[path].values()),
-            statistics=sum(statistics.get(path, {}).values()),
-            multiply_adds=params[path].get("kernel", 0) * math.prod(outputs[:-1]),
+            call.path,
+            type(call.module).__name__,
+            call.inputs.shape[1:],
+            call.outputs.shape[1:],
+            parameters=sum(params[call.path].values()),
+            statistics=sum(statistics.get(call.path, {}).values()),
+            multiply_adds=params[call.path].get("kernel", 0) * math.prod(call.outputs.shape[1:-1]),
         )
-        for path, kind, inputs, outputs in calls
-        if path in params
+        for call in calls
+        if call.path in params
     ]
+
+
+class Call(NamedTuple):
+    """A call of a module of a network."""
+
+    path: str
+    module: nn.Module
+    inputs: Any
+    outputs: Any
+
+
+@contextlib.contextmanager
+def recorded_calls() -> Iterator[list[Call]]:
+    """Yields the calls of modules within the block, in order of computation."""
+    calls: list[Call] = []
+
+    def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        outputs = following(*args, **kwargs)
+        if context.method_name == "__call__":
+            calls.append(Call("/".join(context.module.path), context.module, args[0], outputs))
+        return outputs
+
+    with nn.intercept_methods(record):
+        yield calls
 
 
 def _sizes_by_module(tree: Any) -> dict[str, dict[str, int]]:
     """The sizes of the arrays of every module with arrays of its own, by its path and their names."""
     modules: dict[str, dict[str, int]] = {}
-    for (*module, name), leaf in traverse_util.flatten_dict(dict(tree)).items():
+    leaves: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(tree))
+    for (*module, name), leaf in leaves.items():
         modules.setdefault("/".join(module), {})[name] = leaf.size
     return modules
 
