@@ -103,9 +103,9 @@ def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
     def forward(variables: Any, x: jax.Array) -> list[jax.Array]:
         with recorded_calls() as calls:
             network.apply(variables, x, train=False)
-        layers = [call for call in calls if isinstance(call.module, LAYERS)]
-        names.extend(call.path for call in layers)
-        return [call.outputs for call in layers]
+        layers = [(path, y) for path, module, _, y in calls if isinstance(module, LAYERS)]
+        names.extend(path for path, _ in layers)
+        return [y for _, y in layers]
 
     try:
         with precision_of(given.model):

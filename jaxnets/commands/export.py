@@ -18,7 +18,7 @@ from jaxnets.evaluation import result_text
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.interop import preprocessing
+from jaxnets.interop import foreign
 from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
@@ -77,11 +77,11 @@ def export(
 def _library_file(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays under the library's names and for its channel order, and the file's metadata."""
     check_published_form(layout, weights.model)
-    bgr = preprocessing.is_bgr(layout, weights)
+    bgr = foreign.is_bgr(layout, weights)
     if bgr:
-        arrays, _ = preprocessing.channels_reversed(flatten(weights.variables))
+        arrays, _ = foreign.channels_reversed(flatten(weights.variables))
         weights = dataclasses.replace(weights, variables=unflatten(arrays))
-    return to_layout(layout, weights), preprocessing.to_metadata(weights.preprocessing, bgr=bgr)
+    return to_layout(layout, weights), foreign.to_metadata(weights.preprocessing, bgr=bgr)
 
 
 def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:

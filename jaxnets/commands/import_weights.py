@@ -11,7 +11,6 @@ import numpy as np
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, foreign, layouts, weight_files, weights
-from jaxnets.interop.preprocessing import channels_reversed
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.xla import precision_of
@@ -48,7 +47,7 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
         mean, std, bgr = given.preset
         preprocessing = weights.Preprocessing(size, mean[:channels], std[:channels])
         if bgr:
-            found, first = channels_reversed(found)
+            found, first = foreign.channels_reversed(found)
             notes.append(f"{first}: input channels reversed, because the file expects BGR")
     imported = weights.Weights(
         variables=weights.unflatten(found),

@@ -69,38 +69,29 @@ def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Lay
     params, statistics = (_sizes_by_module(variables.get(name, {})) for name in ("params", "batch_stats"))
     return [
         Layer(
-            call.path,
-            type(call.module).__name__,
-            call.inputs.shape[1:],
-            call.outputs.shape[1:],
-            parameters=sum(params[call.path].values()),
-            statistics=sum(statistics.get(call.path, {}).values()),
-            multiply_adds=params[call.path].get("kernel", 0) * math.prod(call.outputs.shape[1:-1]),
+            path,
+            type(module).__name__,
+            x.shape[1:],
+            y.shape[1:],
+            parameters=sum(params[path].values()),
+            statistics=sum(statistics.get(path, {}).values()),
+            multiply_adds=params[path].get("kernel", 0) * math.prod(y.shape[1:-1]),
         )
-        for call in calls
-        if call.path in params
+        for path, module, x, y in calls
+        if path in params
     ]
 
 
-class Call(NamedTuple):
-    """A call of a module of a network."""
-
-    path: str
-    module: nn.Module
-    inputs: Any
-    outputs: Any
-
-
 @contextlib.contextmanager
-def recorded_calls() -> Iterator[list[Call]]:
-    """Yields the calls of modules within the block, in order of computation."""
-    calls: list[Call] = []
+def recorded_calls() -> Iterator[list[tuple[str, nn.Module, Any, Any]]]:
+    """Yields (path, module, input, output) of the calls within the block, in order of computation."""
+    calls: list[tuple[str, nn.Module, Any, Any]] = []
 
     def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        outputs = following(*args, **kwargs)
+        y = following(*args, **kwargs)
         if context.method_name == "__call__":
-            calls.append(Call("/".join(context.module.path), context.module, args[0], outputs))
-        return outputs
+            calls.append(("/".join(context.module.path), context.module, args[0], y))
+        return y
 
     with nn.intercept_methods(record):
         yield calls

@@ -20,11 +20,7 @@ NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_s
 
 
 class Converted(NamedTuple):
-    """A network's arrays by path, and the names without a counterpart.
-
-    `missing` are paths of ours ("params/classifier/kernel"), `unexpected` are names of the file, and
-    `folded` are the norms that were folded into their convolutions.
-    """
+    """A network's arrays by path, those that the file lacks or only it has, and its folded norms."""
 
     arrays: dict[str, np.ndarray]
     missing: tuple[str, ...]

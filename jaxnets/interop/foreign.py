@@ -1,4 +1,4 @@
-"""A weight file of another library: its arrays, and the network, classes and preprocessing they are of."""
+"""What a weight file of another library is of: its network, its classes and its preprocessing."""
 
 import collections
 import dataclasses
@@ -13,11 +13,11 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.config import nearest
-from jaxnets.errors import ConfigError
+from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import layouts
 from jaxnets.interop.convert import recognise
-from jaxnets.interop.preprocessing import PRESET_OF, PRESETS, PreprocessingPreset, from_metadata
 from jaxnets.interop.weight_files import PRETRAINED, WeightFile
+from jaxnets.interop.weights import Preprocessing, Weights
 
 HEADS = ("AuxLogits.", "aux1.", "aux2.")
 HEAD_BIASES = ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
@@ -25,6 +25,32 @@ HEAD_BIASES = ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
 OUR_CROP = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
 """How this package resizes images, in timm's terms."""
 CLASSIFIER = "classifier/kernel"
+METADATA_KEY = "jaxnets preprocessing"
+
+
+class PreprocessingPreset(NamedTuple):
+    """Mean and std of RGB pixels in [0, 1]; with `bgr` the channels are then reversed."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+
+
+PRESETS = {
+    "imagenet": PreprocessingPreset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": PreprocessingPreset((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "inception_2015": PreprocessingPreset((128 / 255,) * 3, (128 / 255,) * 3),
+    "caffe": PreprocessingPreset((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
+}
+"""imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
+PRESET_OF = {
+    ("keras", "resnet50"): "caffe",
+    ("keras", "densenet121"): "imagenet",
+    ("keras", "inception_v3"): "half",
+    ("keras", "inception_resnet_v2"): "half",
+    ("inception_2015", "inception_v3"): "inception_2015",
+}
+"""The preset of a library's own weights by (layout, network), where the library has only one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,3 +196,37 @@ def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[st
         return None
     counts = collections.Counter(names)
     return tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(names))
+
+
+def is_bgr(layout: str, weights: Weights) -> bool:
+    """Whether the library's network with these weights and this preprocessing expects BGR input."""
+    given, preset = weights.preprocessing, PRESETS.get(PRESET_OF.get((layout, weights.model.name), ""))
+    return given is not None and preset == (given.mean, given.std, True)
+
+
+def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Converts a network between RGB and BGR input; returns the arrays and the path that changed.
+
+    Only the first convolution changes, which has 3 input channels.
+    """
+    first = next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
+    return {**arrays, first: np.ascontiguousarray(arrays[first][:, :, ::-1])}, first
+
+
+def to_metadata(given: Preprocessing | None, *, bgr: bool) -> dict[str, str]:
+    """Safetensors metadata that records the preprocessing; {} if it is unknown."""
+    if given is None:
+        return {}
+    return {METADATA_KEY: json.dumps({"mean": given.mean, "std": given.std, "bgr": bgr})}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> PreprocessingPreset | None:
+    """Reads the metadata of `to_metadata`; None if absent. Raises CheckpointError if it is damaged."""
+    if METADATA_KEY not in metadata:
+        return None
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+        mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+        return PreprocessingPreset(mean, std, bool(values["bgr"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the file's metadata {METADATA_KEY!r} is damaged: {error}") from error

@@ -65,21 +65,17 @@ class Weights:
 
 def structure(model: config_dict.ConfigDict, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of every array of the network by path, including its auxiliary heads."""
-    return _structure(json.dumps(model.to_dict(), sort_keys=True), tuple(input_shape))
+    return _structure(config_dict.FrozenConfigDict(model), tuple(input_shape))
 
 
 @functools.lru_cache(maxsize=4)  # seconds for the deep networks
-def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
-    fields = _model(json.loads(model))
+def _structure(
+    model: config_dict.FrozenConfigDict, input_shape: tuple[int, ...]
+) -> dict[str, jax.ShapeDtypeStruct]:
     x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
-    with precision_of(fields):
-        variables = jax.eval_shape(functools.partial(models.create(fields).init, jax.random.key(0)), x)
+    with precision_of(model):
+        variables = jax.eval_shape(functools.partial(models.create(model).init, jax.random.key(0)), x)
     return flatten({name: variables[name] for name in ("params", "batch_stats") if name in variables})
-
-
-def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:
-    """The config.model section with these fields; raises ConfigError for unknown ones."""
-    return config_lib.from_json(json.dumps({"model": fields})).model
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,18 +121,21 @@ def read_weights(folder: Path) -> Weights:
 
     Raises CheckpointError if it is not a weights folder, is damaged, or belongs to another network.
     """
-    described, path = _read_description(folder), folder / ARRAYS
+    described, path = _read_description(folder / DESCRIPTION), folder / ARRAYS
     if not path.is_file() or file_sha256(path) != described.get("sha256"):
         raise CheckpointError(f"{path} does not match {DESCRIPTION}: restore it")
     try:
         arrays = safetensors.numpy.load_file(path)
         classes, given = described["classes"], described["preprocessing"]
+        if given is not None:
+            numbers: dict[str, Any] = {name: tuple(map(float, given[name])) for name in ("mean", "std")}
+            given = Preprocessing(**{**given, **numbers})
         weights = Weights(
             variables=unflatten(arrays),
-            model=_model(described["model"]),
+            model=config_lib.from_json(json.dumps({"model": described["model"]})).model,
             input_shape=tuple(described["input_shape"]),
             classes=None if classes is None else tuple(classes),
-            preprocessing=None if given is None else _preprocessing(**given),
+            preprocessing=given,
             missing=tuple(described["missing"]),
             source=described["source"],
         )
@@ -149,10 +148,9 @@ def read_weights(folder: Path) -> Weights:
     return weights
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
+def _read_description(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{folder} is not a weights folder: {DESCRIPTION} is missing")
+        raise CheckpointError(f"{path.parent} is not a weights folder: {DESCRIPTION} is missing")
     try:
         described = json.loads(path.read_text())
     except ValueError as error:
@@ -160,10 +158,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not have the format {FORMAT!r}: export it again")
     return described
-
-
-def _preprocessing(image_size: int, mean: list[float], std: list[float], resize: Resize) -> Preprocessing:
-    return Preprocessing(image_size, tuple(map(float, mean)), tuple(map(float, std)), resize)
 
 
 def _check(where: str, arrays: Mapping[str, np.ndarray], weights: Weights) -> None:

@@ -66,9 +66,9 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     """
     for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
-    found, ignored = entry(config.name), _unused_fields(config.name)
+    found, overridable = entry(config.name), overridable_fields(config.name)
     for name in OVERRIDABLE_FIELDS:
-        if f"model.{name}" in ignored and config[name] != FIELDS[f"model.{name}"].default:
+        if name not in overridable and config[name] != FIELDS[f"model.{name}"].default:
             takers = ", ".join(other for other in REGISTRY if name in overridable_fields(other))
             raise ConfigError(
                 f"--config.model.{name}={config[name]}: {found.title} has it as published; "
@@ -77,14 +77,13 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
         raise ConfigError(f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout")
-    synchronises = config.sync_batch_norm and "model.sync_batch_norm" not in ignored
     given = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
         "init_scheme": config.init,
         "dtype": jnp.dtype(config.dtype),
         "compute_dtype": jnp.dtype(config.compute_dtype) if config.compute_dtype else None,
-        "axis_name": axis_name if synchronises else None,
+        "axis_name": axis_name if config.sync_batch_norm else None,
         "implementation": config.implementation,
         **{name: config[name] for name in found.fields if config[name] is not None},
     }
@@ -122,16 +121,12 @@ def values_for_other_networks(
 
 
 @functools.cache
-def _unused_fields(name: str) -> frozenset[str]:
-    """The fields of the config that the network does not use, by path."""
-    config = default_config()
-    config.model.name = name
-    return frozenset(unused(config))
-
-
 def overridable_fields(name: str) -> tuple[str, ...]:
     """The OVERRIDABLE_FIELDS that the network uses."""
-    return tuple(field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in _unused_fields(name))
+    config = default_config()
+    config.model.name = name
+    ignored = unused(config)
+    return tuple(field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in ignored)
 
 
 def check_kind(name: str, kind: str) -> None:
@@ -167,12 +162,9 @@ def check_image_size(name: str, image_size: int, *, flag: str = "--config.data.i
 def skipped_aux_heads_note(config: config_dict.ConfigDict, image_size: int) -> str | None:
     """Says which heads of `config.model` training leaves out on images of that size, or None."""
     found = entry(config.name)
-    if not config.auxiliary_heads or image_size >= found.auxiliary_size:
-        return None
-    return (
-        f"{found.title}'s auxiliary head is left out: it needs {found.auxiliary_size} pixels, "
-        f"and images have {image_size}"
-    )
+    needed = f"it needs {found.auxiliary_size} pixels, and images have {image_size}"
+    is_skipped = config.auxiliary_heads and image_size < found.auxiliary_size
+    return f"{found.title}'s auxiliary head is left out: {needed}" if is_skipped else None
 
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -68,8 +68,9 @@ class Layers:
         """torch.nn.MaxPool2d: [B, H, W, C] -> [B, H', W', C]; `ceil_mode` without padding only."""
         rows, columns = (_overhang(extent, window, stride) if ceil_mode else 0 for extent in x.shape[1:3])
         edges = ((padding, padding + rows), (padding, padding + columns))
-        sizes = {"window": (window, window), "strides": (stride, stride), "padding": edges}
-        return ops.max_pool(x, **sizes, implementation=self.implementation)
+        return ops.max_pool(
+            x, (window, window), strides=(stride, stride), padding=edges, implementation=self.implementation
+        )
 
     def pool(self, x: jax.Array, kind: str, window: int, *, stride: int) -> jax.Array:
         """Pools [B, H, W, C] as config.model.pooling says: "max" or "average"."""
@@ -174,7 +175,5 @@ def adaptive_average_pool(x: jax.Array, size: Pair) -> jax.Array:
 
 def _overhang(extent: int, side: int, stride: int) -> int:
     """Pixels beyond the far edge that the last window covers in PyTorch's ceil_mode; it begins inside."""
-    count = -((side - extent) // stride) + 1  # -(-a // b) is a / b rounded up
-    if (count - 1) * stride >= extent:
-        count -= 1
-    return max((count - 1) * stride + side - extent, 0)
+    last = min(-((side - extent) // stride), (extent - 1) // stride)  # -(-a // b) is a / b rounded up
+    return max(last * stride + side - extent, 0)

@@ -20,9 +20,8 @@ from jaxnets.commands import export as exporting
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import restore as folders
-from jaxnets.interop import preprocessing
-from jaxnets.interop.foreign import Options
-from jaxnets.interop.preprocessing import PRESETS
+from jaxnets.interop import foreign
+from jaxnets.interop.foreign import PRESETS, Options
 from jaxnets.interop.weights import (
     Preprocessing,
     Weights,
@@ -144,13 +143,13 @@ def test_a_file_says_what_pixels_its_network_takes() -> None:
     for mean, bgr in ((PRESETS["caffe"].mean, True), ((0.5, 0.4, 0.3), False)):
         given = Preprocessing(32, mean, PRESETS["caffe"].std)
         weights = Weights({}, model, (32, 32, 3), preprocessing=given)
-        assert preprocessing.is_bgr("keras", weights) is bgr
-        assert not preprocessing.is_bgr("torch", weights)
-        metadata = preprocessing.to_metadata(given, bgr=bgr)
-        assert preprocessing.from_metadata(metadata) == (given.mean, given.std, bgr)
-    assert preprocessing.from_metadata({}) is None
+        assert foreign.is_bgr("keras", weights) is bgr
+        assert not foreign.is_bgr("torch", weights)
+        metadata = foreign.to_metadata(given, bgr=bgr)
+        assert foreign.from_metadata(metadata) == (given.mean, given.std, bgr)
+    assert foreign.from_metadata({}) is None
     with pytest.raises(CheckpointError, match="is damaged"):
-        preprocessing.from_metadata({preprocessing.METADATA_KEY: "{}"})
+        foreign.from_metadata({foreign.METADATA_KEY: "{}"})
 
 
 def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
