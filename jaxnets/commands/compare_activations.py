@@ -1,7 +1,7 @@
 """Find the first layer in which the activations of two networks differ."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.errors
 import jax
@@ -26,16 +26,10 @@ TOLERANCE = 1e-3
 BATCH = 2
 
 
-class Difference(NamedTuple):
-    """Maximum difference of a layer's outputs, relative to the second network's largest value."""
+def compare_activations(first: Path, second: Path, *, ignore_damage: bool = False) -> dict[str, float]:
+    """Compares the outputs of each layer of two networks, in order of computation; prints the differences.
 
-    layer: str
-    error: float
-
-
-def compare_activations(first: Path, second: Path, *, ignore_damage: bool = False) -> list[Difference]:
-    """Compares the outputs of each layer of two networks, in order of computation, and prints them.
-
+    Returns each layer's maximum difference, relative to the second network's largest value.
     `first` is a weights folder or a run; `second` is one too, or a .safetensors file of recorded activations:
     "inputs" and layer outputs, under our paths as [B, H, W, C] or PyTorch's module names as [B, C, H, W].
     Raises CheckFailedError that names the first layer that differs, and CheckpointError if the networks or
@@ -56,17 +50,17 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
             reporter.line("note", "one network has folded batch norms: outputs are compared after each norm")
             kernels = {convolution_of(norm) for norm in norms(flatten(given.variables))}
             ours = {layer: values for layer, values in ours.items() if layer not in kernels}
-    common = [layer for layer in ours if layer in theirs]
-    if not common:
+    found = {layer: _error(ours[layer], theirs[layer]) for layer in ours if layer in theirs}
+    if not found:
         raise CheckpointError(f"{second} and {first} have no layer in common")
-    found = [Difference(layer, _error(ours[layer], theirs[layer])) for layer in common]
-    wrong = next((i for i, each in enumerate(found) if not each.error <= TOLERANCE), None)
-    for each in found if wrong is None else found[max(wrong - 2, 0) :][:5]:
-        reporter.line("layer", f"{each.layer:<40} {each.error:.2e}")
-    if wrong is not None:
+    layers, wrong = list(found), [i for i, error in enumerate(found.values()) if not error <= TOLERANCE]
+    for layer in layers[max(wrong[0] - 2, 0) :][:5] if wrong else layers:
+        reporter.line("layer", f"{layer:<40} {found[layer]:.2e}")
+    if wrong:
+        layer = layers[wrong[0]]
         raise CheckFailedError(
-            f"layer {wrong + 1} of {len(found)} is the first that differs: {found[wrong].layer}, "
-            f"by {found[wrong].error:.2e} relative to its largest value"
+            f"layer {wrong[0] + 1} of {len(found)} is the first that differs: {layer}, "
+            f"by {found[layer]:.2e} relative to its largest value"
         )
     reporter.line("match", f"{len(found)} layers agree within {TOLERANCE:g} of their largest value")
     return found

@@ -57,7 +57,7 @@ def export(
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
     is_run = (directory / workdir.CONFIG).is_file()
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
-    library_file = _library_file(layout, weights) if layout else None
+    library_file = _library_file(layout, weights, given) if layout else None
     with reporter.phase("export") as phase:
         compiled = program(weights, given)
         phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
@@ -67,21 +67,20 @@ def export(
     for name in EXPORTABLE:  # from an earlier export
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if library_file is not None:
-        arrays, metadata = library_file
-        atomic_write(out / f"{layout}.safetensors", safetensors.numpy.save(arrays, metadata))
+        atomic_write(out / f"{layout}.safetensors", library_file)
     atomic_write(out / CARD, model_card(weights, given, result))
     reporter.line("saved", str(out))
     return out
 
 
-def _library_file(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays under the library's names and for its channel order, and the file's metadata."""
+def _library_file(layout: str, weights: Weights, given: Preprocessing) -> bytes:
+    """Safetensors of the arrays under the library's names and for its channel order, with metadata."""
     check_published_form(layout, weights.model)
     bgr = foreign.is_bgr(layout, weights)
     if bgr:
         arrays, _ = foreign.channels_reversed(flatten(weights.variables))
         weights = dataclasses.replace(weights, variables=unflatten(arrays))
-    return to_layout(layout, weights), foreign.to_metadata(weights.preprocessing, bgr=bgr)
+    return safetensors.numpy.save(to_layout(layout, weights), foreign.to_metadata(given, bgr=bgr))
 
 
 def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:

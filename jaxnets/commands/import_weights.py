@@ -114,10 +114,10 @@ def _print(reporter: Reporter, given: foreign.Description, converted: convert.Co
 def _check_complete(converted: convert.Converted, source: str, *, partial: bool) -> None:
     if not converted.arrays:
         raise CheckpointError(f"{source} has no array of this network")
-    if partial or not (converted.missing or converted.unexpected):
+    wrong = (*converted.missing, *converted.unexpected)
+    if not wrong or partial:
         return
-    first = (*converted.missing, *converted.unexpected)[0]
     raise CheckpointError(
         f"{source} does not match the network: {len(converted.missing)} arrays missing, "
-        f"{len(converted.unexpected)} unexpected ({first}, ...); --partial imports the others"
+        f"{len(converted.unexpected)} unexpected ({wrong[0]}, ...); --partial imports the others"
     )

@@ -119,9 +119,8 @@ def table(layers: Sequence[Layer], width: int) -> list[str]:
     sizes[0] = max(8, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1)))
     lines = []
     for path, *cells in rows:
-        if len(path) > sizes[0]:
-            path = f"...{path[-(sizes[0] - 3) :]}"
-        words = [cell.ljust(size) for cell, size in zip((path, *cells[:-2]), sizes, strict=False)]
+        shown = path if len(path) <= sizes[0] else f"...{path[-(sizes[0] - 3) :]}"
+        words = [cell.ljust(size) for cell, size in zip((shown, *cells[:-2]), sizes, strict=False)]
         numbers = [cell.rjust(size) for cell, size in zip(cells[-2:], sizes[-2:], strict=True)]
         lines.append("  ".join([*words, *numbers]).rstrip())
     return lines
@@ -134,15 +133,15 @@ def _totals(
     main = [layer for layer in layers if layer not in heads]
     classes = "" if model.name == "mlp" else f", {model.num_classes} classes"
     variant = f" ({model.variant})" if model.variant else ""
-    lines = [
+    note = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
+    return [
         f"{title}{variant}, input {_format_shape(shape)}{classes}",
         f"parameters            {sum(layer.parameters for layer in main):>14,}",
         f"auxiliary_parameters  {sum(layer.parameters for layer in heads):>14,}",
         f"batch statistics      {sum(layer.statistics for layer in main):>14,}",
         f"multiply-adds         {sum(layer.multiply_adds for layer in main):>14,}",
+        *filter(None, [note]),
     ]
-    note = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
-    return [*lines, note] if note else lines
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:

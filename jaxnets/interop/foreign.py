@@ -213,10 +213,8 @@ def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.nd
     return {**arrays, first: np.ascontiguousarray(arrays[first][:, :, ::-1])}, first
 
 
-def to_metadata(given: Preprocessing | None, *, bgr: bool) -> dict[str, str]:
-    """Safetensors metadata that records the preprocessing; {} if it is unknown."""
-    if given is None:
-        return {}
+def to_metadata(given: Preprocessing, *, bgr: bool) -> dict[str, str]:
+    """Safetensors metadata that records the preprocessing."""
     return {METADATA_KEY: json.dumps({"mean": given.mean, "std": given.std, "bgr": bgr})}
 
 

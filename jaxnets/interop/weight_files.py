@@ -70,16 +70,16 @@ def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
         raise CheckpointError(f"{source} does not exist: give a file, or {HUB}OWNER/NAME for the hub")
     if not path.is_file():
         raise CheckpointError(f"{source} is not a regular file: give a weights file")
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        arrays, metadata = read_safetensors(path)
-        origin |= {"remarks": metadata} if metadata else {}
-    elif suffix in (".h5", ".hdf5"):
-        arrays = read_keras(path)
-    elif suffix in (".pth", ".pt", ".bin"):
-        arrays = read_pth(path)
-    else:
-        raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
+    match path.suffix.lower():
+        case ".safetensors":
+            arrays, metadata = read_safetensors(path)
+            origin |= {"remarks": metadata} if metadata else {}
+        case ".h5" | ".hdf5":
+            arrays = read_keras(path)
+        case ".pth" | ".pt" | ".bin":
+            arrays = read_pth(path)
+        case _:
+            raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
 
 

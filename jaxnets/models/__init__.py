@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,12 +12,12 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
-from jaxnets.config import FIELDS, default_config, nearest, unused
+from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
 from jaxnets.models.base import Entry
 
 OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
-"""Fields of config.model that change one part of a network; a network without that part refuses them."""
+"""Fields of config.model that change one part of a network; loading a config refuses them for others."""
 
 
 class _Registry(collections.UserDict[str, Any]):
@@ -66,14 +65,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     """
     for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
-    found, overridable = entry(config.name), overridable_fields(config.name)
-    for name in OVERRIDABLE_FIELDS:
-        if name not in overridable and config[name] != FIELDS[f"model.{name}"].default:
-            takers = ", ".join(other for other in REGISTRY if name in overridable_fields(other))
-            raise ConfigError(
-                f"--config.model.{name}={config[name]}: {found.title} has it as published; "
-                f"it can be changed in {takers}"
-            )
+    found = entry(config.name)
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
         raise ConfigError(f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout")
@@ -120,13 +112,9 @@ def values_for_other_networks(
     return problems
 
 
-@functools.cache
 def overridable_fields(name: str) -> tuple[str, ...]:
     """The OVERRIDABLE_FIELDS that the network uses."""
-    config = default_config()
-    config.model.name = name
-    ignored = unused(config)
-    return tuple(field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in ignored)
+    return tuple(field for field in OVERRIDABLE_FIELDS if field in entry(name).fields)
 
 
 def check_kind(name: str, kind: str) -> None:

@@ -110,8 +110,8 @@ def input_gradient(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> 
 
 def input_gradient_by_lax(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
     """XLA's own input gradient."""
-    shape = (gradient.shape[0], *windows.size, kernel.shape[2])
-    return _transpose(lambda x: reference(x, kernel, windows), shape, gradient)
+    x = jax.ShapeDtypeStruct((gradient.shape[0], *windows.size, kernel.shape[2]), gradient.dtype)
+    return jax.linear_transpose(lambda x: reference(x, kernel, windows), x)(gradient)[0]
 
 
 def input_gradient_by_columns(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
@@ -133,20 +133,14 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, windows: Windows) -> jax.
 
 def kernel_gradient_by_lax(x: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
     """XLA's own kernel gradient."""
-    shape = (*windows.window, x.shape[-1], gradient.shape[-1])
-    return _transpose(lambda kernel: reference(x, kernel, windows), shape, gradient)
+    kernel = jax.ShapeDtypeStruct((*windows.window, x.shape[-1], gradient.shape[-1]), gradient.dtype)
+    return jax.linear_transpose(lambda kernel: reference(x, kernel, windows), kernel)(gradient)[0]
 
 
 def kernel_gradient_by_columns(x: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
     """The kernel gradient as a product with the patches under the output's pixels (im2col)."""
     shape = (*windows.window, x.shape[-1], gradient.shape[-1])
     return _products(_columns(x, windows), gradient).reshape(shape)
-
-
-def _transpose(
-    linear: Callable[[jax.Array], jax.Array], shape: tuple[int, ...], gradient: jax.Array
-) -> jax.Array:
-    return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, gradient.dtype))(gradient)[0]
 
 
 def _products(x: jax.Array, gradient: jax.Array) -> jax.Array:
