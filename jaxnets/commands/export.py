@@ -107,7 +107,6 @@ def model_card(weights: Weights, given: Preprocessing, result: Result | None) ->
     """The card in Markdown; `result` is the run's, None for imported weights or an unfinished run."""
     options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = jinja2.Environment(loader=jinja2.PackageLoader("jaxnets.commands"), **options)
-    environment.filters["percent"] = _percent
     params, source = weights.variables["params"], weights.source
     in_heads = models.count_parameters(models.auxiliary_part(params))
     origin = [f"{key} {source[key]}" for key in ("file", "hub", "layout", "sha256") if source.get(key)]
@@ -129,7 +128,3 @@ def model_card(weights: Weights, given: Preprocessing, result: Result | None) ->
         result=result,
         **trained,
     )
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:.2f} %"

@@ -54,10 +54,8 @@ def call(
         return in_jax(*arrays)
     # One call for each example under vmap: correct, and nothing of ours maps over images.
     target = jax.ffi.ffi_call(_target(kernels.library, function), results, vmap_method="sequential")
-    options = {
-        "geometry": np.array(geometry, np.int64),
-        "instructions": np.int32(INSTRUCTIONS.index(kernels.instructions)),
-    }
+    instructions = np.int32(INSTRUCTIONS.index(kernels.instructions))
+    options = {"geometry": np.array(geometry, np.int64), "instructions": instructions}
 
     @jax.custom_jvp
     def in_cpp(*arrays: jax.Array) -> Any:
@@ -72,10 +70,9 @@ def call(
 
 
 Implementation = Literal["auto", "by_shape", "xla"] | Kernels
-"""auto: on CPUs the C++ kernels if they are enabled, else the forms in JAX; by_shape: on CPUs the forms in
-JAX; Kernels: on CPUs these kernels; xla: XLA's own operation, with derivatives of any order and in any mode.
-On other platforms all are XLA's, except for batch normalisation, whose gradient only `xla` leaves to XLA.
-The config field is `model.implementation`."""
+"""On CPUs, auto: the C++ kernels if they are enabled, else the forms in JAX; by_shape: the forms in JAX;
+Kernels: these; xla: XLA's own operation, with derivatives of any order and in any mode. On other platforms
+all are XLA's, except for batch normalisation, whose gradient only `xla` leaves to XLA."""
 
 
 def load(path: Path) -> tuple[Kernels, ...]:
@@ -103,8 +100,8 @@ def load(path: Path) -> tuple[Kernels, ...]:
     )
 
 
-# One of the few variables that change (BUILD_NOTES.md lists them): a library's functions are registered with
-# JAX for the whole process. Only `enable` sets it, which scripts call once before anything is traced.
+# A variable that changes (BUILD_NOTES.md), as a library is registered with JAX for the whole process: only
+# `enable` sets it, which scripts call once before anything is traced.
 _in_use: Kernels | None = None
 
 
