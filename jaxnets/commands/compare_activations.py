@@ -17,7 +17,6 @@ from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weights import Weights, flatten
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.xla import precision_of
 
 LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
 INPUTS = "inputs"
@@ -102,7 +101,7 @@ def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
         return [y for _, y in layers]
 
     try:
-        with precision_of(given.model):
+        with xla.precision_of(given.model):
             values = jax.device_get(xla.jit(forward)(given.variables, inputs))
     except (ValueError, TypeError, flax.errors.FlaxError) as error:
         shown = " ".join(str(error).split())[:120]

@@ -26,7 +26,6 @@ from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"
@@ -99,7 +98,7 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
         inputs = normalize(scale(images, jnp.dtype(weights.model.dtype)), given.mean, given.std)
         return network.apply(unflatten(arrays), inputs, train=False)
 
-    with precision_of(weights.model):
+    with xla.precision_of(weights.model):
         return jax_export.export(jax.jit(logits), platforms=PLATFORMS)(arrays, images)
 
 

@@ -13,7 +13,6 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, foreign, layouts, weight_files, weights
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.xla import precision_of
 
 MAX_LISTED = 12
 """Maximum number of array names to print."""
@@ -88,7 +87,7 @@ def forward_pass(given: weights.Weights) -> str:
         features = network.apply(variables, x, train=False, method="features")
         return features, network.apply(variables, features, train=False, method="head")
 
-    with precision_of(given.model):
+    with xla.precision_of(given.model):
         features, logits = jax.device_get(xla.jit(apply)(variables, jnp.asarray(x)))
     if not (np.isfinite(features).all() and np.isfinite(logits).all()):
         raise CheckpointError("a forward pass gives values that are not finite: the weights are corrupt")

@@ -20,7 +20,6 @@ from jaxnets.models.inception import (
     same_average_pool,
 )
 
-EPSILON = 1e-3
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
 """Factors of the residuals (section 3.3)."""
 
@@ -103,7 +102,7 @@ class InceptionResNetV2(Network):
     repeats: tuple[int, int, int] = (10, 20, 10)
 
     def setup(self) -> None:
-        layers = self.layers(epsilon=EPSILON)
+        layers = self.layers(epsilon=1e-3)
         self.stem = inception_stem(layers)
         self.mixed5b = Mixed5b(MIXED_5B, layers)
         count_a, count_b, count_c = self.repeats

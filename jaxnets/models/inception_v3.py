@@ -76,8 +76,6 @@ BLOCKS = {
     "mixed7c": (MIXED_7, 192),
 }
 """The branches of a block, and the features of its pooled branch: average and 1x1, or maximum for 0."""
-AUX_HEAD_BLOCK = "mixed6e"
-"""The block whose output is the input of the auxiliary classifier."""
 
 
 class Inception(Branched):
@@ -162,12 +160,12 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
         self.classifier = layers.dense(self.num_classes)
 
     def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
-        """[B, h, w, C], 8x8 at 299 pixels, C 2048 after mixed7c and 1280 after mixed7a; AUX_HEAD_BLOCK's."""
+        """[B, h, w, C], 8x8 at 299 pixels, C 2048 after mixed7c and 1280 after mixed7a; the head's input."""
         x = apply_inception_stem(self.stem, x, self.layers(), train=train)
         tapped = []
         for name, block in self.blocks.items():
             x = block(x, train=train)
-            if name == AUX_HEAD_BLOCK:
+            if name == "mixed6e":
                 tapped.append(x)
         return x, tapped
 

@@ -167,9 +167,9 @@ def _normalize(
     axis_name: str | None,
     kernels: Kernels | None,
 ) -> tuple[Normalized, Saved]:
-    values = x.astype(scale.dtype)
+    values, results = x.astype(scale.dtype), (jax.ShapeDtypeStruct(scale.shape, jnp.float32),) * 2
     moments = functools.partial(_moments, axis_name=axis_name)
-    mean, var = call(kernels, "moments", _two_of(scale), values, in_jax=moments)
+    mean, var = call(kernels, "moments", results, values, in_jax=moments)
     deviation = lax.rsqrt(var + epsilon)
     center, factor, offset = per_channel(x.ndim, mean, scale * deviation, bias)
     return ((values - center) * factor + offset, mean, var), (x, scale, mean, deviation)
@@ -183,9 +183,8 @@ def _batch_norm_gradients(
     gradient, *_ = gradients
     count = values_per_channel(x, axis_name)
     if kernels is not None:
-        sums, products = call(
-            kernels, "moment_products", _two_of(scale), x, gradient, mean, in_jax=_sums_and_products
-        )
+        results, arrays = (jax.ShapeDtypeStruct(scale.shape, jnp.float32),) * 2, (x, gradient, mean)
+        sums, products = call(kernels, "moment_products", results, *arrays, in_jax=_sums_and_products)
         shift, tilt = sums / count, products * jnp.square(deviation) / count
         factor, shift, center, tilt = per_channel(x.ndim, scale * deviation, shift, mean, tilt)
         return factor * (gradient - shift - (x - center) * tilt), products * deviation, sums
@@ -215,11 +214,6 @@ def _moments(values: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.A
 
 def _sums_and_products(x: jax.Array, gradient: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
     return gradient.sum(PIXELS), (gradient * (x - lax.broadcast_to_rank(mean, x.ndim))).sum(PIXELS)
-
-
-def _two_of(channels: jax.Array) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    found = jax.ShapeDtypeStruct(channels.shape, jnp.float32)
-    return found, found
 
 
 def per_channel(rank: int, *values: jax.Array) -> list[jax.Array]:

@@ -37,13 +37,9 @@ class Conv(nn.Module):
         rows, columns = (side // 2 for side in window) if self.padding == "same" else pair(self.padding)
         shape = (*window, x.shape[-1], self.features)
         kernel = self.param("kernel", self.initialization.kernel, shape, self.dtype)
-        y = convolution(
-            x.astype(compute_dtype),
-            kernel.astype(compute_dtype),
-            strides=pair(self.stride),
-            padding=((rows, rows), (columns, columns)),
-            implementation=self.implementation,
-        )
+        x, kernel = x.astype(compute_dtype), kernel.astype(compute_dtype)
+        padding, strides = ((rows, rows), (columns, columns)), pair(self.stride)
+        y = convolution(x, kernel, strides=strides, padding=padding, implementation=self.implementation)
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
