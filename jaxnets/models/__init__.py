@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
-from jaxnets.config import nearest
+from jaxnets.config import default_config, nearest, unused
 from jaxnets.errors import ConfigError
 from jaxnets.models.base import Entry
 
@@ -69,17 +70,25 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
         raise ConfigError(f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout")
+    synchronises = config.sync_batch_norm and _has_batch_norm(config.name)
     given = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
         "init_scheme": config.init,
         "dtype": jnp.dtype(config.dtype),
         "compute_dtype": jnp.dtype(config.compute_dtype) if config.compute_dtype else None,
-        "axis_name": axis_name if config.sync_batch_norm else None,
+        "axis_name": axis_name if synchronises else None,
         "implementation": config.implementation,
         **{name: config[name] for name in found.fields if config[name] is not None},
     }
     return found.factory(**{name: value for name, value in given.items() if name in accepted})
+
+
+@functools.cache
+def _has_batch_norm(name: str) -> bool:
+    config = default_config()
+    config.model.name = name
+    return "model.sync_batch_norm" not in unused(config)
 
 
 def variant_of(config: config_dict.ConfigDict) -> str | None:
