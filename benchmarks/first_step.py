@@ -64,7 +64,7 @@ class TheirStart(Start):
 
 
 def _take_our_step(shared: dict[str, Any], cache: str, kernels: str) -> None:
-    from jaxnets.ops.cpu_kernels.load import enable
+    from jaxnets.ops.cpu_kernels import enable
     from jaxnets.runtime import xla
 
     xla.enable_compilation_cache(cache)

@@ -13,10 +13,9 @@ from benchmarks.clock import Clock
 from benchmarks.measure import Entry, check_same
 from benchmarks.ops_forms import LAX, measure_forms
 from benchmarks.worker import Worker
-from jaxnets.ops import normalization
-from jaxnets.ops.cpu import pooling as cpu
-from jaxnets.ops.cpu_kernels.load import Kernels, in_use
-from jaxnets.ops.pooling import max_pool
+from jaxnets.ops import cpu
+from jaxnets.ops.cpu_kernels import Implementation, Kernels, in_use
+from jaxnets.ops.functional import batch_norm, max_pool
 from jaxnets.ops.windows import Windows
 from studies.pages.performance_page import KERNELS
 
@@ -91,15 +90,10 @@ class BatchNorm:
 
     def forms(self, kernels: Kernels | None) -> dict[str, Apply]:
         """By name, functions of the images, the scale and the bias."""
-        found: dict[str, Apply] = {
-            LAX: lambda x, scale, bias: normalization.plain_batch_norm(x, scale, bias, EPSILON, None)[0],
-            WRITTEN: lambda x, scale, bias: normalization.batch_norm(x, scale, bias, EPSILON, None)[0],
-        }
+        forms: dict[str, Implementation] = {LAX: "xla", WRITTEN: "by_shape"}
         if kernels is not None:
-            found[KERNELS] = lambda x, scale, bias: normalization.batch_norm(
-                x, scale, bias, EPSILON, None, kernels
-            )[0]
-        return found
+            forms[KERNELS] = kernels
+        return {name: functools.partial(_batch_norm_output, form) for name, form in forms.items()}
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Images, scale and bias."""
@@ -109,6 +103,10 @@ class BatchNorm:
     def result_shape(self) -> tuple[int, ...]:
         """Of the normalised images."""
         return (self.batch, self.size, self.size, self.channels)
+
+
+def _batch_norm_output(form: Implementation, x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    return batch_norm(x, scale, bias, EPSILON, implementation=form)[0]
 
 
 Layer = MaxPool | BatchNorm

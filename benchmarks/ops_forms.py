@@ -1,4 +1,4 @@
-"""The forms of a convolution's passes beside each other: why ops/cpu/convolution.py chooses as it does."""
+"""The forms of a convolution's passes beside each other: why ops/cpu.py chooses as it does."""
 
 import dataclasses
 import functools
@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.clock import Clock
 from benchmarks.measure import Entry, check_same
 from benchmarks.worker import PEAK_MEMORY, Worker
-from jaxnets.ops.cpu import convolution as cpu
-from jaxnets.ops.cpu_kernels.load import in_use
+from jaxnets.ops import cpu
+from jaxnets.ops.cpu_kernels import in_use
 from jaxnets.ops.windows import Pair, Windows, pair
 from studies.pages.performance_page import KERNELS, PRODUCT
 
@@ -114,7 +114,7 @@ class Forms:
         return {name: list(forms) for name, forms in self._forms.items()}
 
     def chosen(self) -> dict[str, str]:
-        """What ops/cpu/convolution.py takes in JAX, by pass."""
+        """What ops/cpu.py takes in JAX, by pass."""
         return self._chosen
 
     def measure(self, name: str, form: str, seconds: float) -> float:
@@ -190,7 +190,7 @@ def _functions(
 
 
 def _chosen(x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windows) -> dict[str, str]:
-    """Read off the programs of ops/cpu/convolution.py, so that no threshold is written twice."""
+    """Read off the programs of ops/cpu.py, so that no threshold is written twice."""
     passes = {
         "forward": (cpu.forward, x, kernel),
         "input_gradient": (cpu.input_gradient, kernel, gradient),

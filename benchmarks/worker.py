@@ -150,7 +150,7 @@ def process_peak_memory() -> int | None:
 def _receive(connection: Connection, kernels: str) -> Side:
     make, shared = connection.recv()
     if kernels:
-        from jaxnets.ops.cpu_kernels.load import enable
+        from jaxnets.ops.cpu_kernels import enable
 
         enable(Path(kernels))
     return make(shared)

@@ -79,9 +79,9 @@ def _prepare_jax(with_kernels: bool) -> None:
         xla.retain_freed_memory()
     xla.enable_compilation_cache(COMPILATION_CACHE.value)
     if with_kernels and (library := kernels_library()):
-        from jaxnets.ops.cpu_kernels import load
+        from jaxnets.ops import cpu_kernels
 
-        load.enable(library)
+        cpu_kernels.enable(library)
 
 
 def define_ignore_damage() -> flags.FlagHolder[bool]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from jaxnets.ops.cpu_kernels.load import Kernels, in_use
+from jaxnets.ops.cpu_kernels import Kernels, in_use
 from jaxnets.runtime import xla
 
 FINGERPRINT_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")

@@ -14,7 +14,7 @@ from benchmarks.rows import ROWS
 from jaxnets import models
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.experiment import environment
-from jaxnets.ops.cpu import convolution
+from jaxnets.ops import cpu
 from jaxnets.runtime.console import Reporter
 from studies.compare import REPORTED_ELSEWHERE
 from studies.pages import growth_page, performance_page
@@ -120,8 +120,8 @@ def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
 
 
 def test_what_is_taken_follows_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "MIN_SIZE_FOR_LAX_FORWARD", 5)
-    monkeypatch.setattr(convolution, "MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT", 3)
+    monkeypatch.setattr(cpu, "MIN_SIZE_FOR_LAX_FORWARD", 5)
+    monkeypatch.setattr(cpu, "MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT", 3)
     shape = ops_forms.Shape(10, 2, 3, 3, stride=2, padding=1, batch=2)
     assert ops_forms.Forms(None, shape=shape).chosen() == {
         "forward": ops_forms.LAX,

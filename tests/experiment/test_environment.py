@@ -6,7 +6,7 @@ import pytest
 
 from jaxnets import config as config_lib
 from jaxnets.experiment import environment
-from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops.cpu_kernels import Kernels
 from jaxnets.runtime import xla
 
 BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"

@@ -11,8 +11,8 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export
 from jaxnets.interop.weights import Preprocessing, Weights
-from jaxnets.ops.cpu_kernels import load
-from jaxnets.ops.cpu_kernels.load import Implementation, Kernels
+from jaxnets.ops import cpu_kernels
+from jaxnets.ops.cpu_kernels import Implementation, Kernels
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
@@ -53,7 +53,7 @@ def test_a_training_step_is_the_one_by_shape(kernels: tuple[Kernels, ...]) -> No
     }
     _, (expected, sums), by_shape = _step(_config(), "by_shape", batch)
     before, (state, our_sums), in_cpp = _step(_config(), kernels[-1], batch)
-    for function in load.FUNCTIONS:
+    for function in cpu_kernels.FUNCTIONS:
         assert f"{KERNELS}{kernels[-1].library}_{function}" in in_cpp
     assert KERNELS not in by_shape
     for name, total in sums.items():
@@ -75,7 +75,7 @@ def test_a_training_step_is_the_one_by_shape(kernels: tuple[Kernels, ...]) -> No
 def test_an_export_takes_the_reference_form_beside_enabled_kernels(
     kernels: tuple[Kernels, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "_in_use", kernels[-1])
+    monkeypatch.setattr(cpu_kernels, "_in_use", kernels[-1])
     model, shape = _config().model, (SIZE, SIZE, 3)
     network = models.create(model)
     variables = models.initialize(network, jax.random.key(0), (1, *shape))
