@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from ml_collections import config_dict
 
-from jaxnets.config.conditions import AUTO, NETWORKS, SOURCES, Unmet
+from jaxnets.config.conditions import AUTO, Unmet
 from jaxnets.config.field import UNITS, Field, nearest
 from jaxnets.config.fields import DURATIONS, FIELDS
 from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError
+from jaxnets.registry import NETWORKS, SOURCES
 
-KNOWN = {"model.name": NETWORKS, "data.name": SOURCES}
+KNOWN = {"model.name": tuple(NETWORKS), "data.name": tuple(SOURCES)}
 """The known networks and sources; others may use every field."""
 
 RENAMED: Mapping[str, str] = {

@@ -16,6 +16,7 @@ from ml_collections import config_dict
 from jaxnets.config import default_config, nearest, unused
 from jaxnets.errors import ConfigError
 from jaxnets.models.base import Entry
+from jaxnets.registry import NETWORKS
 
 OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
 """Fields of config.model that change one part of a network; loading a config refuses them for others."""
@@ -30,16 +31,7 @@ class _Registry(collections.UserDict[str, Any]):
         return self.data[key]
 
 
-REGISTRY = _Registry(
-    lenet5="lenet",
-    alexnet="alexnet",
-    resnet50="resnet",
-    inception_v1="inception_v1",
-    inception_v3="inception_v3",
-    inception_resnet_v2="inception_resnet_v2",
-    densenet121="densenet",
-    mlp="mlp",
-)
+REGISTRY = _Registry(NETWORKS)
 
 
 def register(name: str, entry: Entry) -> None:

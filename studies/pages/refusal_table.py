@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
+from jaxnets.registry import NETWORKS, SOURCES
 
 SPLITS: Mapping[str, Mapping[str, Any]] = {
     "random": {"data.split": "random"},
@@ -16,7 +17,7 @@ SPLITS: Mapping[str, Mapping[str, Any]] = {
     "grouped, folds": {"data.split": "grouped", "data.folds": 5},
 }
 GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "Networks": {name: {"model.name": name} for name in config_lib.NETWORKS},
+    "Networks": {name: {"model.name": name} for name in NETWORKS},
     "Optimizers": {
         "sgd": {"optimizer.name": "sgd"},
         "sgd, momentum 0": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
@@ -25,7 +26,7 @@ GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "Schedules": {name: {"schedule.name": name} for name in config_lib.FIELDS["schedule.name"].choices},
     "Splits": SPLITS,
-    "Sources": {name: {"data.name": name} for name in config_lib.SOURCES},
+    "Sources": {name: {"data.name": name} for name in SOURCES},
     "Losses": {name: {"train.loss": name} for name in config_lib.FIELDS["train.loss"].choices},
     "Weights": {
         "from scratch": {},

@@ -24,6 +24,7 @@ from jaxnets.experiment.resolve import check_batch_norm, load_config
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
 from jaxnets.models import inception_v3
+from jaxnets.registry import NETWORKS, SOURCES
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import make_callbacks
 from jaxnets.training.devices import Devices
@@ -122,15 +123,15 @@ def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str
 
 
 def test_the_schema_knows_every_network_and_source() -> None:
-    assert set(conditions.NETWORKS) == set(models.REGISTRY)
-    assert set(conditions.SOURCES) == set(sources.TITLES)
+    assert set(NETWORKS) == set(models.REGISTRY)
+    assert set(SOURCES) == set(sources.TITLES)
     assert conditions.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
     for name, entry in models.REGISTRY.items():
         images = "data.image_size" not in config_lib.unused(make_config(model__name=name))
         assert images is (entry.kind == "image"), name
 
 
-@pytest.mark.parametrize("name", conditions.SOURCES)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for opener in (
         "synthetic_tissue.SyntheticTissue",

@@ -9,21 +9,11 @@ from ml_collections import config_dict
 from jaxnets.config import nearest
 from jaxnets.data.sources.base import PreparedSource, Source
 from jaxnets.errors import ConfigError
+from jaxnets.registry import SOURCES
 
 Factory = Callable[[config_dict.ConfigDict, Path], Source]
 """Opens a source from a config's data section and the data folder."""
-_TISSUE_FIELDS = ("num_examples", "image_size", "synthetic_seed")
-_SOURCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "synthetic_tissue": ("synthetic tissue", "synthetic_tissue:SyntheticTissue", _TISSUE_FIELDS),
-    "lc25000_lung": ("LC25000 lung", "lc25000:LC25000Lung", ()),
-    "mnist": ("MNIST", "mnist:MNIST", ()),
-    "cifar10": ("CIFAR-10", "cifar10:CIFAR10", ()),
-    "image_folder": ("image folder", "image_folder:ImageFolder", ("path", "max_pixels")),
-    "tfds": ("tensorflow-datasets", "tfds:TFDSSource", ("path",)),
-    "points": ("four points", "points:Points", ()),
-}
-"""Each source's title, its module and class, and the fields of the config that the class is made from."""
-TITLES = {name: title for name, (title, _, _) in _SOURCES.items()}
+TITLES = {name: title for name, (title, _, _) in SOURCES.items()}
 _registered: dict[str, Factory] = {}
 
 
@@ -49,7 +39,7 @@ def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
         )
     if name in _registered:
         return _registered[name](config, root)
-    _, path, fields = _SOURCES[name]
+    _, path, fields = SOURCES[name]
     if "path" in fields and not config.path:
         raise ConfigError(f"--config.data.name={name} needs --config.data.path=DIR")
     source = pkgutil.resolve_name(f"{__name__}.{path}")

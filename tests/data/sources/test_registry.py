@@ -11,11 +11,12 @@ from jaxnets import config as config_lib
 from jaxnets.data import sources
 from jaxnets.data.sources.points import Points
 from jaxnets.errors import ConfigError
+from jaxnets.registry import SOURCES
 
 
 @pytest.mark.parametrize("name", sources.TITLES)
 def test_every_source_can_be_imported(name: str) -> None:
-    title, path, _ = sources._SOURCES[name]
+    title, path, _ = SOURCES[name]
     source = pkgutil.resolve_name(f"jaxnets.data.sources.{path}")
     assert (source.name, sources.TITLES[name]) == (name, title)
 
