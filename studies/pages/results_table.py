@@ -71,6 +71,10 @@ class Group:
         found = [run["tests"].get(test, {}).get("accuracy") for run in self.runs.values()]
         return [100 * value for value in found if value is not None]
 
+    def mean(self, test: str) -> float:
+        """Returns the mean accuracy over seeds in percent."""
+        return statistics.fmean(self.accuracies(test))
+
     def interval(self, test: str) -> tuple[float, float]:
         """In per cent: the mean of those of the runs that have the test; their seeds share its images."""
         found = [run["tests"].get(test) for run in self.runs.values()]
