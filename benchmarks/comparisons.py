@@ -14,7 +14,7 @@ from benchmarks.measure import LOSS_TOLERANCE, WITH_KERNELS, Comparison
 from jaxnets import models
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.runtime.console import Reporter
-from studies.compare import IN_JAX_ALONE
+from studies.pages.bench_table import IN_JAX_ALONE
 
 CPU, PIPELINE, STARTUP = "cpu", "pipeline", "startup"
 IMAGES, IMAGE_SIZE, JPEG_QUALITY = 1500, 224, 75

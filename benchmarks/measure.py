@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, MakeWorkload, SharingWorkload, Worker
 from jaxnets.errors import CheckFailedError
-from studies.compare import IN_JAX_ALONE
+from studies.pages.bench_table import IN_JAX_ALONE
 
 TOLERANCE = 1e-4
 """Maximum difference of outputs, relative to the largest value."""

@@ -10,7 +10,7 @@ from benchmarks.oracles import TORCH
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError, JaxnetsError
 from jaxnets.runtime.console import Reporter
-from studies.compare import FAILED, format_rate
+from studies.pages.bench_table import FAILED, format_rate
 from studies.pages.markdown import milliseconds
 
 Suite = Mapping[str, Callable[[], Iterable[BenchRow]]]

@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result
-from studies.pages.results_table import NOT_RUN
+from studies.pages.markdown import NOT_RUN
 
 HEADS = ("what stays on one side", "test accuracy [95 %]", "leak by our groups", "run")
 RUNS = {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation import result_text
 from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
-from studies.pages.results_table import NOT_RUN, Group, groups, shortened
+from studies.pages.markdown import NOT_RUN
+from studies.pages.results_table import Group, groups, shorten_names
 from studies.sweeps import row_names
 
 HEADS = (
@@ -73,7 +73,7 @@ class Pair:
 def pairs(folder: Path) -> list[Pair]:
     """The configs with finished runs in `folder` on data that hold copies, or under both splits."""
     found: dict[str, dict[str, list[Group]]] = {}
-    for group in groups(folder, unpublished=True):
+    for group in groups(folder, all_runs=True):
         if group.first["split"] in SPLITS and group.accuracies(CLEAN):
             of_config = found.setdefault(_but_for_the_split(group), {})
             of_config.setdefault(group.first["split"], []).append(group)
@@ -108,7 +108,7 @@ def missing(folder: Path, table: Path) -> str:
     for name in row_names(table):
         if read_result(folder / name) is None:
             stems.setdefault(name.rpartition("-s")[0], []).append(name)
-    message = ", ".join(f"`{shortened(names)}`" for _, names in sorted(stems.items()))
+    message = ", ".join(f"`{shorten_names(names)}`" for _, names in sorted(stems.items()))
     return f"Not run yet of `scripts/reproduce.py {table.stem}`: {message}." if stems else ""
 
 
@@ -153,7 +153,7 @@ def difference_interval(
 
 def measured(group: Group) -> tuple[float, Interval]:
     """Mean accuracy over its seeds and its interval, in per cent."""
-    return statistics.fmean(group.accuracies(CLEAN)), group.interval(CLEAN)
+    return group.mean(CLEAN), group.interval(CLEAN)
 
 
 def _accuracy(group: Group) -> str:

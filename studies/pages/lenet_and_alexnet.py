@@ -21,7 +21,7 @@ from jaxnets.experiment.run_directory import read_result
 from jaxnets.io import atomic_write
 from studies.pages import lenet_optimizers, results_table
 from studies.pages.lenet_optimizers import HELD_OUT, Noise, half_width, validation_accuracies
-from studies.pages.markdown import MISSING, table_row
+from studies.pages.markdown import NOT_RUN, table_row
 from studies.pages.results_table import Group
 from studies.sweeps import Row, read_table
 
@@ -66,7 +66,7 @@ def _reported_runs(groups: Sequence[Group]) -> str:
         found = [group for group in groups if group.entry == entry]
         if not found:
             test = result_text.TESTED_ON[reported.tested_as(entry)]
-            lines.append(table_row(title, test, MISSING, published))
+            lines.append(table_row(title, test, NOT_RUN, published))
         for group in found:
             for test, description in result_text.TESTED_ON.items():
                 if group.accuracies(test):
@@ -87,11 +87,11 @@ def _mean_and_interval(group: Group, test: str) -> str:
 
 def _test_conditions(groups: Sequence[Group]) -> dict[str, str]:
     """Returns how much the reports' test conditions cost compared with clean images."""
-    lines, text = [], f"Report E's config is {MISSING}."
+    lines, text = [], f"Report E's config is {NOT_RUN}."
     for entry in NOT_CLEAN:
         found = [group for group in groups if group.entry == entry]
         if not found:
-            lines.append(table_row(_title(entry), MISSING, "", "", ""))
+            lines.append(table_row(_title(entry), NOT_RUN, "", "", ""))
         for group in found:
             clean = group.mean("clean")
             tests = [test for test in result_text.TESTED_ON if test != "clean"]
@@ -111,7 +111,7 @@ def _best_config(folder: Path) -> dict[str, str]:
     """Returns the accuracy of our best config, and the search by which it was selected."""
     seeds = {row.name: read_result(folder / row.name) for row in read_rows(BEST)}
     seeds = {name: result for name, result in seeds.items() if result is not None}
-    text = spread = interval = MISSING
+    text = spread = interval = NOT_RUN
     if seeds:
         group = Group(None, seeds)
         accuracies = ", ".join(f"{accuracy:.2f}" for accuracy in group.accuracies("clean"))
@@ -125,7 +125,7 @@ def _best_config(folder: Path) -> dict[str, str]:
     lines = []
     for row, result in zip(rows, results, strict=True):
         name = _format_changes({k: v for k, v in row.overrides.items() if rows[0].overrides.get(k) != v})
-        cells = (MISSING, "") if result is None else (_validated(result), _tested(result))
+        cells = (NOT_RUN, "") if result is None else (_validated(result), _tested(result))
         lines.append(table_row(name, *cells))
     return {
         "beyond": text,
@@ -157,7 +157,7 @@ def _ablations(folder: Path, groups: Sequence[Group], rows: Sequence[Row]) -> di
     lenet = [row for row in by_variant["mnist"] if "optimizer.learning_rate" not in row.overrides]
     alexnet = by_variant["alexnet_cifar10"]
     noise = _noise(groups, read_result(folder / lenet[0].name))
-    values = dict.fromkeys(("half_width", "seed_deviation", "difference"), MISSING)
+    values = dict.fromkeys(("half_width", "seed_deviation", "difference"), NOT_RUN)
     if noise.half_width is not None:
         values = {
             "half_width": f"{noise.half_width:.2f}",
@@ -194,9 +194,9 @@ def _network_on_data(folder: Path, one_epoch: Row, name: str) -> str:
     """Returns a row for the run `name`; `one_epoch` has the accuracy after an epoch."""
     title, data = models.entry(one_epoch.config.model.name).title, TITLES[one_epoch.config.data.name]
     validated, result = validation_accuracies(folder, one_epoch.name), read_result(folder / name)
-    first = f"{validated[0]:.2f} %" if validated else MISSING
+    first = f"{validated[0]:.2f} %" if validated else NOT_RUN
     if result is None:
-        return table_row(title, data, MISSING, first, *_costs(one_epoch), "")
+        return table_row(title, data, NOT_RUN, first, *_costs(one_epoch), "")
     epochs = f"{data}, {result['epochs']:g} epoch{'s' * (result['epochs'] > 1)}"
     seconds = result["step"] * result["batch_size"] / result["epochs"] / result["images_per_second"]
     time, accuracy = f"{seconds:,.0f} s, {result['hardware']}", f"{100 * result['test_accuracy']:.2f} %"
@@ -217,7 +217,7 @@ def _ablation(folder: Path, row: Row, base: Row) -> str:
     name = _format_changes(row.overrides)
     result, baseline = read_result(folder / row.name), read_result(folder / base.name)
     if result is None:
-        return table_row(name, MISSING, "", "", *_costs(row))
+        return table_row(name, NOT_RUN, "", "", *_costs(row))
     difference = ""
     if baseline is not None and row is not base:
         difference = f"{100 * (result['test_accuracy'] - baseline['test_accuracy']):+.2f}"
@@ -229,7 +229,7 @@ def _pooling(folder: Path, ablations: Sequence[Row], noise: Noise) -> str:
     results = [read_result(folder / row.name) for row in (ablations[0], average)]
     accuracies = [100 * result["test_accuracy"] for result in results if result is not None]
     if len(accuracies) < 2:
-        return f"Pooling: {MISSING}."
+        return f"Pooling: {NOT_RUN}."
     margin = noise.of_difference(noise.half_width or 0)
     text = lenet_optimizers.compare("max pooling", accuracies[0], "average pooling", accuracies[1], margin)
     return f"Pooling: {text}."
@@ -239,7 +239,7 @@ def _confusion(result: Result | None) -> dict[str, str]:
     """Returns the confusion matrix of report C's LeNet-5 with each digit's recall and precision."""
     if result is None:
         names = ("least_class", "most_class", "balanced", "confusion_accuracy", "least_recall", "confusion")
-        return {"confusion_of": REPORT_C, **dict.fromkeys(names, MISSING)}
+        return {"confusion_of": REPORT_C, **dict.fromkeys(names, NOT_RUN)}
     matrix = np.array(result["tests"]["clean"]["confusion"])
     sizes, (recall, precision) = matrix.sum(1), _recall_and_precision(matrix)
     heads = ["digit", *map(str, range(len(matrix))), "recall", "precision"]
@@ -270,8 +270,8 @@ def _cifar_classes(folder: Path) -> dict[str, str]:
     for network, name in (("lenet", LENET_ON_CIFAR10), ("alexnet", REPORT_C_CIFAR10)):
         result = read_result(folder / name)
         if result is None:
-            values[f"cifar_{network}"] = f"`{name}`, {MISSING}"
-            columns += [[MISSING] * len(CIFAR10)] * 2
+            values[f"cifar_{network}"] = f"`{name}`, {NOT_RUN}"
+            columns += [[NOT_RUN] * len(CIFAR10)] * 2
             continue
         test = result["tests"]["clean"]
         matrix = np.array(test["confusion"])
@@ -279,7 +279,7 @@ def _cifar_classes(folder: Path) -> dict[str, str]:
         values[f"cifar_{network}"] = f"`{name}`, accuracy {100 * test['accuracy']:.2f} %"
         columns += [[f"{each:.1f} %" for each in percents] for percents in _recall_and_precision(matrix)]
     lines = [table_row(*cells) for cells in zip(CIFAR10, *columns, strict=True)]
-    size = " to ".join(f"{each:,}" for each in sorted(sizes)[:: max(len(sizes) - 1, 1)]) or MISSING
+    size = " to ".join(f"{each:,}" for each in sorted(sizes)[:: max(len(sizes) - 1, 1)]) or NOT_RUN
     return values | {"cifar_classes": "\n".join(lines), "cifar_class": size}
 
 

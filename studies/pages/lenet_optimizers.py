@@ -9,7 +9,7 @@ from typing import Any
 from jaxnets.evaluation.statistics import wilson_interval
 from jaxnets.experiment.run_directory import read_result
 from studies.pages import curves
-from studies.pages.markdown import MISSING, table_row
+from studies.pages.markdown import NOT_RUN, table_row
 from studies.sweeps import Row
 
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}
@@ -69,8 +69,8 @@ def section(found: LearningCurves, noise: Noise) -> dict[str, str]:
     values = {"rates": "\n".join(rates)}
     if not all(curve for by_rate in found.values() for curve in by_rate.values()):
         names = [f"{name}_{what}" for name in OPTIMIZERS for what in ("first", "best", "ahead")]
-        near = "\n".join(table_row(f"{points} points", MISSING, MISSING) for points in MARGINS)
-        return values | dict.fromkeys([*names, "first_text", "best_text"], MISSING) | {"near": near}
+        near = "\n".join(table_row(f"{points} points", NOT_RUN, NOT_RUN) for points in MARGINS)
+        return values | dict.fromkeys([*names, "first_text", "best_text"], NOT_RUN) | {"near": near}
     for what, epoch in (("first", 0), ("best", -1)):
         best = {}
         for name, by_rate in found.items():
@@ -86,7 +86,7 @@ def section(found: LearningCurves, noise: Noise) -> dict[str, str]:
 
 
 def _first_and_last(curve: list[float]) -> tuple[str, str]:
-    return (f"{curve[0]:.2f} %", f"{curve[-1]:.2f} %") if curve else (MISSING, MISSING)
+    return (f"{curve[0]:.2f} %", f"{curve[-1]:.2f} %") if curve else (NOT_RUN, NOT_RUN)
 
 
 def _near_best(found: LearningCurves) -> str:

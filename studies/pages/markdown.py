@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MISSING = "not run"
+NOT_RUN = "not run"
 """Text in place of a value whose run is missing."""
 
 

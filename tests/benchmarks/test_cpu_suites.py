@@ -14,8 +14,8 @@ from benchmarks.measure import Comparison
 from jaxnets import models
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.ops.cpu import convolution
-from studies.compare import REPORTED_ELSEWHERE
 from studies.pages import growth_page, performance_page
+from studies.pages.bench_table import PERFORMANCE_PAGE_PREFIXES
 
 
 class FakeWorker:
@@ -165,9 +165,11 @@ def test_several_devices_and_processes() -> None:
 
 def test_every_row_is_reported_on_one_page() -> None:
     for name in (suite.OPS, suite.GROWTH, suite.PROFILE):
-        assert all(row.startswith(REPORTED_ELSEWHERE) for row in suite.cpu_suite(name, suite.Options()))
+        assert all(
+            row.startswith(PERFORMANCE_PAGE_PREFIXES) for row in suite.cpu_suite(name, suite.Options())
+        )
     for rows in SUITES.values():
-        assert not any(name.startswith(REPORTED_ELSEWHERE) for name in rows)
+        assert not any(name.startswith(PERFORMANCE_PAGE_PREFIXES) for name in rows)
 
 
 def test_a_missing_gpu_raises() -> None:
