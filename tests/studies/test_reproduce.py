@@ -27,7 +27,7 @@ from jaxnets.evaluation.predictions import Predictions, load_predictions, predic
 from jaxnets.experiment import evaluator, run_files, workdir
 from studies import reproduce, runtime_estimate, sweeps
 from studies.reproduce import State
-from studies.result_archive import finished
+from studies.result_archive import finished_result
 
 HARDWARE = "a test machine"
 STEPS, IMAGES_PER_SECOND = 6, 100.0
@@ -177,8 +177,8 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
     [
         ([{}, {}], "rows 1 and 2 are both named"),
         ([{"overides": {}}], "unknown key 'overides' (did you mean overrides?)"),
-        ([{"config": None}], "'config' must be a text"),
-        ([{"seed": True}], "'seed' must be a whole number"),
+        ([{"config": None}], "'config' must be a string"),
+        ([{"seed": True}], "'seed' must be an integer"),
         ([{"seed": -1}], "--config.seed=-1 is out of range"),
         ([{"overrides": [1]}], "'overrides' must be a dict"),
         ([{"overrides": {"data.image_sise": 96}}], "unknown config field 'data.image_sise'"),
@@ -186,8 +186,8 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
         ([{"overrides": {"train.batch_size": None}}], "not None"),
         ([{"overrides": {"seed": 3}}], "give the seed as 'seed'"),
         ([{"overrides": {"data.name": "auto"}}], "may fall back on drawn tissue"),
-        ([{"name": "../up"}], "cannot be a folder's name"),
-        ([{"name": "x" * 300}], "cannot be a folder's name"),
+        ([{"name": "../up"}], "is not a valid directory name"),
+        ([{"name": "x" * 300}], "is not a valid directory name"),
         ([], "has no rows"),
     ],
 )
@@ -229,7 +229,7 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_kept_is_of_the_tables_rows(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     rows = [row for name in ("lung_resnet", "lung") for row in sweeps.read_table(name)]
-    kept = {row.name: finished(Path("results") / row.name, row.config) for row in rows}
+    kept = {row.name: finished_result(Path("results") / row.name, row.config) for row in rows}
     assert kept["lung_resnet-scratch-96px-s0"] is not None
     for row in rows:
         result = kept[row.name]
@@ -263,7 +263,7 @@ def test_complete_rows_are_kept_and_skipped(place: Place) -> None:
     place.rows({"seed": 0}, {"seed": 1})
     first, second = (f"lung_resnet-smoke-epochs1-s{seed}" for seed in (0, 1))
     assert place.make() == [(first, State.COMPLETE), (second, State.COMPLETE)]
-    assert place.make() == [(first, State.WAS_COMPLETE), (second, State.WAS_COMPLETE)]
+    assert place.make() == [(first, State.UP_TO_DATE), (second, State.UP_TO_DATE)]
     assert place.calls == [f"{first} 0", f"{second} 0"]
 
     kept = place.results / second
@@ -281,10 +281,10 @@ def test_kept_results_are_enough_and_so_are_finished_runs(place: Place) -> None:
     place.rows({})
     place.make()
     place.runs.rename(place.folder / "elsewhere")
-    assert [state for _, state in place.make()] == [State.WAS_COMPLETE]
+    assert [state for _, state in place.make()] == [State.UP_TO_DATE]
     (place.folder / "elsewhere").rename(place.runs)
     place.results.rename(place.folder / "elsewhere")
-    assert [state for _, state in place.make()] == [State.WAS_COMPLETE]
+    assert [state for _, state in place.make()] == [State.UP_TO_DATE]
     assert len(list(place.results.glob("*/result.json"))) == 1
     assert len(place.calls) == 1
 
@@ -321,7 +321,7 @@ def test_answers_are_kept_where_test_examples_have_siblings(
     kept.parent.mkdir()
     kept.write_text("of an earlier result")
     _remove_result(place.results / name)
-    assert place.make() == [(name, State.WAS_COMPLETE)]
+    assert place.make() == [(name, State.UP_TO_DATE)]
     assert kept.is_file() == are_kept
     if are_kept:
         np.testing.assert_array_equal(load_predictions(kept).group, group)
@@ -354,8 +354,8 @@ def test_what_weights_bring_is_no_other_config(place: Place) -> None:
     config["model"]["variant"] = "keras"
     path.write_text(json.dumps(config))
     _remove_result(place.results / "from-weights")
-    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
-    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
+    assert place.make() == [("from-weights", State.UP_TO_DATE)]
+    assert place.make() == [("from-weights", State.UP_TO_DATE)]
     config["optimizer"]["learning_rate"] = 5.0
     (place.results / "from-weights" / run_files.CONFIG).write_text(json.dumps(config))
     (outcome,) = reproduce.list_rows(str(place.table), place.options())
@@ -395,7 +395,7 @@ def test_a_failed_row_does_not_hinder_the_others(place: Place, capfd: pytest.Cap
     assert "no lungs here" in err
 
     place.plan({})
-    assert [state for _, state in place.make()] == [State.COMPLETE] * 3 + [State.WAS_COMPLETE]
+    assert [state for _, state in place.make()] == [State.COMPLETE] * 3 + [State.UP_TO_DATE]
 
 
 def test_only_picks_rows(place: Place) -> None:
@@ -410,7 +410,7 @@ def test_list_runs_and_writes_nothing(place: Place) -> None:
     place.make(only=["done"])
     before = sorted(place.folder.rglob("*"))
     outcomes = reproduce.list_rows(str(place.table), place.options())
-    assert [outcome.state for outcome in outcomes] == [State.WAS_COMPLETE, State.NEW]
+    assert [outcome.state for outcome in outcomes] == [State.UP_TO_DATE, State.PENDING]
     assert sorted(place.folder.rglob("*")) == before
 
 
@@ -420,7 +420,7 @@ def test_list_runs_and_writes_nothing(place: Place) -> None:
 def test_the_budget_cuts_a_row_which_goes_on_later(place: Place) -> None:
     place.rows({"name": "first"}, {"name": "second"})
     place.plan({"first": {"sleeps": 1}})
-    assert place.make(budget=2.0) == [("first", State.CUT), ("second", State.LEFT_OUT)]
+    assert place.make(budget=2.0) == [("first", State.PAUSED), ("second", State.SKIPPED)]
     step = runtime_estimate.saved_step(place.runs / "first")
     assert step is not None
     assert 0 < step < STEPS
@@ -434,11 +434,11 @@ def test_the_budget_refuses_a_row_that_it_cannot_hold(
 ) -> None:
     place.rows({"name": "known"}, {"name": "long", "overrides": {"train.epochs": 500}})
     # 500 epochs of three batches of 16 and of 13 images evaluated, at 100 and 300 images/s: 262 s.
-    assert place.make(budget=30) == [("known", State.COMPLETE), ("long", State.LEFT_OUT)]
+    assert place.make(budget=30) == [("known", State.COMPLETE), ("long", State.SKIPPED)]
     message = capsys.readouterr().out
     assert "needs about 5 min (100 images/s), " in message
-    assert "--budget=6 begins it" in message
-    assert place.make(budget=30) == [("known", State.WAS_COMPLETE), ("long", State.LEFT_OUT)]
+    assert "--budget=6 starts it" in message
+    assert place.make(budget=30) == [("known", State.UP_TO_DATE), ("long", State.SKIPPED)]
     assert place.make(budget=3600)[1] == ("long", State.COMPLETE)
 
 
@@ -626,7 +626,7 @@ def test_stopped_at_work_it_goes_on_later(place: Place, number: int, code: int) 
 
     place.plan({})
     assert place.make(patience=60) == [
-        ("first", State.WAS_COMPLETE),
+        ("first", State.UP_TO_DATE),
         ("second", State.RESUMED),
         ("third", State.COMPLETE),
     ]
@@ -649,10 +649,10 @@ def test_a_run_in_use_is_waited_for_and_then_failed(place: Place) -> None:
     place.rows({"name": "busy"}, {"name": "free"})
     with workdir.lock_workdir(place.runs / "busy"):
         standing = reproduce.list_rows(str(place.table), place.options())
-        assert [outcome.state for outcome in standing] == [State.IN_USE, State.NEW]
+        assert [outcome.state for outcome in standing] == [State.IN_USE, State.PENDING]
         with pytest.raises(CheckFailedError, match="1 of 2 rows failed: busy;"):
             place.make()
-    assert place.make() == [("busy", State.COMPLETE), ("free", State.WAS_COMPLETE)]
+    assert place.make() == [("busy", State.COMPLETE), ("free", State.UP_TO_DATE)]
 
 
 def test_an_earlier_process_that_is_still_saving_is_waited_for(place: Place) -> None:
@@ -738,7 +738,7 @@ def test_the_script_makes_a_row(place: Place, repository: Path, smoke_overrides:
     assert (result["seed"], result["model"], result["complete"]) == (3, "lenet5", True)
     assert (place.results / "real" / "metrics.jsonl").read_text().count("\n") >= 2
     (standing,) = reproduce.list_rows(str(place.table), place.options())
-    assert standing.state is State.WAS_COMPLETE
+    assert standing.state is State.UP_TO_DATE
 
 
 def test_the_script_leaves_with_two_where_the_command_is_wrong(repository: Path) -> None:

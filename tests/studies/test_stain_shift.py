@@ -24,7 +24,7 @@ def test_a_run_is_scored_under_every_shift(
     monkeypatch.setattr("studies.stain_shift.leaked_fractions", lambda split, group_ids: leaks)
     kept = tmp_path / "kept"
     kept.mkdir()
-    with pytest.raises(ConfigError, match="holds no result of"):
+    with pytest.raises(ConfigError, match="has no result of"):
         stain_shift(run, stored=kept)
     shutil.copy(run / "result.json", kept)
     measured = stain_shift(run, stored=kept)
@@ -50,5 +50,5 @@ def test_what_has_no_colour_is_refused(
 
     config = config_lib.load_config(str(repository / "configs" / "mlp_tanh.py"))
     (tmp_path / "config.json").write_text(config_lib.to_json(config))
-    with pytest.raises(ConfigError, match="have no colour"):
+    with pytest.raises(ConfigError, match="are not in colour"):
         stain_shift(tmp_path)
