@@ -1,4 +1,4 @@
-"""The job of shifting colours, on a finished run."""
+"""Evaluation of a finished run under colour shifts."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from studies import stain_jitter as shifts
 from studies.stain_shift import stain_shift
 
 
-def test_a_run_is_scored_under_every_shift(
+def test_a_run_is_evaluated_under_every_shift(
     trained: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -43,7 +43,7 @@ def test_a_run_is_scored_under_every_shift(
     assert len(measured["shifts"]["eosin"]) == len(shifts.SHIFTS["eosin"])
 
 
-def test_what_has_no_colour_is_refused(
+def test_images_without_colour_raise(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jaxnets import config as config_lib
