@@ -185,7 +185,7 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
         ([{"overrides": {"data.image_size": "big"}}], "row 1"),
         ([{"overrides": {"train.batch_size": None}}], "not None"),
         ([{"overrides": {"seed": 3}}], "give the seed as 'seed'"),
-        ([{"overrides": {"data.name": "auto"}}], "may fall back on drawn tissue"),
+        ([{"overrides": {"data.name": "auto"}}], "may fall back to synthetic tissue"),
         ([{"name": "../up"}], "is not a valid directory name"),
         ([{"name": "x" * 300}], "is not a valid directory name"),
         ([], "has no rows"),
