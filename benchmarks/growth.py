@@ -16,6 +16,7 @@ from benchmarks.jax_model import build, make_config, random_batch
 from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, row_without_baseline
 from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, Worker
+from jaxnets.runtime.xla import SAFE_FLAG
 from jaxnets.training.devices import Devices, initialize_distributed
 
 WIDTH = 16
@@ -90,7 +91,7 @@ def measure(
 ) -> list[BenchRow]:
     """Returns a row with images per second and the peak memory of a process."""
     coordinator = f"localhost:{_free_port()}" if point.processes > 1 else ""
-    flags = f"--xla_force_host_platform_device_count={point.devices}"
+    flags = f"{SAFE_FLAG} --xla_force_host_platform_device_count={point.devices}"
     start = functools.partial(
         worker_class, keep_memory=True, kernels=kernels, environment={"XLA_FLAGS": flags}
     )
