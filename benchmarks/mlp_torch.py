@@ -46,12 +46,7 @@ def gradient_step(
         "sigmoid": torch.sigmoid,
         "identity": lambda z: z.clone(),
     }
-    layers = []
-    for weight, bias in parameters:
-        outputs, fan_in = np.shape(weight)
-        layer = torch.nn.Linear(fan_in, outputs)
-        layer.weight, layer.bias = (torch.nn.Parameter(tensor(p)) for p in (weight, bias))
-        layers.append(layer)
+    layers = [_linear(tensor(weight), tensor(bias)) for weight, bias in parameters]
     x, z, a = tensor(inputs), [], []
     for layer, name in zip(layers, activations, strict=True):
         z.append(layer(x))
@@ -75,6 +70,14 @@ def gradient_step(
         gradients=gradients,
         updated=tuple(mlp.Layer(_array(layer.weight), _array(layer.bias)) for layer in layers),
     )
+
+
+def _linear(weight: Any, bias: Any) -> Any:
+    import torch
+
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight, layer.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
+    return layer
 
 
 def _array(tensor: Any) -> np.ndarray:
