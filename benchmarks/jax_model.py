@@ -17,8 +17,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import TrainStep, make_train_step
+from jaxnets.training.step import TrainState, TrainStep, make_train_step
 
 CHANNELS = {"lenet5": 1}
 CLASSES = {"lenet5": 10, "alexnet": 10}

@@ -24,7 +24,7 @@ from jaxnets.errors import CheckFailedError, DataError
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.interop.convert import to_torch
-from jaxnets.runtime import hardware
+from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.devices import Devices
 from jaxnets.training.optimizer import set_multiplier
@@ -44,7 +44,7 @@ class MachineInfo:
 
     def describe(self) -> tuple[str, dict[str, str]]:
         """Returns a description of the hardware and the versions of the packages."""
-        return hardware.description(), environment.versions()
+        return xla.hardware(), environment.versions()
 
     def platform(self) -> str:
         """Returns "cpu", "gpu" or "tpu"."""
@@ -237,8 +237,8 @@ class PipelineWorkload:
         self._data = with_cache(config, open_dataset(config, reporter), reporter)
         self._images, self._batch_size = images, batch_size
         self._batches = self._data.train_batches(Devices.all().shard)
-        next(self._batches)
-        self._clock = Clock(lambda: next(self._batches), warmup=WARMUP_BATCHES)
+        self._batches.next_batches()
+        self._clock = Clock(self._batches.next_batches, warmup=WARMUP_BATCHES)
 
     def shared_data(self) -> dict[str, Any]:
         """Returns the files or memory map of the images, their labels, and the batch size."""

@@ -9,7 +9,7 @@ from jax import lax
 from benchmarks.clock import Clock
 from benchmarks.jax_model import build, mlp_config, points_batch
 from jaxnets.errors import CheckFailedError
-from jaxnets.training.state import TrainState
+from jaxnets.training.step import TrainState
 from studies.by_hand import scalar_network
 from studies.by_hand.scalar import Value
 

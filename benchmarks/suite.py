@@ -29,7 +29,7 @@ from jaxnets import config as config_lib
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.runtime.xla import cpu_threads
 
 T = TypeVar("T")
 OPS, GROWTH, PROFILE, GPU, DRIFT = "ops", "growth", "profile", "gpu", "drift"

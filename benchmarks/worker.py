@@ -31,7 +31,7 @@ MALLOC_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-"""The settings of `jaxnets.runtime.hardware.MALLOPT` as environment variables."""
+"""The settings of `jaxnets.runtime.xla.MALLOPT` as environment variables."""
 
 
 class Workload(Protocol):

@@ -12,8 +12,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores
-from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.predictions import ClassScores, Predictions
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import measure_leakage, report_leakage

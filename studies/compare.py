@@ -10,9 +10,8 @@ from jaxnets import reported
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.run_directory import open_run, print_warnings
-from jaxnets.io import atomic_write
+from jaxnets.io import atomic_write, csv_cell
 from jaxnets.runtime.console import Reporter
-from jaxnets.text import csv_cell
 from studies.pages import (
     bench_table,
     colour_table,

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
-from jaxnets.evaluation.result import Result
-from jaxnets.evaluation.result_text import format_split_kind, format_test
+from jaxnets.evaluation.result import Result, format_split_kind, format_test
 from jaxnets.experiment import workdir
 from jaxnets.runtime import processes
 from jaxnets.runtime.console import Reporter

@@ -11,7 +11,7 @@ from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import run_files, workdir
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 from studies.sweeps import Row
 
 

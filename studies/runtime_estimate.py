@@ -21,7 +21,7 @@ from jaxnets.experiment.cached_features import uses_cached_features
 from jaxnets.experiment.data import split_source
 from jaxnets.experiment.evaluator import median_speed
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import Checkpoints
 
 RECENT_LINES = 10
@@ -108,7 +108,7 @@ def saved_step(folder: Path) -> int | None:
 
 def hardware_here() -> str | None:
     """Describes this machine's devices, in a child process since JAX would reserve GPU memory."""
-    program = "from jaxnets.runtime import hardware; print(hardware.description())"
+    program = "from jaxnets.runtime import xla; print(xla.hardware())"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     return finished.stdout.strip() or None
 

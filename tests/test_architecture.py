@@ -9,7 +9,7 @@ from pathlib import Path
 
 LAYERS = (
     {"errors"},
-    {"io", "text", "schema", "reported"},
+    {"io", "schema", "reported"},
     {"runtime"},
     {"config", "ops"},
     {"models", "data"},

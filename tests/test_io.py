@@ -1,23 +1,32 @@
-"""Atomic writes: two writers, failures, full disks."""
+"""Atomic writes: two writers, failures, full disks; and text from outside in a terminal and a spreadsheet."""
 
+import csv
 import errno
+import io
 import os
 import resource
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxnets.errors import MachineError
 from jaxnets.io import (
     DISK_FULL,
     atomic_replace,
     atomic_write,
+    csv_cell,
     file_lock,
+    from_csv_cell,
+    printable,
+    printable_lines,
     remove_stale_temporaries,
-    try_file_lock,
 )
 from jaxnets.training.checkpoint import _disk_error
 
@@ -112,14 +121,20 @@ def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    with file_lock(lock, shared=True), file_lock(lock, shared=True), try_file_lock(lock) as free:
-        assert not free
-    with try_file_lock(lock) as free:
-        assert free
-        with try_file_lock(lock) as again:
-            assert not again
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path, first: bool, second: bool) -> None:
+    taken = threading.Event()
+
+    def take() -> None:
+        with file_lock(tmp_path / ".lock", shared=second):
+            taken.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path / ".lock", shared=first):
+            pool.submit(take)
+            assert taken.wait(5 if first and second else 0.2) is (first and second)
+        assert taken.wait(5)
 
 
 def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
@@ -136,3 +151,57 @@ def test_an_error_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing") as raised:
         atomic_write(tmp_path / "missing" / "file.json", "{}")
     assert raised.value.filename == str(tmp_path / "missing" / "file.json")
+
+
+UNSAFE = {
+    "escape": ("\x1b[2Ja", r"\x1b[2Ja"),
+    "bell": ("a\x07", r"a\x07"),
+    "lines": ("a\nb\r\nc\td", r"a\nb\r\nc\td"),
+    "C1": ("\x9b31m", r"\x9b31m"),
+    "separators": ("a\u2028b\u2029", r"a\u2028b\u2029"),
+    "bidirectional": ("a\u202egpj.exe\u2066", r"a\u202egpj.exe\u2066"),
+    "not UTF-8": (b"caf\xe9".decode(errors="surrogateescape"), r"caf\xe9"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_characters_are_shown_as_escapes(name: str) -> None:
+    given_text, expected = UNSAFE[name]
+    assert printable(given_text) == expected
+
+
+@given(st.text())
+def test_what_is_printed_is_one_line_and_can_be_encoded(text: str) -> None:
+    shown = printable(text)
+    assert shown.encode().decode() == shown
+    assert shown.splitlines() in ([shown], [])
+    assert "\x1b" not in shown
+
+
+def test_ordinary_names_stay_as_they_are() -> None:
+    for name in ("tissue 1.png", "漢字 é", "صورة", "👩‍👧.jpg", r"C:\x", ""):
+        assert printable(name) == name
+
+
+def test_lines_stay_lines() -> None:
+    assert printable_lines("a\x1b\nb\n") == "a\\x1b\nb\n"
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@sum", "\t=1", "\r=1", "'=1"])
+def test_formulas_get_an_apostrophe_and_come_back(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+    assert from_csv_cell(f"'{text}") == text
+
+
+@given(st.text())
+def test_every_text_comes_back_and_no_cell_is_a_formula(text: str) -> None:
+    cell = csv_cell(text)
+    assert isinstance(cell, str)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert from_csv_cell(cell) == text
+
+
+def test_numbers_stay_numbers() -> None:
+    text = io.StringIO()
+    csv.writer(text).writerow([csv_cell(value) for value in (-0.5, 3, None)])
+    assert text.getvalue() == "-0.5,3,\r\n"

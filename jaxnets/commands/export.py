@@ -15,7 +15,7 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation import result_text
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import restore, run_files
 from jaxnets.experiment.run_directory import read_result
@@ -26,8 +26,7 @@ from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, 
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"
@@ -129,8 +128,8 @@ def model_card(weights: Weights, given: Preprocessing, result: Result | None) ->
     if result is not None:
         title = models.entry(result["model"]).title
         trained = {
-            "network": result_text.format_network(result, title),
-            "split": result_text.format_split(result),
+            "network": results.format_network(result, title),
+            "split": results.format_split(result),
         }
     return environment.get_template("model_card.md").render(
         title=models.entry(weights.model.name).title,

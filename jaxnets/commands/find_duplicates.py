@@ -14,9 +14,16 @@ from PIL import Image
 
 from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS, read_image
-from jaxnets.data.near_duplicates import grouping
 from jaxnets.data.near_duplicates.features import Settings, opencv
-from jaxnets.data.near_duplicates.search import TaskRunner, cache_key, search, use_one_thread
+from jaxnets.data.near_duplicates.search import (
+    Found,
+    Overlap,
+    TaskRunner,
+    cache_key,
+    is_same_original,
+    search,
+    use_one_thread,
+)
 from jaxnets.data.near_duplicates.verification import Row, montage
 from jaxnets.data.sources.image_folder import ImageFiles, list_images
 from jaxnets.errors import ConfigError
@@ -79,9 +86,7 @@ def _montage(target: Path, name: str) -> Path:
     return target.with_name(f"{target.stem}-{name}.jpg")
 
 
-def _write(
-    target: Path, images: ImageFiles, found: grouping.Found, settings: Settings, runner: TaskRunner
-) -> None:
+def _write(target: Path, images: ImageFiles, found: Found, settings: Settings, runner: TaskRunner) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     summary = _summary(images, found, settings)
     summary["run"] = {
@@ -109,10 +114,10 @@ def _write(
     runner.reporter.line("saved", f"{target}, {', '.join(path.name for path in written)}")
 
 
-def _summary(images: ImageFiles, found: grouping.Found, settings: Settings) -> dict[str, Any]:
+def _summary(images: ImageFiles, found: Found, settings: Settings) -> dict[str, Any]:
     """The content of the .json file: counts, margins of the decisions, settings."""
     strong = found.pairs[found.pairs["inliers"] >= settings.original_inliers]
-    same = grouping.is_same_original(strong, settings)
+    same = is_same_original(strong, settings)
     sizes = np.bincount(found.groups)
     by_class = {
         name or ".": {
@@ -154,19 +159,19 @@ def _extreme(pairs: np.ndarray, reduce: Callable[[Any], float]) -> float | None:
     return round(float(reduce(pairs["centre"])), 2) if len(pairs) else None
 
 
-def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
+def _is_doubtful(overlap: Overlap, settings: Settings) -> bool:
     """Whether an overlap, joined or not, has few inliers and should be reviewed."""
     return overlap.inliers < 2 * settings.overlap_inliers
 
 
-def _largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
+def _largest(images: ImageFiles, found: Found, settings: Settings) -> list[Row]:
     """Overlaps of the largest groups, then the strongest pair of each of the largest originals."""
     sizes = np.bincount(found.groups)
     group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
     joined = [overlap for overlap in found.overlaps if overlap.joined]
     joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
     rows = [_overlap_row(images, overlap) for overlap in joined[:MONTAGE_ROWS]]
-    pairs = found.pairs[grouping.is_same_original(found.pairs, settings)]
+    pairs = found.pairs[is_same_original(found.pairs, settings)]
     original = found.originals[pairs["first"]]
     order = np.lexsort((-pairs["inliers"], original, -np.bincount(found.originals)[original]))
     _, first = np.unique(original[order], return_index=True)
@@ -174,7 +179,7 @@ def _largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> l
     return rows + [_montage_row(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
 
 
-def _doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
+def _doubtful(images: ImageFiles, found: Found, settings: Settings) -> list[Row]:
     """The doubtful overlaps, weakest evidence last."""
     near = [overlap for overlap in found.overlaps if _is_doubtful(overlap, settings)]
     near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
@@ -185,7 +190,7 @@ MONTAGES = {"largest": _largest, "doubtful": _doubtful}
 """The montages by the end of their file's name."""
 
 
-def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> Row:
+def _overlap_row(images: ImageFiles, overlap: Overlap) -> Row:
     verdict = "joined" if overlap.joined else "not joined"
     evidence = f"{overlap.strong} strong pairs, {overlap.inliers} inliers"
     common = f"{100 * overlap.common_fraction:.0f} % common area"

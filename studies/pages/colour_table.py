@@ -5,7 +5,6 @@ from pathlib import Path
 from jaxnets import models
 from jaxnets.commands.evaluate import paired_comparison
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.evaluation.predictions import (
     load_predictions,
     predictions_name,
@@ -42,7 +41,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
         if comparison is None:
             continue
         low, high = (100 * end for end in comparison.interval)
-        network = result_text.format_network(result, models.entry(result["model"]).title)
+        network = results.format_network(result, models.entry(result["model"]).title)
         row = (
             f"{network}, {result['image_size']} px, {result['epochs']:g} epochs",
             f"{100 * result['test_accuracy']:.1f} %",

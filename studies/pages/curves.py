@@ -14,11 +14,11 @@ from PIL import Image, PngImagePlugin
 
 from jaxnets import reported
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation.result_text import TESTED_ON
+from jaxnets.evaluation.result import TESTED_ON
 from jaxnets.experiment.run_directory import read_verified
 from jaxnets.io import atomic_write
-from jaxnets.training.callbacks.writers import METRICS
-from jaxnets.training.callbacks.writers import read_lines as lines_of
+from jaxnets.training.callbacks.logs import METRICS
+from jaxnets.training.callbacks.logs import read_lines as lines_of
 
 Curve = list[tuple[float, float]]
 """(epochs done, value), by epoch."""

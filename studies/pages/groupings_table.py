@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result
 from studies.pages.markdown import NOT_RUN
 
@@ -25,7 +24,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 def _format(result: results.Result | None) -> tuple[str, str]:
     if result is None:
         return NOT_RUN, ""
-    accuracy = result_text.format_test(result["tests"]["clean"])
+    accuracy = results.format_test(result["tests"]["clean"])
     fraction = (result.get("leakage") or {}).get("test")
     leak = "not measured" if fraction is None else f"{100 * fraction:.1f} % of test images"
     return accuracy, f"LEAKY: {leak}" if fraction else leak

@@ -9,7 +9,6 @@ from typing import Any
 from jaxnets import models, reported
 from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
 from studies.pages.markdown import NOT_RUN
@@ -42,8 +41,8 @@ class Pair:
     def title(self) -> str:
         """Network, image size, epochs, and the grouping if it is not the default."""
         run = self.either.first
-        network = result_text.format_network(run, models.entry(run["model"]).title)
-        grouping = result_text.format_grouping(run)
+        network = results.format_network(run, models.entry(run["model"]).title)
+        grouping = results.format_grouping(run)
         groups_text = f", groups{grouping}" if grouping else ""
         return f"{network}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
 

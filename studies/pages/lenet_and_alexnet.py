@@ -15,7 +15,7 @@ from jaxnets import models, reported
 from jaxnets.commands.summary import layers_of
 from jaxnets.data.sources import TITLES
 from jaxnets.data.sources.cifar10 import CLASSES as CIFAR10
-from jaxnets.evaluation import result_text
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.io import atomic_write
@@ -65,10 +65,10 @@ def _reported_runs(groups: Sequence[Group]) -> str:
         title, published = _title(entry), f"{reported.entry(entry)['result']['accuracy_percent']:g} %"
         found = [group for group in groups if group.entry == entry]
         if not found:
-            test = result_text.TESTED_ON[reported.tested_as(entry)]
+            test = results.TESTED_ON[reported.tested_as(entry)]
             lines.append(table_row(title, test, NOT_RUN, published))
         for group in found:
-            for test, description in result_text.TESTED_ON.items():
+            for test, description in results.TESTED_ON.items():
                 if group.accuracies(test):
                     theirs = published if test == reported.tested_as(entry) else ""
                     lines.append(table_row(title, description, _mean_and_interval(group, test), theirs))
@@ -94,7 +94,7 @@ def _test_conditions(groups: Sequence[Group]) -> dict[str, str]:
             lines.append(table_row(_title(entry), NOT_RUN, "", "", ""))
         for group in found:
             clean = group.mean("clean")
-            tests = [test for test in result_text.TESTED_ON if test != "clean"]
+            tests = [test for test in results.TESTED_ON if test != "clean"]
             costs = [f"{clean - group.mean(test):.2f}" if group.accuracies(test) else "" for test in tests]
             lines.append(table_row(_title(entry), f"{clean:.2f} %", *costs))
             if reported.tested_as(entry) == "augmented_dropout":
@@ -117,13 +117,13 @@ def _best_config(folder: Path) -> dict[str, str]:
         accuracies = ", ".join(f"{accuracy:.2f}" for accuracy in group.accuracies("clean"))
         text = f"**{_mean_and_interval(group, 'clean')}** ({accuracies} %)."
     rows = read_rows(SEARCH)
-    results = [read_result(folder / row.name) for row in rows]
-    validated = [result["validation_accuracy"] for result in results if result is not None]
+    stored = [read_result(folder / row.name) for row in rows]
+    validated = [result["validation_accuracy"] for result in stored if result is not None]
     if validated:
         spread = f"{100 * (max(validated) - min(validated)):.2f} points"
         interval = f"{half_width(validated[0], HELD_OUT):.2f} points"
     lines = []
-    for row, result in zip(rows, results, strict=True):
+    for row, result in zip(rows, stored, strict=True):
         name = _format_changes({k: v for k, v in row.overrides.items() if rows[0].overrides.get(k) != v})
         cells = (NOT_RUN, "") if result is None else (_validated(result), _tested(result))
         lines.append(table_row(name, *cells))
@@ -226,8 +226,8 @@ def _ablation(folder: Path, row: Row, base: Row) -> str:
 
 def _pooling(folder: Path, ablations: Sequence[Row], noise: Noise) -> str:
     average = next(row for row in ablations if "model.pooling" in row.overrides)
-    results = [read_result(folder / row.name) for row in (ablations[0], average)]
-    accuracies = [100 * result["test_accuracy"] for result in results if result is not None]
+    stored = [read_result(folder / row.name) for row in (ablations[0], average)]
+    accuracies = [100 * result["test_accuracy"] for result in stored if result is not None]
     if len(accuracies) < 2:
         return f"Pooling: {NOT_RUN}."
     margin = noise.of_difference(noise.half_width or 0)

@@ -12,7 +12,6 @@ from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.evaluation.result import Result
 from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
@@ -167,7 +166,7 @@ def verdict(group: Group) -> str:
     else:
         text = "below" if percent > high else "above" if percent < low else "within"
         if group.tested_as != "clean":
-            conditions, clean = result_text.TESTED_ON[group.tested_as], group.mean("clean")
+            conditions, clean = results.TESTED_ON[group.tested_as], group.mean("clean")
             text += f", tested as in the report ({conditions}); clean {clean:.2f} %"
     return "; ".join([text, *_contradiction(group.entry)])
 
@@ -192,7 +191,7 @@ def _differences(group: Group, name: str) -> list[str]:
         reasons += _backbone_difference(run)
     wanted = reported.tested_as(name)
     if wanted != group.tested_as:
-        reasons.append(f"the report tests {result_text.TESTED_ON[wanted]}")
+        reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
     return reasons + _unknown_settings(name)
 
 
@@ -290,10 +289,10 @@ def markdown_row(row: ResultsRow) -> tuple[str, ...]:
         return title, data, report, "", row["verdict"], "", ""
     run = row["result"]
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
-    network = f"{result_text.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
-    split = result_text.format_split_kind(run)
+    network = f"{results.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
+    split = results.format_split_kind(run)
     rate = row["images_per_second"]
-    speed = "not known" if rate is None else f"{rate:,.0f} a second{result_text.format_head(run)}"
+    speed = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
     names = f"`{shorten_names(row['runs'].split())}`"
     cells = (network, f"{data}, {split}", report, _format_accuracy(row, run), row["verdict"])
     return *cells, f"{speed}, {row['hardware']}", names

@@ -8,7 +8,6 @@ from typing import Any
 from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result
 from studies import stain_jitter as shifts
 from studies.pages import curves
@@ -36,7 +35,7 @@ def drawn_data(folder: Path) -> dict[str, Any]:
     return {
         name: {
             "title": _title(result),
-            "split": result_text.format_split_kind(result),
+            "split": results.format_split_kind(result),
             "curves": {
                 kind: [[row["strength"], 100 * row["accuracy"]] for row in shifts.curve(message, kind)]
                 for kind in shifts.SHIFTS
@@ -88,14 +87,14 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    message = result_text.format_network(result, models.entry(result["model"]).title)
+    message = results.format_network(result, models.entry(result["model"]).title)
     return f"{message}, {result['image_size']} px, {result['epochs']:g} epochs"
 
 
 def _format(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
     lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
     clean = f"{100 * measured['clean']['accuracy']:.1f} %"
-    return _title(result), result_text.format_split_kind(result), clean, *lowest, f"`{name}`"
+    return _title(result), results.format_split_kind(result), clean, *lowest, f"`{name}`"
 
 
 def _lowest(measured: Mapping[str, Any], kind: str) -> str:

@@ -133,13 +133,16 @@ def test_the_schema_knows_every_network_and_source() -> None:
 @pytest.mark.parametrize("name", conditions.SOURCES)
 def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for opener in (
-        "sources.synthetic_tissue.SyntheticTissue",
-        "sources.image_folder.ImageFolder",
-        "sources.tfds.TFDSSource",
-        "sources.points.Points",
-        "acquire.prepare.open_prepared",
+        "synthetic_tissue.SyntheticTissue",
+        "image_folder.ImageFolder",
+        "tfds.TFDSSource",
+        "points.Points",
+        "mnist.MNIST",
+        "cifar10.CIFAR10",
+        "lc25000.LC25000Lung",
     ):
-        monkeypatch.setattr(f"jaxnets.data.{opener}", lambda *_, **__: None)
+        monkeypatch.setattr(f"jaxnets.data.sources.{opener}.__init__", lambda *_, **__: None)
+    monkeypatch.setattr("jaxnets.data.sources.base.PreparedSource.locate", lambda root: root)
     read: set[str] = set()
 
     class Reading:

@@ -16,7 +16,6 @@ from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import (
     LabelConflicts,
     Split,
-    content_hashes,
     find_exact_duplicates,
     find_label_conflicts,
     grouped_fold,
@@ -219,7 +218,7 @@ def test_copies_are_counted_once_and_the_first_pair_returned() -> None:
         3,
     )  # 6 = a; 8, 9 = b, and 11 is 7's
     assert exact_duplicates.pair == (8, 1)
-    assert not find_exact_duplicates(SPLIT, np.arange(12)).any
+    assert find_exact_duplicates(SPLIT, np.arange(12)) is None
 
 
 def test_copies_with_different_labels_are_conflicts() -> None:
@@ -232,7 +231,7 @@ def test_copies_with_different_labels_are_conflicts() -> None:
 
 def test_an_example_in_two_splits_is_not_its_own_copy() -> None:
     both = Split("official", np.arange(4), np.zeros(0, np.int64), np.arange(4))
-    assert not find_exact_duplicates(both, np.arange(4)).any
+    assert find_exact_duplicates(both, np.arange(4)) is None
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -241,7 +240,7 @@ def test_files_are_distinguished_by_their_bytes(tmp_path: Path, cached: bool) ->
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "set" / f"{name}.png")
     source = ImageFolder(tmp_path / "set")
-    contents = content_hashes(open_cache(source, tmp_path, 8) if cached else source)
+    contents = (open_cache(source, tmp_path, 8) if cached else source).content_hashes()
     assert contents is not None
     assert (contents[:3] == contents[0]).all()
     assert contents[3] != contents[0]
@@ -249,7 +248,7 @@ def test_files_are_distinguished_by_their_bytes(tmp_path: Path, cached: bool) ->
 
 def test_other_sources_are_distinguished_by_their_pixels(tmp_path: Path) -> None:
     source = SyntheticTissue(30, 8)
-    assert content_hashes(source) is None
-    contents = content_hashes(open_cache(source, tmp_path, 8))
+    assert source.content_hashes() is None
+    contents = open_cache(source, tmp_path, 8).content_hashes()
     assert contents is not None
     assert len(set(contents.tolist())) == 30

@@ -28,7 +28,7 @@ from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import Callback
-from jaxnets.training.state import BackboneHeadPartition
+from jaxnets.training.optimizer import BackboneHeadPartition
 
 PLAIN = {
     "augment.flip_horizontal": False,

@@ -175,12 +175,13 @@ def test_other_ends_are_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("_no_parent")
-def test_a_child_knows_its_parent(capfd: pytest.CaptureFixture[str]) -> None:
-    program = "from jaxnets.runtime import distributed; print(distributed.is_child())"
-    with pytest.raises(SystemExit):
-        distributed.run_in_child([sys.executable, "-c", program], with_traceback=False)
-    assert capfd.readouterr().out == "True\n"
-    assert not distributed.is_child()
+def test_a_child_trains_itself(capfd: pytest.CaptureFixture[str]) -> None:
+    starts = (
+        "from jaxnets.runtime import distributed; distributed.run_in_child(['false'], with_traceback=False)"
+    )
+    with pytest.raises(SystemExit) as left:
+        distributed.run_in_child([sys.executable, "-c", f"{starts}; print('trains')"], with_traceback=False)
+    assert (left.value.code, capfd.readouterr().out) == (0, "trains\n")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from jaxnets.ops.cpu_kernels.load import Implementation, Kernels
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_train_step
+from jaxnets.training.step import TrainState, make_train_step
 
 SIZE = 32
 KERNELS = "jaxnets_"  # how the names of the C++ functions begin in a program

@@ -1,17 +1,58 @@
-"""Progress of training: a bar on a terminal, otherwise one line per log interval."""
+"""Log records in metrics.jsonl and on the console."""
 
+import contextlib
 import datetime
+import json
+import os
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from jaxnets.training.callbacks.base import Callback
+from jaxnets.training.loop import Callback
 from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
 
+METRICS = "metrics.jsonl"
+SPLITS = ("train", "validation", "test")
 WIDE = 132  # terminal columns that fit the full line and a bar
 SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
+
+
+def read_lines(data: bytes) -> list[LogRecord]:
+    """Returns the valid records of a metrics.jsonl; a run may be writing the last one."""
+    records = []
+    for text in data.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            record = json.loads(text)
+            numbers = [record["step"], record["epoch"], record.get("images_per_second", 0.0)]
+            numbers += record["values"].values()
+            others = [number for number in numbers if type(number) is not float]
+            are_valid = all(type(number) is int and abs(number) < 2**63 for number in others)
+            if record["split"] in SPLITS and are_valid:
+                records.append(record)
+    return records
+
+
+class MetricsLog(Callback):
+    """Writes metrics.jsonl, one JSON line per record; a resumed run truncates it to its checkpoint."""
+
+    stored = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def on_train_begin(self, run: Run) -> None:
+        path = run.workdir / METRICS
+        path.touch()
+        if path.stat().st_size < self.bytes:  # it was truncated, maybe within a line
+            self.bytes = path.read_bytes().rfind(b"\n") + 1
+        os.truncate(path, self.bytes)
+
+    def on_log(self, run: Run, record: LogRecord) -> None:
+        with (run.workdir / METRICS).open("ab") as file:
+            file.write((json.dumps(record) + "\n").encode())
+            self.bytes = file.tell()
 
 
 class ShowProgress(Callback):

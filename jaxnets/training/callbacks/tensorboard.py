@@ -1,4 +1,4 @@
-"""Writes TensorBoard event files without TensorFlow: TFRecord files of Event messages.
+"""TensorBoard event files without TensorFlow: TFRecord files of Event messages.
 
 References:
     https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
@@ -6,18 +6,75 @@ References:
     https://protobuf.dev/programming-guides/encoding/
 """
 
+import contextlib
+import functools
 import re
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
+from flax import traverse_util
 
+from jaxnets.errors import MachineError
+from jaxnets.training.loop import Callback
+from jaxnets.training.run import LogRecord, Run
+from jaxnets.training.step import Metrics
+
+FOLDER = "tensorboard"
 BINS = 30
 _NAME = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class TensorBoard(Callback):
+    """Writes all records and, every `histograms_every` steps, histograms of the weights to tensorboard/."""
+
+    per_step = False
+
+    def __init__(self) -> None:
+        self._events: EventFile | None = None
+
+    def on_train_begin(self, run: Run) -> None:
+        with _writing(run):
+            self._events = EventFile(run.workdir / FOLDER, first_step=run.step + 1)
+
+    def on_log(self, run: Run, record: LogRecord) -> None:
+        assert self._events is not None
+        values = {f"{record['split']}/{name}": value for name, value in record["values"].items()}
+        if "images_per_second" in record:
+            values["train/images_per_second"] = record["images_per_second"]
+        with _writing(run):
+            self._events.scalars(record["step"], values)
+
+    def on_step_end(self, run: Run, metrics: Metrics) -> None:
+        every = run.plan.histograms_every
+        if self._events is None or not every or run.step % every:
+            return
+        weights = traverse_util.flatten_dict(jax.device_get(run.state.params), sep="/")
+        with _writing(run):
+            for name, values in weights.items():
+                self._events.histogram(run.step, f"weights/{name}", np.asarray(values))
+
+    def on_train_end(self, run: Run) -> None:
+        if self._events is not None:
+            with contextlib.suppress(OSError):  # a full disk has been reported
+                self._events.close()
+        self._events = None
+
+
+@contextlib.contextmanager
+def _writing(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space and run the same command again, or set --config.log.tensorboard=False"
+        raise MachineError(
+            f"{run.workdir / FOLDER} cannot be written ({error.strerror}): {remedy}"
+        ) from error
 
 
 class EventFile:
@@ -85,19 +142,17 @@ def _varint(value: int) -> bytes:
     return bytes([*encoded, value])
 
 
+@functools.cache
 def _crc_of_byte(value: int) -> int:
     for _ in range(8):
         value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
     return value
 
 
-_CRC = tuple(map(_crc_of_byte, range(256)))  # CRC-32C (Castagnoli)
-
-
 def _checksum(data: bytes) -> bytes:
-    """Returns the masked CRC-32C of the TFRecord format."""
+    """Returns the masked CRC-32C (Castagnoli) of the TFRecord format."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ _crc_of_byte((crc ^ byte) & 0xFF)
     crc ^= 0xFFFFFFFF
     return struct.pack("<I", (crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8 & 0xFFFFFFFF)
