@@ -1,4 +1,4 @@
-"""One step of gradient descent of the reports' MLP, computed several ways and held to what they print."""
+"""Checks a gradient descent step of the reports' MLP in several implementations against the reports."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from studies.mlp_proof.implementations import Implementation, TorchReference
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a person may choose."""
+    """Options of `verify`."""
 
     as_json: bool = False
     every_value: bool = False
@@ -35,7 +35,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """All that was computed."""
+    """All implementations, comparisons and checks."""
 
     case: Case
     ways: dict[str, Implementation]
@@ -45,7 +45,7 @@ class Proof:
     errata: errata.Errata
 
     def checks(self) -> list[Check]:
-        """All of them, held or not."""
+        """Returns all checks."""
         return [
             *self.agreement.checks(),
             *self.disagreement.checks(),
@@ -53,7 +53,7 @@ class Proof:
         ]
 
     def as_json(self, pytorch: str | None) -> dict[str, Any]:
-        """For machines: the ways' values, what was compared, and every check."""
+        """Returns values, comparisons and checks as JSON."""
         return {
             "pytorch": pytorch,
             "parameter_names": layout.parameter_names(self.case),
@@ -75,7 +75,7 @@ class Proof:
 
 
 def prove(oracle: TorchReference | None = None) -> Proof:
-    """Computes everything in doubles, with PyTorch as one more way where `oracle` is given."""
+    """Computes everything in float64, with PyTorch as another implementation if `oracle` is given."""
     with jax.enable_x64(True):
         case = read_case()
         computed = implementations.compute(case, oracle)
@@ -90,7 +90,7 @@ def prove(oracle: TorchReference | None = None) -> Proof:
 
 
 def verify(options: Options, oracle: TorchReference | None) -> Proof:
-    """Prints the proof, writes the pictures where asked to, and raises CheckFailedError if it fails."""
+    """Prints the results and writes pictures if requested; raises CheckFailedError if a check fails."""
     reporter = Reporter(quiet=options.as_json)
     if options.plot is not None:
         picture.prepare(options.plot)
@@ -145,5 +145,5 @@ def _conclude(checks: list[Check], reporter: Reporter) -> None:
     failed = [check for check in checks if not check.holds]
     if failed:
         message = "; ".join(map(str, failed))
-        raise CheckFailedError(f"{len(failed)} of {len(checks)} checks do not hold: {message}")
+        raise CheckFailedError(f"{len(failed)} of {len(checks)} checks failed: {message}")
     reporter.console.print(f"all {len(checks)} checks hold", style="green", markup=False)

@@ -22,16 +22,16 @@ SMALL: Mapping[str, tuple[float, float]] = {
     "haematoxylin": (0.8, 1.25),
     "eosin": (0.8, 1.25),
 }
-"""What the table calls a small step, from and to."""
+"""Range of the small shifts in the table."""
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
-    """A line a run, by HEADS: accuracy in per cent, and the lowest under small steps and under all."""
-    return [_format(name, *found) for name, found in _found(folder).items()]
+    """Returns a row per run: accuracy, and the lowest accuracy under small shifts and under all."""
+    return [_format(name, *found) for name, found in _read_runs(folder).items()]
 
 
 def drawn_data(folder: Path) -> dict[str, Any]:
-    """All that the picture shows: by run its title, its split and, by kind, [strength, per cent]."""
+    """Returns title, split and curves ([strength, percent] by kind) of each run."""
     return {
         name: {
             "title": _title(result),
@@ -41,12 +41,12 @@ def drawn_data(folder: Path) -> dict[str, Any]:
                 for kind in shifts.SHIFTS
             },
         }
-        for name, (result, message) in _found(folder).items()
+        for name, (result, message) in _read_runs(folder).items()
     }
 
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes the picture: one panel per kind, one line per run; raises ConfigError without matplotlib."""
+    """Draws one panel per kind, one line per run; raises ConfigError if matplotlib is not installed."""
     figure = curves.new_figure((11.0, 4.0))
     panels = figure.subplots(1, len(shifts.SHIFTS), sharey=True)
     titles = list(dict.fromkeys(run["title"] for run in data.values()))
@@ -66,8 +66,8 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
     curves.save(path, figure, data)
 
 
-def _found(folder: Path) -> dict[str, tuple[results.Result, Mapping[str, Any]]]:
-    """By run: its result and what was measured; the networks by title, grouped before random."""
+def _read_runs(folder: Path) -> dict[str, tuple[results.Result, Mapping[str, Any]]]:
+    """Returns the result and the measured shifts of each run, ordered by title and name."""
     found = {}
     for path in folder.glob(f"*/{NUMBERS}"):
         result = read_result(path.parent)
@@ -82,7 +82,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         assert set(shifts.SHIFTS) <= message["shifts"].keys()
         assert "clean" in message
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ConfigError(f"{path} holds no shifts: remove it or measure again") from error
+        raise ConfigError(f"{path} is not a file of shifts: remove it or measure again") from error
     return message
 
 

@@ -441,7 +441,9 @@ def test_table_rows_match_the_configs_of_their_stored_results(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     for row in sweeps.read_table(str(path)):
-        result_archive.finished(REPOSITORY / "results" / row.name, row.config)  # raises for another recipe
+        result_archive.finished_result(
+            REPOSITORY / "results" / row.name, row.config
+        )  # raises for another recipe
 
 
 def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:

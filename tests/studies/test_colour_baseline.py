@@ -1,4 +1,4 @@
-"""The colour baseline: it tells colours apart, and nothing else."""
+"""The colour baseline."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def _write(folder: Path, *, apart: int) -> None:
 
 
 @pytest.mark.parametrize(("apart", "least", "most"), [(60, 1.0, 1.0), (0, 0.0, 0.9)])
-def test_it_goes_as_far_as_colour_does(
+def test_it_classifies_by_colour_only(
     repository: Path, tmp_path: Path, apart: int, least: float, most: float
 ) -> None:
     _write(tmp_path, apart=apart)

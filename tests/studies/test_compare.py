@@ -1,4 +1,4 @@
-"""README's tables: what they show, the newest measurement of each row, and when they are out of date."""
+"""Tables and pictures of README and docs: contents, and detection of stale ones."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from jaxnets.errors import CheckFailedError, CheckpointError, ConfigError
 from studies import compare
-from studies.pages import curves, groupings_table, splits_picture
+from studies.pages import bench_table, curves, groupings_table, splits_picture
 from studies.sweeps import row_names
 
 PAGE = """# A page
@@ -54,28 +54,28 @@ def page(tmp_path: Path) -> Path:
     return tmp_path / "page.md"
 
 
-def keep(folder: Path, name: str, **changes: Any) -> None:
+def write_result(folder: Path, name: str, **changes: Any) -> None:
     result = made_results.write(folder / name, **{**RESULT, **changes})
     (folder / name / "config.json").write_text(made_results.config_of(result))
 
 
-def measured(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:
+def write_bench(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:
     (folder / "bench").mkdir(parents=True, exist_ok=True)
     content = {"machine": machine, "versions": {"jax": "0.10.2", "python": "3"}, "rows": rows}
     (folder / "bench" / file).write_text(json.dumps(content))
 
 
-def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_path: Path) -> None:
+def test_tables_are_inserted_between_their_marks(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    keep(results, "a-run-s1", seed=1)
-    keep(results, "a-run-s0")
+    write_result(results, "a-run-s1", seed=1)
+    write_result(results, "a-run-s0")
     (results / "unfinished").mkdir()
-    keep(results, "of no entry", entry=None)
-    measured(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
-    with pytest.raises(CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png") as refusal:
+    write_result(results, "of no entry", entry=None)
+    write_bench(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
+    with pytest.raises(CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png") as error:
         compare.compare(page, results, check=True)
     assert not (results / "table.csv").exists()
-    assert refusal.value.exit_code == 7
+    assert error.value.exit_code == 7
     assert page.read_text() == PAGE
     compare.compare(page, results)
     compare.compare(page, results, check=True)
@@ -92,10 +92,10 @@ def test_tables_stand_between_their_marks_and_the_rest_stays(page: Path, tmp_pat
     assert "2 cores; jax 0.10.2:" in text
 
 
-def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) -> None:
+def test_the_drop_is_shown_if_both_splits_were_run(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    keep(results, "leaky-s0", overrides=["data.split='random'", "seed=0"])
-    keep(results, "other-s0", epochs=3)
+    write_result(results, "leaky-s0", overrides=["data.split='random'", "seed=0"])
+    write_result(results, "other-s0", epochs=3)
     compare.compare(page, results)
     lines = page.read_text().splitlines()
     alone = [line for line in lines if line.endswith("| 97.9 % [97.2, 98.4] | not run |  | 1 |")]
@@ -106,7 +106,7 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
     (results / "other-s0" / "result.json").unlink()
     clean = made_results.entry(0.9, interval=[0.86, 0.93])
     grouped = {"split": "grouped", "overrides": ["data.split='grouped'"], "tests": {"clean": clean}}
-    keep(results, "grouped-s0", **grouped)
+    write_result(results, "grouped-s0", **grouped)
     compare.compare(page, results)
     (line,) = (line for line in page.read_text().splitlines() if "90.0 % [86.0, 93.0]" in line)
     below = 7.87 - ((97.87 - 97.2) ** 2 + (93 - 90) ** 2) ** 0.5
@@ -114,18 +114,16 @@ def test_the_drop_stands_where_both_splits_were_run(page: Path, tmp_path: Path) 
     assert f"| 97.9 % [97.2, 98.4] | 90.0 % [86.0, 93.0] | 7.9 [{below:.1f}, {above:.1f}] | 1 |" in line
     assert "| 98 % (report A) |" in line
     for name, other in (("densenet-s0", {"split": "random"}), ("densenet-grouped-s0", grouped)):
-        keep(results, name, **{**other, "entry": None, "model": "densenet121"})
+        write_result(results, name, **{**other, "entry": None, "model": "densenet121"})
     compare.compare(page, results)
     (line,) = (line for line in page.read_text().splitlines() if "DenseNet-121, 96 px" in line)
     assert line.startswith("| DenseNet-121, 96 px, 10 epochs | LC25000 lung | 96.74 % (report B, transfer) ")
 
 
-def test_run_directories_are_told_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    keep(tmp_path / "runs", "mine-s0")
-    keep(tmp_path / "elsewhere", "mine-s1", seed=1, hardware="a card", images_per_second=500.0)
-    keep(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a card", images_per_second=700.0)
+def test_print_runs_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_result(tmp_path / "runs", "mine-s0")
+    write_result(tmp_path / "elsewhere", "mine-s1", seed=1, hardware="a GPU", images_per_second=500.0)
+    write_result(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a GPU", images_per_second=700.0)
     before = sorted(tmp_path.rglob("*"))
     compare.print_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
     shown = capsys.readouterr()
@@ -133,13 +131,13 @@ def test_run_directories_are_told_and_nothing_is_written(
     assert shown.err.count("checksums.json not found in") == 3  # one warning for each directory
     assert len(message) == 3
     assert "3 seeds ± 0.00" in message[2]
-    assert "600 a second, a card" in message[2]  # of the runs on what most ran on
+    assert "600 a second, a GPU" in message[2]  # of the runs on the most common hardware
     assert sorted(tmp_path.rglob("*")) == before
-    keep(tmp_path / "third", "mine-s0", split_sha256="1" * 64)
-    keep(tmp_path / "fourth", "mine-s0", seed=3)
+    write_result(tmp_path / "third", "mine-s0", split_sha256="1" * 64)
+    write_result(tmp_path / "fourth", "mine-s0", seed=3)
     compare.print_runs([tmp_path / name / "mine-s0" for name in ("runs", "third", "fourth")])
     message = capsys.readouterr().out
-    assert len(message.splitlines()) == 4  # two of one data set, of one name; one of another
+    assert len(message.splitlines()) == 4  # two runs of one data set, one of another
     assert "2 seeds" in message
     assert str(tmp_path / "fourth" / "mine-s0") in message
     (tmp_path / "fourth" / "mine-s0" / "result.json").unlink()
@@ -149,10 +147,10 @@ def test_run_directories_are_told_and_nothing_is_written(
         compare.print_runs([tmp_path])
 
 
-def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> None:
+def test_other_groupings_have_separate_rows(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     divided = ["data.split='grouped'"]
-    keep(results, "random-s0", overrides=["data.split='random'"])
+    write_result(results, "random-s0", overrides=["data.split='random'"])
     for name, more in (
         ("ours", {}),
         ("original", {"group_level": "original"}),
@@ -160,7 +158,7 @@ def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> N
     ):
         overrides = [*divided, *(f"data.{field}={value!r}" for field, value in more.items())]
         leaks = {"test": 0.06 if name == "original" else 0.0}
-        keep(results, name, split="grouped", overrides=overrides, leakage=leaks, **more)
+        write_result(results, name, split="grouped", overrides=overrides, leakage=leaks, **more)
     compare.compare(page, results)
     lines = page.read_text().splitlines()
     splits = [line for line in lines if line.endswith(" | 0.0 [-0.9, 0.9] | 1 |")]
@@ -179,22 +177,22 @@ def test_other_groupings_have_rows_of_their_own(page: Path, tmp_path: Path) -> N
     ]
 
 
-def test_rows_that_are_not_run_are_named(page: Path, tmp_path: Path) -> None:
+def test_missing_runs_are_listed(page: Path, tmp_path: Path) -> None:
     names = ["a-random-s0", "a-random-s1", "a-random-s2", "a-grouped-s0", "b-s0"]
     table = tmp_path / "table.py"
     table.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
-    keep(tmp_path / "results", "a-random-s0")
+    write_result(tmp_path / "results", "a-random-s0")
     (tmp_path / "results" / "b-s0").mkdir()
     compare.compare(page, tmp_path / "results", tables=[table])
     message = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
     assert message in page.read_text().splitlines()
     for name in names:
-        keep(tmp_path / "all", name)
+        write_result(tmp_path / "all", name)
     compare.compare(page, tmp_path / "all", tables=[table])
     assert "Not run yet" not in page.read_text()
 
 
-def test_groupings_stand_beside_each_other(
+def test_the_groupings_table_and_the_splits_picture(
     repository: Path, tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables_of = [repository / "configs" / "sweeps" / f"{name}.py" for name in ("lung", "lung_groupings")]
@@ -203,7 +201,7 @@ def test_groupings_stand_beside_each_other(
     results = tmp_path / "results"
     tested = {"tests": {"clean": made_results.entry(0.9, interval=[0.85, 0.94])}}
     _, by_original, *_ = groupings_table.RUNS.values()
-    keep(results, by_original, **tested, leakage={"test": 0.0625})
+    write_result(results, by_original, **tested, leakage={"test": 0.0625})
     other = tmp_path / "lc25000.md"
     marks = ("splits", "groupings", "colour", "stain")
     other.write_text("".join(f"<!-- {mark} -->\n<!-- end of {mark} -->\n" for mark in marks))
@@ -220,18 +218,18 @@ def test_groupings_stand_beside_each_other(
     assert data["rows"][0]["grouped"] is None
     assert curves.is_current(picture, data)
     assert picture.stat().st_size < 20_000
-    keep(results, "grouped", split="grouped", overrides=["data.split='grouped'"])
+    write_result(results, "grouped", split="grouped", overrides=["data.split='grouped'"])
     with pytest.raises(CheckFailedError, match=compare.SPLITS):
         compare.compare(page, results, lc25000=other, check=True)
 
 
 @pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
-def test_each_part_that_is_out_of_date_is_seen(page: Path, tmp_path: Path, part: str) -> None:
+def test_every_stale_part_is_found(page: Path, tmp_path: Path, part: str) -> None:
     results = tmp_path / "results"
-    keep(results, "a-run")
+    write_result(results, "a-run")
     compare.compare(page, results)
     path = results / part
-    if part.endswith("jsonl"):  # the picture was drawn of other curves
+    if part.endswith("jsonl"):  # other curves than in the picture
         line = {"step": 5, "epoch": 1.0, "split": "validation", "values": {"loss": 0.5}}
         path.write_text(json.dumps(line) + "\n")
     else:
@@ -242,14 +240,14 @@ def test_each_part_that_is_out_of_date_is_seen(page: Path, tmp_path: Path, part:
     compare.compare(page, results, check=True)
 
 
-def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
+def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path) -> None:
     alone = dict.fromkeys(("ratio", "ratio_tuned", "range"))
     other = {**ROW, "name": "other", "title": "other", "unit": "points", **alone}
-    measured(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
-    measured(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
-    measured(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
+    write_bench(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
+    write_bench(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
+    write_bench(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
     (tmp_path / "bench" / "drift.json").write_text("{}")
-    text = compare.bench_tables(tmp_path / "bench")
+    text = bench_table.tables(tmp_path / "bench")
     ratios = [line.split("|")[3].split()[0] for line in text.splitlines() if "ResNet" in line]
     assert ratios == ["3.00", "2.00"]
     assert "| other | 95 points/s |  |  |  |  |" in text
@@ -263,11 +261,11 @@ def test_of_each_row_and_machine_the_newest_counts(tmp_path: Path) -> None:
         (0.125, "starts", "8.0 s"),
     ],
 )
-def test_rates_in_words(rate: float, unit: str, message: str) -> None:
-    assert compare.format_rate(rate, unit) == message
+def test_format_rate(rate: float, unit: str, message: str) -> None:
+    assert bench_table.format_rate(rate, unit) == message
 
 
-def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
+def test_errors(page: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--readme=PAGE"):
         compare.compare(tmp_path / "none.md", tmp_path)
     page.write_text("no marks")
@@ -276,10 +274,10 @@ def test_what_is_wrong_is_said(page: Path, tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "m-2026-01-01.json").write_text("[]")
     with pytest.raises(ConfigError, match="is not a bench file"):
-        compare.bench_tables(tmp_path / "bench")
+        bench_table.tables(tmp_path / "bench")
 
 
-def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
+def test_the_pages_are_up_to_date(repository: Path) -> None:
     compare.compare(
         repository / "README.md",
         repository / "results",
@@ -290,11 +288,11 @@ def test_the_readme_shows_what_stands_under_results(repository: Path) -> None:
     )
 
 
-def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
+def test_a_row_without_the_kernels_is_in_the_columns_of_jax() -> None:
     row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
     message = ("0.50 [0.40, 0.60]", "0.25")
-    assert compare._bench_row({**row, "implementation": "in JAX"})[2:] == ("", "", *message, "")
-    assert compare._bench_row({**row, "implementation": "C++ kernels"})[2:] == (
+    assert bench_table.cells({**row, "implementation": "in JAX"})[2:] == ("", "", *message, "")
+    assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (
         *message,
         "",
         "",
@@ -302,8 +300,8 @@ def test_a_row_without_the_kernels_stands_in_the_columns_of_jax() -> None:
     )
 
 
-def test_the_peaks_of_both_processes_are_told() -> None:
+def test_the_peak_memory_of_both_processes_is_shown() -> None:
     row = {"name": "train/a", "ours": 20.0, "range": None, "opponent": "contiguous"}
     memory = {"ours": 3 * 2**29, "contiguous": 2**29, "channels_last": 2**30}
-    assert compare._bench_row({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
-    assert compare._bench_row({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""
+    assert bench_table.cells({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
+    assert bench_table.cells({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""

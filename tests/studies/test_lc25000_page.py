@@ -1,4 +1,4 @@
-"""What docs/lc25000.md says of its tables in words is what stands under results/."""
+"""The numbers in the text of docs/lc25000.md match results/."""
 
 import json
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def _without_colour(measured: dict[str, Any]) -> float:
     return 100 * next(row["accuracy"] for row in rows if row["strength"] == 0)
 
 
-def test_what_other_colours_do(repository: Path, page: str) -> None:
+def test_numbers_on_colour_shifts(repository: Path, page: str) -> None:
     found = list(_measured(repository))
     scratch = {name: message for name, result, message in found if result["weights"] is None}
     hue = {name: _cost(message, "hue", small=True) for name, message in scratch.items()}
@@ -60,7 +60,7 @@ def test_what_other_colours_do(repository: Path, page: str) -> None:
     )
 
 
-def test_what_imagenet_s_body_keeps(repository: Path, page: str) -> None:
+def test_numbers_on_the_imagenet_backbone(repository: Path, page: str) -> None:
     found = {name: message for name, _, message in _measured(repository)}
     taught, drawn = found[IMAGENET], found[AT_RANDOM]
     kinds = [kind for kind in shifts.SHIFTS if kind != "saturation"]

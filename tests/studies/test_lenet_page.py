@@ -1,35 +1,28 @@
-"""docs/lenet_and_alexnet.md says what stands under results/."""
+"""docs/lenet_and_alexnet.md is generated from results/."""
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import made_results
 import numpy as np
-import pytest
 
 from jaxnets.evaluation.statistics import wilson_interval
-from studies.pages import lenet_and_alexnet
+from studies.pages import curves, lenet_and_alexnet
 
 
-@pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    return lenet_and_alexnet
-
-
-def test_the_page_is_what_the_results_make(maker: ModuleType, repository: Path) -> None:
-    made = maker.page(repository / "results")
-    assert made == (repository / "docs" / maker.PAGE).read_text(), (
-        "python -m studies.pages.lenet_and_alexnet makes it"
+def test_the_page_is_up_to_date(repository: Path) -> None:
+    made = lenet_and_alexnet.page(repository / "results")
+    assert made == (repository / "docs" / lenet_and_alexnet.PAGE).read_text(), (
+        "run python -m studies.pages.lenet_and_alexnet"
     )
-    drawn = maker.drawn_rates(repository / "results")
-    assert maker.curves.is_current(repository / "docs" / maker.PICTURE, drawn)
+    drawn = lenet_and_alexnet.drawn_rates(repository / "results")
+    assert curves.is_current(repository / "docs" / lenet_and_alexnet.PICTURE, drawn)
 
 
-def test_runs_that_are_not_there_are_told(maker: ModuleType, tmp_path: Path) -> None:
-    made = maker.page(tmp_path)
-    assert maker.PLACEHOLDER.search(made) is None
+def test_missing_runs_are_marked(tmp_path: Path) -> None:
+    made = lenet_and_alexnet.page(tmp_path)
+    assert lenet_and_alexnet.PLACEHOLDER.search(made) is None
     assert "| LeNet-5, report C | clean images | not run | 98.66 % |" in made
     assert "| none | not run |  |  | 44,426 | 281,640 |" in made
     assert "| learning_rate 0.004 | not run |  |" in made
@@ -51,8 +44,8 @@ def _tested(accuracy: float) -> dict[str, Any]:
     }
 
 
-def _keep(folder: Path, repository: Path, name: str, entry: str, **accuracies: float) -> None:
-    """A run as scripts/reproduce.py keeps it, made of a kept one."""
+def _write_result(folder: Path, repository: Path, name: str, entry: str, **accuracies: float) -> None:
+    """Writes a result made from a stored one."""
     like = json.loads((repository / "results" / "lenet_mnist-adam-s0" / "result.json").read_text())
     tests = {test: _tested(accuracy) for test, accuracy in accuracies.items()}
     run = {"entry": entry, "model": "alexnet", "data": "cifar10", "image_size": 32, "tests": tests}
@@ -65,16 +58,16 @@ def _keep(folder: Path, repository: Path, name: str, entry: str, **accuracies: f
     (target / "config.json").write_text(made_results.config_of({**like, **run}))
 
 
-def test_what_an_accident_is_worth(maker: ModuleType, repository: Path, tmp_path: Path) -> None:
-    _keep(tmp_path, repository, "adam", "C/alexnet", clean=0.7, augmented=0.685)
+def test_the_cost_of_test_conditions(repository: Path, tmp_path: Path) -> None:
+    _write_result(tmp_path, repository, "adam", "C/alexnet", clean=0.7, augmented=0.685)
     both = {"augmented": 0.8, "dropout": 0.81, "augmented_dropout": 0.785}
-    _keep(tmp_path, repository, "sgd", "E/alexnet", clean=0.82, **both)
-    made = maker.page(tmp_path)
+    _write_result(tmp_path, repository, "sgd", "E/alexnet", clean=0.82, **both)
+    made = lenet_and_alexnet.page(tmp_path)
     assert "| AlexNet, report C | augmented images | 68.50 % [67.58, 69.40], 1 seed | 62.75 %" in made
     assert "| AlexNet, report C | 70.00 % | 1.50 |  |  |" in made
     assert "| AlexNet, report E | 82.00 % | 2.00 | 1.00 | 3.50 |" in made
-    assert "3.50 points are lost; by that its 78.81 % stands for some 82.3 % on clean" in made
+    assert "they cost 3.50 points, so report E's 78.81 % corresponds to about 82.3 % on clean" in made
     assert "| AlexNet | CIFAR-10, 10 epochs | 70.00 % |" in made
     assert "| 500 s, 2 cores" in made
-    assert "CIFAR-10's 1,000 each" in made
+    assert "and 1,000 in CIFAR-10" in made
     assert "| cat | not run | not run | 70.0 % |" in made

@@ -1,7 +1,7 @@
-"""reproduce: rows and their names, what is skipped, resumed, left out, cut and failed, and kills.
+"""reproduce: row names, skipped, resumed, paused and failed rows, signals.
 
-Most tests put a stub in the trainer's place: it keeps a run directory as the trainer does, and sleeps
-instead of training. One, slow, runs the real thing.
+Most tests use a stub trainer, which writes a run directory and sleeps instead of training. A slow one runs
+the real trainer.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from jaxnets.evaluation.predictions import Predictions, load_predictions, predic
 from jaxnets.experiment import evaluator, run_files, workdir
 from studies import reproduce, runtime_estimate, sweeps
 from studies.reproduce import State
-from studies.result_archive import finished
+from studies.result_archive import finished_result
 
 HARDWARE = "a test machine"
 STEPS, IMAGES_PER_SECOND = 6, 100.0
@@ -110,7 +110,7 @@ class Place:
         self.plan({})
 
     def plan(self, rows: dict[str, Any]) -> None:
-        """What the stub does by row name: says, exits, dies, sleeps, is deaf to signals."""
+        """Sets the stub's behaviour by row name."""
         (self.folder / "plan.json").write_text(json.dumps(rows))
 
     def rows(self, *rows: dict[str, Any]) -> None:
@@ -128,7 +128,7 @@ class Place:
 
     @property
     def calls(self) -> list[str]:
-        """Row name and first step of every start of the stub that came to train."""
+        """Returns row name and first step of every start of the stub that trained."""
         path = self.folder / "calls"
         return path.read_text().splitlines() if path.is_file() else []
 
@@ -158,7 +158,7 @@ def place(tmp_path: Path, smoke_config: str) -> Place:
         ({"optimizer.nesterov": False}, 0, "lung_resnet-smoke-nesterov_False-s0"),
     ],
 )
-def test_a_name_says_what_is_trained(place: Place, overrides: dict[str, Any], seed: int, name: str) -> None:
+def test_the_name_of_a_row(place: Place, overrides: dict[str, Any], seed: int, name: str) -> None:
     place.rows({"overrides": overrides, "seed": seed})
     assert [row.name for row in sweeps.read_table(str(place.table))] == [name]
 
@@ -177,21 +177,21 @@ def test_a_name_does_not_depend_on_the_order_of_overrides(place: Place) -> None:
     [
         ([{}, {}], "rows 1 and 2 are both named"),
         ([{"overides": {}}], "unknown key 'overides' (did you mean overrides?)"),
-        ([{"config": None}], "'config' must be a text"),
-        ([{"seed": True}], "'seed' must be a whole number"),
+        ([{"config": None}], "'config' must be a string"),
+        ([{"seed": True}], "'seed' must be an integer"),
         ([{"seed": -1}], "--config.seed=-1 is out of range"),
         ([{"overrides": [1]}], "'overrides' must be a dict"),
         ([{"overrides": {"data.image_sise": 96}}], "unknown config field 'data.image_sise'"),
         ([{"overrides": {"data.image_size": "big"}}], "row 1"),
         ([{"overrides": {"train.batch_size": None}}], "not None"),
         ([{"overrides": {"seed": 3}}], "give the seed as 'seed'"),
-        ([{"overrides": {"data.name": "auto"}}], "may fall back on drawn tissue"),
-        ([{"name": "../up"}], "cannot be a folder's name"),
-        ([{"name": "x" * 300}], "cannot be a folder's name"),
+        ([{"overrides": {"data.name": "auto"}}], "may fall back to synthetic tissue"),
+        ([{"name": "../up"}], "is not a valid directory name"),
+        ([{"name": "x" * 300}], "is not a valid directory name"),
         ([], "has no rows"),
     ],
 )
-def test_a_wrong_table_is_refused(place: Place, rows: list[dict[str, Any]], message: str) -> None:
+def test_an_invalid_table_raises(place: Place, rows: list[dict[str, Any]], message: str) -> None:
     place.rows(*rows)
     with pytest.raises(ConfigError) as raised:
         place.make()
@@ -201,7 +201,7 @@ def test_a_wrong_table_is_refused(place: Place, rows: list[dict[str, Any]], mess
 
 
 @pytest.mark.parametrize("text", ["x = 1\n", "def get_rows(:\n", "import no_such_module_here\n"])
-def test_a_file_that_is_no_table(place: Place, text: str) -> None:
+def test_a_file_that_is_not_a_table_raises(place: Place, text: str) -> None:
     place.table.write_text(text)
     with pytest.raises(ConfigError, match="is not a table"):
         place.make()
@@ -226,10 +226,10 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
         assert sweeps.read_table(path.stem)
 
 
-def test_what_is_kept_is_of_the_tables_rows(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_results_are_of_rows_of_the_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     rows = [row for name in ("lung_resnet", "lung") for row in sweeps.read_table(name)]
-    kept = {row.name: finished(Path("results") / row.name, row.config) for row in rows}
+    kept = {row.name: finished_result(Path("results") / row.name, row.config) for row in rows}
     assert kept["lung_resnet-scratch-96px-s0"] is not None
     for row in rows:
         result = kept[row.name]
@@ -259,11 +259,11 @@ def test_the_flags_of_a_row_give_its_config(place: Place) -> None:
 # What is done with rows.
 
 
-def test_complete_rows_are_kept_and_skipped(place: Place) -> None:
+def test_complete_rows_are_archived_and_skipped(place: Place) -> None:
     place.rows({"seed": 0}, {"seed": 1})
     first, second = (f"lung_resnet-smoke-epochs1-s{seed}" for seed in (0, 1))
     assert place.make() == [(first, State.COMPLETE), (second, State.COMPLETE)]
-    assert place.make() == [(first, State.WAS_COMPLETE), (second, State.WAS_COMPLETE)]
+    assert place.make() == [(first, State.UP_TO_DATE), (second, State.UP_TO_DATE)]
     assert place.calls == [f"{first} 0", f"{second} 0"]
 
     kept = place.results / second
@@ -277,19 +277,19 @@ def test_complete_rows_are_kept_and_skipped(place: Place) -> None:
     )
 
 
-def test_kept_results_are_enough_and_so_are_finished_runs(place: Place) -> None:
+def test_a_stored_result_or_a_finished_run_is_enough(place: Place) -> None:
     place.rows({})
     place.make()
     place.runs.rename(place.folder / "elsewhere")
-    assert [state for _, state in place.make()] == [State.WAS_COMPLETE]
+    assert [state for _, state in place.make()] == [State.UP_TO_DATE]
     (place.folder / "elsewhere").rename(place.runs)
     place.results.rename(place.folder / "elsewhere")
-    assert [state for _, state in place.make()] == [State.WAS_COMPLETE]
+    assert [state for _, state in place.make()] == [State.UP_TO_DATE]
     assert len(list(place.results.glob("*/result.json"))) == 1
     assert len(place.calls) == 1
 
 
-def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
+def test_stored_results_have_no_data_paths(place: Place) -> None:
     free = {
         "data.cache_root": "/somewhere/private",
         "transfer.weights": "random",
@@ -304,7 +304,7 @@ def test_what_is_kept_does_not_say_where_the_data_lay(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("group", "are_kept"), [([5, 5, 8], True), ([5, 6, 8], False)])
-def test_answers_are_kept_where_test_examples_have_siblings(
+def test_predictions_are_stored_if_test_examples_have_near_duplicates(
     place: Place, group: list[int], are_kept: bool
 ) -> None:
     place.rows({})
@@ -321,19 +321,19 @@ def test_answers_are_kept_where_test_examples_have_siblings(
     kept.parent.mkdir()
     kept.write_text("of an earlier result")
     _remove_result(place.results / name)
-    assert place.make() == [(name, State.WAS_COMPLETE)]
+    assert place.make() == [(name, State.UP_TO_DATE)]
     assert kept.is_file() == are_kept
     if are_kept:
         np.testing.assert_array_equal(load_predictions(kept).group, group)
 
 
 def _remove_result(folder: Path) -> None:
-    """As somebody does who wants it copied again."""
+    """Removes a stored result, so that it is copied again."""
     for name in ("checksums.json", "result.json"):
         (folder / name).unlink()
 
 
-def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) -> None:
+def test_a_result_of_another_config_raises(place: Place) -> None:
     place.rows({"name": "mine"})
     place.make()
     place.rows({"name": "mine", "overrides": {"train.epochs": 2}})
@@ -344,8 +344,8 @@ def test_another_recipe_under_the_same_name_is_not_taken_for_done(place: Place) 
     assert "train.epochs: 1 -> 2" in outcome.detail
 
 
-def test_what_weights_bring_is_no_other_config(place: Place) -> None:
-    """A run takes preprocessing and variant from its weights; the table's row does not say them."""
+def test_settings_of_pretrained_weights_are_not_a_difference(place: Place) -> None:
+    """A run copies preprocessing and variant from its weights; the table does not contain them."""
     place.rows({"name": "from-weights", "overrides": {"transfer.weights": "somewhere"}})
     assert place.make() == [("from-weights", State.COMPLETE)]
     path = place.runs / "from-weights" / run_files.CONFIG
@@ -354,8 +354,8 @@ def test_what_weights_bring_is_no_other_config(place: Place) -> None:
     config["model"]["variant"] = "keras"
     path.write_text(json.dumps(config))
     _remove_result(place.results / "from-weights")
-    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
-    assert place.make() == [("from-weights", State.WAS_COMPLETE)]
+    assert place.make() == [("from-weights", State.UP_TO_DATE)]
+    assert place.make() == [("from-weights", State.UP_TO_DATE)]
     config["optimizer"]["learning_rate"] = 5.0
     (place.results / "from-weights" / run_files.CONFIG).write_text(json.dumps(config))
     (outcome,) = reproduce.list_rows(str(place.table), place.options())
@@ -365,7 +365,7 @@ def test_what_weights_bring_is_no_other_config(place: Place) -> None:
         place.make()
 
 
-def test_a_failed_row_does_not_hinder_the_others(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+def test_other_rows_run_after_a_failure(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     place.rows(*({"name": name} for name in ("missing", "killed", "silent", "good")))
     place.plan(
         {
@@ -395,10 +395,10 @@ def test_a_failed_row_does_not_hinder_the_others(place: Place, capfd: pytest.Cap
     assert "no lungs here" in err
 
     place.plan({})
-    assert [state for _, state in place.make()] == [State.COMPLETE] * 3 + [State.WAS_COMPLETE]
+    assert [state for _, state in place.make()] == [State.COMPLETE] * 3 + [State.UP_TO_DATE]
 
 
-def test_only_picks_rows(place: Place) -> None:
+def test_only_selects_rows(place: Place) -> None:
     place.rows({"name": "a1"}, {"name": "b1"}, {"name": "b2"})
     assert place.make(only=["b", "x"]) == [("b1", State.COMPLETE), ("b2", State.COMPLETE)]
     with pytest.raises(ConfigError, match="is in no row's name"):
@@ -410,17 +410,17 @@ def test_list_runs_and_writes_nothing(place: Place) -> None:
     place.make(only=["done"])
     before = sorted(place.folder.rglob("*"))
     outcomes = reproduce.list_rows(str(place.table), place.options())
-    assert [outcome.state for outcome in outcomes] == [State.WAS_COMPLETE, State.NEW]
+    assert [outcome.state for outcome in outcomes] == [State.UP_TO_DATE, State.PENDING]
     assert sorted(place.folder.rglob("*")) == before
 
 
 # The budget.
 
 
-def test_the_budget_cuts_a_row_which_goes_on_later(place: Place) -> None:
+def test_a_row_paused_by_the_budget_is_resumed(place: Place) -> None:
     place.rows({"name": "first"}, {"name": "second"})
     place.plan({"first": {"sleeps": 1}})
-    assert place.make(budget=2.0) == [("first", State.CUT), ("second", State.LEFT_OUT)]
+    assert place.make(budget=2.0) == [("first", State.PAUSED), ("second", State.SKIPPED)]
     step = runtime_estimate.saved_step(place.runs / "first")
     assert step is not None
     assert 0 < step < STEPS
@@ -429,20 +429,18 @@ def test_the_budget_cuts_a_row_which_goes_on_later(place: Place) -> None:
     assert place.calls == ["first 0", f"first {step}", "second 0"]
 
 
-def test_the_budget_refuses_a_row_that_it_cannot_hold(
-    place: Place, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_row_longer_than_the_budget_is_skipped(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.rows({"name": "known"}, {"name": "long", "overrides": {"train.epochs": 500}})
     # 500 epochs of three batches of 16 and of 13 images evaluated, at 100 and 300 images/s: 262 s.
-    assert place.make(budget=30) == [("known", State.COMPLETE), ("long", State.LEFT_OUT)]
+    assert place.make(budget=30) == [("known", State.COMPLETE), ("long", State.SKIPPED)]
     message = capsys.readouterr().out
     assert "needs about 5 min (100 images/s), " in message
-    assert "--budget=6 begins it" in message
-    assert place.make(budget=30) == [("known", State.WAS_COMPLETE), ("long", State.LEFT_OUT)]
+    assert "--budget=6 starts it" in message
+    assert place.make(budget=30) == [("known", State.UP_TO_DATE), ("long", State.SKIPPED)]
     assert place.make(budget=3600)[1] == ("long", State.COMPLETE)
 
 
-def test_a_row_that_has_begun_goes_on_whatever_it_needs(place: Place) -> None:
+def test_a_started_row_is_resumed_whatever_its_estimate(place: Place) -> None:
     place.rows({"name": "known"}, {"name": "long", "overrides": {"train.epochs": 500}})
     saved = place.runs / "long" / "checkpoints" / f"{2:010d}"
     saved.mkdir(parents=True)
@@ -491,7 +489,7 @@ def test_the_estimate_before_the_data_was_opened(place: Place) -> None:
     assert runtime_estimate.estimate(config, place.folder / "none", known, HARDWARE) is None
 
 
-def test_the_speed_of_a_head_is_not_that_of_a_network(place: Place) -> None:
+def test_head_only_speed_is_not_used_for_a_full_network(place: Place) -> None:
     place.rows({"name": "known"})
     place.make()
     path = place.runs / "known"
@@ -522,7 +520,7 @@ def test_the_speed_of_a_head_is_not_that_of_a_network(place: Place) -> None:
     assert runtime_estimate.estimate(open_body, none, known, HARDWARE) is None
 
 
-def test_the_newest_measurement_is_told_by_the_result_and_not_by_the_file(place: Place) -> None:
+def test_the_newest_measurement_is_found_by_its_result(place: Place) -> None:
     place.rows({"name": "old"}, {"name": "new"})
     place.make()
     for name, speed, day in (("new", 50.0, 2), ("old", 900.0, 1)):  # the old one is written last
@@ -536,7 +534,7 @@ def test_the_newest_measurement_is_told_by_the_result_and_not_by_the_file(place:
     assert estimate.basis == "50 images/s"
 
 
-def test_the_speed_of_a_run_is_that_of_most_of_its_lines() -> None:
+def test_the_speed_of_a_run_is_the_median_of_its_lines() -> None:
     line = {"step": 1, "epoch": 1.0, "split": "train", "values": {}}
     lines: list[Any] = [{**line, "images_per_second": speed} for speed in (90.0, 0.1, 110.0, 100.0)]
     lines.insert(1, {**line, "split": "validation"})
@@ -547,7 +545,7 @@ def test_the_speed_of_a_run_is_that_of_most_of_its_lines() -> None:
     assert evaluator.median_speed(b"") is None
 
 
-def test_a_damaged_folder_tells_nothing(place: Place) -> None:
+def test_a_damaged_folder_has_no_measurement(place: Place) -> None:
     place.rows({"name": "known"})
     place.make()
     (place.runs / "known" / "result.json").write_text("{")
@@ -610,7 +608,7 @@ def _await(condition: Callable[[], bool], seconds: float = 60) -> None:
         ),
     ],
 )
-def test_stopped_at_work_it_goes_on_later(place: Place, number: int, code: int) -> None:
+def test_a_stopped_table_is_resumed(place: Place, number: int, code: int) -> None:
     place.rows({"name": "first"}, {"name": "second"}, {"name": "third"})
     place.plan({"second": {"sleeps": 0.5}})
     with _driver(place) as process:
@@ -626,14 +624,14 @@ def test_stopped_at_work_it_goes_on_later(place: Place, number: int, code: int) 
 
     place.plan({})
     assert place.make(patience=60) == [
-        ("first", State.WAS_COMPLETE),
+        ("first", State.UP_TO_DATE),
         ("second", State.RESUMED),
         ("third", State.COMPLETE),
     ]
     assert place.calls == ["first 0", "second 0", f"second {step}", "third 0"]
 
 
-def test_a_signal_counts_even_where_the_result_cannot_be_kept(place: Place) -> None:
+def test_a_signal_counts_even_if_archiving_fails(place: Place) -> None:
     place.rows({"name": "first"}, {"name": "second"})
     place.plan({"first": {"sleeps": 0.3, "deaf": True}})
     place.results.write_text("in the way")
@@ -645,17 +643,17 @@ def test_a_signal_counts_even_where_the_result_cannot_be_kept(place: Place) -> N
     assert not (place.runs / "second").exists()
 
 
-def test_a_run_in_use_is_waited_for_and_then_failed(place: Place) -> None:
+def test_waiting_for_a_run_in_use_times_out(place: Place) -> None:
     place.rows({"name": "busy"}, {"name": "free"})
     with workdir.lock_workdir(place.runs / "busy"):
         standing = reproduce.list_rows(str(place.table), place.options())
-        assert [outcome.state for outcome in standing] == [State.IN_USE, State.NEW]
+        assert [outcome.state for outcome in standing] == [State.IN_USE, State.PENDING]
         with pytest.raises(CheckFailedError, match="1 of 2 rows failed: busy;"):
             place.make()
-    assert place.make() == [("busy", State.COMPLETE), ("free", State.WAS_COMPLETE)]
+    assert place.make() == [("busy", State.COMPLETE), ("free", State.UP_TO_DATE)]
 
 
-def test_an_earlier_process_that_is_still_saving_is_waited_for(place: Place) -> None:
+def test_another_process_that_saves_is_waited_for(place: Place) -> None:
     place.rows({"name": "busy"})
     program = (
         "import sys, time; from pathlib import Path; from jaxnets.experiment import workdir\n"
@@ -679,7 +677,7 @@ while True:
 """
 
 
-def test_listing_never_stops_a_run_that_begins(place: Place) -> None:
+def test_listing_does_not_stop_a_starting_run(place: Place) -> None:
     folder = place.runs / "starting"
     with workdir.lock_workdir(folder):
         pass
@@ -694,7 +692,7 @@ def test_listing_never_stops_a_run_that_begins(place: Place) -> None:
             lister.kill()
 
 
-def test_flags_of_every_script_reach_the_runs(place: Place, repository: Path) -> None:
+def test_common_flags_are_passed_to_the_runs(place: Place, repository: Path) -> None:
     given = {
         "traceback": "--traceback",
         "keep_memory": "--nokeep_memory",
@@ -727,7 +725,7 @@ def test_flags_of_every_script_reach_the_runs(place: Place, repository: Path) ->
 
 
 @pytest.mark.slow
-def test_the_script_makes_a_row(place: Place, repository: Path, smoke_overrides: dict[str, Any]) -> None:
+def test_the_script_runs_a_row(place: Place, repository: Path, smoke_overrides: dict[str, Any]) -> None:
     place.rows({"name": "real", "overrides": {**smoke_overrides, "train.epochs": 1}, "seed": 3})
     flags = [f"--runs={place.runs}", f"--results={place.results}", "--budget=10"]
     command = [sys.executable, "scripts/reproduce.py", str(place.table), *flags]
@@ -738,10 +736,10 @@ def test_the_script_makes_a_row(place: Place, repository: Path, smoke_overrides:
     assert (result["seed"], result["model"], result["complete"]) == (3, "lenet5", True)
     assert (place.results / "real" / "metrics.jsonl").read_text().count("\n") >= 2
     (standing,) = reproduce.list_rows(str(place.table), place.options())
-    assert standing.state is State.WAS_COMPLETE
+    assert standing.state is State.UP_TO_DATE
 
 
-def test_the_script_leaves_with_two_where_the_command_is_wrong(repository: Path) -> None:
+def test_the_script_exits_with_2_for_a_wrong_command(repository: Path) -> None:
     command = [sys.executable, "scripts/reproduce.py", "smoky", "--list"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The job of shifting colours, on a finished run."""
+"""Evaluation of a finished run under colour shifts."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from studies import stain_jitter as shifts
 from studies.stain_shift import stain_shift
 
 
-def test_a_run_is_scored_under_every_shift(
+def test_a_run_is_evaluated_under_every_shift(
     trained: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -24,7 +24,7 @@ def test_a_run_is_scored_under_every_shift(
     monkeypatch.setattr("studies.stain_shift.leaked_fractions", lambda split, group_ids: leaks)
     kept = tmp_path / "kept"
     kept.mkdir()
-    with pytest.raises(ConfigError, match="holds no result of"):
+    with pytest.raises(ConfigError, match="has no result of"):
         stain_shift(run, stored=kept)
     shutil.copy(run / "result.json", kept)
     measured = stain_shift(run, stored=kept)
@@ -43,12 +43,12 @@ def test_a_run_is_scored_under_every_shift(
     assert len(measured["shifts"]["eosin"]) == len(shifts.SHIFTS["eosin"])
 
 
-def test_what_has_no_colour_is_refused(
+def test_images_without_colour_raise(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jaxnets import config as config_lib
 
     config = config_lib.load_config(str(repository / "configs" / "mlp_tanh.py"))
     (tmp_path / "config.json").write_text(config_lib.to_json(config))
-    with pytest.raises(ConfigError, match="have no colour"):
+    with pytest.raises(ConfigError, match="are not in colour"):
         stain_shift(tmp_path)

@@ -116,7 +116,7 @@ class TestWhatDoesNotHold:
 
     def test_a_wrong_digit_is_found_and_named(self, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(verify_mlp, "prove", lambda oracle: self._with_a_wrong_digit(proof))
-        with pytest.raises(CheckFailedError, match=r"1 of \d+ checks do not hold: z1 as") as caught:
+        with pytest.raises(CheckFailedError, match=r"1 of \d+ checks failed: z1 as") as caught:
             verify(Options(), None)
         assert caught.value.exit_code == 7
 

@@ -1,4 +1,4 @@
-"""Networks beside colour alone: only where both were asked the same, and by groups."""
+"""The comparison with the colour baseline."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def keep(folder: Path, name: str, given: Predictions, split: str = "grouped") ->
     made_results.write(folder / name, split=split, tests={"clean": entry})
 
 
-def test_runs_on_the_same_images_stand_in_order(tmp_path: Path) -> None:
+def test_runs_on_the_same_images_are_sorted(tmp_path: Path) -> None:
     assert colour_table.rows(tmp_path) == []
     answers(12).save(predictions_path_of(tmp_path / colour_table.BASELINE, "grouped"))
     keep(tmp_path, "worse", answers(40))

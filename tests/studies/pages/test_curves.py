@@ -1,4 +1,4 @@
-"""Curves: what the reports' logs say in their units, what ours say in theirs, and when a picture is old."""
+"""Curves of reports and runs, and stale pictures."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from jaxnets.errors import ConfigError
 from studies.pages import curves
 
 
-def test_printed_logs_become_means_and_shares_by_epoch() -> None:
+def test_curves_of_a_report() -> None:
     adam = curves.published_curves("C/alexnet")
     assert sorted(adam) == ["test accuracy", "train accuracy", "train loss"]
     assert adam["train loss"][0] == (1, 1.833)  # printed as a sum over 782 batches
@@ -24,7 +24,7 @@ def line(step: int, split: str, **values: float) -> dict:
     return {"step": step, "epoch": step / 10, "split": split, "values": values}
 
 
-def test_training_lines_become_means_over_epochs() -> None:
+def test_training_lines_are_averaged_by_epoch() -> None:
     lines = [
         line(6, "train", loss=1.0, accuracy=0.5),
         line(10, "train", loss=2.0, accuracy=1.0),
@@ -39,7 +39,7 @@ def test_training_lines_become_means_over_epochs() -> None:
     assert windows["train loss"] == [(0.6, 1.0), (1.0, 2.0), (2.0, 4.0)]
 
 
-def test_a_picture_knows_what_it_was_drawn_of(tmp_path: Path) -> None:
+def test_a_picture_contains_the_digest_of_its_data(tmp_path: Path) -> None:
     path = tmp_path / "curves" / "C-lenet5.png"
     data = curves.drawn_data("C/lenet5", [tmp_path / "no-metrics"])
     assert not curves.is_current(path, data)
@@ -49,7 +49,7 @@ def test_a_picture_knows_what_it_was_drawn_of(tmp_path: Path) -> None:
     assert not curves.is_current(path, {**data, "runs": {}})
 
 
-def test_without_matplotlib_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"-e '\.\[plots\]'"):
         curves.draw(tmp_path / "a.png", {"runs": {}, "published": {}, "entry": "C/lenet5"})

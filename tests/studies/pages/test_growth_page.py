@@ -1,4 +1,4 @@
-"""How steps grow: table, sentences, picture."""
+"""The growth section: table, summary, picture."""
 
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,14 @@ ROWS = [
 ]
 
 
-def test_a_row_is_in_its_section_alone() -> None:
+def test_a_row_is_in_one_section_only() -> None:
     found = performance_page.sections({"2 cores": [GROWTH], "another": []})
     line = "| LeNet-5, 28 px, batch 64, C++ kernels | 1 x 2 | 2.5 | 25,600 | 1.50 |"
     assert line in found.pop("growth")
     assert set(found.values()) == {performance_page.NOT_MEASURED}
 
 
-def test_growth_is_told_in_sentences() -> None:
+def test_the_summary() -> None:
     message = growth_page.section(ROWS)
     assert "from a batch of 64 to 256, 4 times the pixels, a step takes 8.0 times as long" in message
     assert "memory goes from 1.00 to 3.00 GiB" in message
@@ -66,6 +66,6 @@ def test_the_picture_shows_the_same_numbers(tmp_path: Path) -> None:
     assert not curves.is_current(path, growth_page.drawn_data(ROWS[:3]))
 
 
-def test_where_nothing_was_measured_nothing_is_drawn() -> None:
+def test_without_measurements_nothing_is_drawn() -> None:
     assert growth_page.section([]) == ""
     assert growth_page.drawn_data([]) == {"series": {}, "spreads": []}

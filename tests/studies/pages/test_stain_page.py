@@ -1,4 +1,4 @@
-"""What other colours do to kept runs: table and picture."""
+"""Colour shifts of stored runs: table and picture."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def keep(folder: Path, name: str, **changes: Any) -> None:
     (folder / name / stain_page.NUMBERS).write_text(json.dumps(measured))
 
 
-def test_a_run_has_a_line_with_its_lowest_accuracies(tmp_path: Path) -> None:
+def test_a_run_has_a_row_with_its_lowest_accuracies(tmp_path: Path) -> None:
     keep(tmp_path, "b", split="random", leakage={"test": 1.0})
     keep(tmp_path, "a")
     first, second = stain_page.rows(tmp_path)
@@ -45,7 +45,7 @@ def test_a_run_has_a_line_with_its_lowest_accuracies(tmp_path: Path) -> None:
     assert len(first) == len(stain_page.HEADS)
 
 
-def test_the_picture_shows_the_unshifted_images_too(tmp_path: Path) -> None:
+def test_the_picture_includes_the_original_images(tmp_path: Path) -> None:
     keep(tmp_path, "a")
     data = stain_page.drawn_data(tmp_path)
     for kind, curve in data["a"]["curves"].items():
@@ -57,9 +57,9 @@ def test_the_picture_shows_the_unshifted_images_too(tmp_path: Path) -> None:
     assert curves.is_current(picture, data)
 
 
-def test_what_was_not_measured_has_no_line_and_a_broken_file_is_named(tmp_path: Path) -> None:
+def test_missing_and_broken_files(tmp_path: Path) -> None:
     assert stain_page.rows(tmp_path) == []
     keep(tmp_path, "a")
     (tmp_path / "a" / stain_page.NUMBERS).write_text("{}")
-    with pytest.raises(ConfigError, match="holds no shifts"):
+    with pytest.raises(ConfigError, match="is not a file of shifts"):
         stain_page.rows(tmp_path)

@@ -1,4 +1,4 @@
-"""The forms of a convolution's passes beside each other: why ops/cpu.py chooses as it does."""
+"""Compares implementations of convolution; ops/cpu.py selects by these measurements."""
 
 import dataclasses
 import functools
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.clock import Clock
-from benchmarks.measure import Entry, check_same
+from benchmarks.measure import check_outputs_match
+from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, Worker
 from jaxnets.ops import cpu
 from jaxnets.ops.cpu_kernels import in_use
@@ -21,18 +22,15 @@ from studies.pages.performance_page import KERNELS, PRODUCT
 
 PASSES = ("forward", "input_gradient", "kernel_gradient")
 LAX, COLUMNS = "lax", "columns"
-"""Beside them KERNELS and PRODUCT.
+"""Two implementations in JAX; the others are KERNELS and PRODUCT.
 
-The last is not a convolution but one matrix product of the same sizes: an upper bound.
+PRODUCT is a matrix product with as many operations: an upper bound of the speed.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A convolution: input pixels a side, channels, window, stride, padding, batch.
-
-    Of window and padding one number is for both directions, two are down and across.
-    """
+    """A convolution of square images. Window and padding are a number or (height, width)."""
 
     size: int
     channels_in: int
@@ -44,14 +42,14 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """As in a row's name."""
+        """The shape's part of a row name."""
         channels = f"{self.channels_in}-{self.channels_out}"
         height, width = self.windows.window
         return f"{self.size}px/{channels}/{height}x{width}/{self.stride}/{self.batch}"
 
     @property
     def windows(self) -> Windows:
-        """Where its window lies; the padding is the same on opposite sides."""
+        """Window, stride and symmetric padding."""
         down, across = pair(self.padding)
         padding = ((down, down), (across, across))
         return Windows(pair(self.size), pair(self.window), pair(self.stride), padding)
@@ -79,50 +77,50 @@ SHAPES = (
     Shape(17, 128, 160, (1, 7), 1, (0, 3)),
     Shape(17, 160, 192, (7, 1), 1, (3, 0)),
 )
-"""ResNet-50's at 224 and 64 px and LeNet-5's; from 32 px on DenseNet-121's and the Inceptions' at 128 px.
+"""From ResNet-50 at 224 and 64 px, LeNet-5, DenseNet-121 and Inception at 128 px.
 
-Those of 17 px are Inception-ResNet v2's at 299 px.
+Those of 17 px are from Inception-ResNet v2 at 299 px.
 """
 
 
-class Forms:
-    """Every form of every pass of one convolution, compiled."""
+class ConvImplementations:
+    """All implementations of the three passes of a convolution, compiled."""
 
     def __init__(self, shared: None, *, shape: Shape):
         del shared
         self._shape = shape
         arrays = _arrays(shape)
-        self._forms: dict[str, dict[str, Any]] = {name: {} for name in PASSES}
+        self._calls: dict[str, dict[str, Any]] = {name: {} for name in PASSES}
         self._clocks: dict[tuple[str, str], Clock] = {}
-        for (name, form), (function, inputs) in _functions(*arrays, shape.windows).items():
+        for (name, implementation), (function, inputs) in _functions(*arrays, shape.windows).items():
             compiled = jax.jit(function).lower(*inputs).compile()
-            self._forms[name][form] = functools.partial(compiled, *inputs)
+            self._calls[name][implementation] = functools.partial(compiled, *inputs)
         for name, factors in _factors(shape, *arrays).items():
             compiled = jax.jit(jnp.matmul).lower(*factors).compile()
-            self._forms[name][PRODUCT] = functools.partial(compiled, *factors)
+            self._calls[name][PRODUCT] = functools.partial(compiled, *factors)
         self._chosen = _chosen(*arrays, shape.windows)
         _, kernel, gradient = arrays
-        self._operations = 2 * gradient.size * kernel.size // shape.channels_out
+        self._flops = 2 * gradient.size * kernel.size // shape.channels_out
 
-    def forms(self) -> dict[str, list[str]]:
-        """The forms by pass, after a check that those of a pass agree."""
-        for name, forms in self._forms.items():
-            answers = {form: np.asarray(call()) for form, call in forms.items()}
-            del answers[PRODUCT]
-            for form, answer in answers.items():
-                check_same(f"ops/{self._shape.name}/{name}", form, answers[LAX], answer)
-        return {name: list(forms) for name, forms in self._forms.items()}
+    def implementations(self) -> dict[str, list[str]]:
+        """Returns the implementations by pass; raises CheckFailedError if those of a pass disagree."""
+        for name, calls in self._calls.items():
+            outputs = {implementation: np.asarray(call()) for implementation, call in calls.items()}
+            del outputs[PRODUCT]
+            for implementation, output in outputs.items():
+                check_outputs_match(f"ops/{self._shape.name}/{name}", implementation, outputs[LAX], output)
+        return {name: list(calls) for name, calls in self._calls.items()}
 
     def chosen(self) -> dict[str, str]:
-        """What ops/cpu.py takes in JAX, by pass."""
+        """Returns what ops/cpu.py uses without the kernels, by pass."""
         return self._chosen
 
-    def measure(self, name: str, form: str, seconds: float) -> float:
-        """Operations per second."""
-        call = self._forms[name][form]
-        if (name, form) not in self._clocks:
-            self._clocks[name, form] = Clock(lambda: jax.block_until_ready(call()))
-        return self._operations * self._clocks[name, form].rate(seconds)
+    def measure(self, name: str, implementation: str, seconds: float) -> float:
+        """Returns floating point operations per second."""
+        call, key = self._calls[name][implementation], (name, implementation)
+        if key not in self._clocks:
+            self._clocks[key] = Clock(lambda: jax.block_until_ready(call()))
+        return self._flops * self._clocks[key].rate(seconds)
 
 
 def _arrays(shape: Shape) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -142,24 +140,24 @@ def _arrays(shape: Shape) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _factors(
     shape: Shape, x: jax.Array, kernel: jax.Array, gradient: jax.Array
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Two matrices by pass, whose product takes as many operations as the convolution."""
-    pixels, taps = gradient.size // shape.channels_out, kernel.size // shape.channels_out
+    """Returns two matrices by pass whose product takes as many operations as the convolution."""
+    pixels, patch = gradient.size // shape.channels_out, kernel.size // shape.channels_out
     generator = np.random.default_rng(1)
 
     def noise(*size: int) -> jax.Array:
         return jax.device_put(generator.standard_normal(size, np.float32))
 
     return {
-        "forward": (noise(pixels, taps), noise(taps, shape.channels_out)),
-        "input_gradient": (noise(pixels, shape.channels_out), noise(shape.channels_out, taps)),
-        "kernel_gradient": (noise(taps, pixels), noise(pixels, shape.channels_out)),
+        "forward": (noise(pixels, patch), noise(patch, shape.channels_out)),
+        "input_gradient": (noise(pixels, shape.channels_out), noise(shape.channels_out, patch)),
+        "kernel_gradient": (noise(patch, pixels), noise(pixels, shape.channels_out)),
     }
 
 
 def _functions(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windows
 ) -> dict[tuple[str, str], tuple[Callable[..., jax.Array], tuple[jax.Array, ...]]]:
-    """(function, its arrays) by pass and form."""
+    """Returns (function, inputs) by pass and implementation."""
     found: dict[tuple[str, str], Callable[..., jax.Array]] = {
         key: functools.partial(function, windows=windows)
         for key, function in {
@@ -190,7 +188,7 @@ def _functions(
 
 
 def _chosen(x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windows) -> dict[str, str]:
-    """Read off the programs of ops/cpu.py, so that no threshold is written twice."""
+    """Reads the choice from the jaxprs of ops/cpu.py, so that no threshold is repeated here."""
     passes = {
         "forward": (cpu.forward, x, kernel),
         "input_gradient": (cpu.input_gradient, kernel, gradient),
@@ -206,35 +204,37 @@ def _chosen(x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windo
 
 
 def measure(
-    shape: Shape, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker
-) -> Iterator[Entry]:
-    """A row a pass: what is taken in JAX against the other form in JAX, and the C++ kernels beside them."""
-    make = functools.partial(Forms, shape=shape)
-    options = {"rounds": rounds, "seconds": seconds, "kernels": kernels, "start": start}
-    for name, entry in measure_forms(make, **options):
-        yield {**entry, "name": f"ops/{shape.name}/{name}", "unit": "operations"}
+    shape: Shape,
+    *,
+    rounds: int,
+    seconds: float,
+    kernels: Path | None,
+    worker_class: Callable[..., Any] = Worker,
+) -> Iterator[BenchRow]:
+    """Yields a row per pass, which compares the implementations in JAX and the C++ kernels."""
+    make = functools.partial(ConvImplementations, shape=shape)
+    with worker_class(make, None, keep_memory=True, kernels=kernels) as worker:
+        for name, row in measure_implementations(worker, rounds=rounds, seconds=seconds):
+            yield {**row, "name": f"ops/{shape.name}/{name}", "unit": "operations"}
 
 
-def measure_forms(
-    make: Callable[[None], Any], *, rounds: int, seconds: float, kernels: Path | None, start: Any
-) -> Iterator[tuple[str, Entry]]:
-    """By pass of a side, the form that is taken against the other one in JAX; all in turns."""
-    with start(make, None, keep_memory=True, kernels=kernels) as side:
-        forms, chosen = side.call("forms"), side.call("chosen")
-        for name in forms:
-            speeds: dict[str, list[float]] = {form: [] for form in forms[name]}
-            for _ in range(1 + rounds):
-                for form in forms[name]:
-                    speeds[form].append(side.call("measure", name, form, seconds))
-            after_warm_up = {form: values[1:] for form, values in speeds.items()}
-            entry = _entry(chosen[name], after_warm_up)
-            yield name, {**entry, "peak_memory": {"ours": side.call(PEAK_MEMORY)}}
+def measure_implementations(worker: Any, *, rounds: int, seconds: float) -> Iterator[tuple[str, BenchRow]]:
+    """Yields (pass, row); the implementations of a pass are measured in alternating rounds."""
+    implementations, chosen = worker.call("implementations"), worker.call("chosen")
+    for name, names in implementations.items():
+        speeds: dict[str, list[float]] = {implementation: [] for implementation in names}
+        for _ in range(1 + rounds):
+            for implementation in names:
+                speeds[implementation].append(worker.call("measure", name, implementation, seconds))
+        row = _row(chosen[name], {implementation: each[1:] for implementation, each in speeds.items()})
+        yield name, {**row, "peak_memory": {"ours": worker.call(PEAK_MEMORY)}}
 
 
-def _entry(chosen: str, speeds: dict[str, list[float]]) -> Entry:
+def _row(chosen: str, speeds: dict[str, list[float]]) -> BenchRow:
     (other,) = speeds.keys() - {chosen, KERNELS, PRODUCT}
     ratios = [a / b for a, b in zip(speeds[chosen], speeds[other], strict=True)]
     return {
+        "name": "",
         "title": f"{chosen} against {other}",
         "ours": statistics.median(speeds[chosen]),
         "theirs": statistics.median(speeds[other]),

@@ -1,10 +1,10 @@
-"""Runs a command and says, on a last line of its own, what that took.
+"""Runs a command and prints its resource usage as JSON on the last line.
 
-    python -I usage.py PROGRAM ARGUMENTS ...
+    python -I resource_usage.py PROGRAM ARGUMENTS ...
 
-The line is {"code", "seconds", "peak_memory"}: the exit code and, in bytes, the most that one of the
-command's processes held. A process begins with the peak of the one that starts it (getrusage's ru_maxrss),
-and a side may hold a gigabyte: so this one, which imports nothing of ours, stands between.
+The line has "code" (exit code), "seconds" and "peak_memory" (bytes, of the largest process). A process
+inherits its parent's peak (ru_maxrss of getrusage), and a worker may hold a gigabyte; this small process
+in between avoids that.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 
 
 def main(command: list[str]) -> None:
-    """Runs the command; its output goes where ours goes."""
+    """Runs the command with this process's stdout and stderr."""
     start = time.perf_counter()
     process = os.posix_spawn(command[0], command, os.environ)
     _, status, usage = os.wait4(process, 0)
