@@ -13,7 +13,7 @@ from benchmarks import end_to_end, jax_workloads, mlp_workloads, startup, torch_
 from benchmarks.measure import LOSS_TOLERANCE, WITH_KERNELS, Comparison
 from jaxnets import models
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from studies.pages.bench_table import IN_JAX_ALONE
 
 CPU, PIPELINE, STARTUP = "cpu", "pipeline", "startup"
@@ -216,7 +216,7 @@ SUITES: Mapping[str, Mapping[str, MakeComparison]] = {
 
 
 @contextlib.contextmanager
-def pipeline_images(images: Path | None, reporter: Reporter) -> Iterator[Path]:
+def pipeline_images(images: Path | None) -> Iterator[Path]:
     """Yields a temporary folder with a link to `images`, or with synthetic JPEGs if that is None."""
     with tempfile.TemporaryDirectory(prefix="jaxnets-bench-") as scratch:
         folder = Path(scratch) / "images"
@@ -224,7 +224,7 @@ def pipeline_images(images: Path | None, reporter: Reporter) -> Iterator[Path]:
             # With a link, the cache next to the folder is removed too.
             folder.symlink_to(images.resolve(), target_is_directory=True)
         else:
-            with reporter.phase("images") as phase, reporter.counter("images") as progress:
+            with console.phase("images") as phase, console.counter("images") as progress:
                 write_jpegs(folder, IMAGES, IMAGE_SIZE, progress)
                 phase.text = f"{IMAGES:,} synthetic JPEGs of {IMAGE_SIZE} px"
         yield folder

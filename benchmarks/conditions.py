@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.schema import Conditions
 from jaxnets.experiment import environment
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 MAX_BACKGROUND_LOAD = 0.1
 """Fraction of the cores in use above which speeds are unreliable."""
@@ -16,11 +16,11 @@ def code_conditions(kernels: Path | None) -> Conditions:
     return {"code": environment.code_version(), "kernels_library": kernels.name if kernels else None}
 
 
-def measurement_conditions(reporter: Reporter, kernels: Path | None) -> Conditions:
+def measurement_conditions(kernels: Path | None) -> Conditions:
     """Returns all conditions of a row, and prints a warning if other processes use the cores."""
     load = background_load()
     if load is not None and load > MAX_BACKGROUND_LOAD:
-        reporter.line("warning", f"other processes use {load:.0%} of the cores: wait for them")
+        console.warn(f"other processes use {load:.0%} of the cores: wait for them")
     return {**code_conditions(kernels), "busy_before": load}
 
 

@@ -25,7 +25,6 @@ from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.interop.convert import to_torch
 from jaxnets.runtime import xla
-from jaxnets.runtime.console import Reporter
 from jaxnets.training.devices import Devices
 from jaxnets.training.optimizer import set_multiplier
 from jaxnets.training.preprocess import make_preprocess
@@ -233,8 +232,7 @@ class PipelineWorkload:
         del shared
         _check_image_size(images, image_size)
         config = pipeline_config(images, image_size, batch_size, cache=cache)
-        reporter = Reporter(quiet=True)
-        self._data = with_cache(config, open_dataset(config, reporter), reporter)
+        self._data = with_cache(config, open_dataset(config))
         self._images, self._batch_size = images, batch_size
         self._batches = self._data.train_batches(Devices.all().shard)
         self._batches.next_batches()

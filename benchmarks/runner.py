@@ -9,7 +9,7 @@ from benchmarks.conditions import code_conditions, measurement_conditions
 from benchmarks.oracles import TORCH
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError, JaxnetsError
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from studies.pages.bench_table import FAILED, format_rate
 from studies.pages.markdown import milliseconds
 
@@ -21,7 +21,6 @@ def measure_suite(
     suite: Suite,
     path: Path,
     machine: Machine,
-    reporter: Reporter,
     *,
     kernels: Path | None = None,
     budget: float | None = None,
@@ -38,23 +37,21 @@ def measure_suite(
     remaining = [name for name in suite if stored.get(name) != code]
     stale = [name for name in remaining if name in stored]
     if stale:
-        reporter.line("stale", f"other code or kernels gave {', '.join(stale)}: measured again")
+        console.log("stale", f"other code or kernels gave {', '.join(stale)}: measured again")
     while remaining:
         elapsed = time.monotonic() - start
         if budget is not None and elapsed + longest > 60 * budget:
-            reporter.line("budget", f"{len(remaining)} rows remain; run the same command to measure them")
+            console.log("budget", f"{len(remaining)} rows remain; run the same command to measure them")
             break
         name = remaining.pop(0)
-        error = _measure(
-            name, suite[name], path, machine, reporter, kernels, store_failure=budget is not None
-        )
+        error = _measure(name, suite[name], path, machine, kernels, store_failure=budget is not None)
         if error is not None:
             errors[name] = error
         longest = max(longest, time.monotonic() - start - elapsed)
     for row in bench_file.read(path)["rows"] if stored else ():
         if FAILED in row and row["name"] in suite and row["name"] not in errors:
             retry = f"--rows={row['name']} without --budget tries it again"
-            reporter.line("failed", f"{row['name']}, before: {row[FAILED]}; {retry}")
+            console.log("failed", f"{row['name']}, before: {row[FAILED]}; {retry}")
     if len(suite) == 1:
         for error in errors.values():
             raise error
@@ -69,26 +66,25 @@ def _measure(
     measure: Callable[[], Iterable[BenchRow]],
     path: Path,
     machine: Machine,
-    reporter: Reporter,
     kernels: Path | None,
     *,
     store_failure: bool,
 ) -> Exception | None:
     """Measures and writes the rows of one name, and returns the error if it failed."""
-    conditions, start = measurement_conditions(reporter, kernels), time.perf_counter()
+    conditions, start = measurement_conditions(kernels), time.perf_counter()
     try:
         rows = list(measure())
     except (ConfigError, InterruptedRunError):
         raise
     except (JaxnetsError, RuntimeError) as error:  # RuntimeError: a worker's, with its traceback
-        reporter.line("failed", f"{name}: {error}")
+        console.log("failed", f"{name}: {error}")
         if store_failure and name not in bench_file.read_conditions(path):  # keeps an earlier measurement
             reason = str(error).strip().splitlines()[-1]
             bench_file.add_rows(path, machine, name, [{"name": name, "failed": reason, **conditions}])
         return error
     bench_file.add_rows(path, machine, name, [{**row, **conditions} for row in rows])
     for row in rows:
-        reporter.line("measure", f"{format_row(row)}  {time.perf_counter() - start:.1f} s")
+        console.log("measure", f"{format_row(row)}  {time.perf_counter() - start:.1f} s")
     return None
 
 

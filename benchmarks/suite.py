@@ -28,7 +28,7 @@ from benchmarks.worker import Worker
 from jaxnets import config as config_lib
 from jaxnets.config import nearest
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.runtime.xla import cpu_threads
 
 T = TypeVar("T")
@@ -68,22 +68,21 @@ def run(name: str, options: Options) -> Path:
 
     Raises ConfigError for unknown rows or options, CheckFailedError if rows could not be measured.
     """
-    reporter = Reporter()
     _check_options(name, options)
     check_torch_libraries()
     if name == DRIFT:
-        return _run_drift(options, reporter)
-    with _open_suite(name, options, reporter) as suite:
+        return _run_drift(options)
+    with _open_suite(name, options) as suite:
         machine = describe_machine()
-        reporter.line("machine", machine["machine"])
+        console.log("machine", machine["machine"])
         resume = options.budget is not None
         path = options.output or bench_file.default_path(machine, name, resume=resume)
         bench_file.check_usable(path, machine)
         if name != GPU:
             hint = "none: scripts/build_kernels.py builds them"
-            reporter.line("kernels", "C++" if options.kernels else hint)
-        measure_suite(suite, path, machine, reporter, kernels=options.kernels, budget=options.budget)
-    reporter.line("saved", str(path))
+            console.log("kernels", "C++" if options.kernels else hint)
+        measure_suite(suite, path, machine, kernels=options.kernels, budget=options.budget)
+    console.log("saved", str(path))
     return path
 
 
@@ -104,7 +103,7 @@ def _check_options(name: str, options: Options) -> None:
 
 
 @contextlib.contextmanager
-def _open_suite(name: str, options: Options, reporter: Reporter) -> Iterator[Suite]:
+def _open_suite(name: str, options: Options) -> Iterator[Suite]:
     """Yields the selected rows of a suite; images drawn for the pipeline suite are removed at the end."""
     if name in comparisons.SUITES:
         makers = select(comparisons.SUITES[name], options.rows, name)
@@ -113,7 +112,7 @@ def _open_suite(name: str, options: Options, reporter: Reporter) -> Iterator[Sui
         if name != comparisons.PIPELINE:
             yield _comparison_suite(makers, context, options)
             return
-        with comparisons.pipeline_images(options.images, reporter) as images:
+        with comparisons.pipeline_images(options.images) as images:
             yield _comparison_suite(makers, dataclasses.replace(context, images=images), options)
     elif name == GPU:
         with Worker(MachineInfo, None, keep_memory=False) as worker:
@@ -192,18 +191,18 @@ def describe_machine() -> Machine:
     return {"machine": machine, "versions": versions}
 
 
-def _run_drift(options: Options, reporter: Reporter) -> Path:
+def _run_drift(options: Options) -> Path:
     if options.rows:
         raise ConfigError("--suite=drift has no rows: remove --rows")
     if not has_torch():
         raise ConfigError(f"--suite=drift needs PyTorch: pip install {TORCH} torchvision==0.28.0")
     machine = describe_machine()
     path = options.output or bench_file.FOLDER / "drift.json"
-    with reporter.phase(DRIFT) as phase:
+    with console.phase(DRIFT) as phase:
         found = drift.measure()
         content: DriftFile = {**machine, "rows": [], **found}
         bench_file.write(path, content)
         drift.draw(found, drift.FIGURE)
         phase.text = drift.format_drift(found)
-    reporter.line("saved", f"{path}, {drift.FIGURE}")
+    console.log("saved", f"{path}, {drift.FIGURE}")
     return path

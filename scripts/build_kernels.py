@@ -11,7 +11,7 @@ from absl import flags
 
 from jaxnets.commands import runner
 from jaxnets.ops.cpu_kernels import build, load
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 COMPILER = flags.DEFINE_string("compiler", None, "Default: $CXX, else c++, g++ or clang++.")
 
@@ -20,14 +20,13 @@ def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     runner.check_no_arguments(arguments)
     compiler = COMPILER.value or os.environ.get("CXX")
-    reporter = Reporter()
-    with reporter.phase("build") as phase:
+    with console.phase("build") as phase:
         path = build.build(runner.kernels_folder(), compiler)
         forms = ", ".join(form.instructions for form in load(path))
         phase.text = (
             f"C++ convolution, max pooling and batch norm sums for CPUs ({forms}); runs use them by default"
         )
-    reporter.line("saved", str(path))
+    console.log("saved", str(path))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.resolve import load_config_or_demo
 from jaxnets.io import atomic_write, require_folder
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 LEVELS = 8
 """Histogram bins per channel."""
@@ -35,7 +35,6 @@ def colour_baseline(
     If test examples have near-duplicates, predictions are stored too (`predictions_path_of`). Raises
     ConfigError if the images are not in colour, and the errors of opening and splitting the data.
     """
-    reporter = Reporter()
     content: dict[str, Any] = {
         "features": f"joint histogram of {LEVELS} x {LEVELS} x {LEVELS} colours, square root of shares",
         "model": "multinomial logistic regression on standardised features, C chosen on validation",
@@ -43,15 +42,15 @@ def colour_baseline(
     }
     histograms: np.ndarray | None = None
     for name in splits:
-        config = load_config_or_demo(spec, {**overrides, "data.split": name}, reporter)
-        data = with_cache(config, open_dataset(config, reporter), reporter)
+        config = load_config_or_demo(spec, {**overrides, "data.split": name})
+        data = with_cache(config, open_dataset(config))
         if data.source.kind != "image" or data.shape[-1] != 3:
             raise ConfigError(f"the examples of {data.source.name} are not in colour")
         leak = measure_leakage(data)
-        report_leakage(config, data, leak, reporter)
+        report_leakage(config, data, leak)
         if histograms is None:
             histograms = colour_histograms(data)
-        with reporter.phase("fit") as phase:
+        with console.phase("fit") as phase:
             entry, predictions = _fit_and_test(data, histograms)
             low, high = entry["interval"]
             phase.text = (
@@ -66,7 +65,7 @@ def colour_baseline(
     content["versions"] = environment.versions()
     require_folder(out.parent)
     atomic_write(out, json.dumps(content, indent=1) + "\n")
-    reporter.line("saved", str(out))
+    console.log("saved", str(out))
     return content
 
 

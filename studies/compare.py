@@ -9,9 +9,9 @@ from typing import Any
 from jaxnets import reported
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.experiment.run_directory import open_run, print_warnings
+from jaxnets.experiment.run_directory import open_run
 from jaxnets.io import atomic_write, csv_cell
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from studies.pages import (
     bench_table,
     colour_table,
@@ -88,11 +88,11 @@ def print_runs(directories: Sequence[Path], *, ignore_damage: bool = False) -> N
     found = {}
     for directory in directories:
         run = open_run(directory, ignore_damage=ignore_damage)
-        print_warnings(run.warnings)
+        console.warn(*run.warnings)
         if run.result is None:
             raise ConfigError(f"{directory} holds no finished run: it has no {results.RESULT}")
         found[directory] = run.result
-    Reporter().print(_results_text(list(map(results_table.row_of, results_table.group_runs(found)))))
+    console.log_text(_results_text(list(map(results_table.row_of, results_table.group_runs(found)))))
 
 
 def _texts(

@@ -12,8 +12,7 @@ from pathlib import Path
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
 from jaxnets.evaluation.result import Result, format_split_kind, format_test
 from jaxnets.experiment import workdir
-from jaxnets.runtime import processes
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console, processes
 from studies import runtime_estimate
 from studies.result_archive import archive_result, finished_result
 from studies.sweeps import RUNS, TRAINER, Row, read_table
@@ -72,7 +71,7 @@ def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
     been saved, and CheckFailedError at the end if a row failed. An exhausted budget is not an error.
     """
     options = options or Options()
-    job = _Job(options, Reporter())
+    job = _Job(options)
     rows = read_table(table, options.only)
     outcomes: list[Outcome] = []
     try:
@@ -80,10 +79,10 @@ def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
             outcomes.append(job.run_row(row, f"{number} of {len(rows)}"))
     finally:
         if outcomes:
-            job.reporter.print(format_outcomes(outcomes))
+            console.log_text(format_outcomes(outcomes))
     remaining = [outcome.row.name for outcome in outcomes if outcome.state in REMAINING]
     if remaining:
-        job.reporter.line("remaining", f"{', '.join(remaining)}; run the same command to resume")
+        console.log("remaining", f"{', '.join(remaining)}; run the same command to resume")
     failed = [outcome.row.name for outcome in outcomes if outcome.state is State.FAILED]
     if failed:
         raise CheckFailedError(
@@ -97,7 +96,7 @@ def list_rows(table: str, options: Options | None = None) -> list[Outcome]:
     """Prints the rows of a table with their states; runs and writes nothing."""
     options = options or Options()
     outcomes = [_current_state(row, options) for row in read_table(table, options.only)]
-    Reporter().print(format_outcomes(outcomes))
+    console.log_text(format_outcomes(outcomes))
     return outcomes
 
 
@@ -130,8 +129,8 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
 class _Job:
     """An invocation of the command."""
 
-    def __init__(self, options: Options, reporter: Reporter):
-        self.options, self.reporter = options, reporter
+    def __init__(self, options: Options):
+        self.options = options
         self._deadline = None if options.budget is None else time.monotonic() + options.budget
         self._hardware: str | None = None
 
@@ -139,7 +138,7 @@ class _Job:
         """Runs one row; errors are reported and the next row still runs."""
 
         def log(text: str) -> None:
-            self.reporter.line("row", f"{position}  {row.name}  {text}")
+            console.log("row", f"{position}  {row.name}  {text}")
 
         directory, stored = self.options.runs / row.name, self.options.results / row.name
         try:

@@ -10,7 +10,8 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import run_files, workdir
-from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
+from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
+from jaxnets.runtime import console
 from jaxnets.training.callbacks.logs import METRICS
 from studies.sweeps import Row
 
@@ -33,7 +34,7 @@ def _open_finished(
     opened = open_run_if_exists(folder, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
-    print_warnings(opened.warnings)
+    console.warn(*opened.warnings)
     changed = run_files.describe_config_diff(opened.config, config)
     if changed:
         raise ConfigError(

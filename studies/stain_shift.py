@@ -14,9 +14,9 @@ from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import make_evaluator
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.restore import restore_state
-from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_result
+from jaxnets.experiment.run_directory import RunDirectory, open_run, read_result
 from jaxnets.io import atomic_write
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.runtime.xla import precision_of
 from jaxnets.training.devices import Devices
 from studies import stain_jitter as shifts
@@ -43,7 +43,7 @@ def stain_shift(
         checksum is a warning.
     """
     run = open_run(directory, ignore_damage=ignore_damage)
-    print_warnings(run.warnings)
+    console.warn(*run.warnings)
     if stored is not None:
         _check_stored_result(run, stored)
     if importlib.util.find_spec("matplotlib") is None:
@@ -57,8 +57,7 @@ def stain_shift(
 
 def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     config = run.config
-    reporter = Reporter()
-    data = with_cache(config, open_dataset(config, reporter), reporter)
+    data = with_cache(config, open_dataset(config))
     if data.source.kind != "image" or data.shape[-1] != 3:
         raise ConfigError(f"the examples of {data.source.name} are not in colour")
     run.check_data(data.source.fingerprint)
@@ -66,13 +65,12 @@ def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     devices = Devices.all()
     restored = restore_state(run, data.shape)
     model, state, step = restored.model, restored.state, restored.step
-    for message in restored.warnings:
-        reporter.line("warning", message)
+    console.warn(*restored.warnings)
     clean = make_evaluator(config, model, data, devices).entry(state, data.split.test)
     leak = leaked_fractions(data.split, data.group_ids)
     message = format_split(config, data, leak)
-    reporter.line("split", message)
-    reporter.line("clean", _format(clean))
+    console.log("split", message)
+    console.log("clean", _format(clean))
     shifted = make_evaluator(config, model, data, devices, preprocess=shifts.make_shifted_preprocess(config))
     measured: dict[str, Any] = {"step": step, "split": data.split.name}
     measured |= {"leakage": leak, "split_description": message, "clean": clean}
@@ -82,13 +80,13 @@ def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
             fields = {shifts.KIND: np.int32(number), shifts.STRENGTH: np.float32(strength)}
             entry = shifted.entry(state, data.split.test, fields)
             measured["shifts"][kind].append({"strength": strength, **entry})
-            reporter.line(kind, f"{strength:+.2f}  {_format(entry)}")
+            console.log(kind, f"{strength:+.2f}  {_format(entry)}")
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
     atomic_write(folder / PICTURE, shifts.draw(measured))
     for target in (folder, stored) if stored is not None else (folder,):
         atomic_write(target / NUMBERS, json.dumps(measured, indent=1) + "\n")
-        reporter.line("saved", str(target / NUMBERS))
+        console.log("saved", str(target / NUMBERS))
     return measured
 
 

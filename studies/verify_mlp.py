@@ -1,5 +1,6 @@
 """Checks a gradient descent step of the reports' MLP in several implementations against the reports."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxnets.errors import CheckFailedError
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from studies.mlp_proof import (
     agreement,
     disagreement,
@@ -91,59 +92,55 @@ def prove(oracle: TorchReference | None = None) -> Proof:
 
 def verify(options: Options, oracle: TorchReference | None) -> Proof:
     """Prints the results and writes pictures if requested; raises CheckFailedError if a check fails."""
-    reporter = Reporter(quiet=options.as_json)
-    if options.plot is not None:
-        picture.prepare(options.plot)
-    with reporter.phase("compute") as phase:
-        proof = prove(oracle)
-        phase.text = f"{len(proof.ways)} ways"
-    reporter.print("")
-    if options.as_json:
-        print(json.dumps(proof.as_json(oracle.version if oracle else None), indent=1))
-    _show(proof, options, reporter)
-    if options.plot is not None:
-        written = picture.draw(proof.case, options.plot)
-        reporter.line("saved", ", ".join(map(str, written)))
-    _conclude(proof.checks(), reporter)
+    with console.silenced() if options.as_json else contextlib.nullcontext():
+        if options.plot is not None:
+            picture.prepare(options.plot)
+        with console.phase("compute") as phase:
+            proof = prove(oracle)
+            phase.text = f"{len(proof.ways)} ways"
+        console.log_text("")
+        if options.as_json:
+            print(json.dumps(proof.as_json(oracle.version if oracle else None), indent=1))
+        _show(proof, options)
+        if options.plot is not None:
+            written = picture.draw(proof.case, options.plot)
+            console.log("saved", ", ".join(map(str, written)))
+        _conclude(proof.checks())
     return proof
 
 
-def _show(proof: Proof, options: Options, reporter: Reporter) -> None:
+def _show(proof: Proof, options: Options) -> None:
     case = proof.case
     _section(
-        reporter,
         "One step of a 3-4-4-1 tanh network, rate 0.1, sum of squared errors (report A)",
         layout.side_by_side(case, proof.ways, every_value=options.every_value),
     )
     _section(
-        reporter,
         "Largest difference of any float64 column to the report's tables",
         layout.differences(proof.agreement),
     )
     _section(
-        reporter,
         "Why PyTorch's page disagrees",
         layout.disagreement(proof.disagreement, case),
     )
     _section(
-        reporter,
         "The ReLU variant: ReLU, ReLU, tanh, half the squared error (report B, its first sample)",
         layout.relu_variant(proof.relu_variant),
     )
     if options.errata:
-        _section(reporter, "The report's own slips, carried out", layout.errata(proof.errata))
+        _section("The report's own slips, carried out", layout.errata(proof.errata))
 
 
-def _section(reporter: Reporter, title: str, lines: list[str]) -> None:
-    reporter.console.print(title, style="bold", markup=False)
+def _section(title: str, lines: list[str]) -> None:
+    console.log_text(title)
     for line in lines:
-        reporter.print(line)
-    reporter.print("")
+        console.log_text(line)
+    console.log_text("")
 
 
-def _conclude(checks: list[Check], reporter: Reporter) -> None:
+def _conclude(checks: list[Check]) -> None:
     failed = [check for check in checks if not check.holds]
     if failed:
         message = "; ".join(map(str, failed))
         raise CheckFailedError(f"{len(failed)} of {len(checks)} checks failed: {message}")
-    reporter.console.print(f"all {len(checks)} checks hold", style="green", markup=False)
+    console.log_text(f"all {len(checks)} checks hold")

@@ -15,8 +15,7 @@ from jaxnets.interop import weight_files
 from jaxnets.interop.convert import convolution_of, norms
 from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weights import Weights, flatten
-from jaxnets.runtime import xla
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console, xla
 
 LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
 INPUTS = "inputs"
@@ -34,7 +33,6 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
     Raises CheckFailedError that names the first layer that differs, and CheckpointError if the networks or
     their inputs are not comparable.
     """
-    reporter = Reporter()
     given = restore.read_weights_or_run(first, ignore_damage=ignore_damage)
     if second.suffix == ".safetensors":
         theirs, inputs = _recorded(second, given)
@@ -46,7 +44,7 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
         inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         ours, theirs = outputs(given, inputs), outputs(other, inputs)
         if bool(given.source.get("folded")) != bool(other.source.get("folded")):
-            reporter.line("note", "one network has folded batch norms: outputs are compared after each norm")
+            console.log("note", "one network has folded batch norms: outputs are compared after each norm")
             kernels = {convolution_of(norm) for norm in norms(flatten(given.variables))}
             ours = {layer: values for layer, values in ours.items() if layer not in kernels}
     found = {layer: _error(ours[layer], theirs[layer]) for layer in ours if layer in theirs}
@@ -54,14 +52,14 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
         raise CheckpointError(f"{second} and {first} have no layer in common")
     layers, wrong = list(found), [i for i, error in enumerate(found.values()) if not error <= TOLERANCE]
     for layer in layers[max(wrong[0] - 2, 0) :][:5] if wrong else layers:
-        reporter.line("layer", f"{layer:<40} {found[layer]:.2e}")
+        console.log("layer", f"{layer:<40} {found[layer]:.2e}")
     if wrong:
         layer = layers[wrong[0]]
         raise CheckFailedError(
             f"layer {wrong[0] + 1} of {len(found)} is the first that differs: {layer}, "
             f"by {found[layer]:.2e} relative to its largest value"
         )
-    reporter.line("match", f"{len(found)} layers agree within {TOLERANCE:g} of their largest value")
+    console.log("match", f"{len(found)} layers agree within {TOLERANCE:g} of their largest value")
     return found
 
 

@@ -28,9 +28,9 @@ from jaxnets.experiment.evaluator import make_evaluator
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
-from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_verified
+from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
 from jaxnets.io import printable
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.devices import Devices
 
@@ -49,7 +49,7 @@ def evaluate(
     if part not in PARTS:
         raise ConfigError(f"--split={part!r} must be one of {', '.join(PARTS)}")
     run = open_run(directory, ignore_damage=ignore_damage)
-    print_warnings(run.warnings)
+    console.warn(*run.warnings)
     if not os.access(directory, os.W_OK):
         raise MachineError(f"{directory} is not writable: evaluate a copy of it")
     if data_root is not None:
@@ -59,8 +59,8 @@ def evaluate(
 
 
 def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
-    config, reporter = run.config, Reporter()
-    data = with_cache(config, open_dataset(config, reporter), reporter)
+    config = run.config
+    data = with_cache(config, open_dataset(config))
     run.check_data(data.source.fingerprint)
     run.check_split(data.split_csv)
     indices, on_validation = data.split.parts()[part], data.split.validation
@@ -68,11 +68,10 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
         raise ConfigError(f"--split={part}: this run has no {part} examples")
     restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
-    for message in restored.warnings:
-        reporter.line("warning", message)
+    console.warn(*restored.warnings)
     metrics = run.metrics(step)
     evaluator = make_evaluator(config, restored.model, data, Devices.all())
-    with reporter.phase("evaluate") as phase:
+    with console.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
     predictions = evaluator.predictions(scores, indices)
@@ -83,14 +82,14 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
             workdir.write_files(run.path, {predictions_name(part): predictions.to_bytes()})
         validation = None
         if part != "validation" and len(on_validation):
-            with reporter.phase("evaluate") as phase:
+            with console.phase("evaluate") as phase:
                 validation = evaluator.predictions(evaluator(state, on_validation), on_validation)
                 phase.text = f"{len(on_validation):,} validation examples, for temperature scaling"
         measured |= measure(predictions, data.source.classes, validation)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
-    reporter.print(_format(scores, data.source.classes, measured))
-    reporter.print(f"split  {format_split(config, data, leak)}")
-    with reporter.phase("report") as phase:
+    console.log_text(_format(scores, data.source.classes, measured))
+    console.log_text(f"split  {format_split(config, data, leak)}")
+    with console.phase("report") as phase:
         phase.text = str(write_report(run, data, restored, measured, predictions, metrics))
     return measured
 
@@ -146,7 +145,7 @@ def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage
     def stored(path: Path) -> Predictions:
         if path.suffix != ".npz":
             run = open_run(path, ignore_damage=ignore_damage)
-            print_warnings(run.warnings)
+            console.warn(*run.warnings)
             return run.predictions(part) or load_predictions(predictions_path(path, part))
         name = f"{path.parent.name}/{path.name}"
         data = read_verified(path.parents[1], name, ignore_damage=ignore_damage)
@@ -161,7 +160,7 @@ def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage
         )
     low, high = found.interval
     has_groups = ours.groups_known or theirs.groups_known
-    Reporter().print(
+    console.log_text(
         f"difference  {100 * found.difference:+.2f} points [{100 * low:.2f}, {100 * high:.2f}], "
         f"{100 * ours.correct.mean():.2f} % - {100 * theirs.correct.mean():.2f} %; "
         f"p = {found.permutation_p:.2g} (permutation test), {found.mcnemar_p:.2g} (McNemar), "

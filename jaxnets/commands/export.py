@@ -23,8 +23,7 @@ from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
-from jaxnets.runtime import xla
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console, xla
 from jaxnets.runtime.xla import check_not_forked
 from jaxnets.training.preprocess import normalize, scale
 
@@ -41,7 +40,6 @@ def export(
     files, CheckpointError if the weights are incomplete or the library's network differs.
     """
     check_not_forked()
-    reporter = Reporter()
     out = out or directory / "export"
     if layout is not None and layout not in EXPORTABLE:
         raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")
@@ -49,7 +47,7 @@ def export(
         raise ConfigError(f"{out} is not empty and not an export: choose another --out")
     weights = restore.read_weights_or_run(directory, ignore_damage=ignore_damage)
     for message in weights.source.get("warnings", ()):
-        reporter.line("warning", message)
+        console.warn(message)
     given = weights.preprocessing
     if weights.missing or given is None:
         missing = weights.missing[0] if weights.missing else "its preprocessing"
@@ -57,7 +55,7 @@ def export(
     is_run = (directory / run_files.CONFIG).is_file()
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
     library_file = _library_file(layout, weights, given) if layout else None
-    with reporter.phase("export") as phase:
+    with console.phase("export") as phase:
         compiled = program(weights, given)
         phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
     require_folder(out)
@@ -68,7 +66,7 @@ def export(
     if library_file is not None:
         atomic_write(out / f"{layout}.safetensors", library_file)
     atomic_write(out / CARD, model_card(weights, given, result))
-    reporter.line("saved", str(out))
+    console.log("saved", str(out))
     return out
 
 

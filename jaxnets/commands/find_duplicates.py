@@ -29,7 +29,7 @@ from jaxnets.data.sources.image_folder import ImageFiles, list_images
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir
 from jaxnets.io import atomic_replace, atomic_write
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.runtime.processes import worker_pool
 
 MONTAGE_ROWS = 24
@@ -59,15 +59,15 @@ def find_duplicates(
     if target.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f"--out={out} is inside {root}: give a path outside of the images' folder")
     opencv()
-    reporter, listing = Reporter(), list_images(root, max_pixels=max_pixels)
+    listing = list_images(root, max_pixels=max_pixels)
     images = listing.images
     others = f", {listing.others:,} other files skipped" if listing.others else ""
     if listing.beside:
         others += f", {listing.beside:,} images outside of class folders skipped, as in training"
-    reporter.line("images", f"{len(images):,} in {len(images.classes)} classes{others}")
+    console.log("images", f"{len(images):,} in {len(images.classes)} classes{others}")
     work_folder = Path(work) if work else target.with_name(f".{target.stem}.work")
     with workdir.lock_workdir(work_folder, "--work" if work else "--out"):
-        with reporter.phase("hash") as phase:
+        with console.phase("hash") as phase:
             folder = work_folder / cache_key(images, settings)
             phase.text = f"work files in {folder}"
         outputs = (target, target.with_suffix(".json"), *(_montage(target, name) for name in MONTAGES))
@@ -76,7 +76,7 @@ def find_duplicates(
             raise ConfigError(f"{existing} exists: give another --out, or remove it")
         folder.mkdir(exist_ok=True)
         with worker_pool(workers or os.cpu_count() or 1, use_one_thread) as pool:
-            runner = TaskRunner(reporter, pool, folder)
+            runner = TaskRunner(pool, folder)
             found = search(images, settings, runner)
         _write(target, Evidence(images, found, settings), runner)
 
@@ -106,8 +106,8 @@ def _write(target: Path, evidence: "Evidence", runner: TaskRunner) -> None:
     atomic_write(written[0], json.dumps(summary, indent=1) + "\n")
     labels = zip(map(str, found.originals), map(str, found.groups), strict=True)
     Groups(str(target), dict(zip(evidence.images.files, labels, strict=True))).write(target)
-    _print(runner.reporter, summary)
-    runner.reporter.line("saved", f"{target}, {', '.join(path.name for path in written)}")
+    _print(summary)
+    console.log("saved", f"{target}, {', '.join(path.name for path in written)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,26 +200,26 @@ def _extreme(pairs: np.ndarray, reduce: Callable[[Any], float]) -> float | None:
     return round(float(reduce(pairs["centre"])), 2) if len(pairs) else None
 
 
-def _print(reporter: Reporter, summary: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
     confidence, overlaps = summary["confidence"], summary["overlaps"]
-    reporter.line(
+    console.log(
         "found",
         f"{summary['originals']:,} originals in {summary['groups']:,} groups of overlapping images; "
         f"{summary['images_without_near_duplicate']:,} images have no near-duplicate",
     )
     for name, counts in summary["classes"].items():
-        reporter.line("", f"{name}: {', '.join(f'{number:,} {what}' for what, number in counts.items())}")
+        console.log("", f"{name}: {', '.join(f'{number:,} {what}' for what, number in counts.items())}")
     within = confidence["largest_centre_distance_within_an_original"]
     beyond = confidence["smallest_centre_distance_between_originals"]
     copies = "no copies" if within is None else f"centres of copies are at most {within} px apart"
     between = "no overlaps" if beyond is None else f"of overlaps at least {beyond} px"
     threshold = f"the threshold is {summary['settings']['original_centre']:g} px"
-    reporter.line("margin", f"{copies}, {between}; {threshold}")
-    reporter.line(
+    console.log("margin", f"{copies}, {between}; {threshold}")
+    console.log(
         "overlaps",
         f"{overlaps['joined']} joined ({overlaps['joined_across_classes']} across classes), "
         f"{overlaps['left_apart_with_evidence']} not joined for lack of evidence; "
         f"{overlaps['doubtful']} doubtful",
     )
     if plain := confidence["images_too_plain_to_compare"]:
-        reporter.line("", f"{plain} images have too few keypoints to compare")
+        console.log("", f"{plain} images have too few keypoints to compare")

@@ -11,8 +11,7 @@ import numpy as np
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, foreign, layouts, weight_files, weights
-from jaxnets.runtime import xla
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console, xla
 
 MAX_LISTED = 12
 """Maximum number of array names to print."""
@@ -25,20 +24,19 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
     options and CheckpointError for a corrupt file, for another network's, and, unless `options.partial`, for
     missing or unexpected arrays.
     """
-    reporter = Reporter()
     existing = None
     if weights.is_weights_folder(destination):
         existing = weights.read_weights(destination).model.name
     elif destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
-    with reporter.phase("read") as phase:
-        opened = weight_files.open_file(source, functools.partial(reporter.report_progress, "download"))
+    with console.phase("read") as phase:
+        opened = weight_files.open_file(source, functools.partial(console.log_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
     given = foreign.describe(opened, options)
     if existing not in (None, given.model.name):
         raise ConfigError(f"{destination} has weights of {existing}: choose another, or remove it")
     converted = convert.from_layout(given.layout, given.arrays, given.model, given.shape)
-    _print(reporter, given, converted)
+    _print(given, converted)
     _check_complete(converted, source, partial=options.partial)
     found, notes, preprocessing = dict(converted.arrays), list(given.notes), None
     if given.preset is not None:
@@ -63,12 +61,12 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
             "notes": notes,
         },
     )
-    with reporter.phase("forward") as phase:
+    with console.phase("forward") as phase:
         phase.text = forward_pass(imported)
     weights.write_weights(destination, imported)
     if preprocessing is None:
-        reporter.line("note", "preprocessing is unknown: give --preprocessing to predict")
-    reporter.line("saved", str(destination))
+        console.log("note", "preprocessing is unknown: give --preprocessing to predict")
+    console.log("saved", str(destination))
     return imported
 
 
@@ -97,17 +95,17 @@ def forward_pass(given: weights.Weights) -> str:
     return f"{text}; logits {list(logits.shape)}, {logits.min():.4g} to {logits.max():.4g}"
 
 
-def _print(reporter: Reporter, given: foreign.Description, converted: convert.Converted) -> None:
+def _print(given: foreign.Description, converted: convert.Converted) -> None:
     title = f"{models.entry(given.model.name).title} in the layout of {layouts.LAYOUTS[given.layout].title}"
-    reporter.line("network", f"{title}: {len(converted.arrays)} arrays match")
+    console.log("network", f"{title}: {len(converted.arrays)} arrays match")
     if converted.folded:
-        reporter.line("folded_bn", f"{len(converted.folded)} batch norms are folded into kernels")
+        console.log("folded_bn", f"{len(converted.folded)} batch norms are folded into kernels")
     for note in given.notes:
-        reporter.line("note", note)
+        console.log("note", note)
     for what, names in (("missing", converted.missing), ("extra", converted.unexpected)):
         more = (f"and {len(names) - MAX_LISTED} more",) if len(names) > MAX_LISTED else ()
         for text in (*names[:MAX_LISTED], *more):
-            reporter.line(what, text)
+            console.log(what, text)
 
 
 def _check_complete(converted: convert.Converted, source: str, *, partial: bool) -> None:

@@ -1,5 +1,6 @@
 """Classify images: one line per file, CSV and JSON tables, Grad-CAM overlays."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -17,10 +18,8 @@ from jaxnets.data.sources.image_folder import is_image_name, natural_order, visi
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor, open_network
-from jaxnets.experiment.run_directory import print_warnings
 from jaxnets.io import atomic_write, csv_table, printable, require_folder
-from jaxnets.runtime import signals
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console, signals
 
 GRADCAM = "gradcam"  # the default folder of overlays in a run directory
 MIN_SIDE, MAX_SIDE = 224, 512
@@ -58,7 +57,7 @@ def predict_files(
     if not paths:
         raise ConfigError("give images or folders to predict, after --workdir=RUN")
     predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage)
-    print_warnings(warnings)
+    console.warn(*warnings)
     if isinstance(predictor, Regressor):
         raise ConfigError(
             f"the network of {directory} takes vectors, not images: in Python, "
@@ -71,31 +70,31 @@ def predict_files(
     _check_tables(csv_path, json_path, files)
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
-    reporter = Reporter(quiet="-" in (csv_path, json_path))
-    if skipped := [name for _, others in found for name in others]:
-        names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
-        reporter.line("skipped", f"{len(skipped)} files without an image suffix: {names}")
     tables = _Tables(predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None)
-    _fill(tables, _rows(predictor, files, gradcam_folder), len(files), reporter)
-    if gradcam_folder is not None:
-        height, width = predictor.map_size
-        coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
-        note = coarse if min(height, width) < MIN_MAP_SIDE else ""
-        reporter.line("gradcam", f"overlays are in {gradcam_folder}{note}")
+    with console.silenced() if "-" in (csv_path, json_path) else contextlib.nullcontext():
+        if skipped := [name for _, others in found for name in others]:
+            names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
+            console.log("skipped", f"{len(skipped)} files without an image suffix: {names}")
+        _fill(tables, _rows(predictor, files, gradcam_folder), len(files))
+        if gradcam_folder is not None:
+            height, width = predictor.map_size
+            coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
+            note = coarse if min(height, width) < MIN_MAP_SIDE else ""
+            console.log("gradcam", f"overlays are in {gradcam_folder}{note}")
     bad = sum(row["error"] is not None for row in tables.rows)
     if bad:
         others = "; the others are predicted" if bad < len(tables.rows) else ""
         raise DataError(f"{bad} of {len(tables.rows)} files could not be read{others}")
 
 
-def _fill(tables: "_Tables", rows: Iterable[dict[str, Any]], count: int, reporter: Reporter) -> None:
+def _fill(tables: "_Tables", rows: Iterable[dict[str, Any]], count: int) -> None:
     """Prints the rows and collects them; what is there is written also if this is interrupted."""
     with signals.clean_up(tables.write):
         try:
-            with reporter.counter("predict") as progress:
+            with console.counter("predict") as progress:
                 for row in rows:
                     tables.rows.append(row)
-                    _print(row, reporter)
+                    _print(row)
                     if len(tables.rows) % BATCH_SIZE == 0:
                         progress(len(tables.rows), count)
         finally:
@@ -129,10 +128,10 @@ class _Tables:
                 _write(self._json_path, json.dumps(rows, indent=1) + "\n")
 
 
-def _print(row: dict[str, Any], reporter: Reporter) -> None:
+def _print(row: dict[str, Any]) -> None:
     if row["error"] is None:
         percent = f"{100 * row['confidence']:6.2f} %"
-        reporter.print(f"{printable(row['file'])}  {printable(row['class'])}  {percent}")
+        console.log_text(f"{printable(row['file'])}  {printable(row['class'])}  {percent}")
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
         print(printable(f"{row['file']}  not read  {reason}"), file=sys.stderr)

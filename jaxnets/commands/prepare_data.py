@@ -8,7 +8,7 @@ from jaxnets import config as config_lib
 from jaxnets.data.acquire import prepare as data
 from jaxnets.data.sources.tfds import build_tfds
 from jaxnets.errors import ConfigError
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 NAMES = ("lc25000_lung", "mnist", "cifar10")
 
@@ -29,21 +29,21 @@ def prepare(
     if len(names) != 1 or names[0] not in NAMES:
         hint = f"unknown dataset {names[0]!r}{config_lib.nearest(names[0], NAMES)}: " if names else ""
         raise ConfigError(f"{hint}give one of {', '.join(NAMES)}")
-    reporter, config = Reporter(), config_lib.default_config()
+    config = config_lib.default_config()
     config.data.root = config.data.root if root is None else root
     folder = config_lib.data_root(config)
-    with reporter.phase("prepare") as phase, reporter.counter("prepare") as progress:
+    with console.phase("prepare") as phase, console.counter("prepare") as progress:
         done = data.prepare(
             names[0],
             folder,
             from_path=Path(from_path) if from_path else None,
             kaggle=kaggle,
             progress=progress,
-            log=functools.partial(reporter.report_progress, "download"),
+            log=functools.partial(console.log_progress, "download"),
         )
         was = "was ready" if done.already else "is ready"
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"
     if tfds_dir is not None:
-        with reporter.phase("tfds") as phase:
+        with console.phase("tfds") as phase:
             built = build_tfds(data.SOURCES[names[0]].open(folder), tfds_dir)
             phase.text = f"--config.data.name=tfds --config.data.path={built}"

@@ -17,7 +17,7 @@ from ml_collections import config_flags
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
 from jaxnets.io import DISK_FULL, NOT_WRITABLE, printable, printable_lines, user_cache_folder
-from jaxnets.runtime import signals, xla
+from jaxnets.runtime import console, signals, xla
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
 KEEP_MEMORY = flags.DEFINE_bool(
@@ -54,6 +54,7 @@ def execute(
     # Warnings that have no effect: Pillow's of odd metadata, JAX's of an unwritable cache.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    console.show()
     try:
         if _HELP & set(sys.argv[1:]):
             print(_help(), flush=True)

@@ -10,7 +10,7 @@ from jaxnets.experiment.data import open_dataset
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.resolve import check_not_empty, load_config_or_demo
 from jaxnets.io import atomic_write, require_folder
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 
 def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
@@ -19,15 +19,14 @@ def write_split(spec: str, overrides: Mapping[str, Any], out: Path) -> Split:
     Raises ConfigError if `out` exists with other content, DataError if the data cannot be split this way or
     the split leaks.
     """
-    reporter = Reporter()
-    config = load_config_or_demo(spec, overrides, reporter)
-    data = open_dataset(config, reporter)
+    config = load_config_or_demo(spec, overrides)
+    data = open_dataset(config)
     check_not_empty(data.split)
-    report_leakage(config, data, measure_leakage(data), reporter)
+    report_leakage(config, data, measure_leakage(data))
     split, text = data.split, data.split_csv
     if out.exists() and (not out.is_file() or out.read_bytes() != text.encode()):
         raise ConfigError(f"--out={out} exists with other content: give another file")
     require_folder(out.parent)
     atomic_write(out, text)
-    reporter.line("saved", str(out))
+    console.log("saved", str(out))
     return split

@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 WIDE = 100
 """Minimum terminal width to show input shapes."""
@@ -54,10 +54,10 @@ def summarize(
         raise ConfigError(f"{entry.title} takes no images: --num_classes and --image_size do not apply")
     else:
         shape = (model.layer_sizes[0],)
-    layers, reporter = layers_of(model, shape), Reporter()
+    layers = layers_of(model, shape)
     width = shutil.get_terminal_size((WIDE, 24)).columns
     for line in (*table(layers, width), "", *_totals(layers, entry.title, model, shape)):
-        reporter.print(line)
+        console.log_text(line)
     return layers
 
 

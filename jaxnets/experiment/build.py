@@ -15,7 +15,7 @@ from jaxnets.experiment.evaluator import Evaluator, make_evaluator
 from jaxnets.experiment.execution import plan_execution
 from jaxnets.experiment.network import Network, OptimizerBundle, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CHECKPOINTS
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.training.callbacks import Callback, make_callbacks
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.devices import CompiledStep, Devices
@@ -38,7 +38,6 @@ def build_run(
     devices: Devices,
     network: Network,
     directory: Path,
-    reporter: Reporter,
     extra_callbacks: Sequence[Callback],
 ) -> tuple[Run, Evaluator]:
     """A run before its first step, and the evaluator of its states."""
@@ -46,7 +45,7 @@ def build_run(
     bundle = make_optimizer_bundle(
         config, network.parts, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
     )
-    _warn_of_unreachable_phases(config, plan, bundle, reporter)
+    _warn_of_unreachable_phases(config, plan, bundle)
     with_ema = config.train.ema_decay is not None
     state = TrainState.create(network.variables, bundle.optimizer, seed=config.seed, with_ema=with_ema)
     wanted = {"validation": data.split.validation} | (
@@ -56,7 +55,6 @@ def build_run(
     callbacks = [
         *make_callbacks(
             config,
-            reporter.console,
             is_process_zero=devices.is_process_zero,
             has_validation="validation" in monitored,
         ),
@@ -125,19 +123,17 @@ def build_run(
 
 
 def _warn_of_unreachable_phases(
-    config: config_dict.ConfigDict, plan: Cadence, bundle: OptimizerBundle, reporter: Reporter
+    config: config_dict.ConfigDict, plan: Cadence, bundle: OptimizerBundle
 ) -> None:
     total = plan.total_steps
     warmup = config_lib.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
     if warmup > total:
-        reporter.line(
-            "warning",
+        console.warn(
             f"warmup ({warmup} steps) is longer than training ({total} steps): "
             "the peak learning rate is never reached",
         )
     if bundle.head_only_steps is not None and bundle.head_only_steps >= total:
-        reporter.line(
-            "warning",
+        console.warn(
             f"only the head is trained for the first {bundle.head_only_steps} steps, and training has "
             f"{total}: the backbone is never trained",
         )

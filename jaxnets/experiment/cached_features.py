@@ -17,8 +17,7 @@ from jaxnets.data.images import PIXELS
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import cache_root
 from jaxnets.experiment.network import Network
-from jaxnets.runtime import xla
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console, xla
 from jaxnets.training.preprocess import make_preprocess
 
 BATCH_SIZE = 32
@@ -33,9 +32,7 @@ def uses_cached_features(config: config_dict.ConfigDict) -> bool:
     return config.transfer.cache_features and CACHE_FEATURES not in unused(config)
 
 
-def with_features(
-    config: config_dict.ConfigDict, data: Dataset, network: Network, reporter: Reporter
-) -> Dataset:
+def with_features(config: config_dict.ConfigDict, data: Dataset, network: Network) -> Dataset:
     """The data with features, recomputed if the machine, a version or a setting may change their bits.
 
     Unchanged unless the config caches features and the images are cached. Raises MachineError if the disk is
@@ -49,7 +46,7 @@ def with_features(
     key = cache_key(config, data, network.backbone_sha256)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     root = cache_root(config)
-    with reporter.phase("features") as phase, reporter.counter("features") as progress:
+    with console.phase("features") as phase, console.counter("features") as progress:
 
         def fill(features: np.ndarray) -> None:
             for batch in _batches(data, BATCH_SIZE):

@@ -13,16 +13,16 @@ from jaxnets.data.dataset import Batching, Dataset
 from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.io import user_cache_folder
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.runtime.xla import cpu_threads
 
 
-def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:
+def open_dataset(config: config_dict.ConfigDict) -> Dataset:
     """Opens and splits the source of a config.
 
     Raises ConfigError if the source cannot be split so, DataError if it is missing or cannot be used.
     """
-    with reporter.phase("data") as phase:
+    with console.phase("data") as phase:
         source = sources.open_source(config.data, config_lib.data_root(config))
         split, group_ids = split_source(config, source)
         classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
@@ -41,7 +41,7 @@ def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:
     return Dataset(source, split, batching, group_ids)
 
 
-def with_cache(config: config_dict.ConfigDict, data: Dataset, reporter: Reporter) -> Dataset:
+def with_cache(config: config_dict.ConfigDict, data: Dataset) -> Dataset:
     """The data with images at the config's size: decoded once into a cache, or each time they are read.
 
     Raises DataError for images that cannot be read.
@@ -52,7 +52,7 @@ def with_cache(config: config_dict.ConfigDict, data: Dataset, reporter: Reporter
     if not config.data.cache:
         return dataclasses.replace(data, source=ResizedSource(source, size, resize))
     folder, threads = cache_root(config), data.batching.threads
-    with reporter.phase("cache") as phase, reporter.counter("cache") as progress:
+    with console.phase("cache") as phase, console.counter("cache") as progress:
         cached = open_cache(source, folder, size, resize=resize, threads=threads, progress=progress)
         phase.text = f"{cached.images.nbytes / 1e6:,.0f} MB of decoded images in {folder}"
     return dataclasses.replace(data, source=cached)

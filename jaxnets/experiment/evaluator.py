@@ -19,8 +19,7 @@ from jaxnets.experiment import environment, workdir
 from jaxnets.experiment.leakage import Leakage
 from jaxnets.experiment.network import Network
 from jaxnets.io import read_regular
-from jaxnets.runtime import xla
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console, xla
 from jaxnets.training.callbacks.logs import METRICS, read_lines
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
@@ -156,7 +155,6 @@ def finish(
     data: Dataset,
     network: Network,
     leakage: Leakage,
-    reporter: Reporter,
     overrides: Mapping[str, Any],
     command: str,
 ) -> results.Result:
@@ -166,7 +164,7 @@ def finish(
     if config.eval.use_best and run.best_step is not None:
         tested = run.best_step
         state, _ = run.checkpoints.restore(run.best_step, run.state)
-    with reporter.phase("evaluate") as phase:
+    with console.phase("evaluate") as phase:
         test = evaluator(state, split.test)
         validation = evaluator(state, split.validation) if len(split.validation) else None
         others = {

@@ -17,7 +17,7 @@ from jaxnets.data.splits import (
 from jaxnets.errors import DataError
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
 from jaxnets.evaluation.result import format_split as format_split_text
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,7 @@ def measure_leakage(data: Dataset) -> Leakage:
     return Leakage(fractions, find_exact_duplicates(data.split, contents), conflicts)
 
 
-def report_leakage(
-    config: config_dict.ConfigDict, data: Dataset, leakage: Leakage, reporter: Reporter
-) -> None:
+def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leakage) -> None:
     """Prints the leakage.
 
     Raises DataError if a subset has exact duplicates of images in another one, unless the config allows them.
@@ -62,8 +60,7 @@ def report_leakage(
         return
     if leakage.conflicts is not None:
         first, other = (data.source.files[index] for index in leakage.conflicts.pair)
-        reporter.line(
-            "warning",
+        console.warn(
             f"{leakage.conflicts.count:,} images have exact duplicates in another class ({first} is "
             f"{other}): at most one label of each is right; remove the wrong ones",
         )
@@ -75,7 +72,7 @@ def report_leakage(
         counts = {"validation": copies.validation, "test": copies.test}
         counted = " and ".join(f"{count:,} {part}" for part, count in counts.items() if count)
         message += f"; {counted} images have exact duplicates in another subset"
-    reporter.line("leakage", message)
+    console.log("leakage", message)
 
 
 def _is_known_leaky(data: Dataset) -> bool:

@@ -15,14 +15,14 @@ from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.experiment.network import Pretrained
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.training.devices import Devices
 
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
 
 def load_config_or_demo(
-    source: str | config_dict.ConfigDict, overrides: Mapping[str, Any], reporter: Reporter
+    source: str | config_dict.ConfigDict, overrides: Mapping[str, Any]
 ) -> config_dict.ConfigDict:
     """The config of a file, with data.name "auto" replaced: LC25000 if it is prepared, else variant :demo.
 
@@ -50,7 +50,7 @@ def load_config_or_demo(
         demo = load_config(f"{path}:{DEMO}", overrides)
     except ConfigError as error:
         raise ConfigError(f"{reason}, falling back to {path}:{DEMO}: {error}") from error
-    reporter.line(
+    console.log(
         "demo",
         f"{reason}, falling back to {demo.name}: an easy task on synthetic images; "
         "for the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
@@ -72,7 +72,6 @@ def resolve(
     config: config_dict.ConfigDict,
     source: Source,
     pretrained: Pretrained | None,
-    reporter: Reporter,
     user_set: Collection[str] = (),
 ) -> config_dict.FrozenConfigDict:
     """The complete config of a run: the number of classes, and the variant and preprocessing of the weights.
@@ -81,7 +80,6 @@ def resolve(
         config: a config from `load_config`; it is not changed.
         source: the run's data.
         pretrained: the weights of transfer.weights, if any.
-        reporter: prints what follows the weights.
         user_set: the fields that the user set.
 
     Raises:
@@ -91,7 +89,7 @@ def resolve(
     """
     config = config.copy_and_resolve_references()
     if pretrained is not None:
-        _follow_pretrained(config, pretrained, reporter, user_set)
+        _follow_pretrained(config, pretrained, user_set)
     models.check_kind(config.model.name, source.kind)
     if source.kind == "vector":
         _check_regression(config, source.name)
@@ -149,9 +147,7 @@ def _difference_from_entry(config: config_dict.ConfigDict) -> str:
     return ""
 
 
-def _follow_pretrained(
-    config: config_dict.ConfigDict, found: Pretrained, reporter: Reporter, user_set: Collection[str]
-) -> None:
+def _follow_pretrained(config: config_dict.ConfigDict, found: Pretrained, user_set: Collection[str]) -> None:
     """Sets variant and preprocessing as the weights need them, and prints what was changed."""
     model = config.model
     if found.model.name == model.name and model.variant is None:
@@ -166,7 +162,7 @@ def _follow_pretrained(
                 f"is {model[name]}: set it to {found.model[name]}, or use other weights"
             )
     if found.mean is None or found.std is None:
-        reporter.line("note", f"{found.path} does not specify its preprocessing: the config's is used")
+        console.log("note", f"{found.path} does not specify its preprocessing: the config's is used")
         return
     changed = False
     for name, expected in (("mean", found.mean), ("std", found.std)):
@@ -180,7 +176,7 @@ def _follow_pretrained(
         config.data[name] = expected
     if changed:
         message = f"(pixels in [0, 1] - {_format(found.mean)}) / {_format(found.std)}"
-        reporter.line("note", f"preprocessing follows {found.path}, which expects {message}")
+        console.log("note", f"preprocessing follows {found.path}, which expects {message}")
 
 
 def _format(values: tuple[float, ...]) -> str:

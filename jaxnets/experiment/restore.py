@@ -13,9 +13,9 @@ from jaxnets import models
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.network import RANDOM, Pretrained, make_optimizer_bundle
-from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run, print_warnings
+from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 from jaxnets.runtime.xla import precision_of
 from jaxnets.training.optimizer import BackboneHeadPartition
 from jaxnets.training.step import TrainState
@@ -96,7 +96,7 @@ def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool =
             "(made by scripts/import_weights.py and scripts/train.py)"
         )
     run = open_run(directory, ignore_damage=ignore_damage)
-    print_warnings(run.warnings)
+    console.warn(*run.warnings)
     return read_run(run)
 
 
@@ -123,7 +123,6 @@ def read_run(run: RunDirectory) -> Weights:
 
 def open_pretrained(
     config: config_dict.ConfigDict,
-    reporter: Reporter,
     existing: RunDirectory | None,
     *,
     ignore_damage: bool = False,
@@ -141,14 +140,14 @@ def open_pretrained(
     for folder in candidates:
         if is_weights_folder(folder) or (folder / CONFIG).is_file():
             weights = read_weights_or_run(folder, ignore_damage=ignore_damage)
-            return _pretrained(folder, weights, reporter)
+            return _pretrained(folder, weights)
     if (
         existing is not None
         and existing.config.transfer.weights == name
         and existing.checkpoints().latest_valid()[0] is not None
     ):
-        found = _pretrained(existing.path, read_run(existing), reporter)
-        reporter.line("note", f"{name} not found: using the backbone in the checkpoint of {existing.path}")
+        found = _pretrained(existing.path, read_run(existing))
+        console.log("note", f"{name} not found: using the backbone in the checkpoint of {existing.path}")
         return dataclasses.replace(found, backbone_sha256=existing.manifest.get("backbone_sha256"))
     if candidates[0].is_file():
         raise CheckpointError(
@@ -160,9 +159,9 @@ def open_pretrained(
     )
 
 
-def _pretrained(path: Path, weights: Weights, reporter: Reporter) -> Pretrained:
+def _pretrained(path: Path, weights: Weights) -> Pretrained:
     for message in weights.source.get("warnings", ()):
-        reporter.line("warning", message)
+        console.warn(message)
     expected = weights.preprocessing
     mean, std = (None, None) if expected is None else (expected.mean, expected.std)
     return Pretrained(path, weights.variables, weights.model, mean, std)

@@ -2,8 +2,7 @@
 
 import contextlib
 import dataclasses
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +16,8 @@ from jaxnets.evaluation.result import RESULT, Result, from_json
 from jaxnets.experiment import run_files, workdir
 from jaxnets.experiment.run_files import CHECKPOINTS, CONFIG, MANIFEST, SPLIT, UNUSABLE, Manifest
 from jaxnets.experiment.workdir import CHECKSUMS, AllowedHashes
-from jaxnets.io import printable, read_regular
+from jaxnets.io import read_regular
+from jaxnets.runtime import console
 from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 
@@ -178,17 +178,11 @@ def read_result(directory: Path, *, ignore_damage: bool = False) -> Result | Non
     return None if data is None else from_json(data, directory / RESULT)
 
 
-def print_warnings(warnings: Iterable[str]) -> None:
-    """Prints one line per warning to standard error."""
-    for warning in warnings:
-        print(f"warning: {printable(warning)}", file=sys.stderr, flush=True)
-
-
 def _raise_or_warn(found: str | None, *, ignore_damage: bool) -> None:
     if found and not ignore_damage:
         raise CheckpointError(f"{found}: {REMEDY}")
     if found:
-        print_warnings([found])
+        console.warn(found)
 
 
 def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:

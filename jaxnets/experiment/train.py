@@ -32,9 +32,8 @@ from jaxnets.experiment.resolve import (
     load_config_or_demo,
     resolve,
 )
-from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
-from jaxnets.runtime import signals, xla
-from jaxnets.runtime.console import Reporter
+from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
+from jaxnets.runtime import console, signals, xla
 from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.logs import METRICS
@@ -69,20 +68,22 @@ def train(
     check_not_forked()
     options, overrides = options or Options(), dict(overrides or {})
     devices = Devices.all()
-    reporter = Reporter(quiet=not devices.is_process_zero)
-    config = load_config_or_demo(source, overrides, reporter)
-    if note := models.skipped_aux_heads_note(config.model, config.data.image_size):
-        reporter.line("note", note)
-    directory = Path(options.workdir or workdir.default_workdir(config))
-    _check_outside_data(directory, config)
-    with precision_of(config.model), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if not devices.is_process_zero:
+            stack.enter_context(console.silenced())
+        config = load_config_or_demo(source, overrides)
+        if note := models.skipped_aux_heads_note(config.model, config.data.image_size):
+            console.log("note", note)
+        directory = Path(options.workdir or workdir.default_workdir(config))
+        _check_outside_data(directory, config)
+        stack.enter_context(precision_of(config.model))
         with devices.collective_section():
             existing = _open_and_lock(directory, config, options, devices, stack)
         if existing is not None and existing.result is not None:
             result = existing.result
         else:
-            result = _train(config, overrides, options, devices, reporter, directory, existing)
-        reporter.print(_summary(result, directory))
+            result = _train(config, overrides, options, devices, directory, existing)
+        console.log_text(_summary(result, directory))
         return result
 
 
@@ -91,7 +92,6 @@ def _train(
     overrides: Mapping[str, Any],
     options: Options,
     devices: Devices,
-    reporter: Reporter,
     directory: Path,
     existing: RunDirectory | None,
 ) -> results.Result:
@@ -100,32 +100,32 @@ def _train(
         if config.transfer.weights is not None:
             from jaxnets.experiment.restore import open_pretrained  # only transfer learning needs it
 
-            pretrained = open_pretrained(config, reporter, existing, ignore_damage=options.ignore_damage)
-        data = open_dataset(config, reporter)
-        config = resolve(config, data.source, pretrained, reporter, config_lib.user_set(overrides))
+            pretrained = open_pretrained(config, existing, ignore_damage=options.ignore_damage)
+        data = open_dataset(config)
+        config = resolve(config, data.source, pretrained, config_lib.user_set(overrides))
         check_not_empty(data.split)
         check_divisible(config, len(data.split.train), devices)
         check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
         model = models.create(config.model, axis_name=devices.axis_name)
         if pretrained is not None:
             check_backbone(model, data.shape, pretrained)
-        data = with_cache(config, data, reporter)
+        data = with_cache(config, data)
         leakage = measure_leakage(data)
-        report_leakage(config, data, leakage, reporter)
+        report_leakage(config, data, leakage)
     with devices.collective_section():
         network = make_network(config, model, data, pretrained)
         if config.transfer.freeze_backbone:
             from jaxnets.experiment.cached_features import with_features
 
-            data = with_features(config, data, network, reporter)
-        run, evaluator = build_run(config, data, devices, network, directory, reporter, options.callbacks)
+            data = with_features(config, data, network)
+        run, evaluator = build_run(config, data, devices, network, directory, options.callbacks)
         run.run_files = functools.partial(_recorded_files, directory)
         # Written only after all checks: a rejected config leaves the directory unused.
         if devices.is_process_zero:
             _write_run_metadata(directory, existing, config, data, network, options.command)
     with devices.collective_section():
-        _resume(run, existing, reporter, options)
-    _compile(run, evaluator, data, reporter)
+        _resume(run, existing, options)
+    _compile(run, evaluator, data)
     with signals.stoppable(run.interrupt):
         run_loop(run)
     run.sync_interrupt()  # a signal may have arrived after the loop's last check
@@ -135,8 +135,8 @@ def _train(
             message = f"stopped at step {run.step}, saved; run the same command to resume"
         raise InterruptedRunError(message, run.interrupted)
     if run.stop_reason is not None:
-        _print_stop(run, reporter)
-    return finish(run, evaluator, data, network, leakage, reporter, overrides, options.command)
+        _print_stop(run)
+    return finish(run, evaluator, data, network, leakage, overrides, options.command)
 
 
 def _check_outside_data(directory: Path, config: config_dict.ConfigDict) -> None:
@@ -166,8 +166,8 @@ def _open_and_lock(
         if devices.is_process_zero:
             stack.enter_context(workdir.lock_workdir(directory))
         existing = open_run_if_exists(directory, ignore_damage=options.ignore_damage)
-    if existing is not None and devices.is_process_zero:
-        print_warnings(existing.warnings)
+    if existing is not None:
+        console.warn(*existing.warnings)
     if existing is not None and existing.result is not None:
         existing.check_config(config)
         if config.data.path != existing.config.data.path:  # the data may have been moved
@@ -223,10 +223,9 @@ def _recorded_files(directory: Path) -> dict[str, FileRecord]:
     return {name: file_record(path) for name, path in paths.items() if path.is_file()}
 
 
-def _resume(run: Run, existing: RunDirectory | None, reporter: Reporter, options: Options) -> None:
+def _resume(run: Run, existing: RunDirectory | None, options: Options) -> None:
     step, damaged = run.checkpoints.latest_valid()
-    for message in damaged:
-        reporter.line("warning", message)
+    console.warn(*damaged)
     if step is None:
         if damaged:
             raise CheckpointError(
@@ -237,14 +236,14 @@ def _resume(run: Run, existing: RunDirectory | None, reporter: Reporter, options
     if existing is not None and run.devices.is_process_zero:
         existing.metrics(step)  # raises if metrics.jsonl has changed since that step
     run.resume(step, allow_nondeterministic_resume=options.allow_nondeterministic_resume)
-    reporter.line("resume", f"from step {run.step} of {run.plan.total_steps}")
+    console.log("resume", f"from step {run.step} of {run.plan.total_steps}")
 
 
-def _compile(run: Run, evaluator: Evaluator, data: Dataset, reporter: Reporter) -> None:
+def _compile(run: Run, evaluator: Evaluator, data: Dataset) -> None:
     """Compiles the training step for each batch shape, and the evaluation step."""
     if run.ending:
         return
-    with reporter.phase("compile") as phase:
+    with console.phase("compile") as phase:
         for batch in run.batches.example_batches():
             run.train_step.compile(run.state, run.shard_batch(batch))
         evaluator.compile(run.state, data.split.test)
@@ -254,7 +253,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset, reporter: Reporter) 
         )
 
 
-def _print_stop(run: Run, reporter: Reporter) -> None:
+def _print_stop(run: Run) -> None:
     """Prints when and why training stopped early, and which checkpoint is tested."""
     tested = f"the final state (step {run.step})"
     if run.config.eval.use_best and run.best_step is not None:
@@ -262,7 +261,7 @@ def _print_stop(run: Run, reporter: Reporter) -> None:
     elif run.best_step not in (None, run.step):
         tested += f"; --config.eval.use_best=True tests the best one (step {run.best_step})"
     epochs = run.plan.total_steps / run.plan.steps_per_epoch
-    reporter.line(
+    console.log(
         "stop",
         f"at step {run.step} of {run.plan.total_steps}, epoch {run.epoch:g} of {epochs:g}: "
         f"{run.stop_reason}; testing {tested}",

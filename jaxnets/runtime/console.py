@@ -1,6 +1,11 @@
-"""Console output."""
+"""The library's log, and its display by the scripts.
+
+The library logs to `logging.getLogger("jaxnets")`, results as INFO and progress as DEBUG, and prints nothing
+itself; scripts call `show`. Control characters are escaped.
+"""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,6 +14,72 @@ from rich.console import Console
 
 from jaxnets.io import printable, printable_lines
 
+logger = logging.getLogger("jaxnets")
+
+
+class Display(logging.Handler):
+    """Prints results on standard output, all else on standard error unless the output is a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = Console(soft_wrap=True, highlight=False)
+        self.error = Console(soft_wrap=True, highlight=False, stderr=True)
+
+    @property
+    def live(self) -> Console:
+        """Where progress is shown."""
+        return self.output if self.output.is_terminal else self.error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record; an OSError, such as of a closed pipe, is raised."""
+        console = self.output if record.levelno == logging.INFO else self.live
+        console.print(record.getMessage(), markup=False)
+
+
+def show() -> None:
+    """Displays the log, once per process."""
+    if display() is None:
+        logger.addHandler(Display())
+        logger.setLevel(logging.DEBUG)
+
+
+def display() -> Display | None:
+    """The display, or None without `show` and while the log is silenced."""
+    if logger.disabled:
+        return None
+    return next((handler for handler in logger.handlers if isinstance(handler, Display)), None)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Suppresses the log, for example in all processes but one."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def log(name: str, text: str) -> None:
+    """Logs a line with a name in the first column."""
+    logger.info("%s", f"{name:<10}{printable(text)}")
+
+
+def log_text(text: str) -> None:
+    """Logs lines without a name."""
+    logger.info("%s", printable_lines(text))
+
+
+def log_progress(name: str, text: str) -> None:
+    """Logs a line of progress."""
+    logger.debug("%s", f"{name:<10}{printable(text)}")
+
+
+def warn(*texts: str) -> None:
+    """Logs warnings."""
+    for text in texts:
+        logger.warning("%s", f"{'warning':<10}{printable(text)}")
+
 
 class Phase:
     """The text of a phase's line."""
@@ -16,57 +87,45 @@ class Phase:
     text = ""
 
 
-class Reporter:
-    """Prints results and progress, with control characters escaped; nothing if `quiet`.
+@contextlib.contextmanager
+def phase(name: str) -> Iterator[Phase]:
+    """Times a phase, on a terminal with a clock, and logs its line if it succeeds."""
+    phase, start = Phase(), time.perf_counter()
+    columns = (
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.TimeElapsedColumn(),
+    )
+    with _live_display(*columns) as clock:
+        clock.add_task(name, total=None)
+        yield phase
+    log(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
 
-    Progress goes to standard error unless standard output is a terminal, so that pipes carry only results.
-    """
 
-    def __init__(self, *, quiet: bool = False):
-        self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
-        self.progress = self.console
-        if not self.console.is_terminal:
-            self.progress = Console(quiet=quiet, soft_wrap=True, highlight=False, stderr=True)
+@contextlib.contextmanager
+def counter(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows a bar for (done, total) on a terminal; otherwise logs a line at every tenth."""
+    text, bar_column = progress.TextColumn("{task.description:<9}"), progress.BarColumn(bar_width=30)
+    columns = (text, bar_column, progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+    reported = 0
 
-    def print(self, text: str) -> None:
-        """Prints text without markup or wrapping."""
-        self.console.print(printable_lines(text), markup=False)
+    def report(done: int, total: int | None) -> None:
+        nonlocal reported
+        bar.update(task, completed=done, total=total)
+        tenth = 10 * done // total if total else 0
+        reported = min(reported, tenth)  # the count may restart, for example for a second file
+        if bar.disable and tenth > reported and done != total:
+            reported = tenth
+            log_progress(name, f"{done:,} of {total:,}")
 
-    def line(self, name: str, text: str) -> None:
-        """Prints a line with a name in the first column."""
-        self.print(f"{name:<10}{printable(text)}")
+    with _live_display(*columns) as bar:
+        task = bar.add_task(name, total=None)
+        yield report
 
-    def report_progress(self, name: str, text: str) -> None:
-        """Prints a line of progress."""
-        self.progress.print(f"{name:<10}{printable(text)}", markup=False)
 
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[Phase]:
-        """Times a phase, on a terminal with a clock, and prints its line if it succeeds."""
-        phase, start = Phase(), time.perf_counter()
-        text, hidden = progress.TextColumn("{task.description}"), not self.progress.is_terminal
-        columns = (progress.SpinnerColumn(), text, progress.TimeElapsedColumn())
-        with progress.Progress(*columns, console=self.progress, transient=True, disable=hidden) as clock:
-            clock.add_task(name, total=None)
-            yield phase
-        self.line(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
-
-    @contextlib.contextmanager
-    def counter(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
-        """Shows a bar for (done, total) on a terminal; otherwise prints a line at every tenth."""
-        text, bar_column = progress.TextColumn("{task.description:<9}"), progress.BarColumn(bar_width=30)
-        columns = (text, bar_column, progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
-        hidden, reported = not self.progress.is_terminal, 0
-
-        def report(done: int, total: int | None) -> None:
-            nonlocal reported
-            bar.update(task, completed=done, total=total)
-            tenth = 10 * done // total if total else 0
-            reported = min(reported, tenth)  # the count may restart, for example for a second file
-            if hidden and tenth > reported and done != total:
-                reported = tenth
-                self.report_progress(name, f"{done:,} of {total:,}")
-
-        with progress.Progress(*columns, console=self.progress, transient=True, disable=hidden) as bar:
-            task = bar.add_task(name, total=None)
-            yield report
+def _live_display(*columns: progress.ProgressColumn) -> progress.Progress:
+    """A transient display on a terminal; elsewhere it is disabled."""
+    console = live.live if (live := display()) is not None else Console(quiet=True)
+    return progress.Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal or live is None
+    )

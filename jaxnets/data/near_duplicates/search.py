@@ -26,7 +26,7 @@ from jaxnets.data.near_duplicates.verification import PAIR, verify
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 ALGORITHM_VERSION = 1  # incremented when results of earlier versions must not be reused
 IMAGES, ROWS, PAIRS = 250, 500, 2_000  # per task: images to describe or compare, pairs to verify
@@ -74,8 +74,8 @@ class Found:
 class TaskRunner:
     """Runs the tasks of each stage in a process pool, saves results in `folder` and measures the time."""
 
-    def __init__(self, reporter: Reporter, pool: concurrent.futures.Executor, folder: Path):
-        self.reporter, self.pool, self.folder = reporter, pool, folder
+    def __init__(self, pool: concurrent.futures.Executor, folder: Path):
+        self.pool, self.folder = pool, folder
         self.seconds: dict[str, float] = {}
         self.processor_seconds = 0.0
         self.reused = 0
@@ -100,8 +100,8 @@ class TaskRunner:
         self.reused += reused
         done = len(items) - sum(len(chunk) for _, chunk in missing)
         unreadable: list[str] = []
-        with self.reporter.phase(name) as phase:
-            with self.reporter.counter(name) as progress:
+        with console.phase(name) as phase:
+            with console.counter(name) as progress:
                 progress(done, len(items))
                 submit = functools.partial(self.pool.submit, run_task, compute)
                 sizes = {submit(path, chunk, *arguments): len(chunk) for path, chunk in missing}

@@ -1,7 +1,6 @@
 """Callbacks of the training loop."""
 
 from ml_collections import config_dict
-from rich.console import Console
 
 from jaxnets.training.callbacks.logs import MetricsLog, ShowProgress
 from jaxnets.training.callbacks.loss_warnings import WarnOfLosses
@@ -9,12 +8,12 @@ from jaxnets.training.loop import Callback
 
 
 def make_callbacks(
-    config: config_dict.ConfigDict, console: Console, *, is_process_zero: bool, has_validation: bool
+    config: config_dict.ConfigDict, *, is_process_zero: bool, has_validation: bool
 ) -> list[Callback]:
     """Returns the callbacks of a config; only those of process zero write files and print."""
     callbacks: list[Callback] = []
     if is_process_zero:
-        callbacks += [MetricsLog(), ShowProgress(console), WarnOfLosses(config, console)]
+        callbacks += [MetricsLog(), ShowProgress(), WarnOfLosses(config)]
     if is_process_zero and config.log.tensorboard:
         from jaxnets.training.callbacks.tensorboard import TensorBoard
 

@@ -5,10 +5,10 @@ import datetime
 import json
 import os
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from jaxnets.runtime import console
 from jaxnets.training.loop import Callback
 from jaxnets.training.run import LogRecord, Run
 from jaxnets.training.step import Metrics
@@ -60,25 +60,25 @@ class ShowProgress(Callback):
 
     per_step = False
 
-    def __init__(self, console: Console):
-        self._console = console
+    def __init__(self) -> None:
         self._bar: Progress | None = None
         self._text = ""
         self._first = (0, 0.0)
 
     def on_train_begin(self, run: Run) -> None:
         self._first = (run.step, run.seconds)
-        if self._console.is_terminal:
+        display = console.display()
+        if display is not None and display.output.is_terminal:
             text = TextColumn("{task.description}", table_column=Column(no_wrap=True))
-            bar = (BarColumn(bar_width=20),) if self._console.width >= WIDE else ()
-            self._bar = Progress(text, *bar, console=self._console, transient=True)
+            bar = (BarColumn(bar_width=20),) if display.output.width >= WIDE else ()
+            self._bar = Progress(text, *bar, console=display.output, transient=True)
             self._bar.add_task("train", total=run.plan.total_steps, completed=run.step)
             self._bar.start()
 
     def on_step_end(self, run: Run, metrics: Metrics) -> None:
         if self._bar is not None:
             text = self._status(run)
-            if self._console.width < WIDE:
+            if self._bar.console.width < WIDE:
                 for long, short in SHORTER.items():
                     text = text.replace(long, short)
             self._bar.update(self._bar.task_ids[0], completed=run.step, description=text)
@@ -92,10 +92,10 @@ class ShowProgress(Callback):
             speed = f"{record['images_per_second']:,.0f} {unit}/s"
             self._text = f"{metrics}  {speed}  waiting {100 * record['data_wait']:.1f} %"
             if self._bar is None:
-                self._console.print(f"train     {self._status(run)}", highlight=False)
+                console.log("train", self._status(run))
         else:
             name = "evaluate" if record["split"] == "validation" else record["split"]
-            self._console.print(f"{name:9} {_position(run)}  {metrics}", highlight=False)
+            console.log(name, f"{_position(run)}  {metrics}")
 
     def on_train_end(self, run: Run) -> None:
         if self._bar is not None:

@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterable
 
 from ml_collections import config_dict
-from rich.console import Console
 
 from jaxnets import models
 from jaxnets.config import SQUARED_ERRORS, steps
+from jaxnets.runtime import console
 from jaxnets.training.loop import Callback
 from jaxnets.training.run import LogRecord, Run
 
@@ -23,7 +23,7 @@ MIN_STEPS = 20  # the training loss is averaged over this many steps, or an epoc
 
 def loss_warnings(config: config_dict.ConfigDict, records: Iterable[LogRecord]) -> list[str]:
     """Returns the warnings of a run of `config` with these records of metrics.jsonl."""
-    callback = WarnOfLosses(config, Console(quiet=True))
+    callback = WarnOfLosses(config)
     return [text for text in map(callback.read, records) if text is not None]
 
 
@@ -32,8 +32,8 @@ class WarnOfLosses(Callback):
 
     stored = ("warned", "step", "total", "count", "training_loss", "recent", "high")
 
-    def __init__(self, config: config_dict.ConfigDict, console: Console):
-        self._config, self._console = config, console
+    def __init__(self, config: config_dict.ConfigDict):
+        self._config = config
         self._chance: float | None = None
         if config.train.loss not in SQUARED_ERRORS:
             self._chance = math.log(max(config.model.num_classes, 2))
@@ -45,7 +45,7 @@ class WarnOfLosses(Callback):
 
     def on_log(self, run: Run, record: LogRecord) -> None:
         if text := self.read(record):
-            self._console.print(f"{'warning':<10}{text}", markup=False, highlight=False)
+            console.warn(text)
 
     def read(self, record: LogRecord) -> str | None:
         """Returns a warning, or None."""
