@@ -1,8 +1,10 @@
 """What a row is measured with: code version, kernels and background load."""
 
+import hashlib
 import time
 from pathlib import Path
 
+import jaxnets
 from benchmarks.schema import Conditions
 from jaxnets.experiment import environment
 from jaxnets.runtime import console
@@ -13,7 +15,19 @@ MAX_BACKGROUND_LOAD = 0.1
 
 def code_conditions(kernels: Path | None) -> Conditions:
     """Returns the code version and the file name of the kernels library."""
-    return {"code": environment.code_version(), "kernels_library": kernels.name if kernels else None}
+    return {"code": code_version(), "kernels_library": kernels.name if kernels else None}
+
+
+def code_version() -> str | None:
+    """The git tree of the package, with a hash of uncommitted changes; None outside a checkout.
+
+    Unlike a commit it does not change with docs and results.
+    """
+    folder = Path(jaxnets.__file__).parent
+    if not (tree := environment.git_output(folder, "rev-parse", "HEAD:./")):
+        return None
+    changes = environment.git_output(folder, "diff", "HEAD", ".")
+    return tree + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:12]}" if changes else "")
 
 
 def measurement_conditions(kernels: Path | None) -> Conditions:

@@ -7,7 +7,7 @@ class Conditions(TypedDict, total=False):
     """What a row was measured with."""
 
     code: str | None
-    """The package's version, from `jaxnets.experiment.environment.code_version`."""
+    """The package's version, from `benchmarks.conditions.code_version`."""
     kernels_library: str | None
     """File name of the C++ kernels library, which contains its hash; None without the kernels."""
     busy_before: float | None

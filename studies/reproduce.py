@@ -222,7 +222,7 @@ def _current_state(row: Row, options: Options) -> Outcome:
         return Outcome(row, State.UP_TO_DATE, result=result)
     saved = runtime_estimate.saved_step(directory)
     detail = "" if saved is None else f"saved at step {saved}"
-    if workdir.is_in_use(directory):
+    if _is_in_use(directory):
         return Outcome(row, State.IN_USE, detail)
     return Outcome(row, State.PENDING if saved is None else State.STARTED, detail)
 
@@ -230,10 +230,10 @@ def _current_state(row: Row, options: Options) -> Outcome:
 def _wait_until_free(directory: Path, patience: float, log: Callable[[str], None]) -> None:
     """Waits for another process that uses a run; raises MachineError after `patience` seconds."""
     limit = time.monotonic() + patience
-    if not workdir.is_in_use(directory):
+    if not _is_in_use(directory):
         return
     log(f"is in use by another process: waiting up to {patience:.0f} s")
-    while workdir.is_in_use(directory):
+    while _is_in_use(directory):
         if time.monotonic() >= limit:
             raise MachineError(f"{directory} is in use by another process: wait for it, then run again")
         time.sleep(processes.POLL_SECONDS)
@@ -253,3 +253,16 @@ def _reason(ending: processes.ProcessResult, trainer: Path) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _is_in_use(directory: Path) -> bool:
+    """Returns whether a process has locked a run directory.
+
+    Reads Linux's table of locks: an attempt to lock the directory could stop a run that is just starting.
+    """
+    try:
+        inode = (directory / workdir.LOCK).stat().st_ino
+    except FileNotFoundError:
+        return False
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any(f":{inode} " in line and "FLOCK" in line for line in locks)

@@ -16,7 +16,7 @@ from jaxnets.reported import tested_as
 from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
 RESULT = "result.json"
-SCHEMA_VERSION = 2  # version 1 had no `schema_version`, and its first files lacked the fields of `ADDED`
+SCHEMA_VERSION = 2
 DENSE_CLASSES = 100  # with more classes, only the nonzero cells of a confusion matrix are stored
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_BY_GROUP = "wilson, a group for an example"
@@ -77,7 +77,7 @@ class Result(SplitFields):
     freeze_backbone: bool | None
     parameters: Count
     auxiliary_parameters: Count
-    on_cached_features: bool | None
+    on_cached_features: bool
     features_seconds: Seconds | None
     trained_parameters: Count | None
     split_sha256: Sha256
@@ -109,19 +109,10 @@ class Result(SplitFields):
     note: str
 
 
-ADDED = (
-    *("truncate_after", "weights", "pretrained_on", "freeze_backbone", "on_cached_features"),
-    *("features_seconds", "trained_parameters", "groups", "group_level", "fold"),
-)
-"""Fields that version 1 may lack; they are read as None."""
-
-
 def from_json(data: bytes, path: Path) -> Result:
     """The result in the bytes of the file `path`; raises CheckpointError where a field is wrong."""
     try:
         content = parse(data)
-        if isinstance(content, dict) and "schema_version" not in content:
-            content = {"schema_version": SCHEMA_VERSION, **dict.fromkeys(ADDED), **content}
         if found := check(content):
             raise ValueError(found)
     except ValueError as error:
@@ -309,10 +300,7 @@ def _epochs(count: float) -> str:
 
 def format_head(result: Result) -> str:
     """A note on a speed that was measured with only the head trained, on cached features; else ""."""
-    cached = result["on_cached_features"]
-    if cached is None:  # version 1 of result.json lacks the field
-        cached = result["freeze_backbone"]
-    return " (head only, cached features)" if cached else ""
+    return " (head only, cached features)" if result["on_cached_features"] else ""
 
 
 def format_network(result: Result, title: str) -> str:

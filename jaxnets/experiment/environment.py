@@ -1,6 +1,5 @@
 """Versions, hardware and git state that a result depends on."""
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -70,24 +69,13 @@ def determinism_fingerprint(
 def git_commit() -> str | None:
     """The git commit, with "+changes" if tracked files are modified; None outside a checkout."""
     folder = Path(__file__).parent
-    if not (commit := _git(folder, "rev-parse", "HEAD")):
+    if not (commit := git_output(folder, "rev-parse", "HEAD")):
         return None
-    return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")
+    return commit + ("+changes" if git_output(folder, "status", "--porcelain", "-uno") else "")
 
 
-def code_version() -> str | None:
-    """The git tree of the package, with a hash of uncommitted changes; None outside a checkout.
-
-    Unlike a commit it does not change with docs and results.
-    """
-    folder = Path(__file__).parent.parent
-    if not (tree := _git(folder, "rev-parse", "HEAD:./")):
-        return None
-    changes = _git(folder, "diff", "HEAD", ".")
-    return tree + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:12]}" if changes else "")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
+def git_output(folder: Path, *arguments: str) -> str | None:
+    """The output of a git command in a folder; None without git or a repository."""
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from ml_collections import config_dict
 
-from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.predictions import Predictions, read_predictions
@@ -186,17 +185,17 @@ def _raise_or_warn(found: str | None, *, ignore_damage: bool) -> None:
 
 
 def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
+    files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
     found: list[str] = []
     hashes: AllowedHashes | None = None
-    unverified: list[str] = []
     try:
-        if recorded := workdir.read_checksums(directory):
-            hashes, unverified = recorded["files"], recorded.get("unverified", [])
+        hashes = workdir.read_hashes(directory)
     except CheckpointError as error:
         found.append(str(error))
-    files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
     if files[CONFIG] is None and not found and hashes is None:
         raise CheckpointError(f"{directory} is not a run directory ({CONFIG} not found)")
+    if hashes is None and not found:
+        found.append(f"{directory / CHECKSUMS} is missing")
     found += _find_damage(directory, files, hashes)
     if found and not ignore_damage:
         raise CheckpointError(f"{found[0]}: {_remedy(directory)}")
@@ -206,21 +205,6 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     manifest = _optional(files[MANIFEST], lambda data: run_files.read_manifest(directory, data, config))
     split = _optional(files[SPLIT], lambda data: run_files.read_split(directory / SPLIT, data))
     result = _optional(files[RESULT], lambda data: run_files.read_result(directory / RESULT, data, config))
-    listed = hashes is not None and SPLIT in hashes
-    if manifest and split is not None and not listed and sha256(split) != manifest["split_sha256"]:
-        found.append(f"{directory / SPLIT} does not match the sha256 in {MANIFEST}")
-        if not ignore_damage:
-            raise CheckpointError(f"{found[-1]}: {_remedy(directory)}")
-    if hashes is None and not found:
-        found.append(
-            f"{CHECKSUMS} not found in {directory}, which an earlier version wrote: its files cannot be "
-            "verified"
-        )
-    if unverified:
-        found.append(
-            f"{CHECKSUMS} of {directory} was written later than {', '.join(unverified)}: earlier changes "
-            "to them cannot be detected"
-        )
     return RunDirectory(
         path=directory,
         config=config,

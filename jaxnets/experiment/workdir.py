@@ -9,37 +9,26 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from ml_collections import config_dict
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
-from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
-from jaxnets.evaluation.result import RESULT
-from jaxnets.experiment.run_files import CONFIG, MANIFEST, SPLIT
 from jaxnets.io import DISK_FULL, atomic_write, file_lock, read_regular, remove_stale_temporaries
 from jaxnets.schema import Length, Sha256, parse
-from jaxnets.training.callbacks.logs import METRICS
 
 CHECKSUMS, CHECKSUMS_LOCK, LOCK = "checksums.json", ".checksums.lock", ".lock"
-RECORD_LOCK = "hhqqi4x"
-"""Linux's struct flock: type, whence, start, length (0: the entire file), process."""
 AllowedHashes = Mapping[str, Sequence[str | None]]
 """The valid sha256 values by relative file name; None means that the file may be missing."""
 
 
 class Checksums(TypedDict):
-    """The content of checksums.json; `sha256` covers `files` and `unverified`.
-
-    `unverified` names files that a later command listed: earlier changes to them cannot be detected.
-    """
+    """The content of checksums.json; `sha256` covers `files`."""
 
     schema_version: Literal[1]
     files: dict[str, Annotated[list[Sha256 | None], Length(1, 3)]]
-    unverified: NotRequired[list[str]]
     sha256: Sha256
 
 
@@ -69,7 +58,6 @@ def lock_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
             raise MachineError(
                 f"{workdir} is in use by another process: wait for it, or choose another {flag}"
             ) from error
-        _mark_in_use(lock)
         for folder in (workdir, *(path for path in workdir.iterdir() if path.is_dir())):
             remove_stale_temporaries(folder)
         try:
@@ -81,32 +69,6 @@ def lock_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
         yield
 
 
-def is_in_use(workdir: Path) -> bool:
-    """Whether a process has locked the directory. The query itself never blocks another process."""
-    try:
-        with (workdir / LOCK).open() as lock:
-            if hasattr(fcntl, "F_OFD_GETLK"):
-                found = fcntl.fcntl(lock, fcntl.F_OFD_GETLK, _record_lock(fcntl.F_RDLCK))
-                return struct.unpack(RECORD_LOCK, found)[0] != fcntl.F_UNLCK
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # other systems: try to lock it
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # no run has locked it yet; the run itself reports other errors
-    return False
-
-
-def _mark_in_use(lock: IO[str]) -> None:
-    """Adds a record lock, which other processes can query without acquiring it (unlike flock's)."""
-    if hasattr(fcntl, "F_OFD_SETLK"):
-        with contextlib.suppress(OSError):  # unsupported by the file system
-            fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _record_lock(fcntl.F_WRLCK))
-
-
-def _record_lock(kind: int) -> bytes:
-    return struct.pack(RECORD_LOCK, kind, 0, 0, 0, 0)
-
-
 def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:
     remedy = "make room, or " if error.errno in DISK_FULL else ""
     return MachineError(f"{workdir} cannot be written ({error.strerror}): {remedy}choose another {flag}")
@@ -114,25 +76,19 @@ def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:
 
 def read_hashes(directory: Path) -> AllowedHashes | None:
     """The hashes of checksums.json; None if it does not exist. Raises CheckpointError if it is damaged."""
-    checksums = read_checksums(directory)
-    return None if checksums is None else checksums["files"]
-
-
-def read_checksums(directory: Path) -> Checksums | None:
-    """checksums.json; None if it does not exist. Raises CheckpointError if it is damaged."""
     path = directory / CHECKSUMS
     try:
         data = read_regular(path)
-        checksums: Checksums = parse(data, Checksums)
+        files = parse(data, Checksums)["files"]
     except FileNotFoundError:
         return None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error})") from error
-    if data.decode() != _to_json(checksums["files"], checksums.get("unverified", [])):
+    if data.decode() != _to_json(files):
         raise CheckpointError(f"{path} is damaged (its own sha256 does not match)")
-    return checksums
+    return files
 
 
 def damage(hashes: AllowedHashes | None, directory: Path, name: str, data: bytes | None) -> str | None:
@@ -150,7 +106,7 @@ def damage(hashes: AllowedHashes | None, directory: Path, name: str, data: bytes
 def write_files(directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()) -> None:
     """Writes files of a run directory, in order, and lists them.
 
-    If checksums.json is missing or damaged, the existing files are listed as unverified.
+    If checksums.json is damaged, only these files are listed: the others cannot be verified any more.
 
     Args:
         directory: the run directory.
@@ -161,32 +117,18 @@ def write_files(directory: Path, contents: Mapping[str, str | bytes], *, final: 
         name: content.encode() if isinstance(content, str) else content for name, content in contents.items()
     }
     with file_lock(directory / CHECKSUMS_LOCK):  # evaluation and training may write at the same time
-        listed, unverified = _listed_before(directory)
-        hashes = {name: list(allowed) for name, allowed in listed.items()}
+        hashes: dict[str, Sequence[str | None]] = {}
+        with contextlib.suppress(CheckpointError):
+            hashes = dict(read_hashes(directory) or {})
         hashes |= {name: [_sha256_now(directory / name)] for name in final}
         after = {name: [_sha256(data)] for name, data in encoded.items()}
         before = {name: _sha256_now(directory / name) for name in encoded}
         both = {name: list(dict.fromkeys([before[name], *after[name]])) for name in encoded}
-        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **both}, unverified))
+        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **both}))
         for name, data in encoded.items():
             (directory / name).parent.mkdir(exist_ok=True)
             atomic_write(directory / name, data)
-        unverified = [name for name in unverified if name not in (*after, *final)]
-        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **after}, unverified))
-
-
-def _listed_before(directory: Path) -> tuple[AllowedHashes, list[str]]:
-    """The listed hashes, and the names of unverified files."""
-    with contextlib.suppress(CheckpointError):
-        if (checksums := read_checksums(directory)) is not None:
-            return checksums["files"], checksums.get("unverified", [])
-    names = [CONFIG, MANIFEST, SPLIT]
-    if (directory / RESULT).is_file():  # else metrics.jsonl is still being written
-        predictions = sorted((directory / PREDICTIONS).glob("*.npz"))
-        names += [METRICS, RESULT, *(f"{PREDICTIONS}/{path.name}" for path in predictions)]
-    found = {name: _sha256_now(directory / name) for name in names}
-    hashes = {name: [sha256] for name, sha256 in found.items() if sha256 is not None}
-    return hashes, sorted(hashes)
+        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **after}))
 
 
 def _sha256(data: bytes) -> str:
@@ -200,10 +142,9 @@ def _sha256_now(path: Path) -> str | None:
         return None
 
 
-def _to_json(files: AllowedHashes, unverified: Sequence[str]) -> str:
-    """The canonical text: any changed byte is detected. Earlier versions have no `unverified`."""
-    listed = {name: list(hashes) for name, hashes in files.items()}
-    extra = {"unverified": sorted(unverified)} if unverified else {}
-    digest = _sha256(json.dumps(listed | extra, sort_keys=True).encode())
-    content = {"schema_version": 1, "files": listed, **extra, "sha256": digest}
-    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+def _to_json(files: AllowedHashes) -> str:
+    """The canonical text: any changed byte is detected."""
+    digest = _sha256(json.dumps(files, sort_keys=True).encode())
+    return (
+        json.dumps({"schema_version": 1, "files": files, "sha256": digest}, indent=1, sort_keys=True) + "\n"
+    )

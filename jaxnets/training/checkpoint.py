@@ -9,7 +9,7 @@ import resource
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
@@ -33,7 +33,7 @@ class Manifest(TypedDict):
     """A checkpoint's manifest.json."""
 
     files: dict[str, Sha256]  # by relative path
-    run_files: NotRequired[dict[str, FileRecord]]  # other files of the run; earlier versions lack them
+    run_files: dict[str, FileRecord]  # other files of the run
     sha256: Sha256
 
 
@@ -136,7 +136,7 @@ class Checkpoints:
     def run_files(self, step: int) -> Mapping[str, FileRecord]:
         """Returns the records of the run's other files; CheckpointError if the manifest is damaged."""
         try:
-            return _read_manifest(self._path(step)).get("run_files", {})
+            return _read_manifest(self._path(step))["run_files"]
         except FileNotFoundError:
             return {}  # the run that is writing here has removed it
         except (OSError, ValueError) as error:
@@ -227,9 +227,7 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 def _with_digest(content: Mapping[str, Any]) -> str:
     """Returns the text of a manifest. It is canonical, so any changed byte is detected."""
-    # In earlier versions, without `run_files`, the digest covers only the hashes.
-    hashed = json.dumps(content if "run_files" in content else content["files"], sort_keys=True)
-    digest = hashlib.sha256(hashed.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return _to_json({**content, "sha256": digest})
 
 

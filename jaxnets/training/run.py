@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from jaxnets.data.dataset import IndexBatches, TrainBatches
     from jaxnets.training.callbacks import Callback
 
-LATER_CONDITIONS = ("x64", "xla_flags")
-"""Conditions that earlier versions did not record in checkpoints; if missing, they count as unchanged."""
-
 
 class LogRecord(TypedDict):
     """A line of metrics.jsonl; only records of training have speed and waiting time."""
@@ -231,8 +228,7 @@ class Run(Progress):
         """Restores a checkpoint; CheckpointError if that is not bit-exact, unless it is allowed."""
         state, host_state = self.checkpoints.restore(step, self.state)
         old, new = host_state["bits"], self.determinism_fingerprint
-        names = (old.keys() | new.keys()) - {name for name in LATER_CONDITIONS if name not in old}
-        changed = [name for name in sorted(names) if old.get(name) != new.get(name)]
+        changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         if changed and not allow_nondeterministic_resume:
             listed = ", ".join(f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed)
             hint = "--nokernels disables the C++ kernels; " if "implementation" in changed else ""

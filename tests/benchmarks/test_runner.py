@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import conditions
 from benchmarks.measure import summarize
 from benchmarks.runner import measure_suite
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import CheckFailedError
-from jaxnets.experiment import environment
 from jaxnets.runtime.console import Reporter
 
 MACHINE: Machine = {"machine": "one GPU", "versions": {}}
@@ -47,7 +47,7 @@ def test_a_suite_is_resumed(tmp_path: Path, fake: Callable, measured: list[str])
         assert measured == ["a", "b", "c"]
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["a", "b/forward", "b/backward", "c"]
-    assert all(row["code"] == environment.code_version() for row in rows)
+    assert all(row["code"] == conditions.code_version() for row in rows)
 
 
 def test_rows_of_other_code_are_measured_again(
@@ -59,7 +59,7 @@ def test_rows_of_other_code_are_measured_again(
 ) -> None:
     path, suite = tmp_path / "bench.json", {"a": fake("a")}
     for version in ("one", "one", "other"):
-        monkeypatch.setattr(environment, "code_version", lambda version=version: version)
+        monkeypatch.setattr(conditions, "code_version", lambda version=version: version)
         measure_suite(suite, path, MACHINE, Reporter(), budget=9.0)
     assert measured == ["a", "a"]
     measure_suite(suite, path, MACHINE, Reporter(), budget=9.0, kernels=tmp_path / "kernels.so")
