@@ -1,4 +1,4 @@
-"""The table of results: what is one row, and what is said of it."""
+"""The table of results: grouping of runs into rows, and the verdict of each row."""
 
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,22 @@ TRANSFERRED = {
 }
 
 
-def scored(percent: float) -> dict[str, Any]:
+def clean_entry(percent: float) -> dict[str, Any]:
     return made_results.entry(percent / 100, examples=EXAMPLES)
 
 
-def keep(folder: Path, run: str, entry: str | None, percent: float = 98.7, **changes: Any) -> None:
-    of_entry = reported.entry(entry) if entry else {"model": "lenet5", "data": "mnist"}
+def write_run(folder: Path, run: str, entry: str | None, percent: float = 98.7, **changes: Any) -> None:
+    reported_entry = reported.entry(entry) if entry else {"model": "lenet5", "data": "mnist"}
     result = {
         "entry": entry,
-        "model": of_entry["model"],
-        "data": of_entry["data"],
+        "model": reported_entry["model"],
+        "data": reported_entry["data"],
         "split": "official",
         "image_size": 28,
         "epochs": 10,
         "batch_size": 64,
         "overrides": ["seed=0"],
-        "tests": {"clean": scored(percent)},
+        "tests": {"clean": clean_entry(percent)},
         **changes,
     }
     made_results.write(folder / run, **result)
@@ -45,14 +45,14 @@ def verdicts(folder: Path) -> list[str]:
     return [results_table.verdict(group) for group in results_table.groups(folder)]
 
 
-def test_seeds_are_one_row_and_other_recipes_others(tmp_path: Path) -> None:
+def test_seeds_share_a_row_and_other_configs_do_not(tmp_path: Path) -> None:
     for seed, percent in enumerate((98.6, 98.8, 99.0)):
-        keep(tmp_path, f"a-s{seed}", "C/lenet5", percent, overrides=[f"seed={seed}"], seed=seed)
-    keep(tmp_path, "a-note", "C/lenet5", 98.0, overrides=["note='else'"], split="grouped")
-    keep(tmp_path, "b", "C/lenet5", 98.0, overrides=["optimizer.learning_rate=0.1", "seed=0"])
-    keep(tmp_path, "e", "E/lenet5")
-    made = results_table.groups(tmp_path)
-    assert [list(group.runs) for group in made] == [
+        write_run(tmp_path, f"a-s{seed}", "C/lenet5", percent, overrides=[f"seed={seed}"], seed=seed)
+    write_run(tmp_path, "a-note", "C/lenet5", 98.0, overrides=["note='else'"], split="grouped")
+    write_run(tmp_path, "b", "C/lenet5", 98.0, overrides=["optimizer.learning_rate=0.1", "seed=0"])
+    write_run(tmp_path, "e", "E/lenet5")
+    groups = results_table.groups(tmp_path)
+    assert [list(group.runs) for group in groups] == [
         ["a-note"],
         ["a-s0", "a-s1", "a-s2"],
         ["b"],
@@ -67,22 +67,22 @@ def test_seeds_are_one_row_and_other_recipes_others(tmp_path: Path) -> None:
     assert row["mean_percent"] == pytest.approx(98.8)
     assert row["spread_percent"] == pytest.approx(0.2)
     assert row["low_percent"] < 98.8 < row["high_percent"]
-    message = results_table.as_markdown([row])[0]
-    assert message[3].startswith("98.80 % [98.5")
-    assert message[3].endswith("], 3 seeds ± 0.20")
-    assert message[-1] == "`a-s0..2`"
+    cells = results_table.as_markdown([row])[0]
+    assert cells[3].startswith("98.80 % [98.5")
+    assert cells[3].endswith("], 3 seeds ± 0.20")
+    assert cells[-1] == "`a-s0..2`"
 
 
 @pytest.mark.parametrize(
-    ("percent", "word"), [(98.66, "within"), (98.5, "within"), (99.1, "above"), (98.2, "below")]
+    ("percent", "verdict"), [(98.66, "within"), (98.5, "within"), (99.1, "above"), (98.2, "below")]
 )
-def test_the_published_number_beside_the_interval(tmp_path: Path, percent: float, word: str) -> None:
-    keep(tmp_path, "run", "C/lenet5", percent)
-    assert verdicts(tmp_path) == [word]
+def test_published_number_is_compared_with_the_interval(tmp_path: Path, percent: float, verdict: str) -> None:
+    write_run(tmp_path, "run", "C/lenet5", percent)
+    assert verdicts(tmp_path) == [verdict]
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "reason"),
     [
         ({"epochs": 3}, "3 epochs, the report's 10"),
         ({"split": "grouped"}, "grouped split, the report's is random"),
@@ -103,44 +103,44 @@ def test_the_published_number_beside_the_interval(tmp_path: Path, percent: float
         ({"entry": "E/alexnet"}, "the report tests augmented images, dropout on"),
     ],
 )
-def test_what_cannot_be_compared_says_why(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
-    keep(tmp_path, "run", changes.pop("entry", "C/lenet5"), **changes)
+def test_incomparable_runs_state_the_reason(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    write_run(tmp_path, "run", changes.pop("entry", "C/lenet5"), **changes)
     (message,) = verdicts(tmp_path)
     assert message.startswith("not comparable: ")
-    assert why in message
+    assert reason in message
     assert "data.threads" not in message
 
 
-def test_a_number_of_an_unknown_recipe_is_compared_with_nothing(tmp_path: Path) -> None:
-    """The report may have trained at another image size, with another optimizer: no verdict would hold."""
-    keep(tmp_path, "run", percent=99.9, **TRANSFERRED)
+def test_reports_without_settings_are_not_compared(tmp_path: Path) -> None:
+    """The report may have used another image size or optimizer."""
+    write_run(tmp_path, "run", percent=99.9, **TRANSFERRED)
     assert verdicts(tmp_path) == ["not comparable: the report does not state its settings"]
-    keep(tmp_path, "other", "A/resnet50", 99.9, data="lc25000_lung", split="random", image_size=96)
+    write_run(tmp_path, "other", "A/resnet50", 99.9, data="lc25000_lung", split="random", image_size=96)
     assert set(verdicts(tmp_path)) == {"not comparable: the report does not state its settings"}
 
 
 def test_another_image_size_is_not_comparable(tmp_path: Path) -> None:
-    keep(tmp_path, "run", "C/lenet5", overrides=["data.image_size=64"], image_size=64)
+    write_run(tmp_path, "run", "C/lenet5", overrides=["data.image_size=64"], image_size=64)
     assert verdicts(tmp_path) == ["not comparable: data.image_size=64"]
 
 
-def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
+def test_transfer_rows_state_why_they_are_not_comparable(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(repository)
     rows = [row for row in sweeps.read_table("lung_transfer") if row.config.entry]
     for row in rows:
-        message = row.config
+        config = row.config
         changes = {
-            "weights": message.transfer.weights,
-            "pretrained_on": message.transfer.pretrained_on,
+            "weights": config.transfer.weights,
+            "pretrained_on": config.transfer.pretrained_on,
         }
         changes |= {
-            "truncate_after": message.model.truncate_after,
-            "split": message.data.split,
-            "epochs": message.train.epochs,
+            "truncate_after": config.model.truncate_after,
+            "split": config.data.split,
+            "epochs": config.train.epochs,
         }
-        keep(tmp_path, row.name, message.entry, **changes)
+        write_run(tmp_path, row.name, config.entry, **changes)
     verdicts = {
         name: results_table.verdict(group) for group in results_table.groups(tmp_path) for name in group.runs
     }
@@ -160,9 +160,9 @@ def test_the_rows_of_the_transfer_table_say_why_they_cannot_be_compared(
         assert verdicts[name] == f"not comparable: {reason}; the report does not state its settings"
 
 
-def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
-    tests = {"clean": scored(81.0), "augmented_dropout": scored(78.7)}
-    keep(tmp_path, "run", "E/alexnet", tests=tests, image_size=32)
+def test_augmented_and_dropout_accuracies_are_compared_with_their_own(tmp_path: Path) -> None:
+    tests = {"clean": clean_entry(81.0), "augmented_dropout": clean_entry(78.7)}
+    write_run(tmp_path, "run", "E/alexnet", tests=tests, image_size=32)
     (message,) = verdicts(tmp_path)
     assert message == "within, tested as there (augmented images, dropout on); clean 81.00 %"
     assert "| 78.70 %" in "|".join(
@@ -173,8 +173,8 @@ def test_an_accident_is_compared_with_the_same_accident(tmp_path: Path) -> None:
     )
 
 
-def test_a_report_that_contradicts_itself_is_told(tmp_path: Path) -> None:
-    keep(tmp_path, "run", "C/alexnet", tests={"clean": scored(64), "augmented": scored(63)})
+def test_contradictions_of_a_report_are_stated(tmp_path: Path) -> None:
+    write_run(tmp_path, "run", "C/alexnet", tests={"clean": clean_entry(64), "augmented": clean_entry(63)})
     assert verdicts(tmp_path)[0].endswith(
         "; the report contradicts itself: its text says 65.79 %, its own log 62.75 %"
     )
@@ -182,10 +182,10 @@ def test_a_report_that_contradicts_itself_is_told(tmp_path: Path) -> None:
     assert "97.24" in results_table._contradiction("A/inception_v1")[0]
 
 
-def test_recipes_of_ours_and_regressions_have_their_rows(tmp_path: Path) -> None:
-    keep(tmp_path, "best", None, 99.5, name="lenet_mnist:best")
-    keep(tmp_path, "other", None, 99.5, name="lenet_mnist:smoke")
-    keep(tmp_path, "mlp", "A/mlp_tanh", tests={"clean": {"loss": 0.1, "examples": 4}})
+def test_own_configs_and_regressions_have_rows(tmp_path: Path) -> None:
+    write_run(tmp_path, "best", None, 99.5, name="lenet_mnist:best")
+    write_run(tmp_path, "other", None, 99.5, name="lenet_mnist:smoke")
+    write_run(tmp_path, "mlp", "A/mlp_tanh", tests={"clean": {"loss": 0.1, "examples": 4}})
     rows = [row for row in results_table.rows(tmp_path) if row.get("seeds")]
     assert [row["runs"] for row in rows] == ["mlp", "best"]
     mlp, best = results_table.as_markdown(rows)
@@ -193,18 +193,18 @@ def test_recipes_of_ours_and_regressions_have_their_rows(tmp_path: Path) -> None
     assert mlp[4].startswith("not comparable: the report prints no such number")
 
 
-def test_the_csv_has_a_cell_a_head(tmp_path: Path) -> None:
-    keep(tmp_path, "run", "C/lenet5")
+def test_csv_has_one_cell_per_column(tmp_path: Path) -> None:
+    write_run(tmp_path, "run", "C/lenet5")
     lung = {"data": "lc25000_lung", "split": "random"}
-    keep(tmp_path, "measured", "A/resnet50", leakage={"test": 1.0}, **lung)
-    keep(tmp_path, "not measured", "A/resnet50", leakage={"test": None}, **lung, image_size=96)
-    keep(tmp_path, "grouped", "A/resnet50", **{**lung, "split": "grouped"}, leakage={"test": 0.0})
+    write_run(tmp_path, "measured", "A/resnet50", leakage={"test": 1.0}, **lung)
+    write_run(tmp_path, "not measured", "A/resnet50", leakage={"test": None}, **lung, image_size=96)
+    write_run(tmp_path, "grouped", "A/resnet50", **{**lung, "split": "grouped"}, leakage={"test": 0.0})
     lines = results_table.as_csv(results_table.rows(tmp_path))
     assert {len(line) for line in lines} == {len(results_table.CSV_HEADS)}
     assert ["C/lenet5", "recipe:variant"] in [line[:2] for line in lines]
     first, last = (results_table.CSV_HEADS.index(head) for head in ("leaky", "leak_test"))
-    leaks = {line[-1]: (line[first], line[last]) for line in lines}
-    assert leaks["measured"] == ("LEAKY", 1.0)
-    assert leaks["not measured"] == ("LEAKY", "")
-    assert leaks["grouped"] == ("clean", 0.0)
-    assert leaks["run"] == ("", "")
+    leakage = {line[-1]: (line[first], line[last]) for line in lines}
+    assert leakage["measured"] == ("LEAKY", 1.0)
+    assert leakage["not measured"] == ("LEAKY", "")
+    assert leakage["grouped"] == ("clean", 0.0)
+    assert leakage["run"] == ("", "")

@@ -1,4 +1,4 @@
-"""What other colours do to kept runs: table and picture."""
+"""Accuracy of stored runs under colour shifts: table and figure."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def entry(strength: float, accuracy: float) -> dict[str, Any]:
     return {"strength": strength, "accuracy": accuracy, "interval": [0.0, 1.0]}
 
 
-def keep(folder: Path, name: str, **changes: Any) -> None:
+def write_run(folder: Path, name: str, **changes: Any) -> None:
     made_results.write(folder / name, **{**RESULT, **changes})
     worse = {
         kind: [entry(strength, 0.9 if low <= strength <= high else 0.5) for strength in strengths]
@@ -30,23 +30,23 @@ def keep(folder: Path, name: str, **changes: Any) -> None:
     (folder / name / stain_page.NUMBERS).write_text(json.dumps(measured))
 
 
-def test_a_run_has_a_line_with_its_lowest_accuracies(tmp_path: Path) -> None:
-    keep(tmp_path, "b", split="random", leakage={"test": 1.0})
-    keep(tmp_path, "a")
+def test_rows_have_the_lowest_accuracies(tmp_path: Path) -> None:
+    write_run(tmp_path, "b", split="random", leakage={"test": 1.0})
+    write_run(tmp_path, "a")
     first, second = stain_page.rows(tmp_path)
-    four = ("90.0 / 50.0",) * 4
-    assert first == ("ResNet-50, 64 px, 3 epochs", "grouped", "95.0 %", *four, "`a`")
+    shifted = ("90.0 / 50.0",) * 4
+    assert first == ("ResNet-50, 64 px, 3 epochs", "grouped", "95.0 %", *shifted, "`a`")
     assert second[1] == "random, LEAKY"
-    keep(tmp_path, "c", group_level="original", leakage={"test": 0.06, "validation": 0.0})
+    write_run(tmp_path, "c", group_level="original", leakage={"test": 0.06, "validation": 0.0})
     *_, third = stain_page.rows(tmp_path)
     assert third[1] == "grouped by original, LEAKY"
-    drawn = stain_page.drawn_data(tmp_path)
-    assert [drawn[name]["split"] for name in "abc"] == ["grouped", second[1], third[1]]
+    data = stain_page.drawn_data(tmp_path)
+    assert [data[name]["split"] for name in "abc"] == ["grouped", second[1], third[1]]
     assert len(first) == len(stain_page.HEADS)
 
 
-def test_the_picture_shows_the_unshifted_images_too(tmp_path: Path) -> None:
-    keep(tmp_path, "a")
+def test_figure_includes_the_unshifted_accuracy(tmp_path: Path) -> None:
+    write_run(tmp_path, "a")
     data = stain_page.drawn_data(tmp_path)
     for kind, curve in data["a"]["curves"].items():
         assert [shifts.NEUTRAL[kind], 95.0] in curve
@@ -57,9 +57,9 @@ def test_the_picture_shows_the_unshifted_images_too(tmp_path: Path) -> None:
     assert curves.is_current(picture, data)
 
 
-def test_what_was_not_measured_has_no_line_and_a_broken_file_is_named(tmp_path: Path) -> None:
+def test_missing_measurements_have_no_row_and_damaged_files_raise(tmp_path: Path) -> None:
     assert stain_page.rows(tmp_path) == []
-    keep(tmp_path, "a")
+    write_run(tmp_path, "a")
     (tmp_path / "a" / stain_page.NUMBERS).write_text("{}")
     with pytest.raises(ConfigError, match="holds no shifts"):
         stain_page.rows(tmp_path)
