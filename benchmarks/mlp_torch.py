@@ -13,7 +13,7 @@ from studies.mlp_proof.implementations import TorchReference
 
 
 def oracle() -> TorchReference | None:
-    """PyTorch as a way to compute the step; None where it is not installed."""
+    """Returns PyTorch's implementation of the step, or None if PyTorch is not installed."""
     if not has_torch():
         return None
     return TorchReference(importlib.metadata.version("torch").split("+")[0], gradient_step)

@@ -1,4 +1,4 @@
-"""One step of gradient descent of the reports' MLP, computed several ways and held to what they print."""
+"""Checks one gradient descent step of the reports' MLP, by several implementations."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from studies.mlp_proof.implementations import Implementation, TorchReference
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a person may choose."""
+    """Options of the command."""
 
     as_json: bool = False
     every_value: bool = False
@@ -35,17 +35,17 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """All that was computed."""
+    """The results of all implementations and comparisons."""
 
     case: Case
-    ways: dict[str, Implementation]
+    results: dict[str, Implementation]
     agreement: agreement.Agreement
     disagreement: disagreement.Disagreement
     relu_variant: relu_variant.ReluVariant
     errata: errata.Errata
 
     def checks(self) -> list[Check]:
-        """All of them, held or not."""
+        """Returns all checks."""
         return [
             *self.agreement.checks(),
             *self.disagreement.checks(),
@@ -53,18 +53,18 @@ class Proof:
         ]
 
     def as_json(self, pytorch: str | None) -> dict[str, Any]:
-        """For machines: the ways' values, what was compared, and every check."""
+        """Returns a JSON-serialisable dictionary."""
         return {
             "pytorch": pytorch,
             "parameter_names": layout.parameter_names(self.case),
             "ways": {
                 name: {
-                    "loss": way.loss,
-                    "predictions": way.predictions.tolist(),
-                    "updated": way.updated.tolist(),
-                    "tables": {table: values.tolist() for table, values in way.tables.items()},
+                    "loss": result.loss,
+                    "predictions": result.predictions.tolist(),
+                    "updated": result.updated.tolist(),
+                    "tables": {table: values.tolist() for table, values in result.tables.items()},
                 }
-                for name, way in self.ways.items()
+                for name, result in self.results.items()
             },
             "agreement": self.agreement.as_json(),
             "disagreement": self.disagreement.as_json(),
@@ -75,14 +75,14 @@ class Proof:
 
 
 def prove(oracle: TorchReference | None = None) -> Proof:
-    """Computes everything in doubles, with PyTorch as one more way where `oracle` is given."""
+    """Runs all implementations in float64, including PyTorch if `oracle` is given."""
     with jax.enable_x64(True):
         case = read_case()
-        computed = implementations.compute(case, oracle)
+        results = implementations.compute(case, oracle)
         return Proof(
             case=case,
-            ways=computed,
-            agreement=agreement.compare(case, computed),
+            results=results,
+            agreement=agreement.compare(case, results),
             disagreement=disagreement.reproduce(case, oracle),
             relu_variant=relu_variant.examine(case),
             errata=errata.find(case),
@@ -90,13 +90,13 @@ def prove(oracle: TorchReference | None = None) -> Proof:
 
 
 def verify(options: Options, oracle: TorchReference | None) -> Proof:
-    """Prints the proof, writes the pictures where asked to, and raises CheckFailedError if it fails."""
+    """Prints the proof, writes the figures if requested, and raises CheckFailedError if a check fails."""
     reporter = Reporter(quiet=options.as_json)
     if options.plot is not None:
         picture.prepare(options.plot)
     with reporter.phase("compute") as phase:
         proof = prove(oracle)
-        phase.text = f"{len(proof.ways)} ways"
+        phase.text = f"{len(proof.results)} implementations"
     reporter.print("")
     if options.as_json:
         print(json.dumps(proof.as_json(oracle.version if oracle else None), indent=1))
@@ -113,16 +113,16 @@ def _show(proof: Proof, options: Options, reporter: Reporter) -> None:
     _section(
         reporter,
         "One step of a 3-4-4-1 tanh network, rate 0.1, sum of squared errors (report A)",
-        layout.side_by_side(case, proof.ways, every_value=options.every_value),
+        layout.values(case, proof.results, every_value=options.every_value),
     )
     _section(
         reporter,
-        "Largest difference of any float64 column to the report's tables",
+        "Largest differences of float64 from the report's tables",
         layout.differences(proof.agreement),
     )
     _section(
         reporter,
-        "Why PyTorch's page disagrees",
+        "Why PyTorch's results in the report differ",
         layout.disagreement(proof.disagreement, case),
     )
     _section(
@@ -131,7 +131,7 @@ def _show(proof: Proof, options: Options, reporter: Reporter) -> None:
         layout.relu_variant(proof.relu_variant),
     )
     if options.errata:
-        _section(reporter, "The report's own slips, carried out", layout.errata(proof.errata))
+        _section(reporter, "Errata: the report's formulas, evaluated as printed", layout.errata(proof.errata))
 
 
 def _section(reporter: Reporter, title: str, lines: list[str]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import made_results
 import numpy as np
-import pytest
 
 from jaxnets.evaluation.statistics import wilson_interval
 from studies.pages import lenet_and_alexnet

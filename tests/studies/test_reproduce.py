@@ -108,7 +108,7 @@ class Workspace:
         self.plan({})
 
     def plan(self, rows: dict[str, Any]) -> None:
-        """Sets what the stub does in each row: message, kill_signal, exit_code, step_seconds, ignore_signals."""
+        """Sets what the stub does: message, kill_signal, exit_code, step_seconds, ignore_signals by row."""
         (self.folder / "plan.json").write_text(json.dumps(rows))
 
     def write_table(self, *rows: dict[str, Any]) -> None:

@@ -39,14 +39,14 @@ def captured(
 
 def test_every_check_passes(proof: Proof) -> None:
     assert [str(check) for check in proof.checks() if not check.holds] == []
-    assert list(proof.ways) == [BY_HAND, SCALAR, GRAD64, GRAD32]
+    assert list(proof.results) == [BY_HAND, SCALAR, GRAD64, GRAD32]
 
 
 def test_all_149_printed_values_are_within_rounding(proof: Proof) -> None:
     values = 0
     for table in proof.case.tables:
-        for way in (proof.ways[BY_HAND], proof.ways[SCALAR]):
-            assert table.off(way.tables[table.name]) == 0, table.name
+        for result in (proof.results[BY_HAND], proof.results[SCALAR]):
+            assert table.count_mismatches(result.tables[table.name]) == 0, table.name
         values += table.values.size
     assert values == 149
     assert {table.half_unit for table in proof.case.tables} == {5e-4, 5e-9}
@@ -55,28 +55,28 @@ def test_all_149_printed_values_are_within_rounding(proof: Proof) -> None:
 def test_parameters_match_the_scalar_engine_of_the_report(proof: Proof) -> None:
     assert proof.case.engine_parameters.shape == (41,)
     for name in (BY_HAND, SCALAR, GRAD64):
-        way = proof.ways[name]
-        np.testing.assert_allclose(way.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(way.predictions, proof.case.engine_predictions, rtol=0, atol=1e-12)
+        result = proof.results[name]
+        np.testing.assert_allclose(result.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(result.predictions, proof.case.engine_predictions, rtol=0, atol=1e-12)
 
 
 def test_float32_training_code_matches_float64(proof: Proof) -> None:
-    single, double = proof.ways[GRAD32], proof.ways[GRAD64]
+    single, double = proof.results[GRAD32], proof.results[GRAD64]
     np.testing.assert_allclose(single.updated, double.updated, rtol=0, atol=1e-6)
     assert not np.array_equal(single.updated, double.updated)
 
 
 class TestPytorchPage:
     def test_only_column_biases_reproduce_the_page(self, proof: Proof) -> None:
-        total, right, wrong = proof.disagreement.columns
+        total, mean, with_columns = proof.disagreement.interpretations
         assert total.loss == pytest.approx(5.312051880293906, abs=1e-12)
-        assert right.loss == pytest.approx(1.3280129700734762, abs=1e-12)
-        assert wrong.loss == pytest.approx(1.1816822549806867, abs=1e-12)
-        assert (total.within, right.within, wrong.within) == (0, 0, 41)
+        assert mean.loss == pytest.approx(1.3280129700734762, abs=1e-12)
+        assert with_columns.loss == pytest.approx(1.1816822549806867, abs=1e-12)
+        assert (total.matching, mean.matching, with_columns.matching) == (0, 0, 41)
 
     def test_our_code_rejects_column_biases(self, proof: Proof) -> None:
-        assert proof.disagreement.refusal == (
-            "b1 has shape (4, 1), but W1 (4, 3) needs (4,): a column would go along the batch"
+        assert proof.disagreement.error == (
+            "b1 has shape (4, 1), but W1 (4, 3) needs (4,): a column would broadcast along the batch"
         )
 
 
@@ -101,8 +101,8 @@ class TestReluVariant:
     def test_thousand_random_networks_agree(self, proof: Proof) -> None:
         draws = proof.relu_variant.draws
         assert draws.count == 1000
-        assert max(draws.among_ways, draws.delta_3, draws.rows) < 1e-12
-        assert 0.5 < draws.share_of_bound <= 1.0
+        assert max(draws.max_difference, draws.delta_3, draws.rows) < 1e-12
+        assert 0.5 < draws.bound_ratio <= 1.0
 
 
 class TestFailures:
@@ -111,7 +111,7 @@ class TestFailures:
         values = z1.values.copy()
         values[0, 0] += 1e-3
         case = dataclasses.replace(proof.case, tables=(dataclasses.replace(z1, values=values), *others))
-        return dataclasses.replace(proof, agreement=agreement.compare(case, proof.ways))
+        return dataclasses.replace(proof, agreement=agreement.compare(case, proof.results))
 
     def test_wrong_digit_fails_with_the_name_of_its_table(
         self, proof: Proof, monkeypatch: pytest.MonkeyPatch
@@ -123,14 +123,15 @@ class TestFailures:
 
     def test_nan_fails(self, proof: Proof) -> None:
         assert not Check("a difference", math.nan, 1.0).holds
-        way = proof.ways[SCALAR]
-        broken = dataclasses.replace(way, tables={**way.tables, "z1": np.full_like(way.tables["z1"], np.nan)})
-        found = agreement.compare(proof.case, {**proof.ways, SCALAR: broken})
+        scalar = proof.results[SCALAR]
+        tables = {**scalar.tables, "z1": np.full_like(scalar.tables["z1"], np.nan)}
+        broken = dataclasses.replace(scalar, tables=tables)
+        found = agreement.compare(proof.case, {**proof.results, SCALAR: broken})
         failed = {check.name for check in found.checks() if not check.holds}
         assert failed == {
             "z1 as printed",
             "z1 of Xs1 alone as printed",
-            "float64 ways against each other",
+            "float64 implementations against each other",
         }
 
 
@@ -209,8 +210,8 @@ class TestPyTorch:
         pytest.importorskip("torch")
         proof = verify_mlp.prove(mlp_torch.oracle())
         assert [str(check) for check in proof.checks() if not check.holds] == []
-        way = proof.ways[PYTORCH]
-        np.testing.assert_allclose(way.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
+        result = proof.results[PYTORCH]
+        np.testing.assert_allclose(result.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
         found = proof.disagreement.pytorch
         assert found is not None
         assert found["loss"] == pytest.approx(1.1816822549806867, abs=1e-12)
