@@ -36,7 +36,7 @@ def run_directories(tmp_path: Path) -> None:
     """Makes two run directories, `a` and `b`, without predictions."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        config = made_results.config_of(made_results.made())
+        config = made_results.config_json(made_results.make_result())
         (tmp_path / name / "config.json").write_text(config)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a data set: every example is counted once, and sums are divided once."""
+"""Metrics of a dataset: counts and averages."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
 from jaxnets.training.step import PREDICTIONS
 
 
-def test_a_miscount_stops_the_evaluation() -> None:
+def test_wrong_number_of_examples_raises() -> None:
     sums = {
         "loss": np.float32(3.0),
         "weight_sum": np.float32(3.0),
@@ -27,6 +27,6 @@ def test_a_miscount_stops_the_evaluation() -> None:
         evaluate(step, None, [None, None], expected=7, classes=2)
 
 
-def test_a_loss_that_is_a_sum_is_not_divided() -> None:
+def test_summed_loss_is_not_averaged() -> None:
     sums = {"loss": np.float32(3.0), "examples": np.float32(3.0)}
     assert evaluate(lambda state, batch: sums, None, [None] * 2, expected=6) == Scores(6.0, 6)

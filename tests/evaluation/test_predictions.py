@@ -1,4 +1,4 @@
-"""Predictions: what is saved is what is loaded, and what a run leaves is what it was scored by."""
+"""Saving and loading predictions, and the predictions stored by a run."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
 
 
-def _some(group: list[int]) -> Predictions:
+def _predictions(group: list[int]) -> Predictions:
     probabilities = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], np.float32)
     return Predictions(
         index=np.array([4, 7, 9]),
@@ -21,23 +21,23 @@ def _some(group: list[int]) -> Predictions:
     )
 
 
-def test_they_come_back_as_they_were(tmp_path: Path) -> None:
+def test_save_and_load(tmp_path: Path) -> None:
     path = predictions_path(tmp_path, "validation")
-    _some([0, 3, 3]).save(path)
+    _predictions([0, 3, 3]).save(path)
     loaded = load_predictions(path)
     for name in ("index", "label", "probabilities", "files", "group"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(_some([0, 3, 3]), name))
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(_predictions([0, 3, 3]), name))
     assert loaded.probabilities.dtype == np.float32
     assert loaded.correct.tolist() == [True, False, True]
     assert loaded.groups_known
-    assert not _some([-1, -1, -1]).groups_known
+    assert not _predictions([-1, -1, -1]).groups_known
 
 
-def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_raise(tmp_path: Path) -> None:
     path = predictions_path(tmp_path)
     with pytest.raises(CheckpointError, match=r"is missing: python scripts/evaluate.py"):
         load_predictions(path)
-    _some([0, 0, 0]).save(path)
+    _predictions([0, 0, 0]).save(path)
     content = path.read_bytes()
     for damaged in (content[:40], content[: len(content) // 2], b""):
         path.write_bytes(damaged)
@@ -45,7 +45,7 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
             load_predictions(path)
 
 
-def test_a_run_stores_its_test_predictions(trained: Path) -> None:
+def test_run_stores_its_test_predictions(trained: Path) -> None:
     stored = load_predictions(predictions_path(trained))
     result = json.loads((trained / "result.json").read_text())
     assert stored.correct.mean() == pytest.approx(result["test_accuracy"])

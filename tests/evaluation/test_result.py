@@ -1,4 +1,4 @@
-"""The schema of result.json: every stored result fits it, and what does not is named."""
+"""The schema of result.json."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from jaxnets.evaluation.predictions import Predictions
 from jaxnets.experiment.run_directory import read_result
 
 
-def test_every_stored_result_is_read(repository: Path) -> None:
+def test_stored_results_match_the_schema(repository: Path) -> None:
     paths = sorted((repository / "results").glob("*/result.json"))
     assert len(paths) >= 73
     for path in paths:
@@ -25,7 +25,7 @@ def test_every_stored_result_is_read(repository: Path) -> None:
         assert result is not None, path
         assert results.check(result) is None, path
         stored = json.loads(path.read_text())
-        assert {name: result.get(name) for name in stored} == stored, path  # numbers stay
+        assert {name: result.get(name) for name in stored} == stored, path  # values are unchanged
         added = {name: value for name, value in result.items() if name not in stored}
         added.pop("schema_version", None)
         assert set(added.values()) <= {None}, path
@@ -53,10 +53,8 @@ def test_every_stored_result_is_read(repository: Path) -> None:
         ("unknown", 1),
     ],
 )
-def test_what_is_not_of_the_schema_is_neither_read_nor_written(
-    field: str, value: Any, tmp_path: Path
-) -> None:
-    result = {**made_results.made(), field: value}
+def test_invalid_fields_raise_when_read_or_written(field: str, value: Any, tmp_path: Path) -> None:
+    result = {**made_results.make_result(), field: value}
     with pytest.raises(ValueError, match=field):
         results.to_json(result)
     path = tmp_path / "result.json"
@@ -65,9 +63,9 @@ def test_what_is_not_of_the_schema_is_neither_read_nor_written(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("field", made_results.made())
+@pytest.mark.parametrize("field", made_results.make_result())
 def test_every_field_is_required(field: str, tmp_path: Path) -> None:
-    result = made_results.made()
+    result = made_results.make_result()
     del result[field]
     problem = results.check(result)
     assert problem is not None
@@ -75,7 +73,7 @@ def test_every_field_is_required(field: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 100, 101, 700])
-def test_a_confusion_matrix_comes_back(classes: int) -> None:
+def test_confusion_matrix_round_trip(classes: int) -> None:
     matrix = np.zeros((classes, classes), np.int64)
     generator = np.random.default_rng(0)
     np.add.at(matrix, tuple(generator.integers(0, classes, (2, 900))), 1)
@@ -97,12 +95,12 @@ def test_a_confusion_matrix_comes_back(classes: int) -> None:
         ([[0, 1, -1]], "below 0"),
     ],
 )
-def test_a_sparse_matrix_that_contradicts_is_refused(cells: list[list[int]], message: str) -> None:
+def test_inconsistent_sparse_matrix_is_invalid(cells: list[list[int]], message: str) -> None:
     test = made_results.entry(0.9, confusion={"classes": 200, "counts": cells})
-    assert message in str(results.check(made_results.made(tests={"clean": test})))
-    right = {"classes": 200, "counts": [[0, 0, 9_000], [5, 199, 1_000]]}
-    test = made_results.entry(0.9, confusion=right)
-    assert results.check(made_results.made(tests={"clean": test})) is None
+    assert message in str(results.check(made_results.make_result(tests={"clean": test})))
+    consistent = {"classes": 200, "counts": [[0, 0, 9_000], [5, 199, 1_000]]}
+    test = made_results.entry(0.9, confusion=consistent)
+    assert results.check(made_results.make_result(tests={"clean": test})) is None
 
 
 def test_near_duplicates_widen_the_interval() -> None:
@@ -118,27 +116,24 @@ def test_near_duplicates_widen_the_interval() -> None:
     def entry(group: np.ndarray) -> dict[str, object]:
         return results.test_entry(scores, Predictions(**fields, files=np.arange(120), group=group))
 
-    right = fields | {"probabilities": np.eye(2, dtype=np.float32)[np.zeros(120, int)]}
+    all_correct = fields | {"probabilities": np.eye(2, dtype=np.float32)[np.zeros(120, int)]}
     by_groups, by_images = entry(np.arange(120) // 10), entry(np.arange(120))
     assert by_groups["interval_method"] == "group bootstrap"
     assert by_images["interval_method"] == "wilson"
     assert by_images == entry(np.full(120, -1)) == results.test_entry(scores, None)
     widths = [each["interval"][1] - each["interval"][0] for each in (by_groups, by_images)]  # type: ignore[index]
     assert widths[0] > 2 * widths[1]
-    for alike in (
-        np.zeros(120, np.int64),
-        np.arange(120) % 3,
-    ):  # one group, or 90 right of each 120
-        known = entry(alike)
+    for group in (np.zeros(120, np.int64), np.arange(120) % 3):  # one group, or equal accuracies
+        known = entry(group)
         assert known["interval_method"] == results.WILSON_BY_GROUP
         low, high = known["interval"]  # type: ignore[misc]
         assert 0 <= low < 0.75 < high <= 1
         assert high - low > 0.5
     all_right = dataclasses.replace(scores, accuracy=1.0, correct=120)
-    alone = Predictions(**right, files=np.arange(120), group=np.zeros(120, np.int64))
-    known = results.test_entry(all_right, alone)
+    one_group = Predictions(**all_correct, files=np.arange(120), group=np.zeros(120, np.int64))
+    known = results.test_entry(all_right, one_group)
     assert known["interval"][0] == pytest.approx(0.2065, abs=1e-4)  # Wilson's, 1 of 1
 
 
-def test_a_regression_has_loss_and_count_only() -> None:
+def test_regression_entry_has_loss_and_count() -> None:
     assert results.test_entry(Scores(0.5, 4), None) == {"loss": 0.5, "examples": 4}

@@ -1,4 +1,4 @@
-"""The closing block: at most 12 lines, honest about what it compares."""
+"""The summary printed at the end of a run."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def _result(**changes: object) -> dict[str, object]:
     clean = made_results.entry(0.9787, interval=[0.972, 0.984])
     fields = {"name": "lung_resnet:scratch", "entry": "A/resnet50", "tests": {"clean": clean}}
     fields |= {"image_size": 224, "epochs": 10, "images_per_second": 2310.4}
-    return made_results.made(**{**fields, **changes})
+    return made_results.make_result(**{**fields, **changes})
 
 
 def _block(result: dict[str, object]) -> str:
@@ -29,7 +29,7 @@ def _block(result: dict[str, object]) -> str:
     )
 
 
-def test_the_reported_number_is_printed_next_to_ours() -> None:
+def test_reported_accuracy_is_printed_next_to_ours() -> None:
     block = _block(_result(note="a note"))
     assert len(block.splitlines()) <= 12
     assert "97.9 % [97.2, 98.4]     98 %   report A, ResNet-50, random split" in block
@@ -39,7 +39,7 @@ def test_the_reported_number_is_printed_next_to_ours() -> None:
     assert "LEAKY" in block
 
 
-def test_a_frozen_run_prints_trained_parameters_and_the_kind_of_speed() -> None:
+def test_frozen_run_prints_trained_parameters_and_head_speed() -> None:
     frozen = {"freeze_backbone": True, "weights": "random", "trained_parameters": 6147}
     block = _block(_result(**frozen, on_cached_features=None))  # version 1 lacks the field
     assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
@@ -49,7 +49,7 @@ def test_a_frozen_run_prints_trained_parameters_and_the_kind_of_speed() -> None:
     assert "trained" not in _block(_result()).splitlines()[0]
 
 
-def test_the_leaked_fraction_is_printed() -> None:
+def test_leaked_fraction_is_printed() -> None:
     leaky = _block(_result(leakage={"test": 0.998, "validation": 1.0}))
     assert (
         "split                 random, LEAKY: 99.8 % of test images have a near-duplicate in training "
@@ -85,7 +85,7 @@ def test_the_leaked_fraction_is_printed() -> None:
         ),
     ],
 )
-def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object], message: str) -> None:
+def test_backbone_is_described_by_its_pretraining(fields: dict[str, object], message: str) -> None:
     assert result_text.format_network(_result(**fields), "ResNet-50") == message
 
 
@@ -109,7 +109,7 @@ def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object],
         ({"split": "random", "data": "cifar10"}, "random", ""),
     ],
 )
-def test_the_leaking_part_of_a_split_is_named(fields: dict[str, object], short: str, rest: str) -> None:
+def test_leaking_part_of_a_split_is_named(fields: dict[str, object], short: str, rest: str) -> None:
     result = _result(**{"split": "grouped", **fields})
     assert result_text.format_split_kind(result) == short
     assert result_text.format_split(result).startswith(short + rest)
@@ -133,7 +133,7 @@ def test_every_reported_entry_has_a_summary(name: str) -> None:
     assert str(reported.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
 
 
-def test_a_regression_has_a_loss_and_no_pixels() -> None:
+def test_regression_prints_loss_and_examples_per_second() -> None:
     tests = {"clean": results.test_entry(Scores(1.330307, 4), None)}
     block = _block(_result(entry="A/mlp_tanh", data="points", epochs=5, image_size=None, tests=tests))
     assert "test loss             1.33031                 report A prints no loss after" in block

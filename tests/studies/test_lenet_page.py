@@ -55,7 +55,7 @@ def _write_result(folder: Path, repository: Path, name: str, entry: str, **accur
     target = folder / f"alexnet_cifar10-{name}-s0"
     target.mkdir()
     (target / "result.json").write_text(json.dumps({**stored, **run}))
-    (target / "config.json").write_text(made_results.config_of({**stored, **run}))
+    (target / "config.json").write_text(made_results.config_json({**stored, **run}))
 
 
 def test_cost_of_augmentation_and_dropout_in_the_test(repository: Path, tmp_path: Path) -> None:
