@@ -1,4 +1,4 @@
-"""Atomic writes: two writers, failures, full disks."""
+"""Atomic writes and file locks."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ for _ in range(writes):
 """
 
 
-def test_two_processes_that_write_one_file_never_fail_and_never_mix(tmp_path: Path) -> None:
+def test_concurrent_writers_never_fail_or_mix(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     sizes = {"a": 20_000, "b": 30_000}
     writers = [
@@ -51,9 +51,7 @@ def test_two_processes_that_write_one_file_never_fail_and_never_mix(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", DISK_FULL)
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     path = tmp_path / "test.npz"
     atomic_write(path, "old")
 
@@ -67,7 +65,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     assert path.read_text() == "old"
 
 
-def test_a_limit_on_the_size_of_files_counts_as_a_full_disk(tmp_path: Path) -> None:
+def test_file_size_limit_counts_as_a_full_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -89,19 +87,19 @@ def test_a_limit_on_the_size_of_files_counts_as_a_full_disk(tmp_path: Path) -> N
         ValueError("RESOURCE_EXHAUSTED: no space"),
     ],
 )
-def test_orbax_s_errors_of_a_full_disk_are_known(error: Exception, tmp_path: Path) -> None:
+def test_full_disk_errors_of_orbax_are_recognised(error: Exception, tmp_path: Path) -> None:
     found = _disk_error(error, tmp_path)
     assert isinstance(found, MachineError)
     assert "the disk is full" in str(found)
 
 
-def test_the_longest_name_that_a_file_may_have(tmp_path: Path) -> None:
+def test_longest_file_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * os.pathconf(tmp_path, "PC_NAME_MAX"))
-    atomic_write(path, "whole")
-    assert path.read_text() == "whole"
+    atomic_write(path, "content")
+    assert path.read_text() == "content"
 
 
-def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_write_leaves_no_files(tmp_path: Path) -> None:
     def interrupted() -> Any:
         with atomic_replace(tmp_path / "file") as temporary:
             temporary.write_text("half")
@@ -112,7 +110,7 @@ def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path) -> None:
+def test_exclusive_and_shared_locks(tmp_path: Path) -> None:
     lock = tmp_path / ".lock"
     with file_lock(lock, shared=True), file_lock(lock, shared=True), try_file_lock(lock) as free:
         assert not free
@@ -122,7 +120,7 @@ def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path) -> None:
             assert not again
 
 
-def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+def test_old_temporary_files_are_removed(tmp_path: Path) -> None:
     old, new, other = (tmp_path / name for name in (f".{'a' * 16}.tmp", f".{'b' * 16}.tmp", ".mine.tmp"))
     for path in (old, new, other):
         path.write_text("half")
@@ -132,7 +130,7 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
 
-def test_an_error_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+def test_write_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing") as raised:
         atomic_write(tmp_path / "missing" / "file.json", "{}")
     assert raised.value.filename == str(tmp_path / "missing" / "file.json")

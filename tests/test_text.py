@@ -1,4 +1,4 @@
-"""Text from outside: what a terminal and a spreadsheet are shown."""
+"""Escaping of external text for terminals and spreadsheets."""
 
 import csv
 import io
@@ -21,43 +21,43 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("name", UNSAFE)
-def test_unsafe_characters_are_shown_as_escapes(name: str) -> None:
+def test_control_characters_are_escaped(name: str) -> None:
     given_text, expected = UNSAFE[name]
     assert printable(given_text) == expected
 
 
 @given(st.text())
-def test_what_is_printed_is_one_line_and_can_be_encoded(text: str) -> None:
+def test_printable_is_one_line_and_valid_utf8(text: str) -> None:
     shown = printable(text)
     assert shown.encode().decode() == shown
     assert shown.splitlines() in ([shown], [])
     assert "\x1b" not in shown
 
 
-def test_ordinary_names_stay_as_they_are() -> None:
+def test_ordinary_names_are_unchanged() -> None:
     for name in ("tissue 1.png", "漢字 é", "صورة", "👩‍👧.jpg", r"C:\x", ""):
         assert printable(name) == name
 
 
-def test_lines_stay_lines() -> None:
+def test_printable_lines_keeps_line_breaks() -> None:
     assert printable_lines("a\x1b\nb\n") == "a\\x1b\nb\n"
 
 
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@sum", "\t=1", "\r=1", "'=1"])
-def test_formulas_get_an_apostrophe_and_come_back(text: str) -> None:
+def test_formulas_are_prefixed_with_an_apostrophe(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
     assert from_csv_cell(f"'{text}") == text
 
 
 @given(st.text())
-def test_every_text_comes_back_and_no_cell_is_a_formula(text: str) -> None:
+def test_csv_cells_round_trip_and_are_not_formulas(text: str) -> None:
     cell = csv_cell(text)
     assert isinstance(cell, str)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert from_csv_cell(cell) == text
 
 
-def test_numbers_stay_numbers() -> None:
+def test_numbers_are_unchanged() -> None:
     text = io.StringIO()
     csv.writer(text).writerow([csv_cell(value) for value in (-0.5, 3, None)])
     assert text.getvalue() == "-0.5,3,\r\n"

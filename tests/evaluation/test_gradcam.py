@@ -131,7 +131,7 @@ def test_matches_occlusion_with_residual_blocks(residual) -> None:
     heat = np.asarray(jax.jit(make_gradcam(model))(variables, pixels, jnp.array([label])))[0]
     assert heat.shape == (CELLS, CELLS)
     assert cells[int(decrease.argmax())] == PATCH_CELL
-    # A cell of the map is centred on its upper left corner in the image, so the patch is shifted by half a cell.
+    # A cell of the map is centred on its upper left corner in the image: an offset of half a cell.
     centre = np.array([axis.ravel() @ heat.ravel() for axis in np.mgrid[:CELLS, :CELLS]]) / heat.sum()
     np.testing.assert_allclose(centre, np.array(PATCH_CELL) + 0.5, atol=0.25)
 

@@ -1,9 +1,9 @@
 """Writes tests/golden/*.json: python tests/golden/make_goldens.py.
 
-A golden file has a network's logits, loss and, for each tensor, the norm of its gradient and the product with
-a random direction (which flipping or permuting changes), in double precision. Weights and batches are drawn by
-numpy. The code matched PyTorch when the files were written (tests/models/test_parity.py); a commit that changes
-them says why.
+A golden file has a network's logits, loss and, for each tensor, the norm of its gradient and the product
+with a random direction (which flipping or permuting changes), in double precision. Weights and batches are
+drawn by numpy. The code matched PyTorch when the files were written (tests/models/test_parity.py); a commit
+that changes them says why.
 """
 
 import json

@@ -1,6 +1,7 @@
 """A process that runs one script repeatedly, so that imports and compiled programs are reused.
 
-It reads a JSON list of arguments per line and writes a JSON list of exit code, standard output and standard error.
+It reads a JSON list of arguments per line and writes a JSON list of exit code, standard output and standard
+error.
 """
 
 import contextlib

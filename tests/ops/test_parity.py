@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("x64")]
 functional = torch.nn.functional
 
 
-class Tested(NamedTuple):
+class KernelCase(NamedTuple):
     """An implementation, its dtype, and its tolerances compared with PyTorch in double precision."""
 
     implementation: Implementation
@@ -28,13 +28,13 @@ class Tested(NamedTuple):
 
 
 @pytest.fixture(params=["by_shape", "xla", "portable", "AVX2", "AVX-512"])
-def tested(request: pytest.FixtureRequest) -> Tested:
+def case(request: pytest.FixtureRequest) -> KernelCase:
     """Returns every implementation; instruction sets that this CPU lacks are replaced by the fastest."""
     if request.param in ("by_shape", "xla"):
-        return Tested(request.param, np.float64, {"rtol": 1e-11, "atol": 1e-12})
-    built = {tested.instructions: tested for tested in request.getfixturevalue("kernels")}
+        return KernelCase(request.param, np.float64, {"rtol": 1e-11, "atol": 1e-12})
+    built = {kernel.instructions: kernel for kernel in request.getfixturevalue("kernels")}
     fastest = built[list(built)[-1]]
-    return Tested(built.get(request.param, fastest), np.float32, {"rtol": 1e-5, "atol": 1e-5})
+    return KernelCase(built.get(request.param, fastest), np.float32, {"rtol": 1e-5, "atol": 1e-5})
 
 
 def channels_first(array: np.ndarray) -> Any:
@@ -57,17 +57,17 @@ def with_gradients(function: Callable[..., jax.Array], *arrays: np.ndarray) -> t
     ("extent", "stride", "pad"),
     [(1, 1, 0), (1, 2, 0), (1, 1, 1), (3, 1, 1), (3, 2, 1), (3, 2, 0), (5, 1, 0), (7, 2, 3)],
 )
-def test_convolution(tested: Tested, size: int, extent: int, stride: int, pad: int) -> None:
+def test_convolution(case: KernelCase, size: int, extent: int, stride: int, pad: int) -> None:
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(2, size, size + 1, 3)).astype(tested.dtype)
-    kernel = generator.normal(size=(extent, extent, 3, 4)).astype(tested.dtype)
+    x = generator.normal(size=(2, size, size + 1, 3)).astype(case.dtype)
+    kernel = generator.normal(size=(extent, extent, 3, 4)).astype(case.dtype)
     value, cotangent, (grad_x, grad_kernel) = with_gradients(
         lambda x, kernel: convolution(
             x,
             kernel,
             strides=(stride, stride),
             padding=((pad, pad), (pad, pad)),
-            implementation=tested.implementation,
+            implementation=case.implementation,
         ),
         x,
         kernel,
@@ -77,22 +77,22 @@ def test_convolution(tested: Tested, size: int, extent: int, stride: int, pad: i
     their_kernel = torch.tensor(transposed, requires_grad=True)
     expected = functional.conv2d(their_x, their_kernel, stride=stride, padding=pad)
     expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1).astype(np.float64)))
-    np.testing.assert_allclose(value, channels_last(expected), **tested.tolerances)
-    np.testing.assert_allclose(grad_x, channels_last(their_x.grad), **tested.tolerances)
-    np.testing.assert_allclose(grad_kernel, their_kernel.grad.permute(2, 3, 1, 0), **tested.tolerances)
+    np.testing.assert_allclose(value, channels_last(expected), **case.tolerances)
+    np.testing.assert_allclose(grad_x, channels_last(their_x.grad), **case.tolerances)
+    np.testing.assert_allclose(grad_kernel, their_kernel.grad.permute(2, 3, 1, 0), **case.tolerances)
 
 
 @pytest.mark.parametrize(("window", "stride", "pad"), [(2, 2, 0), (3, 2, 1), (3, 2, 0), (3, 1, 1)])
-def test_max_pool_with_ties(tested: Tested, window: int, stride: int, pad: int) -> None:
+def test_max_pool_with_ties(case: KernelCase, window: int, stride: int, pad: int) -> None:
     # Small integers, so nearly every window has ties.
-    x = np.random.default_rng(0).integers(0, 3, size=(2, 8, 9, 3)).astype(tested.dtype)
+    x = np.random.default_rng(0).integers(0, 3, size=(2, 8, 9, 3)).astype(case.dtype)
     value, cotangent, (grad_x,) = with_gradients(
         lambda x: max_pool(
             x,
             (window, window),
             strides=(stride, stride),
             padding=((pad, pad), (pad, pad)),
-            implementation=tested.implementation,
+            implementation=case.implementation,
         ),
         x,
     )
@@ -100,21 +100,21 @@ def test_max_pool_with_ties(tested: Tested, window: int, stride: int, pad: int) 
     expected = functional.max_pool2d(theirs, window, stride, pad)
     expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
     np.testing.assert_array_equal(value, channels_last(expected))
-    np.testing.assert_allclose(grad_x, channels_last(theirs.grad), **tested.tolerances)
+    np.testing.assert_allclose(grad_x, channels_last(theirs.grad), **case.tolerances)
 
 
-def test_max_pool_of_nan(tested: Tested) -> None:
-    x = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype(tested.dtype)
+def test_max_pool_of_nan(case: KernelCase) -> None:
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 2)).astype(case.dtype)
     x[0, 2, 3, 0] = x[0, 5, 5, 1] = np.nan
     value, cotangent, (grad_x,) = with_gradients(
-        lambda x: max_pool(x, (2, 2), strides=(2, 2), implementation=tested.implementation), x
+        lambda x: max_pool(x, (2, 2), strides=(2, 2), implementation=case.implementation), x
     )
     theirs = channels_first(x)
     expected = functional.max_pool2d(theirs, 2, 2)
     expected.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
     assert np.isnan(value).sum() == 2
     np.testing.assert_array_equal(value, channels_last(expected))
-    if tested.implementation != "xla":  # XLA's gradient ignores NaN
+    if case.implementation != "xla":  # XLA's gradient ignores NaN
         np.testing.assert_array_equal(grad_x, channels_last(theirs.grad))
 
 

@@ -1,8 +1,8 @@
 """Logits of a network of keras.applications in double precision; a process, as Keras's settings are global.
 
-`python keras_logits.py NETWORK ARRAYS LOGITS [FILE]` takes an npz of weights, named "layer/weight",
-with "inputs" [B, H, W, 3], and writes logits [B, classes] as npy. It saves the weights to FILE in Keras's format (as
-legacy HDF5 if FILE ends in model.h5). NETWORK is Keras's name, such as "ResNet50"; set `ENVIRONMENT`.
+`python keras_logits.py NETWORK ARRAYS LOGITS [FILE]` takes an npz of weights, named "layer/weight", with
+"inputs" [B, H, W, 3], and writes logits [B, classes] as npy. It saves the weights to FILE in Keras's format
+(legacy HDF5 if FILE ends in model.h5). NETWORK is Keras's name, such as "ResNet50"; set `ENVIRONMENT`.
 """
 
 import sys

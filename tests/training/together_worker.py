@@ -1,7 +1,7 @@
 """One of two processes that run collective sections; run by test_devices.py.
 
-python together_worker.py COORDINATOR PROCESS_ID runs three sections, in which no process, process 1 and process 0
-fail, and prints the outcomes.
+python together_worker.py COORDINATOR PROCESS_ID runs three sections, in which no process, process 1 and
+process 0 fail, and prints the outcomes.
 """
 
 import sys
