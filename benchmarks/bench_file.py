@@ -1,104 +1,90 @@
-"""results/bench/MACHINE-SUITE-DATE.json: written after every row, so that a suite can be run in pieces."""
+"""Bench files, results/bench/MACHINE-SUITE-DATE.json: written after every row, so a suite can be resumed."""
 
 import datetime
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.environment import CODE, LIBRARY
-from benchmarks.measure import Entry
+from benchmarks.schema import BenchFile, BenchRow, Conditions, Machine
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.io import atomic_write
 
 FOLDER = Path("results") / "bench"
 
 
-def default_path(machine: str, suite: str, date: datetime.date) -> Path:
-    """Where a suite's rows of a day on a machine lie."""
-    return FOLDER / f"{_slug(machine)}-{suite}-{date.isoformat()}.json"
+def default_path(machine: Machine, suite: str, *, resume: bool = False) -> Path:
+    """Returns today's file; with `resume` the newest one if its versions are the same."""
+    slug = re.sub(r"[^a-z0-9]+", "-", machine["machine"].lower()).strip("-")
+    existing = sorted(FOLDER.glob(f"{slug}-{suite}-????-??-??.json")) if resume else []
+    if existing and read(existing[-1])["versions"] == machine["versions"]:
+        return existing[-1]
+    return FOLDER / f"{slug}-{suite}-{datetime.date.today().isoformat()}.json"
 
 
-def newest(machine: str, suite: str, versions: dict[str, str]) -> Path | None:
-    """The newest file of a suite on a machine, if it was measured with the same versions."""
-    found = sorted(FOLDER.glob(f"{_slug(machine)}-{suite}-????-??-??.json"))
-    return found[-1] if found and read(found[-1])["versions"] == versions else None
+def add_rows(path: Path, machine: Machine, measurement: str, rows: Sequence[BenchRow]) -> None:
+    """Adds the rows of a measurement, replacing those of an earlier one.
 
-
-def _slug(machine: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
-
-
-def add_row(path: Path, machine: str, versions: dict[str, str], row: Entry) -> None:
-    """Adds a row to the file, or puts it in the place of the one with its name.
-
-    Raises ConfigError where the file is of another machine or other versions, MachineError where it
-    cannot be written.
+    A row with another name stores the measurement's name as `measured`. Raises ConfigError if the file is
+    from another machine or other versions, MachineError if it cannot be written.
     """
-    add_rows(path, machine, versions, row["name"], [row])
-
-
-def add_rows(
-    path: Path, machine: str, versions: dict[str, str], measured: str, rows: Sequence[Entry]
-) -> None:
-    """Adds all rows that come of measuring one thing, in the place of what it gave before.
-
-    Each carries the thing's name as `measured`, where its own is another. Raises as `add_row` does.
-    """
-    content: dict[str, Any] = {"machine": machine, "versions": {}, "rows": []}
+    content: BenchFile = {"machine": machine["machine"], "versions": {}, "rows": []}
     if path.is_file():
         content = read(path)
-        _check_same_conditions(path, content, machine, versions)
-    stored = {row["name"]: row for row in content["rows"]}
+        _check_same_machine(path, content, machine)
     names = {row["name"] for row in rows}
-    for name in [name for name, row in stored.items() if _measured(row) == measured]:
-        if name not in names:
-            del stored[name]
+    stored = {
+        row["name"]: row
+        for row in content["rows"]
+        if row["name"] in names or row.get("measured", row["name"]) != measurement
+    }
     for row in rows:
-        stored[row["name"]] = row if row["name"] == measured else {**row, "measured": measured}
-    content["versions"] = {**content["versions"], **versions}
-    write(path, {**content, "rows": list(stored.values())})
+        stored[row["name"]] = row if row["name"] == measurement else {**row, "measured": measurement}
+    content["versions"] = {**content["versions"], **machine["versions"]}
+    content["rows"] = list(stored.values())
+    write(path, content)
 
 
-def measured(path: Path) -> dict[str, Entry]:
-    """What a file has rows of, and with which code and kernels; nothing if the file is missing."""
+def read_conditions(path: Path) -> dict[str, Conditions]:
+    """Returns code and kernels of each measurement in a file; empty if the file is missing."""
     rows = read(path)["rows"] if path.is_file() else ()
-    return {_measured(row): {name: row.get(name) for name in (CODE, LIBRARY)} for row in rows}
+    return {
+        row.get("measured", row["name"]): {
+            "code": row.get("code"),
+            "kernels_library": row.get("kernels_library"),
+        }
+        for row in rows
+    }
 
 
-def require_usable(path: Path, machine: str, versions: dict[str, str]) -> None:
-    """Raises what `add_row` would, before anything is measured."""
+def check_usable(path: Path, machine: Machine) -> None:
+    """Raises what `add_rows` would raise, before anything is measured."""
     if path.is_file():
-        _check_same_conditions(path, read(path), machine, versions)
+        _check_same_machine(path, read(path), machine)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise _write_error(path, error) from error
 
 
-def _measured(row: Mapping[str, Any]) -> str:
-    return row.get("measured", row["name"])
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Writes a bench file; raises MachineError where it cannot be written."""
+def write(path: Path, content: BenchFile) -> None:
+    """Writes a bench file; raises MachineError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise _write_error(path, error) from error
 
 
-def _cannot_be_written(path: Path, error: OSError) -> MachineError:
+def _write_error(path: Path, error: OSError) -> MachineError:
     return MachineError(f"{path} cannot be written ({error.strerror}): choose another --output")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A bench file; raises ConfigError where it is none."""
+def read(path: Path) -> BenchFile:
+    """Reads a bench file; raises ConfigError if it is not one."""
     try:
         content = json.loads(path.read_text())
         if not isinstance(content["rows"], list) or not isinstance(content["versions"], dict):
@@ -109,14 +95,12 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not a bench file: choose another --output") from error
 
 
-def _check_same_conditions(
-    path: Path, content: dict[str, Any], machine: str, versions: dict[str, str]
-) -> None:
-    there = {"machine": content["machine"], **content["versions"]}
-    now = {"machine": machine, **versions}
-    for name in there.keys() & now.keys():
-        if there[name] != now[name]:
+def _check_same_machine(path: Path, content: BenchFile, machine: Machine) -> None:
+    stored = {"machine": content["machine"], **content["versions"]}
+    now = {"machine": machine["machine"], **machine["versions"]}
+    for name in stored.keys() & now.keys():
+        if stored[name] != now[name]:
             raise ConfigError(
-                f"{path} was measured with {name} {there[name]!r}, now it is {now[name]!r}: "
+                f"{path} was measured with {name} {stored[name]!r}, now it is {now[name]!r}: "
                 "choose another --output"
             )

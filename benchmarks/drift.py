@@ -1,4 +1,4 @@
-"""How two implementations that agree in every step drift apart when each continues from its own state."""
+"""Drift between jaxnets and PyTorch: they agree in each step, but rounding accumulates over free runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +9,11 @@ from ml_collections import config_dict
 
 from benchmarks.jax_model import build, make_config, random_batch
 from benchmarks.oracles import load
+from benchmarks.schema import Drift, DriftStep
 from jaxnets.io import atomic_replace
 
 LOSS, PARAMETERS = "loss", "all parameters"
-"""What `compare_steps` names beside the tensors."""
-RESTARTED, FREE = "restarted", "free"
+"""Keys of `compare_steps` besides the tensors."""
 FIGURE = Path("docs") / "drift.png"
 STEPS = 10
 
@@ -25,11 +25,11 @@ def compare_steps(
     restart: bool,
     variables: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, float]]:
-    """After each training step of ours and PyTorch's, on batches of noise: how far they are apart.
+    """Yields the differences between jaxnets and PyTorch after each training step on random batches.
 
-    Both begin in the same state; with `restart` PyTorch takes over ours (parameters, statistics and
-    optimizer buffers) before every step. Yields relative L2 differences by PyTorch's names of the
-    tensors, of all parameters as one vector, and of the loss. For float64, JAX's x64 is to be on.
+    These are relative L2 differences of each tensor (by its PyTorch name), of all parameters as one vector,
+    and of the loss. Both start from the same state; with `restart` PyTorch gets the state of jaxnets
+    (parameters, statistics, optimizer buffers) before every step. float64 requires `jax.enable_x64`.
     """
     ours = build(config, variables)
     theirs = load("mirror").Mirror(config)
@@ -49,52 +49,54 @@ def compare_steps(
 
 
 def drift_config() -> config_dict.ConfigDict:
-    """ResNet-50 in float64 at a small size and a high learning rate, where rounding grows fastest."""
+    """ResNet-50 in float64 at a small size and a high learning rate, where rounding errors grow fastest."""
     config = make_config("resnet50", image_size=32, batch_size=8)
     config.model.dtype = "float64"
     config.optimizer.learning_rate = 0.1
     return config
 
 
-def measure(config: config_dict.ConfigDict | None = None, *, steps: int = STEPS) -> dict[str, Any]:
-    """Ten steps restarted from the same state, and ten running free.
-
-    {"about": ..., "restarted": [...], "free": [...]}, each a list by step of the relative difference
-    of all parameters and of the loss.
-    """
+def measure(config: config_dict.ConfigDict | None = None, *, steps: int = STEPS) -> Drift:
+    """Measures the drift with restarts from the same state, and of free runs."""
     config = config or drift_config()
-    found: dict[str, Any] = {
-        "about": (
-            f"{config.model.name}, float64, {config.data.image_size} px, batch "
-            f"{config.train.batch_size}, SGD {config.optimizer.learning_rate:g} with momentum "
-            f"{config.optimizer.momentum:g}, batches of noise: |ours - PyTorch's| / |PyTorch's|"
-        )
-    }
+    about = (
+        f"{config.model.name}, float64, {config.data.image_size} px, batch "
+        f"{config.train.batch_size}, SGD {config.optimizer.learning_rate:g} with momentum "
+        f"{config.optimizer.momentum:g}, batches of noise: |ours - PyTorch's| / |PyTorch's|"
+    )
     with jax.enable_x64(True):
-        for name in (RESTARTED, FREE):
-            runs = compare_steps(config, steps=steps, restart=name == RESTARTED)
-            found[name] = [
-                {
-                    "step": number,
-                    "parameters": distances.pop(PARAMETERS),
-                    "loss": distances.pop(LOSS),
-                    "largest": max(distances.values()),
-                }
-                for number, distances in enumerate(runs, 1)
-            ]
-    return found
+        return {
+            "about": about,
+            "restarted": _measure_steps(config, steps=steps, restart=True),
+            "free": _measure_steps(config, steps=steps, restart=False),
+        }
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Plots what `measure` found; the file is written whole or not at all."""
+def _measure_steps(config: config_dict.ConfigDict, *, steps: int, restart: bool) -> list[DriftStep]:
+    return [
+        {
+            "step": number,
+            "parameters": distances.pop(PARAMETERS),
+            "loss": distances.pop(LOSS),
+            "largest": max(distances.values()),
+        }
+        for number, distances in enumerate(compare_steps(config, steps=steps, restart=restart), 1)
+    ]
+
+
+def draw(found: Drift, path: Path) -> None:
+    """Plots the drift; the file is written atomically."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    labels = {FREE: "each from its own state", RESTARTED: "both from the same state, every step"}
-    for name, label in labels.items():
-        steps = [entry["step"] for entry in found[name]]
-        axes.semilogy(steps, [entry["parameters"] for entry in found[name]], "o-", label=label)
+    series = {
+        "each from its own state": found["free"],
+        "both from the same state, every step": found["restarted"],
+    }
+    for label, entries in series.items():
+        steps = [entry["step"] for entry in entries]
+        axes.semilogy(steps, [entry["parameters"] for entry in entries], "o-", label=label)
     axes.set(xlabel="training step", ylabel="relative difference of all parameters")
     axes.set_title(found["about"].split(":")[0], fontsize=8)
     axes.grid(alpha=0.3)
@@ -104,10 +106,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
         figure.savefig(temporary, format=path.suffix[1:], dpi=110)
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """The largest difference of a single step, and where ten free ones end."""
-    restarted = max(entry["largest"] for entry in found[RESTARTED])
-    last = found[FREE][-1]
+def format_drift(found: Drift) -> str:
+    """Formats the largest difference of a single step and the final difference of the free run."""
+    restarted = max(entry["largest"] for entry in found["restarted"])
+    last = found["free"][-1]
     return (
         f"from the same state at most {restarted:.1e} in any tensor; "
         f"running free {last['parameters']:.1e} of all parameters after {last['step']} steps"

@@ -1,79 +1,79 @@
-"""The rows of an accelerator: every network, bfloat16, against PyTorch compiled for the same card."""
+"""The comparisons of the gpu suite: every network in bfloat16 against compiled PyTorch."""
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from benchmarks import jax_workloads, torch_workloads
-from benchmarks.measure import Row
+from benchmarks.comparisons import BenchContext, MakeComparison
+from benchmarks.measure import Comparison
 from jaxnets import models
 
 BATCHES = (256, 64)
-SIZES: Mapping[str, int] = {
+IMAGE_SIZES: Mapping[str, int] = {
     "lenet5": 28,
     "alexnet": 32,
     "inception_v3": 299,
     "inception_resnet_v2": 299,
 }
-"""Pixels a side by network; others have `USUAL_SIZE`."""
-USUAL_SIZE = 224
-DRY_BATCH = 2
-LOSS_TOLERANCE, DRY_LOSS_TOLERANCE = 0.2, math.inf
-"""bfloat16 does not know a loss well: ResNet-50's at 64 px differed by 5 %. Its own loss is shown, not
-the update, which the network's row on a CPU checks; for two tiny images it means nothing.
+DEFAULT_IMAGE_SIZE = 224
+DRY_RUN_BATCH = 2
+LOSS_TOLERANCE, DRY_RUN_LOSS_TOLERANCE = 0.2, math.inf
+"""Losses in bfloat16 are inexact: that of ResNet-50 at 64 px differed by 5 %.
+
+This checks the loss, not the update, which the network's row in the cpu suite checks. The loss of two tiny
+images is not checked.
 """
-OPPONENT = "torch.compile, channels_last, bfloat16 autocast"
+BASELINE = "torch.compile, channels_last, bfloat16 autocast"
 
 
-def rows(*, dry: bool = False) -> dict[str, Callable[[int], Row]]:
-    """By name, what makes a row for so many threads.
+def comparisons(*, dry_run: bool = False) -> dict[str, MakeComparison]:
+    """Returns the comparisons by row name.
 
-    A `dry` run is for trying everything where there is no such card: the smallest images, two at a time,
-    and torch.compile without its compiler.
+    A dry run tests the suite on any device: smallest images, batch size 2, torch.compile with the backend
+    "eager".
     """
-    found: dict[str, Callable[[int], Row]] = {}
-    images = {name: entry for name, entry in models.REGISTRY.items() if entry.kind == "image"}
-    for batch_size in (DRY_BATCH,) if dry else BATCHES:
+    found: dict[str, MakeComparison] = {}
+    for batch_size in (DRY_RUN_BATCH,) if dry_run else BATCHES:
         for kind in ("train", "inference"):
-            for network, entry in images.items():
-                size = entry.smallest if dry else SIZES.get(network, USUAL_SIZE)
+            for network, entry in models.REGISTRY.items():
+                if entry.kind != "image":
+                    continue
+                size = entry.smallest if dry_run else IMAGE_SIZES.get(network, DEFAULT_IMAGE_SIZE)
                 size = max(size, 28) if network == "lenet5" else size
-                name = f"{kind}/{network}/{size}/{batch_size}/bfloat16"
-                found[name] = functools.partial(
-                    _row,
-                    name,
+                found[f"{kind}/{network}/{size}/{batch_size}/bfloat16"] = functools.partial(
+                    _comparison,
                     network=network,
                     image_size=size,
                     batch_size=batch_size,
                     trains=kind == "train",
-                    compiler="eager" if dry else "inductor",
-                    loss_tolerance=DRY_LOSS_TOLERANCE if dry else LOSS_TOLERANCE,
+                    dry_run=dry_run,
                 )
     return found
 
 
-def _row(
+def _comparison(
     name: str,
-    threads: int,
+    context: BenchContext,
     *,
     network: str,
     image_size: int,
     batch_size: int,
     trains: bool,
-    compiler: str,
-    loss_tolerance: float,
-) -> Row:
-    ours = jax_workloads.TrainingSide if trains else jax_workloads.InferenceSide
-    theirs = torch_workloads.TrainingSide if trains else torch_workloads.InferenceSide
+    dry_run: bool,
+) -> Comparison:
+    ours = jax_workloads.TrainingWorkload if trains else jax_workloads.InferenceWorkload
+    theirs = torch_workloads.TrainingWorkload if trains else torch_workloads.InferenceWorkload
     shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
-    opponent = functools.partial(theirs, channels_last=True, threads=threads, compiler=compiler, half=True)
+    compiler = "eager" if dry_run else "inductor"
+    options = {"channels_last": True, "threads": context.threads, "compiler": compiler, "bfloat16": True}
     what = "training step" if trains else "inference"
-    title = f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}, bfloat16"
-    return Row(
+    tolerance = DRY_RUN_LOSS_TOLERANCE if dry_run else LOSS_TOLERANCE
+    return Comparison(
         name,
-        title,
+        f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}, bfloat16",
         functools.partial(ours, **shape, compute_dtype="bfloat16"),
-        {OPPONENT: opponent},
+        {BASELINE: functools.partial(theirs, **options)},
         on_gpu=True,
-        loss_tolerance=loss_tolerance if trains else None,
+        loss_tolerance=tolerance if trains else None,
     )

@@ -1,10 +1,11 @@
-"""How step time and memory grow with batch, image size, devices and processes."""
+"""How step time and memory scale with batch size, image size, devices and processes."""
 
 import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ import jax
 
 from benchmarks.clock import Clock
 from benchmarks.jax_model import build, make_config, random_batch
-from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, single_side_row
+from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, row_without_baseline
+from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, Worker
+from jaxnets.runtime.xla import SAFE_FLAG
 from jaxnets.training.devices import Devices, initialize_distributed
 
-NARROW = 16
-"""Channels of the first stage of the ResNet-50 that is measured; the published one has 64."""
+WIDTH = 16
+"""Channels of the first stage of the measured ResNet-50; the original has 64."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A training step to time: network, pixels a side, batch of all, fake devices of each process."""
+    """A training step to time: network, image size, global batch size, simulated devices per process."""
 
     network: str
     image_size: int
@@ -32,9 +35,9 @@ class Point:
 
     @property
     def name(self) -> str:
-        """The row's."""
-        spread = f"/{self.processes}x{self.devices}" if self.processes * self.devices > 1 else ""
-        return f"growth/{self.network}/{self.image_size}/{self.batch_size}{spread}"
+        """The row's name."""
+        devices = f"/{self.processes}x{self.devices}" if self.processes * self.devices > 1 else ""
+        return f"growth/{self.network}/{self.image_size}/{self.batch_size}{devices}"
 
 
 POINTS = (
@@ -47,8 +50,8 @@ POINTS = (
 )
 
 
-class GrowingSide:
-    """A training step of a benchmark config, its batch on the devices of all processes."""
+class ScalingWorkload:
+    """A training step whose batch is sharded over the devices of all processes."""
 
     def __init__(self, shared: None, *, point: Point, process: int = 0, coordinator: str = ""):
         del shared
@@ -57,58 +60,67 @@ class GrowingSide:
         devices = Devices.all()
         config = make_config(point.network, point.image_size, point.batch_size)
         if point.network == "resnet50":
-            config.model.width = NARROW
-        ours = build(config, axis_name=devices.axis_name)
+            config.model.width = WIDTH
+        built = build(config, axis_name=devices.axis_name)
         batch = random_batch(config, seed=0)
-        each = point.batch_size // devices.process_count
-        share = slice(devices.process_index * each, (devices.process_index + 1) * each)
-        self._batch = devices.shard_batch({name: values[share] for name, values in batch.items()})
-        self._step = devices.compile_step(ours.train_step, donate=True)
-        self._state, self._rows = devices.replicate(ours.state), point.batch_size
-        self._clock = Clock(self._take, lambda: jax.block_until_ready(self._state))
+        size = point.batch_size // devices.process_count
+        shard = slice(devices.process_index * size, (devices.process_index + 1) * size)
+        self._batch = devices.shard_batch({name: values[shard] for name, values in batch.items()})
+        self._step = devices.compile_step(built.train_step, donate=True)
+        self._state, self._batch_size = devices.replicate(built.state), point.batch_size
+        self._clock = Clock(self._run_step, lambda: jax.block_until_ready(self._state))
 
     def measure(self, seconds: float, steps: int | None = None) -> float:
-        """Images per second of all devices; processes that wait for each other get the number of `steps`."""
-        return self._rows * (self._clock.time(steps) if steps else self._clock.rate(seconds))
+        """Returns images per second over all devices.
 
-    def _take(self) -> None:
+        Processes that wait for each other must be given the same number of `steps`.
+        """
+        return self._batch_size * (self._clock.time(steps) if steps else self._clock.rate(seconds))
+
+    def _run_step(self) -> None:
         self._state, _ = self._step(self._state, self._batch)
 
 
-def measure(point: Point, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker) -> Entry:
-    """A row: images per second and the largest memory of a process."""
+def measure(
+    point: Point,
+    *,
+    rounds: int,
+    seconds: float,
+    kernels: Path | None,
+    worker_class: Callable[..., Any] = Worker,
+) -> list[BenchRow]:
+    """Returns a row with images per second and the peak memory of a process."""
     coordinator = f"localhost:{_free_port()}" if point.processes > 1 else ""
-    flags = f"--xla_force_host_platform_device_count={point.devices}"
-    options = {"keep_memory": True, "kernels": kernels, "environment": {"XLA_FLAGS": flags}}
+    flags = f"{SAFE_FLAG} --xla_force_host_platform_device_count={point.devices}"
+    start = functools.partial(
+        worker_class, keep_memory=True, kernels=kernels, environment={"XLA_FLAGS": flags}
+    )
+    workloads = [
+        functools.partial(ScalingWorkload, point=point, process=process, coordinator=coordinator)
+        for process in range(point.processes)
+    ]
     with (
         contextlib.ExitStack() as stack,
         concurrent.futures.ThreadPoolExecutor(point.processes) as pool,
     ):
+        workers = [stack.enter_context(worker) for worker in pool.map(lambda w: start(w, None), workloads)]
 
-        def begin(process: int) -> Any:
-            make = functools.partial(GrowingSide, point=point, process=process, coordinator=coordinator)
-            return start(make, None, **options)
+        def slowest(steps: int | None) -> float:
+            return min(pool.map(lambda worker: worker.call("measure", seconds, steps), workers))
 
-        sides = [stack.enter_context(side) for side in pool.map(begin, range(point.processes))]
         steps = None
-        if point.processes > 1:  # the same number in each, or one would wait for ever
-            list(pool.map(lambda side: side.call("measure", seconds, 1), sides))  # compiles
-            first = min(pool.map(lambda side: side.call("measure", seconds, 2), sides))
-            steps = max(2, round(seconds * first / point.batch_size))
-        speeds = [
-            min(pool.map(lambda side: side.call("measure", seconds, steps), sides)) for _ in range(1 + rounds)
-        ][1:]
-        memory = max(side.call(PEAK_MEMORY) for side in sides)
-    return {
-        "name": point.name,
-        "point": dataclasses.asdict(point),
-        "implementation": IN_JAX_ALONE if kernels is None else WITH_KERNELS,
-        **single_side_row(speeds, point.batch_size),
-        "peak_memory": {"ours": memory},
-    }
+        if point.processes > 1:  # all need the same number of steps, or one would wait forever
+            slowest(1)  # compiles
+            steps = max(2, round(seconds * slowest(2) / point.batch_size))
+        speeds = [slowest(steps) for _ in range(1 + rounds)][1:]
+        memory = max(worker.call(PEAK_MEMORY) for worker in workers)
+    row = row_without_baseline(point.name, speeds, point.batch_size)
+    row["point"], row["peak_memory"] = dataclasses.asdict(point), {"ours": memory}
+    row["implementation"] = IN_JAX_ALONE if kernels is None else WITH_KERNELS
+    return [row]
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]

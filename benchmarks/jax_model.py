@@ -1,4 +1,4 @@
-"""Our side of a comparison: a network, its state and its step, from a config."""
+"""Builds a network, its state and its training step from a config, for benchmarks and parity tests."""
 
 import dataclasses
 from pathlib import Path
@@ -17,18 +17,17 @@ from jaxnets.errors import ConfigError
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import TrainStep, make_train_step
+from jaxnets.training.step import TrainState, TrainStep, make_train_step
 
 CHANNELS = {"lenet5": 1}
 CLASSES = {"lenet5": 10, "alexnet": 10}
-"""By network, as the reports have them: digits, CIFAR-10; three kinds of tissue in colour elsewhere."""
+"""Input channels and classes by network, as in the reports; 3 and 3 for others."""
 MLP_CONFIG = Path(__file__).parents[1] / "configs" / "mlp_tanh.py"
 
 
 @dataclasses.dataclass(frozen=True)
-class Ours:
-    """A config's network, the state before its first step, and the step, not compiled yet."""
+class ModelAndStep:
+    """A network, its initial state, and its training step before compilation."""
 
     model: nn.Module
     state: TrainState
@@ -36,7 +35,7 @@ class Ours:
 
 
 def make_config(network: str, image_size: int, batch_size: int) -> config_dict.ConfigDict:
-    """A config of SGD with momentum on plain images: (x / 255 - 0.5) / 0.5, no augmentation."""
+    """Returns a config of SGD with momentum on images scaled to [-1, 1], without augmentation."""
     config = config_lib.default_config()
     config.model.name = network
     config.model.num_classes = CLASSES.get(network, 3)
@@ -54,11 +53,11 @@ def build(
     variables: dict[str, Any] | None = None,
     *,
     axis_name: str | None = None,
-) -> Ours:
-    """Our side of a config, from `variables`, or else from its own initial weights."""
+) -> ModelAndStep:
+    """Builds a config's network from `variables`, by default from its initialization."""
     model = models.create(config.model, axis_name=axis_name)
     if variables is None:
-        variables = models.initialize(model, jax.random.key(config.seed), _shape(config))
+        variables = models.initialize(model, jax.random.key(config.seed), _input_shape(config))
     schedule = make_schedule(config, total_steps=config.train.steps, steps_per_epoch=1)
     optimizer = make_optimizer(config, schedule)
     train_step = make_train_step(
@@ -68,18 +67,18 @@ def build(
         preprocess=make_preprocess(config, train=True),
         axis_name=axis_name,
     )
-    return Ours(model, TrainState.create(variables, optimizer, seed=config.seed), train_step)
+    return ModelAndStep(model, TrainState.create(variables, optimizer, seed=config.seed), train_step)
 
 
 def mlp_config() -> config_dict.ConfigDict:
-    """Report A's MLP as configs/mlp_tanh.py has it; raises ConfigError outside a checkout."""
+    """Returns report A's MLP, configs/mlp_tanh.py; raises ConfigError outside a checkout."""
     if not MLP_CONFIG.is_file():
-        raise ConfigError(f"{MLP_CONFIG} is not there: run the bench from a checkout")
+        raise ConfigError(f"{MLP_CONFIG} does not exist: run the benchmarks from a checkout")
     return config_lib.load_config(str(MLP_CONFIG))
 
 
 def points_batch() -> Batch:
-    """The four points as one batch, with the fields of `TrainBatches`."""
+    """Returns the four points of the MLP as one batch."""
     batch = gather(source := Points(), np.arange(len(source)))
     return {
         **batch,
@@ -88,15 +87,15 @@ def points_batch() -> Batch:
     }
 
 
-def _shape(config: config_dict.ConfigDict) -> tuple[int, ...]:
-    """Of one example's input, with a leading 1."""
+def _input_shape(config: config_dict.ConfigDict) -> tuple[int, ...]:
+    """Returns the shape of a batch of one example."""
     if models.entry(config.model.name).kind == "vector":
         return (1, config.model.layer_sizes[0])
     return (1, config.data.image_size, config.data.image_size, len(config.data.mean))
 
 
 def random_batch(config: config_dict.ConfigDict, seed: int) -> Batch:
-    """A batch of noise, with the fields of `TrainBatches`."""
+    """Returns a training batch of noise."""
     generator = np.random.default_rng(seed)
     count, size = config.train.batch_size, config.data.image_size
     shape = (count, size, size, len(config.data.mean))

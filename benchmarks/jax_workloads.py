@@ -1,4 +1,4 @@
-"""Our sides of the rows: training step, inference, the pipelines on JPEGs and on the cache."""
+"""Workloads of jaxnets: training step, inference, input pipelines from JPEGs and from the cache."""
 
 import copy
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import config_dict
 from PIL import Image
 
-from benchmarks.clock import UNTIMED_BATCHES, Clock
+from benchmarks.clock import WARMUP_BATCHES, Clock
 from benchmarks.jax_model import build, make_config, random_batch
 from benchmarks.worker import process_peak_memory
 from jaxnets import config as config_lib
@@ -24,64 +24,64 @@ from jaxnets.errors import CheckFailedError, DataError
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.interop.convert import to_torch
-from jaxnets.runtime import hardware
+from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.devices import Devices
 from jaxnets.training.optimizer import set_multiplier
 from jaxnets.training.preprocess import make_preprocess
 
 CHECKED_IMAGES = 8
-"""How many images both sides of a pipeline row must read alike."""
+"""Number of images that the implementations of an input pipeline must read identically."""
 LOSS_DROP = 0.02
-"""The share of the loss by which a step along its gradient is to lower it; momentum doubles that."""
+"""Fraction by which an SGD step lowers the loss in `TrainingWorkload.losses`; momentum doubles it."""
 
 
-class Machine:
-    """Asked in a process of its own: a process that has asked JAX for its devices holds them."""
+class MachineInfo:
+    """Describes the machine. Runs in its own process, since JAX reserves the devices that it lists."""
 
     def __init__(self, shared: None):
         del shared
 
     def describe(self) -> tuple[str, dict[str, str]]:
-        """A description of the hardware, and the versions of the packages."""
-        return hardware.description(), environment.versions()
+        """Returns a description of the hardware and the versions of the packages."""
+        return xla.hardware(), environment.versions()
 
     def platform(self) -> str:
-        """What JAX computes on: "cpu", "gpu" or "tpu"."""
+        """Returns "cpu", "gpu" or "tpu"."""
         return jax.default_backend()
 
 
-def forward_operations(network: Any, inputs: jax.Array) -> float:
-    """Operations of products and convolutions for one image, forward, as XLA counts its own forms."""
+def forward_flops(network: Any, inputs: jax.Array) -> float:
+    """Returns the operations of a forward pass for one image, as XLA counts them."""
     apply = functools.partial(network.apply, train=False)
     shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x), inputs[:1])
-    # For GPUs, where no form of ours takes the place of XLA's own, which it counts.
+    # Lowered for GPUs, where XLA's own operations are used, which it can count.
     lowered = jax.jit(apply).trace(shapes, inputs[:1]).lower(lowering_platforms=("cuda",))
     return float((lowered.cost_analysis() or {}).get("flops", math.nan))
 
 
-def product_rate(dtype: str | None, *, side: int | None = None, seconds: float = 1.0) -> float:
-    """Operations per second in a product of two square matrices on this device."""
-    side = side or (8192 if jax.default_backend() != "cpu" else 1024)
-    factor = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype or "float32")
+def matmul_rate(dtype: str | None, *, size: int | None = None, seconds: float = 1.0) -> float:
+    """Returns operations per second in a product of two square matrices on this device."""
+    size = size or (8192 if jax.default_backend() != "cpu" else 1024)
+    factor = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype or "float32")
     multiply = jax.jit(jnp.matmul).lower(factor, factor).compile()
-    found: list[Any] = [factor]
+    product: list[Any] = [factor]
 
-    def once() -> None:
-        found[0] = multiply(factor, factor)
+    def step() -> None:
+        product[0] = multiply(factor, factor)
 
-    rate = Clock(once, lambda: jax.block_until_ready(found[0])).rate(seconds)
-    return 2 * side**3 * rate
+    rate = Clock(step, lambda: jax.block_until_ready(product[0])).rate(seconds)
+    return 2 * size**3 * rate
 
 
 def peak_memory(device: jax.Device) -> int | None:
-    """The most that arrays on a device took so far, or on a CPU this process, in bytes; None if not known."""
+    """Returns the peak memory of arrays on a device, of this process on a CPU, in bytes; None if unknown."""
     statistics = device.memory_stats()
     return statistics["peak_bytes_in_use"] if statistics else process_peak_memory()
 
 
-class NetworkSide:
-    """A network of ours with its initial weights, and one batch that stays on the device."""
+class NetworkWorkload:
+    """A network with its initial weights and one batch of noise."""
 
     def __init__(
         self,
@@ -94,14 +94,14 @@ class NetworkSide:
     ):
         del shared
         self.config = make_config(network, image_size, batch_size)
-        self.exact = models.create(self.config.model)
+        self.float32_model = models.create(self.config.model)
         self.config.model.compute_dtype = compute_dtype
-        self.ours = build(self.config)
+        self.built = build(self.config)
         self.batch = random_batch(self.config, seed=0)
-        self._variables = jax.device_get(self.ours.state.variables())
+        self._variables = jax.device_get(self.built.state.variables())
 
-    def share(self) -> dict[str, Any]:
-        """The config, the initial weights under PyTorch's names, and the batch."""
+    def shared_data(self) -> dict[str, Any]:
+        """Returns the config, the initial weights by PyTorch name, and the batch."""
         arrays = {
             name: array
             for tree in self._variables.values()
@@ -109,141 +109,139 @@ class NetworkSide:
         }
         return {"config": self.config, "arrays": arrays, "batch": self.batch}
 
-    def answer(self) -> np.ndarray:
-        """The initial network's logits of the batch, in full single precision."""
-        apply = functools.partial(self.exact.apply, train=False)
+    def outputs(self) -> np.ndarray:
+        """Returns the initial network's logits of the batch in full single precision."""
+        apply = functools.partial(self.float32_model.apply, train=False)
         with jax.default_matmul_precision("highest"):
             return np.asarray(jax.jit(apply)(self._variables, self.inputs()))
 
     def peak_memory(self) -> int | None:
-        """The most that it held, in bytes, of the card or of the process."""
+        """Returns the peak memory of the GPU or of the process in bytes."""
         return peak_memory(jax.local_devices()[0])
 
-    def particulars(self) -> dict[str, float]:
-        """Operations an image, and those that the device does a second in a product of large matrices."""
+    def flop_rates(self) -> dict[str, float]:
+        """Returns operations per image, and operations per second of a large matrix product."""
         return {
-            "operations_per_image": self.operations_per_image(),
-            "operations_per_second_of_a_product": product_rate(self.config.model.compute_dtype),
+            "operations_per_image": self.flops_per_image(),
+            "operations_per_second_of_a_product": matmul_rate(self.config.model.compute_dtype),
         }
 
-    def operations_per_image(self) -> float:
-        """Those of products and convolutions; a training step counts as three times the forward pass."""
-        passes = 3 if isinstance(self, TrainingSide) else 1
-        return passes * forward_operations(self.exact, self.inputs())
+    def flops_per_image(self) -> float:
+        """Returns operations per image; a training step counts as three forward passes."""
+        passes = 3 if isinstance(self, TrainingWorkload) else 1
+        return passes * forward_flops(self.float32_model, self.inputs())
 
     def inputs(self) -> jax.Array:
-        """The batch as the network takes it, [B, H, W, C]."""
+        """Returns the preprocessed batch, [B, H, W, C]."""
         return make_preprocess(self.config, train=False)(self.batch, jax.random.key(0))[0]
 
     def logits(self, variables: dict[str, Any], inputs: jax.Array) -> jax.Array:
-        """[B, classes]; nothing is trained."""
-        logits: Any = self.ours.model.apply(variables, inputs, train=False)
+        """Returns logits in inference mode, [B, classes]."""
+        logits: Any = self.built.model.apply(variables, inputs, train=False)
         return logits
 
 
-class TrainingSide(NetworkSide):
-    """The compiled training step, buffers donated."""
+class TrainingWorkload(NetworkWorkload):
+    """The compiled training step with donated buffers."""
 
     def __init__(self, shared: None, **shape: Any):
         super().__init__(shared, **shape)
         devices = Devices.all()
-        self._placed = devices.shard_batch(self.batch)
-        self._step = devices.compile_step(self.ours.train_step, donate=True)
-        self._state = self.ours.state
+        self._device_batch = devices.shard_batch(self.batch)
+        self._step = devices.compile_step(self.built.train_step, donate=True)
+        self._state = self.built.state
         self._metrics: Any = None
         self._clock = Clock(self.take_step, self.wait)
 
     def measure(self, seconds: float) -> float:
-        """Images per second; raises CheckFailedError where the loss is no longer finite."""
+        """Returns images per second; raises CheckFailedError if the loss is not finite."""
         speed = self.config.train.batch_size * self._clock.rate(seconds)
         if not np.isfinite(float(self._metrics["loss"])):
             raise CheckFailedError(f"{self.config.model.name}: our loss is not finite")
         return speed
 
-    def losses(self, share: float | None = None) -> tuple[np.ndarray, float]:
-        """The loss in training before and after an update by a `share` of the learning rate, [2]; the share.
+    def losses(self, lr_fraction: float | None = None) -> tuple[np.ndarray, float]:
+        """Returns the training losses before and after an update, [2], and the fraction of the learning rate.
 
-        Where it is not given it is one by which the loss falls by two to four hundredths: at the full rate a
-        deep network's next loss depends on every rounding. Steps are the measured ones, but where the
-        network drops units: then of a program that drops none, since no two libraries draw the same ones.
+        By default the fraction is such that the loss falls by 2 to 4 %: at the full learning rate a deep
+        network's next loss depends on rounding. Dropout is disabled, since libraries draw other masks.
         """
-        whole = copy.deepcopy(self.config)
-        whole.model.dropout = whole.model.auxiliary_dropout = 0.0
+        config = copy.deepcopy(self.config)
+        config.model.dropout = config.model.auxiliary_dropout = 0.0
         step = self._step
-        if models.create(whole.model) != self.ours.model:
-            step = Devices.all().compile_step(build(whole).train_step, donate=True)
+        if models.create(config.model) != self.built.model:
+            step = Devices.all().compile_step(build(config).train_step, donate=True)
 
-        def take(share: float) -> tuple[float, float]:
-            opt_state = set_multiplier(self._state.opt_state, share)
+        def update(lr_fraction: float) -> tuple[float, float]:
+            opt_state = set_multiplier(self._state.opt_state, lr_fraction)
             state = dataclasses.replace(self._state, opt_state=opt_state)
-            self._state, metrics = step(state, self._placed)
+            self._state, metrics = step(state, self._device_batch)
             mean = metrics["loss"] / metrics["weight_sum"]
             return float(mean), float(metrics["gradient_norm"])
 
-        before, norm = take(0.0)
-        if share is None:
-            share = LOSS_DROP * before / (self.config.optimizer.learning_rate * norm**2)
-        take(share)
-        after, _ = take(1.0)
-        return np.array([before, after]), share
+        before, norm = update(0.0)
+        if lr_fraction is None:
+            lr_fraction = LOSS_DROP * before / (self.config.optimizer.learning_rate * norm**2)
+        update(lr_fraction)
+        after, _ = update(1.0)
+        return np.array([before, after]), lr_fraction
 
     def take_step(self) -> None:
-        """One step; it may still be under way."""
-        self._state, self._metrics = self._step(self._state, self._placed)
+        """Dispatches one step."""
+        self._state, self._metrics = self._step(self._state, self._device_batch)
 
     def program(self) -> str:
-        """The compiled step; one was taken before."""
-        return self._step.compile(self._state, self._placed).as_text()
+        """Returns the compiled step as text; at least one step must have been run."""
+        return self._step.compile(self._state, self._device_batch).as_text()
 
     def wait(self) -> None:
-        """Until the step is done."""
+        """Waits for dispatched steps."""
         jax.block_until_ready((self._state, self._metrics))
 
 
-class InferenceSide(NetworkSide):
-    """The compiled network without training, on normalised images."""
+class InferenceWorkload(NetworkWorkload):
+    """The compiled network in inference mode, on normalized images."""
 
     def __init__(self, shared: None, **shape: Any):
         super().__init__(shared, **shape)
-        placed = jax.device_put((self._variables, self.inputs()))
-        self._apply = jax.jit(self.logits).lower(*placed).compile()
-        self._placed = placed
+        self._inputs = jax.device_put((self._variables, self.inputs()))
+        self._apply = jax.jit(self.logits).lower(*self._inputs).compile()
         self._logits: Any = None
         self._clock = Clock(self.take_step, self.wait)
 
     def measure(self, seconds: float) -> float:
-        """Images per second."""
+        """Returns images per second."""
         return self.config.train.batch_size * self._clock.rate(seconds)
 
     def take_step(self) -> None:
-        """One batch; it may still be under way."""
-        self._logits = self._apply(*self._placed)
+        """Dispatches one batch."""
+        self._logits = self._apply(*self._inputs)
 
     def program(self) -> str:
-        """The compiled network."""
+        """Returns the compiled network as text."""
         return self._apply.as_text() or ""
 
     def wait(self) -> None:
-        """Until the batch is done."""
+        """Waits for dispatched batches."""
         jax.block_until_ready(self._logits)
 
 
-class PipelineSide:
-    """Our training batches on the host, from JPEGs (decoded every time) or from the cache."""
+class PipelineWorkload:
+    """Training batches on the host, from JPEGs or from the cache of decoded images."""
 
     def __init__(self, shared: Any, *, images: Path, image_size: int, batch_size: int, cache: bool):
         del shared
-        _require_size(images, image_size)
+        _check_image_size(images, image_size)
         config = pipeline_config(images, image_size, batch_size, cache=cache)
         reporter = Reporter(quiet=True)
         self._data = with_cache(config, open_dataset(config, reporter), reporter)
         self._images, self._batch_size = images, batch_size
         self._batches = self._data.train_batches(Devices.all().shard)
-        next(self._batches)
-        self._clock = Clock(lambda: next(self._batches), untimed=UNTIMED_BATCHES)
+        self._batches.next_batches()
+        self._clock = Clock(self._batches.next_batches, warmup=WARMUP_BATCHES)
 
-    def share(self) -> dict[str, Any]:
-        """Where the images lie, decoded or not, and their labels."""
+    def shared_data(self) -> dict[str, Any]:
+        """Returns the files or memory map of the images, their labels, and the batch size."""
         source = self._data.source
         shared: dict[str, Any] = {"labels": source.labels, "batch_size": self._batch_size}
         if isinstance(source, CachedSource):
@@ -251,17 +249,17 @@ class PipelineSide:
             return {**shared, "memory_map": source.images.filename}
         return {**shared, "files": [str(self._images / file) for file in source.files]}
 
-    def answer(self) -> np.ndarray:
-        """The first images, as they are read."""
+    def outputs(self) -> np.ndarray:
+        """Returns the first images."""
         return gather(self._data.source, np.arange(CHECKED_IMAGES))["image"].astype(np.float32)
 
     def measure(self, seconds: float) -> float:
-        """Images per second."""
+        """Returns images per second."""
         return self._batch_size * self._clock.rate(seconds)
 
 
 def pipeline_config(images: Path, image_size: int, batch_size: int, *, cache: bool) -> config_dict.ConfigDict:
-    """A config that trains on all images of a folder; its cache lies beside the folder."""
+    """Returns a config that trains on all images of a folder, with a cache next to the folder."""
     config = config_lib.default_config()
     config.model.name = "resnet50"
     config.data.name = "image_folder"
@@ -275,13 +273,13 @@ def pipeline_config(images: Path, image_size: int, batch_size: int, *, cache: bo
     return config
 
 
-def _require_size(images: Path, size: int) -> None:
-    """Raises DataError unless every image has that size: nobody's resizing is to be measured."""
+def _check_image_size(images: Path, size: int) -> None:
+    """Raises DataError unless every image has the given size, so that resizing is not measured."""
     source = ImageFolder(images)
     for file in source.files:
         with Image.open(images / file) as image:
             if image.size != (size, size):
                 raise DataError(
-                    f"{images / file} is {image.size[0]} x {image.size[1]}: the pipeline rows need "
+                    f"{images / file} is {image.size[0]} x {image.size[1]}: the pipeline suite needs "
                     f"images of one size, {size} px"
                 )

@@ -1,4 +1,4 @@
-"""One step of a multilayer perceptron by PyTorch."""
+"""A training step of a multilayer perceptron in PyTorch."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from studies.mlp_proof.implementations import TorchReference
 
 
 def oracle() -> TorchReference | None:
-    """Returns PyTorch's implementation of the step, or None if PyTorch is not installed."""
+    """Returns PyTorch as a reference implementation of the step; None if it is not installed."""
     if not has_torch():
         return None
     return TorchReference(importlib.metadata.version("torch").split("+")[0], gradient_step)
@@ -29,9 +29,9 @@ def gradient_step(
     learning_rate: float,
     dtype: str = "float64",
 ) -> mlp.Trace:
-    """`studies.by_hand.mlp.gradient_step` by nn.Linear, backward() and torch.optim.SGD.
+    """`studies.by_hand.mlp.gradient_step` with nn.Linear, backward() and torch.optim.SGD.
 
-    Biases are handed to nn.Linear in the shape that they have, right or wrong.
+    Biases are passed to nn.Linear in their given shape, even if it is wrong.
     """
     import torch
     from torch.nn import functional
@@ -46,12 +46,7 @@ def gradient_step(
         "sigmoid": torch.sigmoid,
         "identity": lambda z: z.clone(),
     }
-    layers = []
-    for weight, bias in parameters:
-        outputs, fan_in = np.shape(weight)
-        layer = torch.nn.Linear(fan_in, outputs)
-        layer.weight, layer.bias = (torch.nn.Parameter(tensor(p)) for p in (weight, bias))
-        layers.append(layer)
+    layers = [_linear(tensor(weight), tensor(bias)) for weight, bias in parameters]
     x, z, a = tensor(inputs), [], []
     for layer, name in zip(layers, activations, strict=True):
         z.append(layer(x))
@@ -75,6 +70,14 @@ def gradient_step(
         gradients=gradients,
         updated=tuple(mlp.Layer(_array(layer.weight), _array(layer.bias)) for layer in layers),
     )
+
+
+def _linear(weight: Any, bias: Any) -> Any:
+    import torch
+
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight, layer.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
+    return layer
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The implementations that ours must equal: PyTorch's own and the reports' listings, in tests/oracles/."""
+"""Loads reference implementations from tests/oracles/: PyTorch networks and the reports' listings."""
 
 import importlib.util
 import sys
@@ -11,31 +11,28 @@ from jaxnets.errors import ConfigError
 FOLDER = Path(__file__).parents[1] / "tests" / "oracles"
 TORCH = "torch==2.13.0"
 NETWORKS = ("torchvision", "timm")
-"""Where PyTorch's networks are."""
+"""Libraries of PyTorch networks."""
 
 
 def has_torch() -> bool:
-    """Whether PyTorch is installed; it is not imported."""
+    """Returns whether PyTorch is installed, without importing it."""
     return importlib.util.find_spec("torch") is not None
 
 
-def require_networks() -> None:
-    """Raises ConfigError where PyTorch is installed without the libraries of its networks."""
+def check_torch_libraries() -> None:
+    """Raises ConfigError if PyTorch is installed without torchvision or timm."""
     for name in NETWORKS if has_torch() else ():
         if importlib.util.find_spec(name) is None:
-            raise ConfigError(f"PyTorch is here without {name}: pip install -e '.[oracles]'")
+            raise ConfigError(f"PyTorch is installed without {name}: pip install -e '.[oracles]'")
 
 
 def load(name: str, folder: Path = FOLDER) -> ModuleType:
-    """The module tests/oracles/NAME.py, imported once.
-
-    It is not part of the installed package: raises ConfigError outside a checkout.
-    """
+    """Returns the module tests/oracles/NAME.py, imported once; raises ConfigError outside a checkout."""
     path = folder / f"{name}.py"
     if not path.is_file():
         names = sorted(file.stem for file in folder.glob("*.py"))
-        what = f"no oracle {name!r}{nearest(name, names)}" if names else f"{folder} is not there"
-        raise ConfigError(f"{what}: run the bench from a checkout of the repository")
+        what = f"no oracle {name!r}{nearest(name, names)}" if names else f"{folder} does not exist"
+        raise ConfigError(f"{what}: run the benchmarks from a checkout of the repository")
     module_name = f"jaxnets_oracles_{name}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)

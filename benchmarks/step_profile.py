@@ -1,29 +1,30 @@
-"""Where the time of a training step or of inference goes, by kind of operation, on CPUs."""
+"""Time of a training or inference step on CPUs by kind of operation."""
 
 import dataclasses
 import functools
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks.jax_workloads import InferenceSide, TrainingSide, product_rate
-from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, Entry, single_side_row
+from benchmarks.jax_workloads import InferenceWorkload, TrainingWorkload, matmul_rate
+from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, row_without_baseline
+from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, Worker
 from jaxnets.models import entry
 from studies.pages.performance_page import PARTS
 
-FORWARD, BACKWARD, POOLING, SUMS, JOINING, REST = PARTS
+FORWARD, BACKWARD, POOLING, SUMS, CONCATENATION, OTHER = PARTS
 STEPS = 3
-"""Under the profiler at a time."""
+"""Profiled steps."""
 
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = (.*)$", re.MULTILINE)
 _TARGET = re.compile(r'custom_call_target="jaxnets_[0-9a-f]+_(\w+)"')
 _OPERATION = re.compile(r'op_name="([^"]*)"')
-_OF_KERNELS = {
+_KERNEL_KINDS = {
     "convolution": FORWARD,
     "input_gradient": BACKWARD,
     "kernel_gradient": BACKWARD,
@@ -37,7 +38,7 @@ _POOLS = ("reduce_window", "select_and_scatter")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A step: network, pixels a side, batch, and whether it trains."""
+    """A training or inference step."""
 
     network: str
     image_size: int
@@ -46,13 +47,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Of its rows."""
+        """Prefix of the names of its rows."""
         kind = "profile" if self.trains else "profile/inference"
         return f"{kind}/{self.network}/{self.image_size}/{self.batch_size}"
 
     @property
     def title(self) -> str:
-        """For a person."""
+        """The rows' title."""
         network = entry(self.network).title
         kind = "training" if self.trains else "inference"
         return f"{kind}, {network}, {self.image_size} px, batch {self.batch_size}"
@@ -66,12 +67,12 @@ STEPS_PROFILED = (
 )
 
 
-class ProfiledSide:
-    """A step whose operations are timed one by one."""
+class ProfiledWorkload:
+    """A step whose operations can be profiled."""
 
     def __init__(self, shared: None, *, step: Step):
-        side = TrainingSide if step.trains else InferenceSide
-        self._side = side(
+        workload = TrainingWorkload if step.trains else InferenceWorkload
+        self._workload = workload(
             shared,
             network=step.network,
             image_size=step.image_size,
@@ -79,24 +80,24 @@ class ProfiledSide:
         )
 
     def measure(self, seconds: float) -> float:
-        """Images per second, outside the profiler."""
-        return self._side.measure(seconds)
+        """Returns images per second without the profiler."""
+        return self._workload.measure(seconds)
 
-    def parts(self) -> dict[str, float]:
-        """Seconds a step by kind; what runs at the same time counts each for itself."""
-        side = self._side
+    def seconds_by_kind(self) -> dict[str, float]:
+        """Returns seconds per step by kind; operations that run in parallel are added up."""
+        workload = self._workload
         for _ in range(2):
-            side.take_step()
-        side.wait()
-        kinds = kinds_of(side.program())
+            workload.take_step()
+        workload.wait()
+        kinds = kinds_by_instruction(workload.program())
         found: dict[str, float] = dict.fromkeys(PARTS, 0.0)
         with tempfile.TemporaryDirectory(prefix="jaxnets-profile-") as folder:
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level, options.host_tracer_level = 0, 3
             jax.profiler.start_trace(folder, profiler_options=options)
             for _ in range(STEPS):
-                side.take_step()
-            side.wait()
+                workload.take_step()
+            workload.wait()
             jax.profiler.stop_trace()
             (path,) = Path(folder).rglob("*.xplane.pb")
             for name, seconds in _events(path):
@@ -104,21 +105,24 @@ class ProfiledSide:
                     found[kinds[name]] += seconds / STEPS
         return found
 
-    def speeds(self) -> dict[str, float]:
-        """Operations a step of convolutions and products, and a second in a product of large matrices."""
-        operations = self._side.config.train.batch_size * self._side.operations_per_image()
-        return {"operations": operations, "of_a_product": product_rate("float32")}
+    def flops_per_step(self) -> float:
+        """Returns the floating point operations of convolutions and matrix products."""
+        return self._workload.config.train.batch_size * self._workload.flops_per_image()
+
+    def matmul_rate(self) -> float:
+        """Returns the floating point operations per second of a large matrix product."""
+        return matmul_rate("float32")
 
 
-def kinds_of(program: str) -> dict[str, str]:
-    """The kind of each instruction of a compiled program by name; a fusion's is its last operation's."""
+def kinds_by_instruction(program: str) -> dict[str, str]:
+    """Returns the kind of each compiled instruction; a fusion has the kind of its last operation."""
     return {name: _kind(text) for name, text in _INSTRUCTION.findall(program)}
 
 
 def _kind(text: str) -> str:
     target, operation = _TARGET.search(text), _OPERATION.search(text)
     if target is not None:
-        return _OF_KERNELS[target[1]]
+        return _KERNEL_KINDS[target[1]]
     path = operation[1] if operation is not None else ""
     last = path.rsplit("/", 1)[-1]
     if last.startswith(("conv_general_dilated", "dot_general")):
@@ -127,11 +131,11 @@ def _kind(text: str) -> str:
         return POOLING
     if last.startswith("reduce_sum"):
         return SUMS
-    return JOINING if last.startswith("concatenate") else REST
+    return CONCATENATION if last.startswith("concatenate") else OTHER
 
 
 def _events(path: Path) -> Iterator[tuple[str, float]]:
-    """(instruction, seconds) of a profile."""
+    """Yields (instruction, seconds) of a profile."""
     for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
         for line in plane.lines:
             for event in line.events:
@@ -139,21 +143,23 @@ def _events(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def measure(
-    step: Step, *, rounds: int, seconds: float, kernels: Path | None, start: Any = Worker
-) -> Iterator[Entry]:
-    """A row with the C++ kernels, where there are any, and one in JAX alone."""
-    make = functools.partial(ProfiledSide, step=step)
+    step: Step,
+    *,
+    rounds: int,
+    seconds: float,
+    kernels: Path | None,
+    worker_class: Callable[..., Any] = Worker,
+) -> Iterator[BenchRow]:
+    """Yields a row with the C++ kernels, if given, and one without them."""
+    make = functools.partial(ProfiledWorkload, step=step)
     for library in dict.fromkeys((kernels, None)):
-        with start(make, None, keep_memory=True, kernels=library) as side:
-            speeds = [side.call("measure", seconds) for _ in range(1 + rounds)][1:]
-            message = {"parts": side.call("parts"), **side.call("speeds")}
-            memory = {"ours": side.call(PEAK_MEMORY)}
-        implementation = WITH_KERNELS if library is not None else IN_JAX_ALONE
-        yield {
-            "name": f"{step.name}/{'kernels' if library is not None else 'jax'}",
-            "title": step.title,
-            "implementation": implementation,
-            "peak_memory": memory,
-            **single_side_row(speeds, step.batch_size),
-            **message,
-        }
+        name = f"{step.name}/{'kernels' if library is not None else 'jax'}"
+        with worker_class(make, None, keep_memory=True, kernels=library) as worker:
+            speeds = [worker.call("measure", seconds) for _ in range(1 + rounds)][1:]
+            row = row_without_baseline(name, speeds, step.batch_size)
+            row["parts"] = worker.call("seconds_by_kind")
+            row["operations"], row["of_a_product"] = worker.call("flops_per_step"), worker.call("matmul_rate")
+            row["peak_memory"] = {"ours": worker.call(PEAK_MEMORY)}
+        row["title"] = step.title
+        row["implementation"] = WITH_KERNELS if library is not None else IN_JAX_ALONE
+        yield row

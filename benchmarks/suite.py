@@ -1,39 +1,56 @@
-"""A suite, from what a person asked for to a file: choose rows, measure each, write each."""
+"""Benchmark suites: which rows they have, and running one from the command line's options."""
 
+import contextlib
 import dataclasses
-import datetime
+import functools
 import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from benchmarks import bench_file, drift, rows, suites
-from benchmarks.environment import circumstances
-from benchmarks.failures import Failures
-from benchmarks.jax_workloads import Machine
-from benchmarks.measure import Entry, measure_row
-from benchmarks.oracles import TORCH, has_torch, require_networks
+from benchmarks import (
+    bench_file,
+    comparisons,
+    conv_implementations,
+    drift,
+    gpu,
+    growth,
+    layer_implementations,
+    step_profile,
+)
+from benchmarks.comparisons import BenchContext, MakeComparison
+from benchmarks.jax_workloads import MachineInfo
+from benchmarks.measure import measure_row
+from benchmarks.oracles import TORCH, check_torch_libraries, has_torch
+from benchmarks.runner import Suite, measure_suite
+from benchmarks.schema import BenchRow, DriftFile, Machine
 from benchmarks.worker import Worker
 from jaxnets import config as config_lib
-from jaxnets.errors import ConfigError
+from jaxnets.config import nearest
+from jaxnets.errors import ConfigError, MachineError
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.hardware import cpu_threads
-from studies.compare import format_rate
-from studies.pages.markdown import milliseconds
+from jaxnets.runtime.xla import cpu_threads
 
-DRIFT = "drift"
-ON_CPUS = {
-    suites.OPS: suites.ops_rows,
-    suites.GROWTH: suites.growth_rows,
-    suites.PROFILE: suites.profile_rows,
-}
-SUITES = (*rows.ROWS, *suites.SUITES, DRIFT)
+T = TypeVar("T")
+OPS, GROWTH, PROFILE, GPU, DRIFT = "ops", "growth", "profile", "gpu", "drift"
+RESUMABLE = (OPS, GROWTH, PROFILE, GPU)
+"""Suites that accept --budget."""
+SUITES = (*comparisons.SUITES, *RESUMABLE, DRIFT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a person may choose: rows (none: all), rounds, seconds a turn, a folder of JPEGs, the file.
+    """Options of a suite.
 
-    And `kernels`, a library of the C++ kernels, None for the forms in JAX alone. Of campaigns the
-    minutes that they may take (`budget`); of the suite "gpu" whether it is only tried, on any device.
+    Attributes:
+      rows: Names of the rows to measure; all if empty.
+      rounds: Rounds per row.
+      seconds: Approximate duration of a measurement in a round.
+      images: Folder of JPEGs for the pipeline suite; synthetic images if None.
+      output: The bench file; today's file under results/bench if None.
+      kernels: Library of C++ kernels; None measures without them.
+      budget: Minutes that a resumable suite may take.
+      dry_run: Runs the gpu suite at tiny sizes on any device.
     """
 
     rows: tuple[str, ...] = ()
@@ -46,138 +63,147 @@ class Options:
     dry_run: bool = False
 
 
-def run(suite: str, options: Options) -> Path:
-    """Measures a suite, writing each row when it is done; the file that holds them.
+def run(name: str, options: Options) -> Path:
+    """Runs a suite and returns its bench file, which is written after every row.
 
-    Raises ConfigError for rows that the suite does not have and outside a checkout, CheckFailedError
-    where two sides do not give the same answer.
+    Raises ConfigError for unknown rows or options, CheckFailedError if rows could not be measured.
     """
     reporter = Reporter()
-    _require_meaning(suite, options)
-    require_networks()
-    if suite == DRIFT:
+    _check_options(name, options)
+    check_torch_libraries()
+    if name == DRIFT:
         return _run_drift(options, reporter)
-    if suite in suites.SUITES:
-        return _run_campaign(suite, options, reporter)
-    chosen = rows.choose(suite, options.rows)
-    machine, versions = describe()
-    path = options.output or bench_file.default_path(machine, suite, datetime.date.today())
-    reporter.line("machine", machine)
-    root, failures = config_lib.data_root(config_lib.default_config()), Failures(reporter)
-    library = options.kernels
-    bench_file.require_usable(path, machine, versions)
-    reporter.line("kernels", _format_kernels(library))
-    with rows.setting(suite, options.images, cpu_threads(), reporter, root, library) as setting:
-        for name, make in chosen.items():
-            row, conditions = make(name, setting), circumstances(reporter, library)
-            entry: Entry | None = None
-            with failures.caught(name), reporter.phase("measure") as phase:
-                entry = measure_row(
-                    row,
-                    rounds=options.rounds,
-                    seconds=options.seconds,
-                    with_theirs=has_torch() or not row.needs_torch,
-                    kernels=library,
-                )
-                phase.text = as_text(entry)
-            if entry is not None:
-                bench_file.add_row(path, machine, versions, {**entry, **conditions})
-    _say_saved(path, reporter)
-    failures.report(len(chosen))
+    with _open_suite(name, options, reporter) as suite:
+        machine = describe_machine()
+        reporter.line("machine", machine["machine"])
+        resume = options.budget is not None
+        path = options.output or bench_file.default_path(machine, name, resume=resume)
+        bench_file.check_usable(path, machine)
+        if name != GPU:
+            hint = "none: scripts/build_kernels.py builds them"
+            reporter.line("kernels", "C++" if options.kernels else hint)
+        measure_suite(suite, path, machine, reporter, kernels=options.kernels, budget=options.budget)
+    reporter.line("saved", str(path))
     return path
 
 
-def _format_kernels(library: Path | None) -> str:
-    return "C++" if library else "none: scripts/build_kernels.py builds them"
-
-
-def _say_saved(path: Path, reporter: Reporter) -> None:
-    if path.is_file():
-        reporter.line("saved", str(path))
-
-
-def _require_meaning(suite: str, options: Options) -> None:
+def _check_options(name: str, options: Options) -> None:
     """Raises ConfigError for options that the suite does not have."""
-    if options.budget is not None and suite not in suites.SUITES:
-        raise ConfigError(f"--budget is not for --suite={suite}: name rows instead")
-    if options.dry_run and suite != suites.GPU:
-        raise ConfigError(f"--dry_run is for --suite={suites.GPU}, not {suite}")
-    if options.images is not None and suite != rows.PIPELINE:
-        raise ConfigError(f"--images is for --suite={rows.PIPELINE}, not {suite}")
+    if options.budget is not None and name not in RESUMABLE:
+        raise ConfigError(f"--budget is not for --suite={name}: name rows instead")
+    if options.dry_run and name != GPU:
+        raise ConfigError(f"--dry_run is for --suite={GPU}, not {name}")
+    if options.dry_run and options.output is None:
+        raise ConfigError("--dry_run needs --output=FILE: its speeds do not belong in results/bench")
+    if options.images is not None and name != comparisons.PIPELINE:
+        raise ConfigError(f"--images is for --suite={comparisons.PIPELINE}, not {name}")
     if options.images is not None and not options.images.is_dir():
         raise ConfigError(
             f"--images={options.images} is not a folder: name one with JPEGs, one folder per class"
         )
 
 
-def _run_campaign(suite: str, options: Options, reporter: Reporter) -> Path:
-    if suite == suites.GPU:
-        with Worker(Machine, None, keep_memory=False) as worker:
-            suites.require_gpu(worker.call("platform"), dry=options.dry_run)
-    machine, versions = describe()
-    reporter.line("machine", machine)
-    path = options.output or suites.default_path(suite, machine, versions, goes_on=options.budget is not None)
-    if suite == suites.GPU:
-        if options.dry_run and options.output is None:
-            raise ConfigError("--dry_run measures nothing worth keeping: say --output=FILE")
-        found = suites.gpu_rows(options.rounds, options.seconds, with_theirs=has_torch(), dry=options.dry_run)
+@contextlib.contextmanager
+def _open_suite(name: str, options: Options, reporter: Reporter) -> Iterator[Suite]:
+    """Yields the selected rows of a suite; images drawn for the pipeline suite are removed at the end."""
+    if name in comparisons.SUITES:
+        makers = select(comparisons.SUITES[name], options.rows, name)
+        data_root = config_lib.data_root(config_lib.default_config())
+        context = BenchContext(cpu_threads(), None, data_root, options.kernels)
+        if name != comparisons.PIPELINE:
+            yield _comparison_suite(makers, context, options)
+            return
+        with comparisons.pipeline_images(options.images, reporter) as images:
+            yield _comparison_suite(makers, dataclasses.replace(context, images=images), options)
+    elif name == GPU:
+        with Worker(MachineInfo, None, keep_memory=False) as worker:
+            check_gpu(worker.call("platform"), dry_run=options.dry_run)
+        makers = select(gpu.comparisons(dry_run=options.dry_run), options.rows, name)
+        yield _comparison_suite(makers, BenchContext(cpu_threads()), options)
     else:
-        found = ON_CPUS[suite](options.rounds, options.seconds, options.kernels)
-        reporter.line("kernels", _format_kernels(options.kernels))
-    bench_file.require_usable(path, machine, versions)
-    suites.measure_all(
-        suites.choose(found, options.rows, suite),
-        path,
-        machine,
-        versions,
-        reporter,
-        message=as_text,
+        yield select(cpu_suite(name, options), options.rows, name)
+
+
+def cpu_suite(name: str, options: Options) -> Suite:
+    """Returns the ops, growth or profile suite."""
+    arguments = {"rounds": options.rounds, "seconds": options.seconds, "kernels": options.kernels}
+    if name == GROWTH:
+        return {p.name: functools.partial(growth.measure, p, **arguments) for p in growth.POINTS}
+    if name == PROFILE:
+        steps = step_profile.STEPS_PROFILED
+        return {step.name: functools.partial(step_profile.measure, step, **arguments) for step in steps}
+    convolutions = {
+        f"ops/{shape.name}": functools.partial(conv_implementations.measure, shape, **arguments)
+        for shape in conv_implementations.SHAPES
+    }
+    layers = {
+        layer.name: functools.partial(layer_implementations.measure, layer, **arguments)
+        for layer in layer_implementations.LAYERS
+    }
+    return {**convolutions, **layers}
+
+
+def _comparison_suite(makers: Mapping[str, MakeComparison], context: BenchContext, options: Options) -> Suite:
+    return {
+        name: functools.partial(_measure_comparison, name, make, context, options)
+        for name, make in makers.items()
+    }
+
+
+def _measure_comparison(
+    name: str, make: MakeComparison, context: BenchContext, options: Options
+) -> list[BenchRow]:
+    comparison = make(name, context)
+    row = measure_row(
+        comparison,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        with_baselines=has_torch() or not comparison.needs_torch,
         kernels=options.kernels,
-        budget=options.budget,
     )
-    _say_saved(path, reporter)
-    return path
+    return [row]
 
 
-def describe() -> tuple[str, dict[str, str]]:
-    """A description of the machine, and the versions of the packages, PyTorch's included."""
-    with Worker(Machine, None, keep_memory=False) as worker:
+def select(rows: Mapping[str, T], names: Sequence[str], suite: str) -> dict[str, T]:
+    """Returns the named rows, all if there are no names; raises ConfigError for an unknown name."""
+    for name in names:
+        if name not in rows:
+            others = [other for other, makers in comparisons.SUITES.items() if name in makers]
+            hint = f" (it is in --suite={others[0]})" if others else nearest(name, rows)
+            raise ConfigError(f"no row {name!r} in --suite={suite}{hint}; there are {', '.join(rows)}")
+    return {name: rows[name] for name in names or rows}
+
+
+def check_gpu(platform: str, *, dry_run: bool) -> None:
+    """Raises MachineError if there is no GPU, unless it is a dry run."""
+    if platform == "cpu" and not dry_run:
+        raise MachineError(
+            "--suite=gpu: JAX finds no GPU (pip install -e '.[cuda12,oracles]'); "
+            "--dry_run runs everything on the CPU at tiny sizes"
+        )
+
+
+def describe_machine() -> Machine:
+    """Returns the hardware and the versions of the packages, including PyTorch."""
+    with Worker(MachineInfo, None, keep_memory=False) as worker:
         machine, versions = worker.call("describe")
     if has_torch():
         versions["torch"] = importlib.metadata.version("torch")
-    return machine, versions
-
-
-def as_text(entry: Entry) -> str:
-    """A row for a person."""
-    unit = entry.get("unit", "images")
-    ours = f"{entry['name']}: ours {format_rate(entry['ours'], unit)}"
-    if "mfu" in entry:
-        ours += f", {entry['mfu']:.0%} of a product's speed"
-    if "seconds_a_step" in entry:
-        return f"{ours}, {milliseconds(entry['seconds_a_step'])} ms a step"
-    if entry["theirs"] is None:
-        return f"{ours}; PyTorch is not installed, so nothing is beside it (pip install {TORCH})"
-    low, high = entry["range"]
-    tuned = entry["ratio_tuned"]
-    beside = f", {tuned:.2f} of PyTorch with our allocator setting" if tuned is not None else ""
-    return (
-        f"{ours}, {entry['opponent']} {format_rate(entry['theirs'], unit)}: "
-        f"ratio {entry['ratio']:.2f} [{low:.2f}, {high:.2f}] in {entry['rounds']} rounds{beside}"
-    )
+    return {"machine": machine, "versions": versions}
 
 
 def _run_drift(options: Options, reporter: Reporter) -> Path:
     if options.rows:
-        raise ConfigError("--suite=drift has no rows: leave --rows out")
+        raise ConfigError("--suite=drift has no rows: remove --rows")
     if not has_torch():
         raise ConfigError(f"--suite=drift needs PyTorch: pip install {TORCH} torchvision==0.28.0")
-    machine, versions = describe()
+    machine = describe_machine()
     path = options.output or bench_file.FOLDER / "drift.json"
     with reporter.phase(DRIFT) as phase:
         found = drift.measure()
-        bench_file.write(path, {"machine": machine, "versions": versions, "rows": [], **found})
+        content: DriftFile = {**machine, "rows": [], **found}
+        bench_file.write(path, content)
         drift.draw(found, drift.FIGURE)
-        phase.text = drift.as_text(found)
+        phase.text = drift.format_drift(found)
     reporter.line("saved", f"{path}, {drift.FIGURE}")
     return path

@@ -1,4 +1,4 @@
-"""PyTorch's sides of the rows; nothing here imports JAX, whose threads a DataLoader's fork would break."""
+"""Workloads of PyTorch. This module must not import JAX: its threads break when a DataLoader forks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.clock import UNTIMED_BATCHES, Clock
+from benchmarks.clock import WARMUP_BATCHES, Clock
 from benchmarks.oracles import load
 from benchmarks.worker import process_peak_memory
 from jaxnets.errors import CheckFailedError
 
 CHECKED_IMAGES = 8
-"""As in our_sides.py, which this process cannot import."""
+"""As in jax_workloads.py, which this process cannot import."""
 
 
-class NetworkSide:
-    """PyTorch's network with our weights, and the batch as normalised floats that stay on the device.
+class NetworkWorkload:
+    """A PyTorch network with the weights of jaxnets, and a normalized batch on the device.
 
-    `compiler` is torch.compile's backend, None for none; with `half` it computes under autocast in bfloat16.
+    `compiler` is the backend of torch.compile, None for eager mode; `bfloat16` enables autocast.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class NetworkSide:
         channels_last: bool,
         threads: int,
         compiler: str | None = None,
-        half: bool = False,
+        bfloat16: bool = False,
     ):
         import torch
 
         torch.set_num_threads(threads)
-        torch.backends.cudnn.benchmark = True  # XLA tries its forms too
+        torch.backends.cudnn.benchmark = True  # XLA autotunes too
         self.torch, self.config, batch = torch, shared["config"], shared["batch"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -49,10 +49,10 @@ class NetworkSide:
         self.images = ((images - mean) / std).to(device).contiguous(memory_format=layout)
         self.labels = torch.from_numpy(batch["label"]).long().to(device)
         self.apply = torch.compile(self.network, backend=compiler) if compiler else self.network
-        self._device, self._half = device, half
+        self._device, self._bfloat16 = device, bfloat16
 
-    def answer(self) -> np.ndarray:
-        """The initial network's logits of the batch, in full single precision."""
+    def outputs(self) -> np.ndarray:
+        """Returns the initial network's logits of the batch in full single precision."""
         torch, training = self.torch, self.network.training
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             logits = self.network.eval()(self.images)
@@ -60,26 +60,26 @@ class NetworkSide:
         return logits.cpu().numpy()
 
     def peak_memory(self) -> int | None:
-        """The most that it held, in bytes, of the card (tensors alone) or of the process."""
+        """Returns the peak memory of tensors on the GPU or of the process in bytes."""
         if self.images.is_cuda:
             return self.torch.cuda.max_memory_allocated()
         return process_peak_memory()
 
     def autocast(self) -> Any:
-        """The context in which it computes."""
-        return self.torch.autocast(self._device, self.torch.bfloat16, enabled=self._half)
+        """Returns the autocast context of the forward pass."""
+        return self.torch.autocast(self._device, self.torch.bfloat16, enabled=self._bfloat16)
 
     def wait(self) -> None:
-        """Waits until the device has finished."""
+        """Waits for the device."""
         if self.images.is_cuda:
             self.torch.cuda.synchronize()
 
 
-class TrainingSide(NetworkSide):
-    """PyTorch's step of SGD with momentum."""
+class TrainingWorkload(NetworkWorkload):
+    """A training step of SGD with momentum."""
 
-    def __init__(self, shared: Mapping[str, Any], **how: Any):
-        super().__init__(shared, **how)
+    def __init__(self, shared: Mapping[str, Any], **options: Any):
+        super().__init__(shared, **options)
         self.network.train()
         self._optimizer = self.torch.optim.SGD(
             self.network.parameters(),
@@ -91,38 +91,38 @@ class TrainingSide(NetworkSide):
         self._clock = Clock(self.take_step, self.wait)
 
     def measure(self, seconds: float) -> float:
-        """Images per second; raises CheckFailedError where the loss is no longer finite."""
+        """Returns images per second; raises CheckFailedError if the loss is not finite."""
         speed = len(self.images) * self._clock.rate(seconds)
         if not np.isfinite(self._loss.item()):
             raise CheckFailedError("PyTorch's loss is not finite")
         return speed
 
-    def losses(self, share: float) -> tuple[np.ndarray, float]:
-        """The loss in training before and after an update by a `share` of the learning rate, [2]; the share.
+    def losses(self, lr_fraction: float) -> tuple[np.ndarray, float]:
+        """Returns the training losses before and after an update, [2], and the fraction of the learning rate.
 
-        Nothing is dropped meanwhile.
+        Dropout is disabled.
         """
-        dropping = [each for each in self.network.modules() if self._drops(each)]
-        for module in dropping:
+        dropout = [module for module in self.network.modules() if self._is_dropout(module)]
+        for module in dropout:
             module.eval()
         before = self._loss_of_step(0.0)
-        self._loss_of_step(share)
+        self._loss_of_step(lr_fraction)
         after = self._loss_of_step(1.0)
-        for module in dropping:
+        for module in dropout:
             module.train()
-        return np.array([before, after]), share
+        return np.array([before, after]), lr_fraction
 
-    def _drops(self, module: Any) -> bool:
+    def _is_dropout(self, module: Any) -> bool:
         return isinstance(module, self.torch.nn.Dropout) and module.p > 0
 
-    def _loss_of_step(self, share: float) -> float:
+    def _loss_of_step(self, lr_fraction: float) -> float:
         for group in self._optimizer.param_groups:
-            group["lr"] = share * self.config.optimizer.learning_rate
+            group["lr"] = lr_fraction * self.config.optimizer.learning_rate
         self.take_step()
         return self._loss.item()
 
     def take_step(self) -> None:
-        """One step; it may still be under way."""
+        """Dispatches one step."""
         self._optimizer.zero_grad()
         with self.autocast():
             outputs = self.apply(self.images)
@@ -131,24 +131,24 @@ class TrainingSide(NetworkSide):
         self._optimizer.step()
 
 
-class InferenceSide(NetworkSide):
-    """PyTorch's network in inference mode."""
+class InferenceWorkload(NetworkWorkload):
+    """The network in inference mode."""
 
-    def __init__(self, shared: Mapping[str, Any], **how: Any):
-        super().__init__(shared, **how)
-        self._clock = Clock(self._take_step, self.wait)
+    def __init__(self, shared: Mapping[str, Any], **options: Any):
+        super().__init__(shared, **options)
+        self._clock = Clock(self._run_step, self.wait)
 
     def measure(self, seconds: float) -> float:
-        """Images per second."""
+        """Returns images per second."""
         return len(self.images) * self._clock.rate(seconds)
 
-    def _take_step(self) -> None:
+    def _run_step(self) -> None:
         with self.torch.inference_mode(), self.autocast():
             self.apply(self.images)
 
 
-class MlpSide:
-    """PyTorch's eager step of report A's MLP: SGD on the sum of squared errors, all points at once."""
+class MlpWorkload:
+    """Eager full-batch training of report A's MLP: SGD on the sum of squared errors."""
 
     def __init__(self, shared: Mapping[str, Any], *, fused: bool, threads: int):
         import torch
@@ -156,12 +156,12 @@ class MlpSide:
         torch.set_num_threads(threads)
         self._torch, config = torch, shared["config"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        kinds = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+        modules = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
         layers = []
         for (weight, bias), name in zip(shared["parameters"], config.model.activations, strict=True):
             layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
             layer.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
-            layers += [layer, kinds[name]()]
+            layers += [layer, modules[name]()]
         self._network = torch.nn.Sequential(*layers).to(device)
         self._inputs, self._labels = (
             torch.tensor(shared[name], dtype=torch.float32, device=device) for name in ("inputs", "labels")
@@ -169,21 +169,21 @@ class MlpSide:
         self._optimizer = torch.optim.SGD(
             self._network.parameters(), lr=config.optimizer.learning_rate, fused=fused
         )
-        self._clock = Clock(self._take_step, self._wait)
+        self._clock = Clock(self._run_step, self._wait)
 
-    def answer(self) -> np.ndarray:
-        """The first predictions, then every parameter after one step, neuron by neuron."""
+    def outputs(self) -> np.ndarray:
+        """Returns the initial predictions, then all parameters after one step, neuron by neuron."""
         torch = self._torch
-        predictions = self._take_step().detach()
+        predictions = self._run_step().detach()
         with torch.no_grad():
             rows = [torch.cat([layer.weight, layer.bias[:, None]], 1).ravel() for layer in self._network[::2]]
         return torch.cat([predictions.ravel(), *rows]).cpu().numpy()
 
     def measure(self, seconds: float) -> float:
-        """Points per second."""
+        """Returns points per second."""
         return len(self._inputs) * self._clock.rate(seconds)
 
-    def _take_step(self) -> Any:
+    def _run_step(self) -> Any:
         self._optimizer.zero_grad()
         outputs = self._network(self._inputs)
         self._torch.nn.functional.mse_loss(outputs, self._labels, reduction="sum").backward()
@@ -195,10 +195,10 @@ class MlpSide:
             self._torch.cuda.synchronize()
 
 
-class LoaderSide:
-    """A DataLoader in shuffled order, over JPEGs decoded by Pillow or over a memory map of pixels.
+class DataLoaderWorkload:
+    """A shuffled DataLoader over JPEGs or over a memory map of pixels.
 
-    Batches are uint8 [B, H, W, C], as ours are: nothing is converted to floats on either side.
+    Batches are uint8 [B, H, W, C], as in jaxnets.
     """
 
     def __init__(self, shared: Mapping[str, Any], *, workers: int, threads: int):
@@ -206,10 +206,10 @@ class LoaderSide:
 
         torch.set_num_threads(threads)
         self._batch_size = shared["batch_size"]
-        self._dataset: JpegFiles | MemoryMap = (
-            JpegFiles(shared["files"], shared["labels"])
+        self._dataset: JpegDataset | MemmapDataset = (
+            JpegDataset(shared["files"], shared["labels"])
             if "files" in shared
-            else MemoryMap(shared["memory_map"], shared["labels"])
+            else MemmapDataset(shared["memory_map"], shared["labels"])
         )
         loader = torch.utils.data.DataLoader(
             self._dataset,
@@ -218,23 +218,23 @@ class LoaderSide:
             drop_last=True,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=None if "files" in shared else _as_it_is,
+            collate_fn=None if "files" in shared else _identity,
         )
-        batches = _for_ever(loader)
-        self._clock = Clock(lambda: next(batches), untimed=UNTIMED_BATCHES)
+        batches = _repeat(loader)
+        self._clock = Clock(lambda: next(batches), warmup=WARMUP_BATCHES)
 
-    def answer(self) -> np.ndarray:
-        """The first images, as they are read."""
+    def outputs(self) -> np.ndarray:
+        """Returns the first images."""
         images = [self._dataset[index][0].numpy() for index in range(CHECKED_IMAGES)]
         return np.stack(images).astype(np.float32)
 
     def measure(self, seconds: float) -> float:
-        """Images per second."""
+        """Returns images per second."""
         return self._batch_size * self._clock.rate(seconds)
 
 
-class JpegFiles:
-    """A map-style dataset of image files: (uint8 tensor [H, W, C], label)."""
+class JpegDataset:
+    """A map-style dataset of image files; examples are (uint8 tensor [H, W, C], label)."""
 
     def __init__(self, files: Sequence[str], labels: np.ndarray):
         import torch
@@ -250,10 +250,10 @@ class JpegFiles:
         return self._from_numpy(pixels), int(self._labels[index])
 
 
-class MemoryMap:
-    """A map-style dataset over rows of a .npy file, which a DataLoader asks for a batch at a time.
+class MemmapDataset:
+    """A map-style dataset over a .npy file, which returns whole batches (`__getitems__`).
 
-    A batch is (uint8 tensor [B, H, W, C], int tensor [B]), and needs no collating.
+    A batch is (uint8 tensor [B, H, W, C], int tensor [B]).
     """
 
     def __init__(self, path: str, labels: np.ndarray):
@@ -273,10 +273,10 @@ class MemoryMap:
         return self._from_numpy(self._images[indices]), self._from_numpy(self._labels[indices])
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _for_ever(loader: Any) -> Iterator[Any]:
+def _repeat(loader: Any) -> Iterator[Any]:
     while True:
         yield from loader

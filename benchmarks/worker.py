@@ -1,7 +1,7 @@
-"""One side of a comparison in a process of its own, so that neither side's settings reach the other.
+"""Runs a workload in its own process, so that settings of JAX and PyTorch do not affect each other.
 
-The parent starts `python -m benchmarks.worker` and talks to it over a pipe: first how to make the
-side, then one method call after another. Nothing heavy is imported here: a PyTorch side never loads JAX.
+The parent starts `python -m benchmarks.worker`, sends a function that creates the workload through a pipe,
+then calls its methods. This module imports neither library: a PyTorch workload never loads JAX.
 """
 
 import signal
@@ -14,15 +14,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from benchmarks.subprocess_side import module_environment
+from benchmarks.subprocess_workload import module_environment
 from jaxnets.errors import JaxnetsError, MachineError
 
-SECONDS_TO_END = 20.0
+SHUTDOWN_SECONDS = 20.0
 PEAK_MEMORY = "peak_memory"
-"""A method that every side has: the most memory that it held so far, in bytes; None where that is not known.
+"""Method that returns the peak memory in bytes, None if unknown.
 
-A side that has no such method of its own is asked for the largest resident size of its process. That of a
-network on a card is the card's, in arrays: what a library keeps there in reserve does not count.
+For workloads without this method the worker returns the peak resident size of its process. For networks on
+a GPU it is the memory of arrays there, without what the library reserves.
 """
 STATUS = Path("/proc/self/status")
 MALLOC_ENVIRONMENT = {
@@ -31,39 +31,42 @@ MALLOC_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-"""The settings of `jaxnets.runtime.hardware.MALLOPT` for a new process and its children."""
+"""The settings of `jaxnets.runtime.xla.MALLOPT` as environment variables."""
 
 
-class Side(Protocol):
-    """What is measured."""
+class Workload(Protocol):
+    """An implementation that is measured."""
 
-    def answer(self) -> Any:
-        """An array in which both sides must agree before either is measured."""
+    def outputs(self) -> Any:
+        """Returns an array that must be the same for all implementations of a comparison."""
         ...
 
     def measure(self, seconds: float) -> float:
-        """Images per second, over about so many seconds."""
+        """Returns images per second, measured for about `seconds`."""
         ...
 
 
-class OurSide(Side, Protocol):
-    """What is measured, and says what the other side begins with."""
+class SharingWorkload(Workload, Protocol):
+    """A workload that provides the inputs of the baselines."""
 
-    def share(self) -> Any:
-        """Weights and a batch, or where the data are; pickled."""
+    def shared_data(self) -> Any:
+        """Returns picklable inputs, such as weights and a batch, or file names."""
         ...
 
 
-Make = Callable[[Any], Side]
-"""From what our side shared (None for our side itself) to a side. Pickled: a function of a module."""
+MakeWorkload = Callable[[Any], Workload]
+"""Creates a workload from the shared data, which is None for the workload that provides it. Picklable."""
 
 
 class Worker:
-    """A side in its own process; `call` asks it, leaving the `with` block ends it.
+    """Context manager that runs a workload in its own process.
 
-    With `keep_memory` glibc's allocator keeps freed memory, in the process and in what it starts. `kernels`
-    is a library of our C++ kernels that the process uses; None for the forms in JAX. `environment` adds to
-    the process's variables.
+    Args:
+      make: Creates the workload from `shared`; both are pickled.
+      shared: Inputs of the workload.
+      keep_memory: Whether glibc's allocator keeps freed memory, in the process and its children.
+      kernels: Library of C++ kernels; None runs without them.
+      environment: Additional environment variables.
     """
 
     def __init__(
@@ -75,15 +78,15 @@ class Worker:
         kernels: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ):
-        self._connection, theirs = Pipe()
-        settings = [str(theirs.fileno()), str(kernels or "")]
+        self._connection, remote = Pipe()
+        arguments = [str(remote.fileno()), str(kernels or "")]
         allocator_environment = MALLOC_ENVIRONMENT if keep_memory else {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", *settings],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "benchmarks.worker", *arguments],
+            pass_fds=[remote.fileno()],
             env={**module_environment(), **allocator_environment, **(environment or {})},
         )
-        theirs.close()
+        remote.close()
         try:
             self._exchange((make, shared))
         except BaseException:
@@ -91,7 +94,7 @@ class Worker:
             raise
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """What the side's method gives; raises what it raised, MachineError where the process died."""
+        """Calls a method of the workload; raises what it raises, MachineError if the process died."""
         return self._exchange((method, arguments))
 
     def _exchange(self, message: Any) -> Any:
@@ -100,8 +103,8 @@ class Worker:
             value, error = self._connection.recv()
         except (EOFError, ConnectionError) as problem:
             code = self._process.wait()
-            why = ": out of memory? Try fewer rows at a time" if code == -signal.SIGKILL else ""
-            raise MachineError(f"a worker process died (exit code {code}){why}") from problem
+            hint = ": out of memory? Try fewer rows at a time" if code == -signal.SIGKILL else ""
+            raise MachineError(f"a worker process died (exit code {code}){hint}") from problem
         if isinstance(error, JaxnetsError):
             raise error
         if error is not None:
@@ -111,7 +114,7 @@ class Worker:
     def _end(self) -> None:
         self._connection.close()
         try:
-            self._process.wait(SECONDS_TO_END)
+            self._process.wait(SHUTDOWN_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -124,22 +127,32 @@ class Worker:
 
 
 def serve(connection: Connection, kernels: str) -> None:
-    """Makes a side and answers calls, until the parent hangs up; `kernels` is a library or ""."""
-    # Ctrl-C goes to the whole group of processes; the parent hangs up, and that is the end here.
+    """Creates a workload and serves calls until the parent closes the connection.
+
+    `kernels` is the path of a library or "".
+    """
+    # Ctrl-C reaches the whole process group; this process ends when the parent closes the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        side = _reply(connection, lambda: (_receive(connection, kernels), None))
-        while side is not None:
+        try:
+            workload = _create(connection, kernels)
+            connection.send((None, None))
+        except Exception as error:
+            return _send_error(connection, error)
+        while True:
             method, arguments = connection.recv()
-            _reply(connection, lambda s=side, m=method, a=arguments: (None, _ask(s, m, a)))
+            try:
+                connection.send((_call(workload, method, arguments), None))
+            except Exception as error:
+                _send_error(connection, error)
     except (EOFError, ConnectionError):
         return
 
 
 def process_peak_memory() -> int | None:
-    """The largest resident size of this process so far, in bytes; None where there is no /proc.
+    """Returns the peak resident size of this process in bytes; None without /proc.
 
-    Not getrusage's: a process inherits that of the one that started it.
+    getrusage does not work: a process inherits the peak of its parent.
     """
     if not STATUS.is_file():
         return None
@@ -147,34 +160,26 @@ def process_peak_memory() -> int | None:
     return 1024 * int(line.split()[1])
 
 
-def _receive(connection: Connection, kernels: str) -> Side:
+def _create(connection: Connection, kernels: str) -> Workload:
     make, shared = connection.recv()
     if kernels:
-        from jaxnets.ops.cpu_kernels.load import enable
+        from jaxnets.ops.cpu_kernels import enable
 
         enable(Path(kernels))
     return make(shared)
 
 
-def _ask(side: Side, method: str, arguments: tuple[Any, ...]) -> Any:
-    own = () if method != PEAK_MEMORY else (process_peak_memory,)
-    return getattr(side, method, *own)(*arguments)
+def _call(workload: Workload, method: str, arguments: tuple[Any, ...]) -> Any:
+    if method == PEAK_MEMORY and not hasattr(workload, method):
+        return process_peak_memory()
+    return getattr(workload, method)(*arguments)
 
 
-def _reply(connection: Connection, act: Callable[[], tuple[Any, Any]]) -> Any:
-    """Sends what `act` returns second, or what it raised; returns what it returns first."""
-    try:
-        reply, value = act()
-    except (EOFError, ConnectionError):
-        raise  # the parent hung up
-    except JaxnetsError as error:
-        connection.send((None, error))
-    except Exception:
-        connection.send((None, traceback.format_exc()))
-    else:
-        connection.send((value, None))
-        return reply
-    return None
+def _send_error(connection: Connection, error: Exception) -> None:
+    """Sends an error of ours as it is, others as their traceback; raises it if the connection is closed."""
+    if isinstance(error, EOFError | ConnectionError):
+        raise error
+    connection.send((None, error if isinstance(error, JaxnetsError) else traceback.format_exc()))
 
 
 if __name__ == "__main__":

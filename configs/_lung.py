@@ -27,7 +27,7 @@ def defaults(model: str, image_size: int, dropout: float = 0.0) -> config_dict.C
 
 
 def scratch(config: config_dict.ConfigDict) -> None:
-    """From random weights on LC25000 if it is prepared, else the variant demo; 10 epochs, as in report A."""
+    """Trains from scratch on LC25000 if it is prepared, else the variant demo; 10 epochs, as in report A."""
     config.data.name = "auto"
     config.train.epochs = 10
     config.schedule.warmup_epochs = 1
@@ -35,13 +35,13 @@ def scratch(config: config_dict.ConfigDict) -> None:
 
 
 def finetune(config: config_dict.ConfigDict) -> None:
-    """The head first, then the full network, from pretrained weights."""
+    """Trains the head, then the full network, from pretrained weights."""
     _transfer.head_only_first(config)
     config.note = "no report fine-tunes a whole network: the settings are ours"
 
 
 def demo(config: config_dict.ConfigDict, image_size: int = 48) -> None:
-    """Synthetic tissue, an easy task, in a few minutes on two cores."""
+    """Trains on synthetic tissue, an easy task: a few minutes on two cores."""
     config.data.name = "synthetic_tissue"
     config.data.split = "random"
     config.data.num_examples = 1500
@@ -54,7 +54,7 @@ def demo(config: config_dict.ConfigDict, image_size: int = 48) -> None:
 
 
 def smoke(config: config_dict.ConfigDict, image_size: int = 48) -> None:
-    """A few steps on synthetic tissue."""
+    """Trains a few steps on synthetic tissue."""
     demo(config, image_size)
     config.data.num_examples = 90
     config.train.epochs = 2

@@ -1,17 +1,21 @@
-"""AlexNet on CIFAR-10, as two reports trained it: 10 epochs, batches of 64, flips and padded crops, dropout.
+"""AlexNet on CIFAR-10, as in two reports: 10 epochs, batch size 64, flips and padded crops, dropout.
 
     python scripts/prepare_data.py cifar10
-    python scripts/train.py --config=configs/alexnet_cifar10.py:sgd
+    python scripts/train.py --config=configs/alexnet_cifar10.py[:VARIANT]
 
-`:adam` (the default) is report C's config and network, `:sgd` report E's. Both augment their test images as
-well, and report E tests with dropout on: of the tests in result.json "augmented" and "augmented_dropout" are
-theirs, "clean" is ours. Report C looks at its augmented test set after every epoch, and so does `:adam`, for
-the curve. `:smoke` is a few steps.
+Variants:
+    adam   the default: report C's settings and network
+    sgd    report E's settings and network
+    best   our settings: report E's network, more augmentation, mixup, averaged weights, 200 epochs
+    smoke  a few steps
 
-`:best` is ours: report E's network, flips, crops and colours, mixup, a moving average of the weights and 200
-epochs of a cosine, meant for at least 91 % on clean test images. It has not been run to its end: that wants a
-GPU. It costs ten million images of 1.3 GFLOP, forward and backward, 13 PFLOP in all: 45 minutes at the 5
-TFLOP/s that a GPU may reach at this size, 29 hours at the 95 images/s of two CPU cores.
+Both reports augment their test images too, and report E tests with dropout active: in result.json, the tests
+"augmented" and "augmented_dropout" are theirs, "clean" is ours. Report C tests on augmented images after
+every epoch; so does adam, for the curve.
+
+best aims at 91 % or more on clean test images, but has not been trained to the end, which needs a GPU: ten
+million images of 1.3 GFLOP (forward and backward) are 13 PFLOP, or 45 minutes at 5 TFLOP/s, or 29 hours at
+the 95 images/s of two CPU cores.
 """
 
 from ml_collections import config_dict

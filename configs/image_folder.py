@@ -1,18 +1,21 @@
-"""ResNet-50 on your own images: one folder per class, any of JPEG, PNG, TIFF and WebP, any sizes.
+"""ResNet-50 on your own images: one folder per class; JPEG, PNG, TIFF or WebP of any size.
 
-    python scripts/train.py --config=configs/image_folder.py --config.data.path=DIR
+    python scripts/train.py --config=configs/image_folder.py[:VARIANT] --config.data.path=DIR
 
-The classes follow the folders. `:resnet50` (the default) is for a GPU: 224 px, 30 epochs. `:quick` is for
-a laptop: 64 px, 20 epochs. `:smoke` is a tiny network for a few steps.
+Variants:
+    resnet50  the default: 224 px, 30 epochs, for a GPU
+    quick     64 px, 20 epochs, for a CPU
+    transfer  trains a new head on a frozen backbone, 224 px
+    finetune  trains the head, then the full network, with a tenth of the learning rate for the backbone
+    smoke     a tiny network, a few steps
 
-What to expect of `:quick`: classes that differ in colour or texture are learned from 40 to 120 pictures each
-(90 to 97 % on drawn ones); for classes that differ in shape alone 40 are too few (50 % of three), and the
-validation loss rises while the training loss falls. Use `:transfer` there, or more pictures. In the first
-epochs on a small folder the validation loss may rise to 5: batch statistics need some 50 steps.
+quick learns classes that differ in colour or texture from 40 to 120 images each (90 to 97 % on synthetic
+images). For classes that differ in shape only, 40 images are too few (50 % for three classes): the
+validation loss rises while the training loss falls. Use transfer, or more images. In the first epochs on a
+small folder the validation loss may rise to 5, because batch statistics need about 50 steps.
 
-`:transfer` trains a new head on a frozen backbone, `:finetune` the head first and then all, the backbone at a
-tenth of the rate; both at 224 px, with --config.transfer.weights=FOLDER and, where the backbone is not
-ResNet-50's, --config.model.name (docs/transfer.md).
+transfer and finetune need --config.transfer.weights=FOLDER and, if the backbone is not a ResNet-50,
+--config.model.name (docs/transfer.md).
 """
 
 from ml_collections import config_dict
@@ -74,7 +77,7 @@ def _smoke(config: config_dict.ConfigDict) -> None:
 
 
 def _from_scratch(config: config_dict.ConfigDict) -> None:
-    """Small batches, for many steps an epoch; Adam at a low rate, and clipping, so that none goes astray."""
+    """Sets small batches, for many steps per epoch, and Adam with a low learning rate and clipping."""
     config.train.batch_size = 16
     config.train.clip_grad_norm = 1.0
     config.optimizer.name = "adam"

@@ -1,15 +1,17 @@
-"""LeNet-5 on MNIST, as two reports trained it: 10 epochs, batches of 64, pixels to [-1, 1], no augmentation.
+"""LeNet-5 on MNIST, as in two reports: 10 epochs, batch size 64, pixels in [-1, 1], no augmentation.
 
     python scripts/prepare_data.py mnist
-    python scripts/train.py --config=configs/lenet_mnist.py:adam
+    python scripts/train.py --config=configs/lenet_mnist.py[:VARIANT]
 
-`:adam` (the default) is report C's config, `:sgd` report E's, `:smoke` a few steps. Neither report has a
-validation set; nothing is chosen here, so neither do these two configs. Report C looks at the test set
-after every epoch, and so does `:adam`, for the curve.
+Variants:
+    adam   the default: report C's settings
+    sgd    report E's settings
+    best   our settings: small rotations, crops, averaged weights, 60 epochs with a cosine schedule
+    smoke  a few steps
 
-`:best` is ours: turns of up to 10 degrees, crops, 60 epochs of a cosine, a moving average of the weights. Its
-learning rate was chosen by the accuracy on a twelfth of train (`scripts/reproduce.py lenet_search`); what it
-reaches on the test set stands in docs/lenet_and_alexnet.md.
+adam and sgd have no validation set, as in the reports: nothing is selected. Report C tests after every
+epoch; so does adam, for the curve. The learning rate of best was selected on a twelfth of the training set
+(python scripts/reproduce.py lenet_search); docs/lenet_and_alexnet.md has its accuracy on the test set.
 """
 
 from ml_collections import config_dict

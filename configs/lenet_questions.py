@@ -3,11 +3,14 @@
     python scripts/reproduce.py lenet_questions
     python scripts/train.py --config=configs/lenet_questions.py:mnist --config.model.activation=sigmoid
 
-`:mnist` (the default) is report C's config, five epochs, to change one thing in; `:mnist_sgd` report E's.
-`:cifar10` trains LeNet-5 on CIFAR-10, 32 px in colour, ten epochs with the flips and crops of the AlexNet
-configs. `:alexnet_mnist` is report C's AlexNet on MNIST, `:alexnet_cifar10` on CIFAR-10, to change one thing
-in; both are one epoch, ten minutes on two cores. A twelfth of train validates. These runs have no reported
-number, so they name no entry.
+Variants:
+    mnist            the default: report C's LeNet-5 on MNIST, five epochs
+    mnist_sgd        report E's
+    cifar10          LeNet-5 on CIFAR-10 (32 px, colour), ten epochs, flips and crops as for AlexNet
+    alexnet_mnist    report C's AlexNet on MNIST, one epoch, ten minutes on two CPU cores
+    alexnet_cifar10  report C's AlexNet on CIFAR-10, one epoch
+
+A twelfth of the training set is for validation. No report has numbers for these runs, so they have no entry.
 """
 
 from ml_collections import config_dict

@@ -1,13 +1,16 @@
-"""Inception v1 (GoogLeNet) on lung tissue, three classes: the network of reports A and B, the config is ours.
+"""Inception v1 (GoogLeNet) on lung tissue, three classes: the network of reports A and B, our settings.
 
-    python scripts/train.py --config=configs/lung_inception_v1.py
+    python scripts/train.py --config=configs/lung_inception_v1.py[:VARIANT]
 
-`:scratch` (the default) trains on LC25000, 10 epochs at 224 px, with both auxiliary classifiers;
-`:demo` on synthetic tissue in some minutes on two cores, `:smoke` a few steps. Without LC25000 the default is
-`:demo`. The dropout is torchvision's.
+Variants:
+    scratch   the default: LC25000, 10 epochs at 224 px, with auxiliary heads; without LC25000, demo
+    transfer  trains a new head on a frozen backbone
+    finetune  trains the head, then the full network, with a tenth of the learning rate for the backbone
+    demo      synthetic tissue, several minutes on two CPU cores
+    smoke     a few steps
 
-`:transfer` trains a new head on a frozen backbone, `:finetune` the head first and then all, the backbone at a
-tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
+transfer and finetune need --config.transfer.weights=FOLDER (docs/transfer.md). The dropout rate is
+torchvision's.
 """
 
 import functools

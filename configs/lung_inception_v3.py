@@ -1,13 +1,16 @@
-"""Inception v3 on lung tissue, three classes. No report trained it from scratch: this config is ours.
+"""Inception v3 on lung tissue, three classes. The settings are ours: no report trains it from scratch.
 
-    python scripts/train.py --config=configs/lung_inception_v3.py
+    python scripts/train.py --config=configs/lung_inception_v3.py[:VARIANT]
 
-`:scratch` (the default) trains on LC25000, 10 epochs at 224 px, which is too small for the auxiliary
-classifier (299); `:demo` on synthetic tissue in some minutes on two cores, `:smoke` a few steps. Without
-LC25000 the default is `:demo`. The dropout is torchvision's.
+Variants:
+    scratch   the default: LC25000, 10 epochs at 224 px; without LC25000, demo
+    transfer  trains a new head on a frozen backbone
+    finetune  trains the head, then the full network, with a tenth of the learning rate for the backbone
+    demo      synthetic tissue, several minutes on two CPU cores
+    smoke     a few steps
 
-`:transfer` trains a new head on a frozen backbone, `:finetune` the head first and then all, the backbone at a
-tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
+transfer and finetune need --config.transfer.weights=FOLDER (docs/transfer.md). The
+auxiliary head needs images of 299 px. The dropout rate is torchvision's.
 """
 
 import functools

@@ -1,12 +1,15 @@
-"""ResNet-50 on lung tissue, three classes; report A's network, with our settings.
+"""ResNet-50 on lung tissue, three classes: the network of report A with our settings.
 
-    python scripts/train.py --config=configs/lung_resnet.py
+    python scripts/train.py --config=configs/lung_resnet.py[:VARIANT]
 
-`:scratch` (the default) trains on LC25000, 10 epochs at 224 px as report A says, `:demo` on drawn
-tissue in a few minutes on two cores, `:smoke` a few steps. Without LC25000 the default is `:demo`.
+Variants:
+    scratch   the default: LC25000, 10 epochs at 224 px; without LC25000, demo
+    transfer  trains a new head on a frozen backbone
+    finetune  trains the head, then the full network, with a tenth of the learning rate for the backbone
+    demo      synthetic tissue, a few minutes on two CPU cores
+    smoke     a few steps
 
-`:transfer` trains a new head on a frozen backbone, `:finetune` the head first and then all, the backbone at a
-tenth of the rate; both need weights, by --config.transfer.weights=FOLDER (docs/transfer.md).
+transfer and finetune need --config.transfer.weights=FOLDER (docs/transfer.md).
 """
 
 from ml_collections import config_dict

@@ -1,10 +1,12 @@
 """Report B's variant of the tanh network: ReLU, ReLU, tanh, and half the squared error.
 
-    python scripts/train.py --config=configs/mlp_relu.py
+    python scripts/train.py --config=configs/mlp_relu.py[:VARIANT]
 
-Its layers, activations, loss and ranges of the first weights are the report's. Its weights, inputs, learning
-rate and steps are lost: the weights are drawn from the seed, the inputs are report A's, whose first point
-and targets they share, the rest is ours. `:float32` is the default, `:float64` for proofs.
+Variants: float32 (the default) and float64, which docs/mlp_by_hand.md uses.
+
+Layers, activations, loss and the ranges of the initial weights are those of the report. Its weights, inputs,
+learning rate and number of steps are lost: the weights are drawn from the seed, the inputs are those of
+report A, whose first point and targets it shares, and the rest is ours.
 """
 
 from ml_collections import config_dict

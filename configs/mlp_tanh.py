@@ -1,9 +1,11 @@
 """Report A's 3-4-4-1 tanh network on its four points: gradient descent on the sum of squared errors.
 
-    python scripts/train.py --config=configs/mlp_tanh.py
+    python scripts/train.py --config=configs/mlp_tanh.py[:VARIANT]
 
-It starts from the 41 weights in the report; after one step (`--config.train.steps=1`) it has the 41
-of the report's scalar engine. The report's loop has five. `:float32` is the default, `:float64` for proofs.
+Variants: float32 (the default) and float64, which docs/mlp_by_hand.md uses.
+
+Training starts from the 41 weights in the report and runs its five steps. After one step
+(--config.train.steps=1) the weights are the 41 of the report's scalar engine.
 """
 
 from ml_collections import config_dict

@@ -1,10 +1,11 @@
 """ResNet-50 on CIFAR-10, for transfer learning without ImageNet weights.
 
-    python scripts/train.py --config=configs/resnet_cifar10.py
+    python scripts/train.py --config=configs/resnet_cifar10.py[:VARIANT]
 
-`:pretraining` (the default) is three epochs of images enlarged to 64 px, 55 minutes on two cores
-beside other work: at 32 px the last stage would see one pixel (docs/transfer.md). `:smoke` is a tiny
-network for a few steps on synthetic tissue.
+Variants:
+    pretraining  the default: three epochs on images enlarged to 64 px, 55 minutes on two CPU cores; at 32 px
+                 the last stage would have a single pixel (docs/transfer.md)
+    smoke        a tiny network, a few steps on synthetic tissue
 """
 
 from ml_collections import config_dict

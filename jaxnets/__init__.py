@@ -10,6 +10,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ml_collections.config_dict import ConfigDict
+
     from jaxnets.evaluation.result import Result
     from jaxnets.experiment.predictor import Predictor, Regressor
 
@@ -28,12 +30,17 @@ def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> "Pr
     return predictor.load(run_dir, ignore_damage=ignore_damage)
 
 
-def train(config: str, overrides: dict[str, Any] | None = None, **options: Any) -> "Result":
-    """Trains the config `PATH` or `PATH:VARIANT` and returns the result, as in result.json.
+def train(config: "str | ConfigDict", overrides: dict[str, Any] | None = None, **options: Any) -> "Result":
+    """Trains a config and returns the result, as in result.json.
 
-    `overrides` are fields by dotted path. The options are those of `jaxnets.experiment.train.Options`:
-    `workdir`, `callbacks` (additional `jaxnets.training.callbacks.Callback` objects),
-    `allow_nondeterministic_resume` and `ignore_damage`.
+    Args:
+        config: a config file, `PATH` or `PATH:VARIANT`, or a config made from `config.default_config()`.
+        overrides: values of fields by dotted path.
+        **options: those of `jaxnets.experiment.train.Options`: `workdir`, `callbacks` (additional
+            `jaxnets.training.callbacks.Callback` objects), `allow_nondeterministic_resume`, `ignore_damage`.
+
+    Raises:
+        JaxnetsError: one of its subclasses in `jaxnets.errors`.
     """
     from jaxnets.experiment import train
     from jaxnets.runtime import xla

@@ -1,23 +1,30 @@
-"""Atomic writes, file locks, and reading of regular files."""
+"""Files (atomic writes, locks, regular files), and untrusted text, such as their names, for display."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
 import io
 import os
+import re
 import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 from jaxnets.errors import MachineError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: of `ulimit -f` or the file system
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+
+_BIDIRECTIONAL = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_UNSAFE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_BIDIRECTIONAL}]")
+"""Control characters, line separators, lone surrogates and bidirectional controls."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""Text that a spreadsheet interprets as a formula, also after `csv_cell`."""
 
 
 def user_cache_folder() -> Path:
@@ -38,7 +45,7 @@ def require_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Yields a temporary path, renamed to `path` at the end, removed after an error; the last writer wins."""
+    """Yields a temporary path, renamed to `path` at the end, removed after an error."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # `path` may have the maximum length
     try:
         yield temporary
@@ -76,19 +83,14 @@ def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def try_file_lock(path: Path) -> Iterator[bool]:
-    """Yields True with the exclusive lock of `file_lock`, or False if another process holds it."""
-    with path.open("a") as file:
-        yield _try_flock(file)
-
-
-@contextlib.contextmanager
 def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
     """Waits for the exclusive lock of `file_lock` on a file that is removed at the end."""
     with contextlib.ExitStack() as stack:
         while True:
             file = stack.enter_context(path.open("a"))
-            if not _try_flock(file):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 before_waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):  # the other process has removed it
@@ -96,14 +98,6 @@ def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterat
                     break
         stack.callback(path.unlink, missing_ok=True)
         yield
-
-
-def _try_flock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -116,12 +110,11 @@ def open_regular(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def _check_regular(path: Path, mode: int) -> None:
-    kind = stat.S_IFMT(mode)
-    if kind == stat.S_IFDIR:
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if kind != stat.S_IFREG:
+    if not stat.S_ISREG(mode):
         names = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-        raise OSError(errno.EINVAL, f"it is {names.get(kind, 'a device')}", str(path))
+        raise OSError(errno.EINVAL, f"it is {names.get(stat.S_IFMT(mode), 'a device')}", str(path))
 
 
 def read_regular(path: Path) -> bytes:
@@ -134,3 +127,38 @@ def file_sha256(path: Path) -> str:
     """Returns the hex sha256 of a regular file; raises OSError like `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def printable(text: str) -> str:
+    r"""Escapes control characters and line breaks, such as \x1b, so that a terminal can show text."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def printable_lines(text: str) -> str:
+    """Like `printable`, but does not escape line breaks."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def csv_cell(value: object) -> object:
+    """Prefixes text that a spreadsheet would interpret as a formula with an apostrophe."""
+    if isinstance(value, str) and _FORMULA.match(value):
+        return f"'{value}"
+    return value
+
+
+def csv_table(rows: Iterable[Iterable[object]]) -> str:
+    """CSV of the rows, with `csv_cell` applied to every value."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(csv_cell, row) for row in rows)
+    return text.getvalue()
+
+
+def from_csv_cell(text: str) -> str:
+    """Inverts `csv_cell`."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    if "\udc80" <= match[0] <= "\udcff":
+        return f"\\x{ord(match[0]) - 0xDC00:02x}"  # a byte of a file name that is not UTF-8
+    return match[0].encode("unicode_escape").decode("ascii")

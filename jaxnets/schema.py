@@ -127,6 +127,6 @@ def _shown(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Returns at most 40 printable characters of a text."""
+    """At most 40 printable characters of a text."""
     shown = "".join(each if each.isprintable() else "?" for each in text)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

@@ -18,8 +18,8 @@ from benchmarks import suite
 
 SUITE = flags.DEFINE_enum("suite", "cpu", list(suite.SUITES), "The benchmark suite.")
 ROWS = flags.DEFINE_list("rows", [], "Row names, such as train/lenet5/28/64; empty for all.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds per side.", lower_bound=5)
-SECONDS = flags.DEFINE_float("seconds", 3.0, "Approximate duration of a round.", lower_bound=0.1)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds per row.", lower_bound=5)
+SECONDS = flags.DEFINE_float("seconds", 3.0, "Approximate seconds per measurement.", lower_bound=0.1)
 IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, one folder per class.")
 BUDGET = flags.DEFINE_float(
     "budget", None, "ops, growth, profile, gpu: minutes; run again to continue.", lower_bound=0.0
@@ -45,4 +45,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    runner.execute(main, with_kernels=False)  # the worker processes load them
+    runner.execute(main, with_kernels=False)  # workers load them

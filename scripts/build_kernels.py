@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     reporter = Reporter()
     with reporter.phase("build") as phase:
         path = build.build(runner.kernels_folder(), compiler)
-        forms = ", ".join(form.instructions for form in load.load(path))
+        forms = ", ".join(form.instructions for form in load(path))
         phase.text = (
             f"C++ convolution, max pooling and batch norm sums for CPUs ({forms}); runs use them by default"
         )

@@ -11,7 +11,6 @@ from absl import flags
 
 from jaxnets import config as config_lib
 from jaxnets.commands import runner
-from jaxnets.runtime import distributed
 
 flags.DEFINE_string("config", None, "The config: PATH or PATH:VARIANT.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory (runs/CONFIG-VARIANT-sSEED).")
@@ -28,7 +27,9 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process (de
 
 def run_in_child() -> None:
     """With --distributed, trains in a child process and waits for it."""
-    if DISTRIBUTED.value and not PRINT_CONFIG.value and not distributed.is_child():
+    if DISTRIBUTED.value and not PRINT_CONFIG.value:
+        from jaxnets.runtime import distributed  # only these runs need it
+
         distributed.run_in_child([sys.executable, *sys.argv], with_traceback=runner.SHOW_TRACEBACK.value)
 
 
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> None:
     if not DISTRIBUTED.value:
         train.train(spec, overrides, options)
         return
+    from jaxnets.runtime import distributed
+
     with distributed.lost_processes():
         devices.initialize_distributed(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
         train.train(spec, overrides, options)

@@ -1,4 +1,4 @@
-"""How far colour alone goes: a logistic regression on colour histograms, beside the networks."""
+"""A baseline for the networks: logistic regression on colour histograms."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores
-from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.predictions import ClassScores, Predictions
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
@@ -22,20 +21,19 @@ from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime.console import Reporter
 
 LEVELS = 8
-"""Of each channel; 8 x 8 x 8 colours."""
+"""Histogram bins per channel."""
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-"""Of C, the inverse of the penalty; validation chooses."""
+"""Values of C, the inverse regularization strength; selected by validation accuracy."""
 CHUNK = 256
 
 
 def colour_baseline(
     spec: str, overrides: Mapping[str, Any], splits: Sequence[str], out: Path
 ) -> dict[str, Any]:
-    """Fits and tests the regression on a config's images under each of `splits`; writes `out` as JSON.
+    """Fits and tests the baseline on a config's images for each split, and writes `out` as JSON.
 
-    Predictions of test examples with near-duplicates are stored next to it, at `predictions_path_of`.
-
-    Raises ConfigError where the images have no colour, and what opening and dividing the data raises.
+    If test examples have near-duplicates, predictions are stored too (`predictions_path_of`). Raises
+    ConfigError if the images are not in colour, and the errors of opening and splitting the data.
     """
     reporter = Reporter()
     content: dict[str, Any] = {
@@ -48,7 +46,7 @@ def colour_baseline(
         config = load_config_or_demo(spec, {**overrides, "data.split": name}, reporter)
         data = with_cache(config, open_dataset(config, reporter), reporter)
         if data.source.kind != "image" or data.shape[-1] != 3:
-            raise ConfigError(f"the examples of {data.source.name} have no colour")
+            raise ConfigError(f"the examples of {data.source.name} are not in colour")
         leak = measure_leakage(data)
         report_leakage(config, data, leak, reporter)
         if histograms is None:
@@ -60,7 +58,7 @@ def colour_baseline(
                 f"{name} split, accuracy {100 * entry['accuracy']:.1f} % "
                 f"[{100 * low:.1f}, {100 * high:.1f}], {entry['interval_method']}"
             )
-        if predictions.has_near_duplicates:  # so that networks are compared with it, by groups
+        if predictions.has_near_duplicates:  # needed for comparisons by groups
             predictions.save(predictions_path_of(out, name))
         content |= {"data": config.data.name, "image_size": config.data.image_size}
         digest = sha256(data.split.to_csv(data.source))
@@ -73,12 +71,12 @@ def colour_baseline(
 
 
 def predictions_path_of(out: Path, split: str) -> Path:
-    """Where the answers to the test examples of a split go, beside `out`."""
+    """Returns the path of the predictions for a split, next to `out`."""
     return out.with_name(f"{out.stem}-{split}.npz")
 
 
 def colour_histograms(data: Dataset) -> np.ndarray:
-    """float32[N, LEVELS ** 3]: the square root of each colour's share of an image, for every example."""
+    """Returns the square roots of colour frequencies of every image, float32 [N, LEVELS ** 3]."""
     rows = np.zeros((len(data.source), LEVELS**3), np.float32)
     for start in range(0, len(rows), CHUNK):
         indices = np.arange(start, min(start + CHUNK, len(rows)))
@@ -98,24 +96,24 @@ def _fit_and_test(data: Dataset, histograms: np.ndarray) -> tuple[dict[str, Any]
     from sklearn.preprocessing import StandardScaler
 
     labels, split = data.source.labels, data.split
-    chooses = split.validation if len(split.validation) else split.train
+    selection = split.validation if len(split.validation) else split.train
     best = (-1.0, 0.0, None)
     for strength in STRENGTHS:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
         model.fit(histograms[split.train], labels[split.train])
-        score = float(model.score(histograms[chooses], labels[chooses]))
+        score = float(model.score(histograms[selection], labels[selection]))
         best = max(best, (score, strength, model), key=lambda each: each[0])
-    chosen, strength, model = best
+    validation_accuracy, strength, model = best
     assert model is not None
     known, classes = labels[split.test], np.arange(len(data.source.classes))
-    shares = model.predict_proba(histograms[split.test])
-    predictions = Predictions.of(data.source, split.test, shares, data.group_ids)
+    probabilities = model.predict_proba(histograms[split.test])
+    predictions = Predictions.of(data.source, split.test, probabilities, data.group_ids)
     scores = ClassScores(
-        loss=float(log_loss(known, shares, labels=classes)),
+        loss=float(log_loss(known, probabilities, labels=classes)),
         examples=len(known),
         accuracy=float(predictions.correct.mean()),
         correct=int(predictions.correct.sum()),
         confusion=confusion_matrix(known, predictions.predicted, labels=classes),
     )
     tested = results.test_entry(scores, predictions)
-    return {"C": strength, "validation_accuracy": chosen, **tested}, predictions
+    return {"C": strength, "validation_accuracy": validation_accuracy, **tested}, predictions

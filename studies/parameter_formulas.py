@@ -7,7 +7,7 @@ from jaxnets.commands.summary import Layer
 
 
 def compare(layers: Sequence[Layer], name: str) -> list[str]:
-    """Report A's formulas of the network `name` and our counts by block; [] if it prints none."""
+    """Returns lines with report A's formulas of a network and our counts by block; empty if it has none."""
     formulas = reported.document("lung")["entries"].get(f"A/{name}", {}).get("parameter_formulas")
     if formulas is None:
         return []

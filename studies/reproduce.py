@@ -1,4 +1,4 @@
-"""The job of making a table's runs: what is done is skipped, what was cut goes on, what is new begins."""
+"""Runs a table of configs: skips finished runs, resumes interrupted ones, and starts the others."""
 
 import dataclasses
 import enum
@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxnets.errors import CheckFailedError, InterruptedRunError, JaxnetsError, MachineError
-from jaxnets.evaluation.result import Result
-from jaxnets.evaluation.result_text import format_split_kind, format_test
+from jaxnets.evaluation.result import Result, format_split_kind, format_test
 from jaxnets.experiment import workdir
 from jaxnets.runtime import processes
 from jaxnets.runtime.console import Reporter
 from studies import runtime_estimate
-from studies.result_archive import finished, keep
+from studies.result_archive import archive_result, finished_result
 from studies.sweeps import RUNS, TRAINER, Row, read_table
 
 RESULTS = Path("results")
@@ -25,25 +24,25 @@ FAULT_NOTICE = "internal error"
 
 
 class State(enum.StrEnum):
-    """What became of a row, or where it stands."""
+    """State of a row."""
 
-    WAS_COMPLETE = "was complete"
+    UP_TO_DATE = "up to date"
     COMPLETE = "complete"
     RESUMED = "complete, resumed"
-    CUT = "cut: budget"
-    LEFT_OUT = "left out: budget"
+    PAUSED = "paused (budget)"
+    SKIPPED = "skipped (budget)"
     FAILED = "failed"
     STARTED = "started"
-    NEW = "pending"
+    PENDING = "pending"
     IN_USE = "running in another process"
 
 
-LEFT = (State.CUT, State.LEFT_OUT)
+REMAINING = (State.PAUSED, State.SKIPPED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A row and what became of it; `detail` is the reason, or how far it is."""
+    """A row, its state, and a detail such as the reason of a failure or the saved step."""
 
     row: Row
     state: State
@@ -53,7 +52,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Where runs and results are, and how much may be done now; times in seconds."""
+    """Options of `reproduce`; times are in seconds."""
 
     runs: Path = RUNS
     results: Path = RESULTS
@@ -62,15 +61,15 @@ class Options:
     train_flags: Sequence[str] = ()
     ignore_damage: bool = False
     trainer: Path = TRAINER
-    patience: float = 60.0  # for the process of an earlier start that is still saving
+    patience: float = 60.0  # maximum wait for another process that still saves
     hardware: Callable[[], str | None] = runtime_estimate.hardware_here
 
 
 def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
-    """Makes the rows of a table, one after another, and keeps each one's result; what became of them.
+    """Runs the rows of a table in order, archives their results, and returns their outcomes.
 
-    Raises ConfigError where the table is wrong, InterruptedRunError when a signal stopped it after a
-    save, and at the end CheckFailedError where a row failed. A budget that is over is no failure.
+    Raises ConfigError if the table is invalid, InterruptedRunError if a signal stops a run, which has then
+    been saved, and CheckFailedError at the end if a row failed. An exhausted budget is not an error.
     """
     options = options or Options()
     job = _Job(options, Reporter())
@@ -78,13 +77,13 @@ def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
     outcomes: list[Outcome] = []
     try:
         for number, row in enumerate(rows, 1):
-            outcomes.append(job.make(row, f"{number} of {len(rows)}"))
+            outcomes.append(job.run_row(row, f"{number} of {len(rows)}"))
     finally:
         if outcomes:
-            job.reporter.print(report(outcomes))
-    left = [outcome.row.name for outcome in outcomes if outcome.state in LEFT]
-    if left:
-        job.reporter.line("left", f"{', '.join(left)}; run the same command to resume")
+            job.reporter.print(format_outcomes(outcomes))
+    remaining = [outcome.row.name for outcome in outcomes if outcome.state in REMAINING]
+    if remaining:
+        job.reporter.line("remaining", f"{', '.join(remaining)}; run the same command to resume")
     failed = [outcome.row.name for outcome in outcomes if outcome.state is State.FAILED]
     if failed:
         raise CheckFailedError(
@@ -95,15 +94,15 @@ def reproduce(table: str, options: Options | None = None) -> list[Outcome]:
 
 
 def list_rows(table: str, options: Options | None = None) -> list[Outcome]:
-    """Prints the rows of a table and where each stands; nothing is run or written."""
+    """Prints the rows of a table with their states; runs and writes nothing."""
     options = options or Options()
-    outcomes = [_standing(row, options) for row in read_table(table, options.only)]
-    Reporter().print(report(outcomes))
+    outcomes = [_current_state(row, options) for row in read_table(table, options.only)]
+    Reporter().print(format_outcomes(outcomes))
     return outcomes
 
 
-def report(outcomes: Sequence[Outcome]) -> str:
-    """A line a row: name, state, test accuracy with its interval (or the loss), split, images/s."""
+def format_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Formats a table with name, state, test accuracy (or loss), split and images/s of each row."""
     lines = [("row", "state", "test", "split", "images/s"), *map(_columns, outcomes)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -129,32 +128,32 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
 
 
 class _Job:
-    """One start of the command: its options, its clock, its screen."""
+    """An invocation of the command."""
 
     def __init__(self, options: Options, reporter: Reporter):
         self.options, self.reporter = options, reporter
         self._deadline = None if options.budget is None else time.monotonic() + options.budget
         self._hardware: str | None = None
 
-    def make(self, row: Row, place: str) -> Outcome:
+    def run_row(self, row: Row, position: str) -> Outcome:
         """Runs one row; errors are reported and the next row still runs."""
 
-        def say(text: str) -> None:
-            self.reporter.line("row", f"{place}  {row.name}  {text}")
+        def log(text: str) -> None:
+            self.reporter.line("row", f"{position}  {row.name}  {text}")
 
         directory, stored = self.options.runs / row.name, self.options.results / row.name
         try:
             result = self._finished(row, directory, stored)
             if result is not None:
-                say("is complete")
-                return Outcome(row, State.WAS_COMPLETE, result=result)
-            _wait_until_free(directory, self.options.patience, say)
+                log("is up to date")
+                return Outcome(row, State.UP_TO_DATE, result=result)
+            _wait_until_free(directory, self.options.patience, log)
             saved = runtime_estimate.saved_step(directory)
-            needs, refusal = self._judge(row, directory, started=saved is not None)
-            if refusal:
-                say(f"is left out: {refusal}")
-                return Outcome(row, State.LEFT_OUT, refusal)
-            say(f"{'starts' if saved is None else f'resumes at step {saved}'}{needs}")
+            estimate, reason = self._fits_budget(row, directory, started=saved is not None)
+            if reason:
+                log(f"is skipped: {reason}")
+                return Outcome(row, State.SKIPPED, reason)
+            log(f"{'starts' if saved is None else f'resumes at step {saved}'}{estimate}")
             outcome = self._run(row, directory, stored)
             if outcome.state is State.COMPLETE and saved is not None:
                 return dataclasses.replace(outcome, state=State.RESUMED)
@@ -162,35 +161,34 @@ class _Job:
         except InterruptedRunError:
             raise
         except JaxnetsError as error:
-            say(f"failed: {error}")
+            log(f"failed: {error}")
             return Outcome(row, State.FAILED, str(error))
 
     def _finished(self, row: Row, directory: Path, stored: Path) -> Result | None:
         ignore = self.options.ignore_damage
-        result = finished(stored, row.config, ignore_damage=ignore)
-        return result or keep(row, directory, stored, ignore_damage=ignore)
+        result = finished_result(stored, row.config, ignore_damage=ignore)
+        return result or archive_result(row, directory, stored, ignore_damage=ignore)
 
-    def _judge(self, row: Row, directory: Path, *, started: bool) -> tuple[str, str]:
-        """The estimated need of a row as text, and the reason why it is not to run now, or "".
+    def _fits_budget(self, row: Row, directory: Path, *, started: bool) -> tuple[str, str]:
+        """Returns the estimated runtime as text, and the reason to skip the row, or "".
 
-        A run that has started is resumed however long it needs, and stopped in time: a long run can be made
-        in pieces.
+        A started run is always resumed and stopped at the deadline, so that a long run can be split.
         """
         if self._deadline is None:
             return "", ""
         time_left = self._deadline - time.monotonic()
         if time_left <= 0:
-            return "", "no time is left"
+            return "", "the budget is used up"
         if self._hardware is None:
             self._hardware = self.options.hardware()
         known = runtime_estimate.measurements((self.options.runs, self.options.results))
         estimate = runtime_estimate.estimate(row.config, directory, known, self._hardware)
         if estimate is None:
-            return "; its speed is not known yet, it is cut when the budget is over", ""
+            return "; its speed is unknown, it is paused when the budget is used up", ""
         needs = f"needs about {_minutes(estimate.seconds)} ({estimate.basis})"
         if estimate.seconds > time_left and not started:
             whole = estimate.seconds > (self.options.budget or 0)
-            remedy = f"; --budget={math.ceil(estimate.seconds / 60) + 1} begins it" if whole else ""
+            remedy = f"; --budget={math.ceil(estimate.seconds / 60) + 1} starts it" if whole else ""
             return "", f"{needs}, {_minutes(time_left)} left{remedy}"
         return f", {needs}", ""
 
@@ -199,8 +197,8 @@ class _Job:
         command = [sys.executable, str(self.options.trainer), *flags]
         ending = processes.run(command, deadline=self._deadline)
         try:
-            result = keep(row, directory, stored, ignore_damage=self.options.ignore_damage)
-        finally:  # a stop request ends the sweep even if an error occurs here
+            result = archive_result(row, directory, stored, ignore_damage=self.options.ignore_damage)
+        finally:  # a stop request ends the command even if archiving fails
             if ending.signal_number is not None:
                 raise InterruptedRunError(
                     f"stopped in {row.name}; run the same command to resume", ending.signal_number
@@ -209,41 +207,41 @@ class _Job:
             return Outcome(row, State.COMPLETE, result=result)
         if ending.cut and ending.code in STOPPED_BY_US:
             step = runtime_estimate.saved_step(directory)
-            return Outcome(row, State.CUT, "nothing saved yet" if step is None else f"at step {step}")
+            return Outcome(row, State.PAUSED, "nothing saved yet" if step is None else f"at step {step}")
         raise CheckFailedError(_reason(ending, self.options.trainer))
 
 
-def _standing(row: Row, options: Options) -> Outcome:
+def _current_state(row: Row, options: Options) -> Outcome:
     directory = options.runs / row.name
     try:
         ignore = options.ignore_damage
-        stored = finished(options.results / row.name, row.config, ignore_damage=ignore)
-        result = stored or finished(directory, row.config, ignore_damage=ignore)
+        stored = finished_result(options.results / row.name, row.config, ignore_damage=ignore)
+        result = stored or finished_result(directory, row.config, ignore_damage=ignore)
     except JaxnetsError as error:
         return Outcome(row, State.FAILED, str(error))
     if result is not None:
-        return Outcome(row, State.WAS_COMPLETE, result=result)
+        return Outcome(row, State.UP_TO_DATE, result=result)
     saved = runtime_estimate.saved_step(directory)
     detail = "" if saved is None else f"saved at step {saved}"
     if workdir.is_in_use(directory):
         return Outcome(row, State.IN_USE, detail)
-    return Outcome(row, State.NEW if saved is None else State.STARTED, detail)
+    return Outcome(row, State.PENDING if saved is None else State.STARTED, detail)
 
 
-def _wait_until_free(directory: Path, patience: float, say: Callable[[str], None]) -> None:
-    """Waits for an earlier start's process that is still saving; MachineError after `patience` seconds."""
+def _wait_until_free(directory: Path, patience: float, log: Callable[[str], None]) -> None:
+    """Waits for another process that uses a run; raises MachineError after `patience` seconds."""
     limit = time.monotonic() + patience
     if not workdir.is_in_use(directory):
         return
-    say(f"is in use by another process: waiting up to {patience:.0f} s")
+    log(f"is in use by another process: waiting up to {patience:.0f} s")
     while workdir.is_in_use(directory):
         if time.monotonic() >= limit:
-            raise MachineError(f"{directory} is in use by another process: let it end, then run again")
+            raise MachineError(f"{directory} is in use by another process: wait for it, then run again")
         time.sleep(processes.POLL_SECONDS)
 
 
 def _reason(ending: processes.ProcessResult, trainer: Path) -> str:
-    """One line on why a run failed: its own last words, or how it died."""
+    """Returns why a run failed in one line: its last error message, or the signal."""
     if ending.code < 0:
         name = signal.Signals(-ending.code).name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

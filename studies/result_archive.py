@@ -11,21 +11,25 @@ from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import run_files, workdir
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 from studies.sweeps import Row
 
 
-def finished(folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool = False) -> Result | None:
-    """The complete result of a run directory or of a folder under results/; None where there is none.
+def finished_result(
+    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool = False
+) -> Result | None:
+    """Returns the result of a run directory or of a folder under results/; None if there is none.
 
-    Raises ConfigError where it is of another config, CheckpointError where it is damaged; with
-    `ignore_damage` what differs from its checksum is a warning.
+    Raises ConfigError if it has another config, CheckpointError if it is damaged; with `ignore_damage` a
+    wrong checksum is a warning.
     """
-    opened = _finished(folder, config, ignore_damage=ignore_damage)
+    opened = _open_finished(folder, config, ignore_damage=ignore_damage)
     return None if opened is None else opened.result
 
 
-def _finished(folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool) -> RunDirectory | None:
+def _open_finished(
+    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool
+) -> RunDirectory | None:
     opened = open_run_if_exists(folder, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
@@ -33,21 +37,21 @@ def _finished(folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bo
     changed = run_files.describe_config_diff(opened.config, config)
     if changed:
         raise ConfigError(
-            f"{folder} holds a result of another config ({changed}): "
+            f"{folder} has a result of another config ({changed}): "
             "move it away, or give the row another 'name'"
         )
     return opened
 
 
-def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> Result | None:
-    """Copies config.json, metrics.jsonl and result.json of a finished run; None where it is not finished.
+def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> Result | None:
+    """Copies the small files of a finished run and returns its result; None if it is not finished.
 
-    If test examples have near-duplicates, predictions are copied too, since runs are compared by groups.
-    The copies do not contain paths of this machine, and their command is the row's own.
-    result.json is written last: a folder without it is not complete. Raises what `finished` raises, and
-    MachineError where a file cannot be written.
+    These are config.json, metrics.jsonl, result.json and, if test examples have near-duplicates, the
+    predictions, which comparisons by groups need. Paths of this machine are removed, and the command is the
+    row's. result.json is written last and marks the copy as complete. Raises what `finished_result` raises,
+    and MachineError if a file cannot be written.
     """
-    opened = _finished(run, row.config, ignore_damage=ignore_damage)
+    opened = _open_finished(run, row.config, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
     config = opened.config
@@ -63,13 +67,13 @@ def keep(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> R
         run_files.CONFIG: config_lib.to_json(config),
         METRICS: opened.metrics(),
     }
-    answers = opened.predictions()
-    if answers is not None and answers.has_near_duplicates:
-        contents[predictions_name()] = answers.to_bytes()
+    predictions = opened.predictions()
+    if predictions is not None and predictions.has_near_duplicates:
+        contents[predictions_name()] = predictions.to_bytes()
     contents[results.RESULT] = results.to_json(stored)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name in (workdir.CHECKSUMS, predictions_name()):  # an earlier result's
+        for name in (workdir.CHECKSUMS, predictions_name()):  # of an earlier result
             (target / name).unlink(missing_ok=True)
         workdir.write_files(target, contents)
         (target / workdir.CHECKSUMS_LOCK).unlink()

@@ -21,7 +21,7 @@ from jaxnets.experiment.cached_features import uses_cached_features
 from jaxnets.experiment.data import split_source
 from jaxnets.experiment.evaluator import median_speed
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import Checkpoints
 
 RECENT_LINES = 10
@@ -54,7 +54,7 @@ class Estimate:
 
 
 def measurements(folders: Iterable[Path]) -> list[Measurement]:
-    """The measurements of all runs and results in `folders`; unreadable ones are skipped."""
+    """Returns the measurements of all runs and results in `folders`; skips unreadable ones."""
     paths = (path.parent for folder in folders for path in folder.glob("*/config.json"))
     return [measured for path in paths if (measured := _measurement(path)) is not None]
 
@@ -62,7 +62,7 @@ def measurements(folders: Iterable[Path]) -> list[Measurement]:
 def estimate(
     config: config_dict.ConfigDict, folder: Path, known: Sequence[Measurement], hardware: str | None
 ) -> Estimate | None:
-    """The remaining time of the run in `folder`; None if its speed or its data are unknown.
+    """Estimates the remaining time of the run in `folder`; None if its speed or data are unknown.
 
     Uses the newest measurement of this network and hardware at this image size, or else at another size,
     scaled by the number of pixels. With cached features only their computation scales with the pixels;
@@ -87,7 +87,7 @@ def estimate(
 
 
 def _remaining_images(config: config_dict.ConfigDict, examples: Mapping[str, int], step: int) -> float:
-    """The work that remains at `step`, in training images; `examples` are the sizes of the subsets."""
+    """Returns the remaining work at `step` in training images; `examples` are the subset sizes."""
     size = config.train.batch_size
     rounded = math.floor if config.train.drop_last else math.ceil
     per_epoch = rounded(examples["train"] / size)
@@ -101,20 +101,20 @@ def _remaining_images(config: config_dict.ConfigDict, examples: Mapping[str, int
 
 
 def saved_step(folder: Path) -> int | None:
-    """The step of a run's newest checkpoint, or None."""
+    """Returns the step of a run's newest checkpoint, or None."""
     steps = Checkpoints(folder / run_files.CHECKPOINTS, keep=1).steps()
     return steps[-1] if steps else None
 
 
 def hardware_here() -> str | None:
-    """A description of this machine's devices, from a child process: querying a GPU also takes its memory."""
-    program = "from jaxnets.runtime import hardware; print(hardware.description())"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    return done.stdout.strip() or None
+    """Describes this machine's devices, in a child process since JAX would reserve GPU memory."""
+    program = "from jaxnets.runtime import xla; print(xla.hardware())"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return finished.stdout.strip() or None
 
 
 def _subset_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, int] | None:
-    """The number of examples by subset, from the run's split.csv or else from the data; None without both."""
+    """Returns the examples by subset, from split.csv or else from the data; None without both."""
     split = folder / run_files.SPLIT
     try:
         if split.is_file():
@@ -134,7 +134,7 @@ def _measurement(folder: Path) -> Measurement | None:
         if result is not None:
             hardware, speed = result["hardware"], result["images_per_second"]
             features_seconds = result.get("features_seconds") or 0.0
-            # Not the file's modification time, which is that of the checkout.
+            # The modification time would be that of the checkout.
             time = datetime.datetime.fromisoformat(result["finished"]).timestamp()
         else:
             hardware, features_seconds = run.manifest["hardware"], 0.0
@@ -148,7 +148,7 @@ def _measurement(folder: Path) -> Measurement | None:
 
 
 def _network(config: config_dict.ConfigDict) -> dict[str, Any]:
-    """The settings that determine how long a step takes per image, apart from the image size."""
+    """Returns the fields that determine the time per image, except the image size."""
     used = config_lib.used_fields(config)
     fields = {
         path: config_lib.get_field(used, path)

@@ -1,4 +1,4 @@
-"""What a trained network makes of the same images in other colours: one camera made LC25000."""
+"""Colour and stain shifts of test images, to test robustness: LC25000 is from a single camera."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from jaxnets.training.preprocess import (
 )
 
 KIND, STRENGTH = "shift_kind", "shift_strength"
-"""What a batch needs beside each example: int32[B], a place in SHIFTS, and float32[B]."""
+"""Additional fields of a batch: the index of a kind in SHIFTS, int32 [B], and its strength, float32 [B]."""
 
 FACTORS = (0.5, 0.65, 0.8, 0.9, 1.1, 1.25, 1.5)
 SHIFTS: Mapping[str, tuple[float, ...]] = {
@@ -28,8 +28,7 @@ SHIFTS: Mapping[str, tuple[float, ...]] = {
     "haematoxylin": FACTORS,
     "eosin": FACTORS,
 }
-"""The steps by kind. Hue is a share of a full turn; the others are factors, of the distance from grey
-and of a stain's optical density."""
+"""Strengths by kind: hue as a fraction of a full turn, others as factors of saturation or optical density."""
 NEUTRAL: Mapping[str, float] = {"hue": 0.0, "saturation": 1.0, "haematoxylin": 1.0, "eosin": 1.0}
 LABELS = {
     "hue": "hue, share of a turn",
@@ -40,19 +39,19 @@ LABELS = {
 
 
 def shift_colours(image: jax.Array, kind: jax.Array, strength: jax.Array) -> jax.Array:
-    """One image [H, W, 3] in [0, 1], shifted in one way: `kind` int[] of SHIFTS, `strength` float[]."""
+    """Shifts an image [H, W, 3] in [0, 1]; `kind` is an index of SHIFTS."""
     one = jnp.ones((), image.dtype)
-    ways = (
+    functions = (
         rotate_hue,
         scale_saturation,
         lambda image, factor: scale_stains(image, jnp.stack([factor, one])),
         lambda image, factor: scale_stains(image, jnp.stack([one, factor])),
     )
-    return jax.lax.switch(kind, ways, image, strength.astype(image.dtype))
+    return jax.lax.switch(kind, functions, image, strength.astype(image.dtype))
 
 
 def make_shifted_preprocess(config: config_dict.ConfigDict) -> Preprocess:
-    """Evaluation's preprocessing with each image shifted as the batch's KIND and STRENGTH say."""
+    """Returns preprocessing for evaluation that shifts each image by the batch's KIND and STRENGTH."""
     dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
     mean, std = tuple(config.data.mean), tuple(config.data.std)
 
@@ -67,7 +66,7 @@ def make_shifted_preprocess(config: config_dict.ConfigDict) -> Preprocess:
 
 
 def curve(measured: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
-    """The entries of one kind by strength, the unshifted images among them.
+    """Returns the entries of a kind ordered by strength, including the original images.
 
     `measured` is {"split_description": text, "clean": entry, "shifts": {kind: [{"strength", **entry}]}},
     entries as in result.json.
@@ -77,7 +76,7 @@ def curve(measured: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
 
 
 def draw(measured: Mapping[str, Any]) -> bytes:
-    """A PNG with a panel a kind: accuracy in percent over strength, with intervals; needs matplotlib.
+    """Returns a PNG with one panel per kind: accuracy over strength with intervals; needs matplotlib.
 
     `measured` as in `curve`.
     """
@@ -100,5 +99,5 @@ def draw(measured: Mapping[str, Any]) -> bytes:
     return picture.getvalue()
 
 
-def _percent(shares: Sequence[float]) -> list[float]:
-    return [100 * share for share in shares]
+def _percent(fractions: Sequence[float]) -> list[float]:
+    return [100 * fraction for fraction in fractions]

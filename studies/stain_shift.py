@@ -1,4 +1,4 @@
-"""The job of scoring a finished run on its test images in other colours."""
+"""Evaluates a finished run on its test images with shifted colours."""
 
 import importlib.util
 import json
@@ -32,17 +32,20 @@ def stain_shift(
     stored: Path | None = None,
     ignore_damage: bool = False,
 ) -> dict[str, Any]:
-    """Scores a run's test images under every step of `SHIFTS`; writes report/stain_shift.json and .png.
+    """Evaluates a run under every shift of `SHIFTS`; writes report/stain_shift.json and .png.
 
-    The numbers go into `stored` too, where scripts/reproduce.py stores the run's result. Raises ConfigError
-    where the images have no colour, matplotlib is missing or `stored` is of another run, DataError where
-    the data have changed, CheckpointError where no checkpoint is whole or the directory is damaged; with
-    `ignore_damage` what differs from its checksum is a warning.
+    The JSON file is also written to `stored`, the folder of the run's result under results/.
+
+    Raises:
+      ConfigError: If the images are not in colour, matplotlib is missing or `stored` is of another run.
+      DataError: If the data have changed.
+      CheckpointError: If no checkpoint is valid or the directory is damaged; with `ignore_damage` a wrong
+        checksum is a warning.
     """
     run = open_run(directory, ignore_damage=ignore_damage)
     print_warnings(run.warnings)
     if stored is not None:
-        _require_result_of(run, stored)
+        _check_stored_result(run, stored)
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("the picture needs matplotlib: pip install -e '.[plots]'")
     config = run.config
@@ -53,12 +56,11 @@ def stain_shift(
 
 
 def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
-    """The same for a run that is open, in its precision."""
     config = run.config
     reporter = Reporter()
     data = with_cache(config, open_dataset(config, reporter), reporter)
     if data.source.kind != "image" or data.shape[-1] != 3:
-        raise ConfigError(f"the examples of {data.source.name} have no colour to shift")
+        raise ConfigError(f"the examples of {data.source.name} are not in colour")
     run.check_data(data.source.fingerprint)
     run.check_split(data.split.to_csv(data.source))
     devices = Devices.all()
@@ -77,8 +79,8 @@ def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     measured["shifts"] = {kind: [] for kind in shifts.SHIFTS}
     for number, (kind, strengths) in enumerate(shifts.SHIFTS.items()):
         for strength in strengths:
-            more = {shifts.KIND: np.int32(number), shifts.STRENGTH: np.float32(strength)}
-            entry = shifted.entry(state, data.split.test, more)
+            fields = {shifts.KIND: np.int32(number), shifts.STRENGTH: np.float32(strength)}
+            entry = shifted.entry(state, data.split.test, fields)
             measured["shifts"][kind].append({"strength": strength, **entry})
             reporter.line(kind, f"{strength:+.2f}  {_format(entry)}")
     folder = run.path / FOLDER
@@ -90,11 +92,11 @@ def _stain_shift(run: RunDirectory, stored: Path | None) -> dict[str, Any]:
     return measured
 
 
-def _require_result_of(run: RunDirectory, stored: Path) -> None:
-    there = read_result(stored)
-    if run.result is None or there is None or there["finished"] != run.result["finished"]:
+def _check_stored_result(run: RunDirectory, stored: Path) -> None:
+    result = read_result(stored)
+    if run.result is None or result is None or result["finished"] != run.result["finished"]:
         raise ConfigError(
-            f"{stored} holds no result of {run.path}: scripts/reproduce.py stores one when a row is done"
+            f"{stored} has no result of {run.path}: scripts/reproduce.py stores it when the row is complete"
         )
 
 

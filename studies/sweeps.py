@@ -1,4 +1,4 @@
-"""A table of runs: its rows, their names, and the command that makes each."""
+"""Tables of runs, configs/sweeps/*.py: reading, naming, and the command of each row."""
 
 import dataclasses
 import re
@@ -18,12 +18,12 @@ TABLES = Path("configs/sweeps")
 RUNS = Path("runs")
 TRAINER = Path("scripts/train.py")
 KEYS = ("config", "overrides", "seed", "name")
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A run of a table; `name` is its folder, `config` its whole config, `overrides` with the seed."""
+    """A run of a table: directory name, config path, overrides including the seed, and full config."""
 
     name: str
     spec: str
@@ -31,20 +31,20 @@ class Row:
     config: config_dict.ConfigDict
 
     def flags(self, workdir: Path) -> list[str]:
-        """The flags of scripts/train.py that make this run in `workdir`."""
+        """Returns the flags of scripts/train.py for this run in `workdir`."""
         fields = [f"--config.{path}={value}" for path, value in self.overrides.items()]
         return [f"--config={self.spec}", *fields, f"--workdir={workdir}"]
 
     def command(self) -> str:
-        """The one line that repeats this row alone."""
+        """Returns the command line of this row."""
         return shlex.join(["python", str(TRAINER), *self.flags(RUNS / self.name)])
 
 
 def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
-    """The rows of configs/sweeps/TABLE.py, or of the file TABLE, in order.
+    """Returns the rows of configs/sweeps/TABLE.py, or of the file TABLE, in order.
 
-    `only` selects the rows whose name contains one of these texts. Raises ConfigError if the table is
-    unknown, a row is wrong, two rows have one name, or no row is left.
+    `only` selects rows whose name contains one of the given texts. Raises ConfigError if the table is
+    unknown, a row is invalid, two rows have the same name, or no row is selected.
     """
     path = _table_path(table)
     raw = _raw_rows(path)
@@ -63,7 +63,7 @@ def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:
 
 
 def row_names(path: Path) -> list[str]:
-    """The names of a table's rows, in order, if the rows have a 'name'; configs are not loaded.
+    """Returns the names of the rows that have a 'name', without loading configs.
 
     Raises ConfigError if the file is not a table.
     """
@@ -75,9 +75,9 @@ def _table_path(table: str) -> Path:
     path = Path(table) if is_path else TABLES / f"{table}.py"
     if path.is_file():
         return path
-    known = [file.stem for file in sorted(TABLES.glob("[!_]*.py"))]
-    where = f"there are {_list(known)}" if known else f"no {TABLES}/ here: run it in the repository"
-    raise ConfigError(f"no table {table!r}{config_lib.nearest(path.stem, known)}; {where}")
+    tables = [file.stem for file in sorted(TABLES.glob("[!_]*.py"))]
+    hint = f"there are {_list(tables)}" if tables else f"{TABLES}/ not found: run this in the repository"
+    raise ConfigError(f"no table {table!r}{config_lib.nearest(path.stem, tables)}; {hint}")
 
 
 def _raw_rows(path: Path) -> list[Any]:
@@ -100,18 +100,20 @@ def _row(entry: Any, where: str) -> Row:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     if config.data.name == AUTO:
-        raise ConfigError(f"{where}: data.name is {AUTO!r}, which may fall back on drawn tissue: override it")
-    name = entry.get("name") or _derived_name(config.name, overrides, seed)
-    if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) or len(name) > LONGEST_NAME:
         raise ConfigError(
-            f"{where}: {name!r} cannot be a folder's name: give a 'name' of at most {LONGEST_NAME} "
+            f"{where}: data.name is {AUTO!r}, which may fall back to synthetic tissue: override it"
+        )
+    name = entry.get("name") or _derived_name(config.name, overrides, seed)
+    if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) or len(name) > MAX_NAME_LENGTH:
+        raise ConfigError(
+            f"{where}: {name!r} is not a valid directory name: give a 'name' of at most {MAX_NAME_LENGTH} "
             "letters, digits and . _ + -"
         )
     return Row(name, entry["config"], settings, config)
 
 
 def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
-    """The overrides and the seed of a well-formed entry."""
+    """Returns the overrides and the seed of an entry; raises ConfigError if it is invalid."""
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where} must be a dict with the keys {_list(KEYS)}, not {entry!r}")
     for key in entry:
@@ -120,12 +122,12 @@ def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
                 f"{where}: unknown key {key!r}{config_lib.nearest(key, KEYS)}; it may have {_list(KEYS)}"
             )
     if not isinstance(entry.get("config"), str):
-        raise ConfigError(f"{where}: 'config' must be a text: configs/NAME.py or configs/NAME.py:VARIANT")
+        raise ConfigError(f"{where}: 'config' must be a string: configs/NAME.py or configs/NAME.py:VARIANT")
     if not isinstance(entry.get("name", ""), str):
-        raise ConfigError(f"{where}: 'name' must be a text, not {entry['name']!r}")
+        raise ConfigError(f"{where}: 'name' must be a string, not {entry['name']!r}")
     seed = entry.get("seed", 0)
     if type(seed) is not int:
-        raise ConfigError(f"{where}: 'seed' must be a whole number, not {seed!r}")
+        raise ConfigError(f"{where}: 'seed' must be an integer, not {seed!r}")
     overrides = entry.get("overrides", {})
     if not isinstance(overrides, Mapping):
         raise ConfigError(f"{where}: 'overrides' must be a dict of dotted path: value")
@@ -140,7 +142,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _derived_name(config_name: str, overrides: Mapping[str, Any], seed: int) -> str:
-    """CONFIG-VARIANT-FIELDVALUE-...-sSEED; the order of the overrides does not matter."""
+    """Returns CONFIG-VARIANT-FIELDVALUE-...-sSEED; the order of overrides does not matter."""
     fields = [
         path for path in config_lib.FIELDS if path in overrides and path not in FIELDS_ALLOWED_TO_DIFFER
     ]

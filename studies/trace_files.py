@@ -1,4 +1,4 @@
-"""Counts the modules of jaxnets that one image, or the value of one flag, passes through in a training run.
+"""Counts the modules of jaxnets that an image, or the value of a flag, passes through in a training run.
 
     python -m studies.trace_files
 
@@ -31,7 +31,7 @@ IMAGE_CLASSES = {"Predictions", "ClassScores"}
 
 
 def is_image(value: Any) -> bool:
-    """Whether a value is the image, or a batch or result that contains it."""
+    """Returns whether a value is the image, or a batch or result that contains it."""
     if isinstance(value, str | Path):
         return str(value).endswith(MARKED)
     if isinstance(value, Mapping):
@@ -42,7 +42,7 @@ def is_image(value: Any) -> bool:
 
 
 def is_rate(value: Any) -> bool:
-    """Whether a value is the flag's, as text or number."""
+    """Returns whether a value is that of the flag, as text or number."""
     if isinstance(value, str):
         return str(RATE) in value
     if isinstance(value, Mapping):
@@ -60,17 +60,17 @@ class Tracer:
         self._tests = tests
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        """A profile function; values are looked at where a function returns."""
+        """Profile function; checks the values of a function when it returns."""
         code = frame.f_code
-        place = code.co_filename.removeprefix(PACKAGE)
-        if event == "call" and (place, code.co_name) == ("training/loop.py", "train"):
+        module = code.co_filename.removeprefix(PACKAGE)
+        if event == "call" and (module, code.co_name) == ("training/loop.py", "train"):
             self._tests = {name: test for name, test in self._tests.items() if test is not is_rate}
         if event != "return" or not code.co_filename.startswith(PACKAGE):
             return
         values = [*frame.f_locals.values(), argument]
         for name, test in self._tests.items():
-            if place not in self.modules[name] and not _initializes(frame) and any(map(test, values)):
-                self.modules[name].add(place)
+            if module not in self.modules[name] and not _initializes(frame) and any(map(test, values)):
+                self.modules[name].add(module)
 
 
 def _initializes(frame: FrameType | None) -> bool:
@@ -93,7 +93,7 @@ def write_images(folder: Path) -> None:
 
 
 def trace(repository: Path) -> Mapping[str, Iterable[str]]:
-    """The modules by "image" and "flag"."""
+    """Returns the modules by "image" and "flag"."""
     script = config_lib.import_file(repository / "scripts" / "train.py")
     tracer = Tracer({"image": is_image, "flag": is_rate})
     with tempfile.TemporaryDirectory() as folder:

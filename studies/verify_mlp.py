@@ -145,5 +145,5 @@ def _conclude(checks: list[Check], reporter: Reporter) -> None:
     failed = [check for check in checks if not check.holds]
     if failed:
         message = "; ".join(map(str, failed))
-        raise CheckFailedError(f"{len(failed)} of {len(checks)} checks do not hold: {message}")
+        raise CheckFailedError(f"{len(failed)} of {len(checks)} checks failed: {message}")
     reporter.console.print(f"all {len(checks)} checks hold", style="green", markup=False)

@@ -1,10 +1,12 @@
 """Fixtures for all tests, such as double precision and a small trained run."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 # Most of the time is compilation, so it is done without optimisation.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
@@ -12,6 +14,8 @@ os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('
 import jax
 import pytest
 from hypothesis import settings
+
+from jaxnets.training.devices import CompiledStep
 
 # A shell's background jobs and nohup ignore these signals, and child processes would inherit that.
 for number in (signal.SIGINT, signal.SIGHUP):
@@ -46,6 +50,25 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_implicit_transfers() -> Iterator[None]:
+    """Makes transfers from the host within a compiled step errors, if there is one device.
+
+    On CPUs JAX does not guard transfers from the device to the host, and `pmap` places a batch by itself.
+    """
+    call = CompiledStep.__call__
+
+    def guarded(step: CompiledStep, state: Any, batch: Any) -> Any:
+        step.compile(state, batch)  # tracing may transfer constants
+        guard = jax.transfer_guard("disallow") if jax.device_count() == 1 else contextlib.nullcontext()
+        with guard:
+            return call(step, state, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompiledStep, "__call__", guarded)
+        yield
 
 
 @pytest.fixture

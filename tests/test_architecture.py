@@ -9,7 +9,7 @@ from pathlib import Path
 
 LAYERS = (
     {"errors"},
-    {"io", "text", "schema", "reported"},
+    {"io", "registry", "reported", "schema"},
     {"runtime"},
     {"config", "ops"},
     {"models", "data"},

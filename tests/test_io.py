@@ -1,23 +1,32 @@
-"""Atomic writes and file locks."""
+"""Atomic writes, file locks, and escaping of external text for terminals and spreadsheets."""
 
+import csv
 import errno
+import io
 import os
 import resource
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxnets.errors import MachineError
 from jaxnets.io import (
     DISK_FULL,
     atomic_replace,
     atomic_write,
+    csv_cell,
     file_lock,
+    from_csv_cell,
+    printable,
+    printable_lines,
     remove_stale_temporaries,
-    try_file_lock,
 )
 from jaxnets.training.checkpoint import _disk_error
 
@@ -110,14 +119,20 @@ def test_interrupted_write_leaves_no_files(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_exclusive_and_shared_locks(tmp_path: Path) -> None:
-    lock = tmp_path / ".lock"
-    with file_lock(lock, shared=True), file_lock(lock, shared=True), try_file_lock(lock) as free:
-        assert not free
-    with try_file_lock(lock) as free:
-        assert free
-        with try_file_lock(lock) as again:
-            assert not again
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_exclusive_and_shared_locks(tmp_path: Path, first: bool, second: bool) -> None:
+    acquired = threading.Event()
+
+    def acquire() -> None:
+        with file_lock(tmp_path / ".lock", shared=second):
+            acquired.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path / ".lock", shared=first):
+            pool.submit(acquire)
+            assert acquired.wait(5 if first and second else 0.2) is (first and second)
+        assert acquired.wait(5)
 
 
 def test_old_temporary_files_are_removed(tmp_path: Path) -> None:
@@ -134,3 +149,57 @@ def test_write_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing") as raised:
         atomic_write(tmp_path / "missing" / "file.json", "{}")
     assert raised.value.filename == str(tmp_path / "missing" / "file.json")
+
+
+UNSAFE = {
+    "escape": ("\x1b[2Ja", r"\x1b[2Ja"),
+    "bell": ("a\x07", r"a\x07"),
+    "lines": ("a\nb\r\nc\td", r"a\nb\r\nc\td"),
+    "C1": ("\x9b31m", r"\x9b31m"),
+    "separators": ("a\u2028b\u2029", r"a\u2028b\u2029"),
+    "bidirectional": ("a\u202egpj.exe\u2066", r"a\u202egpj.exe\u2066"),
+    "not UTF-8": (b"caf\xe9".decode(errors="surrogateescape"), r"caf\xe9"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_control_characters_are_escaped(name: str) -> None:
+    given_text, expected = UNSAFE[name]
+    assert printable(given_text) == expected
+
+
+@given(st.text())
+def test_printable_is_one_line_and_valid_utf8(text: str) -> None:
+    shown = printable(text)
+    assert shown.encode().decode() == shown
+    assert shown.splitlines() in ([shown], [])
+    assert "\x1b" not in shown
+
+
+def test_ordinary_names_are_unchanged() -> None:
+    for name in ("tissue 1.png", "漢字 é", "صورة", "👩‍👧.jpg", r"C:\x", ""):
+        assert printable(name) == name
+
+
+def test_printable_lines_keeps_line_breaks() -> None:
+    assert printable_lines("a\x1b\nb\n") == "a\\x1b\nb\n"
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@sum", "\t=1", "\r=1", "'=1"])
+def test_formulas_are_prefixed_with_an_apostrophe(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+    assert from_csv_cell(f"'{text}") == text
+
+
+@given(st.text())
+def test_csv_cells_round_trip_and_are_not_formulas(text: str) -> None:
+    cell = csv_cell(text)
+    assert isinstance(cell, str)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert from_csv_cell(cell) == text
+
+
+def test_numbers_are_unchanged() -> None:
+    text = io.StringIO()
+    csv.writer(text).writerow([csv_cell(value) for value in (-0.5, 3, None)])
+    assert text.getvalue() == "-0.5,3,\r\n"

@@ -4,5 +4,5 @@ from typing import Any
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """One seed."""
+    """Returns one row."""
     return [{"config": "configs/alexnet_cifar10.py:best", "seed": 0}]

@@ -6,5 +6,5 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """A row a seed."""
+    """Returns one row per seed."""
     return [{"config": "configs/lenet_mnist.py:best", "seed": seed} for seed in SEEDS]

@@ -27,7 +27,7 @@ RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """One change a row, the rates of each optimizer, each network on the other's data, AlexNet's changes."""
+    """Returns rows with one change each, and of optimizers, learning rates and exchanged data sets."""
     rows = _changed("mnist", OVERRIDABLE_FIELDS)
     rows += [
         {"config": f"{CONFIG}:{variant}", "overrides": {"optimizer.learning_rate": rate}}

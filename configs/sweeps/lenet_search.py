@@ -18,7 +18,7 @@ OVERRIDABLE_FIELDS = (
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """A row a change."""
+    """Returns one row per change."""
     base = {"data.validation_fraction": 1 / 12, "optimizer.learning_rate": 0.002}
     return [
         {

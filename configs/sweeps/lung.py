@@ -2,8 +2,8 @@
 
     python scripts/reproduce.py lung --budget=60
 
-All rows use the same settings: batch 32, 100 steps of warmup, then a cosine schedule; all training images.
-The last two are report B's Inception v1, its 10 epochs and batch of 32, under both splits.
+All rows use the same settings: batch size 32, 100 steps of warmup, then a cosine schedule, all training
+images. The last two rows are report B's Inception v1 with its 10 epochs and batch size 32, with both splits.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ SEEDS = (0, 1, 2)
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """Seed 0 of every network and split first, then the others."""
+    """Returns the rows: seed 0 of every network and split, then the other seeds."""
     rows = [cpu_row(network, split, seed) for seed in SEEDS for split in SPLITS for network in PIXELS]
     return [*rows, *map(_report_b, SPLITS)]
 

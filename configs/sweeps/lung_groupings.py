@@ -2,10 +2,10 @@
 
     python scripts/reproduce.py lung_groupings
 
-Each photograph for itself, so that overlapping ones may be on both sides; and the human clusters:
-data/lc25000_clean holds LC25000-clean's final_clusters.csv, one file per class
-(https://github.com/GeorgeBatch/LC25000-clean); they carry no licence and are not shipped. The row to
-compare with, our own groups, is in configs/sweeps/lung.py.
+One grouping has one group per photograph, so that overlapping photographs may be in different subsets. The
+other has the clusters made by humans in LC25000-clean (https://github.com/GeorgeBatch/LC25000-clean), which
+have no licence and are not included: put its final_clusters.csv, one file per class, into
+data/lc25000_clean. Compare with our own groups in configs/sweeps/lung.py.
 """
 
 from typing import Any

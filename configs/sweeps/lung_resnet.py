@@ -11,7 +11,7 @@ NOTE_96 = "96 px for want of a GPU; report A gives 10 epochs of 768 px originals
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """The rows, the cheaper one first."""
+    """Returns the rows, the cheaper one first."""
     return [
         {
             "name": "lung_resnet-scratch-96px-s0",

@@ -1,12 +1,12 @@
-"""Report B's transfer on LC25000: a new head on a frozen backbone, from ImageNet, from CIFAR-10 and random.
+"""Report B's transfer learning on LC25000: a new head on a frozen backbone (ImageNet, CIFAR-10 or random).
 
     python scripts/reproduce.py lung_transfer --budget=60
 
-ImageNet's weights are of Inception v3 up to Mixed_7a alone, in the folder DATA/weights/inception_v3_trunk;
-docs/transfer.md says how they are made. The last rows, at 224 px, need weights of complete networks in
-DATA/weights/NAME, and fail without them: the page lists the commands that download them.
-At 139 px the backbone's output has 3x3 pixels. As an estimate, one pass over the 15,000 images takes under
-15 minutes on two cores; the head's 100 epochs took 37 to 89 s.
+The ImageNet weights of Inception v3 up to Mixed_7a are in the folder DATA/weights/inception_v3_trunk;
+docs/transfer.md describes how to make it. The last rows, at 224 px, need weights of complete networks in
+DATA/weights/NAME and fail without them: the page lists the commands that download them. At 139 px the output
+of the backbone has 3x3 pixels. One pass over the 15,000 images takes an estimated 15 minutes or less on two
+CPU cores; the head's 100 epochs took 37 to 89 s.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ SPLITS = ("random", "grouped")
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """Inception v3's rows, the pretraining on CIFAR-10 and what is transferred from it, then ImageNet's."""
+    """Returns the rows: Inception v3, pretraining on CIFAR-10 and transfer from it, then ImageNet weights."""
     return [
         *(_inception_v3(weights, split) for weights in (TRUNK, "random") for split in SPLITS),
         {"name": CIFAR10, "config": "configs/resnet_cifar10.py:pretraining", "seed": 0},

@@ -6,5 +6,5 @@ SEEDS = (0, 1, 2)
 
 
 def get_rows() -> list[dict[str, Any]]:
-    """A row a seed."""
+    """Returns one row per seed."""
     return [{"config": "configs/lung_resnet.py:smoke", "seed": seed} for seed in SEEDS]

@@ -1,14 +1,14 @@
 """Find the first layer in which the activations of two networks differ."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.errors
-import flax.linen as nn
 import jax
 import numpy as np
 
 from jaxnets import models, ops
+from jaxnets.commands.summary import recorded_calls
 from jaxnets.errors import CheckFailedError, CheckpointError
 from jaxnets.experiment import restore
 from jaxnets.interop import weight_files
@@ -17,7 +17,6 @@ from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weights import Weights, flatten
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.xla import precision_of
 
 LAYERS = (ops.Conv, ops.Dense, ops.BatchNorm)
 INPUTS = "inputs"
@@ -26,16 +25,10 @@ TOLERANCE = 1e-3
 BATCH = 2
 
 
-class Difference(NamedTuple):
-    """Maximum difference of a layer's outputs, relative to the second network's largest value."""
+def compare_activations(first: Path, second: Path, *, ignore_damage: bool = False) -> dict[str, float]:
+    """Compares the outputs of each layer of two networks, in order of computation; prints the differences.
 
-    layer: str
-    error: float
-
-
-def compare_activations(first: Path, second: Path, *, ignore_damage: bool = False) -> list[Difference]:
-    """Compares the outputs of each layer of two networks, in order of computation, and prints them.
-
+    Returns each layer's maximum difference, relative to the second network's largest value.
     `first` is a weights folder or a run; `second` is one too, or a .safetensors file of recorded activations:
     "inputs" and layer outputs, under our paths as [B, H, W, C] or PyTorch's module names as [B, C, H, W].
     Raises CheckFailedError that names the first layer that differs, and CheckpointError if the networks or
@@ -56,17 +49,17 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
             reporter.line("note", "one network has folded batch norms: outputs are compared after each norm")
             kernels = {convolution_of(norm) for norm in norms(flatten(given.variables))}
             ours = {layer: values for layer, values in ours.items() if layer not in kernels}
-    common = [layer for layer in ours if layer in theirs]
-    if not common:
+    found = {layer: _error(ours[layer], theirs[layer]) for layer in ours if layer in theirs}
+    if not found:
         raise CheckpointError(f"{second} and {first} have no layer in common")
-    found = [Difference(layer, _error(ours[layer], theirs[layer])) for layer in common]
-    wrong = next((i for i, each in enumerate(found) if not each.error <= TOLERANCE), None)
-    for each in found if wrong is None else found[max(wrong - 2, 0) :][:5]:
-        reporter.line("layer", f"{each.layer:<40} {each.error:.2e}")
-    if wrong is not None:
+    layers, wrong = list(found), [i for i, error in enumerate(found.values()) if not error <= TOLERANCE]
+    for layer in layers[max(wrong[0] - 2, 0) :][:5] if wrong else layers:
+        reporter.line("layer", f"{layer:<40} {found[layer]:.2e}")
+    if wrong:
+        layer = layers[wrong[0]]
         raise CheckFailedError(
-            f"layer {wrong + 1} of {len(found)} is the first that differs: {found[wrong].layer}, "
-            f"by {found[wrong].error:.2e} relative to its largest value"
+            f"layer {wrong[0] + 1} of {len(found)} is the first that differs: {layer}, "
+            f"by {found[layer]:.2e} relative to its largest value"
         )
     reporter.line("match", f"{len(found)} layers agree within {TOLERANCE:g} of their largest value")
     return found
@@ -74,10 +67,10 @@ def compare_activations(first: Path, second: Path, *, ignore_damage: bool = Fals
 
 def _check_comparable(first: Path, given: Weights, second: Path, other: Weights) -> None:
     """Raises CheckpointError unless both are the same network with the same kind of input."""
-    if given.model.name != other.model.name:
+    ours, theirs = given.model.name, other.model.name
+    if ours != theirs:
         raise CheckpointError(
-            f"{first} is {given.model.name} and {second} is {other.model.name}: "
-            "compare weights of the same network"
+            f"{first} is {ours} and {second} is {theirs}: compare weights of the same network"
         )
     shape, other_shape = list(given.input_shape), list(other.input_shape)
     if shape[-1:] != other_shape[-1:] or len(shape) != len(other_shape):
@@ -101,21 +94,14 @@ def outputs(given: Weights, inputs: np.ndarray) -> dict[str, np.ndarray]:
     names: list[str] = []
 
     def forward(variables: Any, x: jax.Array) -> list[jax.Array]:
-        values: list[jax.Array] = []
-
-        def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext):
-            y = following(*args, **kwargs)
-            if isinstance(context.module, LAYERS) and context.method_name == "__call__":
-                names.append("/".join(context.module.path))
-                values.append(y)
-            return y
-
-        with nn.intercept_methods(record):
+        with recorded_calls() as calls:
             network.apply(variables, x, train=False)
-        return values
+        layers = [(path, y) for path, module, _, y in calls if isinstance(module, LAYERS)]
+        names.extend(path for path, _ in layers)
+        return [y for _, y in layers]
 
     try:
-        with precision_of(given.model):
+        with xla.precision_of(given.model):
             values = jax.device_get(xla.jit(forward)(given.variables, inputs))
     except (ValueError, TypeError, flax.errors.FlaxError) as error:
         shown = " ".join(str(error).split())[:120]

@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxnets.data.splits import PARTS, leaked_fractions
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.evaluation.metrics import ClassScores, Scores
 from jaxnets.evaluation.predictions import (
+    ClassScores,
     Predictions,
+    Scores,
     load_predictions,
     predictions_name,
     predictions_path,
@@ -28,10 +29,9 @@ from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, print_warnings, read_verified
+from jaxnets.io import printable
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
-from jaxnets.text import printable
+from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.devices import Devices
 
 
@@ -41,11 +41,9 @@ def evaluate(
     """Evaluates a run on one part of its split; prints the metrics and returns them.
 
     Uses the checkpoint that result.json was computed from, or the newest of an unfinished run. Writes
-    report/index.html, report/metrics.json (index-PART.html and metrics-PART.json for parts other than test)
-    and predictions/PART.npz.
-
-    Raises ConfigError for an unknown part or a directory without a run, DataError if the data have changed,
-    CheckpointError if there is no valid checkpoint; `ignore_damage` turns checksum errors into warnings.
+    report/ and predictions/PART.npz. Raises ConfigError for an unknown part or a directory without a run,
+    DataError if the data have changed, CheckpointError if there is no valid checkpoint; `ignore_damage` turns
+    checksum errors into warnings.
     """
     check_not_forked()
     if part not in PARTS:
@@ -107,37 +105,34 @@ def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) ->
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
         f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}"
     )
-    few = len(classes) <= MAX_TABLE_CLASSES
-    rows = _confusions(scores, classes) if few else _worst(scores, classes)
+    rows = (_confusions if len(classes) <= MAX_TABLE_CLASSES else _worst)(scores.confusion, classes)
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join([head, "", *(f"{name:<{width}}{text}" for name, text in rows)])
 
 
-def _confusions(scores: ClassScores, classes: Sequence[str]) -> list[tuple[str, str]]:
+def _confusions(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str]]:
     """Each class with its counts and its recall, after a heading."""
     columns = [max(len(name), 6) for name in classes]
     header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
     rows = [(r"true \ predicted", f"{header}  recall")]
-    for number, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
+    for number, (name, row) in enumerate(zip(classes, confusion, strict=True)):
         counts = "  ".join(f"{n:>{size},}" for n, size in zip(row, columns, strict=True))
         recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
         rows.append((name, f"{counts}  {recall}"))
     return rows
 
 
-def _worst(scores: ClassScores, classes: Sequence[str]) -> list[tuple[str, str]]:
+def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str]]:
     """The classes of lowest recall with their most frequent wrong prediction, after a heading."""
-    sizes, hits = scores.confusion.sum(1), np.diag(scores.confusion)
+    sizes, hits = confusion.sum(1), np.diag(confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
-    wrong = scores.confusion - np.diag(hits)
+    wrong = confusion - np.diag(hits)
     rows = [(f"lowest of {len(classes)}", "images  recall  most often predicted as")]
     for number in np.argsort(recall, kind="stable")[:MAX_TABLE_CLASSES]:
         if sizes[number]:
             other = wrong[number].argmax()
-            count = wrong[number, other]
-            mistake = f"  {classes[other]}, {count:,}" if count else ""
-            percent = f"{100 * recall[number]:.1f} %"
-            rows.append((classes[number], f"{sizes[number]:>6,} {percent:>7}{mistake}"))
+            mistake = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            rows.append((classes[number], f"{sizes[number]:>6,} {100 * recall[number]:>5.1f} %{mistake}"))
     return rows
 
 
@@ -147,7 +142,17 @@ def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage
     Each is a run directory or a predictions file. Raises ConfigError if their examples differ,
     CheckpointError if predictions are missing or corrupt. `ignore_damage` makes checksum errors warnings.
     """
-    ours, theirs = (_stored(path, part, ignore_damage) for path in (first, second))
+
+    def stored(path: Path) -> Predictions:
+        if path.suffix != ".npz":
+            run = open_run(path, ignore_damage=ignore_damage)
+            print_warnings(run.warnings)
+            return run.predictions(part) or load_predictions(predictions_path(path, part))
+        name = f"{path.parent.name}/{path.name}"
+        data = read_verified(path.parents[1], name, ignore_damage=ignore_damage)
+        return load_predictions(path) if data is None else read_predictions(data, path)
+
+    ours, theirs = stored(first), stored(second)
     found = paired_comparison(ours, theirs)
     if found is None:
         raise ConfigError(
@@ -170,15 +175,5 @@ def paired_comparison(ours: Predictions, theirs: Predictions) -> Comparison | No
     fields = ("index", "files", "label")
     if not all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in fields):
         return None
-    known = next((one for one in (ours, theirs) if one.groups_known), None)
-    units = np.arange(len(ours.label)) if known is None else known.group
-    return compare_paired(ours.correct, theirs.correct, units)
-
-
-def _stored(path: Path, part: str, ignore_damage: bool) -> Predictions:
-    if path.suffix == ".npz":
-        data = read_verified(path.parents[1], f"{path.parent.name}/{path.name}", ignore_damage=ignore_damage)
-        return load_predictions(path) if data is None else read_predictions(data, path)
-    run = open_run(path, ignore_damage=ignore_damage)
-    print_warnings(run.warnings)
-    return run.predictions(part) or load_predictions(predictions_path(path, part))
+    known = [predictions.group for predictions in (ours, theirs) if predictions.groups_known]
+    return compare_paired(ours.correct, theirs.correct, known[0] if known else np.arange(len(ours.label)))

@@ -1,7 +1,6 @@
 """Export a trained network to a folder that can be loaded without this package."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,18 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation import result_text
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import restore, run_files
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.interop import preprocessing
+from jaxnets.interop import foreign
 from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime.xla import check_not_forked
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"
@@ -56,10 +54,9 @@ def export(
     if weights.missing or given is None:
         missing = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
-    result = None
-    if (directory / run_files.CONFIG).is_file():
-        result = read_result(directory, ignore_damage=ignore_damage)
-    library_file = _library_file(layout, weights) if layout else None
+    is_run = (directory / run_files.CONFIG).is_file()
+    result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
+    library_file = _library_file(layout, weights, given) if layout else None
     with reporter.phase("export") as phase:
         compiled = program(weights, given)
         phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
@@ -69,21 +66,20 @@ def export(
     for name in EXPORTABLE:  # from an earlier export
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if library_file is not None:
-        arrays, metadata = library_file
-        atomic_write(out / f"{layout}.safetensors", safetensors.numpy.save(arrays, metadata))
+        atomic_write(out / f"{layout}.safetensors", library_file)
     atomic_write(out / CARD, model_card(weights, given, result))
     reporter.line("saved", str(out))
     return out
 
 
-def _library_file(layout: str, weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays under the library's names and for its channel order, and the file's metadata."""
+def _library_file(layout: str, weights: Weights, given: Preprocessing) -> bytes:
+    """Safetensors of the arrays under the library's names and for its channel order, with metadata."""
     check_published_form(layout, weights.model)
-    bgr = preprocessing.is_bgr(layout, weights)
+    bgr = foreign.is_bgr(layout, weights)
     if bgr:
-        arrays, _ = preprocessing.channels_reversed(flatten(weights.variables))
+        arrays, _ = foreign.channels_reversed(flatten(weights.variables))
         weights = dataclasses.replace(weights, variables=unflatten(arrays))
-    return to_layout(layout, weights), preprocessing.to_metadata(weights.preprocessing, bgr=bgr)
+    return safetensors.numpy.save(to_layout(layout, weights), foreign.to_metadata(given, bgr=bgr))
 
 
 def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
@@ -95,43 +91,28 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
     images = jax.ShapeDtypeStruct((batch, *weights.input_shape), np.uint8)
     flat = flatten(weights.variables)
     arrays = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flat.items()}
-    function = jax.jit(_logits(weights, given))  # only traced here
-    with precision_of(weights.model):
-        return jax_export.export(function, platforms=PLATFORMS)(arrays, images)
-
-
-def _logits(weights: Weights, given: Preprocessing) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     # Without custom calls: the program must run without this package.
     network = models.create(config_dict.ConfigDict({**weights.model, "implementation": "xla"}))
-    dtype = jnp.dtype(weights.model.dtype)
 
-    def logits(arrays: dict[str, Any], images: jax.Array) -> jax.Array:
-        inputs = normalize(scale(images, dtype), given.mean, given.std)
-        outputs: Any = network.apply(unflatten(arrays), inputs, train=False)
-        return outputs
+    def logits(arrays: dict[str, Any], images: jax.Array) -> Any:
+        inputs = normalize(scale(images, jnp.dtype(weights.model.dtype)), given.mean, given.std)
+        return network.apply(unflatten(arrays), inputs, train=False)
 
-    return logits
+    with xla.precision_of(weights.model):
+        return jax_export.export(jax.jit(logits), platforms=PLATFORMS)(arrays, images)
 
 
 def model_card(weights: Weights, given: Preprocessing, result: Result | None) -> str:
     """The card in Markdown; `result` is the run's, None for imported weights or an unfinished run."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxnets.commands"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = _percent
+    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("jaxnets.commands"), **options)
     params, source = weights.variables["params"], weights.source
     in_heads = models.count_parameters(models.auxiliary_part(params))
     origin = [f"{key} {source[key]}" for key in ("file", "hub", "layout", "sha256") if source.get(key)]
     trained: dict[str, str] = {}
     if result is not None:
-        title = models.entry(result["model"]).title
-        trained = {
-            "network": result_text.format_network(result, title),
-            "split": result_text.format_split(result),
-        }
+        network = results.format_network(result, models.entry(result["model"]).title)
+        trained = {"network": network, "split": results.format_split(result)}
     return environment.get_template("model_card.md").render(
         title=models.entry(weights.model.name).title,
         model=weights.model,
@@ -146,7 +127,3 @@ def model_card(weights: Weights, given: Preprocessing, result: Result | None) ->
         result=result,
         **trained,
     )
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:.2f} %"

@@ -14,9 +14,16 @@ from PIL import Image
 
 from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS, read_image
-from jaxnets.data.near_duplicates import grouping
 from jaxnets.data.near_duplicates.features import Settings, opencv
-from jaxnets.data.near_duplicates.search import TaskRunner, cache_key, search, use_one_thread
+from jaxnets.data.near_duplicates.search import (
+    Found,
+    Overlap,
+    TaskRunner,
+    cache_key,
+    is_same_original,
+    search,
+    use_one_thread,
+)
 from jaxnets.data.near_duplicates.verification import Row, montage
 from jaxnets.data.sources.image_folder import ImageFiles, list_images
 from jaxnets.errors import ConfigError
@@ -26,6 +33,8 @@ from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.processes import worker_pool
 
 MONTAGE_ROWS = 24
+MONTAGES = ("largest", "doubtful")
+"""The montages by the end of their file's name."""
 
 
 def find_duplicates(
@@ -44,16 +53,13 @@ def find_duplicates(
     """
     if len(arguments) != 1:
         raise ConfigError("give one folder of images: find_duplicates.py DIR")
-    folder_of_images, target, settings = Path(arguments[0]), Path(out), settings or Settings()
+    root, target, settings = Path(arguments[0]), Path(out), settings or Settings()
     if target.suffix != ".csv":
         raise ConfigError(f"--out={out} must end in .csv")
-    if target.resolve().is_relative_to(folder_of_images.resolve()):
-        raise ConfigError(
-            f"--out={out} is inside {folder_of_images}: give a path outside of the images' folder"
-        )
+    if target.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f"--out={out} is inside {root}: give a path outside of the images' folder")
     opencv()
-    reporter = Reporter()
-    listing = list_images(folder_of_images, max_pixels=max_pixels)
+    reporter, listing = Reporter(), list_images(root, max_pixels=max_pixels)
     images = listing.images
     others = f", {listing.others:,} other files skipped" if listing.others else ""
     if listing.beside:
@@ -72,18 +78,16 @@ def find_duplicates(
         with worker_pool(workers or os.cpu_count() or 1, use_one_thread) as pool:
             runner = TaskRunner(reporter, pool, folder)
             found = search(images, settings, runner)
-        _write(target, images, found, settings, runner)
+        _write(target, Evidence(images, found, settings), runner)
 
 
 def _montage(target: Path, name: str) -> Path:
     return target.with_name(f"{target.stem}-{name}.jpg")
 
 
-def _write(
-    target: Path, images: ImageFiles, found: grouping.Found, settings: Settings, runner: TaskRunner
-) -> None:
+def _write(target: Path, evidence: "Evidence", runner: TaskRunner) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    summary = _summary(images, found, settings)
+    summary, found = evidence.summary(), evidence.found
     summary["run"] = {
         "seconds": runner.seconds,
         "total_seconds": round(sum(runner.seconds.values()), 1),
@@ -93,109 +97,107 @@ def _write(
         "python": platform.python_version(),
     }
     written = [target.with_suffix(".json")]
-    for name, select in MONTAGES.items():
-        if rows := select(images, found, settings):
+    for name, rows in zip(MONTAGES, (evidence.largest(), evidence.doubtful()), strict=True):
+        if rows:
             written.append(_montage(target, name))
-            picture = Image.fromarray(montage(rows, settings))
+            picture = Image.fromarray(montage(rows, evidence.settings))
             with atomic_replace(written[-1]) as temporary:
                 picture.save(temporary, "JPEG", quality=85)
     atomic_write(written[0], json.dumps(summary, indent=1) + "\n")
-    members = {
-        file: (str(original), str(group))
-        for file, original, group in zip(images.files, found.originals, found.groups, strict=True)
-    }
-    Groups(str(target), members).write(target)
+    labels = zip(map(str, found.originals), map(str, found.groups), strict=True)
+    Groups(str(target), dict(zip(evidence.images.files, labels, strict=True))).write(target)
     _print(runner.reporter, summary)
     runner.reporter.line("saved", f"{target}, {', '.join(path.name for path in written)}")
 
 
-def _summary(images: ImageFiles, found: grouping.Found, settings: Settings) -> dict[str, Any]:
-    """The content of the .json file: counts, margins of the decisions, settings."""
-    strong = found.pairs[found.pairs["inliers"] >= settings.original_inliers]
-    same = grouping.is_same_original(strong, settings)
-    sizes = np.bincount(found.groups)
-    by_class = {
-        name or ".": {
-            "images": int((images.labels == label).sum()),
-            "originals": len(np.unique(found.originals[images.labels == label])),
-            "groups": len(np.unique(found.groups[images.labels == label])),
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What was found in the images: its counts, and pairs to look at."""
+
+    images: ImageFiles
+    found: Found
+    settings: Settings
+
+    def summary(self) -> dict[str, Any]:
+        """The content of the .json file: counts, margins of the decisions, settings."""
+        images, found, settings = self.images, self.found, self.settings
+        strong = found.pairs[found.pairs["inliers"] >= settings.original_inliers]
+        same = is_same_original(strong, settings)
+        sizes = np.bincount(found.groups)
+        of_class = {name or ".": images.labels == label for label, name in enumerate(images.classes)}
+        label_of = images.labels[np.unique(found.originals, return_index=True)[1]]
+        joined = [overlap for overlap in found.overlaps if overlap.joined]
+        across = [overlap for overlap in joined if label_of[overlap.first] != label_of[overlap.second]]
+        return {
+            "images": len(images),
+            "originals": int(found.originals.max()) + 1,
+            "groups": int(found.groups.max()) + 1,
+            "images_without_near_duplicate": int((sizes == 1).sum()),
+            "largest_group": int(sizes.max()),
+            "classes": {
+                name: {
+                    "images": int(members.sum()),
+                    "originals": len(np.unique(found.originals[members])),
+                    "groups": len(np.unique(found.groups[members])),
+                }
+                for name, members in of_class.items()
+            },
+            "overlaps": {
+                "joined": len(joined),
+                "joined_across_classes": len(across),
+                "left_apart_with_evidence": len(found.overlaps) - len(joined),
+                "doubtful": sum(map(self.is_doubtful, found.overlaps)),
+            },
+            "confidence": {
+                "pairs_compared": found.compared,
+                "pairs_verified": len(found.pairs),
+                "largest_centre_distance_within_an_original": _extreme(strong[same], max),
+                "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
+                "images_too_plain_to_compare": int((found.keypoints < settings.original_inliers).sum()),
+            },
+            "settings": dataclasses.asdict(settings),
         }
-        for label, name in enumerate(images.classes)
-    }
-    label_of = images.labels[np.unique(found.originals, return_index=True)[1]]
-    joined = [overlap for overlap in found.overlaps if overlap.joined]
-    return {
-        "images": len(images),
-        "originals": int(found.originals.max()) + 1,
-        "groups": int(found.groups.max()) + 1,
-        "images_without_near_duplicate": int((sizes == 1).sum()),
-        "largest_group": int(sizes.max()),
-        "classes": by_class,
-        "overlaps": {
-            "joined": len(joined),
-            "joined_across_classes": sum(
-                int(label_of[overlap.first] != label_of[overlap.second]) for overlap in joined
-            ),
-            "left_apart_with_evidence": len(found.overlaps) - len(joined),
-            "doubtful": sum(_is_doubtful(overlap, settings) for overlap in found.overlaps),
-        },
-        "confidence": {
-            "pairs_compared": found.compared,
-            "pairs_verified": len(found.pairs),
-            "largest_centre_distance_within_an_original": _extreme(strong[same], max),
-            "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
-            "images_too_plain_to_compare": int((found.keypoints < settings.original_inliers).sum()),
-        },
-        "settings": dataclasses.asdict(settings),
-    }
+
+    def is_doubtful(self, overlap: Overlap) -> bool:
+        """Whether an overlap, joined or not, has few inliers and should be reviewed."""
+        return overlap.inliers < 2 * self.settings.overlap_inliers
+
+    def largest(self) -> list[Row]:
+        """Overlaps of the largest groups, then the strongest pair of each of the largest originals."""
+        found = self.found
+        sizes = np.bincount(found.groups)
+        group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
+        joined = [overlap for overlap in found.overlaps if overlap.joined]
+        joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
+        rows = [self._overlap_row(overlap) for overlap in joined[:MONTAGE_ROWS]]
+        pairs = found.pairs[is_same_original(found.pairs, self.settings)]
+        original = found.originals[pairs["first"]]
+        order = np.lexsort((-pairs["inliers"], original, -np.bincount(found.originals)[original]))
+        _, first = np.unique(original[order], return_index=True)
+        chosen = pairs[order[np.sort(first)[: MONTAGE_ROWS - len(rows)]]]
+        return rows + [self._row(pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
+
+    def doubtful(self) -> list[Row]:
+        """The doubtful overlaps, weakest evidence last."""
+        near = [overlap for overlap in self.found.overlaps if self.is_doubtful(overlap)]
+        near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
+        return [self._overlap_row(overlap) for overlap in near[:MONTAGE_ROWS]]
+
+    def _overlap_row(self, overlap: Overlap) -> Row:
+        verdict = "joined" if overlap.joined else "not joined"
+        evidence = f"{overlap.strong} strong pairs, {overlap.inliers} inliers"
+        common = f"{100 * overlap.common_fraction:.0f} % common area"
+        return self._row(overlap.pairs[0], f"{verdict}: {evidence}, {common}")
+
+    def _row(self, pair: np.void, message: str) -> Row:
+        root, max_pixels = self.images.root, self.images.max_pixels
+        names = [self.images.files[pair[end]] for end in ("first", "second")]
+        first, second = (read_image(root / name, max_pixels=max_pixels) for name in names)
+        return Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
 
 
 def _extreme(pairs: np.ndarray, reduce: Callable[[Any], float]) -> float | None:
     return round(float(reduce(pairs["centre"])), 2) if len(pairs) else None
-
-
-def _is_doubtful(overlap: grouping.Overlap, settings: Settings) -> bool:
-    """Whether an overlap, joined or not, has few inliers and should be reviewed."""
-    return overlap.inliers < 2 * settings.overlap_inliers
-
-
-def _largest(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
-    """Overlaps of the largest groups, then the strongest pair of each of the largest originals."""
-    sizes = np.bincount(found.groups)
-    group_of = found.groups[np.unique(found.originals, return_index=True)[1]]
-    joined = [overlap for overlap in found.overlaps if overlap.joined]
-    joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
-    rows = [_overlap_row(images, overlap) for overlap in joined[:MONTAGE_ROWS]]
-    pairs = found.pairs[grouping.is_same_original(found.pairs, settings)]
-    original = found.originals[pairs["first"]]
-    order = np.lexsort((-pairs["inliers"], original, -np.bincount(found.originals)[original]))
-    _, first = np.unique(original[order], return_index=True)
-    chosen = pairs[order[np.sort(first)[: MONTAGE_ROWS - len(rows)]]]
-    return rows + [_montage_row(images, pair, f"copies: {pair['inliers']} inliers") for pair in chosen]
-
-
-def _doubtful(images: ImageFiles, found: grouping.Found, settings: Settings) -> list[Row]:
-    """The doubtful overlaps, weakest evidence last."""
-    near = [overlap for overlap in found.overlaps if _is_doubtful(overlap, settings)]
-    near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
-    return [_overlap_row(images, overlap) for overlap in near[:MONTAGE_ROWS]]
-
-
-MONTAGES = {"largest": _largest, "doubtful": _doubtful}
-"""The montages by the end of their file's name."""
-
-
-def _overlap_row(images: ImageFiles, overlap: grouping.Overlap) -> Row:
-    verdict = "joined" if overlap.joined else "not joined"
-    evidence = f"{overlap.strong} strong pairs, {overlap.inliers} inliers"
-    common = f"{100 * overlap.common_fraction:.0f} % common area"
-    return _montage_row(images, overlap.pairs[0], f"{verdict}: {evidence}, {common}")
-
-
-def _montage_row(images: ImageFiles, pair: np.void, message: str) -> Row:
-    names = [images.files[pair[end]] for end in ("first", "second")]
-    first, second = (read_image(images.root / name, max_pixels=images.max_pixels) for name in names)
-    return Row(first, second, pair["matrix"], f"{names[0]} | {names[1]} | {message}")
 
 
 def _print(reporter: Reporter, summary: dict[str, Any]) -> None:
@@ -206,8 +208,7 @@ def _print(reporter: Reporter, summary: dict[str, Any]) -> None:
         f"{summary['images_without_near_duplicate']:,} images have no near-duplicate",
     )
     for name, counts in summary["classes"].items():
-        counted = ", ".join(f"{number:,} {what}" for what, number in counts.items())
-        reporter.line("", f"{name}: {counted}")
+        reporter.line("", f"{name}: {', '.join(f'{number:,} {what}' for what, number in counts.items())}")
     within = confidence["largest_centre_distance_within_an_original"]
     beyond = confidence["smallest_centre_distance_between_originals"]
     copies = "no copies" if within is None else f"centres of copies are at most {within} px apart"

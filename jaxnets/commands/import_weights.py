@@ -10,11 +10,9 @@ import numpy as np
 
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, foreign, layouts, weights
-from jaxnets.interop.preprocessing import channels_reversed
+from jaxnets.interop import convert, foreign, layouts, weight_files, weights
 from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.xla import precision_of
 
 MAX_LISTED = 12
 """Maximum number of array names to print."""
@@ -28,9 +26,13 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
     missing or unexpected arrays.
     """
     reporter = Reporter()
-    existing = _network_in(destination)
+    existing = None
+    if weights.is_weights_folder(destination):
+        existing = weights.read_weights(destination).model.name
+    elif destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
     with reporter.phase("read") as phase:
-        opened = foreign.open_file(source, functools.partial(reporter.report_progress, "download"))
+        opened = weight_files.open_file(source, functools.partial(reporter.report_progress, "download"))
         phase.text = f"{len(opened.arrays)} arrays of {source}"
     given = foreign.describe(opened, options)
     if existing not in (None, given.model.name):
@@ -44,7 +46,7 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
         mean, std, bgr = given.preset
         preprocessing = weights.Preprocessing(size, mean[:channels], std[:channels])
         if bgr:
-            found, first = channels_reversed(found)
+            found, first = foreign.channels_reversed(found)
             notes.append(f"{first}: input channels reversed, because the file expects BGR")
     imported = weights.Weights(
         variables=weights.unflatten(found),
@@ -70,33 +72,23 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
     return imported
 
 
-def _network_in(destination: Path) -> str | None:
-    """The network of the weights folder `destination`; raises ConfigError if other files are there."""
-    if weights.is_weights_folder(destination):
-        return weights.read_weights(destination).model.name
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ConfigError(f"{destination} is not empty and not a weights folder: choose another")
-    return None
-
-
 def forward_pass(given: weights.Weights) -> str:
     """Runs random noise through the network, with missing arrays 0, and describes the outputs.
 
     Raises CheckpointError if they are not finite.
     """
     expected = weights.structure(given.model, given.input_shape)
-    flat = weights.flatten(given.variables)
-    complete = {path: flat.get(path, np.zeros(s.shape, s.dtype)) for path, s in expected.items()}
+    zeros = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in expected.items()}
+    variables = weights.unflatten(zeros | weights.flatten(given.variables))
     network = models.create(given.model)
     x = np.random.default_rng(0).normal(size=(1, *given.input_shape)).astype(given.model.dtype)
 
-    def apply(variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        features: Any = network.apply(variables, x, train=False, method="features")
-        logits: Any = network.apply(variables, features, train=False, method="head")
-        return features, logits
+    def apply(variables: Any, x: jax.Array) -> tuple[Any, Any]:
+        features = network.apply(variables, x, train=False, method="features")
+        return features, network.apply(variables, features, train=False, method="head")
 
-    with precision_of(given.model):
-        features, logits = jax.device_get(xla.jit(apply)(weights.unflatten(complete), jnp.asarray(x)))
+    with xla.precision_of(given.model):
+        features, logits = jax.device_get(xla.jit(apply)(variables, jnp.asarray(x)))
     if not (np.isfinite(features).all() and np.isfinite(logits).all()):
         raise CheckpointError("a forward pass gives values that are not finite: the weights are corrupt")
     text = f"features {list(features.shape)}, mean {features.mean():.4g}, largest {features.max():.4g}"
@@ -113,19 +105,18 @@ def _print(reporter: Reporter, given: foreign.Description, converted: convert.Co
     for note in given.notes:
         reporter.line("note", note)
     for what, names in (("missing", converted.missing), ("extra", converted.unexpected)):
-        for name in names[:MAX_LISTED]:
-            reporter.line(what, name)
-        if len(names) > MAX_LISTED:
-            reporter.line(what, f"and {len(names) - MAX_LISTED} more")
+        more = (f"and {len(names) - MAX_LISTED} more",) if len(names) > MAX_LISTED else ()
+        for text in (*names[:MAX_LISTED], *more):
+            reporter.line(what, text)
 
 
 def _check_complete(converted: convert.Converted, source: str, *, partial: bool) -> None:
     if not converted.arrays:
         raise CheckpointError(f"{source} has no array of this network")
-    if partial or not (converted.missing or converted.unexpected):
+    wrong = (*converted.missing, *converted.unexpected)
+    if not wrong or partial:
         return
-    first = (*converted.missing, *converted.unexpected)[0]
     raise CheckpointError(
         f"{source} does not match the network: {len(converted.missing)} arrays missing, "
-        f"{len(converted.unexpected)} unexpected ({first}, ...); --partial imports the others"
+        f"{len(converted.unexpected)} unexpected ({wrong[0]}, ...); --partial imports the others"
     )

@@ -1,6 +1,5 @@
 """Classify images: one line per file, CSV and JSON tables, Grad-CAM overlays."""
 
-import csv
 import io
 import itertools
 import json
@@ -12,28 +11,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from jaxnets.data.sources.image_folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor, open_network
 from jaxnets.experiment.run_directory import print_warnings
-from jaxnets.io import atomic_write, require_folder
+from jaxnets.io import atomic_write, csv_table, printable, require_folder
 from jaxnets.runtime import signals
 from jaxnets.runtime.console import Reporter
-from jaxnets.text import csv_cell, printable
 
-GRADCAM = "gradcam"
-"""The default folder of overlays in a run directory."""
+GRADCAM = "gradcam"  # the default folder of overlays in a run directory
 MIN_SIDE, MAX_SIDE = 224, 512
 """Limits of an overlay's side in pixels; within them it is the image's shorter side."""
-MAX_LISTED = 3
-"""Maximum number of skipped files to name."""
-MIN_MAP_SIDE = 3
-"""Grad-CAM maps with fewer cells per side are too coarse to be useful."""
-MAX_NAME_BYTES = 230
-"""Maximum length of an overlay's stem; file systems allow names of 255 bytes."""
+MAX_LISTED = 3  # skipped files
+MIN_MAP_SIDE = 3  # Grad-CAM maps with fewer cells per side are too coarse to be useful
+MAX_NAME_BYTES = 230  # of an overlay's stem; file systems allow names of 255 bytes
 SOURCE_KEY = "jaxnets-gradcam-of"
 """PNG text with an overlay's source image; files without it are never overwritten."""
 
@@ -126,20 +120,13 @@ class _Tables:
                 return
             self._written, rows = True, list(self.rows)
             if self._csv_path:
-                _write(self._csv_path, self._as_csv(rows))
+                table: list[list[object]] = [[*self._columns, *self._classes]]
+                for row in rows:
+                    probabilities = row.get("probabilities", {})
+                    table.append([*map(row.get, self._columns), *map(probabilities.get, self._classes)])
+                _write(self._csv_path, csv_table(table))
             if self._json_path:
                 _write(self._json_path, json.dumps(rows, indent=1) + "\n")
-
-    def _as_csv(self, rows: Sequence[dict[str, Any]]) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(map(csv_cell, [*self._columns, *self._classes]))
-        for row in rows:
-            probabilities = row.get("probabilities", {})
-            cells = [row.get(name) for name in self._columns]
-            cells += [probabilities.get(name) for name in self._classes]
-            writer.writerow(map(csv_cell, cells))
-        return text.getvalue()
 
 
 def _print(row: dict[str, Any], reporter: Reporter) -> None:
@@ -151,20 +138,36 @@ def _print(row: dict[str, Any], reporter: Reporter) -> None:
         print(printable(f"{row['file']}  not read  {reason}"), file=sys.stderr)
 
 
+class _Image(NamedTuple):
+    """A file's row, the network's input and what an overlay shows, at a readable size."""
+
+    file: File
+    row: dict[str, Any]
+    input: np.ndarray
+    view: np.ndarray
+
+
 def _rows(
     predictor: Predictor, files: Sequence[File], gradcam_folder: Path | None
 ) -> Iterator[dict[str, Any]]:
     """One row per file; those of a batch come together."""
+    preprocess = predictor.preprocess
     for start in range(0, len(files), BATCH_SIZE):
         rows: list[dict[str, Any]] = []
         images: list[_Image] = []
         for file in files[start : start + BATCH_SIZE]:
-            rows.append({"file": file.path, "class": None, "confidence": None, "error": file.error})
-            if file.error is None:
-                try:
-                    images.append(_read(predictor, file, rows[-1], with_view=gradcam_folder is not None))
-                except DataError as error:
-                    rows[-1]["error"] = str(error)
+            row = {"file": file.path, "class": None, "confidence": None, "error": file.error}
+            rows.append(row)
+            try:
+                if file.error is None:
+                    pixels = preprocess.pixels(file.path)
+                    view = inputs = preprocess.fit(pixels)
+                    if gradcam_folder is not None:
+                        side = int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE))
+                        view = preprocess.view(pixels, side)
+                    images.append(_Image(file, row, inputs, view))
+            except DataError as error:
+                row["error"] = str(error)
         predictions = predictor.predict([image.input for image in images])
         for image, prediction in zip(images, predictions, strict=True):
             image.row["class"], image.row["confidence"] = prediction.label, prediction.confidence
@@ -174,28 +177,10 @@ def _rows(
         yield from rows
 
 
-class _Image(NamedTuple):
-    """A file's row, the network's input and, for an overlay, what it shows at a readable size."""
-
-    file: File
-    row: dict[str, Any]
-    input: np.ndarray
-    view: np.ndarray | None
-
-
-def _read(predictor: Predictor, file: File, row: dict[str, Any], *, with_view: bool) -> _Image:
-    preprocess, view = predictor.preprocess, None
-    pixels = preprocess.pixels(file.path)
-    if with_view:
-        view = preprocess.view(pixels, int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE)))
-    return _Image(file, row, preprocess.fit(pixels), view)
-
-
 def _add_overlays(predictor: Predictor, folder: Path, images: Sequence[_Image]) -> None:
     labels = np.array([predictor.classes.index(image.row["class"]) for image in images])
     maps = predictor.gradcam(np.stack([image.input for image in images]), labels)
     for image, heat in zip(images, maps, strict=True):
-        assert image.view is not None
         source = os.path.realpath(image.file.path).encode("utf-8", "backslashreplace").decode()
         path = _free_path(folder / image.file.name, source)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,12 +196,9 @@ def _free_path(wanted: Path, source: str) -> Path:
     name = wanted.name
     if len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
-    for number in itertools.count(1):
-        suffix = "" if number == 1 else f"-{number}"
-        path = wanted.with_name(f"{name}{suffix}.gradcam.png")
-        if not path.exists() or _source_of(path) == source:
-            return path
-    raise AssertionError
+    suffixes = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    paths = (wanted.with_name(f"{name}{suffix}.gradcam.png") for suffix in suffixes)
+    return next(path for path in paths if not path.exists() or _source_of(path) == source)
 
 
 def _source_of(path: Path) -> str | None:
@@ -224,7 +206,7 @@ def _source_of(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             return image.info.get(SOURCE_KEY)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):
         return None
 
 
@@ -233,15 +215,13 @@ def _images_of(path: str) -> tuple[list[File], list[str]]:
     if not Path(path).is_dir():
         return [File(path, Path(path).name)], []
     try:
-        names = list(visible_files(Path(path)))
+        names = sorted(visible_files(Path(path)), key=natural_order)
     except DataError as error:
         return [File(path, Path(path).name, str(error))], []
-    found = sorted(filter(is_image_name, names), key=natural_order)
+    found = [File(str(Path(path) / name), name) for name in names if is_image_name(name)]
     others = [str(Path(path) / name) for name in names if not is_image_name(name)]
-    if not found:
-        reason = f"{path} contains no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
-        return [File(path, Path(path).name, reason)], others
-    return [File(str(Path(path) / name), name) for name in found], others
+    reason = f"{path} contains no image: JPEG, PNG, TIFF and WebP are read, hidden files are not"
+    return found or [File(path, Path(path).name, reason)], others
 
 
 def _check_tables(csv_path: str | None, json_path: str | None, files: Sequence[File]) -> None:

@@ -29,10 +29,8 @@ def prepare(
     if len(names) != 1 or names[0] not in NAMES:
         hint = f"unknown dataset {names[0]!r}{config_lib.nearest(names[0], NAMES)}: " if names else ""
         raise ConfigError(f"{hint}give one of {', '.join(NAMES)}")
-    reporter = Reporter()
-    config = config_lib.default_config()
-    if root is not None:
-        config.data.root = root
+    reporter, config = Reporter(), config_lib.default_config()
+    config.data.root = config.data.root if root is None else root
     folder = config_lib.data_root(config)
     with reporter.phase("prepare") as phase, reporter.counter("prepare") as progress:
         done = data.prepare(
@@ -47,5 +45,5 @@ def prepare(
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"
     if tfds_dir is not None:
         with reporter.phase("tfds") as phase:
-            built = build_tfds(names[0], folder, tfds_dir)
+            built = build_tfds(data.SOURCES[names[0]].open(folder), tfds_dir)
             phase.text = f"--config.data.name=tfds --config.data.path={built}"

@@ -16,9 +16,8 @@ from ml_collections import config_flags
 
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
-from jaxnets.io import DISK_FULL, NOT_WRITABLE, user_cache_folder
-from jaxnets.runtime import hardware, signals, xla
-from jaxnets.text import printable, printable_lines
+from jaxnets.io import DISK_FULL, NOT_WRITABLE, printable, printable_lines, user_cache_folder
+from jaxnets.runtime import signals, xla
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
 KEEP_MEMORY = flags.DEFINE_bool(
@@ -77,12 +76,12 @@ def execute(
 
 def _prepare_jax(with_kernels: bool) -> None:
     if KEEP_MEMORY.value:
-        hardware.retain_freed_memory()
+        xla.retain_freed_memory()
     xla.enable_compilation_cache(COMPILATION_CACHE.value)
     if with_kernels and (library := kernels_library()):
-        from jaxnets.ops.cpu_kernels import load
+        from jaxnets.ops import cpu_kernels
 
-        load.enable(library)
+        cpu_kernels.enable(library)
 
 
 def define_ignore_damage() -> flags.FlagHolder[bool]:

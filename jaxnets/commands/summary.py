@@ -1,9 +1,10 @@
 """A network's layers, parameters and multiply-adds, computed from shapes."""
 
+import contextlib
 import functools
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -40,18 +41,19 @@ def summarize(
 
     Raises ConfigError for an unknown network or variant, and for too small images.
     """
-    model = config_lib.default_config().model
+    model, entry = config_lib.default_config().model, models.entry(name)
     model.name, model.variant = name, variant
-    entry = models.entry(name)
     model.num_classes = num_classes or (3 if entry.channels == 3 else 10)
-    if entry.kind != "image" and (num_classes or image_size):
-        raise ConfigError(f"{entry.title} takes no images: --num_classes and --image_size do not apply")
-    models.check_variant(name, variant, flag="--variant")
-    size = image_size or entry.native_size
-    shape: tuple[int, ...] = (model.layer_sizes[0],)
+    for problem in models.values_for_other_networks(model, prefix="--").values():
+        raise ConfigError(problem)
     if entry.kind == "image":
+        size = image_size or entry.native_size
         models.check_image_size(name, size, flag="--image_size")
         shape = (size, size, entry.channels)
+    elif num_classes or image_size:
+        raise ConfigError(f"{entry.title} takes no images: --num_classes and --image_size do not apply")
+    else:
+        shape = (model.layer_sizes[0],)
     layers, reporter = layers_of(model, shape), Reporter()
     width = shutil.get_terminal_size((WIDE, 24)).columns
     for line in (*table(layers, width), "", *_totals(layers, entry.title, model, shape)):
@@ -61,45 +63,46 @@ def summarize(
 
 def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Layer]:
     """The layers in order of computation for one input of `shape`, including auxiliary heads."""
-    network = models.create(model)
-    calls: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = []
-
-    def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        y = following(*args, **kwargs)
-        if context.method_name == "__call__" and args and hasattr(y, "shape"):
-            path, kind = "/".join(context.module.path), type(context.module).__name__
-            calls.append((path, kind, args[0].shape[1:], y.shape[1:]))
-        return y
-
-    with nn.intercept_methods(record):
-        x = jax.ShapeDtypeStruct((1, *shape), np.float32)
-        variables = jax.eval_shape(functools.partial(network.init, jax.random.key(0)), x)
-    params, statistics = (_by_module(variables.get(name, {})) for name in ("params", "batch_stats"))
+    init = functools.partial(models.create(model).init, jax.random.key(0))
+    with recorded_calls() as calls:
+        variables = jax.eval_shape(init, jax.ShapeDtypeStruct((1, *shape), np.float32))
+    params, statistics = (_sizes_by_module(variables.get(name, {})) for name in ("params", "batch_stats"))
     return [
         Layer(
             path,
-            kind,
-            inputs,
-            outputs,
-            parameters=models.count_parameters(params[path]),
-            statistics=models.count_parameters(statistics.get(path, {})),
-            multiply_adds=_multiply_adds(params[path], outputs),
+            type(module).__name__,
+            x.shape[1:],
+            y.shape[1:],
+            parameters=sum(params[path].values()),
+            statistics=sum(statistics.get(path, {}).values()),
+            multiply_adds=params[path].get("kernel", 0) * math.prod(y.shape[1:-1]),
         )
-        for path, kind, inputs, outputs in calls
+        for path, module, x, y in calls
         if path in params
     ]
 
 
-def _multiply_adds(leaves: dict[str, Any], outputs: tuple[int, ...]) -> int:
-    """Multiply-adds of a convolution or dense layer: kernel size times output positions."""
-    return leaves["kernel"].size * math.prod(outputs[:-1]) if "kernel" in leaves else 0
+@contextlib.contextmanager
+def recorded_calls() -> Iterator[list[tuple[str, nn.Module, Any, Any]]]:
+    """Yields (path, module, input, output) of the calls within the block, in order of computation."""
+    calls: list[tuple[str, nn.Module, Any, Any]] = []
+
+    def record(following: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        y = following(*args, **kwargs)
+        if context.method_name == "__call__":
+            calls.append(("/".join(context.module.path), context.module, args[0], y))
+        return y
+
+    with nn.intercept_methods(record):
+        yield calls
 
 
-def _by_module(tree: Any) -> dict[str, dict[str, Any]]:
-    """The leaves of every module with leaves of its own, by its path and their names."""
-    modules: dict[str, dict[str, Any]] = {}
-    for (*module, name), leaf in traverse_util.flatten_dict(dict(tree)).items():
-        modules.setdefault("/".join(module), {})[name] = leaf
+def _sizes_by_module(tree: Any) -> dict[str, dict[str, int]]:
+    """The sizes of the arrays of every module with arrays of its own, by its path and their names."""
+    modules: dict[str, dict[str, int]] = {}
+    leaves: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(tree))
+    for (*module, name), leaf in leaves.items():
+        modules.setdefault("/".join(module), {})[name] = leaf.size
     return modules
 
 
@@ -116,9 +119,8 @@ def table(layers: Sequence[Layer], width: int) -> list[str]:
     sizes[0] = max(8, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1)))
     lines = []
     for path, *cells in rows:
-        if len(path) > sizes[0]:
-            path = f"...{path[-(sizes[0] - 3) :]}"
-        words = [cell.ljust(size) for cell, size in zip((path, *cells[:-2]), sizes, strict=False)]
+        shown = path if len(path) <= sizes[0] else f"...{path[-(sizes[0] - 3) :]}"
+        words = [cell.ljust(size) for cell, size in zip((shown, *cells[:-2]), sizes, strict=False)]
         numbers = [cell.rjust(size) for cell, size in zip(cells[-2:], sizes[-2:], strict=True)]
         lines.append("  ".join([*words, *numbers]).rstrip())
     return lines
@@ -131,15 +133,15 @@ def _totals(
     main = [layer for layer in layers if layer not in heads]
     classes = "" if model.name == "mlp" else f", {model.num_classes} classes"
     variant = f" ({model.variant})" if model.variant else ""
-    lines = [
+    note = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
+    return [
         f"{title}{variant}, input {_format_shape(shape)}{classes}",
         f"parameters            {sum(layer.parameters for layer in main):>14,}",
         f"auxiliary_parameters  {sum(layer.parameters for layer in heads):>14,}",
         f"batch statistics      {sum(layer.statistics for layer in main):>14,}",
         f"multiply-adds         {sum(layer.multiply_adds for layer in main):>14,}",
+        *filter(None, [note]),
     ]
-    note = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
-    return [*lines, note] if note else lines
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:

@@ -4,7 +4,7 @@ A config file starts from `default_config()` and sets fields. Derived values, su
 computed when a run starts.
 """
 
-from jaxnets.config.conditions import AUTO, NETWORKS, SOURCES, SQUARED_ERRORS
+from jaxnets.config.conditions import AUTO, SQUARED_ERRORS
 from jaxnets.config.field import UNITS, Field, nearest
 from jaxnets.config.fields import DURATIONS, FIELDS
 from jaxnets.config.files import apply_variant, import_config, import_file

@@ -1,12 +1,13 @@
-"""Conditions under which a run uses a config field, and the known networks and sources.
+"""Conditions under which a run uses a config field.
 
-`jaxnets.config.fields` declares them and `jaxnets.config.loading` evaluates them. tests/config/test_unused.py
-compares the known networks and sources with jaxnets.models and jaxnets.data.sources.
+`jaxnets.config.fields` declares them and `jaxnets.config.loading` evaluates them.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
+
+from jaxnets.registry import WITHOUT_BATCH_NORM
 
 
 class Unmet(NamedTuple):
@@ -114,15 +115,6 @@ def _one_of(choices: tuple[Any, ...]) -> str:
 SQUARED_ERRORS = ("mean_squared_error", "sum_squared_error", "half_squared_error")
 """The losses for regression targets; a class is a value of 0 or 1."""
 
-NETWORKS = (
-    *("lenet5", "alexnet", "resnet50", "inception_v1", "inception_v3"),
-    *("inception_resnet_v2", "densenet121", "mlp"),
-)
-"""The networks of jaxnets.models."""
-
-SOURCES = (*("synthetic_tissue", "lc25000_lung", "mnist", "cifar10", "image_folder", "tfds", "points"),)
-"""The sources of jaxnets.data.sources."""
-
 AUXILIARY_SIZE = 299
 """The minimum image size for training Inception v3's auxiliary head, in pixels."""
 
@@ -134,9 +126,7 @@ IMAGES = all_of(
     none_of("model.name", "mlp", remedy="choose a network of images"),
     description="the examples are images",
 )
-BATCH_NORM = none_of(
-    "model.name", "lenet5", "alexnet", "mlp", remedy="choose a network with batch normalisation"
-)
+BATCH_NORM = none_of("model.name", *WITHOUT_BATCH_NORM, remedy="choose a network with batch normalisation")
 MLP = one_of("model.name", "mlp")
 RESNET = one_of("model.name", "resnet50")
 SGD, ADAM = one_of("optimizer.name", "sgd"), one_of("optimizer.name", "adam")

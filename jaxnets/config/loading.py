@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from ml_collections import config_dict
 
-from jaxnets.config.conditions import AUTO, NETWORKS, SOURCES, Unmet
+from jaxnets.config.conditions import AUTO, Unmet
 from jaxnets.config.field import UNITS, Field, nearest
 from jaxnets.config.fields import DURATIONS, FIELDS
 from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError
+from jaxnets.registry import NETWORKS, SOURCES
 
-KNOWN = {"model.name": NETWORKS, "data.name": SOURCES}
+KNOWN = {"model.name": tuple(NETWORKS), "data.name": tuple(SOURCES)}
 """The known networks and sources; others may use every field."""
 
 RENAMED: Mapping[str, str] = {
@@ -98,8 +99,12 @@ def from_json(text: str) -> config_dict.ConfigDict:
 
     Raises ConfigError for unknown fields.
     """
+    return _from_dict(json.loads(text))
+
+
+def _from_dict(tree: Mapping[str, Any]) -> config_dict.ConfigDict:
     config = default_config()
-    for path, value in _flatten(json.loads(text)):
+    for path, value in _flatten(tree):
         check_field(path)
         set_field(config, path, tuple(value) if isinstance(value, list) else value)
     return config
@@ -119,15 +124,23 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> config_dict.ConfigDict:
-    """Returns the validated config of `PATH` or `PATH:VARIANT`, with overrides by dotted path.
+def load_config(
+    source: str | config_dict.ConfigDict, overrides: Mapping[str, Any] | None = None
+) -> config_dict.ConfigDict:
+    """Returns a validated config with overrides by dotted path.
 
-    An override of a duration replaces the file's value in another unit; None unsets an optional field.
-    Unused fields that the file sets are reset to their defaults. Raises ConfigError if the file, the
-    variant, a field or a value is invalid, and for an override of an unused field.
+    An override of a duration replaces the config's value in another unit; None unsets an optional field.
+    Unused fields that the config sets are reset to their defaults.
+
+    Args:
+        source: a config file, `PATH` or `PATH:VARIANT`, or a config, which is copied.
+        overrides: values by dotted path.
+
+    Raises:
+        ConfigError: the file, the variant, a field or a value is invalid, or an unused field is overridden.
     """
     overrides = dict(overrides or {})
-    config = import_config(spec)
+    config = import_config(source) if isinstance(source, str) else _copy(source)
     for field in overrides:
         check_field(field)
     _replace_units(config, overrides)
@@ -136,13 +149,22 @@ def load_config(spec: str, overrides: Mapping[str, Any] | None = None) -> config
             config.update_from_flattened_dict({path: value})
         except (TypeError, ValueError, KeyError) as error:
             raise ConfigError(
-                f"{spec}: --config.{path}={value!r} is invalid: it must be {FIELDS[path].expected}"
+                f"{config.name}: --config.{path}={value!r} is invalid: it must be {FIELDS[path].expected}"
             ) from error
     _check_ranges(config)
     _check_weights(config, overrides.keys())
     reset_unused(config, user_set(overrides))
     _check_consistency(config)
     return config
+
+
+def _copy(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    try:
+        copy = _from_dict(config.to_dict())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the config is invalid: {' '.join(str(error).split())}") from error
+    copy.name = copy.name or copy.model.name
+    return copy
 
 
 def user_set(overrides: Mapping[str, Any]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -16,12 +17,11 @@ import PIL
 
 from jaxnets.data.images import PIXELS, all_unreadable, resize_image
 from jaxnets.data.sources.base import FEATURES, Example, Progress, Source
-from jaxnets.errors import DataError, JaxnetsError, MachineError
-from jaxnets.io import atomic_write, file_lock, file_sha256, try_file_lock
+from jaxnets.errors import DataError, MachineError
+from jaxnets.io import atomic_write, file_lock, file_sha256
 
 FORMAT = 2
 DESCRIPTION, UNFINISHED = "cache.json", ".unfinished"
-POLL_SECONDS = 0.05
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 Resize = Literal["crop", "stretch"]
@@ -29,7 +29,7 @@ Fill = Callable[[np.ndarray], None]  # computes the values of an array in place
 
 
 class CachedMemmap(NamedTuple):
-    """A read-only memory map, and the seconds that filling it took, in this or another process."""
+    """A read-only memory map, and the seconds in which it was filled, by this or another process."""
 
     array: np.ndarray
     seconds: float
@@ -41,23 +41,19 @@ def cached_memmap(
     """Opens the array FOLDER/NAME.npy, computing it with `fill` if necessary.
 
     `about` lists everything the values depend on, as JSON: the array is rebuilt if it was made from anything
-    else, or if its bytes have changed. Every call hashes all bytes, under a shared lock, so that processes
-    can do it concurrently. Only the process that fills the array takes an exclusive lock; the others wait.
-    A killed process leaves no usable partial array. Raises MachineError if the disk is full, and whatever
-    `fill` raises.
+    else, or if its bytes, which every call hashes, have changed. A second process waits for the one that
+    fills the array; a killed one leaves no usable partial array. Raises MachineError if the disk is full,
+    and whatever `fill` raises.
     """
     file = folder / f"{name}.npy"
     lock = folder.with_name(f".{folder.name}.lock")
     about = json.loads(json.dumps({**about, "shape": shape, "dtype": np.dtype(dtype).name}))
-    while True:
-        with file_lock(lock, shared=True):
-            found = _open_valid(file, about)
-        if found is not None:
-            return found
-        with try_file_lock(lock) as locked:
-            if locked:  # another process may have built it meanwhile
-                return _open_valid(file, about) or _build(file, fill, shape, dtype, about)
-        time.sleep(POLL_SECONDS)
+    with file_lock(lock, shared=True):  # processes may hash at the same time
+        found = _open_valid(file, about)
+    if found is None:
+        with file_lock(lock):  # another process may have filled it meanwhile
+            found = _open_valid(file, about) or _build(file, fill, shape, dtype, about)
+    return found
 
 
 def _build(
@@ -66,14 +62,15 @@ def _build(
     """Replaces the folder of `file`."""
     folder = file.parent
     unfinished = folder.with_name(folder.name + UNFINISHED)
-    _remove(folder, unfinished)
+    _remove(folder)  # under the exclusive lock: no other process uses them
+    _remove(unfinished)
     try:
         unfinished.mkdir(parents=True)
         target = unfinished / file.name
         array = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape)
-        with target.open("r+b") as opened:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
             # A full disk raises here; while writing to the map it would kill the process.
-            if hasattr(os, "posix_fallocate"):  # not on macOS
+            with target.open("r+b") as opened:
                 os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
         start = time.perf_counter()
         fill(array)
@@ -83,14 +80,11 @@ def _build(
         atomic_write(unfinished / DESCRIPTION, json.dumps(description, indent=1) + "\n")
         unfinished.rename(folder)
         return CachedMemmap(np.load(file, mmap_mode="r"), seconds)
-    except (OSError, JaxnetsError) as error:
-        _remove(folder, unfinished)
-        if isinstance(error, JaxnetsError):
-            raise
-        raise MachineError(
-            f"the cache {folder} cannot be written ({error.strerror}): free disk space, "
-            "or set --config.data.cache_root"
-        ) from error
+    except OSError as error:
+        remedy = "free disk space, or set --config.data.cache_root"
+        raise MachineError(f"the cache {folder} cannot be written ({error.strerror}): {remedy}") from error
+    finally:
+        _remove(unfinished)
 
 
 def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:
@@ -103,8 +97,8 @@ def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:
     return None
 
 
-def _remove(*folders: Path) -> None:
-    for folder in filter(Path.exists, folders):  # under the exclusive lock: no other process uses them
+def _remove(folder: Path) -> None:
+    if folder.exists():
         shutil.rmtree(folder)
 
 
@@ -118,12 +112,15 @@ class SourceWrapper(Source):
     def fingerprint(self) -> str:
         return self.original.fingerprint
 
+    def content_hashes(self) -> np.ndarray | None:
+        return self.original.content_hashes()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
 
 
 class ResizedSource(SourceWrapper):
-    """A source that decodes and resizes images at every access; used without a cache."""
+    """A source that decodes and resizes images at every access."""
 
     def __init__(self, source: Source, size: int, resize: Resize):
         super().__init__(source)
@@ -146,9 +143,12 @@ class CachedSource(SourceWrapper):
     def _read(self, index: int) -> Example:
         return {self.field: np.asarray(self.images[index]), "label": self.labels[index]}
 
-    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Gathers examples: {"image": [B, H, W, C], "label": [B], "index": [B]}."""
-        return {self.field: self.images[indices], "label": self.labels[indices], "index": indices}
+    def content_hashes(self) -> np.ndarray:
+        """The original's digests or, if it has none, those of the cached pixels."""
+        hashes = super().content_hashes()
+        if hashes is None:
+            hashes = np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in self.images])
+        return hashes
 
 
 class FeatureSource(CachedSource):
@@ -161,7 +161,7 @@ def gather(source: Source, indices: Sequence[int] | np.ndarray) -> dict[str, np.
     """Collates examples by index into one batch; all images must have the same shape."""
     indices = np.asarray(indices, np.int64)
     if isinstance(source, CachedSource):
-        return source.gather(indices)
+        return {source.field: source.images[indices], "label": source.labels[indices], "index": indices}
     examples = [source[int(index)] for index in indices]
     return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
@@ -182,9 +182,9 @@ def open_cache(
 ) -> CachedSource:
     """Opens the cache of a source's images at `size` x `size` pixels, creating it if necessary.
 
-    A second process waits for the first; a killed process leaves no usable partial cache. The cache is
-    rebuilt if its bytes have changed, or if another version of Pillow or of `jaxnets.data.images` created it.
-    Raises DataError for images that cannot be read, and MachineError if the disk is full.
+    The cache is rebuilt if its bytes have changed, or if another version of Pillow or of
+    `jaxnets.data.images` created it. Raises DataError for images that cannot be read, and MachineError if the
+    disk is full.
     """
 
     def fill(images: np.ndarray) -> None:

@@ -1,23 +1,23 @@
-"""A source with its split: everything that batches are read from."""
+"""A source with its split, and the batches of its examples for training and evaluation."""
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from jaxnets.data.batches import (
-    EpochSampler,
-    IndexBatches,
-    Shard,
-    TrainBatches,
-    eval_batches,
-    padded_eval_batches,
-)
 from jaxnets.data.cache import CachedSource, FeatureSource, gather
-from jaxnets.data.sources.base import FEATURES, Source
+from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split
+
+if TYPE_CHECKING:
+    import grain
+
+Batch = dict[str, np.ndarray]
+Shard = tuple[int, int]  # the index of a process, and the number of processes
+BUFFERED_BATCHES = 2  # that each reader thread prefetches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,37 +76,26 @@ class Dataset:
     def _inputs(self) -> Source:
         return self.features or self.source
 
-    def examples(self) -> dict[str, np.ndarray]:
+    def examples(self) -> Batch:
         """All examples in the source's order: inputs (or features) and labels."""
         source = self._inputs
         if isinstance(source, CachedSource):
-            name = FEATURES if isinstance(source, FeatureSource) else "image"
-            return {name: source.images, "label": np.asarray(source.labels, np.int32)}
+            return {source.field: source.images, "label": np.asarray(source.labels, np.int32)}
         gathered = gather(source, np.arange(len(source)))
         return {name: values for name, values in gathered.items() if name != "index"}
 
-    def sampler(self, shard: Shard) -> EpochSampler:
-        """The order of this process's training examples."""
-        batching = self.batching
-        return EpochSampler(
-            self.split.train,
-            batch_size=batching.batch_size,
-            seed=batching.seed,
-            drop_last=batching.drop_last,
-            shard=shard,
-        )
-
-    def train_batches(self, shard: Shard) -> TrainBatches:
+    def train_batches(self, shard: Shard) -> "TrainBatches":
         """The endless training batches of this process, read by threads."""
         return TrainBatches(self._inputs, self.sampler(shard), threads=self.batching.threads)
 
-    def index_batches(self, shard: Shard, *, steps_per_execution: int) -> IndexBatches:
-        """Training batches of indices only, for examples that are stored on the device."""
-        return IndexBatches(self.sampler(shard), steps_per_execution=steps_per_execution)
+    def sampler(self, shard: Shard) -> "EpochSampler":
+        """The order of this process's training examples."""
+        how = self.batching
+        return EpochSampler(self.split.train, how.batch_size, how.seed, drop_last=how.drop_last, shard=shard)
 
     def eval_batches(
         self, indices: np.ndarray, shard: Shard = (0, 1), *, multiple_of: int = 1, on_device: bool = False
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Batch]:
         """The batches of this process for `indices` int64[N], each index once; the last is padded.
 
         The batch size is rounded up to a multiple of `multiple_of`. With `on_device` the batches lack the
@@ -114,9 +103,162 @@ class Dataset:
         """
         size = -(-self.batching.eval_batch_size // multiple_of) * multiple_of
         if on_device:
-            return padded_eval_batches(indices, batch_size=size, shard=shard)
-        threads = self.batching.threads
-        return eval_batches(self._inputs, indices, batch_size=size, threads=threads, shard=shard)
+            return _padded_batches(indices, size, shard)
+        return eval_batches(self._inputs, indices, size, threads=self.batching.threads, shard=shard)
+
+
+class EpochSampler:
+    """Endless training batches of indices; each epoch has a new order, drawn from (seed, epoch).
+
+    A batch has "index" int64[B], "epoch" int32[B] and "weight" float32[B] (ones). All processes draw the
+    same global batch, and each takes its `shard`. The last batch of an epoch may be smaller; `drop_last`
+    omits it.
+    """
+
+    def __init__(
+        self, indices: np.ndarray, batch_size: int, seed: int, *, drop_last: bool, shard: Shard = (0, 1)
+    ):
+        round_steps = math.floor if drop_last else math.ceil
+        self.steps_per_epoch = round_steps(len(indices) / batch_size)
+        self._indices, self._shard = np.asarray(indices, np.int64), shard
+        self._batch_size, self._seed = batch_size, seed
+        self._order = functools.lru_cache(maxsize=2)(self._draw)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
+        epoch, step = divmod(step, self.steps_per_epoch)
+        global_batch = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
+        shard, count = self._shard
+        size = len(global_batch) // count
+        return _batch(global_batch[shard * size : (shard + 1) * size], epoch)
+
+    def example_batches(self) -> Iterator[Batch]:
+        """One batch of every size, large to small, filled with the example 0.
+
+        All batches of this process have one size, or two if the last batch of an epoch is smaller.
+        """
+        sizes = {len(self.batch(step)["index"]) for step in (0, self.steps_per_epoch - 1)}
+        return (_batch(np.zeros(size, np.int64)) for size in sorted(sizes, reverse=True))
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self._seed, epoch)).permutation(self._indices)
+
+
+class IndexBatches:
+    """Batches of example indices from an `EpochSampler`, for data that is stored on the device.
+
+    A batch is [B] if `steps_per_execution` is 1, else [steps_per_execution, B]: the rows past the returned
+    number of steps are padding with weight 0.
+    """
+
+    def __init__(self, sampler: EpochSampler, *, steps_per_execution: int = 1):
+        self._sampler, self._steps_per_execution = sampler, steps_per_execution
+        self._next = 0
+
+    def next_batches(self, max_steps: int) -> tuple[Batch, int]:
+        """The next batch, and its number of steps: at most `max_steps`, all of one size."""
+        steps = [self._sampler.batch(self._next)]
+        while len(steps) < min(max_steps, self._steps_per_execution):
+            step = self._sampler.batch(self._next + len(steps))
+            if len(step["index"]) != len(steps[0]["index"]):
+                break  # the small last batch of an epoch is executed separately
+            steps.append(step)
+        self._next += len(steps)
+        return self._stack(steps), len(steps)
+
+    def example_batches(self) -> Iterator[Batch]:
+        """One batch of every shape, filled with the first example."""
+        return (self._stack([step]) for step in self._sampler.example_batches())
+
+    def state(self) -> dict[str, int]:
+        """The position as JSON, as grain has it."""
+        return {"next_index": self._next}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Resumes at a position."""
+        self._next = state["next_index"]
+
+    def _stack(self, steps: list[Batch]) -> Batch:
+        if self._steps_per_execution == 1:
+            return steps[0]
+        padding = {name: np.zeros_like(values) for name, values in steps[0].items()}
+        steps = steps + [padding] * (self._steps_per_execution - len(steps))
+        return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+
+
+class TrainBatches:
+    """Batches of the source's fields, each with a leading [B], in the order of an `EpochSampler`."""
+
+    def __init__(self, source: Source, sampler: EpochSampler, *, threads: int):
+        import grain  # slow to import, and not every run needs it
+
+        self._source, self._sampler = source, sampler
+        # grain's own shuffle takes 0.1 ms per index, which is more than reading the image.
+        steps = grain.MapDataset.range(sampler.steps_per_epoch).repeat().map_with_index(self._read)
+        self._iterator = iter(_read_in_threads(steps, threads))
+
+    def _read(self, step: int, step_of_epoch: int) -> Batch:
+        del step_of_epoch
+        return _with_examples(self._source, self._sampler.batch(step))
+
+    def next_batches(self, max_steps: int = 1) -> tuple[Batch, int]:
+        """The next batch, always for one step."""
+        del max_steps
+        return next(self._iterator), 1
+
+    def example_batches(self) -> Iterator[Batch]:
+        """One batch of every shape, filled with the first example."""
+        one = gather(self._source, np.array([0]))
+        for batch in self._sampler.example_batches():
+            repeated = {name: np.repeat(values, len(batch["index"]), axis=0) for name, values in one.items()}
+            yield batch | repeated
+
+    def state(self) -> dict[str, Any]:
+        """The position as JSON; it counts returned batches, not prefetched ones."""
+        return self._iterator.get_state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Resumes at a position."""
+        self._iterator.set_state(state)
+
+
+def eval_batches(
+    source: Source, indices: np.ndarray, batch_size: int, *, threads: int, shard: Shard = (0, 1)
+) -> Iterator[Batch]:
+    """Batches of the source's fields, every index once, in order; the last is padded with weight 0.
+
+    Each process takes its `shard` of each global batch; the number of processes must divide `batch_size`.
+    """
+    import grain  # slow to import
+
+    batches = list(_padded_batches(indices, batch_size, shard))
+    read = grain.MapDataset.range(len(batches)).map(lambda number: _with_examples(source, batches[number]))
+    return iter(_read_in_threads(read, threads))
+
+
+def _padded_batches(indices: np.ndarray, batch_size: int, shard: Shard) -> Iterator[Batch]:
+    shard_index, count = shard
+    size = batch_size // count
+    for start in range(0, len(indices), batch_size):
+        positions = np.arange(start + shard_index * size, start + (shard_index + 1) * size)
+        batch = _batch(np.asarray(indices[np.minimum(positions, len(indices) - 1)], np.int64))
+        yield batch | {"weight": (positions < len(indices)).astype(np.float32)}
+
+
+def _batch(indices: np.ndarray, epoch: int = 0) -> Batch:
+    size = len(indices)
+    return {"index": indices, "epoch": np.full(size, epoch, np.int32), "weight": np.ones(size, np.float32)}
+
+
+def _with_examples(source: Source, batch: Batch) -> Batch:
+    return batch | gather(source, batch["index"])
+
+
+def _read_in_threads(dataset: "grain.MapDataset[Batch]", threads: int) -> "grain.IterDataset[Batch]":
+    import grain
+
+    buffer = threads * BUFFERED_BATCHES
+    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer))
 
 
 def _input_of(source: Source) -> np.ndarray:

@@ -14,8 +14,7 @@ import numpy as np
 
 from jaxnets.data.sources.image_folder import natural_order
 from jaxnets.errors import DataError
-from jaxnets.io import atomic_write
-from jaxnets.text import csv_table, from_csv_cell
+from jaxnets.io import atomic_write, csv_table, from_csv_cell
 
 COLUMNS = ("file", "original", "group")
 CLEAN_COLUMNS = ("cluster_label", "img_path")
@@ -40,15 +39,11 @@ class Groups:
         """
         known = set(files)
         if missing := [file for file in files if file not in self.members]:
-            raise DataError(
-                f"{self.name}: {len(missing):,} of the data's {len(files):,} files are missing "
-                f"({missing[0]}); find groups again: python scripts/find_duplicates.py DIR"
-            )
+            problem = f"{len(missing):,} of the data's {len(files):,} files are missing ({missing[0]})"
+            raise DataError(f"{self.name}: {problem}; run again: python scripts/find_duplicates.py DIR")
         if unexpected := [file for file in self.members if file not in known]:
-            raise DataError(
-                f"{self.name}: lists {len(unexpected):,} files that are not in the data "
-                f"({unexpected[0]}); use a matching file, or remove these lines"
-            )
+            problem = f"lists {len(unexpected):,} files that are not in the data ({unexpected[0]})"
+            raise DataError(f"{self.name}: {problem}; use a matching file, or remove these lines")
         originals, groups = zip(*(self.members[file] for file in files), strict=True)
         return in_order(originals), in_order(groups)
 
@@ -79,11 +74,10 @@ def read_groups(path: Path) -> Groups:
     return _parse(str(path), tables)
 
 
-def shipped_groups(source_name: str) -> Groups | None:
-    """The groups of a source that are part of this package; None if there are none."""
+def shipped_groups(source_name: str) -> Groups:
+    """The groups of a source with `ships_groups`."""
     name = f"{source_name}_groups.csv.gz"
-    file = resources.files("jaxnets.data").joinpath(name)
-    return _parse(name, [file]) if file.is_file() else None
+    return _parse(name, [resources.files("jaxnets.data") / name])
 
 
 def in_order(labels: Iterable[Hashable]) -> np.ndarray:
@@ -100,11 +94,9 @@ def _parse(name: str, tables: Sequence[Traversable]) -> Groups:
             if file in members:
                 why = "in two groups" if members[file][1] != group else "listed twice"
                 raise DataError(f"{table}, line {line}: {file} is {why}; list each file once")
-            if group_of.setdefault(original, group) != group:
-                raise DataError(
-                    f"{table}, line {line}: original {original} is in two groups, "
-                    f"{group_of[original]} and {group}; groups must not divide originals"
-                )
+            if (other := group_of.setdefault(original, group)) != group:
+                why = f"original {original} is in two groups, {other} and {group}"
+                raise DataError(f"{table}, line {line}: {why}; groups must not divide originals")
             members[file] = (original, group)
     if not members:
         raise DataError(f"{name}: lists no files; give a line per file with the columns {','.join(COLUMNS)}")
@@ -112,23 +104,20 @@ def _parse(name: str, tables: Sequence[Traversable]) -> Groups:
 
 
 def _rows(table: Traversable) -> Iterator[tuple[int, str, str, str]]:
-    """Yields line number, file, original and group from either format."""
+    """Yields line number, file, original and group."""
     reader = csv.DictReader(io.StringIO(_read(table)))
     try:
         head = reader.fieldnames or ()
         clean = not set(COLUMNS) <= set(head)
         columns = CLEAN_COLUMNS if clean else COLUMNS
         if not set(columns) <= set(head):
-            raise DataError(
-                f"{table}: its header lacks the columns {','.join(COLUMNS)} (or {','.join(CLEAN_COLUMNS)})"
-            )
+            ours, other = map(",".join, (COLUMNS, CLEAN_COLUMNS))
+            raise DataError(f"{table}: its header lacks the columns {ours} (or {other})")
         for row in reader:
             values = [row[column] for column in columns]
             if not all(values) or None in row:
-                raise DataError(
-                    f"{table}, line {reader.line_num}: wrong number of values; "
-                    f"the columns are {','.join(head)}"
-                )
+                problem = f"wrong number of values; the columns are {','.join(head)}"
+                raise DataError(f"{table}, line {reader.line_num}: {problem}")
             file, original, group = _from_clean(*values) if clean else map(from_csv_cell, values)
             yield reader.line_num, file, original, group
     except csv.Error as error:

@@ -24,8 +24,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from jaxnets.data.sources.base import read_file
 from jaxnets.errors import DataError
-from jaxnets.io import read_regular
 
 T = TypeVar("T")
 
@@ -70,8 +70,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
     """Decodes an image file's bytes to uint8[H, W, 3], as the table above describes.
 
     `name` identifies the file in errors. Raises DataError for anything but a valid image of at most
-    `max_pixels` pixels. Thread-safe: it changes neither Pillow's globals nor the warning filters, so
-    Pillow's warnings about odd metadata appear as the program configures them.
+    `max_pixels` pixels. It changes neither Pillow's globals nor the warning filters.
     """
     image = _open(data, name, max_pixels)
     try:
@@ -80,19 +79,13 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise nearly any exception on damaged files
-        raise DataError(
-            f"{name}: the {image.format} is damaged or truncated ({error}); "
-            "copy it again from its origin, or remove it"
-        ) from error
+        problem = f"the {image.format} is damaged or truncated ({error})"
+        raise DataError(f"{name}: {problem}; copy it again from its origin, or remove it") from error
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads an image file to uint8[H, W, 3]; raises DataError as `decode_image` does."""
-    try:
-        data = read_regular(Path(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return decode_image(data, str(path), max_pixels=max_pixels)
+    return decode_image(read_file(Path(path), "check the path"), str(path), max_pixels=max_pixels)
 
 
 def all_unreadable(messages: Sequence[str]) -> DataError:
@@ -109,8 +102,7 @@ def resize_image(image: np.ndarray, size: int, method: Literal["crop", "stretch"
     """Resizes uint8[H, W, C], C 1 or 3, to uint8[size, size, C]: bicubic with antialiasing.
 
     "crop" scales the shorter side to `size` and crops the centre; "stretch" scales each side separately.
-    An image that has the size is returned as it is. The filter is Pillow's BICUBIC, which also made the
-    224 px copies of LC25000 from its 768 px files.
+    An image that has the size is returned as it is.
     """
     height, width, channels = image.shape
     if (height, width) == (size, size):
@@ -147,20 +139,14 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except MemoryError:
         raise
     except Warning as warning:
-        raise DataError(
-            f"{name}: Pillow warns about it ({warning}), and warnings are errors in this program; "
-            "save it again, or allow Pillow's warnings"
-        ) from warning
+        problem = f"Pillow warns about it ({warning}), and warnings are errors in this program"
+        raise DataError(f"{name}: {problem}; save it again, or allow Pillow's warnings") from warning
     except Exception as error:
-        raise DataError(
-            f"{name}: cannot be read as an image, it is {_describe_content(data)}; "
-            "give a valid JPEG, PNG, TIFF or WebP file, or remove it"
-        ) from error
+        problem = f"cannot be read as an image, it is {_describe_content(data)}"
+        raise DataError(f"{name}: {problem}; give a valid JPEG, PNG, TIFF or WebP file") from error
     if width * height > max_pixels:
-        raise DataError(
-            f"{name}: {width:,} x {height:,} pixels exceed the limit of {max_pixels:,}; "
-            "make it smaller, or raise the limit"
-        )
+        size = f"{width:,} x {height:,} pixels exceed the limit of {max_pixels:,}"
+        raise DataError(f"{name}: {size}; make it smaller, or raise the limit")
     if image.mode == "LAB":
         raise DataError(f"{name}: CIELAB with an unknown white point; save it as RGB")
     if image.mode in ("I", "F"):
@@ -169,7 +155,6 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
 
 
 def _look_up(table: Mapping[bytes, T], data: bytes) -> T | None:
-    """The value of the first pattern that the data start with."""
     return next((value for start, value in table.items() if re.match(start, data, re.DOTALL)), None)
 
 
@@ -193,7 +178,6 @@ def _apply_orientation(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Converts a loaded image of any mode to uint8[H, W, 3]."""
     if image.mode.startswith("I;16"):
         return _from_16_bit_grey(image)
     if image.has_transparency_data:

@@ -3,21 +3,20 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.cache import CachedSource, SourceWrapper
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.text import csv_table
+from jaxnets.io import csv_table
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
-GROUPED_REMEDY = (
-    ", as its groups are too large or contain other classes; add images of other origin, "
-    "or use --config.data.split=random"
-)
+_REMEDIES = {
+    "random": "add images or change --config.data.fractions",
+    "grouped": "groups are too large or have other classes: add images, or use --config.data.split=random",
+}
 NUM_TRIALS = 64  # random orders of the groups to try; the most even split wins
 
 
@@ -42,8 +41,7 @@ class Split:
     def to_csv(self, source: Source) -> str:
         """CSV of `index,file,label,split,group` for every used example; `group` is empty if unknown."""
         rows: list[tuple[object, ...]] = [("index", "file", "label", "split", "group")]
-        used = [(int(index), part) for part, indices in self.parts().items() for index in indices]
-        for index, part in sorted(used):
+        for index, part in sorted((int(i), part) for part, indices in self.parts().items() for i in indices):
             label = source.classes[source.labels[index]] if source.kind == "image" else ""
             group = "" if self.groups is None else self.groups[index]
             rows.append((index, source.files[index], label, part, group))
@@ -51,15 +49,14 @@ class Split:
 
 
 class _TooFewError(DataError):
-    """A class that is too small to split; `make_split` replaces its number by its name."""
+    """A class, by its number, that is too small to split, and why; `make_split` has its name."""
 
-    def __init__(self, label: int, message: str):
-        super().__init__(f"class {label} {message}")
-        self.label, self.reason = label, message
+    def __str__(self) -> str:
+        return f"class {self.args[0]} {self.args[1]}"
 
 
 def sha256(text: str) -> str:
-    """The sha256 of a text's UTF-8 bytes, in hex."""
+    """The sha256 of a text in UTF-8, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -74,24 +71,16 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
         members = generator.permutation(np.flatnonzero(labels == label))
         bounds = np.rint(np.cumsum(fractions) * len(members)).astype(int)
         part_of[members] = np.searchsorted(bounds[:-1], np.arange(len(members)), side="right")
-    remedy = "; add images or change --config.data.fractions"
-    return _split("random", labels, part_of, np.flatnonzero(fractions), remedy)
+    return _split("random", labels, part_of, np.flatnonzero(fractions))
 
 
-def official_split(source: Source, validation_fraction: float, seed: int) -> Split:
-    """The official train and test splits; validation is drawn from train at random, by class.
-
-    Raises DataError if the source has no official split.
-    """
+def _official_split(source: Source, validation_fraction: float, seed: int) -> Split:
     official = source.official_split
     if official is None or not {"train", "test"} <= official.keys():
-        found = f", only {', '.join(official)}" if official else ""
-        raise DataError(
-            f"{source.name} has no official train and test{found}: use --config.data.split=random"
-        )
+        found = f"train and test{', only ' + ', '.join(official) if official else ''}"
+        raise DataError(f"{source.name} has no official {found}: use --config.data.split=random")
     train = official["train"]
-    fractions = (1 - validation_fraction, validation_fraction, 0.0)
-    inner = random_split(source.labels[train], fractions, seed)
+    inner = random_split(source.labels[train], (1 - validation_fraction, validation_fraction, 0.0), seed)
     return Split("official", train[inner.train], train[inner.validation], np.sort(official["test"]))
 
 
@@ -100,8 +89,8 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
 
     `labels` and `groups` are int[N]; a group may contain several classes. In a random order, each group goes
     to the split with the most room left for its classes; the most even result of several orders is used.
-    (scikit-learn's StratifiedGroupKFold, which `grouped_fold` uses, only makes equal splits, and takes large
-    groups first, so its seeds differ little.) Raises DataError if a class has fewer groups than splits.
+    (StratifiedGroupKFold only makes equal splits, and takes large groups first, so its seeds differ little.)
+    Raises DataError if a class has fewer groups than splits.
     """
     parts = np.flatnonzero(fractions)
     targets = np.array(fractions)[parts]
@@ -122,7 +111,7 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
         assigned[trials, group] = part
     imbalance = np.abs(filled / targets[:, None] - 1).max(axis=(1, 2))
     part_of = parts[assigned[imbalance.argmin()]][groups]
-    return _split("grouped", labels, part_of, parts, GROUPED_REMEDY)
+    return _split("grouped", labels, part_of, parts)
 
 
 def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
@@ -139,7 +128,7 @@ def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: in
     part_of = np.zeros(len(labels), np.int64)
     part_of[tests[fold]] = PARTS.index("test")
     part_of[tests[(fold + 1) % folds]] = PARTS.index("validation")
-    return _split("grouped", labels, part_of, range(len(PARTS)), GROUPED_REMEDY)
+    return _split("grouped", labels, part_of, range(len(PARTS)))
 
 
 def make_split(
@@ -153,20 +142,19 @@ def make_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """Makes the split of a config: "random", "official" or "grouped", the latter with `folds` if not 0.
+    """Makes a split: "random", "official" (validation is drawn from train, by class) or "grouped".
 
-    `groups` is int64[N], equal for near-duplicates; every split records it, and "grouped" requires it.
-    Raises ConfigError if required groups are unknown, DataError if the data cannot be split.
+    "grouped" is one fold of a cross-validation if `folds` is not 0. `groups` is int64[N], equal for
+    near-duplicates; every split records it. Raises ConfigError if required groups are unknown, DataError if
+    the data cannot be split.
     """
     if kind == "grouped" and groups is None:
-        raise ConfigError(
-            f"--config.data.split=grouped needs groups, and those of {source.name} are unknown: find "
-            "them with python scripts/find_duplicates.py DIR and give --config.data.groups=FILE, "
-            "or use --config.data.split=random"
-        )
+        problem = f"--config.data.split=grouped needs groups, and those of {source.name} are unknown"
+        remedy = "run python scripts/find_duplicates.py DIR and give --config.data.groups=FILE"
+        raise ConfigError(f"{problem}: {remedy}, or use --config.data.split=random")
     try:
         if kind == "official":
-            split = official_split(source, validation_fraction, seed)
+            split = _official_split(source, validation_fraction, seed)
         elif groups is None or kind == "random":
             split = random_split(source.labels, fractions, seed)
         elif folds:
@@ -174,7 +162,8 @@ def make_split(
         else:
             split = grouped_split(source.labels, groups, fractions, seed)
     except _TooFewError as error:
-        raise DataError(f"class {source.classes[error.label]} {error.reason}") from error
+        label, why = error.args
+        raise DataError(f"class {source.classes[label]} {why}") from error
     return dataclasses.replace(split, groups=groups)
 
 
@@ -182,19 +171,18 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
     for label in np.unique(labels):
         count = len(np.unique(groups[labels == label]))
         if count < needed:
-            raise _TooFewError(
-                label,
-                f"has {count} groups: too few for {needed}, at least one per {unit}; add images of "
-                "other origin, or change --config.data.split, .fractions or .folds",
-            )
+            why = f"has {count} groups: too few for {needed}, at least one per {unit}"
+            remedy = "add images of other origin, or change --config.data.split, .fractions or .folds"
+            raise _TooFewError(label, f"{why}; {remedy}")
 
 
-def _split(name: str, labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int], remedy: str) -> Split:
+def _split(name: str, labels: np.ndarray, part_of: np.ndarray, parts: Iterable[int]) -> Split:
     """The split that has example i in part number `part_of[i]`, if each of `parts` has every class."""
     for number in parts:
         for label in np.setdiff1d(labels, labels[part_of == number]):
             count = (labels == label).sum()
-            raise _TooFewError(label, f"has {count} examples: too few for {PARTS[number]}{remedy}")
+            why = f"has {count} examples: too few for {PARTS[number]}"
+            raise _TooFewError(label, f"{why}; {_REMEDIES[name]}")
     return Split(name, *(np.flatnonzero(part_of == number) for number in range(len(PARTS))))
 
 
@@ -204,30 +192,25 @@ def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, fl
     `group_ids` is int64[N] over the source, equal for near-duplicates. A fraction is None if the group ids
     are unknown or the split is empty.
     """
-    fractions: dict[str, float | None] = dict.fromkeys(HELD_OUT)
-    for name in HELD_OUT:
-        indices = split.parts()[name]
-        if group_ids is not None and len(indices):
-            fractions[name] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
-    return fractions
+    held_out = {part: split.parts()[part] for part in HELD_OUT}
+    return {
+        part: float(np.isin(group_ids[indices], group_ids[split.train]).mean())
+        if group_ids is not None and len(indices)
+        else None
+        for part, indices in held_out.items()
+    }
 
 
-@dataclasses.dataclass(frozen=True)
-class ExactDuplicates:
-    """Numbers of validation and test examples with an exact copy in another split, and the first pair."""
+class ExactDuplicates(NamedTuple):
+    """Numbers of validation and test examples with an exact copy in another split, and one such pair."""
 
     validation: int
     test: int
-    pair: tuple[int, int] | None
-
-    @property
-    def any(self) -> bool:
-        """Whether there are any."""
-        return self.pair is not None
+    pair: tuple[int, int]
 
 
-def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates:
-    """Finds exact copies of validation examples in training, and of test examples in either.
+def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates | None:
+    """Finds exact copies of validation examples in training, and of test examples in either; None if none.
 
     `contents` is [N] over the source, equal for equal examples.
     """
@@ -240,11 +223,11 @@ def find_exact_duplicates(split: Split, contents: np.ndarray) -> ExactDuplicates
 
     validation = pairs(split.validation, split.train)
     test = pairs(split.test, np.concatenate([split.train, split.validation]))
-    return ExactDuplicates(len(validation), len(test), next(iter([*test, *validation]), None))
+    found = [*test, *validation]
+    return ExactDuplicates(len(validation), len(test), found[0]) if found else None
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelConflicts:
+class LabelConflicts(NamedTuple):
     """Number of examples that equal one with another label, and the first such pair."""
 
     count: int
@@ -264,16 +247,3 @@ def find_label_conflicts(labels: np.ndarray, contents: np.ndarray) -> LabelConfl
     first = int(conflicting.argmax())
     other = int(np.flatnonzero((inverse == inverse[first]) & (labels != labels[first]))[0])
     return LabelConflicts(int(conflicting.sum()), (first, other))
-
-
-def content_hashes(source: Source) -> np.ndarray | None:
-    """Digests [N], equal for equal examples; None if this would require decoding all images.
-
-    For image files they are the digests of the fingerprint, else digests of the cached pixels.
-    """
-    original = source.original if isinstance(source, SourceWrapper) else source
-    if isinstance(original, ImageFiles):
-        return np.array(original.digests)
-    if isinstance(source, CachedSource):
-        return np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in source.images])
-    return None

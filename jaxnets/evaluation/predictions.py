@@ -1,16 +1,21 @@
-"""Predicted probabilities of every example of a split, stored in the run directory."""
+"""Scores of a data set, and the predictions of its examples, which a run directory stores."""
 
 import dataclasses
 import io
+import itertools
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError
 from jaxnets.io import atomic_write, read_regular
+from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics
 
 FOLDER = "predictions"
 _WRITER = "python scripts/evaluate.py --workdir=RUN"
@@ -18,19 +23,73 @@ _FIELDS = ("index", "label", "probabilities", "files", "group")
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictions:
-    """One row per example of a part of the split (train, validation or test), in the part's order.
+class Scores:
+    """Loss over a data set and its number of examples; a regression has nothing else."""
 
-    `index` int64[N] is the example's position in its source, `label` int32[N] its true class,
-    `probabilities` float32[N, K] the softmax output, `files` str[N] its name in the source, and
-    `group` int64[N] its group of near-duplicates, -1 everywhere if no groups are known.
+    loss: float
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassScores(Scores):
+    """Scores of a classification, with confusion int64[label, prediction]."""
+
+    accuracy: float
+    correct: int
+    confusion: np.ndarray
+    probabilities: np.ndarray | None = None  # float[N, K] in the order of the examples
+
+
+def evaluate(
+    step: Callable[[Any, Any], dict[str, jax.Array]],
+    state: Any,
+    batches: Iterable[Any],
+    *,
+    expected: int,
+    classes: int = 0,
+) -> Scores:
+    """Runs an evaluation step over all batches, adds up its metrics and divides once at the end.
+
+    The loss is not divided if the step returns no `weight_sum`. Returns ClassScores for examples with
+    `classes` classes. Raises AssertionError unless exactly `expected` examples were counted.
     """
+    sums: dict[str, Any] = {}
+    by_example: dict[str, list[np.ndarray]] = {PROBABILITIES: [], PREDICTIONS: []}
+    # Each output is fetched after dispatching the next step, so that the device never waits for the host.
+    outputs = (step(state, batch) for batch in batches)
+    for output, _ in itertools.pairwise(itertools.chain(outputs, (None,))):
+        metrics = dict(jax.device_get(output))
+        for name in by_example.keys() & metrics.keys():
+            by_example[name].append(metrics.pop(name))
+        sums = add_metrics(sums, metrics)
+    counted = round(sums.get("examples", 0))
+    if counted != expected:
+        raise AssertionError(f"{counted} examples were counted instead of {expected}")
+    loss = sums["loss"] / sums.get("weight_sum", 1)
+    if "correct" not in sums:
+        return Scores(loss, counted)
+    confusion = np.zeros((classes, classes), np.int64)
+    predictions, probabilities = by_example[PREDICTIONS], by_example[PROBABILITIES]
+    np.add.at(confusion, tuple(np.concatenate(predictions)[:expected].T), 1)  # padding is last
+    return ClassScores(
+        loss=loss,
+        examples=counted,
+        accuracy=sums["correct"] / sums["examples"],
+        correct=round(sums["correct"]),
+        confusion=confusion,
+        probabilities=np.concatenate(probabilities)[:expected] if probabilities else None,
+    )
 
-    index: np.ndarray
-    label: np.ndarray
-    probabilities: np.ndarray
-    files: np.ndarray
-    group: np.ndarray
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """One row per example of a part of the split (train, validation or test), in the part's order."""
+
+    index: np.ndarray  # int64[N]; the position in the source
+    label: np.ndarray  # int32[N]; the true class
+    probabilities: np.ndarray  # float32[N, K]; the softmax output
+    files: np.ndarray  # str[N]; the name in the source
+    group: np.ndarray  # int64[N]; the group of near-duplicates, -1 everywhere if no groups are known
 
     @classmethod
     def of(
@@ -98,26 +157,18 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def read_predictions(data: bytes, path: Path) -> Predictions:
-    """Parses the bytes of the file `path`.
-
-    Raises CheckpointError for a corrupt file: wrong shapes, values that are not probabilities.
-    """
+    """Parses the bytes of the file `path`; raises CheckpointError if they are corrupt."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = Predictions(**{name: arrays[name] for name in _FIELDS})
-        _check_arrays(found)
+        count, probabilities = len(found.index), found.probabilities
+        lengths = {len(getattr(found, name)) for name in _FIELDS}
+        if lengths != {count} or probabilities.ndim != 2 or probabilities.shape[1] == 0:
+            raise ValueError("its arrays have different lengths")
+        if not ((probabilities >= 0) & (probabilities <= 1.001)).all():  # false for NaN too
+            raise ValueError("a probability is not between 0 and 1")
+        if count and not 0 <= found.label.min() <= found.label.max() < probabilities.shape[1]:
+            raise ValueError("a label is not a class")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path} is damaged ({error}): {_WRITER} writes it again") from error
     return found
-
-
-def _check_arrays(found: Predictions) -> None:
-    """Raises ValueError unless each array has one row per example, with valid probabilities and labels."""
-    count, probabilities = len(found.index), found.probabilities
-    lengths = {len(getattr(found, name)) for name in _FIELDS}
-    if lengths != {count} or probabilities.ndim != 2 or probabilities.shape[1] == 0:
-        raise ValueError("its arrays have different lengths")
-    if not ((probabilities >= 0) & (probabilities <= 1.001)).all():  # false for NaN too
-        raise ValueError("a probability is not between 0 and 1")
-    if count and not 0 <= found.label.min() <= found.label.max() < probabilities.shape[1]:
-        raise ValueError("a label is not a class")

@@ -1,4 +1,4 @@
-"""result.json: its schema, its checks, its reader and its writer."""
+"""result.json: its schema and its checks, and how a result is described in text."""
 
 import json
 import math
@@ -9,21 +9,27 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 import numpy as np
 
 from jaxnets.errors import CheckpointError
-from jaxnets.evaluation.metrics import ClassScores, Scores
-from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
+from jaxnets.io import printable
+from jaxnets.reported import tested_as
 from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
 RESULT = "result.json"
-SCHEMA_VERSION = 2
-"""Version 1 had no `schema_version`, and its first files lacked the fields of `ADDED`."""
-DENSE_CLASSES = 100
-"""With more classes, only the nonzero cells of a confusion matrix are stored."""
+SCHEMA_VERSION = 2  # version 1 had no `schema_version`, and its first files lacked the fields of `ADDED`
+DENSE_CLASSES = 100  # with more classes, only the nonzero cells of a confusion matrix are stored
 WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
 WILSON_BY_GROUP = "wilson, a group for an example"
 """Used when the group bootstrap is degenerate: a single group, or the same accuracy in every group."""
 DATASETS_WITH_DUPLICATES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources known to contain near-duplicates: a random split of them leaks."""
+TESTED_ON = {
+    "clean": "clean images",
+    "augmented": "augmented images",
+    "dropout": "clean images, dropout on",
+    "augmented_dropout": "augmented images, dropout on",
+}
+"""Descriptions of the keys of `tests`."""
 
 Positive = Annotated[int, Range(1, 2**31)]
 Interval = Annotated[list[Fraction], Length(2, 2)]
@@ -134,27 +140,24 @@ def check(content: Any) -> str | None:
     """Describes what is wrong with a result; None if its fields are valid and consistent."""
     if found := problem(content, Result):
         return found
-    tests: dict[str, Test] = content["tests"]
-    if "clean" not in tests:
+    if "clean" not in content["tests"]:
         return "tests.clean is missing"
-    for name, test in tests.items():
+    for name, test in content["tests"].items():
         if found := _contradiction(test):
             return f"tests.{name}: {found}"
-    for name in ("accuracy", "examples", "interval", "interval_method"):
-        copy = name if name == "interval_method" else f"test_{name}"
-        if content[copy] != tests["clean"].get(name):
+    for copy in ("test_accuracy", "test_examples", "test_interval", "interval_method"):
+        if content[copy] != content["tests"]["clean"].get(copy.removeprefix("test_")):
             return f"{copy} is not that of tests.clean"
     return None
 
 
 def _contradiction(test: Test) -> str | None:
     fields = {"accuracy", "interval", "interval_method", "confusion"} & test.keys()
+    if 0 < len(fields) < 4:
+        return f"{min(fields)} is present without the other fields of a classification"
     if not fields:
         return None
-    if len(fields) < 4:
-        return f"{min(fields)} is present without the other fields of a classification"
-    low, high = test["interval"]
-    if low > high:
+    if test["interval"][0] > test["interval"][1]:
         return "interval ends before it begins"
     try:
         _, cells = _cells(test)
@@ -164,16 +167,15 @@ def _contradiction(test: Test) -> str | None:
     if examples != test["examples"]:
         return f"confusion counts {examples} examples, not {test['examples']}"
     # Accuracy may be a quotient of float32 sums.
-    if not math.isclose(correct / examples, test["accuracy"], abs_tol=1e-6):
-        return "accuracy is not that of confusion"
-    return None
+    is_close = math.isclose(correct / examples, test["accuracy"], abs_tol=1e-6)
+    return None if is_close else "accuracy is not that of confusion"
 
 
 def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
-    """One entry of `tests`: accuracy with its interval, loss, count and confusion[label, prediction].
+    """One entry of `tests`.
 
-    A regression has only loss and count. The interval is a group bootstrap if `predictions`, of the same
-    examples, contain near-duplicates, else Wilson's interval over examples.
+    The interval is a group bootstrap if `predictions`, of the same examples, contain near-duplicates, else
+    Wilson's interval over examples.
     """
     if not isinstance(scores, ClassScores):
         return {"loss": scores.loss, "examples": scores.examples}
@@ -240,3 +242,118 @@ def epochs_of(total_steps: int, steps_per_epoch: int) -> float:
     """The number of epochs, an int if it is integral."""
     epochs = total_steps / steps_per_epoch
     return int(epochs) if epochs == int(epochs) else round(epochs, 4)
+
+
+def summary_text(
+    result: Result, *, title: str, data_title: str, workdir: Path, reported: Mapping[str, Any] | None
+) -> str:
+    """At most 12 lines: network, our result next to the reported one, split, speed, next command."""
+    label, clean = result["name"], result["tests"]["clean"]
+    indent = max(22, len(label) + 2)
+    parameters = f"{result['parameters']:,} parameters"
+    if result["auxiliary_parameters"]:
+        parameters += f" and {result['auxiliary_parameters']:,} in auxiliary heads"
+    if result["freeze_backbone"]:
+        parameters += f", {result['trained_parameters']:,} of them trained"
+    size = f"{result['image_size']} px, " if result["image_size"] else ""
+    about = f"{data_title}, {size}{_epochs(result['epochs'])}, seed {result['seed']}"
+    tested, ours, unit = "test loss", f"{clean['loss']:.6g}", "examples"
+    if "accuracy" in clean:
+        tested, ours, unit = "test accuracy", format_test(clean), "images"
+    rate = result["images_per_second"]
+    speed = "not known" if rate is None else f"{rate:,.0f} {unit}/s{format_head(result)}"
+    published = hours = ""
+    if reported:
+        published = _published(reported, result, title)
+        if reported.get("time_hours") is not None:
+            hours = f"{reported['hardware']}, about {reported['time_hours']} h"
+    others = ", ".join(
+        f"{name.replace('_', ' and ')} {100 * test['accuracy']:.1f} %"
+        for name, test in result["tests"].items()
+        if name != "clean" and "accuracy" in test
+    )
+    rows = [
+        (label, f"{format_network(result, title)}, {parameters}, {about}"),
+        ("", f"{'ours':<24}{'reported' if reported else ''}"),
+        (tested, f"{ours:<24}{published}"),
+        ("other tests", others),
+        ("split", format_split(result)),
+        ("speed", f"{speed:<24}{hours}"),
+        ("stopped early", result["stopped_early"]),
+        ("note", result["note"]),
+        ("saved", workdir / RESULT),
+        ("next", f"python scripts/evaluate.py --workdir {workdir}"),
+    ]
+    return "\n".join(printable(f"{name:<{indent}}{text}").rstrip() for name, text in rows if text)
+
+
+def _published(entry: Mapping[str, Any], result: Result, title: str) -> str:
+    """The reported accuracy, and how it was obtained."""
+    if result["test_accuracy"] is None:
+        # The loss in the report was computed before its only training step, so it cannot be compared.
+        return f"report {entry['report']} prints no loss after training"
+    settings, tested = entry["config"], tested_as(str(result["entry"]))
+    notes = [f"report {entry['report']}", title]
+    notes += [] if tested == "clean" else [f"on {TESTED_ON[tested]}"]
+    notes += ["random split"] if entry["report"] == "A" else []
+    notes += ["pretrained backbone"] if settings.get("pretrained") else []
+    notes += [] if entry["epochs"] == result["epochs"] else [_epochs(entry["epochs"])]
+    if settings.get("optimizer") is None and settings.get("learning_rate") is None:
+        notes.append("optimizer settings not reported")
+    return f"{entry['result']['accuracy_percent']} %   {', '.join(notes)}"
+
+
+def _epochs(count: float) -> str:
+    return f"{count:g} epoch" + ("" if count == 1 else "s")
+
+
+def format_head(result: Result) -> str:
+    """A note on a speed that was measured with only the head trained, on cached features; else ""."""
+    cached = result["on_cached_features"]
+    if cached is None:  # version 1 of result.json lacks the field
+        cached = result["freeze_backbone"]
+    return " (head only, cached features)" if cached else ""
+
+
+def format_network(result: Result, title: str) -> str:
+    """The network, where it is truncated, and what its backbone was pretrained on, e.g. for tables."""
+    network = f"{title} up to {result['truncate_after']}" if result["truncate_after"] else title
+    weights = result["weights"]
+    if weights is None:
+        return network
+    state = "frozen" if result["freeze_backbone"] else "fine-tuned"
+    name = "random weights" if weights == "random" else Path(weights).name
+    return f"{network} (backbone: {result['pretrained_on'] or name}, {state})"
+
+
+def format_split(fields: SplitFields) -> str:
+    """The kind of split, and the fraction of held-out images with a near-duplicate in training."""
+    split = format_split_kind(fields)
+    if not is_leaky(fields):
+        return split
+    remedy = "" if fields["split"] == "grouped" else " (--config.data.split=grouped)"
+    for part in ("test", "validation"):
+        if leaked := fields["leakage"].get(part):
+            images = f"{100 * leaked:.1f} % of {part} images"
+            return f"{split}: {images} have a near-duplicate in training{remedy}"
+    return f"{split}: {DATASETS_WITH_DUPLICATES[fields['data']]} (fraction not measured)"
+
+
+def format_split_kind(fields: SplitFields) -> str:
+    """The kind of split, marked if it leaks: "random, LEAKY"."""
+    return f"{fields['split']}{format_grouping(fields)}{', LEAKY' if is_leaky(fields) else ''}"
+
+
+def format_grouping(fields: SplitFields) -> str:
+    """Names the groups of a grouped split (" by ..."); "" for the source's default groups."""
+    level = None if fields["group_level"] == "group" else fields["group_level"]
+    names = ", ".join(name for name in (fields["groups"], level) if name)
+    return f" by {names}" if names and fields["split"] == "grouped" else ""
+
+
+def format_test(test: Test) -> str:
+    """The accuracy of a test with its interval, or the loss of a regression."""
+    if "accuracy" not in test:
+        return f"loss {test['loss']:.4g}"
+    low, high = test["interval"]
+    return f"{100 * test['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

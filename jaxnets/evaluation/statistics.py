@@ -13,8 +13,7 @@ import numpy as np
 import scipy  # submodules are imported lazily
 
 CONFIDENCE, RESAMPLES = 0.95, 4999
-_MAX_ELEMENTS = 4_000_000
-"""Number of weights in memory at a time."""
+_MAX_ELEMENTS = 4_000_000  # number of weights in memory at a time
 Interval = tuple[float, float]
 
 
@@ -27,9 +26,8 @@ def wilson_interval(correct: int, total: int) -> Interval:
 def group_interval(values: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES) -> Interval:
     """Bootstrap interval of the mean of `values` [N] (e.g. 1 where correct), resampling groups.
 
-    Uses scipy's BCa bootstrap (Efron 1987). If all values are 0 or all are 1 the bootstrap is degenerate, and
-    Wilson's interval over groups is returned. Returns (nan, nan) for a single group, and if all groups have
-    the same mean.
+    Uses scipy's BCa bootstrap (Efron 1987); if all values are 0 or all are 1, Wilson's interval over groups.
+    Returns (nan, nan) for a single group, and if all groups have the same mean.
     """
     sums, sizes = _group_sums(values, groups)
     mean = float(values.mean())
@@ -55,7 +53,7 @@ def bootstrap_ratio(
     def interval(method: Literal["BCa", "percentile"]) -> tuple[np.ndarray, np.ndarray]:
         found = scipy.stats.bootstrap(
             (sums, sizes),
-            _ratio,
+            lambda sums, sizes, axis: sums.sum(axis=axis) / sizes.sum(axis=axis),
             paired=True,
             vectorized=True,
             axis=-1,
@@ -73,10 +71,6 @@ def bootstrap_ratio(
     if np.isnan(low).any():  # BCa is undefined if all resamples lie on one side of the estimate
         low, high = np.where(np.isnan(low), interval("percentile"), (low, high))
     return low, high
-
-
-def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
-    return sums.sum(axis=axis) / sizes.sum(axis=axis)
 
 
 def metric_intervals(
@@ -100,10 +94,7 @@ def metric_intervals(
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Accuracy of the first minus that of the second on the same test examples, by groups.
-
-    The p-values are two-sided; the null hypothesis is that both are equally accurate.
-    """
+    """Accuracy of the first minus that of the second, by groups, with two-sided p-values."""
 
     difference: float
     interval: Interval
@@ -117,10 +108,9 @@ def compare_paired(
 ) -> Comparison:
     """Compares where two runs are correct: bool[N] each, of the same examples, with their groups int[N].
 
-    The interval is a group bootstrap of the difference. The permutation test (scipy's) swaps the runs group
-    by group. McNemar's test is the variant for clustered pairs (Yang, Sun and Hardin 2010): the squared sum
-    of the groups' net gains over the sum of their squares is chi-squared with one degree of freedom. With one
-    image per group it is the ordinary test.
+    The interval is a group bootstrap of the difference. The permutation test swaps the runs group by group.
+    McNemar's test is that for clustered pairs (Yang, Sun and Hardin 2010), the ordinary one without groups:
+    the squared sum of the groups' net gains over the sum of their squares is chi-squared.
     """
     gain = first.astype(float) - second.astype(float)
     sums, _ = _group_sums(gain, groups)
@@ -146,10 +136,7 @@ def compare_paired(
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A reliability curve of the predicted class and its expected calibration error.
-
-    `confidence`, `accuracy` and `count` have one entry per nonempty bin, in increasing order.
-    """
+    """A reliability curve of the predicted class, with an entry per nonempty bin, and its expected error."""
 
     error: float
     confidence: np.ndarray
@@ -158,28 +145,18 @@ class Calibration:
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
-    """The reliability curve over `bins` equal bins and its expected error (Guo et al. 2017).
-
-    `probabilities` is float[N, K] and `labels` int[N].
-    """
+    """The curve over `bins` equal bins of probabilities float[N, K] for labels int[N] (Guo et al. 2017)."""
     top = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
     correct = probabilities.argmax(axis=1) == labels
     number = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top)  # an edge is in the bin below
-    counts = np.bincount(number, minlength=bins)
-    filled = counts > 0
-    count = counts[filled]
-    accuracy, confidence = (
-        np.bincount(number, values, minlength=bins)[filled] / count for values in (correct, top)
-    )
+    _, number, count = np.unique(number, return_inverse=True, return_counts=True)
+    accuracy, confidence = (np.bincount(number, values) / count for values in (correct, top))
     error = float(np.sum(count * np.abs(accuracy - confidence)) / count.sum())
     return Calibration(error, confidence, accuracy, count)
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [0.01, 100] that minimises the cross-entropy (Guo et al. 2017).
-
-    To be fitted on validation examples: `probabilities` is float[N, K] and `labels` int[N].
-    """
+    """The temperature in [0.01, 100] that minimises the cross-entropy of validation examples (Guo 2017)."""
     logits, rows = _logits(probabilities), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
@@ -191,7 +168,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of the logits divided by `temperature`, float[N, K]."""
+    """Softmax of the logits divided by `temperature`."""
     return scipy.special.softmax(_logits(probabilities) / temperature, axis=1)
 
 

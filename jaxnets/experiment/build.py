@@ -8,7 +8,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.data.dataset import Dataset
+from jaxnets.data.dataset import Dataset, IndexBatches
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import environment
 from jaxnets.experiment.evaluator import Evaluator, make_evaluator
@@ -22,9 +22,9 @@ from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.run import Cadence, Run
-from jaxnets.training.state import TrainState
 from jaxnets.training.step import (
     StoredExamples,
+    TrainState,
     TrainStep,
     make_train_step,
     multi_step,
@@ -111,7 +111,7 @@ def build_run(
         },
         batches=data.train_batches(devices.shard)
         if examples is None
-        else data.index_batches(devices.shard, steps_per_execution=steps_per_execution),
+        else IndexBatches(data.sampler(devices.shard), steps_per_execution=steps_per_execution),
         checkpoints=checkpoints,
         callbacks=callbacks,
         learning_rate=bundle.schedule,

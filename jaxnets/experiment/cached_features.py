@@ -11,9 +11,8 @@ from ml_collections import config_dict
 
 from jaxnets import models, ops
 from jaxnets.config import unused
-from jaxnets.data.batches import eval_batches
 from jaxnets.data.cache import CachedSource, FeatureSource, cached_memmap
-from jaxnets.data.dataset import Dataset
+from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.data.images import PIXELS
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import cache_root

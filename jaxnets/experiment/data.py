@@ -10,13 +10,11 @@ from jaxnets import config as config_lib
 from jaxnets.data import sources
 from jaxnets.data.cache import ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.dataset import Batching, Dataset
-from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.splits import Split, make_split
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.runtime.xla import cpu_threads
 
 
 def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:
@@ -31,8 +29,8 @@ def open_dataset(config: config_dict.ConfigDict, reporter: Reporter) -> Dataset:
         title = sources.TITLES[config.data.name]
         sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
         phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
-        if isinstance(source, ImageFolder) and source.skipped_files:
-            phase.text += f", {source.describe_skipped()}"
+        if skipped := source.describe_skipped():
+            phase.text += f", {skipped}"
     batching = Batching(
         batch_size=config.train.batch_size,
         eval_batch_size=config.eval.batch_size or config.train.batch_size,
@@ -66,10 +64,13 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
     Group ids of LC25000 always come from the shipped table, whichever table defines the split: another one
     may separate overlapping photographs. Raises the errors of `read_groups` and `make_split`.
     """
-    shipped = shipped_groups(source.name)
-    table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
     groups = group_ids = None
-    if table is not None:
+    if config.data.groups or source.ships_groups:
+        from jaxnets.data.groups import read_groups, shipped_groups  # most data have none
+
+        shipped = shipped_groups(source.name) if source.ships_groups else None
+        table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
+        assert table is not None
         originals, overlapping = table.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping
         group_ids = overlapping if shipped is None else shipped.match(source.files)[1]

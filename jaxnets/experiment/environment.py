@@ -11,9 +11,8 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from jaxnets.ops.cpu_kernels.load import Kernels, in_use
-from jaxnets.runtime import hardware, xla
-from jaxnets.runtime.hardware import cpu_threads
+from jaxnets.ops.cpu_kernels import Kernels, in_use
+from jaxnets.runtime import xla
 
 FINGERPRINT_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow", "scipy")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pillow")
@@ -56,14 +55,14 @@ def determinism_fingerprint(
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
         "processes": jax.process_count(),
-        "cpu_threads": cpu_threads() if on_cpu else None,
+        "cpu_threads": xla.cpu_threads() if on_cpu else None,
         "implementation": implementation(config),
         "x64": jax.dtypes.canonicalize_dtype(float) == "float64",
         "xla_fusions": xla.fusions() if on_cpu else None,
         "xla_flags": xla.other_flags(),
         **({} if kernels is None else {"kernels": kernels.library}),
         **execution,
-        "processor": hardware.processor() if on_cpu else jax.devices()[0].device_kind,
+        "processor": xla.processor() if on_cpu else jax.devices()[0].device_kind,
         **{package: importlib.metadata.version(package) for package in FINGERPRINT_PACKAGES},
     }
 

@@ -14,21 +14,19 @@ from jaxnets import models
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.metrics import ClassScores, Scores, evaluate
-from jaxnets.evaluation.predictions import Predictions, predictions_name
+from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores, evaluate, predictions_name
 from jaxnets.experiment import environment, workdir
 from jaxnets.experiment.leakage import Leakage
 from jaxnets.experiment.network import Network
 from jaxnets.io import read_regular
-from jaxnets.runtime import hardware
+from jaxnets.runtime import xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.training.callbacks.writers import METRICS, read_lines
+from jaxnets.training.callbacks.logs import METRICS, read_lines
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.run import Run
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import StoredExamples, make_eval_step, with_on_device_gather
+from jaxnets.training.step import StoredExamples, TrainState, make_eval_step, with_on_device_gather
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +222,7 @@ def finish(
         "curves": "metrics.jsonl",
         "seconds": run.seconds,
         "images_per_second": speed,
-        "hardware": hardware.description(),
+        "hardware": xla.hardware(),
         "versions": environment.versions(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "stopped_early": run.stop_reason,

@@ -5,21 +5,18 @@ from collections.abc import Mapping
 
 from ml_collections import config_dict
 
-from jaxnets.data.cache import CachedSource, ResizedSource
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.data.splits import (
     HELD_OUT,
     ExactDuplicates,
     LabelConflicts,
-    content_hashes,
     find_exact_duplicates,
     find_label_conflicts,
     leaked_fractions,
 )
 from jaxnets.errors import DataError
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
-from jaxnets.evaluation.result_text import format_split as format_split_text
+from jaxnets.evaluation.result import format_split as format_split_text
 from jaxnets.runtime.console import Reporter
 
 
@@ -45,7 +42,7 @@ def measure_leakage(data: Dataset) -> Leakage:
     if data.source.kind != "image":
         return Leakage(dict.fromkeys(HELD_OUT), None)
     fractions = leaked_fractions(data.split, data.group_ids)
-    contents = content_hashes(data.source)
+    contents = data.source.content_hashes()
     if contents is None:
         return Leakage(fractions, None)
     conflicts = find_label_conflicts(data.source.labels, contents)
@@ -71,7 +68,7 @@ def report_leakage(
             f"{other}): at most one label of each is right; remove the wrong ones",
         )
     message, copies = _format_fractions(data, leakage), leakage.exact_duplicates
-    if copies is not None and copies.any:
+    if copies is not None:
         exempt = data.split.name == "official" or _is_known_leaky(data)
         if not (exempt or config.data.allow_duplicates):
             raise DataError(_leakage_error(data, copies))
@@ -90,14 +87,10 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     if data.group_ids is None and _is_known_leaky(data):
         return f"LEAKY: {DATASETS_WITH_DUPLICATES[data.source.name]} (fraction not measured)"
     if data.group_ids is None or not known:
-        source = data.source
-        original = source.original if isinstance(source, CachedSource | ResizedSource) else source
-        hint = ""
-        if isinstance(original, ImageFiles):
-            hint = (
-                f"; run python scripts/find_duplicates.py {original.root} and pass --config.data.groups=FILE"
-            )
-        return f"unknown: no duplicate groups for {source.name}{hint}"
+        hint, folder = "", getattr(data.source, "root", None)  # of a source of image files
+        if folder is not None:
+            hint = f"; run python scripts/find_duplicates.py {folder} and pass --config.data.groups=FILE"
+        return f"unknown: no duplicate groups for {data.source.name}{hint}"
     message = " and ".join(f"{100 * value:.1f} % of {part} images" for part, value in known.items())
     leaky = any(known.values())
     remedy = " (--config.data.split=grouped)" if leaky and data.split.name != "grouped" else ""
@@ -105,7 +98,6 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
 
 
 def _leakage_error(data: Dataset, copies: ExactDuplicates) -> str:
-    assert copies.pair is not None
     held, seen = (
         next(part for part, indices in data.split.parts().items() if index in indices)
         + f" image {data.source.files[index]}"

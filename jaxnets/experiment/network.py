@@ -17,13 +17,11 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.data.batches import eval_batches
-from jaxnets.data.dataset import Dataset
+from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
-from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.optimizer import BackboneHeadPartition, make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
-from jaxnets.training.state import BackboneHeadPartition
 
 RANDOM = "random"
 BATCH_SIZE = 32

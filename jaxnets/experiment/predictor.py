@@ -20,8 +20,7 @@ from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop.weights import Weights, is_weights_folder, read_weights
 from jaxnets.runtime import xla
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 Image = str | os.PathLike[str] | np.ndarray

@@ -31,8 +31,8 @@ from jaxnets.experiment.restore import Restored
 from jaxnets.experiment.run_directory import CONFIG, RunDirectory
 from jaxnets.io import atomic_write
 from jaxnets.runtime import xla
+from jaxnets.training.callbacks.logs import read_lines
 from jaxnets.training.callbacks.loss_warnings import loss_warnings
-from jaxnets.training.callbacks.writers import read_lines
 from jaxnets.training.preprocess import make_preprocess
 
 FOLDER, LEAKY = "report", "LEAKY"

@@ -22,28 +22,30 @@ AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
 
 def load_config_or_demo(
-    spec: str, overrides: Mapping[str, Any], reporter: Reporter
+    source: str | config_dict.ConfigDict, overrides: Mapping[str, Any], reporter: Reporter
 ) -> config_dict.ConfigDict:
     """The config of a file, with data.name "auto" replaced: LC25000 if it is prepared, else variant :demo.
 
-    There is no fallback for data that are named explicitly.
+    There is no fallback for data that are named explicitly, nor for a config without a file.
     """
-    config = load_config(spec, overrides)
+    config = load_config(source, overrides)
     if config.data.name != AUTO:
         return config
-    from jaxnets.data.acquire import prepare  # imports every data set that can be prepared
+    from jaxnets.data.sources.lc25000 import LC25000Lung  # other data do not need it
 
     root = config_lib.data_root(config)
-    if prepare.is_prepared(AUTO_SOURCE, root):
+    if LC25000Lung.locate(root) is not None:
         config.data.name = AUTO_SOURCE
         _reset_unused(config, config_lib.user_set(overrides))
         return config
-    path = spec.partition(":")[0]
     if (config.data.root or os.environ.get("JAXNETS_DATA")) and not root.is_dir():
         flag = "--config.data.root" if config.data.root else "JAXNETS_DATA"
         raise DataError(f"{flag}={root} is not a directory: correct it, or leave it out")
-    problem = prepare.describe_problem(AUTO_SOURCE, root)
+    problem = LC25000Lung.describe_problem(root)
     reason = f"LC25000 not found at {root}/" if problem is None else f"LC25000 is incomplete ({problem})"
+    if not isinstance(source, str):
+        raise DataError(f"{reason}: prepare it with python scripts/prepare_data.py, or set data.name")
+    path = source.partition(":")[0]
     try:
         demo = load_config(f"{path}:{DEMO}", overrides)
     except ConfigError as error:
@@ -56,12 +58,12 @@ def load_config_or_demo(
     return demo
 
 
-def load_config(spec: str, overrides: Mapping[str, Any]) -> config_dict.ConfigDict:
-    """The config of a file; fields that its network and data do not use are reset to their defaults.
+def load_config(source: str | config_dict.ConfigDict, overrides: Mapping[str, Any]) -> config_dict.ConfigDict:
+    """The config, or that of a file; fields that its network and data do not use are reset to their defaults.
 
     Raises ConfigError if the user set such a field, and the errors of `jaxnets.config.load_config`.
     """
-    config = config_lib.load_config(spec, overrides)
+    config = config_lib.load_config(source, overrides)
     _reset_unused(config, config_lib.user_set(overrides))
     return config
 

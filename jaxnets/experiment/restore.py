@@ -17,7 +17,8 @@ from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, ope
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.xla import precision_of
-from jaxnets.training.state import BackboneHeadPartition, TrainState
+from jaxnets.training.optimizer import BackboneHeadPartition
+from jaxnets.training.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,8 @@ from jaxnets.evaluation.result import RESULT, Result, from_json
 from jaxnets.experiment import run_files, workdir
 from jaxnets.experiment.run_files import CHECKPOINTS, CONFIG, MANIFEST, SPLIT, UNUSABLE, Manifest
 from jaxnets.experiment.workdir import CHECKSUMS, AllowedHashes
-from jaxnets.io import read_regular
-from jaxnets.text import printable
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.io import printable, read_regular
+from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
 
 T = TypeVar("T")

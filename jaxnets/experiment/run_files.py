@@ -12,8 +12,8 @@ from jaxnets import models
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.result import Result, from_json
+from jaxnets.io import from_csv_cell
 from jaxnets.schema import Length, Range, Sha256, parse
-from jaxnets.text import from_csv_cell
 from jaxnets.training.checkpoint import FileRecord, record_of
 
 CONFIG, MANIFEST, SPLIT = "config.json", "manifest.json", "split.csv"

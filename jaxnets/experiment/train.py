@@ -18,7 +18,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.result_text import summary_text
+from jaxnets.evaluation.result import summary_text
 from jaxnets.experiment import environment, run_files, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache
@@ -33,12 +33,11 @@ from jaxnets.experiment.resolve import (
     resolve,
 )
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists, print_warnings
-from jaxnets.runtime import hardware, signals
+from jaxnets.runtime import signals, xla
 from jaxnets.runtime.console import Reporter
-from jaxnets.runtime.processes import check_not_forked
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.callbacks import Callback
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import FileRecord, file_record
 from jaxnets.training.devices import Devices
 from jaxnets.training.loop import train as run_loop
@@ -58,9 +57,11 @@ class Options:
 
 
 def train(
-    spec: str, overrides: Mapping[str, Any] | None = None, options: Options | None = None
+    source: str | config_dict.ConfigDict,
+    overrides: Mapping[str, Any] | None = None,
+    options: Options | None = None,
 ) -> results.Result:
-    """Trains the config `PATH` or `PATH:VARIANT` to the end, or resumes an interrupted run.
+    """Trains a config, or that of `PATH` or `PATH:VARIANT`, to the end, or resumes an interrupted run.
 
     If the run has already finished, its summary is printed again. Raises the errors of `jaxnets.errors`;
     InterruptedRunError if a signal stopped training, after a checkpoint was saved.
@@ -69,7 +70,7 @@ def train(
     options, overrides = options or Options(), dict(overrides or {})
     devices = Devices.all()
     reporter = Reporter(quiet=not devices.is_process_zero)
-    config = load_config_or_demo(spec, overrides, reporter)
+    config = load_config_or_demo(source, overrides, reporter)
     if note := models.skipped_aux_heads_note(config.model, config.data.image_size):
         reporter.line("note", note)
     directory = Path(options.workdir or workdir.default_workdir(config))
@@ -187,7 +188,7 @@ def _write_run_metadata(
     manifest = {
         "command": command,
         "versions": environment.versions(),
-        "hardware": hardware.description(),
+        "hardware": xla.hardware(),
         "git_commit": environment.git_commit(),
         "data": data.source.name,
         "classes": list(data.source.classes),
@@ -248,8 +249,8 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset, reporter: Reporter) 
             run.train_step.compile(run.state, run.shard_batch(batch))
         evaluator.compile(run.state, data.split.test)
         phase.text = (
-            f"training step, {environment.implementation(run.config)}, on {hardware.description()}, "
-            f"{run.description}{', malloc retains freed memory' if hardware.retains_freed_memory() else ''}"
+            f"training step, {environment.implementation(run.config)}, on {xla.hardware()}, "
+            f"{run.description}{', malloc retains freed memory' if xla.retains_freed_memory else ''}"
         )
 
 

@@ -22,7 +22,7 @@ from jaxnets.evaluation.result import RESULT
 from jaxnets.experiment.run_files import CONFIG, MANIFEST, SPLIT
 from jaxnets.io import DISK_FULL, atomic_write, file_lock, read_regular, remove_stale_temporaries
 from jaxnets.schema import Length, Sha256, parse
-from jaxnets.training.callbacks.writers import METRICS
+from jaxnets.training.callbacks.logs import METRICS
 
 CHECKSUMS, CHECKSUMS_LOCK, LOCK = "checksums.json", ".checksums.lock", ".lock"
 RECORD_LOCK = "hhqqi4x"

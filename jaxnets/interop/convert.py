@@ -11,7 +11,7 @@ from jaxnets import models
 from jaxnets.config import FIELDS, nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, Layout, normalize_torch_names, rename
+from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, Layout, rename
 from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]
@@ -20,11 +20,7 @@ NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_s
 
 
 class Converted(NamedTuple):
-    """A network's arrays by path, and the names without a counterpart.
-
-    `missing` are paths of ours ("params/classifier/kernel"), `unexpected` are names of the file, and
-    `folded` are the norms that were folded into their convolutions.
-    """
+    """A network's arrays by path, those that the file lacks or only it has, and its folded norms."""
 
     arrays: dict[str, np.ndarray]
     missing: tuple[str, ...]
@@ -42,19 +38,14 @@ def recognise(arrays: Arrays, network: str | None, layout: str | None) -> tuple[
         raise ConfigError(f"--layout={layout}: choose one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}")
     if network is not None and network not in KNOWN:
         raise ConfigError(f"--model={network}: choose one of {', '.join(KNOWN)}{nearest(network, KNOWN)}")
-    matches = [
-        (name, form)
-        for form, library in LAYOUTS.items()
-        for name, names in library.networks.items()
-        if names.key in arrays
-    ]
-    for found in matches:
-        if network in (None, found[0]) and layout in (None, found[1]):
-            return found
+    named = [(name, form) for form, library in LAYOUTS.items() for name in library.networks]
+    matches = [(name, form) for name, form in named if LAYOUTS[form].networks[name].key in arrays]
+    for name, form in matches:
+        if network in (None, name) and layout in (None, form):
+            return name, form
     if network is not None and layout is not None:
         return network, layout
-    if matches:
-        name, form = matches[0]
+    for name, form in matches:
         given = f"--model={network}" if network is not None else f"--layout={layout}"
         raise CheckpointError(
             f"the array names are those of {name} in the layout {form}, not {given}: omit that flag"
@@ -76,13 +67,11 @@ def from_layout(
     Raises CheckpointError for an array with another shape or a non-float type.
     """
     form, network = LAYOUTS[layout], model.name
-    arrays = normalize_torch_names(arrays) if layout == "torch" else arrays
     expected = weights.structure(model, input_shape)
     read = functools.partial(_read, form, network, arrays, expected)
     names = {path: form.name(network, _inner_path(path)) for path in expected}
     found = {path: read(name, path) for path, name in names.items() if name in arrays}
-    used = {names[path] for path in found}
-    folded = []
+    used, folded = {names[path] for path in found}, []
     for norm in norms(expected):
         convolution = convolution_of(norm)
         bias = convolution and form.name(network, f"{convolution}/bias")
@@ -92,20 +81,16 @@ def from_layout(
             values = read(bias, shift)
             if f"params/{convolution}/bias" in expected:  # then the bias stays with the convolution
                 values = np.zeros_like(values)
-            ones, zeros = np.ones_like(values), np.zeros_like(values)
-            variance = np.full_like(values, 1 - epsilon(model))
-            found |= {scale: ones, shift: values, mean: zeros, var: variance}
+            ones, variance = np.ones_like(values), np.full_like(values, 1 - epsilon(model))
+            found |= {scale: ones, shift: values, mean: np.zeros_like(values), var: variance}
             used.add(bias)
             folded.append(norm)
         elif shift in found and scale not in found and not form.networks[network].has_gamma:
             found[scale] = np.ones_like(found[shift])
-    counters = {name for name in arrays if name.endswith("num_batches_tracked")}
-    return Converted(
-        found,
-        tuple(sorted(set(expected) - set(found))),
-        tuple(sorted(set(arrays) - used - counters)),
-        tuple(folded),
-    )
+    missing = tuple(sorted(expected.keys() - found))
+    unused = arrays.keys() - used
+    unexpected = tuple(sorted(name for name in unused if not name.endswith("num_batches_tracked")))
+    return Converted(found, missing, unexpected, tuple(folded))
 
 
 def _read(
@@ -127,13 +112,19 @@ def _read(
 def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
     """The arrays of a network under another library's names and in its layout.
 
-    Raises ConfigError for a layout that cannot be exported, CheckpointError if that library's network
-    differs: in its variant, or because it has no gamma and ours is not 1.
+    Raises ConfigError for a layout that cannot be exported, CheckpointError if that library lacks the
+    network or has another: in its variant, or because it has no gamma and ours is not 1.
     """
-    form, network = LAYOUTS[layout], given.model.name
+    form, network, variant = LAYOUTS[layout], given.model.name, models.variant_of(given.model)
     if not form.can_export:
         raise ConfigError(f"--layout={layout} is import-only: choose {', '.join(EXPORTABLE)}")
-    check_same_network(layout, given.model)
+    if network not in form.networks:
+        raise CheckpointError(f"{form.title} has no {network}: it has {', '.join(form.networks)}")
+    if variant not in (variants := form.networks[network].variants):
+        raise CheckpointError(
+            f"{form.title} has only the variant {', '.join(map(repr, variants))} of {network}, "
+            f"and these weights are of {variant!r}"
+        )
     arrays = {}
     for path, leaf in weights.flatten(given.variables).items():
         inner = _inner_path(path)
@@ -156,19 +147,6 @@ def to_torch(network: str, tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def check_same_network(layout: str, model: config_dict.ConfigDict) -> None:
-    """Raises CheckpointError if the library of `layout` lacks this network or this variant of it."""
-    form = LAYOUTS[layout]
-    if model.name not in form.networks:
-        raise CheckpointError(f"{form.title} has no {model.name}: it has {', '.join(form.networks)}")
-    variants = form.networks[model.name].variants
-    if models.variant_of(model) not in variants:
-        raise CheckpointError(
-            f"{form.title} has only the variant {', '.join(map(repr, variants))} of {model.name}, "
-            f"and these weights are of {models.variant_of(model)!r}"
-        )
-
-
 def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
     """Raises CheckpointError if the architecture was modified; other libraries only have the original."""
     for name in models.entry(model.name).fields:
@@ -181,10 +159,10 @@ def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
 
 def epsilon(model: config_dict.ConfigDict) -> float:
     """The epsilon of the network's batch norms."""
-    variant = models.variant_of(model)
+    variant = str(models.variant_of(model))
     if model.name == "resnet50":
-        return resnet.VARIANTS[str(variant)].epsilon
-    return densenet.EPSILONS[str(variant)] if model.name == "densenet121" else 1e-3
+        return resnet.VARIANTS[variant].epsilon
+    return densenet.EPSILONS[variant] if model.name == "densenet121" else 1e-3
 
 
 def norms(expected: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,11 @@
-"""A weight file of another library: its arrays, and the network, classes and preprocessing they are of."""
+"""What a weight file of another library is of: its network, its classes and its preprocessing."""
 
 import collections
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import config_dict
@@ -14,10 +14,10 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.config import nearest
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import hub, layouts, weight_files
+from jaxnets.interop import layouts
 from jaxnets.interop.convert import recognise
-from jaxnets.interop.preprocessing import PRESETS, PreprocessingPreset, from_metadata, preset_of
-from jaxnets.io import file_sha256
+from jaxnets.interop.weight_files import PRETRAINED, WeightFile
+from jaxnets.interop.weights import Preprocessing, Weights
 
 HEADS = ("AuxLogits.", "aux1.", "aux2.")
 HEAD_BIASES = ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
@@ -25,6 +25,32 @@ HEAD_BIASES = ("AuxLogits.fc.bias", "aux1.fc2.bias", "aux2.fc2.bias")
 OUR_CROP = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
 """How this package resizes images, in timm's terms."""
 CLASSIFIER = "classifier/kernel"
+METADATA_KEY = "jaxnets preprocessing"
+
+
+class PreprocessingPreset(NamedTuple):
+    """Mean and std of RGB pixels in [0, 1]; with `bgr` the channels are then reversed."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+
+
+PRESETS = {
+    "imagenet": PreprocessingPreset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": PreprocessingPreset((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "inception_2015": PreprocessingPreset((128 / 255,) * 3, (128 / 255,) * 3),
+    "caffe": PreprocessingPreset((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3, bgr=True),
+}
+"""imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
+PRESET_OF = {
+    ("keras", "resnet50"): "caffe",
+    ("keras", "densenet121"): "imagenet",
+    ("keras", "inception_v3"): "half",
+    ("keras", "inception_resnet_v2"): "half",
+    ("inception_2015", "inception_v3"): "inception_2015",
+}
+"""The preset of a library's own weights by (layout, network), where the library has only one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +67,6 @@ class Options:
     partial: bool = False
 
 
-class WeightFile(NamedTuple):
-    """A file's arrays, its origin, and the hub's description of the network, or {}."""
-
-    arrays: dict[str, np.ndarray]
-    source: dict[str, Any]
-    described: dict[str, Any]
-
-
 class Description(NamedTuple):
     """What a file contains: `model` is a section of a config, `notes` name what was left out."""
 
@@ -61,34 +79,6 @@ class Description(NamedTuple):
     notes: list[str]
 
 
-def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
-    """Reads a file, or hub:OWNER/NAME; `report` is called with a line of text before a download.
-
-    Raises CheckpointError if there is no such file, or it is of an unknown format or damaged.
-    """
-    described: dict[str, Any] = {}
-    path, origin = Path(source), {"file": Path(source).name}
-    if source.startswith(hub.PREFIX):
-        path, described, origin = hub.download(source, report)
-    if path.is_dir():
-        raise CheckpointError(f"{source} is a folder: give the weights file in it")
-    if not path.exists():
-        raise CheckpointError(f"{source} does not exist: give a file, or {hub.PREFIX}OWNER/NAME for the hub")
-    if not path.is_file():
-        raise CheckpointError(f"{source} is not a regular file: give a weights file")
-    suffix = path.name.rpartition(".")[2].lower()
-    if suffix == "safetensors":
-        arrays, metadata = weight_files.read_safetensors(path)
-        origin |= {"remarks": metadata} if metadata else {}
-    elif suffix in ("h5", "hdf5"):
-        arrays = weight_files.read_keras(path)
-    elif suffix in ("pth", "pt", "bin"):
-        arrays = weight_files.read_pth(path)
-    else:
-        raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
-    return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
-
-
 def describe(opened: WeightFile, options: Options) -> Description:
     """What is in the file, by `options`, its array names and the hub's description.
 
@@ -98,28 +88,27 @@ def describe(opened: WeightFile, options: Options) -> Description:
     architecture = opened.described.get("architecture")
     named = options.model or (architecture if architecture in layouts.KNOWN else None)
     network, layout = recognise(arrays, named, options.layout)
-    shape = _input_shape(network, options, opened)
+    entry, pretrained = models.entry(network), opened.described.get(PRETRAINED, {})
+    size = options.image_size or (pretrained.get("input_size") or [entry.native_size])[-1]
+    models.check_image_size(network, size, flag="--image_size")
     notes: list[str] = []
     if layout == "torch":
-        arrays, notes = _without_unusable_heads(arrays, min(shape[:2]), models.entry(network).auxiliary_size)
+        arrays, notes = _without_unusable_heads(arrays, size, entry.auxiliary_size)
+    ignored = [
+        f"{name} {pretrained[name]}" for name, own in OUR_CROP.items() if pretrained.get(name, own) != own
+    ]
+    if ignored:
+        notes.append(f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic")
     model = model_of(arrays, network, layout, options)
     return Description(
         arrays,
         layout,
         model,
-        shape,
+        (size, size, entry.channels),
         _classes(options, opened, model.num_classes),
         _preset(network, layout, options, opened),
-        [*notes, *_ignored_settings(opened)],
+        notes,
     )
-
-
-def _input_shape(network: str, options: Options, opened: WeightFile) -> tuple[int, ...]:
-    """[H, W, C] of an input, as asked for, as the hub describes it, or as the network was designed."""
-    described = opened.described.get(hub.PRETRAINED, {}).get("input_size")
-    size = options.image_size or (described[-1] if described else models.entry(network).native_size)
-    models.check_image_size(network, size, flag="--image_size")
-    return size, size, models.entry(network).channels
 
 
 def _without_unusable_heads(
@@ -152,14 +141,13 @@ def model_of(
     variants = form.networks[network].variants
     variant = options.variant or variants[0]
     if variant not in variants:
-        listed = ", ".join(str(each) for each in variants if each)
-        has = f"has {listed}" if listed else "has no variants"
+        has = "has no variants" if None in variants else f"has {', '.join(map(str, variants))}"
         raise ConfigError(f"--variant={variant}: {network} of --layout={layout} {has}")
-    default = next(iter(models.entry(network).variants), None)
     kernel = arrays.get(str(form.name(network, CLASSIFIER)))
     in_file = 1000 if kernel is None else form.read(network, CLASSIFIER, kernel).shape[-1]
     model = config_lib.default_config().model
-    model.name, model.variant = network, None if variant == default else variant
+    model.name = network
+    model.variant = None if variant == models.variant_of(model) else variant
     model.num_classes = options.num_classes or in_file
     model.auxiliary_heads = layout == "torch" and _has_heads(arrays)
     return model
@@ -167,14 +155,15 @@ def model_of(
 
 def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> PreprocessingPreset | None:
     """As asked for, as the file or the hub describes it, or as the library has it; None if unknown."""
-    name, described = options.preprocessing, opened.described.get(hub.PRETRAINED, {})
+    name, described = options.preprocessing, opened.described.get(PRETRAINED, {})
     stored = from_metadata(opened.source.get("remarks", {}))
     if name is None and stored is not None:
         return stored
     if name is None and described:
-        known = "mean" in described and "std" in described
-        return PreprocessingPreset(tuple(described["mean"]), tuple(described["std"])) if known else None
-    name = name or preset_of(network, layout)
+        if not {"mean", "std"} <= described.keys():
+            return None
+        return PreprocessingPreset(tuple(described["mean"]), tuple(described["std"]))
+    name = name or PRESET_OF.get((layout, network))
     if name in (None, "unknown"):
         return None
     if name not in PRESETS:
@@ -182,15 +171,6 @@ def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> 
             f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown{nearest(name, PRESETS)}"
         )
     return PRESETS[name]
-
-
-def _ignored_settings(opened: WeightFile) -> list[str]:
-    """A note on crop settings of the hub's description that differ from ours."""
-    given = opened.described.get(hub.PRETRAINED, {})
-    ignored = [f"{name} {given[name]}" for name, own in OUR_CROP.items() if given.get(name, own) != own]
-    if not ignored:
-        return []
-    return [f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic"]
 
 
 def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[str, ...] | None:
@@ -216,3 +196,35 @@ def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[st
         return None
     counts = collections.Counter(names)
     return tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(names))
+
+
+def is_bgr(layout: str, weights: Weights) -> bool:
+    """Whether the library's network with these weights and this preprocessing expects BGR input."""
+    given, preset = weights.preprocessing, PRESETS.get(PRESET_OF.get((layout, weights.model.name), ""))
+    return given is not None and preset == (given.mean, given.std, True)
+
+
+def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Converts a network between RGB and BGR input; returns the arrays and the path that changed.
+
+    Only the first convolution changes, which has 3 input channels.
+    """
+    first = next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
+    return {**arrays, first: np.ascontiguousarray(arrays[first][:, :, ::-1])}, first
+
+
+def to_metadata(given: Preprocessing, *, bgr: bool) -> dict[str, str]:
+    """Safetensors metadata that records the preprocessing."""
+    return {METADATA_KEY: json.dumps({"mean": given.mean, "std": given.std, "bgr": bgr})}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> PreprocessingPreset | None:
+    """Reads the metadata of `to_metadata`; None if absent. Raises CheckpointError if it is damaged."""
+    if METADATA_KEY not in metadata:
+        return None
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+        mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+        return PreprocessingPreset(mean, std, bool(values["bgr"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the file's metadata {METADATA_KEY!r} is damaged: {error}") from error

@@ -1,12 +1,8 @@
-"""How other libraries name and lay out our arrays: a table of names for each library, and one walk over it.
-
-Paths do not include the collection, as in "conv1/kernel".
-"""
+"""How other libraries name and lay out our arrays, whose paths are without the collection: "conv1/kernel"."""
 
 import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,24 +10,21 @@ from jaxnets.models import inception_resnet_v2, inception_v3
 from jaxnets.models.inception import STEM, Branches
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str] | None], ...]
-"""Regular expressions and their replacements, as for re.sub, applied in order to a module's path.
-
-None marks modules that the library does not have.
-"""
+"""Arguments of re.sub, applied in order to a module's path; None marks modules that the library lacks."""
 
 
 class Names(NamedTuple):
     """The naming of one network.
 
     An array named `key` identifies its files, which are assumed to be of the first of `variants`: ours that
-    the library supports, (None,) for a network without variants. `flattened` maps each dense layer that
-    follows a flatten to the number of channels of the feature map. `has_gamma`: the batch norms have one.
+    the library supports, (None,) for a network without variants. `flattened`: the channels of the feature map
+    before each dense layer that follows a flatten. `has_gamma`: the batch norms have one.
     """
 
     rules: Rules
     key: str
     variants: tuple[str | None, ...] = (None,)
-    flattened: Mapping[str, int] = MappingProxyType({})
+    flattened: Mapping[str, int] = {}
     has_gamma: bool = True
 
 
@@ -46,7 +39,7 @@ class Layout(NamedTuple):
     title: str
     networks: Mapping[str, Names]
     kernel: str = "kernel"
-    norm: Mapping[str, str] = MappingProxyType({})
+    norm: Mapping[str, str] = {}
     separator: str = "."
     transposes: bool = False
     can_export: bool = True
@@ -65,22 +58,21 @@ class Layout(NamedTuple):
 
     def read(self, network: str, path: str, array: np.ndarray) -> np.ndarray:
         """The library's array, in our layout."""
-        if not self.transposes or array.ndim not in (2, 4):
-            return array
-        if array.ndim == 4:
+        if self.transposes and array.ndim == 4:
             return array.transpose(2, 3, 1, 0)
-        return _swap_axes_of_rows(array.T, self._flattened_channels(network, path), -1)
+        if self.transposes and array.ndim == 2:
+            channels = self.networks[network].flattened.get(path.removesuffix("/kernel"), 1)
+            return _swap_axes_of_rows(array.T, channels, -1)
+        return array
 
     def write(self, network: str, path: str, array: np.ndarray) -> np.ndarray:
         """Our array, in the library's layout."""
-        if not self.transposes or array.ndim not in (2, 4):
-            return array
-        if array.ndim == 4:
+        if self.transposes and array.ndim == 4:
             return array.transpose(3, 2, 0, 1)
-        return _swap_axes_of_rows(array, -1, self._flattened_channels(network, path)).T
-
-    def _flattened_channels(self, network: str, path: str) -> int:
-        return self.networks[network].flattened.get(path.removesuffix("/kernel"), 1)
+        if self.transposes and array.ndim == 2:
+            channels = self.networks[network].flattened.get(path.removesuffix("/kernel"), 1)
+            return _swap_axes_of_rows(array, -1, channels).T
+        return array
 
 
 def _swap_axes_of_rows(array: np.ndarray, outer: int, inner: int) -> np.ndarray:
@@ -179,11 +171,7 @@ TORCH = Layout(
                 ("classifier", "classifier.6"),
                 ("dense1", "classifier.1"),
                 ("dense2", "classifier.4"),
-                ("conv1", "features.0"),
-                ("conv2", "features.3"),
-                ("conv3", "features.6"),
-                ("conv4", "features.8"),
-                ("conv5", "features.10"),
+                (r"conv(\d)", lambda found: f"features.{(0, 3, 6, 8, 10)[int(found[1]) - 1]}"),
             ),
             key="features.10.weight",
             variants=("pool3", "pool2"),
@@ -201,29 +189,22 @@ TORCH = Layout(
 )
 
 
-def _convolutions(block: str, branches: Branches) -> list[str]:
-    return [f"{block}/{layer.name}" for branch in branches for layer in branch]
+def _convolutions(block: str, branches: Branches, *others: str) -> list[str]:
+    names = [layer.name for branch in branches for layer in branch]
+    return [f"{block}/{name}" for name in (*names, *others)]
 
 
 def _inception_v3_order() -> list[str]:
     order = list(STEM)
     for block, (branches, pool_features) in inception_v3.BLOCKS.items():
-        order += _convolutions(block, branches) + ([f"{block}/branch_pool"] if pool_features else [])
+        order += _convolutions(block, branches, *(("branch_pool",) if pool_features else ()))
     return order
 
 
 def _inception_resnet_v2_order() -> list[str]:
-    ours = inception_resnet_v2
-    order = [*STEM, *_convolutions("mixed5b", ours.MIXED_5B), "mixed5b/pooled_conv"]
-    for kind, count, branches, reduction in (
-        ("a", 10, ours.INCEPTION_RESNET_A, ours.REDUCTION_A),
-        ("b", 20, ours.INCEPTION_RESNET_B, ours.REDUCTION_B),
-        ("c", 10, ours.INCEPTION_RESNET_C, ()),
-    ):
-        for number in range(1, count + 1):
-            order += _convolutions(f"inception_resnet_{kind}{number}", branches)
-        order += _convolutions(f"reduction_{kind}", reduction)
-    return order
+    blocks: Any = inception_resnet_v2.InceptionResNetV2(num_classes=1000).bind({}).blocks
+    order = [*STEM, *_convolutions("mixed5b", inception_resnet_v2.MIXED_5B, "pooled_conv")]
+    return order + [name for block in blocks for name in _convolutions(block.name, block.branches)]
 
 
 def _number_convolutions(order: list[str]) -> Callable[[re.Match[str]], str]:
@@ -298,6 +279,7 @@ KERAS = Layout(
 )
 """Where Keras numbers layers, the numbers start at the network's own first layer."""
 
+_BLOCKS = list(inception_v3.BLOCKS)
 INCEPTION_2015 = Layout(
     "TensorFlow, 2015-12-05",
     {
@@ -314,10 +296,7 @@ INCEPTION_2015 = Layout(
                 (r"_(\d)/", lambda found: f"_{_numbered('conv', int(found[1]) - 1)}/"),
                 (r"_\da/", "_mixed_conv/"),
                 (r"_\db/", "_mixed_conv_1/"),
-                (
-                    "^(mixed..)/",
-                    lambda found: f"{_numbered('mixed', list(inception_v3.BLOCKS).index(found[1]))}_",
-                ),
+                ("^(mixed..)/", lambda found: f"{_numbered('mixed', _BLOCKS.index(found[1]))}_"),
                 ("^(conv..)/", lambda found: f"{_numbered('conv', list(STEM).index(found[1]))}/"),
                 ("/conv$", ""),
             ),
@@ -329,13 +308,10 @@ INCEPTION_2015 = Layout(
 )
 """Batch norm is folded into the kernels: the names of our norms match nothing.
 
-The last block uses max pooling where the paper and later versions use average pooling, so the layers after
-mixed_9 belong to a slightly different network.
+The last block pools by maximum, later versions by average: its layers are of a slightly different network.
 """
 
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {"torch": TORCH, "keras": KERAS, "inception_2015": INCEPTION_2015}
-)
+LAYOUTS = {"torch": TORCH, "keras": KERAS, "inception_2015": INCEPTION_2015}
 """By the value of --layout."""
 EXPORTABLE = tuple(name for name, layout in LAYOUTS.items() if layout.can_export)
 """The values of --layout for an export."""

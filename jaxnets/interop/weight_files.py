@@ -1,11 +1,17 @@
-"""Reads weight files as arrays by name. No code in a file is run, and no links are followed."""
+"""Reads weight files, local or of the Hugging Face hub, as arrays by name.
+
+No code in a file is run, and no links are followed.
+"""
 
 import importlib.util
+import json
+import logging
+import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -13,6 +19,13 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
+from jaxnets.io import file_sha256
+
+HUB = "hub:"
+HUB_FILES = ("model.safetensors", "model.weights.h5")
+"""The files to look for, in this order; pickles are never downloaded."""
+PRETRAINED = "pretrained_cfg"
+"""The field of the hub's config.json in which timm describes the preprocessing."""
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
@@ -27,11 +40,85 @@ DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", 
 """Safetensors types that numpy supports."""
 MAX_COMPRESSION = 1100
 """An upper bound on the compression ratio of deflate, HDF5's usual filter."""
-NUMBERED_LAYERS = ("conv2d", "batch_normalization")
 MAX_DEPTH = 16
 """Nested groups; Keras files have fewer, and a cycle of groups has more."""
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts store a PyTorch state dict."""
+
+
+class WeightFile(NamedTuple):
+    """A file's arrays, its origin, and the hub's description of the network, or {}."""
+
+    arrays: dict[str, np.ndarray]
+    source: dict[str, Any]
+    described: dict[str, Any]
+
+
+def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
+    """Reads a file, or hub:OWNER/NAME[@REVISION]; `report` is called with a line before a download.
+
+    Raises CheckpointError if there is no such file, the network fails, or it is of an unknown format or
+    damaged, ConfigError if a package that it needs is not installed.
+    """
+    described: dict[str, Any] = {}
+    path, origin = Path(source), {"file": Path(source).name}
+    if source.startswith(HUB):
+        path, described, origin = _download(source, report)
+    if path.is_dir():
+        raise CheckpointError(f"{source} is a folder: give the weights file in it")
+    if not path.exists():
+        raise CheckpointError(f"{source} does not exist: give a file, or {HUB}OWNER/NAME for the hub")
+    if not path.is_file():
+        raise CheckpointError(f"{source} is not a regular file: give a weights file")
+    match path.suffix.lower():
+        case ".safetensors":
+            arrays, metadata = read_safetensors(path)
+            origin |= {"remarks": metadata} if metadata else {}
+        case ".h5" | ".hdf5":
+            arrays = read_keras(path)
+        case ".pth" | ".pt" | ".bin":
+            arrays = read_pth(path)
+        case _:
+            raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
+    return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
+
+
+def _download(source: str, report: Callable[[str], None]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The file, config.json or {}, and the origin of hub:OWNER/NAME[@REVISION]."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise ConfigError(f"{source} needs huggingface_hub: pip install -e '.[hub]'")
+    import huggingface_hub
+
+    # The error below reports failed retries. The package resets its root logger's level on first use.
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
+    name, _, given = source.removeprefix(HUB).partition("@")
+    revision = given or None
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    timeout = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+    report(f"{endpoint}/{name} (given up after {timeout} s of silence)")
+    try:
+        available = huggingface_hub.list_repo_files(name, revision=revision)
+        file = next((file for file in HUB_FILES if file in available), None)
+        wanted = [each for each in (file, "config.json") if file and each in available]
+        paths = {each: huggingface_hub.hf_hub_download(name, each, revision=revision) for each in wanted}
+    except Exception as error:  # the exception classes depend on huggingface_hub's version
+        raise CheckpointError(
+            f"{source} could not be downloaded ({_one_line(error)}): check the name and the network, "
+            "or download the file elsewhere and pass its path"
+        ) from error
+    if file is None:
+        raise CheckpointError(f"{source} has none of {', '.join(HUB_FILES)}: use another name")
+    described: Any = {}
+    if "config.json" in paths:
+        try:
+            described = json.loads(Path(paths["config.json"]).read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{source}: its config.json is not valid JSON ({error})") from error
+    if not isinstance(described, dict) or not isinstance(described.get(PRETRAINED, {}), dict):
+        raise CheckpointError(
+            f"{source}: its config.json does not describe a network: download the file and pass its path"
+        )
+    return Path(paths[file]), described, {"hub": name, "revision": revision, "file": file}
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -61,12 +148,9 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
             datasets = dict(_datasets(file, path))
             root = "model_weights/"  # the other groups of a whole model's file hold the optimizer
-            if any(name.startswith(root) for name in datasets):
-                datasets = {
-                    name.removeprefix(root): dataset
-                    for name, dataset in datasets.items()
-                    if name.startswith(root)
-                }
+            whole = [key for key in datasets if key.startswith(root)]
+            if whole:
+                datasets = {key.removeprefix(root): datasets[key] for key in whole}
             is_keras_3 = any(name.startswith("layers/") for name in datasets)
             named = _keras_3(datasets, path) if is_keras_3 else _legacy(datasets, path)
     except (OSError, RuntimeError, KeyError, ValueError, UnicodeDecodeError) as error:
@@ -150,12 +234,9 @@ def _datasets(group: h5py.Group, path: Path, prefix: str = "") -> Iterator[tuple
 def _renumber(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Numbers layers from 0. Keras counts across networks, so a network may start at conv2d_94."""
     renamed = {name.partition("/")[0]: name.partition("/")[0] for name in named}
-    for kind in NUMBERED_LAYERS:
-        numbers = {
-            layer: int(rest[1:] or 0)
-            for layer in renamed
-            if (rest := layer.removeprefix(kind)) != layer and (not rest or rest[1:].isdecimal())
-        }
+    for kind in ("conv2d", "batch_normalization"):
+        matches = {layer: re.fullmatch(rf"{kind}(?:_(\d{{1,9}}))?", layer) for layer in renamed}
+        numbers = {layer: int(match[1] or 0) for layer, match in matches.items() if match}
         for position, layer in enumerate(sorted(numbers, key=numbers.__getitem__)):
             renamed[layer] = f"{kind}_{position}" if position else kind
     found = {}
@@ -218,4 +299,4 @@ def _to_numpy(path: Path, name: str, tensor: Any) -> np.ndarray:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -49,10 +49,9 @@ class Preprocessing:
 class Weights:
     """The contents of a weights folder.
 
-    `variables` is {"params", "batch_stats"}, trees of numpy arrays without those in `missing`. Paths such as
-    "params/classifier/kernel" are relative to the full network, which `model` (a config.model section)
-    describes for inputs of `input_shape` [H, W, C]. `classes` and `preprocessing` are None if unknown.
-    `source` describes the origin of the weights.
+    `variables` is {"params", "batch_stats"}, trees of numpy arrays without those in `missing`, paths such as
+    "params/classifier/kernel". `model`, a config.model section, describes the whole network, for inputs of
+    `input_shape` [H, W, C]. `classes` and `preprocessing` are None if unknown.
     """
 
     variables: dict[str, Any]
@@ -66,21 +65,17 @@ class Weights:
 
 def structure(model: config_dict.ConfigDict, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of every array of the network by path, including its auxiliary heads."""
-    return _structure(json.dumps(model.to_dict(), sort_keys=True), tuple(input_shape))
+    return _structure(config_dict.FrozenConfigDict(model), tuple(input_shape))
 
 
 @functools.lru_cache(maxsize=4)  # seconds for the deep networks
-def _structure(model: str, input_shape: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
-    fields = _model(json.loads(model))
+def _structure(
+    model: config_dict.FrozenConfigDict, input_shape: tuple[int, ...]
+) -> dict[str, jax.ShapeDtypeStruct]:
     x = jax.ShapeDtypeStruct((1, *input_shape), np.float32)
-    with precision_of(fields):
-        variables = jax.eval_shape(functools.partial(models.create(fields).init, jax.random.key(0)), x)
+    with precision_of(model):
+        variables = jax.eval_shape(functools.partial(models.create(model).init, jax.random.key(0)), x)
     return flatten({name: variables[name] for name in ("params", "batch_stats") if name in variables})
-
-
-def _model(fields: Mapping[str, Any]) -> config_dict.ConfigDict:
-    """The config.model section with these fields; raises ConfigError for unknown ones."""
-    return config_lib.from_json(json.dumps({"model": fields})).model
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,23 +121,26 @@ def read_weights(folder: Path) -> Weights:
 
     Raises CheckpointError if it is not a weights folder, is damaged, or belongs to another network.
     """
-    described = _read_description(folder)
-    path = folder / ARRAYS
+    described, path = _read_description(folder / DESCRIPTION), folder / ARRAYS
     if not path.is_file() or file_sha256(path) != described.get("sha256"):
         raise CheckpointError(f"{path} does not match {DESCRIPTION}: restore it")
     try:
-        classes, preprocessing = described["classes"], described["preprocessing"]
+        arrays = safetensors.numpy.load_file(path)
+        classes, given = described["classes"], described["preprocessing"]
+        if given is not None:
+            numbers: dict[str, Any] = {name: tuple(map(float, given[name])) for name in ("mean", "std")}
+            given = Preprocessing(**{**given, **numbers})
         weights = Weights(
-            variables=unflatten(safetensors.numpy.load_file(path)),
-            model=_model(described["model"]),
+            variables=unflatten(arrays),
+            model=config_lib.from_json(json.dumps({"model": described["model"]})).model,
             input_shape=tuple(described["input_shape"]),
             classes=None if classes is None else tuple(classes),
-            preprocessing=None if preprocessing is None else _preprocessing(**preprocessing),
+            preprocessing=given,
             missing=tuple(described["missing"]),
             source=described["source"],
         )
         _check_description(weights)
-        _check(str(folder), flatten(weights.variables), weights)
+        _check(str(folder), arrays, weights)
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError, JaxnetsError) as error:
@@ -150,10 +148,9 @@ def read_weights(folder: Path) -> Weights:
     return weights
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
+def _read_description(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{folder} is not a weights folder: {DESCRIPTION} is missing")
+        raise CheckpointError(f"{path.parent} is not a weights folder: {DESCRIPTION} is missing")
     try:
         described = json.loads(path.read_text())
     except ValueError as error:
@@ -161,10 +158,6 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not have the format {FORMAT!r}: export it again")
     return described
-
-
-def _preprocessing(image_size: int, mean: list[float], std: list[float], resize: Resize) -> Preprocessing:
-    return Preprocessing(image_size, tuple(map(float, mean)), tuple(map(float, std)), resize)
 
 
 def _check(where: str, arrays: Mapping[str, np.ndarray], weights: Weights) -> None:
@@ -185,11 +178,9 @@ def _check(where: str, arrays: Mapping[str, np.ndarray], weights: Weights) -> No
 
 def _check_description(weights: Weights) -> None:
     """Raises ValueError if classes or preprocessing do not match the network."""
-    classes, given = weights.classes, weights.preprocessing
-    if classes is not None and len(classes) != weights.model.num_classes:
-        raise ValueError(
-            f"{DESCRIPTION} names {len(classes)} classes, and the network has {weights.model.num_classes}"
-        )
+    classes, given, number = weights.classes, weights.preprocessing, weights.model.num_classes
+    if classes is not None and len(classes) != number:
+        raise ValueError(f"{DESCRIPTION} names {len(classes)} classes, and the network has {number}")
     if given is None:
         return
     if type(given.image_size) is not int or given.image_size < 1:

@@ -1,9 +1,10 @@
 """Model registry and factory; checks of config.model; initial variables."""
 
+import collections
 import dataclasses
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,46 +13,25 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
-from jaxnets.config import FIELDS, default_config, nearest, unused
+from jaxnets.config import default_config, nearest, unused
 from jaxnets.errors import ConfigError
 from jaxnets.models.base import Entry
+from jaxnets.registry import NETWORKS
 
 OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
-"""Fields of config.model that change one part of a network; a network without that part refuses them."""
-PUBLISHED = "published"
-"""The value of config.model.init for the weights that a report prints."""
-_MODULES = {
-    "lenet5": "lenet",
-    "alexnet": "alexnet",
-    "resnet50": "resnet",
-    "inception_v1": "inception_v1",
-    "inception_v3": "inception_v3",
-    "inception_resnet_v2": "inception_resnet_v2",
-    "densenet121": "densenet",
-    "mlp": "mlp",
-}
-"""The module of jaxnets.models that defines each network as `ENTRY`; it is imported on first use."""
+"""Fields of config.model that change one part of a network; loading a config refuses them for others."""
 
 
-class _Registry(Mapping[str, Entry]):
-    def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
+class _Registry(collections.UserDict[str, Any]):
+    """Networks by name; until its first use, the name of a module stands for that module's `ENTRY`."""
 
-    def __getitem__(self, name: str) -> Entry:
-        if name not in self._entries:
-            module = importlib.import_module(f"jaxnets.models.{_MODULES[name]}")
-            self._entries[name] = module.ENTRY
-        return self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*_MODULES, *self._entries]))
-
-    def __len__(self) -> int:
-        return len(_MODULES.keys() | self._entries.keys())
+    def __getitem__(self, key: str) -> Entry:
+        if isinstance(self.data[key], str):
+            self.data[key] = importlib.import_module(f"jaxnets.models.{self.data[key]}").ENTRY
+        return self.data[key]
 
 
-REGISTRY = _Registry()
-"""The networks by name."""
+REGISTRY = _Registry(NETWORKS)
 
 
 def register(name: str, entry: Entry) -> None:
@@ -61,7 +41,14 @@ def register(name: str, entry: Entry) -> None:
     """
     if name in REGISTRY:
         raise ValueError(f"a network named {name!r} is registered already")
-    REGISTRY._entries[name] = entry
+    REGISTRY[name] = entry
+
+
+def entry(name: str) -> Entry:
+    """The registry's entry; raises ConfigError, naming the nearest, where there is none."""
+    if name not in REGISTRY:
+        raise ConfigError(f"no network {name!r}{nearest(name, REGISTRY)}; there are {', '.join(REGISTRY)}")
+    return REGISTRY[name]
 
 
 def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> nn.Module:
@@ -71,18 +58,11 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     """
     for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
-    found, ignored = entry(config.name), _unused_fields(config.name)
-    for name in OVERRIDABLE_FIELDS:
-        if f"model.{name}" in ignored and config[name] != FIELDS[f"model.{name}"].default:
-            takers = ", ".join(other for other in _MODULES if name in overridable_fields(other))
-            raise ConfigError(
-                f"--config.model.{name}={config[name]}: {found.title} has it as published; "
-                f"it can be changed in {takers}"
-            )
+    found = entry(config.name)
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
         raise ConfigError(f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout")
-    synchronises = config.sync_batch_norm and "model.sync_batch_norm" not in ignored
+    synchronises = config.sync_batch_norm and _has_batch_norm(config.name)
     given = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
@@ -96,11 +76,11 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     return found.factory(**{name: value for name, value in given.items() if name in accepted})
 
 
-def entry(name: str) -> Entry:
-    """The registry's entry; raises ConfigError, naming the nearest, where there is none."""
-    if name not in REGISTRY:
-        raise ConfigError(f"no network {name!r}{nearest(name, REGISTRY)}; there are {', '.join(REGISTRY)}")
-    return REGISTRY[name]
+@functools.cache
+def _has_batch_norm(name: str) -> bool:
+    config = default_config()
+    config.model.name = name
+    return "model.sync_batch_norm" not in unused(config)
 
 
 def variant_of(config: config_dict.ConfigDict) -> str | None:
@@ -108,48 +88,34 @@ def variant_of(config: config_dict.ConfigDict) -> str | None:
     return config.variant or next(iter(entry(config.name).variants), None)
 
 
-def check_variant(name: str, variant: str | None, *, flag: str) -> None:
-    """Raises ConfigError, naming the `flag` that said it, for a variant that the network has not."""
-    if variant is not None and variant not in entry(name).variants:
-        raise ConfigError(_variant_problem(entry(name), variant, flag))
+def values_for_other_networks(
+    config: config_dict.ConfigDict, *, prefix: str = "--config.model."
+) -> dict[str, str]:
+    """Error messages for fields of `config.model` whose values only other networks have, by path.
 
-
-def values_for_other_networks(config: config_dict.ConfigDict) -> dict[str, str]:
-    """Error messages for fields of `config.model` whose values only other networks have, by path."""
-    found, blocks = entry(config.name), entry(config.name).truncation_blocks
-    problems = {}
-    if config.init == PUBLISHED and config.name != "mlp":
+    `prefix` and a field's name are its flag.
+    """
+    found, problems = entry(config.name), {}
+    if config.init == "published" and config.name != "mlp":
         problems["model.init"] = (
-            f"--config.model.init={PUBLISHED}: no report prints the weights of {config.name!r}, "
-            "only those of 'mlp'"
+            f"{prefix}init=published: no report prints the weights of {config.name!r}, only those of 'mlp'"
         )
-    if config.variant not in (None, *found.variants):
-        problems["model.variant"] = _variant_problem(found, config.variant, "--config.model.variant")
-    if config.truncate_after not in (None, *blocks):
-        listed = f"can end after {', '.join(blocks)}" if blocks else "cannot be truncated"
-        problems["model.truncate_after"] = (
-            f"--config.model.truncate_after={config.truncate_after}: {found.title} {listed}"
-            f"{nearest(config.truncate_after, blocks)}"
-        )
+    for name, values, some, none in (
+        ("variant", found.variants, "has the variants", "has no variants"),
+        ("truncate_after", found.truncation_blocks, "can end after", "cannot be truncated"),
+    ):
+        value = config[name]
+        if value not in (None, *values):
+            listed = f"{some} {', '.join(values)}" if values else none
+            problems[f"model.{name}"] = (
+                f"{prefix}{name}={value}: {found.title} {listed}{nearest(value, values)}"
+            )
     return problems
-
-
-def _variant_problem(found: Entry, variant: str, flag: str) -> str:
-    listed = f"has the variants {', '.join(found.variants)}" if found.variants else "has no variants"
-    return f"{flag}={variant}: {found.title} {listed}{nearest(variant, found.variants)}"
-
-
-@functools.cache
-def _unused_fields(name: str) -> frozenset[str]:
-    """The fields of the config that the network does not use, by path."""
-    config = default_config()
-    config.model.name = name
-    return frozenset(unused(config))
 
 
 def overridable_fields(name: str) -> tuple[str, ...]:
     """The OVERRIDABLE_FIELDS that the network uses."""
-    return tuple(field for field in OVERRIDABLE_FIELDS if f"model.{field}" not in _unused_fields(name))
+    return tuple(field for field in OVERRIDABLE_FIELDS if field in entry(name).fields)
 
 
 def check_kind(name: str, kind: str) -> None:
@@ -175,22 +141,19 @@ def check_lengths(config: config_dict.ConfigDict, inputs: int, outputs: int) -> 
 
 def check_image_size(name: str, image_size: int, *, flag: str = "--config.data.image_size") -> None:
     """Raises ConfigError where images of `image_size` pixels a side are too small; `flag` said it."""
-    smallest = entry(name).smallest
-    if image_size < smallest:
+    found = entry(name)
+    if image_size < found.smallest:
         raise ConfigError(
-            f"{entry(name).title} takes images of {smallest} pixels or more; {flag}={image_size} is too small"
+            f"{found.title} takes images of {found.smallest} pixels or more; {flag}={image_size} is too small"
         )
 
 
 def skipped_aux_heads_note(config: config_dict.ConfigDict, image_size: int) -> str | None:
     """Says which heads of `config.model` training leaves out on images of that size, or None."""
     found = entry(config.name)
-    if not config.auxiliary_heads or image_size >= found.auxiliary_size:
-        return None
-    return (
-        f"{found.title}'s auxiliary head is left out: it needs {found.auxiliary_size} pixels, "
-        f"and images have {image_size}"
-    )
+    needed = f"it needs {found.auxiliary_size} pixels, and images have {image_size}"
+    is_skipped = config.auxiliary_heads and image_size < found.auxiliary_size
+    return f"{found.title}'s auxiliary head is left out: {needed}" if is_skipped else None
 
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """AlexNet (Krizhevsky et al. 2012) as reports C and E fit it to images of 32 pixels a side."""
 
 import functools
-from types import MappingProxyType
 
 import flax.linen as nn
 import jax
 
 from jaxnets.models.base import ACTIVATIONS, Entry, Network, adaptive_average_pool
 
-VARIANTS = MappingProxyType({"pool3": (3, 5), "pool2": (2, 3)})
+VARIANTS = {"pool3": (3, 5), "pool2": (2, 3)}
 """Sides of a pooling's window and of the second kernel; pool3 is report C's, pool2 report E's."""
 
 
@@ -25,8 +24,7 @@ class AlexNet(Network):
     pooling: str = "max"
 
     def setup(self) -> None:
-        layers = self.layers(conv_bias=True)
-        _, second = VARIANTS[self.variant]
+        layers, (_, second) = self.layers(conv_bias=True), VARIANTS[self.variant]
         self.conv1 = layers.conv(64, 3, padding=1)
         self.conv2 = layers.conv(192, second, padding=second // 2)
         self.conv3 = layers.conv(384, 3, padding=1)
@@ -41,10 +39,8 @@ class AlexNet(Network):
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, h, w, 256], after the third pooling: 3x3 or 4x4 at 32 pixels a side."""
         del train
-        act = ACTIVATIONS[self.activation]
-        pool = functools.partial(
-            self.layers().pool, kind=self.pooling, window=VARIANTS[self.variant][0], stride=2
-        )
+        act, (window, _) = ACTIVATIONS[self.activation], VARIANTS[self.variant]
+        pool = functools.partial(self.layers().pool, kind=self.pooling, window=window, stride=2)
         x = pool(act(self.conv1(x)))
         x = pool(act(self.conv2(x)))
         x = act(self.conv4(act(self.conv3(x))))

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -12,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets import ops
-from jaxnets.ops.cpu_kernels.load import Implementation
-from jaxnets.ops.initializers import Initialization, Initializer
+from jaxnets.ops.cpu_kernels import Implementation
+from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.windows import Pair
 
 
@@ -22,11 +21,10 @@ class Entry:
     """A network of the registry, made by `factory` from the fields of config.model named in `fields`.
 
     It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source); it is meant for
-    `native_size` pixels and `channels`. `variants` are the values of --config.model.variant, the default
-    first, and `truncation_blocks` those of --config.model.truncate_after, from input to output.
-    `auxiliary_weight` is the published weight of each auxiliary head in the loss; the heads are trained on
-    images of at least `auxiliary_size` pixels a side.
-    `averages` marks networks whose head starts with a global average pooling, so that it accepts the mean.
+    `native_size` pixels and `channels`. `variants` are the values of model.variant, the default first, and
+    `truncation_blocks` those of model.truncate_after, from input to output. `auxiliary_weight` is the
+    published weight of each auxiliary head in the loss; the heads are trained on images of at least
+    `auxiliary_size` pixels a side. `averages`: the head starts with a global average, so it accepts the mean.
     """
 
     title: str
@@ -68,13 +66,10 @@ class Layers:
         self, x: jax.Array, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False
     ) -> jax.Array:
         """torch.nn.MaxPool2d: [B, H, W, C] -> [B, H', W', C]; `ceil_mode` without padding only."""
-        beyond = [_overhang(extent, window, stride) if ceil_mode else 0 for extent in x.shape[1:3]]
+        rows, columns = (_overhang(extent, window, stride) if ceil_mode else 0 for extent in x.shape[1:3])
+        edges = ((padding, padding + rows), (padding, padding + columns))
         return ops.max_pool(
-            x,
-            (window, window),
-            strides=(stride, stride),
-            padding=((padding, padding + beyond[0]), (padding, padding + beyond[1])),
-            implementation=self.implementation,
+            x, (window, window), strides=(stride, stride), padding=edges, implementation=self.implementation
         )
 
     def pool(self, x: jax.Array, kind: str, window: int, *, stride: int) -> jax.Array:
@@ -122,8 +117,13 @@ class Network(nn.Module):
         epsilon: float = 1e-5,
         conv_bias: bool = False,
     ) -> Layers:
-        """Layers with these settings and the network's; initialisations default to that of `init_scheme`."""
-        default = self.initialization()
+        """Layers with these settings and the network's.
+
+        `conv` and `dense` are how the published network begins, where `init_scheme` is "torch".
+        """
+        default = ops.INITIALIZERS[self.init_scheme]
+        if self.init_scheme != "torch":
+            conv = dense = default
         types = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         shared = {**types, "implementation": self.implementation}
         return Layers(
@@ -133,12 +133,6 @@ class Network(nn.Module):
             implementation=self.implementation,
             dtype=self.dtype,
         )
-
-    def initialization(self, torch_kernel: Initializer | None = None) -> Initialization:
-        """That of `init_scheme`; `torch_kernel` is how the published network draws kernels for "torch"."""
-        default = ops.INITIALIZERS[self.init_scheme]
-        is_published = torch_kernel is not None and self.init_scheme == "torch"
-        return default._replace(kernel=torch_kernel) if is_published else default
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, h, w, features]."""
@@ -153,19 +147,13 @@ class Network(nn.Module):
         return self.head(self.features(x, train=train), train=train)
 
 
-def _leaky_relu(x: jax.Array) -> jax.Array:
-    return jnp.where(x > 0, x, 0.01 * x)  # jax.nn's has slope 1 at 0, PyTorch's 0.01
-
-
-ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
-    {
-        "tanh": jnp.tanh,
-        "relu": nn.relu,
-        "leaky_relu": _leaky_relu,
-        "sigmoid": nn.sigmoid,
-        "identity": lambda x: x,
-    }
-)
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "relu": nn.relu,
+    "leaky_relu": lambda x: jnp.where(x > 0, x, 0.01 * x),  # jax.nn's has slope 1 at 0, PyTorch's 0.01
+    "sigmoid": nn.sigmoid,
+    "identity": lambda x: x,
+}
 """By name; values and slopes are PyTorch's, at 0 too."""
 
 
@@ -187,7 +175,5 @@ def adaptive_average_pool(x: jax.Array, size: Pair) -> jax.Array:
 
 def _overhang(extent: int, side: int, stride: int) -> int:
     """Pixels beyond the far edge that the last window covers in PyTorch's ceil_mode; it begins inside."""
-    count = -((side - extent) // stride) + 1  # -(-a // b) is a / b rounded up
-    if (count - 1) * stride >= extent:
-        count -= 1
-    return max((count - 1) * stride + side - extent, 0)
+    last = min(-((side - extent) // stride), (extent - 1) // stride)  # -(-a // b) is a / b rounded up
+    return max(last * stride + side - extent, 0)

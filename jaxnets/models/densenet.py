@@ -1,24 +1,22 @@
 """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993): each layer sees all earlier ones of its block."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxnets import ops
 from jaxnets.models.base import Entry, Layers, Network
-from jaxnets.ops.initializers import zero_bias
 
 BOTTLENECK = 4
 """Channels of a layer's 1x1 convolution per channel that the layer adds (section 3, "Bottleneck layers")."""
 
-EPSILONS: Mapping[str, float] = MappingProxyType({"torchvision": 1e-5, "keras": 1.001e-5})
+EPSILONS = {"torchvision": 1e-5, "keras": 1.001e-5}
 """Epsilon of the batch normalisations, by variant."""
 
 kaiming_normal_fan_in = ops.initializers.scaled("normal", 2.0, "fan_in")
 """Normal with variance 2/fan_in, which torchvision's DenseNets use for convolutions."""
+CONV_INIT = ops.INITIALIZERS["torch"]._replace(kernel=kaiming_normal_fan_in)
+DENSE_INIT = ops.INITIALIZERS["torch"]._replace(bias=ops.initializers.zero_bias)
 
 
 class DenseLayer(nn.Module):
@@ -72,8 +70,7 @@ class DenseNet(Network):
     `block_sizes` (6, 12, 24, 16) with `growth_rate` 32 is DenseNet-121, of table 1 and torchvision:
     7,978,856 parameters for 1000 classes. H and W are at least 29, so that the last of five halvings has a
     pixel left. `variant` selects the epsilon of a library, from EPSILONS. `layer_dropout` follows each
-    dense layer, `dropout` precedes the classifier. With `init_scheme="torch"` convolutions are Kaiming normal
-    over fan_in and the classifier's bias 0, as torchvision's; with "flax" Flax's defaults.
+    dense layer, `dropout` precedes the classifier. `init_scheme="torch"` is torchvision's, "flax" Flax's.
     """
 
     variant: str = "torchvision"
@@ -82,11 +79,7 @@ class DenseNet(Network):
     layer_dropout: float = 0.0
 
     def setup(self) -> None:
-        layers = self.layers(
-            conv=self.initialization(kaiming_normal_fan_in),
-            dense=self.initialization()._replace(bias=zero_bias),
-            epsilon=EPSILONS[self.variant],
-        )
+        layers = self.layers(conv=CONV_INIT, dense=DENSE_INIT, epsilon=EPSILONS[self.variant])
         self.conv0 = layers.conv(2 * self.growth_rate, 7, stride=2, padding=3)
         self.norm0 = layers.norm()
         self.dense_blocks = [
@@ -104,10 +97,9 @@ class DenseNet(Network):
         """[B, H, W, 3] -> [B, h, w, C], after the last norm and its ReLU; 224 px give 7x7x1024."""
         x = nn.relu(self.norm0(self.conv0(x), train=train))
         x = self.layers().max_pool(x, 3, stride=2, padding=1)
-        for block, transition in zip(self.dense_blocks, (*self.transitions, None), strict=True):
-            x = block(x, train=train)
-            if transition is not None:
-                x = transition(x, train=train)
+        for block, transition in zip(self.dense_blocks, self.transitions, strict=False):
+            x = transition(block(x, train=train), train=train)
+        x = self.dense_blocks[-1](x, train=train)
         return nn.relu(self.norm5(x, train=train))
 
 

@@ -6,12 +6,13 @@ from typing import ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 
+from jaxnets import ops
 from jaxnets.models.base import ConvNorm, Layers, ModelOutput, Network
 from jaxnets.ops.windows import Pair
 
 
 class NetworkWithAuxiliaryHeads(Network):
-    """A network that in training, with `auxiliary_heads`, gives a ModelOutput; evaluation has the main head.
+    """In training, with `auxiliary_heads`, it gives a ModelOutput; evaluation has the main head alone.
 
     Subclasses define `backbone`, and in `setup` `heads`, which images of `auxiliary_size` pixels or more use.
     """
@@ -58,36 +59,35 @@ def chain(prefix: str, *sizes: tuple[int, ...], first: int = 1) -> tuple[BranchL
 
 
 class Branched(nn.Module):
-    """What blocks of Inception networks share: parallel branches of convolutions, each with norm and ReLU."""
+    """A block with parallel branches of convolutions, each with norm and ReLU."""
 
     branches: Branches
     layers: Layers
 
-    def conv(self, x: jax.Array, layer: BranchLayer, *, train: bool) -> jax.Array:
-        """Convolution, norm and ReLU."""
-        padding = "same" if layer.stride == 1 else 0
-        conv = self.layers.conv_norm(
-            layer.features, layer.kernel_size, stride=layer.stride, padding=padding, name=layer.name
-        )
-        return conv(x, train=train)
-
     def outputs(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
         """[B, H, W, C] -> the output [B, H', W', features] of each branch."""
-        return [self.chain(x, branch, train=train) for branch in self.branches]
+        return [self.apply_layers(x, *branch, train=train) for branch in self.branches]
 
-    def chain(self, x: jax.Array, branch: Sequence[BranchLayer], *, train: bool) -> jax.Array:
+    def apply_layers(self, x: jax.Array, *branch: BranchLayer, train: bool) -> jax.Array:
         """The layers of a branch, one after the other."""
-        for layer in branch:
-            x = self.conv(x, layer, train=train)
+        for name, features, kernel_size, stride in branch:
+            padding = "same" if stride == 1 else 0
+            x = self.layers.conv_norm(features, kernel_size, stride, padding, name=name)(x, train=train)
         return x
 
 
+def same_average_pool(x: jax.Array, *, count_include_pad: bool) -> jax.Array:
+    """The mean of the 3x3 pixels around each: [B, H, W, C] -> [B, H, W, C]."""
+    edges = ((1, 1), (1, 1))
+    return ops.average_pool(x, (3, 3), strides=(1, 1), padding=edges, count_include_pad=count_include_pad)
+
+
 STEM = {
-    "conv1a": (32, 3, 2, 0),
-    "conv2a": (32, 3, 1, 0),
+    "conv1a": (32, 3, 2),
+    "conv2a": (32, 3),
     "conv2b": (64, 3, 1, 1),
-    "conv3b": (80, 1, 1, 0),
-    "conv4a": (192, 3, 1, 0),
+    "conv3b": (80, 1),
+    "conv4a": (192, 3),
 }
 """The first convolutions of Inception v3 and Inception-ResNet v2: features, kernel, stride, padding."""
 

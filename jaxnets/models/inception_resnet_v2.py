@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnets import ops
 from jaxnets.models.base import Entry, Network
 from jaxnets.models.inception import (
     Branched,
@@ -18,9 +17,9 @@ from jaxnets.models.inception import (
     apply_inception_stem,
     chain,
     inception_stem,
+    same_average_pool,
 )
 
-EPSILON = 1e-3
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
 """Factors of the residuals (section 3.3)."""
 
@@ -65,10 +64,8 @@ class Mixed5b(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        pooled = ops.average_pool(
-            x, (3, 3), strides=(1, 1), padding=((1, 1), (1, 1)), count_include_pad=False
-        )
-        pooled = self.conv(pooled, BranchLayer("pooled_conv", 64, (1, 1)), train=train)
+        pooled = same_average_pool(x, count_include_pad=False)
+        pooled = self.apply_layers(pooled, BranchLayer("pooled_conv", 64, (1, 1)), train=train)
         return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
 
 
@@ -99,14 +96,13 @@ class InceptionResNetV2(Network):
     """Stem, Inception-ResNet A, B and C with reductions between, average, classifier: [B, H, W, 3] -> logits.
 
     `repeats` (10, 20, 10) of the blocks A, B and C is the network of timm and Keras: 55,843,464 parameters
-    for 1000 classes. H and W are at least 75, so that the last reduction has a pixel left; 299 as
-    published. With `init_scheme="torch"` all weights have PyTorch's defaults, as timm's; with "flax" Flax's.
+    for 1000 classes. H and W are at least 75, so that the last reduction has a pixel left; 299 as published.
     """
 
     repeats: tuple[int, int, int] = (10, 20, 10)
 
     def setup(self) -> None:
-        layers = self.layers(epsilon=EPSILON)
+        layers = self.layers(epsilon=1e-3)
         self.stem = inception_stem(layers)
         self.mixed5b = Mixed5b(MIXED_5B, layers)
         count_a, count_b, count_c = self.repeats

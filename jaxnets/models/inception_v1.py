@@ -28,8 +28,8 @@ POOL_BEFORE = {"4a": 3, "5a": 2}
 """Window of the stride-2 max pooling before a block."""
 AUX_HEAD_BLOCKS = ("4a", "4d")
 """Blocks whose outputs are the inputs of the auxiliary classifiers."""
-KERNEL_INIT = ops.initializers.normal(0.01)
-"""How torchvision draws kernels; it truncates at 2, which is 200 deviations and has no effect."""
+INIT = ops.INITIALIZERS["torch"]._replace(kernel=ops.initializers.normal(0.01))
+"""torchvision's; it truncates at 2, which is 200 deviations and has no effect."""
 
 
 class Inception(nn.Module):
@@ -80,16 +80,14 @@ class AuxiliaryClassifier(nn.Module):
 class InceptionV1(NetworkWithAuxiliaryHeads):
     """Stem, nine Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
-    H and W are at least 15. `variant` "torchvision" has 3x3 where the paper has 5x5. `init_scheme` "torch" is
-    torchvision's.
+    H and W are at least 15. `variant` "torchvision" has 3x3 where the paper has 5x5.
     """
 
     variant: str = VARIANTS[0]
     auxiliary_dropout: float = 0.7
 
     def setup(self) -> None:
-        init = self.initialization(KERNEL_INIT)
-        layers = self.layers(conv=init, dense=init, epsilon=1e-3)
+        layers = self.layers(conv=INIT, dense=INIT, epsilon=1e-3)
         self.conv1 = layers.conv_norm(64, 7, stride=2, padding=3)
         self.conv2_reduce = layers.conv_norm(64, 1)
         self.conv2 = layers.conv_norm(192, 3, padding=1)

@@ -1,8 +1,5 @@
 """Inception v3 (Szegedy et al. 2015, arXiv:1512.00567), in torchvision's form or TensorFlow's and Keras's."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,14 +14,16 @@ from jaxnets.models.inception import (
     apply_inception_stem,
     chain,
     inception_stem,
+    same_average_pool,
 )
 
 AUXILIARY_SIZE = 299
 """Smallest image side for which the auxiliary classifier's 5x5 convolution fits its input."""
 VARIANTS = ("torchvision", "keras")
 """Average pooling includes its padding in torchvision's; Keras's and TensorFlow's exclude it."""
-KERNEL_INIT = ops.initializers.normal(0.1)
-"""How torchvision draws kernels; it truncates at 2, which is 20 deviations and has no effect."""
+INIT = ops.INITIALIZERS["torch"]._replace(kernel=ops.initializers.normal(0.1))
+HEAD_INIT = INIT._replace(kernel=ops.initializers.normal(0.001))
+"""torchvision's; it truncates at 2, which is 20 deviations and has no effect."""
 
 
 def mixed6(inner: int) -> Branches:
@@ -63,26 +62,20 @@ MIXED_7: Branches = (  # figure 7
         BranchLayer("branch3x3dbl_3b", 384, (3, 1)),
     ),
 )
-BLOCKS: Mapping[str, tuple[Branches, int]] = MappingProxyType(
-    {
-        "mixed5b": (MIXED_5, 32),
-        "mixed5c": (MIXED_5, 64),
-        "mixed5d": (MIXED_5, 64),
-        "mixed6a": (MIXED_6A, 0),
-        "mixed6b": (mixed6(128), 192),
-        "mixed6c": (mixed6(160), 192),
-        "mixed6d": (mixed6(160), 192),
-        "mixed6e": (mixed6(192), 192),
-        "mixed7a": (MIXED_7A, 0),
-        "mixed7b": (MIXED_7, 192),
-        "mixed7c": (MIXED_7, 192),
-    }
-)
+BLOCKS = {
+    "mixed5b": (MIXED_5, 32),
+    "mixed5c": (MIXED_5, 64),
+    "mixed5d": (MIXED_5, 64),
+    "mixed6a": (MIXED_6A, 0),
+    "mixed6b": (mixed6(128), 192),
+    "mixed6c": (mixed6(160), 192),
+    "mixed6d": (mixed6(160), 192),
+    "mixed6e": (mixed6(192), 192),
+    "mixed7a": (MIXED_7A, 0),
+    "mixed7b": (MIXED_7, 192),
+    "mixed7c": (MIXED_7, 192),
+}
 """The branches of a block, and the features of its pooled branch: average and 1x1, or maximum for 0."""
-AUX_HEAD_BLOCK = "mixed6e"
-"""The block whose output is the input of the auxiliary classifier."""
-LAST_BLOCKS = ("mixed7a", "mixed7b", "mixed7c")
-"""Blocks that the backbone may end with."""
 
 
 class Inception(Branched):
@@ -103,14 +96,9 @@ class Inception(Branched):
         """The pooled branch."""
         if not self.pool_features:
             return self.layers.max_pool(x, 3, stride=2)
-        average = ops.average_pool(
-            x,
-            (3, 3),
-            strides=(1, 1),
-            padding=((1, 1), (1, 1)),
-            count_include_pad=self.variant == "torchvision",
-        )
-        return self.conv(average, BranchLayer("branch_pool", self.pool_features, (1, 1)), train=train)
+        average = same_average_pool(x, count_include_pad=self.variant == "torchvision")
+        projection = BranchLayer("branch_pool", self.pool_features, (1, 1))
+        return self.apply_layers(average, projection, train=train)
 
 
 class ExpandedInception(Inception):
@@ -119,10 +107,10 @@ class ExpandedInception(Inception):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         first, *others = self.branches
-        trunks = [self.chain(x, branch[:-2], train=train) for branch in others]
-        outputs = [self.chain(x, first, train=train)]
+        trunks = [self.apply_layers(x, *branch[:-2], train=train) for branch in others]
+        outputs = [self.apply_layers(x, *first, train=train)]
         for trunk, branch in zip(trunks, others, strict=True):
-            outputs += [self.conv(trunk, layer, train=train) for layer in branch[-2:]]
+            outputs += [self.apply_layers(trunk, layer, train=train) for layer in branch[-2:]]
         return jnp.concatenate([*outputs, self.pooled(x, train=train)], axis=-1)
 
 
@@ -148,8 +136,8 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
     """Stem, eleven Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
     H and W are at least 75; images of less than 299 pixels skip the auxiliary head. `variant` selects a
-    library's form, from VARIANTS. `init_scheme` "torch" is torchvision's. `truncate_after` is the one of
-    LAST_BLOCKS that the backbone ends with, for weights that lack the later layers.
+    library's form, from VARIANTS. `truncate_after` is the block that the backbone ends with, for weights
+    that lack the later layers.
     """
 
     auxiliary_size = AUXILIARY_SIZE
@@ -157,8 +145,7 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
     truncate_after: str | None = None
 
     def setup(self) -> None:
-        init = self.initialization(KERNEL_INIT)
-        layers = self.layers(conv=init, dense=init, epsilon=1e-3)
+        layers = self.layers(conv=INIT, dense=INIT, epsilon=1e-3)
         self.stem = inception_stem(layers)
         blocks: dict[str, Inception] = {}
         for name, (branches, pool_features) in BLOCKS.items():
@@ -167,19 +154,18 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
             if name == self.truncate_after:
                 break
         self.blocks = blocks
-        small = self.initialization(ops.initializers.normal(0.001))
-        of_head = self.layers(conv=init, dense=small, epsilon=1e-3)
+        of_head = self.layers(conv=INIT, dense=HEAD_INIT, epsilon=1e-3)
         self.heads = [AuxiliaryClassifier(self.num_classes, of_head, name="auxiliary")]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
 
     def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
-        """[B, h, w, C], 8x8 at 299 pixels, C 2048 after mixed7c and 1280 after mixed7a; AUX_HEAD_BLOCK's."""
+        """[B, h, w, C], 8x8 at 299 pixels, C 2048 after mixed7c and 1280 after mixed7a; the head's input."""
         x = apply_inception_stem(self.stem, x, self.layers(), train=train)
         tapped = []
         for name, block in self.blocks.items():
             x = block(x, train=train)
-            if name == AUX_HEAD_BLOCK:
+            if name == "mixed6e":
                 tapped.append(x)
         return x, tapped
 
@@ -191,7 +177,7 @@ ENTRY = Entry(
     smallest=75,
     native_size=299,
     variants=VARIANTS,
-    truncation_blocks=LAST_BLOCKS,
+    truncation_blocks=("mixed7a", "mixed7b", "mixed7c"),
     auxiliary_weight=0.4,  # from TF-Slim; the paper does not state it
     auxiliary_size=AUXILIARY_SIZE,
     averages=True,

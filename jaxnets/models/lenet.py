@@ -32,13 +32,10 @@ class LeNet5(Network):
         self.classifier = layers.dense(self.num_classes)
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, ((H - k) // 2 - k) // 2, the same of W, 16] after the second pooling, with
-        k = kernel_size - 1.
-        """
+        """[B, H, W, C] -> [B, h, w, 16] after the second pooling; h = ((H - k + 1) // 2 - k + 1) // 2."""
         del train
-        act = ACTIVATIONS[self.activation]
-        size, smallest = min(x.shape[1:3]), 2 * (2 + self.kernel_size - 1) + self.kernel_size - 1
-        if size < smallest:  # one pixel is left to the dense layers
+        act, size = ACTIVATIONS[self.activation], min(x.shape[1:3])
+        if size < (smallest := 3 * self.kernel_size + 1):  # one pixel is left to the dense layers
             raise ConfigError(
                 f"LeNet-5 with kernels of {self.kernel_size} pixels takes images of {smallest} pixels or "
                 f"more; --config.data.image_size={size} is too small"

@@ -33,14 +33,9 @@ class MLP(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
+        types = {"dtype": self.dtype, "compute_dtype": self.compute_dtype}
         self.layers = [
-            ops.Dense(
-                size,
-                initialization=_initialization(self.init_scheme, number),
-                dtype=self.dtype,
-                compute_dtype=self.compute_dtype,
-                name=f"layer{number}",
-            )
+            ops.Dense(size, _initialization(self.init_scheme, number), name=f"layer{number}", **types)
             for number, size in enumerate(self.layer_sizes[1:], 1)
         ]
 

@@ -1,7 +1,5 @@
 """ResNet with bottleneck blocks (He et al. 2015, arXiv:1512.03385), in torchvision's form or Keras's."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -16,24 +14,22 @@ EXPANSION = 4
 
 
 class Variant(NamedTuple):
-    """How the libraries' ResNets differ; the initialisations are those of `init_scheme` "torch"."""
+    """How the libraries' ResNets differ; the initialisations are for `init_scheme` "torch"."""
 
     stride_on_3x3: bool
     conv_bias: bool
     epsilon: float
-    conv_init: Initialization
-    dense_init: Initialization
+    conv: Initialization
+    dense: Initialization
 
 
 _DEFAULT = ops.INITIALIZERS["torch"]
 _KAIMING = _DEFAULT._replace(kernel=ops.initializers.scaled("normal", 2.0, "fan_out"))
 _GLOROT = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), ops.initializers.zero_bias)
-VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {
-        "torchvision": Variant(True, False, epsilon=1e-5, conv_init=_KAIMING, dense_init=_DEFAULT),
-        "keras": Variant(False, True, epsilon=1.001e-5, conv_init=_GLOROT, dense_init=_GLOROT),
-    }
-)
+VARIANTS = {
+    "torchvision": Variant(True, False, epsilon=1e-5, conv=_KAIMING, dense=_DEFAULT),
+    "keras": Variant(False, True, epsilon=1.001e-5, conv=_GLOROT, dense=_GLOROT),
+}
 """torchvision's is "v1.5"; the paper ("v1") and Keras have the stride on the first 1x1."""
 
 
@@ -61,21 +57,18 @@ class Bottleneck(nn.Module):
         y = conv(EXPANSION * self.width, 1, name="conv3")(y)
         y = norm(name="norm3")(y, train=train)
 
-        shortcut = x
-        if x.shape[-1] != EXPANSION * self.width or self.stride != 1:
-            shortcut = conv(EXPANSION * self.width, 1, stride=self.stride, name="projection")(x)
-            shortcut = norm(name="projection_norm")(shortcut, train=train)
-        return nn.relu(y + shortcut)
+        if x.shape != y.shape:
+            x = conv(EXPANSION * self.width, 1, stride=self.stride, name="projection")(x)
+            x = norm(name="projection_norm")(x, train=train)
+        return nn.relu(y + x)
 
 
 class ResNet(Network):
     """Stem, stages of bottleneck blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
-    H and W are at least 32, so that the last of five halvings has a pixel left. `stage_sizes`
-    (3, 4, 6, 3) with `width` 64 is ResNet-50. `variant` selects a library's form, from VARIANTS; the running
-    statistics are updated as PyTorch's in both (Keras: momentum 0.01, biased variance). `init_scheme="torch"`
-    is the library's own: torchvision's convolutions are Kaiming normal over fan_out, its classifier has
-    PyTorch's default, Keras's are all Glorot uniform with biases 0; "flax" is Flax's defaults.
+    H and W are at least 32, so that the last of five halvings has a pixel left. `stage_sizes` (3, 4, 6, 3)
+    with `width` 64 is ResNet-50. `variant` selects a library's form and initialisation, from VARIANTS; the
+    running statistics are updated as PyTorch's in both (Keras: momentum 0.01, biased variance).
     """
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
@@ -84,13 +77,8 @@ class ResNet(Network):
 
     def setup(self) -> None:
         variant = VARIANTS[self.variant]
-        is_published = self.init_scheme == "torch"
-        layers = self.layers(
-            conv=variant.conv_init if is_published else None,
-            dense=variant.dense_init if is_published else None,
-            epsilon=variant.epsilon,
-            conv_bias=variant.conv_bias,
-        )
+        settings = {"epsilon": variant.epsilon, "conv_bias": variant.conv_bias}
+        layers = self.layers(conv=variant.conv, dense=variant.dense, **settings)
         self.conv1 = layers.conv(self.width, 7, stride=2, padding=3)
         self.norm1 = layers.norm()
         self.blocks = [

@@ -5,13 +5,13 @@ and where it was measured faster a form for CPUs, picked when a program is compi
 """
 
 from jaxnets.ops import initializers as initializers
-from jaxnets.ops.convolution import convolution as convolution
+from jaxnets.ops.functional import average_pool as average_pool
+from jaxnets.ops.functional import convolution as convolution
+from jaxnets.ops.functional import global_average_pool as global_average_pool
+from jaxnets.ops.functional import global_max_pool as global_max_pool
+from jaxnets.ops.functional import max_pool as max_pool
 from jaxnets.ops.initializers import INITIALIZERS as INITIALIZERS
 from jaxnets.ops.initializers import Initialization as Initialization
 from jaxnets.ops.layers import BatchNorm as BatchNorm
 from jaxnets.ops.layers import Conv as Conv
 from jaxnets.ops.layers import Dense as Dense
-from jaxnets.ops.pooling import average_pool as average_pool
-from jaxnets.ops.pooling import global_average_pool as global_average_pool
-from jaxnets.ops.pooling import global_max_pool as global_max_pool
-from jaxnets.ops.pooling import max_pool as max_pool

@@ -16,16 +16,22 @@ import numpy as np
 from jax import lax
 
 Initializer = nn.initializers.Initializer
-BiasInitializer = Callable[[int], Initializer]
-"""From the fan-in of the layer's kernel to the initialiser of its bias."""
 Distribution = Literal["normal", "uniform"]
-Fan = Literal["fan_in", "fan_out", "fan_avg"]
 
 MAX_OVERDRAW = 1 << 20
 """Numbers that may be drawn beyond those that are wanted."""
 
 
-def scaled(distribution: Distribution, scale: float, fan: Fan) -> Initializer:
+class Initialization(NamedTuple):
+    """How a layer begins: its kernel, and, from the fan-in of the kernel, its bias."""
+
+    kernel: Initializer
+    bias: Callable[[int], Initializer]
+
+
+def scaled(
+    distribution: Distribution, scale: float, fan: Literal["fan_in", "fan_out", "fan_avg"]
+) -> Initializer:
     """Kernels of variance `scale` over the fan, as jax.nn.initializers.variance_scaling draws them."""
 
     def deviation(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -44,8 +50,7 @@ def normal(deviation: float) -> Initializer:
 
 def _initializer(distribution: Distribution, factor: Callable[[tuple[int, ...], Any], Any]) -> Initializer:
     def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
-        number = np.dtype(dtype).type
-        size = math.prod(shape)
+        number, size = np.dtype(dtype).type, math.prod(shape)
         drawn = 1 << (size - 1).bit_length()
         count = drawn if drawn - size <= MAX_OVERDRAW else size
         factors = factor(tuple(shape), number)
@@ -86,13 +91,6 @@ def zero_bias(fan_in: int) -> Initializer:
     """Zeros, Flax's default, whatever the fan-in."""
     del fan_in
     return nn.initializers.zeros
-
-
-class Initialization(NamedTuple):
-    """How the kernel and the bias of a layer begin."""
-
-    kernel: Initializer
-    bias: BiasInitializer
 
 
 INITIALIZERS = {

@@ -1,6 +1,5 @@
 """The Linen layers with weights that every network is built of."""
 
-import functools
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -9,10 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnets.errors import ConfigError
-from jaxnets.ops.convolution import convolution
-from jaxnets.ops.cpu_kernels.load import Implementation, kernels_of
+from jaxnets.ops.cpu_kernels import Implementation
+from jaxnets.ops.functional import batch_norm, convolution, per_channel, values_per_channel
 from jaxnets.ops.initializers import Initialization
-from jaxnets.ops.normalization import batch_norm, per_channel, plain_batch_norm, values_per_channel
 from jaxnets.ops.windows import Pair, pair
 
 
@@ -35,18 +33,13 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        window = pair(self.kernel_size)
+        compute_dtype, window = self.compute_dtype or self.dtype, pair(self.kernel_size)
         rows, columns = (side // 2 for side in window) if self.padding == "same" else pair(self.padding)
         shape = (*window, x.shape[-1], self.features)
         kernel = self.param("kernel", self.initialization.kernel, shape, self.dtype)
-        compute_dtype = self.compute_dtype or self.dtype
-        y = convolution(
-            x.astype(compute_dtype),
-            kernel.astype(compute_dtype),
-            strides=pair(self.stride),
-            padding=((rows, rows), (columns, columns)),
-            implementation=self.implementation,
-        )
+        x, kernel = x.astype(compute_dtype), kernel.astype(compute_dtype)
+        padding, strides = ((rows, rows), (columns, columns)), pair(self.stride)
+        y = convolution(x, kernel, strides=strides, padding=padding, implementation=self.implementation)
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
@@ -79,9 +72,7 @@ class BatchNorm(nn.Module):
     takes the unbiased batch variance, the output the biased one. With `axis_name` the batch is that of
     all devices on the axis (torch.nn.SyncBatchNorm). Variables: params/scale, params/bias [C];
     batch_stats/mean, batch_stats/var [C]. Raises ConfigError where training sees one value a channel.
-    The C++ kernels take its sums where the batch is one device's.
-    Training has gradients of any order, forward over reverse among them; forward mode of the layer itself
-    (`jvp`) is refused by JAX and needs `implementation="xla"`, the plain formula.
+    Forward mode of the layer in training (`jvp`) is refused by JAX and needs `implementation="xla"`.
     """
 
     epsilon: float = 1e-5
@@ -106,26 +97,11 @@ class BatchNorm(nn.Module):
         count = values_per_channel(x, self.axis_name)
         if count < 2:
             raise ConfigError(
-                "batch normalisation needs more than one value a channel to train on, and a batch has one: "
-                "--config.train.drop_last=True leaves out an epoch's short batch, or change "
-                "--config.train.batch_size"
+                "batch normalisation trains on more than one value a channel, and a batch has one: leave out "
+                "an epoch's short batch by --config.train.drop_last=True, or change --config.train.batch_size"
             )
-        y, mean, var = self._by_batch(x, scale, bias)
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, self.axis_name, self.implementation)
         unbiased = var * (count / (count - 1))
         running_mean.value += self.momentum * (mean - running_mean.value)
         running_var.value += self.momentum * (unbiased - running_var.value)
         return y.astype(out)
-
-    def _by_batch(
-        self, x: jax.Array, scale: jax.Array, bias: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        options = {"epsilon": self.epsilon, "axis_name": self.axis_name}
-        if self.implementation == "xla":
-            return plain_batch_norm(x, scale, bias, **options)
-        in_jax = functools.partial(batch_norm, **options)
-        kernels = kernels_of(self.implementation)
-        is_single = x.dtype == scale.dtype == jnp.float32 and x.ndim == 4 and x.size > 0
-        if kernels is None or self.axis_name is not None or not is_single:
-            return in_jax(x, scale, bias)
-        for_cpu = functools.partial(in_jax, kernels=kernels)
-        return lax.platform_dependent(x, scale, bias, cpu=for_cpu, default=in_jax)

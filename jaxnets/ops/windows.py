@@ -39,6 +39,11 @@ class Windows(NamedTuple):
         return self.window == (1, 1) and self.padding == ((0, 0), (0, 0))
 
     @property
+    def steps_and_corner(self) -> tuple[int, ...]:
+        """The strides and the padding above and on the left, as the C++ kernels take them."""
+        return (*self.strides, self.padding[0][0], self.padding[1][0])
+
+    @property
     def taps(self) -> list[Pair]:
         """The (row, column) of each tap, row by row."""
         return list(itertools.product(range(self.window[0]), range(self.window[1])))

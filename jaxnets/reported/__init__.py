@@ -30,18 +30,10 @@ def _entries() -> dict[str, dict[str, Any]]:
     for name, data in DATA.items():
         content = document(name)
         shared = {"data": data, "train_examples": content.get("data", {}).get("train_examples")}
-        group = content["entries"] if "entries" in content else {content["id"]: _mlp(content)}
-        entries |= {key: {**value, **shared, "variant": VARIANTS.get(key)} for key, value in group.items()}
+        for key, value in content["entries"].items():
+            shape = {field: tuple(value[field]) for field in ("layer_sizes", "activations") if field in value}
+            entries[key] = {**value, **shape, **shared, "variant": VARIANTS.get(key)}
     return entries
-
-
-def _mlp(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the entry of a document about one MLP, which has tables instead of a result."""
-    sizes, activation = content["network"]["layer_sizes"], content["network"]["activation"]
-    if not isinstance(activation, list):
-        activation = [activation.split()[0]] * (len(sizes) - 1)
-    shape = {"layer_sizes": tuple(sizes), "activations": tuple(activation)}
-    return {"report": content["report"], "model": "mlp", **shape}
 
 
 def names() -> list[str]:

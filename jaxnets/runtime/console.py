@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from rich import progress
 from rich.console import Console
 
-from jaxnets.text import printable, printable_lines
+from jaxnets.io import printable, printable_lines
 
 
 class Phase:

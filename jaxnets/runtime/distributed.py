@@ -27,16 +27,13 @@ _LOST_CONNECTION = re.compile(
 )
 
 
-def is_child() -> bool:
-    """True in the training process."""
-    return os.environ.get(PARENT) == str(os.getppid())
-
-
 def run_in_child(command: Sequence[str], *, with_traceback: bool) -> None:
-    """Runs a command in a child, which dies with this process, and exits with its exit code.
+    """Runs a command in a child, which dies with this process, and exits with its code; nothing in the child.
 
     Raises MachineError if JAX aborted the child, whose log is shown `with_traceback`, or it was killed.
     """
+    if os.environ.get(PARENT) == str(os.getppid()):
+        return
     os.environ[PARENT] = str(os.getpid())
     errors = _Errors()
     result = processes.run(command, death_signal=signal.SIGKILL, show=errors.show)

@@ -18,7 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from jaxnets.errors import ConfigError, JaxnetsError, MachineError
+from jaxnets.errors import JaxnetsError, MachineError
 from jaxnets.runtime import signals
 
 T = TypeVar("T")
@@ -33,19 +33,7 @@ if os.getppid() != parent:  # it died before prctl
 os.execv(sys.argv[3], sys.argv[3:])
 """
 """A program that executes a command so that it gets a signal when its parent dies (Linux)."""
-_process: int | None = None
 _thread = threading.local()
-
-
-def check_not_forked() -> None:
-    """Raises ConfigError in a child that was forked after the first call: without JAX's threads it hangs."""
-    global _process
-    _process = _process or os.getpid()
-    if _process != os.getpid():
-        raise ConfigError(
-            "this process was forked (os.fork) after JAX had started, which JAX does not support: "
-            'use multiprocessing.get_context("spawn")'
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +84,8 @@ def run(
             process.terminate()  # nothing if it has ended
             process.wait()
         shown += _echo(errors.fileno(), len(shown), show)
-    number = received[0] if received else None
-    return ProcessResult(process.returncode, cut, shown.decode(errors="replace"), number)
+    text = shown.decode(errors="replace")
+    return ProcessResult(process.returncode, cut, text, received[0] if received else None)
 
 
 def _with_parent_death(command: Sequence[str], death_signal: int = signal.SIGTERM) -> list[str]:

@@ -66,19 +66,18 @@ def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator
     handlers of its own in the main thread, and none in others.
     """
     request = [on_signal] * signals
-    if _state.installed:
-        with _state.lock:
-            _state.requests.append(request)
-        try:
+    is_main = threading.current_thread() is threading.main_thread()
+    if not _state.installed:
+        with _handlers(request) if is_main else contextlib.nullcontext():
             yield
-        finally:
-            with _state.lock:
-                _state.requests.pop()
-    elif threading.current_thread() is threading.main_thread():
-        with _handlers(request):
-            yield
-    else:
+        return
+    with _state.lock:
+        _state.requests.append(request)
+    try:
         yield
+    finally:
+        with _state.lock:
+            _state.requests.pop()
 
 
 @contextlib.contextmanager
@@ -127,25 +126,19 @@ def _exit() -> None:
     os._exit(_state.exit_code)
 
 
-class _Repeats:
-    """Detects repeated signals."""
-
-    def __init__(self) -> None:
-        self._last, self._time = 0, 0.0
-
-    def is_repeat(self, number: int) -> bool:
-        """True if the same signal was received less than REPEAT_SECONDS ago."""
-        now = time.monotonic()
-        if number == self._last and now - self._time < REPEAT_SECONDS:
-            return True  # repeats do not extend the window: a key that is pressed many times works
-        self._last, self._time = number, now
-        return False
+def _is_repeat(number: int, times: dict[int, float]) -> bool:
+    """True if the signal was received less than REPEAT_SECONDS ago; `times` has the last one by number."""
+    now = time.monotonic()
+    if now - times.get(number, -REPEAT_SECONDS) < REPEAT_SECONDS:
+        return True  # repeats do not extend the window: a key that is pressed many times works
+    times[number] = now
+    return False
 
 
 @contextlib.contextmanager
 def _handlers(request: list[Callable[[int], None]]) -> Iterator[None]:
     """Installs Python handlers for a request; they are restored after its last signal."""
-    repeats = _Repeats()
+    times: dict[int, float] = {}
     found = {number: signal.getsignal(number) for number in NUMBERS}
     # None was set by C code and cannot be restored.
     before = {number: each for number, each in found.items() if each not in (signal.SIG_IGN, None)}
@@ -156,7 +149,7 @@ def _handlers(request: list[Callable[[int], None]]) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        if repeats.is_repeat(number):
+        if _is_repeat(number, times):
             return
         if request:
             request.pop()(number)
@@ -173,10 +166,10 @@ def _handlers(request: list[Callable[[int], None]]) -> Iterator[None]:
 
 
 def _watch(numbers: list[int]) -> None:
-    repeats = _Repeats()
+    times: dict[int, float] = {}
     while True:
         for number in os.read(_state.reader, 64):
-            if number in numbers and not repeats.is_repeat(number):
+            if number in numbers and not _is_repeat(number, times):
                 with contextlib.suppress(Exception):  # an error must not end this thread
                     _receive(number)
 
@@ -238,8 +231,7 @@ def _print_last_line(reason: str) -> None:
             out.write("\r\x1b[2K\x1b[?25h")  # clears the line and shows the cursor
         _flush(out)
     with contextlib.suppress(Exception):
-        print(f"{os.path.basename(sys.argv[0])}: stopped by {reason}", file=errors)
-        _flush(errors)
+        print(f"{os.path.basename(sys.argv[0])}: stopped by {reason}", file=errors, flush=True)
 
 
 def _flush(stream: TextIO | None) -> None:

@@ -1,4 +1,4 @@
-"""Settings of JAX and XLA: safe fusions on CPUs, the compilation cache, double precision.
+"""Settings of JAX and XLA, and the hardware that they run on.
 
 Since jaxlib 0.10.2, XLA's CPU compiler uses the YNNPACK library for fused operations. If a matrix product is
 fused with a following operation, the result can silently be wrong (jax-ml/jax#39103; two such programs are in
@@ -7,6 +7,7 @@ scripts set XLA_FLAGS before JAX starts, and `jit` compiles with it in a user's 
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.metadata
@@ -20,8 +21,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from jaxnets.errors import ConfigError
 from jaxnets.io import user_cache_folder
-from jaxnets.runtime.hardware import CPUINFO, cpu_threads
 
 FLAG, SAFE_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "individual_dot,individual_convolution"
 SAFE_FLAG = f"--{FLAG}={SAFE_FUSIONS}"  # in XLA_FLAGS
@@ -30,6 +31,13 @@ FIRST_AFFECTED, FIRST_UNKNOWN = (0, 10, 2), (0, 13)
 """The affected versions of jaxlib. XLA aborts on unknown flags, so unsupported versions do not get it."""
 NEUTRAL_FLAGS = (f"--{FLAG}=", "--xla_dump_", "--xla_force_host_platform_device_count=")
 """Flags that are recorded separately or only write files."""
+CPUINFO = Path("/proc/cpuinfo")
+WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""CPU flags, widest vectors first; cloud CPUs of the same name may lack them and be half as fast."""
+MALLOPT = {-8: 1, -4: 0, -1: -1, -2: 64 << 20}
+"""Settings of glibc's mallopt by number: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD (never), M_TOP_PAD."""
+retains_freed_memory = False  # set by `retain_freed_memory`
+_process: int | None = None
 
 
 def set_safe_flags(environment: MutableMapping[str, str]) -> None:
@@ -53,9 +61,8 @@ def is_affected(version: str | None = None) -> bool:
 
 def fusions() -> str:
     """Returns the setting with which this package compiles; "default" for XLA's default."""
-    default = SAFE_FUSIONS if is_affected() else "default"
-    value = fusions_in(os.environ)
-    return default if value is None else value
+    setting = fusions_in(os.environ)
+    return (SAFE_FUSIONS if is_affected() else "default") if setting is None else setting
 
 
 def other_flags() -> list[str]:
@@ -96,9 +103,9 @@ def precision_of(model: config_dict.ConfigDict) -> contextlib.AbstractContextMan
 
 
 def enable_compilation_cache(place: str) -> None:
-    """Enables JAX's persistent compilation cache for all programs, or disables it for "none".
+    """Enables JAX's persistent compilation cache in a folder, or disables it for "none".
 
-    `place` is a folder, or "auto": JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
+    "auto" is JAX_COMPILATION_CACHE_DIR if that is set, else the user's cache folder.
     """
     import jax
 
@@ -113,8 +120,58 @@ def enable_compilation_cache(place: str) -> None:
 
 def cache_conditions() -> str:
     """Returns a name for what JAX's cache keys lack: programs for other CPUs may crash or be wrong."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
-    found = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    found = sorted({line for line in _cpuinfo() if line.startswith(("model name", "flags", "Features"))})
     properties = [importlib.metadata.version("jaxlib"), platform.machine(), str(cpu_threads()), *found]
     digest = hashlib.sha256("\n".join(properties).encode()).hexdigest()
     return f"{platform.machine()}-{digest[:16]}"
+
+
+def hardware() -> str:
+    """Returns a description such as "2 cores of AMD EPYC, AVX2" or "1 NVIDIA H200"."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return f"{cpu_threads()} cores of {processor()}"
+    return f"{jax.device_count()} {jax.devices()[0].device_kind}"
+
+
+def cpu_threads() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Returns the CPU's name and widest vector instructions, such as "AMD EPYC, AVX2"."""
+    parts = [line.partition(":") for line in reversed(_cpuinfo())]  # the first processor's are retained
+    fields = {field.strip(): value.strip() for field, _, value in parts}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    flags = fields.get("flags", "").split()
+    vectors = next((name for flag, name in WIDEST.items() if flag in flags), None)
+    return f"{name}, {vectors}" if vectors else name
+
+
+def _cpuinfo() -> list[str]:
+    return CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+
+
+def retain_freed_memory() -> None:
+    """Makes glibc's allocator retain large freed blocks; call this before the first large allocation.
+
+    XLA allocates its temporaries with malloc at every call. By default glibc maps and unmaps such blocks, and
+    the page faults take a third of a ResNet training step on CPUs. The process retains its peak memory.
+    """
+    global retains_freed_memory
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        retains_freed_memory = all(libc.mallopt(name, value) == 1 for name, value in MALLOPT.items())
+
+
+def check_not_forked() -> None:
+    """Raises ConfigError in a child that was forked after the first call: without JAX's threads it hangs."""
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise ConfigError(
+            "this process was forked (os.fork) after JAX had started, which JAX does not support: "
+            'use multiprocessing.get_context("spawn")'
+        )

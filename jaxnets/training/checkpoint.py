@@ -76,10 +76,10 @@ class Checkpoints:
 
         `host_state` is JSON; the manifest has `run_files`. MachineError if the disk is full or read-only.
         """
-        target = self._path(step)
-        if step in self.steps():
-            if self.damage(step) is None:
-                return
+        target, exists = self._path(step), step in self.steps()
+        if exists and self.damage(step) is None:
+            return
+        if exists:
             self._remove(step)
         try:
             self._remove_unfinished()
@@ -89,16 +89,17 @@ class Checkpoints:
                 checkpointer.save(target / STATE, args=ocp.args.StandardSave(jax.device_get(state)))
             atomic_write(target / HOST_STATE, _to_json(host_state))
             atomic_write(target / SHAPES, _to_json(_shapes(state)))
-            files = sorted(path for path in target.rglob("*") if path.is_file())
+            files = [path for path in target.rglob("*") if path.is_file()]
             hashes = {str(path.relative_to(target)): file_sha256(path) for path in files}
-            manifest = _with_digest({"files": hashes, "run_files": dict(run_files or {})})
-            atomic_write(target / MANIFEST, manifest)
+            atomic_write(
+                target / MANIFEST, _with_digest({"files": hashes, "run_files": dict(run_files or {})})
+            )
         except (OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()
             raise _disk_error(error, target) from error
         # Later steps may exist: the run fell back to an earlier checkpoint.
-        older = [one for one in self.steps() if one <= step]
+        older = [saved for saved in self.steps() if saved <= step]
         for old in set(older[: -self._keep]) - {protect}:
             self._remove(old)
 
@@ -115,9 +116,9 @@ class Checkpoints:
                     f"checkpoint {path} is of another network: {name} is {theirs} in the checkpoint and "
                     f"{ours} in the network"
                 )
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        arguments = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, template))
         with _checkpointer() as checkpointer:
-            state = checkpointer.restore(path / STATE, args=ocp.args.StandardRestore(abstract))
+            state = checkpointer.restore(path / STATE, args=arguments)
         # orbax's arrays have the sharding of an empty mesh, which device_put alone would retain. As part of
         # the key of JAX's compilation cache it would cause every program to be compiled again.
         state = jax.device_put(jax.device_get(state))
@@ -125,12 +126,12 @@ class Checkpoints:
 
     def latest_valid(self) -> tuple[int | None, list[str]]:
         """Returns the newest undamaged step, or None, and a message for each newer, damaged one."""
-        damaged = []
+        messages = []
         for step in reversed(self.steps()):
             if not (damage := self.damage(step)):
-                return step, damaged
-            damaged.append(f"checkpoint {self._path(step)} is damaged: {damage}")
-        return None, damaged
+                return step, messages
+            messages.append(f"checkpoint {self._path(step)} is damaged: {damage}")
+        return None, messages
 
     def run_files(self, step: int) -> Mapping[str, FileRecord]:
         """Returns the records of the run's other files; CheckpointError if the manifest is damaged."""
@@ -194,17 +195,12 @@ def _check_disk_space(target: Path, needed: int) -> None:
     """Raises MachineError before orbax does, whose threads print tracebacks."""
     free = shutil.disk_usage(target.parent).free
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = f"{needed / 1e6:,.1f} MB"
+    needs = f"{target} needs {needed / 1e6:,.1f} MB, but"
     if free < needed:
-        raise MachineError(
-            f"not enough disk space for {target}: {size} are needed, {free / 1e6:,.1f} MB are free; "
-            "free some space and run again"
-        )
+        raise MachineError(f"{needs} {free / 1e6:,.1f} MB are free: free some space and run again")
     if resource.RLIM_INFINITY != limit < needed:
-        raise MachineError(
-            f"{target} needs {size}, but the file size limit is {limit / 1e6:,.1f} MB: "
-            "raise it (ulimit -f) and run again"
-        )
+        limited = f"the file size limit is {limit / 1e6:,.1f} MB"
+        raise MachineError(f"{needs} {limited}: raise it (ulimit -f) and run again")
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -244,10 +240,8 @@ def _read_manifest(folder: Path) -> Manifest:
     if data.decode() != _with_digest({name: value for name, value in content.items() if name != "sha256"}):
         raise ValueError("it has changed")
     files, inside = content["files"], f"{os.path.realpath(folder)}/"
-    for name in files:
-        leaves = name.startswith("/") or ".." in name.split("/")
-        if leaves or not os.path.realpath(folder / name).startswith(inside):
-            raise ValueError("it lists a file outside of the checkpoint")
+    if not all(os.path.realpath(folder / name).startswith(inside) for name in files):
+        raise ValueError("it lists a file outside of the checkpoint")
     if not {HOST_STATE, SHAPES} <= files.keys() or not any(name.startswith(f"{STATE}/") for name in files):
         raise ValueError("it does not list all files of a checkpoint")
     return content

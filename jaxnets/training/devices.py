@@ -54,7 +54,7 @@ class Devices:
         if self.axis_name is None:
             return CompiledStep(jax.jit(step, donate_argnums=donated), shared)
         axes = (None, 0, *(None for _ in shared))
-        mapped = jax.pmap(step, axis_name=self.axis_name, in_axes=axes, out_axes=None, donate_argnums=donated)
+        mapped = jax.pmap(step, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=donated)
         # A program of several processes cannot be lowered from the shapes of one. It is compiled when it is
         # called, and then compiler options cannot be passed.
         if self.process_count > 1 and xla.is_affected() and xla.fusions_in(os.environ) is None:
@@ -88,8 +88,7 @@ class Devices:
             return number
         from jax.experimental import multihost_utils
 
-        numbers = multihost_utils.process_allgather(np.asarray(number or 0))
-        return int(np.max(numbers)) or None
+        return int(np.max(multihost_utils.process_allgather(np.asarray(number or 0)))) or None
 
     @contextlib.contextmanager
     def collective_section(self) -> Iterator[None]:
@@ -106,7 +105,7 @@ class Devices:
 class CompiledStep:
     """A step that is compiled ahead of time, once per batch shape."""
 
-    def __init__(self, function: Any, shared: tuple[Any, ...] = (), *, ahead_of_time: bool = True):
+    def __init__(self, function: Any, shared: tuple[Any, ...], *, ahead_of_time: bool = True):
         self._function, self._shared, self._ahead_of_time = function, shared, ahead_of_time
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
@@ -136,7 +135,7 @@ def initialize_distributed(
         )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
+        hint = "pass --coordinator=HOST:PORT --num_processes=N --process_id=I"
         raise MachineError(
-            f"--distributed: cannot connect to the other processes ({reason}); "
-            "pass --coordinator=HOST:PORT --num_processes=N --process_id=I"
+            f"--distributed: cannot connect to the other processes ({reason}); {hint}"
         ) from error

@@ -69,7 +69,7 @@ def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> 
 
     Their weight is `auxiliary_weight` if `config.auxiliary_weight` is None.
     """
-    weight_of_heads = auxiliary_weight if config.auxiliary_weight is None else config.auxiliary_weight
+    head_weight = auxiliary_weight if config.auxiliary_weight is None else config.auxiliary_weight
     options = {"label_smoothing": config.label_smoothing, "class_weights": tuple(config.class_weights)}
     loss = SQUARED_ERRORS.get(config.loss) or functools.partial(cross_entropy, **options)
 
@@ -78,6 +78,6 @@ def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> 
             return loss(outputs, targets, weight)
         main = loss(outputs.main, targets, weight)
         heads = [loss(logits, targets, weight).total for logits in outputs.auxiliary]
-        return main._replace(total=main.total + weight_of_heads * sum(heads))
+        return main._replace(total=main.total + head_weight * sum(heads))
 
     return total

@@ -1,14 +1,38 @@
-"""Builds the optax optimizer and learning rate schedule of a config, with PyTorch's conventions."""
+"""The optax optimizer and learning rate schedule of a config, with PyTorch's conventions.
 
+The backbone and the head of a network may have an optimizer each.
+"""
+
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import config_dict
 
+from jaxnets import models
 from jaxnets.config import steps
-from jaxnets.training.state import BackboneHeadPartition
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneHeadPartition:
+    """The names of the modules of the head, to which auxiliary heads belong; all others are the backbone."""
+
+    head: frozenset[str]
+
+    @classmethod
+    def of(cls, model: nn.Module, shape: tuple[int, ...]) -> "BackboneHeadPartition":
+        """The partition for inputs of `shape` [B, ...]."""
+        return cls(frozenset(models.head_modules(model, shape)))
+
+    def split(self, tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns (head, backbone)."""
+        names = self.head | models.auxiliary_part(tree).keys()
+        head = {name: part for name, part in tree.items() if name in names}
+        return head, {name: part for name, part in tree.items() if name not in names}
 
 
 def make_schedule(

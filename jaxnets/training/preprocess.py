@@ -36,11 +36,6 @@ def scale(images: jax.Array, dtype: Any) -> jax.Array:
     return images.astype(dtype) / jnp.asarray(255, dtype)
 
 
-def has_classes(batch: Batch) -> bool:
-    """True if labels are classes, int[B], rather than values, float[B, K]."""
-    return batch["label"].ndim == 1
-
-
 def flip_horizontal(key: jax.Array, image: jax.Array) -> jax.Array:
     """Flips left and right with probability 0.5."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
@@ -62,8 +57,7 @@ def rotate(key: jax.Array, image: jax.Array, degrees: float) -> jax.Array:
     angle = jnp.deg2rad(jax.random.uniform(key, (), image.dtype, -degrees, degrees))
     y, x = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2  # the centre
     rows, columns = (jnp.arange(side, dtype=image.dtype) for side in image.shape[:2])
-    rows, columns = rows - y, columns - x
-    rows, columns = jnp.meshgrid(rows, columns, indexing="ij")
+    rows, columns = jnp.meshgrid(rows - y, columns - x, indexing="ij")
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     coordinates = (cosine * rows - sine * columns + y, sine * rows + cosine * columns + x)
     sample = functools.partial(ndimage.map_coordinates, coordinates=coordinates, order=1, mode="mirror")
@@ -183,9 +177,6 @@ def make_preprocess(
         if config.augment[field]
     ]
 
-    def image_key(key: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
-
     def augmented(key: jax.Array, image: jax.Array) -> jax.Array:
         for number, (function, arguments) in enumerate(chosen):
             image = function(jax.random.fold_in(key, number), image, *arguments)
@@ -200,7 +191,8 @@ def make_preprocess(
         images = scale(batch["image"], dtype)
         if not (augments or mixes):
             return normalize(images, mean, std), targets
-        keys = jax.vmap(functools.partial(image_key, key))(batch["epoch"], batch["index"])
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch["epoch"])
+        keys = jax.vmap(jax.random.fold_in)(keys, batch["index"])
         if augments:
             images = jax.vmap(augmented)(keys, images)
         if mixes:

@@ -16,11 +16,10 @@ from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
 from jaxnets.training.preprocess import Batch
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import LAST, PER_STEP, Metrics, add_metrics
+from jaxnets.training.step import LAST, PER_STEP, Metrics, TrainState, add_metrics
 
 if TYPE_CHECKING:
-    from jaxnets.data.batches import IndexBatches, TrainBatches
+    from jaxnets.data.dataset import IndexBatches, TrainBatches
     from jaxnets.training.callbacks import Callback
 
 LATER_CONDITIONS = ("x64", "xla_flags")
@@ -180,8 +179,11 @@ class Run(Progress):
 
     def fetch_metrics(self) -> None:
         """Fetches the pending metrics, which waits for the devices, and adds them up in step order."""
+        fetched: list[dict[str, Any]] = []
         with self.training_time():
-            fetched = [each for call in jax.device_get(self._pending) for each in _per_step(*call)]
+            for metrics, steps in jax.device_get(self._pending):
+                rows = metrics.get(PER_STEP, {name: [value] for name, value in metrics.items()})
+                fetched += [{name: rows[name][row] for name in rows} for row in range(steps)]
         for number, metrics in enumerate(fetched, self.step - len(fetched) + 1):
             self.interval = add_metrics(self.interval, metrics)
             self.epoch_sums = add_metrics(self.epoch_sums, metrics)
@@ -247,14 +249,6 @@ class Run(Progress):
         for callback in self.callbacks:
             if callback.name in host_state["callbacks"]:
                 callback.restore(host_state["callbacks"][callback.name])
-
-
-def _per_step(metrics: dict[str, Any], steps: int) -> list[dict[str, Any]]:
-    """Returns the metrics of single steps from the fetched metrics of a call."""
-    if PER_STEP not in metrics:
-        return [metrics]
-    lists = {name: values[:steps].tolist() for name, values in metrics[PER_STEP].items()}
-    return [{name: values[number] for name, values in lists.items()} for number in range(steps)]
 
 
 def check_finite(values: Mapping[str, float], split: str, step: int) -> None:

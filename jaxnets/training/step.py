@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions of state and batch.
+"""The state of training, the training step and the evaluation step: pure functions of state and batch.
 
 Examples may be stored on the device: the steps then get batches of indices and gather the examples.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,21 +17,59 @@ from jax import lax
 from jaxnets.data.sources.base import FEATURES
 from jaxnets.models.base import ModelOutput
 from jaxnets.training.loss import Loss, LossTerms
-from jaxnets.training.preprocess import Batch, Preprocess, has_classes
-from jaxnets.training.state import BackboneHeadPartition, TrainState, Tree
-
-Metrics = dict[str, jax.Array]
-"""Sums and counts: they add up exactly over batches, devices and processes."""
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-StoredExamples = dict[str, jax.Array]
-"""All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
-Examples = tuple[jax.Array, jax.Array, jax.Array]  # inputs, targets and weights
-Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[jax.Array | ModelOutput, Tree]]
-"""(variables, inputs, dropout key) -> (outputs, batch statistics)."""
+from jaxnets.training.optimizer import BackboneHeadPartition
+from jaxnets.training.preprocess import Batch, Preprocess
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
 PER_STEP, LAST = "each", "last"
+Tree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A pytree without static fields, as checkpoints store it."""
+
+    step: jax.Array  # int32[]; updates taken so far
+    params: Tree
+    batch_stats: Tree  # {} without batch norm
+    opt_state: optax.OptState
+    ema: Tree  # None without a moving average of the weights
+    key: jax.Array  # uint32[2]; the raw data of the run's random key
+
+    @classmethod
+    def create(
+        cls,
+        variables: dict[str, Tree],
+        optimizer: optax.GradientTransformation,
+        *,
+        seed: int,
+        with_ema: bool = False,
+    ) -> "TrainState":
+        """Returns the state before the first step."""
+        params = variables["params"]
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables["batch_stats"],
+            opt_state=optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params) if with_ema else None,  # a buffer cannot be donated twice
+            key=jax.random.key_data(jax.random.key(seed)),
+        )
+
+    def variables(self, *, ema: bool = False) -> dict[str, Tree]:
+        """Returns the variables for `model.apply`; with `ema` the averaged weights, if there are any."""
+        params = self.ema if ema and self.ema is not None else self.params
+        return {"params": params, "batch_stats": self.batch_stats}
+
+
+Metrics = dict[str, jax.Array]  # sums and counts: they add up exactly over batches, devices and processes
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+StoredExamples = dict[str, jax.Array]
+"""All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
+Examples = tuple[jax.Array, jax.Array, jax.Array]  # inputs, targets and weights
+Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[Any, Tree]]
+"""(variables, inputs, dropout key) -> (outputs, batch statistics)."""
 
 
 def make_train_step(
@@ -63,10 +102,10 @@ def make_train_step(
         examples = (inputs, targets, batch["weight"].astype(targets.dtype))
 
         def update(forward: Forward, trainable: Tree, frozen: Tree) -> tuple[TrainState, Metrics]:
-            loss_fn = functools.partial(_loss_fn, loss, forward, frozen, has_classes(batch))
-            grad_fn = jax.grad(loss_fn, has_aux=True)
+            loss_fn = functools.partial(_loss_fn, loss, forward, frozen, batch["label"].ndim == 1)
+            grad_fn = functools.partial(jax.grad(loss_fn, has_aux=True), trainable)
             gradient, batch_stats, metrics = _accumulate_gradients(
-                grad_fn, trainable, state.batch_stats, examples, dropout_key, grad_accum_steps
+                grad_fn, state.batch_stats, examples, dropout_key, grad_accum_steps
             )
             if axis_name is not None:
                 gradient, metrics = lax.psum((gradient, metrics), axis_name)
@@ -116,27 +155,21 @@ def _forward_frozen_backbone(
 
 
 def _accumulate_gradients(
-    grad_fn: Callable[..., Any],
-    trainable: Tree,
-    batch_stats: Tree,
-    examples: Examples,
-    dropout_key: jax.Array,
-    grad_accum_steps: int,
+    grad_fn: Callable[..., Any], batch_stats: Tree, examples: Examples, dropout_key: jax.Array, count: int
 ) -> tuple[Tree, Tree, Metrics]:
-    """Returns the summed gradient, the last batch statistics and the summed metrics of all microbatches."""
-    if grad_accum_steps == 1:
-        gradient, (batch_stats, metrics) = grad_fn(trainable, batch_stats, examples, dropout_key)
+    """Returns the summed gradient and metrics of `count` microbatches, and the last batch statistics."""
+    if count == 1:
+        gradient, (batch_stats, metrics) = grad_fn(batch_stats, examples, dropout_key)
         return gradient, batch_stats, metrics
 
     def scan_fn(batch_stats: Tree, x: tuple[Any, Examples]) -> tuple[Tree, tuple[Tree, Metrics]]:
         number, microbatch = x
         key = jax.random.fold_in(dropout_key, number)
-        gradient, (batch_stats, metrics) = grad_fn(trainable, batch_stats, microbatch, key)
+        gradient, (batch_stats, metrics) = grad_fn(batch_stats, microbatch, key)
         return batch_stats, (gradient, metrics)
 
-    microbatches = jax.tree.map(lambda x: x.reshape(grad_accum_steps, -1, *x.shape[1:]), examples)
-    xs = (jnp.arange(grad_accum_steps), microbatches)
-    batch_stats, stacked = lax.scan(scan_fn, batch_stats, xs)
+    microbatches = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
+    batch_stats, stacked = lax.scan(scan_fn, batch_stats, (jnp.arange(count), microbatches))
     gradient, metrics = jax.tree.map(lambda x: x.sum(axis=0), stacked)
     return gradient, batch_stats, metrics
 
@@ -192,20 +225,19 @@ def make_eval_step(
         drawn = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), batch["index"][0])
         method, rngs = "head" if FEATURES in batch else None, {"dropout": drawn} if dropout else None
         outputs: Any = model.apply(state.variables(ema=ema), inputs, train=dropout, rngs=rngs, method=method)
-        weight, classes = batch["weight"].astype(targets.dtype), has_classes(batch)
+        weight, classes = batch["weight"].astype(targets.dtype), batch["label"].ndim == 1
         metrics = _sums(loss(outputs, targets, weight), outputs, targets, weight, classes)
         if axis_name is not None:
             metrics = lax.psum(metrics, axis_name)
         if not classes:
             return metrics
 
-        def gather(values: jax.Array) -> jax.Array:
-            return values if axis_name is None else lax.all_gather(values, axis_name, tiled=True)
-
         predictions = jnp.stack([jnp.argmax(each, axis=-1) for each in (targets, outputs)], axis=-1)
-        metrics[PREDICTIONS] = gather(predictions.astype(jnp.int32))
-        metrics[PROBABILITIES] = gather(jax.nn.softmax(outputs, axis=-1))
-        return metrics
+        examples = {
+            PREDICTIONS: predictions.astype(jnp.int32),
+            PROBABILITIES: jax.nn.softmax(outputs, axis=-1),
+        }
+        return metrics | (examples if axis_name is None else lax.all_gather(examples, axis_name, tiled=True))
 
     return eval_step
 

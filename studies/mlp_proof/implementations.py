@@ -18,8 +18,7 @@ from jaxnets.runtime import xla
 from jaxnets.training.loss import SQUARED_ERRORS, make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_train_step
+from jaxnets.training.step import TrainState, make_train_step
 from studies.by_hand import column_biases, mlp, scalar_network
 from studies.mlp_proof.case import SUM, Case, flat
 

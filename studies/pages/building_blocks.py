@@ -1,9 +1,9 @@
-"""Makes the numbers and pictures of docs/building_blocks.md.
+"""Updates the numbers and pictures of docs/building_blocks.md.
 
 python -m studies.pages.building_blocks
 
-The page is written by hand but for its blocks of numbers, each after a line `<!-- numbers: NAME -->`. The
-numbers behind the pictures go to docs/building_blocks/numbers.json, whose digests stand in the pictures.
+The page is written by hand except its blocks of numbers, each after a line `<!-- numbers: NAME -->`. The
+data of the pictures are in docs/building_blocks/numbers.json, and each picture contains their digest.
 """
 
 import argparse
@@ -26,27 +26,27 @@ BLOCK = re.compile(r"(?P<head><!-- numbers: (?P<name>\w+) -->\n```\n)(?P<text>(?
 
 
 def blocks(page: str) -> dict[str, str]:
-    """The page's blocks of numbers, by name."""
+    """Returns the page's blocks of numbers by name."""
     return {found["name"]: found["text"].removesuffix("\n") for found in BLOCK.finditer(page)}
 
 
 def with_numbers(page: str) -> str:
-    """The page with every block computed again."""
+    """Returns the page with every block recomputed."""
     return BLOCK.sub(lambda found: f"{found['head']}{numbers.BLOCKS[found['name']]()}\n```\n", page)
 
 
 def behind() -> dict[str, Any]:
-    """The numbers behind every picture, as numbers.json holds them."""
+    """Returns the data of every picture, as stored in numbers.json."""
     return {name: pictures.plain(compute()) for name, (compute, _) in pictures.PICTURES.items()}
 
 
 def digest(found: Any) -> str:
-    """A digest of the numbers that a picture was drawn from."""
+    """Returns the digest of a picture's data."""
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def main() -> None:
-    """Computes all, and writes what changed."""
+    """Writes the page, the data and the pictures."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     jax.config.update("jax_enable_x64", True)
     atomic_write(PAGE, with_numbers(PAGE.read_text()))

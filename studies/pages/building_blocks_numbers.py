@@ -1,4 +1,4 @@
-"""The numbers that docs/building_blocks.md prints, computed by the code that it is about, in float64."""
+"""The numbers in docs/building_blocks.md, computed in float64 by the code that it describes."""
 
 import functools
 import itertools
@@ -20,7 +20,7 @@ TRAINING_STEPS = 200
 
 
 def of_convolution() -> str:
-    """The report's sizes, 5x5 and 3x3, in whole numbers; and the gradient of one output pixel."""
+    """A convolution with the report's sizes, 5x5 and 3x3, and the gradient of an output pixel."""
     x, kernel, bias = image(BRIGHT_CORNER), VERTICAL_EDGES[:, :, None, None], jnp.zeros(1)
     y = jax.jit(convolution.convolution)(x, kernel, bias)
     centre = jnp.zeros_like(y).at[0, 1, 1, 0].set(1.0)
@@ -43,7 +43,7 @@ def of_convolution() -> str:
 
 
 def of_pooling() -> str:
-    """Windows of four values: what each pooling makes of them, and where a gradient of 1 goes."""
+    """Poolings of windows of four values, and their gradients for an output gradient of 1."""
     columns = [["window"], ["max"], ["gradient"], ["average"], ["gradient"]]
     for window in ([1, 3, 2, 4], [0, 0, 0, 8], [2, 2, 2, 2], [8, 8, 8, 0]):
         cells = _four_ways(image(np.array(window, float).reshape(2, 2)))
@@ -57,7 +57,7 @@ def of_pooling() -> str:
 
 @jax.jit
 def _four_ways(x: jax.Array) -> tuple[jax.Array, ...]:
-    """A window of 2x2, each pooling of it, and where each sends a gradient of 1."""
+    """Returns a 2x2 window, its poolings, and their gradients for an output gradient of 1."""
     sizes, one = {"window": (2, 2), "strides": (2, 2)}, jnp.ones((1, 1, 1, 1))
     return (
         x,
@@ -69,7 +69,7 @@ def _four_ways(x: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def moved_digit() -> dict[str, list]:
-    """A digit and the same one pixel to the right: edges found, then pooled; how much each changed."""
+    """Returns edges and poolings of a digit and of the digit shifted by one pixel, and their changes."""
     digit = sides.digits()[0][0, :, :, 0]
     rows = [_pooled(image(np.roll(digit, shift, axis=1))) for shift in (0, 1)]
     rows = [[np.asarray(values).squeeze() for values in row] for row in rows]
@@ -82,7 +82,7 @@ def moved_digit() -> dict[str, list]:
 
 @jax.jit
 def _pooled(x: jax.Array) -> tuple[jax.Array, ...]:
-    """The image, its vertical edges, and their pooling: maxima, averages, global maximum and average."""
+    """Returns the image, its vertical edges, and their max, average and global poolings."""
     kernel, sizes = VERTICAL_EDGES[:, :, None, None], {"window": (2, 2), "strides": (2, 2)}
     edges = convolution.convolution(x, kernel, jnp.zeros(1), padding=((1, 1), (1, 1)))
     edges = activation("relu").value(edges)
@@ -91,7 +91,7 @@ def _pooled(x: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def of_dropout() -> str:
-    """One mask, the mean over all 16 masks, and inference: ours, and with the scale at inference."""
+    """Dropout with one mask, the mean over all 16 masks, and inference, for both conventions of scaling."""
     x, rate = jnp.arange(1.0, 5.0), 0.2
     masks = jnp.array([[number >> place & 1 for place in range(4)] for number in range(16)]) == 1
     chances = jnp.where(masks, 1 - rate, rate).prod(axis=1)
@@ -109,7 +109,7 @@ def of_dropout() -> str:
 
 
 def of_softmax() -> str:
-    """Logits to shares to loss to gradient; a thousand higher too, where e^z is infinite."""
+    """Softmax, loss and gradient; also for logits higher by 1000, where e^z overflows."""
     targets = jnp.array([[1.0, 0.0, 0.0]])
     columns = [["logits"], ["e^z / sum of e^z"], ["p"], ["loss"], ["p - y"]]
     for logits in (jnp.array([[2.0, 1.0, 0.1]]), jnp.array([[1002.0, 1001.0, 1000.1]])):
@@ -125,7 +125,7 @@ def of_softmax() -> str:
 
 
 def of_activations() -> str:
-    """Value and derivative at a few places."""
+    """Values and derivatives of the activations."""
     places = jnp.array([-2.0, -0.5, 0.0, 0.5, 2.0])
     columns = [["x", *(f"{place:g}" for place in places)]]
     for name in ACTIVATIONS:
@@ -136,7 +136,7 @@ def of_activations() -> str:
 
 
 def of_adam() -> str:
-    """The first steps for a gradient that changes its sign and then stops, at a rate of 0.1."""
+    """Adam's first steps for a gradient that changes its sign and then vanishes; learning rate 0.1."""
     names = (
         "t",
         "gradient",
@@ -161,7 +161,7 @@ def of_adam() -> str:
 
 
 def of_valley() -> str:
-    """Steps until a walk is below 0.01, from 82; the same valley turned by 45 degrees beside it."""
+    """Steps until a walk is below 0.01, from 82, in the valley and in the rotated valley."""
     columns = [["rule"], ["rate"], ["along the axes"], ["to stay"], ["turned by 45°"], ["to stay"]]
     for rule, rates in valley.RATES.items():
         for rate in rates:
@@ -172,12 +172,12 @@ def of_valley() -> str:
 
 
 def of_training() -> str:
-    """Losses by hand and by JAX, the largest difference of a parameter, and correctly classified digits."""
+    """Losses by hand and with JAX, the largest difference of a parameter, and the test accuracy."""
     return of_training_steps(*sides.both(TRAINING_STEPS))
 
 
 def of_training_steps(steps: Sequence[sides.Step], parameters: network.Parameters) -> str:
-    """The same of steps that were taken."""
+    """The same for given steps."""
     columns = [["step"], ["loss by hand"], ["loss by jax.grad"]]
     for step in (1, 2, 20, 50, 100, TRAINING_STEPS):
         taken = steps[step - 1]
@@ -204,11 +204,11 @@ BLOCKS = {
     "valley": of_valley,
     "training": of_training,
 }
-"""By the name that the page gives each of its blocks of numbers."""
+"""Functions that compute each block, by its name in the page."""
 
 
 def image(values: np.ndarray) -> jax.Array:
-    """One image of one channel, [1, H, W, 1]."""
+    """Returns a batch of one single-channel image, [1, H, W, 1]."""
     return jnp.asarray(values)[None, :, :, None]
 
 
@@ -222,7 +222,7 @@ def _append(columns: Sequence[list[str]], cells: Sequence[str]) -> None:
 
 
 def _table(columns: Sequence[Sequence[str]]) -> str:
-    """Columns of lines beside each other, the first line of each its head."""
+    """Formats columns of lines; the first line of each is its head."""
     padded = []
     for column in columns:
         width = max(map(len, column))

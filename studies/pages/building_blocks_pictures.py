@@ -1,4 +1,4 @@
-"""The pictures of docs/building_blocks.md: the numbers behind each, and each drawn from its numbers alone."""
+"""The pictures of docs/building_blocks.md and their data."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ WIDTH = 7.0  # inches; 770 pixels
 
 
 def behind_convolution() -> dict[str, Any]:
-    """The output of the report's sizes: 5x5 under a filter of 3x3."""
+    """Returns the output for the report's sizes: 5x5 input, 3x3 filter."""
     x, kernel = numbers.BRIGHT_CORNER, numbers.VERTICAL_EDGES
     convolve = jax.jit(convolution.convolution)
     y = convolve(numbers.image(x), kernel[:, :, None, None], jnp.zeros(1))
@@ -39,7 +39,7 @@ def behind_convolution() -> dict[str, Any]:
 
 
 def behind_activations() -> dict[str, Any]:
-    """Value and derivative on [-4, 4]; of softmax the first share, where the other two logits are 0."""
+    """Returns values and derivatives on [-4, 4]; for softmax with two other logits of 0."""
     places = jnp.asarray(np.linspace(-4, 4, 161))  # whose middle is 0, to the bit
     curves = {"x": places}
     for name in numbers.ACTIVATIONS:
@@ -53,7 +53,7 @@ def behind_activations() -> dict[str, Any]:
 
 
 def behind_valley() -> dict[str, Any]:
-    """The walks at the rates shown: the first places, and how high after every step."""
+    """Returns the first points of the walks, and the height after every step."""
     walks = {}
     for rule, rate in valley.SHOWN.items():
         for name, turned in (("axes", False), ("turned", True)):
@@ -64,7 +64,7 @@ def behind_valley() -> dict[str, Any]:
 
 
 def draw_convolution(found: dict[str, Any]) -> Figure:
-    """Three places of the filter: the window on the input above, the output so far below."""
+    """Draws three positions of the filter: the window on the input above, the partial output below."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.subplots(2, 4, height_ratios=(5, 3))
     _grid(axes[0, 0], found["filter"], "filter", rows=5)
@@ -81,7 +81,7 @@ def draw_convolution(found: dict[str, Any]) -> Figure:
 
 
 def draw_pooling(found: dict[str, Any]) -> Figure:
-    """Digit, edges, maxima and averages in a row; below, the same one pixel to the right."""
+    """Draws digit, edges, maxima and averages; below, the same for the digit shifted by one pixel."""
     figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     axes = figure.subplots(2, 4)
     names = ("digit", "edges found", "max of 2x2", "average of 2x2")
@@ -98,7 +98,7 @@ def draw_pooling(found: dict[str, Any]) -> Figure:
 
 
 def draw_activations(found: dict[str, Any]) -> Figure:
-    """A panel each: the value, and dashed the derivative."""
+    """Draws a panel per activation: the value, and the derivative dashed."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots(2, 3, sharex=True)
     for (name, title), axis in zip(TITLES.items(), axes.flat, strict=True):
@@ -112,7 +112,7 @@ def draw_activations(found: dict[str, Any]) -> Figure:
 
 
 def draw_valley(found: dict[str, Any]) -> Figure:
-    """The walks on the valley and on the turned one, and how high each is by step."""
+    """Draws the walks on the valley and on the rotated one, and their height by step."""
     figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
     axes = figure.subplots(2, 2)
     for name, (ground, curve), turned in (
@@ -139,11 +139,11 @@ PICTURES: dict[str, tuple[Callable[[], dict], Callable[[dict], Figure]]] = {
     "activations": (behind_activations, draw_activations),
     "valley": (behind_valley, draw_valley),
 }
-"""By the name of the file: the numbers, and the drawing of them."""
+"""Functions that compute and draw each picture, by file name."""
 
 
 def plain(values: Any) -> Any:
-    """Nested lists of Python's numbers, to five digits, as JSON can hold them."""
+    """Converts arrays to nested lists with five digits, for JSON."""
     if isinstance(values, dict):
         return {name: plain(value) for name, value in values.items()}
     if isinstance(values, (list, tuple)) or np.ndim(values):
@@ -152,7 +152,7 @@ def plain(values: Any) -> Any:
 
 
 def _grid(axis: Axes, values: Sequence[Sequence[float]], title: str, *, rows: int) -> None:
-    """Whole numbers in cells, nothing where a value is no number; as large as in a grid of 5 x `rows`."""
+    """Draws integers in cells, empty for NaN; cells have the size of a grid of 5 x `rows`."""
     cells = np.array(values, float)
     shade = np.where(np.isnan(cells), 0, np.abs(cells))
     axis.imshow(shade, cmap="Blues", vmin=0, vmax=14)
@@ -177,7 +177,7 @@ def _outline(axis: Axes, row: int, column: int, *, side: int) -> None:
 
 
 def _without_risers(curve: Sequence[float]) -> np.ndarray:
-    """The curve with a gap where it jumps."""
+    """Returns the curve with a gap at its jump."""
     values = np.array(curve)
     jumps = np.abs(np.diff(values, prepend=values[0])) > 0.5
     return np.where(jumps, np.nan, values)

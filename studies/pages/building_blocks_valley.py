@@ -12,7 +12,7 @@ from studies.by_hand.blocks import adam, descent
 
 STEEPNESS, BEGINNING = 100.0, (-8.0, 1.0)
 LOW, LONGEST = 0.01, 2000
-"""A walk has arrived once it is this low; it has not where it is higher after that many steps."""
+"""A walk has converged if it is this low after at most `LONGEST` steps."""
 BEST_FIXED_RATE = 2 / (1 + STEEPNESS)  # of plain gradient descent on this valley
 RATES = {
     "SGD": (0.005, 0.01, round(BEST_FIXED_RATE, 4), 0.021),
@@ -20,32 +20,32 @@ RATES = {
     "Adam": (0.1, 0.3, 1.0, 3.0),
 }
 SHOWN = {"SGD": round(BEST_FIXED_RATE, 4), "momentum": 0.01, "Adam": 0.3}
-"""The rates of the walks in the picture."""
+"""Learning rates of the walks in the picture."""
 
 
 def valley(*, turned: bool) -> np.ndarray:
-    """The matrix A of the valley x A x / 2, [2, 2]."""
+    """Returns the matrix A of the valley x A x / 2, [2, 2]."""
     turn = _turn(turned=turned)
     return turn @ np.diag([1.0, STEEPNESS]) @ turn.T
 
 
 def walk(rule: str, rate: float, *, turned: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The places [LONGEST + 1, 2] of a walk, and how high each is."""
+    """Returns the points of a walk, [LONGEST + 1, 2], and their heights."""
     matrix = valley(turned=turned)
     places = np.asarray(_places(rule, rate, matrix, _turn(turned=turned) @ np.array(BEGINNING)))
-    with np.errstate(over="ignore", invalid="ignore"):  # a walk may leave the valley for ever
+    with np.errstate(over="ignore", invalid="ignore"):  # a walk may diverge
         return places, np.einsum("ti,ij,tj->t", places, matrix, places) / 2
 
 
 class Arrival(NamedTuple):
-    """After how many steps a walk is low for the first time, and from which on it stays so."""
+    """The first step at which a walk is low, and the step from which on it stays low."""
 
     first: int
     stays: int
 
 
 def arrival(rule: str, rate: float, *, turned: bool) -> Arrival | None:
-    """When the walk is low; None where it is not at its end."""
+    """Returns when a walk converges; None if it does not."""
     low = walk(rule, rate, turned=turned)[1] < LOW
     if not low[-1]:
         return None

@@ -1,11 +1,10 @@
-"""Stored runs beside a classifier on colours alone, on the same test images, by groups."""
+"""Comparison of stored runs with the colour baseline on the same test images, by groups."""
 
 from pathlib import Path
 
 from jaxnets import models
 from jaxnets.commands.evaluate import paired_comparison
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.evaluation.predictions import (
     load_predictions,
     predictions_name,
@@ -16,35 +15,35 @@ from jaxnets.experiment.run_directory import read_result, read_verified
 from studies.colour_baseline import predictions_path_of
 
 BASELINE = Path("lc25000") / "colour_baseline.json"
-"""Below the folder of results."""
+"""Relative to the results folder."""
 SPLIT = "grouped"
 HEADS = ("network", "test accuracy", "less that of colour, points [95 %]", "p", "run")
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
-    """One row per run with stored predictions of the same images, by HEADS; the best first.
+    """Returns a row per run with stored predictions of the same images, best first.
 
-    p is the permutation test's, by groups. [] where the baseline's answers are not there.
+    p is from a permutation test by groups. Empty if the baseline's predictions are missing.
     """
     stored = predictions_path_of(folder / BASELINE, SPLIT)
     if not stored.is_file():
         return []
-    of_colour = load_predictions(stored)
+    baseline = load_predictions(stored)
     found = []
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
         result = read_result(path.parent)
         if result is None or result["split"] != SPLIT or result["test_accuracy"] is None:
             continue
-        answers = read_verified(path.parent, predictions_name())
-        if answers is None:
+        predictions = read_verified(path.parent, predictions_name())
+        if predictions is None:
             continue
-        comparison = paired_comparison(read_predictions(answers, predictions_path(path.parent)), of_colour)
+        comparison = paired_comparison(read_predictions(predictions, predictions_path(path.parent)), baseline)
         if comparison is None:
             continue
         low, high = (100 * end for end in comparison.interval)
-        message = result_text.format_network(result, models.entry(result["model"]).title)
+        network = results.format_network(result, models.entry(result["model"]).title)
         row = (
-            f"{message}, {result['image_size']} px, {result['epochs']:g} epochs",
+            f"{network}, {result['image_size']} px, {result['epochs']:g} epochs",
             f"{100 * result['test_accuracy']:.1f} %",
             f"{100 * comparison.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
             f"{comparison.permutation_p:.2g}",

@@ -1,4 +1,4 @@
-"""Pictures of training: a report's printed curve and ours, on the same axes; what pictures share."""
+"""Draws learning curves of the reports and of our runs; also saves all pictures of the pages."""
 
 import hashlib
 import importlib.util
@@ -14,11 +14,11 @@ from PIL import Image, PngImagePlugin
 
 from jaxnets import reported
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation.result_text import TESTED_ON
+from jaxnets.evaluation.result import TESTED_ON
 from jaxnets.experiment.run_directory import read_verified
 from jaxnets.io import atomic_write
-from jaxnets.training.callbacks.writers import METRICS
-from jaxnets.training.callbacks.writers import read_lines as lines_of
+from jaxnets.training.callbacks.logs import METRICS
+from jaxnets.training.callbacks.logs import read_lines as lines_of
 
 Curve = list[tuple[float, float]]
 """(epochs done, value), by epoch."""
@@ -27,14 +27,14 @@ PANELS = ("loss", "accuracy")
 STYLES = {"train": "-", "validation": "--", "test": ":"}
 OURS, THEIRS = "#1f5fa8", "#b8480b"
 DIGEST = "Data"
-"""The text of a picture's file that names what was drawn: two drawings of it differ in bytes."""
+"""PNG text field with the digest of the drawn data, since two drawings of the same data differ in bytes."""
 SIZE, DPI, COLORS = (7.2, 2.7), 80, 64
 
 
 def published_curves(name: str) -> dict[str, Curve]:
-    """What a report's log prints, by "train loss", "test accuracy", ...: means, and shares of 1.
+    """Returns the curves in a report's log, by "train loss", "test accuracy" and so on.
 
-    A line is of a whole epoch, or of a window of batches that ends where the log says.
+    Values are means over an epoch or over the batches between two lines; accuracies are fractions.
     """
     entry = reported.entry(name)
     curves: dict[str, Curve] = {}
@@ -48,7 +48,7 @@ def published_curves(name: str) -> dict[str, Curve]:
         for split in STYLES:
             values = {
                 "loss": line.get(f"{split}_loss_per_batch_computed", line.get(f"{split}_loss")),
-                "accuracy": _share(line, f"{split}_accuracy"),
+                "accuracy": _fraction(line, f"{split}_accuracy"),
             }
             for kind, value in values.items():
                 if value is not None:
@@ -57,7 +57,7 @@ def published_curves(name: str) -> dict[str, Curve]:
 
 
 def run_curves(lines: Sequence[Mapping[str, Any]], *, by_epoch: bool) -> dict[str, Curve]:
-    """The same of the lines of a metrics.jsonl; `by_epoch` gives training lines' means over each epoch."""
+    """Returns the curves in the lines of a metrics.jsonl; `by_epoch` averages training lines by epoch."""
     curves: dict[str, Curve] = {}
     sums: dict[tuple[str, int], list[tuple[int, float]]] = {}
     last = 0
@@ -80,10 +80,9 @@ def run_curves(lines: Sequence[Mapping[str, Any]], *, by_epoch: bool) -> dict[st
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a stored metrics.jsonl; [] where there is none.
+    """Returns the lines of a stored metrics.jsonl; empty if there is none.
 
-    Raises CheckpointError where it is damaged: where it is not the file that checksums.json lists, or a line
-    cannot be read.
+    Raises CheckpointError if it differs from its checksum or a line cannot be read.
     """
     data = read_verified(folder, METRICS) or b""
     lines = lines_of(data)
@@ -93,10 +92,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def drawn_data(name: str, folders: Sequence[Path], *, configs: int = 1) -> dict[str, Any]:
-    """All that a picture of an entry shows: the report's curves, and those of each run by its name.
-
-    `configs` is the number of configs that the runs are of: runs of one config differ in their seed alone.
-    """
+    """Returns the curves of a reported entry and of its runs, which have `configs` different configs."""
     theirs = published_curves(name)
     by_epoch = not any("batches" in line for line in reported.entry(name).get("log") or ())
     runs = {path.name: run_curves(read_lines(path), by_epoch=by_epoch) for path in folders}
@@ -104,7 +100,7 @@ def drawn_data(name: str, folders: Sequence[Path], *, configs: int = 1) -> dict[
 
 
 def is_current(path: Path, data: Mapping[str, Any]) -> bool:
-    """Whether a picture was drawn of these data."""
+    """Returns whether a picture shows the given data."""
     if not path.is_file():
         return False
     with Image.open(path) as picture:
@@ -112,7 +108,7 @@ def is_current(path: Path, data: Mapping[str, Any]) -> bool:
 
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
+    """Draws the picture; raises ConfigError if matplotlib is not installed."""
     figure = new_figure(SIZE)
     width, alpha = (1.6, 1.0) if len(data["runs"]) == 1 else (0.8, 0.6)
     for axes, kind in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
@@ -129,7 +125,7 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def new_figure(size: tuple[float, float]) -> Any:
-    """An empty figure, inches wide and high; raises ConfigError where matplotlib is not installed."""
+    """Returns an empty figure of a size in inches; raises ConfigError if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("pictures of results need matplotlib: pip install -e '.[plots]'")
     from matplotlib.figure import Figure
@@ -138,7 +134,7 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def save(path: Path, figure: Any, data: Mapping[str, Any]) -> None:
-    """Writes a figure as a small PNG, whole, with the digest of the data that it shows."""
+    """Writes a figure atomically as a small PNG with the digest of its data."""
     drawing = io.BytesIO()
     figure.savefig(drawing, format="png", dpi=DPI)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,18 +166,18 @@ def _count(runs: int, configs: int) -> str:
 
 
 def _format(split: str, entry: str) -> str:
-    """A split as the legend names it: a test followed for its curve is measured as the report's was."""
+    """Returns the label of a split; test curves are measured as in the report."""
     tested = reported.tested_as(entry)
     return split if split != "test" or tested == "clean" else f"test, {TESTED_ON[tested]}"
 
 
 def _small(drawing: io.BytesIO, digest: str) -> bytes:
-    """The PNG in few colours, with the digest of its data."""
-    message = PngImagePlugin.PngInfo()
-    message.add_text(DIGEST, digest)
+    """Returns the PNG with few colours and the digest of its data."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text(DIGEST, digest)
     picture = Image.open(drawing).convert("RGB").quantize(COLORS)
     small = io.BytesIO()
-    picture.save(small, format="png", optimize=True, pnginfo=message)
+    picture.save(small, format="png", optimize=True, pnginfo=info)
     return small.getvalue()
 
 
@@ -189,6 +185,6 @@ def _digest(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def _share(line: Mapping[str, Any], name: str) -> float | None:
+def _fraction(line: Mapping[str, Any], name: str) -> float | None:
     percent = line.get(f"{name}_percent")
     return line.get(name) if percent is None else percent / 100

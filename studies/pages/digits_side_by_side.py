@@ -1,4 +1,4 @@
-"""The small convolutional network on digits, by hand and by JAX, on the same batches and masks."""
+"""Trains the small convolutional network on digits by hand and with JAX, on the same batches and masks."""
 
 import functools
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ FLAT = 64  # values before the dense layer: 2 x 2 pixels of 16 channels
 
 
 class Batch(NamedTuple):
-    """Images [B, 8, 8, 1] in [0, 1], one-hot digits [B, 10], and what dropout keeps [B, 64]."""
+    """Images [B, 8, 8, 1] in [0, 1], one-hot digits [B, 10], and the dropout mask [B, 64]."""
 
     x: np.ndarray
     targets: np.ndarray
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class Equivalent(nn.Module):
-    """The same network of our layers, for JAX to differentiate."""
+    """The same network as a Flax module."""
 
     rate: float
 
@@ -48,14 +48,14 @@ class Equivalent(nn.Module):
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's 1,797 digits: images [N, 8, 8, 1] in [0, 1], labels [N]."""
+    """Returns scikit-learn's 1,797 digits: images [N, 8, 8, 1] in [0, 1], labels [N]."""
     data = load_digits()
     return data.images[..., None] / 16, data.target
 
 
-@functools.cache  # both sides take them
+@functools.cache  # both implementations use them
 def batches(steps: int) -> tuple[Batch, ...]:
-    """Batches of the training images, drawn from a seed."""
+    """Returns batches of training images from a fixed seed."""
     images, labels = digits()
     generator = np.random.default_rng(0)
     draw = jax.jit(jax.vmap(lambda key: dropout.draw_mask(key, RATE, (BATCH_SIZE, FLAT))))
@@ -67,13 +67,13 @@ def batches(steps: int) -> tuple[Batch, ...]:
 
 
 def start() -> network.Parameters:
-    """The parameters that both begin with, float64."""
+    """Returns the initial parameters of both, in float64."""
     draw = functools.partial(network.initialize, image=(8, 8, 1), classes=10, dtype="float64")
     return jax.jit(draw, compiler_options=QUICK_TO_COMPILE)(jax.random.key(0))
 
 
 def by_hand(steps: int) -> Iterator[tuple[network.Parameters, float]]:
-    """The parameters after each step, and the loss before it."""
+    """Yields the parameters after each step, and the loss before it."""
     rule = functools.partial(network.train_step, rate=RATE, learning_rate=LEARNING_RATE)
     step = jax.jit(rule, compiler_options=QUICK_TO_COMPILE)
     parameters = start()
@@ -84,7 +84,7 @@ def by_hand(steps: int) -> Iterator[tuple[network.Parameters, float]]:
 
 
 def by_jax(steps: int) -> Iterator[tuple[Any, float]]:
-    """The same from `jax.grad` of `Equivalent` with our loss, and optax's Adam."""
+    """Yields the same with `jax.grad` of `Equivalent` and optax.adam."""
     model, rule = Equivalent(RATE), optax.adam(LEARNING_RATE)
 
     @functools.partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
@@ -114,7 +114,7 @@ class Step(NamedTuple):
 
 
 def both(steps: int) -> tuple[list[Step], network.Parameters]:
-    """Every step of both, and the parameters by hand after the last."""
+    """Returns every step of both, and the final parameters by hand."""
     taken, mine = [], start()
     for (mine, my_loss), (theirs, their_loss) in zip(by_hand(steps), by_jax(steps), strict=True):
         difference = max(

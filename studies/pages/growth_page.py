@@ -1,4 +1,4 @@
-"""How a step grows with batch, image size, devices and processes: table, sentences and picture."""
+"""Scaling of step time and memory: table, summary and picture of docs/performance.md."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from studies.pages.markdown import milliseconds, table
 
 Rows = Sequence[Mapping[str, Any]]
 SERIES = (("batch_size", "image_size", "batch"), ("image_size", "batch_size", "pixels a side"))
-"""What grows, what stays as it is meanwhile, and what an axis calls the first."""
+"""The varied field of a point, the fixed one, and the axis label."""
 GIB = 2**30
-NARROWED = "resnet50"
-"""The network that is measured with fewer channels than the published one."""
+NARROW_NETWORK = "resnet50"
+"""The network that is measured with fewer channels than the original."""
 
 
 def section(rows: Rows) -> str:
-    """The table and its sentences; nothing where growth was not measured."""
-    found = _of_growth(rows)
+    """Returns the table and its summary; "" if growth was not measured."""
+    found = _growth_rows(rows)
     heads = (
         "network, pixels, batch",
         "processes x devices",
@@ -27,16 +27,16 @@ def section(rows: Rows) -> str:
         "images/s",
         "memory, GiB a process",
     )
-    return f"{table(heads, [_line(row) for row in found])}\n\n{_in_words(found)}" if found else ""
+    return f"{table(heads, [_line(row) for row in found])}\n\n{_summary(found)}" if found else ""
 
 
 def drawn_data(rows: Rows) -> dict[str, Any]:
-    """All that the picture shows: series by what grows and network, and images/s of each spread.
+    """Returns the series by varied field and network, and images/s by processes x devices.
 
-    A point is (batch or pixels a side, ms a step, GiB).
+    A point is (batch size or image size, ms per step, GiB).
     """
-    found = _of_growth(rows)
-    alone = [row for row in found if _is_alone(row)]
+    found = _growth_rows(rows)
+    alone = [row for row in found if _is_single_device(row)]
     series = {
         what: {
             network: [
@@ -48,19 +48,19 @@ def drawn_data(rows: Rows) -> dict[str, Any]:
         for what, fixed, _ in SERIES
         if alone
     }
-    shapes = {_shape(row) for row in found if not _is_alone(row)}
-    spreads = [[_spread(row), row["ours"]] for row in found if _shape(row) in shapes]
+    shapes = {_shape(row) for row in found if not _is_single_device(row)}
+    spreads = [[_topology(row), row["ours"]] for row in found if _shape(row) in shapes]
     return {"series": series, "spreads": spreads}
 
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
+    """Draws the picture; raises ConfigError if matplotlib is not installed."""
     figure = curves.new_figure((9.6, 5.6))
     axes = figure.subplot_mosaic([["time 0", "time 1", "spreads"], ["memory 0", "memory 1", "spreads"]])
     for column, (what, _, label) in enumerate(SERIES):
         for network, points in data["series"][what].items():
             places, times, memory = zip(*points, strict=True)
-            axes[f"time {column}"].plot(places, times, "o-", label=_called(network))
+            axes[f"time {column}"].plot(places, times, "o-", label=_title(network))
             axes[f"memory {column}"].plot(places, memory, "o-")
         time, peak = axes[f"time {column}"], axes[f"memory {column}"]
         for one in (time, peak):
@@ -80,29 +80,29 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
     curves.save(path, figure, data)
 
 
-def _of_growth(rows: Rows) -> list[Mapping[str, Any]]:
+def _growth_rows(rows: Rows) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["name"].startswith("growth/")]
 
 
-def _in_words(rows: Rows) -> str:
-    """A sentence a network and what grows, and one each of devices and of processes."""
-    alone = [row for row in rows if _is_alone(row)]
-    message = []
+def _summary(rows: Rows) -> str:
+    """Returns a sentence per network and varied field, and one per combination of processes and devices."""
+    alone = [row for row in rows if _is_single_device(row)]
+    sentences = []
     for network in _networks(alone):
         for what, fixed, _ in SERIES:
             series = _longest_series(_of_network(alone, network), what, fixed)
             if len(series) > 1:
-                message.append(_grows(network, what, series[0], series[-1]))
+                sentences.append(_scaling_sentence(network, what, series[0], series[-1]))
     by_shape = {_shape(row): row for row in alone}
     for row in rows:
         one = by_shape.get(_shape(row))
-        if one is not None and not _is_alone(row):
-            share = row["ours"] / one["ours"]
-            message.append(
-                f"{_called(row['point']['network'])}: {_spread(row)} processes x devices on the same cores "
-                f"give {share:.2f} of the images/s of one."
+        if one is not None and not _is_single_device(row):
+            ratio = row["ours"] / one["ours"]
+            sentences.append(
+                f"{_title(row['point']['network'])}: {_topology(row)} processes x devices on the same cores "
+                f"give {ratio:.2f} of the images/s of one."
             )
-    return "\n".join(f"- {sentence}" for sentence in message)
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _networks(rows: Rows) -> list[str]:
@@ -113,22 +113,22 @@ def _of_network(rows: Rows, network: str) -> Rows:
     return [row for row in rows if row["point"]["network"] == network]
 
 
-def _called(network: str) -> str:
+def _title(network: str) -> str:
     title = models.entry(network).title
-    return f"{title}, narrow" if network == NARROWED else title
+    return f"{title}, narrow" if network == NARROW_NETWORK else title
 
 
-def _spread(row: Mapping[str, Any]) -> str:
+def _topology(row: Mapping[str, Any]) -> str:
     return "{processes} x {devices}".format(**row["point"])
 
 
 def _memory(row: Mapping[str, Any]) -> float:
-    """NaN if the machine does not report it."""
+    """Returns the peak memory in GiB; NaN if unknown."""
     peak = row["peak_memory"]["ours"]
     return math.nan if peak is None else peak / GIB
 
 
-def _is_alone(row: Mapping[str, Any]) -> bool:
+def _is_single_device(row: Mapping[str, Any]) -> bool:
     return row["point"]["processes"] * row["point"]["devices"] == 1
 
 
@@ -137,7 +137,7 @@ def _shape(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _longest_series(rows: Rows, what: str, fixed: str) -> Rows:
-    """The most rows that differ in one thing alone, by its size."""
+    """Returns the longest series of rows that differ in the varied field only, ordered by it."""
     by_fixed: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_fixed.setdefault(row["point"][fixed], []).append(row)
@@ -145,14 +145,16 @@ def _longest_series(rows: Rows, what: str, fixed: str) -> Rows:
     return sorted(longest, key=lambda row: row["point"][what])
 
 
-def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str, Any]) -> str:
-    first, last = least["point"][what], most["point"][what]
+def _scaling_sentence(
+    network: str, what: str, smallest: Mapping[str, Any], largest: Mapping[str, Any]
+) -> str:
+    first, last = smallest["point"][what], largest["point"][what]
     more = last / first if what == "batch_size" else (last / first) ** 2
-    longer = most["seconds_a_step"] / least["seconds_a_step"]
-    memory = _memory(least), _memory(most)
+    longer = largest["seconds_a_step"] / smallest["seconds_a_step"]
+    memory = _memory(smallest), _memory(largest)
     grown = "a batch of {} to {}" if what == "batch_size" else "{} to {} px a side"
     return (
-        f"{_called(network)}: from {grown.format(first, last)}, {more:,.0f} times the pixels, a step takes "
+        f"{_title(network)}: from {grown.format(first, last)}, {more:,.0f} times the pixels, a step takes "
         f"{longer:.1f} times as long and memory goes from {memory[0]:.2f} to {memory[1]:.2f} GiB."
     )
 
@@ -160,9 +162,9 @@ def _grows(network: str, what: str, least: Mapping[str, Any], most: Mapping[str,
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         "{}, {image_size} px, batch {batch_size}, {implementation}".format(
-            _called(row["point"]["network"]), **row["point"], implementation=row["implementation"]
+            _title(row["point"]["network"]), **row["point"], implementation=row["implementation"]
         ),
-        _spread(row),
+        _topology(row),
         milliseconds(row["seconds_a_step"]),
         f"{row['ours']:,.0f}",
         f"{_memory(row):.2f}",

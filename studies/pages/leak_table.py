@@ -1,8 +1,7 @@
-"""The cost of a leaking split: one config with a random and with a grouped split, and the drop between."""
+"""The accuracy drop of each config from a random (leaking) split to a grouped split."""
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 from jaxnets import models, reported
 from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
-from studies.pages.results_table import NOT_RUN, Group, groups, shortened
+from studies.pages.markdown import NOT_RUN
+from studies.pages.results_table import Group, groups, shorten_names
 from studies.sweeps import row_names
 
 HEADS = (
@@ -26,109 +25,109 @@ CLEAN = "clean"
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Runs of one config under a random split and under one by groups; None: not run."""
+    """Runs of one config with a random and with a grouped split; None if not run."""
 
     random: Group | None
     grouped: Group | None
 
     @property
-    def some(self) -> Group:
-        """One of them, for what they share."""
-        found = self.grouped or self.random
-        assert found is not None
-        return found
+    def either(self) -> Group:
+        """A group of the pair, for fields that both share."""
+        group = self.grouped or self.random
+        assert group is not None
+        return group
 
     @property
     def title(self) -> str:
-        """The network, its size and epochs, and whose groups, if they are not those of the config."""
-        run = self.some.first
-        message = result_text.format_network(run, models.entry(run["model"]).title)
-        grouping = result_text.format_grouping(run)
+        """Network, image size, epochs, and the grouping if it is not the default."""
+        run = self.either.first
+        network = results.format_network(run, models.entry(run["model"]).title)
+        grouping = results.format_grouping(run)
         groups_text = f", groups{grouping}" if grouping else ""
-        return f"{message}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
+        return f"{network}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
 
     @property
     def _entry(self) -> Mapping[str, Any] | None:
-        """The entry of the run's own, else one of the same network and data, trained in another way."""
-        if self.some.entry is not None:
-            return reported.entry(self.some.entry)
-        wanted = tuple(self.some.first[field] for field in ("model", "data"))
+        """The entry of the runs, or else one of the same network and data."""
+        if self.either.entry is not None:
+            return reported.entry(self.either.entry)
+        wanted = tuple(self.either.first[field] for field in ("model", "data"))
         entries = (reported.entry(name) for name in reported.names())
         return next((e for e in entries if (e["model"], e["data"]) == wanted), None)
 
     @property
     def published_percent(self) -> float | None:
-        """What the report prints, None where no report does."""
+        """The reported accuracy; None if there is none."""
         return ((self._entry or {}).get("result") or {}).get("accuracy_percent")
 
     @property
     def published(self) -> str:
-        """As text, with how the report trained, where that is not how the run was trained."""
+        """The reported accuracy as text, with the report's kind of training if it differs from the runs'."""
         if self._entry is None or self.published_percent is None:
             return ""
-        way = "" if self.some.entry is not None else f", {_way(self._entry)}"
-        return f"{self.published_percent:g} % (report {self._entry['report']}{way})"
+        training = "" if self.either.entry is not None else f", {_kind_of_training(self._entry)}"
+        return f"{self.published_percent:g} % (report {self._entry['report']}{training})"
 
 
 def pairs(folder: Path) -> list[Pair]:
-    """The configs with finished runs in `folder` on data that hold copies, or under both splits."""
-    found: dict[str, dict[str, list[Group]]] = {}
-    for group in groups(folder, unpublished=True):
+    """Returns the configs with finished runs on data with duplicates, or with both splits."""
+    by_config: dict[str, dict[str, list[Group]]] = {}
+    for group in groups(folder, all_runs=True):
         if group.first["split"] in SPLITS and group.accuracies(CLEAN):
-            of_config = found.setdefault(_but_for_the_split(group), {})
-            of_config.setdefault(group.first["split"], []).append(group)
-    made = [pair for of_config in found.values() for pair in _paired(of_config)]
+            by_split = by_config.setdefault(_key_without_split(group), {})
+            by_split.setdefault(group.first["split"], []).append(group)
+    made = [pair for by_split in by_config.values() for pair in _make_pairs(by_split)]
     shown = [
         pair
         for pair in made
-        if (pair.random and pair.grouped) or pair.some.first["data"] in results.DATASETS_WITH_DUPLICATES
+        if (pair.random and pair.grouped) or pair.either.first["data"] in results.DATASETS_WITH_DUPLICATES
     ]
-    return sorted(shown, key=lambda pair: (pair.some.first["model"], pair.title))
+    return sorted(shown, key=lambda pair: (pair.either.first["model"], pair.title))
 
 
-def _paired(of_config: Mapping[str, list[Group]]) -> Iterator[Pair]:
-    """The one random group with every grouped one; there are several where groupings differ."""
-    (random, *_) = of_config.get("random", [None])
-    for grouped in of_config.get("grouped", [None]):
+def _make_pairs(by_split: Mapping[str, list[Group]]) -> Iterator[Pair]:
+    """Yields the random group with each grouped one; there are several if groupings differ."""
+    (random, *_) = by_split.get("random", [None])
+    for grouped in by_split.get("grouped", [None]):
         yield Pair(random, grouped)
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
-    """A line a pair, by HEADS."""
+    """Returns the cells of each pair."""
     return [_format(pair) for pair in pairs(folder)]
 
 
-def _way(entry: Mapping[str, Any]) -> str:
+def _kind_of_training(entry: Mapping[str, Any]) -> str:
     return "transfer" if entry["config"].get("pretrained") else "from scratch"
 
 
 def missing(folder: Path, table: Path) -> str:
-    """One line that names the rows of a table that have no result in `folder`; "" where all have."""
+    """Returns a line that lists the rows of a table without a result; "" if there are none."""
     stems: dict[str, list[str]] = {}
     for name in row_names(table):
         if read_result(folder / name) is None:
             stems.setdefault(name.rpartition("-s")[0], []).append(name)
-    message = ", ".join(f"`{shortened(names)}`" for _, names in sorted(stems.items()))
-    return f"Not run yet of `scripts/reproduce.py {table.stem}`: {message}." if stems else ""
+    names_text = ", ".join(f"`{shorten_names(names)}`" for _, names in sorted(stems.items()))
+    return f"Not run yet of `scripts/reproduce.py {table.stem}`: {names_text}." if stems else ""
 
 
-def _but_for_the_split(group: Group) -> str:
-    """The same key for groups of one config."""
-    free = ("data.split=", "data.groups=", "data.group_level=")
-    return str([part for part in group.config if part not in SPLITS and not str(part).startswith(free)])
+def _key_without_split(group: Group) -> str:
+    """Returns a key that is the same for all splits of one config."""
+    ignored = ("data.split=", "data.groups=", "data.group_level=")
+    return str([part for part in group.config if part not in SPLITS and not str(part).startswith(ignored)])
 
 
 def _format(pair: Pair) -> tuple[str, ...]:
     both = (pair.random, pair.grouped)
     drop = ""
     if pair.random and pair.grouped:
-        (leaky, leaky_interval), (clean, clean_interval) = map(measured, (pair.random, pair.grouped))
+        (leaky, leaky_interval), (clean, clean_interval) = map(mean_and_interval, (pair.random, pair.grouped))
         low, high = difference_interval(leaky, leaky_interval, clean, clean_interval)
         drop = f"{leaky - clean:.1f} [{low:.1f}, {high:.1f}]"
     seeds = [len(group.runs) for group in both if group]
     return (
         pair.title,
-        TITLES[pair.some.first["data"]],
+        TITLES[pair.either.first["data"]],
         pair.published,
         *(NOT_RUN if group is None else _accuracy(group) for group in both),
         drop,
@@ -139,7 +138,7 @@ def _format(pair: Pair) -> tuple[str, ...]:
 def difference_interval(
     first: float, first_interval: Interval, second: float, second_interval: Interval
 ) -> Interval:
-    """The interval of `first` minus `second`, two estimates from different examples.
+    """Returns the interval of `first` - `second`, two estimates from different examples.
 
     Newcombe's square-and-add method (1998, method 10), for any two intervals of the same confidence (Zou and
     Donner 2008).
@@ -151,13 +150,13 @@ def difference_interval(
     return difference - below, difference + above
 
 
-def measured(group: Group) -> tuple[float, Interval]:
-    """Mean accuracy over its seeds and its interval, in per cent."""
-    return statistics.fmean(group.accuracies(CLEAN)), group.interval(CLEAN)
+def mean_and_interval(group: Group) -> tuple[float, Interval]:
+    """Returns the mean accuracy over seeds and its interval in percent."""
+    return group.mean(CLEAN), group.interval(CLEAN)
 
 
 def _accuracy(group: Group) -> str:
-    """What was measured; a split by groups that leaks all the same is marked, as the heading marks random."""
-    percent, (low, high) = measured(group)
+    """Formats the accuracy, and marks grouped splits that leak."""
+    percent, (low, high) = mean_and_interval(group)
     leaks = group.first["split"] != "random" and results.is_leaky(group.first)
     return f"{percent:.1f} % [{low:.1f}, {high:.1f}]" + (", LEAKY" if leaks else "")

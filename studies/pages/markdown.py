@@ -1,26 +1,30 @@
-"""What the pages made of results share: a table, times and memory as text."""
+"""Formatting shared by the generated pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+NOT_RUN = "not run"
+"""Text in place of a value whose run is missing."""
+
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Returns a Markdown table."""
+    return "\n".join(table_row(*cells) for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def table_row(*cells: str) -> str:
+    """Returns a row of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits, without an exponent."""
+    """Formats a duration in milliseconds with three digits, without an exponent."""
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
 
 
 def format_peaks(row: Mapping[str, Any]) -> str:
-    """A row's peaks of memory, GiB, ours and the opponent's; nothing where they were not measured.
-
-    Of the processes, or on a card of what it holds.
-    """
+    """Formats the peak memory of jaxnets and of the baseline in GiB; "" if it was not measured."""
     memory = row.get("peak_memory") or {}
-    sides = [memory.get("ours"), memory.get(row.get("opponent"))]
-    message = [f"{side / 2**30:.2f}" for side in sides if side is not None]
-    return " / ".join(message) if len(message) == len(sides) else ""
+    peaks = [memory.get("ours"), memory.get(row.get("opponent"))]
+    texts = [f"{peak / 2**30:.2f}" for peak in peaks if peak is not None]
+    return " / ".join(texts) if len(texts) == len(peaks) else ""

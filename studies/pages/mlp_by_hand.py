@@ -1,7 +1,7 @@
 """Writes docs/mlp_by_hand.md and its Spanish translation: python -m studies.pages.mlp_by_hand.
 
-The templates have a placeholder {{name}} for every number. The figures are written by
-python scripts/verify_mlp.py --plot=docs.
+The text is in templates/, with {{placeholders}} for numbers; `scripts/verify_mlp.py --plot=docs` draws the
+pictures.
 """
 
 import re
@@ -27,7 +27,7 @@ PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
 def pages(proof: verify_mlp.Proof) -> dict[str, str]:
-    """Returns the text of each page by its name; raises KeyError for an unknown placeholder."""
+    """Returns the text of each page by file name; raises KeyError for an unknown placeholder."""
     named = values(proof)
     return {
         page: PLACEHOLDER.sub(lambda found: named[found[1]], (TEMPLATES / page).read_text()) for page in PAGES
@@ -35,7 +35,7 @@ def pages(proof: verify_mlp.Proof) -> dict[str, str]:
 
 
 def values(proof: verify_mlp.Proof) -> dict[str, str]:
-    """Returns every number of the pages as text, by placeholder."""
+    """Returns the value of every placeholder."""
     case = proof.case
     tables = proof.results[BY_HAND].tables
     return {
@@ -64,7 +64,7 @@ def _network(case: Case) -> dict[str, str]:
 
 
 def _first_sample(case: Case, tables: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Returns the vectors of sample Xs1, and the sums of the first neuron of each layer."""
+    """Returns the vectors of the first sample, and the computation of the first neuron of each layer."""
     first = {name: np.asarray(values)[:, 0] for name, values in tables.items() if name[-1] in "123"}
     (w1, b1), (w2, _), (w3, b3) = case.parameters
     x, y = case.inputs[0], case.labels[0, 0]
@@ -93,7 +93,7 @@ def _first_sample(case: Case, tables: Mapping[str, np.ndarray]) -> dict[str, str
 
 
 def _one_weight(case: Case, tables: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Returns the first weight's gradient for each sample, and its update."""
+    """Returns the first weight's gradient by sample, and its update."""
     prediction, delta = tables["a3"][0], tables["delta_1"][0]
     x, y = case.inputs[:, 0], case.labels[:, 0]
     gradient, weight = float(delta @ x), case.parameters[0].weight[0, 0]

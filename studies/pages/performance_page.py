@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, made of bench files: forms by shape, growth, cards."""
+"""The tables of docs/performance.md, made from bench files."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from studies.pages.markdown import format_peaks, milliseconds, table
 
 Rows = Sequence[Mapping[str, Any]]
 KERNELS, PRODUCT = "C++ kernels", "product"
-"""Forms by name, in a row's `per_second`."""
+"""Keys of a row's `per_second`."""
 PARTS = (
     "products, forward",
     "products, backward",
@@ -18,12 +18,12 @@ PARTS = (
     "concatenation",
     "the rest",
 )
-"""What a step's time goes to, in a profile's `parts`: a convolution is a product here."""
+"""Kinds of operations, the keys of a row's `parts`; convolutions count as products."""
 NOT_MEASURED = "Not measured yet."
 
 
 def sections(machines: Mapping[str, Rows]) -> dict[str, str]:
-    """The text between each pair of marks, from the newest rows by machine; `NOT_MEASURED` without any."""
+    """Returns the text of each section from the newest rows by machine; `NOT_MEASURED` without any."""
     makers = {
         "ops": _ops,
         "layers": _layers,
@@ -52,17 +52,17 @@ def _ops(rows: Rows) -> str:
 
 
 def _ops_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def message(speed: float | None) -> str:
+    def gflops(speed: float | None) -> str:
         return "" if speed is None else f"{speed / 1e9:,.0f}"
 
-    def middle(form: str) -> float | None:
+    def median(form: str) -> float | None:
         speeds = row["per_second"].get(form)
         return statistics.median(speeds) if speeds else None
 
     better = " (the other wins here)" if row["range"][1] < 1 else ""
     name = row["name"].removeprefix("ops/")
-    beside = (message(middle(form)) for form in (KERNELS, PRODUCT))
-    return name, row["chosen"] + better, message(row["ours"]), message(row["theirs"]), *beside
+    others = (gflops(median(form)) for form in (KERNELS, PRODUCT))
+    return name, row["chosen"] + better, gflops(row["ours"]), gflops(row["theirs"]), *others
 
 
 def _layers(rows: Rows) -> str:
@@ -72,13 +72,13 @@ def _layers(rows: Rows) -> str:
 
 
 def _layer_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def message(calls_per_second: float) -> str:
+    def duration(calls_per_second: float) -> str:
         return milliseconds(1 / calls_per_second)
 
     kernels = row["per_second"].get(KERNELS)
-    beside = message(statistics.median(kernels)) if kernels else ""
+    kernels_text = duration(statistics.median(kernels)) if kernels else ""
     name = row["name"].removeprefix("layers/")
-    return name, message(row["ours"]), message(row["theirs"]), beside
+    return name, duration(row["ours"]), duration(row["theirs"]), kernels_text
 
 
 def _profile(rows: Rows) -> str:
@@ -96,12 +96,12 @@ def _profile(rows: Rows) -> str:
 
 def _profile_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     parts = row["parts"]
-    shares = (f"{100 * parts[kind] / sum(parts.values()):.0f} %" for kind in PARTS)
+    fractions = (f"{100 * parts[kind] / sum(parts.values()):.0f} %" for kind in PARTS)
     speed = row["operations"] / sum(parts[kind] for kind in PARTS[:2])
     return (
         f"{row['title']}, {row['implementation']}",
         milliseconds(row["seconds_a_step"]),
-        *shares,
+        *fractions,
         f"{speed / 1e9:,.0f}",
         f"{row['of_a_product'] / 1e9:,.0f}",
         milliseconds(row["operations"] / row["of_a_product"]),
@@ -125,5 +125,5 @@ def _gpu_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     if row["ratio"] is not None:
         low, high = row["range"]
         ratio = f"{row['ratio']:.2f} [{low:.2f}, {high:.2f}]"
-    speed, share = f"{row['ours']:,.0f} images/s", f"{row['mfu']:.0%}"
-    return row["title"], speed, ratio, share, format_peaks(row)
+    speed, mfu = f"{row['ours']:,.0f} images/s", f"{row['mfu']:.0%}"
+    return row["title"], speed, ratio, mfu, format_peaks(row)

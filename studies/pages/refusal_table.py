@@ -1,4 +1,4 @@
-"""Prints, as Markdown, which fields are refused where: python -m studies.pages.refusal_table."""
+"""Prints Markdown tables of fields that a run does not use: python -m studies.pages.refusal_table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
+from jaxnets.registry import NETWORKS, SOURCES
 
 SPLITS: Mapping[str, Mapping[str, Any]] = {
     "random": {"data.split": "random"},
@@ -16,7 +17,7 @@ SPLITS: Mapping[str, Mapping[str, Any]] = {
     "grouped, folds": {"data.split": "grouped", "data.folds": 5},
 }
 GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "Networks": {name: {"model.name": name} for name in config_lib.NETWORKS},
+    "Networks": {name: {"model.name": name} for name in NETWORKS},
     "Optimizers": {
         "sgd": {"optimizer.name": "sgd"},
         "sgd, momentum 0": {"optimizer.name": "sgd", "optimizer.momentum": 0.0},
@@ -25,7 +26,7 @@ GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "Schedules": {name: {"schedule.name": name} for name in config_lib.FIELDS["schedule.name"].choices},
     "Splits": SPLITS,
-    "Sources": {name: {"data.name": name} for name in config_lib.SOURCES},
+    "Sources": {name: {"data.name": name} for name in SOURCES},
     "Losses": {name: {"train.loss": name} for name in config_lib.FIELDS["train.loss"].choices},
     "Weights": {
         "from scratch": {},
@@ -45,12 +46,12 @@ GROUPS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "no TensorBoard": {"log.tensorboard": False},
     },
 }
-"""What is changed in `BASE`, by the title of a table and the head of its column."""
+"""Changes to `BASE` by table title and column head."""
 BASE = {"model.name": "alexnet", "data.name": "mnist", "data.image_size": 32}
 
 
 def columns(title: str) -> dict[str, config_dict.ConfigDict]:
-    """The configs of one table, by the heads of their columns."""
+    """Returns the configs of a table by column head."""
     return {name: _config(changes) for name, changes in GROUPS[title].items()}
 
 
@@ -58,12 +59,12 @@ def _config(changes: Mapping[str, Any]) -> config_dict.ConfigDict:
     config = config_lib.default_config()
     config.update_from_flattened_dict({**BASE, **changes})
     if config.model.name == "inception_v3":
-        config.data.image_size = 299  # which its auxiliary head needs
+        config.data.image_size = 299  # required by its auxiliary head
     return config
 
 
 def unused_fields_table(columns: Mapping[str, config_dict.ConfigDict]) -> str:
-    """A Markdown table of the fields that only some of the configs use; x marks unused ones."""
+    """Returns a Markdown table of fields that only some of the configs use; x marks unused ones."""
     found = {name: config_lib.unused(config) for name, config in columns.items()}
     lines = [_row(["field", "used where", *columns]), _row(["---"] * (2 + len(columns)))]
     for path, field in config_lib.FIELDS.items():
@@ -79,7 +80,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def page() -> str:
-    """All tables; each has the fields that its columns do not treat alike."""
+    """Returns all tables."""
     tables = (f"## {title}\n\n{unused_fields_table(columns(title))}" for title in GROUPS)
     return "\n".join(["# Fields that are refused, x, because the run does not use them\n", *tables])
 

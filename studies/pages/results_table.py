@@ -1,4 +1,4 @@
-"""The table of results: each reported number beside our runs of its config, and a verdict."""
+"""The results table: each reported number next to our runs of the same config, and a verdict."""
 
 import collections
 import dataclasses
@@ -6,324 +6,317 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from jaxnets import config as config_lib
 from jaxnets import models, reported
 from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
+from jaxnets.evaluation.result import Result
+from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.experiment.run_files import CONFIG, FIELDS_ALLOWED_TO_DIFFER
+from studies.pages.markdown import NOT_RUN
 
-HEADS = (
-    *("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed"),
-    "runs",
-)
+HEADS = ("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed", "runs")
 CSV_HEADS = (
-    *("entry", "name", "model", "data", "split", "image_size", "epochs", "published_percent"),
-    *(
-        "leaky",
-        "leak_test",
-        "tested_as",
-        "mean_percent",
-        "spread_percent",
-        "low_percent",
-        "high_percent",
-        "seeds",
-    ),
+    *("entry", "name", "model", "data", "split", "image_size", "epochs", "published_percent", "leaky"),
+    *("leak_test", "tested_as", "mean_percent", "spread_percent", "low_percent", "high_percent", "seeds"),
     *("clean_percent", "verdict", "images_per_second", "hardware", "runs"),
 )
-AS_THE_REPORTS = ("official", "random", "published")
-"""Splits that let into training what the reports' let in."""
+COMPARABLE_SPLITS = ("official", "random", "published")
+"""Splits with the same leakage as those of the reports."""
 PRETRAINED_ON = "ImageNet"
-"""What the bodies of report B's transfer were trained on; a run says so in its config."""
-NOT_RUN = "not run"
+"""What report B's backbones were pretrained on."""
 OURS = ":best"
-"""Endings of the names of our own configs, which are shown although no report has a number for them."""
+"""Suffix of our own configs, which are listed although no report has a number for them."""
+CONFIG_FIELDS = ("entry", "name", "split", "image_size", "epochs", "batch_size", "weights", "truncate_after")
+
+
+class ResultsRow(TypedDict, total=False):
+    """A row of the table; the keys in `CSV_HEADS` are also its columns in results/table.csv."""
+
+    entry: str | None
+    name: str
+    model: str
+    data: str
+    split: str
+    image_size: int | None
+    epochs: float
+    published_percent: float | None
+    leaky: str
+    leak_test: float | None
+    tested_as: str
+    mean_percent: float
+    spread_percent: float
+    low_percent: float
+    high_percent: float
+    seeds: int
+    clean_percent: float
+    verdict: str
+    images_per_second: float | None
+    hardware: str
+    runs: str
+    result: Result
+    """Result of the first run; missing if there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs of one config that differ in their seed alone, by their folders' names."""
+    """Runs of one config with different seeds, by directory name."""
 
     entry: str | None
-    runs: Mapping[str, Mapping[str, Any]]
+    runs: Mapping[str, Result]
 
     @property
-    def first(self) -> Mapping[str, Any]:
-        """One of them, for what they share."""
+    def first(self) -> Result:
+        """A run, for the fields that all runs share."""
         return next(iter(self.runs.values()))
 
     @property
     def tested_as(self) -> str:
-        """The test that is set beside the published number: measured as that was, where we have it."""
+        """The test that is compared with the reported number: the report's own if we have it."""
         wanted = reported.tested_as(self.entry) if self.entry else "clean"
         return wanted if all(wanted in run["tests"] for run in self.runs.values()) else "clean"
 
     @property
     def config(self) -> tuple[Any, ...]:
-        """What its runs share, and the overrides that change what is computed."""
-        return _config_of(self.first)
+        """The fields that all runs share, and the overrides that affect the result."""
+        return (*(self.first.get(name) for name in CONFIG_FIELDS), *_overrides(self.first))
 
     def accuracies(self, test: str) -> list[float]:
-        """In per cent, a run each; [] of a regression."""
+        """Returns the accuracy of each run in percent; empty for regression."""
         found = [run["tests"].get(test, {}).get("accuracy") for run in self.runs.values()]
         return [100 * value for value in found if value is not None]
 
-    def interval(self, test: str) -> tuple[float, float]:
-        """In per cent: the mean of those of the runs that have the test; their seeds share its images."""
-        found = [run["tests"].get(test) for run in self.runs.values()]
-        ends = [entry["interval"] for entry in found if entry]
-        low, high = (100 * statistics.fmean(end) for end in zip(*ends, strict=True))
-        return low, high
+    def mean(self, test: str) -> float:
+        """Returns the mean accuracy over seeds in percent."""
+        return statistics.fmean(self.accuracies(test))
+
+    def interval(self, test: str) -> Interval:
+        """Returns the mean of the runs' intervals in percent; all seeds share the test images."""
+        tests = [run["tests"][test] for run in self.runs.values() if test in run["tests"]]
+        low, high = zip(*(entry["interval"] for entry in tests), strict=True)
+        return 100 * statistics.fmean(low), 100 * statistics.fmean(high)
 
     def speed(self) -> tuple[float | None, str]:
-        """Images a second in training, and where: the median of the runs on what most of them ran on.
-
-        None where no run has a speed.
-        """
-        hardware = collections.Counter(run["hardware"] for run in self.runs.values())
-        where = hardware.most_common(1)[0][0]
-        there = [run for run in self.runs.values() if run["hardware"] == where]
-        speeds = [run["images_per_second"] for run in there]
+        """Returns the median training speed on the most common hardware, and the hardware."""
+        counts = collections.Counter(run["hardware"] for run in self.runs.values())
+        hardware = counts.most_common(1)[0][0]
+        speeds = [run["images_per_second"] for run in self.runs.values() if run["hardware"] == hardware]
         known = [speed for speed in speeds if speed is not None]
-        return statistics.median(known) if known else None, where
+        return statistics.median(known) if known else None, hardware
 
 
-def groups(folder: Path, *, unpublished: bool = False) -> list[Group]:
-    """The finished runs under results/ by reported entry, split and config, in that order.
+def groups(folder: Path, *, all_runs: bool = False) -> list[Group]:
+    """Returns the finished runs in a folder by reported entry, split and config, in that order.
 
-    Runs of a reported entry and of our own configs that end in `OURS`; with `unpublished`, all runs.
+    These are runs of reported entries and of configs that end in `OURS`; with `all_runs`, all runs.
     """
     directories = sorted(path.parent for path in folder.glob(f"*/{results.RESULT}"))
     found = {directory: read_result(directory) for directory in directories}
-    made = grouped({directory: run for directory, run in found.items() if run is not None})
-    return [group for group in made if group.entry or unpublished or _is_ours(group.first)]
+    grouped = group_runs({directory: run for directory, run in found.items() if run is not None})
+    return [
+        group
+        for group in grouped
+        if group.entry or all_runs or (group.first["name"].endswith(OURS) and not _overrides(group.first))
+    ]
 
 
-def _is_ours(run: Mapping[str, Any]) -> bool:
-    return run["name"].endswith(OURS) and not _changes(run)
-
-
-def grouped(directories: Mapping[Path, results.Result]) -> list[Group]:
-    """The results of these directories by published entry, split, config and data, in that order."""
-    found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+def group_runs(directories: Mapping[Path, Result]) -> list[Group]:
+    """Groups the results of run directories by reported entry, config and data; ours come last."""
+    found: dict[tuple[Any, ...], dict[str, Result]] = {}
     names = collections.Counter(directory.name for directory in directories)
     for directory, run in directories.items():
         name = directory.name if names[directory.name] == 1 else str(directory)
-        same = (*_config_of(run), run["data"], run["split_sha256"], _what_is_computed(directory))
-        found.setdefault(same, {})[name] = run
+        config = Group(run["entry"], {name: run}).config
+        key = (*config, run["data"], run["split_sha256"], _config_json(directory))
+        found.setdefault(key, {})[name] = run
     ordered = sorted(found.items(), key=lambda item: str(item[0]))
-    made = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
-    return sorted(made, key=lambda group: group.entry or "~")  # ours alone come last
+    grouped = [Group(next(iter(runs.values()))["entry"], runs) for _, runs in ordered]
+    return sorted(grouped, key=lambda group: group.entry or "~")
 
 
-def _what_is_computed(directory: Path) -> str:
-    """The fields of a run's config that change what is computed, as JSON; the seed does not count."""
+def _config_json(directory: Path) -> str:
+    """Returns the fields of a run's config that affect the result, except the seed, as JSON."""
     config = config_lib.used_fields(config_lib.from_json((directory / CONFIG).read_text()))
     for path in ("seed", *FIELDS_ALLOWED_TO_DIFFER):
         config_lib.set_field(config, path, config_lib.FIELDS[path].default)
     return config_lib.to_json(config)
 
 
-def _config_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
-    shared = (
-        "entry",
-        "name",
-        "split",
-        "image_size",
-        "epochs",
-        "batch_size",
-        "weights",
-        "truncate_after",
-    )
-    return (*(run.get(name) for name in shared), *_changes(run))
-
-
-def _changes(run: Mapping[str, Any]) -> list[str]:
-    """The overrides that change what is computed; seeds do not count."""
-    free = ("seed", "data.name", *FIELDS_ALLOWED_TO_DIFFER)
-    return sorted(o for o in run.get("overrides", ()) if o.partition("=")[0] not in free)
+def _overrides(run: Result) -> list[str]:
+    """Returns the overrides that affect the result, except the seed."""
+    ignored = ("seed", "data.name", *FIELDS_ALLOWED_TO_DIFFER)
+    return sorted(o for o in run.get("overrides", ()) if o.partition("=")[0] not in ignored)
 
 
 def verdict(group: Group) -> str:
-    """Ours beside the reported number: within, above, below, or not comparable, and why."""
+    """Says if our result is within, above or below the reported number, or why it is not comparable."""
     if group.entry is None:
-        ours = group.first["name"].endswith(OURS)
-        return "ours, beyond the reports" if ours else "no report has a number for it"
-    entry = reported.entry(group.entry)
-    percent = (entry.get("result") or {}).get("accuracy_percent")
+        is_ours = group.first["name"].endswith(OURS)
+        return "not in the reports" if is_ours else "no reported number"
+    percent = _reported_percent(group.entry)
     if percent is None or not group.accuracies("clean"):
         return "not comparable: the report prints no such number after training"
-    message = _incomparable(group, entry)
+    reasons = _differences(group, group.entry)
     low, high = group.interval(group.tested_as)
-    if message:
-        word = f"not comparable: {message}"
-    elif percent > high:
-        word = "below"
+    if reasons:
+        text = f"not comparable: {'; '.join(reasons)}"
     else:
-        word = "above" if percent < low else "within"
-    if not message and group.tested_as != "clean":
-        clean = statistics.fmean(group.accuracies("clean"))
-        word += f", tested as there ({result_text.TESTED_ON[group.tested_as]}); clean {clean:.2f} %"
-    return "; ".join([word, *_contradiction(group.entry)])
+        text = "below" if percent > high else "above" if percent < low else "within"
+        if group.tested_as != "clean":
+            conditions, clean = results.TESTED_ON[group.tested_as], group.mean("clean")
+            text += f", tested as in the report ({conditions}); clean {clean:.2f} %"
+    return "; ".join([text, *_contradiction(group.entry)])
 
 
-def _incomparable(group: Group, entry: Mapping[str, Any]) -> str:
-    """What differs from the report's experiment, as far as that is known."""
-    run, reported_config, reasons = group.first, entry["config"], []
-    if run["split"] not in AS_THE_REPORTS:
+def _reported_percent(entry: str) -> float | None:
+    return (reported.entry(entry).get("result") or {}).get("accuracy_percent")
+
+
+def _differences(group: Group, name: str) -> list[str]:
+    """Returns the known differences from the report's experiment."""
+    run, entry, reasons = group.first, reported.entry(name), []
+    config = entry["config"]
+    if run["split"] not in COMPARABLE_SPLITS:
         reasons.append(f"{run['split']} split, the report's is random")
     if entry["epochs"] not in (None, run["epochs"]):
         reasons.append(f"{run['epochs']:g} epochs, the report's {entry['epochs']}")
-    if reported_config.get("optimizer") is not None and _changes(run):
-        reasons.append(", ".join(_changes(run)))
+    if config.get("optimizer") is not None and _overrides(run):
+        reasons.append(", ".join(_overrides(run)))
     if run.get("truncate_after"):
-        reasons.append(f"cut after {run['truncate_after']}")
-    if reported_config.get("pretrained"):
-        reasons += _other_backbone(run)
-    wanted = reported.tested_as(group.entry or "")
+        reasons.append(f"truncated after {run['truncate_after']}")
+    if config.get("pretrained"):
+        reasons += _backbone_difference(run)
+    wanted = reported.tested_as(name)
     if wanted != group.tested_as:
-        reasons.append(f"the report tests {result_text.TESTED_ON[wanted]}")
-    reasons += _unknown_config(group.entry or "")  # its image size, optimizer and rate may differ from ours
-    return "; ".join(reasons)
+        reasons.append(f"the report tests {results.TESTED_ON[wanted]}")
+    return reasons + _unknown_settings(name)
 
 
-def _other_backbone(run: Mapping[str, Any]) -> list[str]:
-    """What is said of a body that is not from ImageNet, where the report's is."""
+def _backbone_difference(run: Result) -> list[str]:
+    """Returns what a run's backbone was pretrained on, if not on `PRETRAINED_ON`."""
     weights, origin = run.get("weights"), run.get("pretrained_on")
     if weights in (None, "random"):
-        return ["from random weights, the report's were trained before"]
+        return ["random backbone, the report's is pretrained"]
     if origin == PRETRAINED_ON:
         return []
-    message = origin or f"{Path(weights).name}, of unknown origin"
-    return [f"body from {message}, the report's from {PRETRAINED_ON}"]
+    origin = origin or f"unknown data ({Path(str(weights)).name})"
+    return [f"backbone pretrained on {origin}, the report's on {PRETRAINED_ON}"]
 
 
-def _unknown_config(name: str) -> list[str]:
-    reported_config = reported.entry(name)["config"]
-    unknown = all(reported_config.get(field) is None for field in ("optimizer", "learning_rate"))
+def _unknown_settings(name: str) -> list[str]:
+    config = reported.entry(name)["config"]
+    unknown = all(config.get(field) is None for field in ("optimizer", "learning_rate"))
     return ["the report does not state its settings"] if unknown else []
 
 
 def _contradiction(name: str) -> list[str]:
-    """A note with both accuracies if a report's text contradicts its log."""
+    """Returns a note with both accuracies if a report's text contradicts its log."""
     claims = reported.entry(name).get("claimed") or {}
     concluded = (claims.get("conclusions") or {}).get("test_accuracy_percent")
-    claimed = claims.get("accuracy_percent", concluded)
-    logged = (reported.entry(name).get("result") or {}).get("accuracy_percent")
+    claimed, logged = claims.get("accuracy_percent", concluded), _reported_percent(name)
     if claimed is None or logged is None or claimed in (logged, int(logged)):  # "98 %" for 98.66 %
         return []
     return [f"the report contradicts itself: its text says {claimed:g} %, its own log {logged:g} %"]
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """A row a group, and one for each published accuracy that no run is of; values by CSV_HEADS."""
-    made = groups(folder)
-    untried = set(reported.names()) - {group.entry for group in made}
-    missing = [
-        {
-            "entry": name,
-            **_of_entry(name),
-            "verdict": _not_run(name),
-        }
-        for name in untried
-        if _of_entry(name)["published_percent"] is not None
-    ]
-    found = [*rows_of(made), *missing]
-    return sorted(found, key=lambda row: row["entry"] or "~")
+def rows(folder: Path) -> list[ResultsRow]:
+    """Returns a row per group, and one per reported accuracy without a run."""
+    found = groups(folder)
+    without_runs = set(reported.names()) - {group.entry for group in found}
+    missing = [_row_without_runs(name) for name in without_runs if _reported_percent(name) is not None]
+    return sorted([*map(row_of, found), *missing], key=lambda row: row["entry"] or "~")
 
 
-def rows_of(made: Sequence[Group]) -> list[dict[str, Any]]:
-    """A row a group."""
-    return [_row(group) for group in made]
-
-
-def _not_run(name: str) -> str:
-    return "; ".join([NOT_RUN, *_unknown_config(name), *_contradiction(name)])
-
-
-def _of_entry(name: str) -> dict[str, Any]:
+def _row_without_runs(name: str) -> ResultsRow:
     entry = reported.entry(name)
-    percent = (entry.get("result") or {}).get("accuracy_percent")
-    return {"model": entry["model"], "data": entry["data"], "published_percent": percent}
+    return {
+        "entry": name,
+        "model": entry["model"],
+        "data": entry["data"],
+        "published_percent": _reported_percent(name),
+        "verdict": "; ".join([NOT_RUN, *_unknown_settings(name), *_contradiction(name)]),
+    }
 
 
-def _row(group: Group) -> dict[str, Any]:
+def row_of(group: Group) -> ResultsRow:
+    """Returns the row of a group."""
     run, test = group.first, group.tested_as
-    row = {name: run[name] for name in ("name", "model", "data", "split", "image_size", "epochs")}
-    row |= {"entry": group.entry, "tested_as": test, "seeds": len(group.runs)}
-    if group.entry is not None:
-        row["published_percent"] = _of_entry(group.entry)["published_percent"]
-    row |= {"leaky": _leaky(run), "leak_test": (run.get("leakage") or {}).get("test")}
+    speed, hardware = group.speed()
+    row: ResultsRow = {
+        "entry": group.entry,
+        "name": run["name"],
+        "model": run["model"],
+        "data": run["data"],
+        "split": run["split"],
+        "image_size": run["image_size"],
+        "epochs": run["epochs"],
+        "published_percent": _reported_percent(group.entry) if group.entry else None,
+        "leaky": _leaky(run),
+        "leak_test": (run.get("leakage") or {}).get("test"),
+        "tested_as": test,
+        "seeds": len(group.runs),
+        "verdict": verdict(group),
+        "images_per_second": speed,
+        "hardware": hardware,
+        "runs": " ".join(group.runs),
+        "result": run,
+    }
     accuracies = group.accuracies(test)
     if accuracies:
-        low, high = group.interval(test)
-        row |= {"mean_percent": statistics.fmean(accuracies), "low_percent": low}
-        row |= {"high_percent": high, "clean_percent": statistics.fmean(group.accuracies("clean"))}
+        row["mean_percent"], row["clean_percent"] = group.mean(test), group.mean("clean")
+        row["low_percent"], row["high_percent"] = group.interval(test)
     if len(accuracies) > 1:
         row["spread_percent"] = statistics.stdev(accuracies)
-    speed, hardware = group.speed()
-    row |= {"verdict": verdict(group), "images_per_second": speed, "hardware": hardware}
-    return row | {"runs": " ".join(group.runs), "result": run}
+    return row
 
 
-def _leaky(run: Mapping[str, Any]) -> str:
-    """LEAKY, clean, or "" where nobody knows."""
+def _leaky(run: Result) -> str:
+    """Returns "LEAKY", "clean", or "" if the leakage is unknown."""
     if results.is_leaky(run):
         return "LEAKY"
     return "" if (run.get("leakage") or {}).get("test") is None else "clean"
 
 
-def as_markdown(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """The rows as README shows them, by HEADS."""
-    return [_format(row) for row in found]
-
-
-def _format(row: Mapping[str, Any]) -> tuple[str, ...]:
-    title = models.entry(row["model"]).title
-    data = TITLES[row["data"]]
-    percent = row.get("published_percent")
-    report = f"{percent:g} % (report {row['entry'][0]})" if percent is not None else ""
-    run = row.get("result")
-    if run is None:
+def markdown_row(row: ResultsRow) -> tuple[str, ...]:
+    """Returns the cells of a row in README, by `HEADS`."""
+    title, data = models.entry(row["model"]).title, TITLES[row["data"]]
+    percent = row["published_percent"]
+    report = f"{percent:g} % (report {str(row['entry'])[0]})" if percent is not None else ""
+    if "result" not in row:
         return title, data, report, "", row["verdict"], "", ""
+    run = row["result"]
     pixels = f", {run['image_size']} px" if run["image_size"] else ""
-    network = f"{result_text.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
-    split = result_text.format_split_kind(run)
+    network = f"{results.format_network(run, title)}{pixels}, {run['epochs']:g} epochs"
+    split = results.format_split_kind(run)
     rate = row["images_per_second"]
-    rate_text = "not known" if rate is None else f"{rate:,.0f} a second{result_text.format_head(run)}"
-    speed = f"{rate_text}, {row['hardware']}"
-    names = f"`{shortened(row['runs'].split())}`"
-    return network, f"{data}, {split}", report, _ours(row, run), row["verdict"], speed, names
+    speed = "not known" if rate is None else f"{rate:,.0f} a second{results.format_head(run)}"
+    names = f"`{shorten_names(row['runs'].split())}`"
+    cells = (network, f"{data}, {split}", report, _format_accuracy(row, run), row["verdict"])
+    return *cells, f"{speed}, {row['hardware']}", names
 
 
-def _ours(row: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    if row.get("mean_percent") is None:
+def _format_accuracy(row: ResultsRow, run: Result) -> str:
+    if "mean_percent" not in row:
         return f"loss {run['tests']['clean']['loss']:.4g}"
-    spread = row.get("spread_percent")
-    seeds = "1 seed" if spread is None else f"{row['seeds']} seeds ± {spread:.2f}"
+    seeds = f"{row['seeds']} seeds ± {row['spread_percent']:.2f}" if "spread_percent" in row else "1 seed"
     return f"{row['mean_percent']:.2f} % [{row['low_percent']:.2f}, {row['high_percent']:.2f}], {seeds}"
 
 
-def shortened(names: Sequence[str]) -> str:
-    """lenet_mnist-adam-s0, -s1, -s2 as lenet_mnist-adam-s0..2; others are listed."""
-    parts = [re.fullmatch(r"(.*-s)(\d+)", name) for name in names]
-    stems = {part[1] for part in parts if part}
-    if len(names) < 2 or not all(parts) or len(stems) != 1:
+def shorten_names(names: Sequence[str]) -> str:
+    """Shortens lenet-s0, lenet-s1, lenet-s2 to lenet-s0..2; lists names that differ in more than the seed."""
+    matches = [re.fullmatch(r"(.*-s)(\d+)", name) for name in names]
+    stems = {match[1] for match in matches if match}
+    if len(names) < 2 or not all(matches) or len(stems) != 1:
         return "`, `".join(names)
-    seeds = sorted(int(part[2]) for part in parts if part)
-    whole = seeds == list(range(seeds[0], seeds[-1] + 1))
-    return stems.pop() + (f"{seeds[0]}..{seeds[-1]}" if whole else ",".join(map(str, seeds)))
+    seeds = sorted(int(match[2]) for match in matches if match)
+    contiguous = seeds == list(range(seeds[0], seeds[-1] + 1))
+    return stems.pop() + (f"{seeds[0]}..{seeds[-1]}" if contiguous else ",".join(map(str, seeds)))
 
 
-def as_csv(found: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """The rows by CSV_HEADS, numbers to four decimals."""
-
-    def cell(value: Any) -> Any:
-        if value is None:
-            return ""
-        return round(value, 4) if isinstance(value, float) else value
-
-    return [[cell(row.get(head)) for head in CSV_HEADS] for row in found]
+def csv_row(row: ResultsRow) -> list[Any]:
+    """Returns the cells of a row in results/table.csv, by `CSV_HEADS`; numbers have four decimals."""
+    values = ["" if (value := row.get(head)) is None else value for head in CSV_HEADS]
+    return [round(value, 4) if isinstance(value, float) else value for value in values]

@@ -1,4 +1,4 @@
-"""The picture of what a leaking split is worth: published, ours random and ours grouped, by network."""
+"""Draws the accuracy of each network: published, random split and grouped split."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,22 +6,22 @@ from typing import Any
 
 from jaxnets.evaluation import result as results
 from studies.pages import curves
-from studies.pages.leak_table import measured, pairs
+from studies.pages.leak_table import mean_and_interval, pairs
 
 SERIES = {
     "published": ("published", curves.THEIRS, "D"),
     "random": ("ours, random: LEAKY", "#7a7a7a", "o"),
     "grouped": ("ours, grouped", curves.OURS, "s"),
 }
-"""By what is drawn: its name in the legend, colour and mark."""
-APART = 0.22
-"""Between the marks of one row, in rows."""
+"""Label, colour and marker of each series."""
+MARKER_DISTANCE = 0.22
+"""Distance between the markers of a row, in rows."""
 
 
 def drawn_data(folder: Path) -> dict[str, Any]:
-    """All that the picture shows: of each config its accuracies in per cent, with [low, high] of ours.
+    """Returns the accuracies of each config in percent, and the intervals of ours.
 
-    Splits by groups that leak all the same are left to the table.
+    Grouped splits that leak are shown in the table only.
     """
     rows = []
     for pair in pairs(folder):
@@ -31,13 +31,13 @@ def drawn_data(folder: Path) -> dict[str, Any]:
         if pair.published_percent is not None:
             row["published"] = [pair.published_percent, None]
         for name, group in (("random", pair.random), ("grouped", pair.grouped)):
-            row[name] = None if group is None else list(measured(group))
+            row[name] = None if group is None else list(mean_and_interval(group))
         rows.append(row)
     return {"rows": rows}
 
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes the picture, whole; raises ConfigError where matplotlib is not installed."""
+    """Draws the picture; raises ConfigError if matplotlib is not installed."""
     figure = curves.new_figure((7.2, 0.9 + 0.55 * len(data["rows"])))
     axes = figure.subplots()
     for place, (name, (label, colour, mark)) in enumerate(SERIES.items()):
@@ -46,7 +46,7 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
             low, high = interval or (percent, percent)
             errors = [[percent - low], [high - percent]]
             style = {"fmt": mark, "color": colour, "markersize": 5, "capsize": 2.5}
-            axes.errorbar(percent, y + (place - 1) * APART, xerr=errors, **style)
+            axes.errorbar(percent, y + (place - 1) * MARKER_DISTANCE, xerr=errors, **style)
         axes.plot([], [], mark, color=colour, markersize=5, label=label)
     names = [row["name"].replace(", ", "\n", 1) for row in data["rows"]]
     axes.set_yticks(range(len(names)), names, fontsize=8)

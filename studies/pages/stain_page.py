@@ -8,7 +8,6 @@ from typing import Any
 from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation import result_text
 from jaxnets.experiment.run_directory import read_result
 from studies import stain_jitter as shifts
 from studies.pages import curves
@@ -23,31 +22,31 @@ SMALL: Mapping[str, tuple[float, float]] = {
     "haematoxylin": (0.8, 1.25),
     "eosin": (0.8, 1.25),
 }
-"""What the table calls a small step, from and to."""
+"""Range of the small shifts in the table."""
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
-    """A line a run, by HEADS: accuracy in per cent, and the lowest under small steps and under all."""
-    return [_format(name, *found) for name, found in _found(folder).items()]
+    """Returns a row per run: accuracy, and the lowest accuracy under small shifts and under all."""
+    return [_format(name, *found) for name, found in _read_runs(folder).items()]
 
 
 def drawn_data(folder: Path) -> dict[str, Any]:
-    """All that the picture shows: by run its title, its split and, by kind, [strength, per cent]."""
+    """Returns title, split and curves ([strength, percent] by kind) of each run."""
     return {
         name: {
             "title": _title(result),
-            "split": result_text.format_split_kind(result),
+            "split": results.format_split_kind(result),
             "curves": {
                 kind: [[row["strength"], 100 * row["accuracy"]] for row in shifts.curve(message, kind)]
                 for kind in shifts.SHIFTS
             },
         }
-        for name, (result, message) in _found(folder).items()
+        for name, (result, message) in _read_runs(folder).items()
     }
 
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes the picture: one panel per kind, one line per run; raises ConfigError without matplotlib."""
+    """Draws one panel per kind, one line per run; raises ConfigError if matplotlib is not installed."""
     figure = curves.new_figure((11.0, 4.0))
     panels = figure.subplots(1, len(shifts.SHIFTS), sharey=True)
     titles = list(dict.fromkeys(run["title"] for run in data.values()))
@@ -67,8 +66,8 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
     curves.save(path, figure, data)
 
 
-def _found(folder: Path) -> dict[str, tuple[results.Result, Mapping[str, Any]]]:
-    """By run: its result and what was measured; the networks by title, grouped before random."""
+def _read_runs(folder: Path) -> dict[str, tuple[results.Result, Mapping[str, Any]]]:
+    """Returns the result and the measured shifts of each run, ordered by title and name."""
     found = {}
     for path in folder.glob(f"*/{NUMBERS}"):
         result = read_result(path.parent)
@@ -83,19 +82,19 @@ def _read(path: Path) -> Mapping[str, Any]:
         assert set(shifts.SHIFTS) <= message["shifts"].keys()
         assert "clean" in message
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ConfigError(f"{path} holds no shifts: remove it or measure again") from error
+        raise ConfigError(f"{path} is not a file of shifts: remove it or measure again") from error
     return message
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    message = result_text.format_network(result, models.entry(result["model"]).title)
+    message = results.format_network(result, models.entry(result["model"]).title)
     return f"{message}, {result['image_size']} px, {result['epochs']:g} epochs"
 
 
 def _format(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
     lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
     clean = f"{100 * measured['clean']['accuracy']:.1f} %"
-    return _title(result), result_text.format_split_kind(result), clean, *lowest, f"`{name}`"
+    return _title(result), results.format_split_kind(result), clean, *lowest, f"`{name}`"
 
 
 def _lowest(measured: Mapping[str, Any], kind: str) -> str:

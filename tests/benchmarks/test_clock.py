@@ -1,4 +1,4 @@
-"""Rates, on a clock that only steps move."""
+"""Rates, with a fake clock that only steps advance."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from benchmarks.clock import Clock
 
 
 class Work:
-    """A step of so many seconds, the first one longer; buffered steps take none."""
+    """A step of constant duration; the first takes longer, buffered ones no time."""
 
     def __init__(self, seconds: float, first: float = 0.0, buffered: int = 0):
         self.time, self.steps, self.waited = 0.0, 0, 0
@@ -24,13 +24,13 @@ class Work:
         return self.time + 1e-9 * self.steps  # no two calls see the same time
 
 
-def test_the_first_step_is_no_part_of_the_rate() -> None:
+def test_the_first_step_does_not_count() -> None:
     work = Work(0.01, first=100.0)
     clock = Clock(work.step, work.finish, now=work.now)
     assert clock.rate(2.0) == pytest.approx(100.0, rel=1e-3)
 
 
-def test_a_turn_lasts_about_as_long_as_it_was_asked_to() -> None:
+def test_a_measurement_takes_the_requested_time() -> None:
     work = Work(0.01)
     clock = Clock(work.step, work.finish, now=work.now)
     clock.rate(2.0)
@@ -40,23 +40,23 @@ def test_a_turn_lasts_about_as_long_as_it_was_asked_to() -> None:
     assert work.waited >= 4
 
 
-def test_what_readers_had_ready_does_not_mislead() -> None:
+def test_prefetched_batches_do_not_distort_the_trial() -> None:
     work = Work(0.01, buffered=6)
     clock = Clock(work.step, now=work.now)
     clock.rate(1.0)
     assert work.steps < 500
 
 
-def test_untimed_steps_go_first_every_time() -> None:
+def test_warmup_steps_precede_every_measurement() -> None:
     work = Work(0.01)
-    clock = Clock(work.step, untimed=8, now=work.now)
+    clock = Clock(work.step, warmup=8, now=work.now)
     clock.rate(1.0)
     before = work.steps
     assert clock.rate(1.0) == pytest.approx(100.0, rel=1e-3)
     assert work.steps - before == 108
 
 
-def test_a_step_longer_than_the_turn_is_taken_once() -> None:
+def test_a_step_longer_than_the_requested_time_is_run_once() -> None:
     work = Work(10.0)
     clock = Clock(work.step, now=work.now)
     clock.rate(1.0)

@@ -1,4 +1,4 @@
-"""PyTorch's step of an MLP shows what ours shows, for every activation and loss."""
+"""PyTorch's step of an MLP matches the step by hand for every activation and loss."""
 
 import itertools
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("x64")]
 
 
 @pytest.mark.parametrize("loss", mlp.SQUARED_ERRORS)
-def test_every_intermediate_is_ours(loss: str) -> None:
+def test_every_intermediate_value_matches(loss: str) -> None:
     pytest.importorskip("torch")
     generator = np.random.default_rng(0)
     parameters = [

@@ -1,4 +1,4 @@
-"""How the bench and the tests come to the oracles."""
+"""Loading reference implementations."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_an_oracle_is_imported_once(tmp_path: Path) -> None:
     assert oracles.load("fortytwo", tmp_path) is oracles.load("fortytwo", tmp_path)
 
 
-def test_a_module_that_fails_is_not_kept(tmp_path: Path) -> None:
+def test_a_module_that_fails_is_not_cached(tmp_path: Path) -> None:
     file = tmp_path / "broken.py"
     file.write_text("raise ImportError('no such library')\n")
     with pytest.raises(ImportError, match="no such library"):
@@ -27,12 +27,12 @@ def test_an_unknown_oracle_names_the_nearest() -> None:
         oracles.load("lenet")
 
 
-def test_outside_a_checkout_it_says_so(tmp_path: Path) -> None:
+def test_outside_a_checkout_it_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="from a checkout"):
         oracles.load("lenet5", tmp_path / "absent")
 
 
-def test_whether_torch_is_there_is_asked_without_importing_it(
+def test_has_torch_does_not_import_torch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []

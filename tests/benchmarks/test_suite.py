@@ -1,4 +1,4 @@
-"""A suite from end to end, on sides that measure nothing."""
+"""Runs suites of fake comparisons."""
 
 import contextlib
 import json
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import environment, rows, suite
-from benchmarks.measure import Row, summary
+from benchmarks import comparisons, conditions, suite
+from benchmarks.measure import Comparison, summarize
+from benchmarks.schema import BenchRow
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError
 
 NAMES = ["train/a", "train/b"]
@@ -17,42 +18,45 @@ NAMES = ["train/a", "train/b"]
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """The rows that were measured, and how; nothing is."""
+    """The names of the measured rows and the options; `measure_row` is replaced."""
     calls: list[tuple[str, dict[str, Any]]] = []
 
-    def fake(row: Row, **options: Any) -> dict[str, Any]:
-        calls.append((row.name, options))
-        sides = {"ours": [2.0] * options["rounds"]}
-        if options["with_theirs"]:
-            sides["contiguous"] = [1.0] * options["rounds"]
-        return {**summary(row.name, sides), "unit": row.unit}
+    def fake(comparison: Comparison, **options: Any) -> BenchRow:
+        calls.append((comparison.name, options))
+        speeds = {"ours": [2.0] * options["rounds"]}
+        if options["with_baselines"]:
+            speeds["contiguous"] = [1.0] * options["rounds"]
+        return {**summarize(comparison.name, speeds), "unit": comparison.unit}
 
     @contextlib.contextmanager
-    def setting(*_: Any) -> Iterator[rows.BenchContext]:
-        yield rows.BenchContext(threads=2)
+    def images(*_: Any) -> Iterator[Path]:
+        yield Path("images")
 
-    fakes = {
-        name: lambda name, setting: Row(name, name, int, {"contiguous": int}, needs_torch=name != "train/b")
+    makers = {
+        name: lambda name, context: Comparison(
+            name, name, int, {"contiguous": int}, needs_torch=name != "train/b"
+        )
         for name in NAMES
     }
-    monkeypatch.setattr(rows, "ROWS", {"training": fakes, "pipeline": {"pipeline/c": None}})
-    monkeypatch.setattr(rows, "setting", setting)
+    monkeypatch.setattr(comparisons, "SUITES", {"training": makers, "pipeline": {"pipeline/c": None}})
+    monkeypatch.setattr(comparisons, "pipeline_images", images)
     monkeypatch.setattr(suite, "measure_row", fake)
-    monkeypatch.setattr(environment, "busy_share", lambda: 0.0)
-    monkeypatch.setattr(suite, "describe", lambda: ("2 cores", {"jax": "0.10.2"}))
+    monkeypatch.setattr(conditions, "background_load", lambda: 0.0)
+    monkeypatch.setattr(
+        suite, "describe_machine", lambda: {"machine": "2 cores", "versions": {"jax": "0.10.2"}}
+    )
     monkeypatch.setattr(suite, "has_torch", lambda: True)
     return calls
 
 
 def test_rows_are_measured_and_written(tmp_path: Path, measured: list, capsys: Any) -> None:
     path = tmp_path / "bench.json"
-    found = suite.run("training", suite.Options(rounds=6, seconds=0.5, output=path))
-    assert found == path
+    assert suite.run("training", suite.Options(rounds=6, seconds=0.5, output=path)) == path
     assert [name for name, _ in measured] == NAMES
     assert measured[0][1] == {
         "rounds": 6,
         "seconds": 0.5,
-        "with_theirs": True,
+        "with_baselines": True,
         "kernels": None,
     }
     content = json.loads(path.read_text())
@@ -60,17 +64,17 @@ def test_rows_are_measured_and_written(tmp_path: Path, measured: list, capsys: A
     assert "train/a: ours 2 images/s, contiguous 1 images/s: ratio 2.00" in capsys.readouterr().out
 
 
-def test_what_is_counted_is_told(
+def test_the_unit_is_printed(
     tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    make = lambda name, setting: Row(name, "MLP", int, {"eager": int}, unit="points")  # noqa: E731
-    monkeypatch.setattr(rows, "ROWS", {"training": {"train/mlp": make}})
+    make = lambda name, context: Comparison(name, "MLP", int, {"eager": int}, unit="points")  # noqa: E731
+    monkeypatch.setattr(comparisons, "SUITES", {"training": {"train/mlp": make}})
     suite.run("training", suite.Options(output=tmp_path / "bench.json"))
     assert "train/mlp: ours 2 points/s" in capsys.readouterr().out
     assert json.loads((tmp_path / "bench.json").read_text())["rows"][0]["unit"] == "points"
 
 
-def test_a_row_is_chosen_by_name(tmp_path: Path, measured: list) -> None:
+def test_a_row_is_selected_by_name(tmp_path: Path, measured: list) -> None:
     suite.run("training", suite.Options(rows=("train/b",), output=tmp_path / "bench.json"))
     assert [name for name, _ in measured] == ["train/b"]
 
@@ -78,31 +82,31 @@ def test_a_row_is_chosen_by_name(tmp_path: Path, measured: list) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"), [("train/aa", "did you mean train/a?"), ("pipeline/c", "--suite=pipeline")]
 )
-def test_an_unknown_row_is_refused_before_anything_is_done(
+def test_an_unknown_row_raises_before_anything_is_done(
     name: str, hint: str, tmp_path: Path, measured: list
 ) -> None:
-    with pytest.raises(ConfigError, match=hint) as refusal:
+    with pytest.raises(ConfigError, match=hint) as error:
         suite.run("training", suite.Options(rows=("train/a", name), output=tmp_path / "b.json"))
-    assert refusal.value.exit_code == 2
+    assert error.value.exit_code == 2
     assert not measured
     assert not list(tmp_path.iterdir())
 
 
-def test_without_pytorch_ours_is_measured_and_it_is_said(
+def test_without_pytorch_only_jaxnets_is_measured(
     tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(suite, "has_torch", lambda: False)
     path = tmp_path / "bench.json"
     suite.run("training", suite.Options(output=path))
-    assert [options["with_theirs"] for _, options in measured] == [False, True]
+    assert [options["with_baselines"] for _, options in measured] == [False, True]
     first, second = json.loads(path.read_text())["rows"]
     assert (first["theirs"], first["ratio"]) == (None, None)
-    assert second["ratio"] == 2.0  # ours against ours needs no PyTorch
+    assert second["ratio"] == 2.0  # a jaxnets baseline needs no PyTorch
     assert "PyTorch is not installed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [CheckFailedError("it differs"), RuntimeError("it differs")])
-def test_a_row_that_fails_does_not_keep_others_from_being_measured(
+def test_the_next_row_is_measured_after_a_failure(
     tmp_path: Path,
     measured: list,
     monkeypatch: pytest.MonkeyPatch,
@@ -111,12 +115,12 @@ def test_a_row_that_fails_does_not_keep_others_from_being_measured(
 ) -> None:
     fake = suite.measure_row
 
-    def refuse_the_first(row: Row, **options: Any) -> dict[str, Any]:
-        if row.name == "train/a":
+    def fail_the_first(comparison: Comparison, **options: Any) -> BenchRow:
+        if comparison.name == "train/a":
             raise error
-        return fake(row, **options)
+        return fake(comparison, **options)
 
-    monkeypatch.setattr(suite, "measure_row", refuse_the_first)
+    monkeypatch.setattr(suite, "measure_row", fail_the_first)
     path = tmp_path / "bench.json"
     with pytest.raises(CheckFailedError, match="1 of 2 rows could not be measured: train/a"):
         suite.run("training", suite.Options(output=path))
@@ -127,15 +131,15 @@ def test_a_row_that_fails_does_not_keep_others_from_being_measured(
 
 
 def test_a_signal_ends_the_suite(tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(row: Row, **_: Any) -> dict[str, Any]:
-        begun.append(row.name)
+    def stop(comparison: Comparison, **_: Any) -> BenchRow:
+        started.append(comparison.name)
         raise InterruptedRunError("stopped by SIGTERM", 15)
 
-    begun: list[str] = []
+    started: list[str] = []
     monkeypatch.setattr(suite, "measure_row", stop)
     with pytest.raises(InterruptedRunError):
         suite.run("training", suite.Options(output=tmp_path / "bench.json"))
-    assert begun == ["train/a"]
+    assert started == ["train/a"]
 
 
 @pytest.mark.parametrize(
@@ -147,9 +151,7 @@ def test_a_signal_ends_the_suite(tmp_path: Path, measured: list, monkeypatch: py
         ("pipeline", {"images": Path("/nowhere")}),
     ],
 )
-def test_options_that_mean_nothing_are_refused(
-    measured: list, suite_name: str, options: dict[str, Any]
-) -> None:
+def test_options_of_other_suites_raise(measured: list, suite_name: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         suite.run(suite_name, suite.Options(**options))
     assert not measured
@@ -158,7 +160,7 @@ def test_options_that_mean_nothing_are_refused(
 @pytest.mark.parametrize(
     ("with_torch", "names", "message"), [(False, (), "needs PyTorch"), (True, ("x",), "no rows")]
 )
-def test_drift_says_what_it_lacks(
+def test_drift_needs_pytorch_and_has_no_rows(
     with_torch: bool, names: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "has_torch", lambda: with_torch)
@@ -166,20 +168,20 @@ def test_drift_says_what_it_lacks(
         suite.run("drift", suite.Options(rows=names))
 
 
-def test_a_busy_machine_is_told(
+def test_a_busy_machine_gives_a_warning(
     tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(environment, "busy_share", lambda: 0.5)
+    monkeypatch.setattr(conditions, "background_load", lambda: 0.5)
     path = tmp_path / "bench.json"
     suite.run("training", suite.Options(rows=("train/a",), output=path))
     assert "other processes use 50% of the cores" in capsys.readouterr().out
     assert json.loads(path.read_text())["rows"][0]["busy_before"] == 0.5
 
 
-def test_the_share_in_use_is_a_share() -> None:
-    share = environment.busy_share(0.1)
+def test_background_load_is_a_fraction() -> None:
+    load = conditions.background_load(0.1)
     if Path("/proc/stat").exists():
-        assert share is not None
-        assert 0 <= share <= 1
+        assert load is not None
+        assert 0 <= load <= 1
     else:
-        assert share is None
+        assert load is None

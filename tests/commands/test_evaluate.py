@@ -10,8 +10,7 @@ import pytest
 from jaxnets.commands import evaluate
 from jaxnets.commands.evaluate import compare_runs
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation.metrics import ClassScores
-from jaxnets.evaluation.predictions import Predictions, predictions_path
+from jaxnets.evaluation.predictions import ClassScores, Predictions, predictions_path
 from jaxnets.evaluation.statistics import compare_paired
 
 EXAMPLES = 200

@@ -20,9 +20,8 @@ from jaxnets.commands import export as exporting
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import restore as folders
-from jaxnets.interop import preprocessing
-from jaxnets.interop.foreign import Options
-from jaxnets.interop.preprocessing import PRESETS
+from jaxnets.interop import foreign
+from jaxnets.interop.foreign import PRESETS, Options
 from jaxnets.interop.weights import (
     Preprocessing,
     Weights,
@@ -59,7 +58,10 @@ def test_exported_program_gives_the_same_logits_without_jaxnets(trained: Path, e
         logits = np.load(exported.parent / f"logits{count}.npy")
         np.testing.assert_allclose(jax.nn.softmax(logits), expected[:count], rtol=0, atol=1e-5)
     given = folders.read_weights_or_run(trained)
-    direct = exporting._logits(given, given.preprocessing)(dict(exporting.flatten(given.variables)), images)
+    assert given.preprocessing is not None
+    mean, std = np.float32(given.preprocessing.mean), np.float32(given.preprocessing.std)
+    inputs = (images / np.float32(255) - mean) / std
+    direct: Any = models.create(given.model).apply(given.variables, inputs, train=False)
     np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-5)
 
 
@@ -141,13 +143,13 @@ def test_metadata_stores_the_preprocessing() -> None:
     for mean, bgr in ((PRESETS["caffe"].mean, True), ((0.5, 0.4, 0.3), False)):
         given = Preprocessing(32, mean, PRESETS["caffe"].std)
         weights = Weights({}, model, (32, 32, 3), preprocessing=given)
-        assert preprocessing.is_bgr("keras", weights) is bgr
-        assert not preprocessing.is_bgr("torch", weights)
-        metadata = preprocessing.to_metadata(given, bgr=bgr)
-        assert preprocessing.from_metadata(metadata) == (given.mean, given.std, bgr)
-    assert preprocessing.from_metadata({}) is None
+        assert foreign.is_bgr("keras", weights) is bgr
+        assert not foreign.is_bgr("torch", weights)
+        metadata = foreign.to_metadata(given, bgr=bgr)
+        assert foreign.from_metadata(metadata) == (given.mean, given.std, bgr)
+    assert foreign.from_metadata({}) is None
     with pytest.raises(CheckpointError, match="is damaged"):
-        preprocessing.from_metadata({preprocessing.METADATA_KEY: "{}"})
+        foreign.from_metadata({foreign.METADATA_KEY: "{}"})
 
 
 def test_export_does_not_overwrite_imported_weights(trained: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.commands import import_weights
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop import convert, hub, weight_files
+from jaxnets.interop import convert, weight_files
 from jaxnets.interop.foreign import Options, model_of
 from jaxnets.interop.weights import Weights, read_weights, structure, unflatten
 
@@ -319,7 +319,7 @@ class TestHub:
         return module
 
     def test_missing_package_names_the_install_command(self, tmp_path: Path, monkeypatch) -> None:
-        monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(weight_files.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ConfigError, match=r"pip install -e '\.\[hub\]'"):
             _import("hub:timm/lenet", tmp_path / "new")
 

@@ -24,6 +24,7 @@ from jaxnets.experiment.resolve import check_batch_norm, load_config
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
 from jaxnets.models import inception_v3
+from jaxnets.registry import NETWORKS, SOURCES
 from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import make_callbacks
 from jaxnets.training.devices import Devices
@@ -122,24 +123,27 @@ def test_networks_use_the_fields_in_the_schema(name: str, path: str) -> None:
 
 
 def test_schema_lists_every_network_and_source() -> None:
-    assert set(conditions.NETWORKS) == set(models.REGISTRY)
-    assert set(conditions.SOURCES) == set(sources.TITLES)
+    assert set(NETWORKS) == set(models.REGISTRY)
+    assert set(SOURCES) == set(sources.TITLES)
     assert conditions.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
     for name, entry in models.REGISTRY.items():
         images = "data.image_size" not in config_lib.unused(make_config(model__name=name))
         assert images is (entry.kind == "image"), name
 
 
-@pytest.mark.parametrize("name", conditions.SOURCES)
+@pytest.mark.parametrize("name", SOURCES)
 def test_sources_use_the_fields_in_the_schema(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for opener in (
-        "sources.synthetic_tissue.SyntheticTissue",
-        "sources.image_folder.ImageFolder",
-        "sources.tfds.TFDSSource",
-        "sources.points.Points",
-        "acquire.prepare.open_prepared",
+        "synthetic_tissue.SyntheticTissue",
+        "image_folder.ImageFolder",
+        "tfds.TFDSSource",
+        "points.Points",
+        "mnist.MNIST",
+        "cifar10.CIFAR10",
+        "lc25000.LC25000Lung",
     ):
-        monkeypatch.setattr(f"jaxnets.data.{opener}", lambda *_, **__: None)
+        monkeypatch.setattr(f"jaxnets.data.sources.{opener}.__init__", lambda *_, **__: None)
+    monkeypatch.setattr("jaxnets.data.sources.base.PreparedSource.locate", lambda root: root)
     read: set[str] = set()
 
     class Reading:
@@ -433,7 +437,9 @@ def test_table_rows_match_the_configs_of_their_stored_results(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     for row in sweeps.read_table(str(path)):
-        result_archive.finished(REPOSITORY / "results" / row.name, row.config)  # raises for another config
+        result_archive.finished_result(
+            REPOSITORY / "results" / row.name, row.config
+        )  # raises for another config
 
 
 def test_older_run_with_unused_fields_has_the_same_config(tmp_path: Path) -> None:

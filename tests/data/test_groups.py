@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnets.data.groups import Groups, read_groups, shipped_groups
+from jaxnets.data.sources.image_folder import ImageFolder
+from jaxnets.data.sources.lc25000 import IMAGES_PER_CLASS, LC25000Lung
 from jaxnets.errors import DataError
 
 OURS = "file,original,group\na/1.png,o0,g0\na/2.png,o0,g0\na/10.png,o1,g0\nb/1.png,o2,g1\n"
@@ -102,8 +104,10 @@ def test_table_for_other_data_raises(tmp_path: Path, files: tuple[str, ...], mes
         groups.match(files)
 
 
-def test_unknown_source_has_no_shipped_groups() -> None:
-    assert shipped_groups("image_folder") is None
+def test_only_lc25000_ships_groups() -> None:
+    assert LC25000Lung.ships_groups
+    assert len(shipped_groups(LC25000Lung.name).members) == 3 * IMAGES_PER_CLASS
+    assert not ImageFolder.ships_groups
 
 
 @settings(max_examples=25, deadline=None)

@@ -16,7 +16,6 @@ from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import (
     LabelConflicts,
     Split,
-    content_hashes,
     find_exact_duplicates,
     find_label_conflicts,
     grouped_fold,
@@ -217,7 +216,7 @@ def test_exact_duplicates_are_counted_once() -> None:
     counts = exact_duplicates.validation, exact_duplicates.test
     assert counts == (1, 3)  # 6 = a; 8 and 9 = b, 11 equals 7
     assert exact_duplicates.pair == (8, 1)
-    assert not find_exact_duplicates(SPLIT, np.arange(12)).any
+    assert find_exact_duplicates(SPLIT, np.arange(12)) is None
 
 
 def test_exact_duplicates_with_different_labels_are_conflicts() -> None:
@@ -230,7 +229,7 @@ def test_exact_duplicates_with_different_labels_are_conflicts() -> None:
 
 def test_example_in_two_parts_is_not_its_own_duplicate() -> None:
     both = Split("official", np.arange(4), np.zeros(0, np.int64), np.arange(4))
-    assert not find_exact_duplicates(both, np.arange(4)).any
+    assert find_exact_duplicates(both, np.arange(4)) is None
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -239,7 +238,7 @@ def test_image_folder_content_hashes_are_of_the_files(tmp_path: Path, cached: bo
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "set" / f"{name}.png")
     source = ImageFolder(tmp_path / "set")
-    contents = content_hashes(open_cache(source, tmp_path, 8) if cached else source)
+    contents = (open_cache(source, tmp_path, 8) if cached else source).content_hashes()
     assert contents is not None
     assert (contents[:3] == contents[0]).all()
     assert contents[3] != contents[0]
@@ -247,7 +246,7 @@ def test_image_folder_content_hashes_are_of_the_files(tmp_path: Path, cached: bo
 
 def test_other_content_hashes_are_of_the_pixels(tmp_path: Path) -> None:
     source = SyntheticTissue(30, 8)
-    assert content_hashes(source) is None
-    contents = content_hashes(open_cache(source, tmp_path, 8))
+    assert source.content_hashes() is None
+    contents = open_cache(source, tmp_path, 8).content_hashes()
     assert contents is not None
     assert len(set(contents.tolist())) == 30

@@ -1,4 +1,4 @@
-"""Saving and loading predictions, and the predictions stored by a run."""
+"""Evaluation scores, saving and loading predictions, and the predictions stored by a run."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from jaxnets.errors import CheckpointError
-from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
+from jaxnets.evaluation.predictions import (
+    ClassScores,
+    Predictions,
+    Scores,
+    evaluate,
+    load_predictions,
+    predictions_path,
+)
+from jaxnets.training.step import PREDICTIONS
 
 
 def _predictions(group: list[int]) -> Predictions:
@@ -56,3 +64,28 @@ def test_run_stores_its_test_predictions(trained: Path) -> None:
     rows = (trained / "split.csv").read_text().splitlines()[1:]
     tested = {row.split(",")[1]: int(row.split(",")[0]) for row in rows if ",test," in row}
     assert dict(zip(stored.files.tolist(), stored.index.tolist(), strict=True)) == tested
+
+
+def test_wrong_number_of_examples_raises() -> None:
+    sums = {
+        "loss": np.float32(3.0),
+        "weight_sum": np.float32(3.0),
+        "correct": np.float32(2.0),
+        "examples": np.float32(3.0),
+        PREDICTIONS: np.array([[0, 0], [1, 1], [0, 1]], np.int32),
+    }
+
+    def step(state: object, batch: object) -> dict[str, np.ndarray]:
+        return dict(sums)
+
+    scores = evaluate(step, None, [None, None], expected=6, classes=2)
+    assert isinstance(scores, ClassScores)
+    assert (scores.loss, scores.examples, scores.accuracy, scores.correct) == (1.0, 6, 4 / 6, 4)
+    assert scores.confusion.tolist() == [[2, 2], [0, 2]]
+    with pytest.raises(AssertionError, match="6 examples were counted instead of 7"):
+        evaluate(step, None, [None, None], expected=7, classes=2)
+
+
+def test_summed_loss_is_not_averaged() -> None:
+    sums = {"loss": np.float32(3.0), "examples": np.float32(3.0)}
+    assert evaluate(lambda state, batch: sums, None, [None] * 2, expected=6) == Scores(6.0, 6)

@@ -6,8 +6,8 @@ import pytest
 
 from jaxnets import config as config_lib
 from jaxnets.experiment import environment
-from jaxnets.ops.cpu_kernels.load import Kernels
-from jaxnets.runtime import hardware
+from jaxnets.ops.cpu_kernels import Kernels
+from jaxnets.runtime import xla
 
 BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"
 
@@ -51,9 +51,9 @@ def test_hardware_names_the_simd_level(
 ) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text(cpuinfo)
-    monkeypatch.setattr(hardware, "CPUINFO", path)
-    monkeypatch.setattr(hardware, "cpu_threads", lambda: 2)
-    assert hardware.description() == f"2 cores of {message}"
+    monkeypatch.setattr(xla, "CPUINFO", path)
+    monkeypatch.setattr(xla, "cpu_threads", lambda: 2)
+    assert xla.hardware() == f"2 cores of {message}"
     determinism_fingerprint = environment.determinism_fingerprint(
         config=config_lib.default_config(), execution={}
     )

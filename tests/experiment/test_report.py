@@ -11,8 +11,7 @@ import pytest
 from jaxnets.commands import evaluate
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import statistics
-from jaxnets.evaluation.metrics import ClassScores
-from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.predictions import ClassScores, load_predictions, predictions_path
 from jaxnets.evaluation.report.measure import NAMES
 from jaxnets.evaluation.report.page import RESEARCH, format_metric
 

@@ -18,7 +18,7 @@ from training_runs import SignalAfterStep, read_metrics
 
 import jaxnets
 from jaxnets import config as config_lib
-from jaxnets.data.batches import IndexBatches, TrainBatches
+from jaxnets.data.dataset import IndexBatches, TrainBatches
 from jaxnets.errors import (
     CheckpointError,
     ConfigError,
@@ -581,3 +581,26 @@ def test_a_short_run_logs_once_per_epoch(
     lines = read_metrics(tmp_path / "run")
     assert [line["epoch"] for line in lines if line["split"] == "train"] == [1, 2]
     assert len(re.findall(r"^train .*loss \d.*accuracy", capsys.readouterr().out, re.M)) == 2
+
+
+def test_a_config_object_is_the_same_run_as_its_file(
+    trained: Path, smoke_config: str, smoke_overrides: dict
+) -> None:
+    config = config_lib.load_config(smoke_config, smoke_overrides)
+    result = jaxnets.train(config, workdir=trained)
+    assert result == jaxnets.train(smoke_config, smoke_overrides, workdir=trained)
+
+
+def test_an_invalid_config_object_raises(tmp_path: Path) -> None:
+    config = config_lib.default_config()
+    with pytest.raises(ConfigError, match="training duration"):
+        jaxnets.train(config, workdir=tmp_path)
+    config.model.name, config.train.epochs = "lenet5", 1
+    with pytest.raises(ConfigError, match="learning_rate"):
+        jaxnets.train(config, {"optimizer.learning_rate": -1.0}, workdir=tmp_path)
+    with pytest.raises(DataError, match="set data.name"):
+        jaxnets.train(config, {"data.root": str(tmp_path)}, workdir=tmp_path)
+    with config.unlocked():
+        config.optimizer.learning_rates = 0.1
+    with pytest.raises(ConfigError, match="did you mean optimizer.learning_rate"):
+        jaxnets.train(config, workdir=tmp_path)

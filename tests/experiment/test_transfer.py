@@ -26,7 +26,7 @@ from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.runtime.console import Reporter
-from jaxnets.training.state import BackboneHeadPartition
+from jaxnets.training.optimizer import BackboneHeadPartition
 
 PLAIN = {
     "augment.flip_horizontal": False,

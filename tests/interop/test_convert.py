@@ -187,7 +187,7 @@ def test_old_names_and_prefixes_are_normalized(prefix: str) -> None:
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     wrapped = {f"{prefix}{name}": array for name, array in theirs.items()}
     wrapped[f"{prefix}bn1.num_batches_tracked"] = np.zeros((), np.int64)
-    converted = convert.from_layout("torch", wrapped, model, SHAPE)
+    converted = convert.from_layout("torch", normalize_torch_names(wrapped), model, SHAPE)
     assert converted.missing == converted.unexpected == ()
     old = {"features.denseblock1.denselayer2.norm.1.weight": np.zeros(1)}
     assert list(normalize_torch_names(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
@@ -221,9 +221,9 @@ def test_unsupported_variant_raises() -> None:
     with pytest.raises(
         CheckpointError, match="'torchvision' of inception_v1, and these weights are of 'paper'"
     ):
-        convert.check_same_network("torch", _model("inception_v1", variant="paper"))
+        convert.to_layout("torch", Weights({}, _model("inception_v1", variant="paper"), SHAPE))
     for variant in ("pool3", "pool2", None):
-        convert.check_same_network("torch", _model("alexnet", variant=variant))
+        convert.to_layout("torch", Weights({}, _model("alexnet", variant=variant), SHAPE))
     with pytest.raises(ConfigError, match="inception_2015 is import-only"):
         convert.to_layout("inception_2015", given)
     lenet = Weights({}, _model("lenet5"), (28, 28, 1))

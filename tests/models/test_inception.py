@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.oracles import load
 from jaxnets import config as config_lib
-from jaxnets import models, ops
+from jaxnets import models
 from jaxnets.errors import ConfigError
 from jaxnets.interop.convert import to_torch
 from jaxnets.models import inception_v1, inception_v3
@@ -100,15 +100,13 @@ def _initial(module: Any, shape: tuple[int, ...]) -> Any:
 
 def test_initialization_matches_torchvision() -> None:
     network = inception_v3.InceptionV3(3)
-    init = network.initialization(inception_v3.KERNEL_INIT)
-    small = network.initialization(ops.initializers.normal(0.001))
-    v3 = inception_v3.AuxiliaryClassifier(3, network.layers(conv=init, dense=small))
+    layers = network.layers(conv=inception_v3.INIT, dense=inception_v3.HEAD_INIT)
+    v3 = inception_v3.AuxiliaryClassifier(3, layers)
     params = _initial(v3, (1, 17, 17, 16))
     assert float(params["conv1"]["conv"]["kernel"].std()) == pytest.approx(0.1, rel=0.02)
     assert float(params["classifier"]["kernel"].std()) == pytest.approx(0.001, rel=0.1)
     assert 0 < float(jnp.abs(params["classifier"]["bias"]).max()) <= 768**-0.5
-    v1_init = inception_v1.InceptionV1(3).initialization(inception_v1.KERNEL_INIT)
-    conv = network.layers(conv=v1_init).conv_norm(64, 3)
+    conv = network.layers(conv=inception_v1.INIT).conv_norm(64, 3)
     params = _initial(conv, (1, 8, 8, 32))
     assert float(params["conv"]["kernel"].std()) == pytest.approx(0.01, rel=0.02)
     for name in ("inception_v1", "inception_v3"):
@@ -126,8 +124,7 @@ def test_inception_v3_auxiliary_head_matches_torchvision() -> None:
     load("torchvision_import").import_torchvision()
     theirs = importlib.import_module("torchvision.models.inception").InceptionAux(768, 3).double()
     network = inception_v3.InceptionV3(3, dtype=jnp.float64)
-    init = network.initialization(inception_v3.KERNEL_INIT)
-    layers = network.layers(conv=init, dense=init, epsilon=1e-3)
+    layers = network.layers(conv=inception_v3.INIT, dense=inception_v3.INIT, epsilon=1e-3)
     ours = inception_v3.AuxiliaryClassifier(3, layers)
     generator = np.random.default_rng(0)
     x, probe = generator.normal(size=(2, 17, 17, 768)), generator.normal(size=(2, 3))

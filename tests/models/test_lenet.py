@@ -1,5 +1,6 @@
 """LeNet-5: options and image sizes."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -52,14 +53,17 @@ def test_smallest_image_depends_on_the_kernel_size(kernel_size: int, smallest: i
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("resnet50", {"activation": "tanh"}, "lenet5, alexnet"),
-        ("densenet121", {"pooling": "average"}, "lenet5, alexnet"),
-        ("alexnet", {"kernel_size": 3}, "changed in lenet5"),
+        ("resnet50", {"model.activation": "tanh"}, "lenet5 or alexnet"),
+        ("densenet121", {"model.pooling": "average"}, "lenet5 or alexnet"),
+        ("alexnet", {"model.kernel_size": 3}, "set --config.model.name=lenet5,"),
     ],
 )
-def test_options_of_other_networks_raise(name: str, change: dict[str, Any], message: str) -> None:
+def test_options_of_other_networks_raise(
+    name: str, change: dict[str, Any], message: str, repository: Path
+) -> None:
+    spec = f"{repository}/configs/lung_resnet.py:smoke"
     with pytest.raises(ConfigError, match=message):
-        network(name, **change)
+        config_lib.load_config(spec, {"model.name": name, **change})
 
 
 def test_alexnet_accepts_activation_and_pooling() -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from jaxnets.ops.cpu_kernels import build
-from jaxnets.ops.cpu_kernels.load import Kernels, load
+from jaxnets.ops.cpu_kernels import Kernels, build, load
 
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
 """The allowed error by dtype, relative to the largest value in double precision."""

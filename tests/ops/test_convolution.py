@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from benchmarks.oracles import load
 from jaxnets.ops import convolution
-from jaxnets.ops.cpu.convolution import WIDEST
-from jaxnets.ops.cpu_kernels.load import Implementation, Kernels
+from jaxnets.ops.cpu import WIDEST
+from jaxnets.ops.cpu_kernels import Implementation, Kernels
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from jaxnets.ops import BatchNorm, average_pool, convolution, global_max_pool, max_pool
-from jaxnets.ops.cpu_kernels.load import Implementation
+from jaxnets.ops.cpu_kernels import Implementation
 
 pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("x64")]
 functional = torch.nn.functional

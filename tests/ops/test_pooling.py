@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.oracles import load
 from jaxnets.ops import average_pool, global_average_pool, global_max_pool, max_pool
-from jaxnets.ops.cpu_kernels.load import Implementation, Kernels
+from jaxnets.ops.cpu_kernels import Implementation, Kernels
 from jaxnets.ops.windows import Windows
 
 FIXTURES = [HealthCheck.function_scoped_fixture]  # the fixtures do not change between examples

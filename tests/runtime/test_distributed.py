@@ -175,12 +175,13 @@ def test_other_exit_codes_are_passed_on(capfd: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("_no_parent")
-def test_child_process_is_recognised(capfd: pytest.CaptureFixture[str]) -> None:
-    program = "from jaxnets.runtime import distributed; print(distributed.is_child())"
-    with pytest.raises(SystemExit):
-        distributed.run_in_child([sys.executable, "-c", program], with_traceback=False)
-    assert capfd.readouterr().out == "True\n"
-    assert not distributed.is_child()
+def test_nested_run_in_child_returns(capfd: pytest.CaptureFixture[str]) -> None:
+    nested = (
+        "from jaxnets.runtime import distributed; distributed.run_in_child(['false'], with_traceback=False)"
+    )
+    with pytest.raises(SystemExit) as exit_info:
+        distributed.run_in_child([sys.executable, "-c", f"{nested}; print('trains')"], with_traceback=False)
+    assert (exit_info.value.code, capfd.readouterr().out) == (0, "trains\n")
 
 
 @pytest.mark.parametrize(

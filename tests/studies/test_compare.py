@@ -1,4 +1,4 @@
-"""README's tables of results and benchmarks, and the check that they are up to date."""
+"""Tables and pictures of README and docs: contents, and detection of stale ones."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from jaxnets.errors import CheckFailedError, CheckpointError, ConfigError
 from studies import compare
-from studies.pages import curves, groupings_table, splits_picture
+from studies.pages import bench_table, curves, groupings_table, splits_picture
 from studies.sweeps import row_names
 
 PAGE = """# A page
@@ -56,26 +56,26 @@ def page(tmp_path: Path) -> Path:
 
 def write_result(folder: Path, name: str, **changes: Any) -> None:
     result = made_results.write(folder / name, **{**RESULT, **changes})
-    (folder / name / "config.json").write_text(made_results.config_json(result))
+    (folder / name / "config.json").write_text(made_results.config_of(result))
 
 
-def write_bench_file(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:
+def write_bench(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:
     (folder / "bench").mkdir(parents=True, exist_ok=True)
     content = {"machine": machine, "versions": {"jax": "0.10.2", "python": "3"}, "rows": rows}
     (folder / "bench" / file).write_text(json.dumps(content))
 
 
-def test_only_the_text_between_marks_is_replaced(page: Path, tmp_path: Path) -> None:
+def test_tables_are_inserted_between_their_marks(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_result(results, "a-run-s1", seed=1)
     write_result(results, "a-run-s0")
     (results / "unfinished").mkdir()
     write_result(results, "of no entry", entry=None)
-    write_bench_file(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
-    with pytest.raises(CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png") as error_info:
+    write_bench(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
+    with pytest.raises(CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png") as error:
         compare.compare(page, results, check=True)
     assert not (results / "table.csv").exists()
-    assert error_info.value.exit_code == 7
+    assert error.value.exit_code == 7
     assert page.read_text() == PAGE
     compare.compare(page, results)
     compare.compare(page, results, check=True)
@@ -92,14 +92,14 @@ def test_only_the_text_between_marks_is_replaced(page: Path, tmp_path: Path) -> 
     assert "2 cores; jax 0.10.2:" in text
 
 
-def test_accuracy_drop_needs_both_splits(page: Path, tmp_path: Path) -> None:
+def test_the_drop_is_shown_if_both_splits_were_run(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_result(results, "leaky-s0", overrides=["data.split='random'", "seed=0"])
     write_result(results, "other-s0", epochs=3)
     compare.compare(page, results)
     lines = page.read_text().splitlines()
-    not_comparable = [line for line in lines if line.endswith("| 97.9 % [97.2, 98.4] | not run |  | 1 |")]
-    assert [line.split(" | ")[0] for line in not_comparable] == [
+    alone = [line for line in lines if line.endswith("| 97.9 % [97.2, 98.4] | not run |  | 1 |")]
+    assert [line.split(" | ")[0] for line in alone] == [
         "| ResNet-50, 96 px, 10 epochs",
         "| ResNet-50, 96 px, 3 epochs",
     ]
@@ -113,33 +113,31 @@ def test_accuracy_drop_needs_both_splits(page: Path, tmp_path: Path) -> None:
     above = 7.87 + ((98.4 - 97.87) ** 2 + (90 - 86) ** 2) ** 0.5
     assert f"| 97.9 % [97.2, 98.4] | 90.0 % [86.0, 93.0] | 7.9 [{below:.1f}, {above:.1f}] | 1 |" in line
     assert "| 98 % (report A) |" in line
-    for name, changes in (("densenet-s0", {"split": "random"}), ("densenet-grouped-s0", grouped)):
-        write_result(results, name, **{**changes, "entry": None, "model": "densenet121"})
+    for name, other in (("densenet-s0", {"split": "random"}), ("densenet-grouped-s0", grouped)):
+        write_result(results, name, **{**other, "entry": None, "model": "densenet121"})
     compare.compare(page, results)
     (line,) = (line for line in page.read_text().splitlines() if "DenseNet-121, 96 px" in line)
     assert line.startswith("| DenseNet-121, 96 px, 10 epochs | LC25000 lung | 96.74 % (report B, transfer) ")
 
 
-def test_print_runs_groups_seeds_and_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_print_runs_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_result(tmp_path / "runs", "mine-s0")
-    write_result(tmp_path / "elsewhere", "mine-s1", seed=1, hardware="a card", images_per_second=500.0)
-    write_result(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a card", images_per_second=700.0)
+    write_result(tmp_path / "elsewhere", "mine-s1", seed=1, hardware="a GPU", images_per_second=500.0)
+    write_result(tmp_path / "elsewhere", "mine-s2", seed=2, hardware="a GPU", images_per_second=700.0)
     before = sorted(tmp_path.rglob("*"))
     compare.print_runs([*sorted((tmp_path / "elsewhere").iterdir()), tmp_path / "runs" / "mine-s0"])
-    captured = capsys.readouterr()
-    lines = captured.out.splitlines()
-    assert captured.err.count("checksums.json not found in") == 3  # one warning for each directory
-    assert len(lines) == 3
-    assert "3 seeds ± 0.00" in lines[2]
-    assert "600 a second, a card" in lines[2]  # only runs on the most frequent hardware
+    shown = capsys.readouterr()
+    message = shown.out.splitlines()
+    assert shown.err.count("checksums.json not found in") == 3  # one warning for each directory
+    assert len(message) == 3
+    assert "3 seeds ± 0.00" in message[2]
+    assert "600 a second, a GPU" in message[2]  # of the runs on the most common hardware
     assert sorted(tmp_path.rglob("*")) == before
     write_result(tmp_path / "third", "mine-s0", split_sha256="1" * 64)
     write_result(tmp_path / "fourth", "mine-s0", seed=3)
     compare.print_runs([tmp_path / name / "mine-s0" for name in ("runs", "third", "fourth")])
     message = capsys.readouterr().out
-    assert len(message.splitlines()) == 4  # two rows with the same split, one with another
+    assert len(message.splitlines()) == 4  # two runs of one data set, one of another
     assert "2 seeds" in message
     assert str(tmp_path / "fourth" / "mine-s0") in message
     (tmp_path / "fourth" / "mine-s0" / "result.json").unlink()
@@ -149,16 +147,16 @@ def test_print_runs_groups_seeds_and_writes_nothing(
         compare.print_runs([tmp_path])
 
 
-def test_each_grouping_has_its_own_row(page: Path, tmp_path: Path) -> None:
+def test_other_groupings_have_separate_rows(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    grouped = ["data.split='grouped'"]
+    divided = ["data.split='grouped'"]
     write_result(results, "random-s0", overrides=["data.split='random'"])
     for name, more in (
         ("ours", {}),
         ("original", {"group_level": "original"}),
         ("theirs", {"groups": "data/clusters"}),
     ):
-        overrides = [*grouped, *(f"data.{field}={value!r}" for field, value in more.items())]
+        overrides = [*divided, *(f"data.{field}={value!r}" for field, value in more.items())]
         leaks = {"test": 0.06 if name == "original" else 0.0}
         write_result(results, name, split="grouped", overrides=overrides, leakage=leaks, **more)
     compare.compare(page, results)
@@ -170,8 +168,8 @@ def test_each_grouping_has_its_own_row(page: Path, tmp_path: Path) -> None:
         ", groups by original",
     ]
     assert [", LEAKY | 0.0" in line for line in splits] == [False, False, True]
-    descriptions = [line.split(" | ")[1] for line in lines if "`" in line]
-    assert sorted(descriptions) == [
+    message = [line.split(" | ")[1] for line in lines if "`" in line]
+    assert sorted(message) == [
         "LC25000 lung, grouped",
         "LC25000 lung, grouped by data/clusters",
         "LC25000 lung, grouped by original, LEAKY",
@@ -179,7 +177,7 @@ def test_each_grouping_has_its_own_row(page: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_rows_not_run_are_listed(page: Path, tmp_path: Path) -> None:
+def test_missing_runs_are_listed(page: Path, tmp_path: Path) -> None:
     names = ["a-random-s0", "a-random-s1", "a-random-s2", "a-grouped-s0", "b-s0"]
     table = tmp_path / "table.py"
     table.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
@@ -194,11 +192,11 @@ def test_rows_not_run_are_listed(page: Path, tmp_path: Path) -> None:
     assert "Not run yet" not in page.read_text()
 
 
-def test_groupings_table_and_splits_figure(
+def test_the_groupings_table_and_the_splits_picture(
     repository: Path, tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables = [repository / "configs" / "sweeps" / f"{name}.py" for name in ("lung", "lung_groupings")]
-    known = {name for path in tables for name in row_names(path)}
+    tables_of = [repository / "configs" / "sweeps" / f"{name}.py" for name in ("lung", "lung_groupings")]
+    known = {name for path in tables_of for name in row_names(path)}
     assert set(groupings_table.RUNS.values()) <= known
     results = tmp_path / "results"
     tested = {"tests": {"clean": made_results.entry(0.9, interval=[0.85, 0.94])}}
@@ -226,12 +224,12 @@ def test_groupings_table_and_splits_figure(
 
 
 @pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
-def test_outdated_files_fail_the_check(page: Path, tmp_path: Path, part: str) -> None:
+def test_every_stale_part_is_found(page: Path, tmp_path: Path, part: str) -> None:
     results = tmp_path / "results"
     write_result(results, "a-run")
     compare.compare(page, results)
     path = results / part
-    if part.endswith("jsonl"):  # the figure was drawn from other data
+    if part.endswith("jsonl"):  # other curves than in the picture
         line = {"step": 5, "epoch": 1.0, "split": "validation", "values": {"loss": 0.5}}
         path.write_text(json.dumps(line) + "\n")
     else:
@@ -242,14 +240,14 @@ def test_outdated_files_fail_the_check(page: Path, tmp_path: Path, part: str) ->
     compare.compare(page, results, check=True)
 
 
-def test_newest_measurement_per_row_and_machine_is_shown(tmp_path: Path) -> None:
-    without_ratio = dict.fromkeys(("ratio", "ratio_tuned", "range"))
-    other = {**ROW, "name": "other", "title": "other", "unit": "points", **without_ratio}
-    write_bench_file(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
-    write_bench_file(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
-    write_bench_file(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
+def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path) -> None:
+    alone = dict.fromkeys(("ratio", "ratio_tuned", "range"))
+    other = {**ROW, "name": "other", "title": "other", "unit": "points", **alone}
+    write_bench(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
+    write_bench(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
+    write_bench(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
     (tmp_path / "bench" / "drift.json").write_text("{}")
-    text = compare.bench_tables(tmp_path / "bench")
+    text = bench_table.tables(tmp_path / "bench")
     ratios = [line.split("|")[3].split()[0] for line in text.splitlines() if "ResNet" in line]
     assert ratios == ["3.00", "2.00"]
     assert "| other | 95 points/s |  |  |  |  |" in text
@@ -264,10 +262,10 @@ def test_newest_measurement_per_row_and_machine_is_shown(tmp_path: Path) -> None
     ],
 )
 def test_format_rate(rate: float, unit: str, message: str) -> None:
-    assert compare.format_rate(rate, unit) == message
+    assert bench_table.format_rate(rate, unit) == message
 
 
-def test_invalid_pages_and_bench_files_raise(page: Path, tmp_path: Path) -> None:
+def test_errors(page: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--readme=PAGE"):
         compare.compare(tmp_path / "none.md", tmp_path)
     page.write_text("no marks")
@@ -276,10 +274,10 @@ def test_invalid_pages_and_bench_files_raise(page: Path, tmp_path: Path) -> None
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "m-2026-01-01.json").write_text("[]")
     with pytest.raises(ConfigError, match="is not a bench file"):
-        compare.bench_tables(tmp_path / "bench")
+        bench_table.tables(tmp_path / "bench")
 
 
-def test_pages_match_the_stored_results(repository: Path) -> None:
+def test_the_pages_are_up_to_date(repository: Path) -> None:
     compare.compare(
         repository / "README.md",
         repository / "results",
@@ -290,20 +288,20 @@ def test_pages_match_the_stored_results(repository: Path) -> None:
     )
 
 
-def test_rows_without_kernels_are_in_the_jax_columns() -> None:
+def test_a_row_without_the_kernels_is_in_the_columns_of_jax() -> None:
     row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
-    ratios = ("0.50 [0.40, 0.60]", "0.25")
-    assert compare._bench_row({**row, "implementation": "in JAX"})[2:] == ("", "", *ratios, "")
-    assert compare._bench_row({**row, "implementation": "C++ kernels"})[2:] == (
-        *ratios,
+    message = ("0.50 [0.40, 0.60]", "0.25")
+    assert bench_table.cells({**row, "implementation": "in JAX"})[2:] == ("", "", *message, "")
+    assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (
+        *message,
         "",
         "",
         "",
     )
 
 
-def test_peak_memory_of_both_processes() -> None:
+def test_the_peak_memory_of_both_processes_is_shown() -> None:
     row = {"name": "train/a", "ours": 20.0, "range": None, "opponent": "contiguous"}
     memory = {"ours": 3 * 2**29, "contiguous": 2**29, "channels_last": 2**30}
-    assert compare._bench_row({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
-    assert compare._bench_row({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""
+    assert bench_table.cells({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
+    assert bench_table.cells({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""

@@ -1,4 +1,4 @@
-"""The numbers in the prose of docs/lc25000.md match the stored results."""
+"""The numbers in the text of docs/lc25000.md match results/."""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from studies import stain_jitter as shifts
 from studies.pages import stain_page
 
 IMAGENET = "lung_inception_v3-139px-imagenet-grouped-s0"
-RANDOM_BACKBONE = "lung_inception_v3-139px-random-body-grouped-s0"
+AT_RANDOM = "lung_inception_v3-139px-random-body-grouped-s0"
 EXCEPTION = "Inception-ResNet v2"
 
 
 @pytest.fixture(scope="module")
 def page(repository: Path) -> str:
-    """Returns the page's text on one line."""
+    """The text on one line."""
     return " ".join((repository / "docs" / "lc25000.md").read_text().split())
 
 
@@ -29,47 +29,47 @@ def _measured(repository: Path) -> Iterator[tuple[str, dict[str, Any], dict[str,
         yield path.parent.name, result, json.loads(path.read_text())
 
 
-def _max_drop(measured: dict[str, Any], kind: str, *, small: bool) -> float:
-    """Returns the largest drop from the clean accuracy under one kind of shift, in points."""
-    low, high = stain_page.SMALL[kind] if small else (-2.0, 2.0)
+def _cost(measured: dict[str, Any], kind: str, *, small: bool) -> float:
+    """The most points that a step of a kind takes off the clean accuracy."""
+    least, most = stain_page.SMALL[kind] if small else (-2.0, 2.0)
     rows = shifts.curve(measured, kind)
-    lowest = min(row["accuracy"] for row in rows if low <= row["strength"] <= high)
+    lowest = min(row["accuracy"] for row in rows if least <= row["strength"] <= most)
     return 100 * (measured["clean"]["accuracy"] - lowest)
 
 
-def _accuracy_without_colour(measured: dict[str, Any]) -> float:
+def _without_colour(measured: dict[str, Any]) -> float:
     rows = shifts.curve(measured, "saturation")
     return 100 * next(row["accuracy"] for row in rows if row["strength"] == 0)
 
 
-def test_accuracy_of_scratch_runs_under_colour_shifts(repository: Path, page: str) -> None:
+def test_numbers_on_colour_shifts(repository: Path, page: str) -> None:
     found = list(_measured(repository))
-    scratch = {name: shift for name, result, shift in found if result["weights"] is None}
-    hue = {name: _max_drop(shift, "hue", small=True) for name, shift in scratch.items()}
+    scratch = {name: message for name, result, message in found if result["weights"] is None}
+    hue = {name: _cost(message, "hue", small=True) for name, message in scratch.items()}
     worst = max(hue, key=lambda name: hue[name])
     assert "inception_resnet_v2" in worst
     others = max(cost for name, cost in hue.items() if name != worst)
-    saturation = [_max_drop(shift, "saturation", small=True) for shift in scratch.values()]
-    grey = [_accuracy_without_colour(shift) for shift in scratch.values()]
-    large_hue = [_max_drop(shift, "hue", small=False) for shift in scratch.values()]
+    saturation = [_cost(message, "saturation", small=True) for message in scratch.values()]
+    left = [_without_colour(message) for message in scratch.values()]
+    turned = [_cost(message, "hue", small=False) for message in scratch.values()]
     assert (
         f"small hue shifts cost up to {others:.0f} points ({EXCEPTION}: {hue[worst]:.0f}) and small "
         f"saturation shifts {min(saturation):.0f} to {max(saturation):.0f}. Without colour "
-        f"{min(grey):.0f} to {max(grey):.0f} % are left; a hue shift of a tenth of a turn costs "
-        f"{min(large_hue):.0f} to {max(large_hue):.0f} points" in page
+        f"{min(left):.0f} to {max(left):.0f} % are left; a hue shift of a tenth of a turn costs "
+        f"{min(turned):.0f} to {max(turned):.0f} points" in page
     )
 
 
-def test_accuracy_of_frozen_backbones_under_colour_shifts(repository: Path, page: str) -> None:
-    found = {name: shift for name, _, shift in _measured(repository)}
-    pretrained, random = found[IMAGENET], found[RANDOM_BACKBONE]
+def test_numbers_on_the_imagenet_backbone(repository: Path, page: str) -> None:
+    found = {name: message for name, _, message in _measured(repository)}
+    taught, drawn = found[IMAGENET], found[AT_RANDOM]
     kinds = [kind for kind in shifts.SHIFTS if kind != "saturation"]
-    most = max(_max_drop(pretrained, kind, small=False) for kind in kinds)
+    most = max(_cost(taught, kind, small=False) for kind in kinds)
     assert (
         f"no shift of hue, haematoxylin or eosin costs it more than {most:.1f} points, and "
-        f"{_accuracy_without_colour(pretrained):.1f} % are left without colour" in page
+        f"{_without_colour(taught):.1f} % are left without colour" in page
     )
     assert (
-        f"with random weights loses {_max_drop(random, 'hue', small=False):.0f} points under hue shifts, and "
-        f"{_accuracy_without_colour(random):.0f} % are left without colour" in page
+        f"with random weights loses {_cost(drawn, 'hue', small=False):.0f} points under hue shifts, and "
+        f"{_without_colour(drawn):.0f} % are left without colour" in page
     )

@@ -11,7 +11,7 @@ from studies import stain_jitter as shifts
 from studies.stain_shift import stain_shift
 
 
-def test_run_is_evaluated_under_every_shift(
+def test_a_run_is_evaluated_under_every_shift(
     trained: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -20,33 +20,35 @@ def test_run_is_evaluated_under_every_shift(
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
-    leakage = {"validation": 0.5, "test": 0.25}
-    monkeypatch.setattr("studies.stain_shift.leaked_fractions", lambda split, group_ids: leakage)
-    stored = tmp_path / "stored"
-    stored.mkdir()
-    with pytest.raises(ConfigError, match="holds no result of"):
-        stain_shift(run, stored=stored)
-    shutil.copy(run / "result.json", stored)
-    measured = stain_shift(run, stored=stored)
+    leaks = {"validation": 0.5, "test": 0.25}
+    monkeypatch.setattr("studies.stain_shift.leaked_fractions", lambda split, group_ids: leaks)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with pytest.raises(ConfigError, match="has no result of"):
+        stain_shift(run, stored=kept)
+    shutil.copy(run / "result.json", kept)
+    measured = stain_shift(run, stored=kept)
     message = "random, LEAKY: 25.0 % of test images have a near-duplicate in training"
     assert measured["split_description"].startswith(message)
-    assert measured["leakage"] == leakage
+    assert measured["leakage"] == leaks
     assert message in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert measured["clean"] == result["tests"]["clean"]
     assert json.loads((run / "report" / "stain_shift.json").read_text()) == measured
-    assert json.loads((stored / "stain_shift.json").read_text()) == measured
+    assert json.loads((kept / "stain_shift.json").read_text()) == measured
     assert (run / "report" / "stain_shift.png").read_bytes().startswith(b"\x89PNG")
-    unshifted, shifted = measured["shifts"]["hue"]
-    assert unshifted["loss"] == pytest.approx(measured["clean"]["loss"], rel=1e-4)
-    assert shifted["loss"] != pytest.approx(measured["clean"]["loss"], rel=1e-4)
+    same, turned = measured["shifts"]["hue"]
+    assert same["loss"] == pytest.approx(measured["clean"]["loss"], rel=1e-4)
+    assert turned["loss"] != pytest.approx(measured["clean"]["loss"], rel=1e-4)
     assert len(measured["shifts"]["eosin"]) == len(shifts.SHIFTS["eosin"])
 
 
-def test_regression_data_raise(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_colour_raise(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from jaxnets import config as config_lib
 
     config = config_lib.load_config(str(repository / "configs" / "mlp_tanh.py"))
     (tmp_path / "config.json").write_text(config_lib.to_json(config))
-    with pytest.raises(ConfigError, match="have no colour"):
+    with pytest.raises(ConfigError, match="are not in colour"):
         stain_shift(tmp_path)

@@ -117,7 +117,7 @@ class TestFailures:
         self, proof: Proof, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(verify_mlp, "prove", lambda oracle: self._with_a_wrong_digit(proof))
-        with pytest.raises(CheckFailedError, match=r"1 of \d+ checks do not hold: z1 as") as caught:
+        with pytest.raises(CheckFailedError, match=r"1 of \d+ checks failed: z1 as") as caught:
             verify(Options(), None)
         assert caught.value.exit_code == 7
 

@@ -19,8 +19,7 @@ from jaxnets.training.devices import Devices, initialize_distributed
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_eval_step, make_train_step
+from jaxnets.training.step import TrainState, make_eval_step, make_train_step
 
 BATCH_SIZE, SIZE = 16, 32
 

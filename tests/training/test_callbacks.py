@@ -18,15 +18,10 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxnets.errors import DivergedError, MachineError
-from jaxnets.training.callbacks import (
-    CheckpointBest,
-    EarlyStopping,
-    MetricsLog,
-    ReduceOnPlateau,
-    ShowProgress,
-    TensorBoard,
-    event_file,
-)
+from jaxnets.training.callbacks import tensorboard
+from jaxnets.training.callbacks.logs import MetricsLog, ShowProgress
+from jaxnets.training.callbacks.monitors import CheckpointBest, EarlyStopping, ReduceOnPlateau
+from jaxnets.training.callbacks.tensorboard import TensorBoard
 from jaxnets.training.run import check_finite
 
 
@@ -170,8 +165,8 @@ def test_tensorboard_events_are_readable_and_purged_on_resume(tmp_path: Path) ->
 
 def test_events_are_ordered_if_the_clock_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds, value, first in ((2e9, 1.0, 1), (1e9, 2.0, 2), (1e9, 3.0, 3)):
-        monkeypatch.setattr(event_file.time, "time", lambda seconds=seconds: seconds)
-        events = event_file.EventFile(tmp_path, first_step=first)
+        monkeypatch.setattr(tensorboard.time, "time", lambda seconds=seconds: seconds)
+        events = tensorboard.EventFile(tmp_path, first_step=first)
         for step in range(first, 5):
             events.scalars(step, {"loss": value})
         events.close()
@@ -201,7 +196,7 @@ def test_full_disk_raises_in_the_tensorboard_writer(
     def full(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(event_file.EventFile, "_add", full)
+    monkeypatch.setattr(tensorboard.EventFile, "_add", full)
     line = {"step": 2, "split": "train", "values": {"loss": 1.0}}
     for write in (lambda: callback.on_log(run, line), lambda: callback.on_step_end(run, {})):
         with pytest.raises(MachineError, match=r"tensorboard cannot be written \(.*: free some space"):
@@ -223,14 +218,14 @@ def test_tensorboard_file_on_a_full_device_closes_without_error(tmp_path: Path) 
 
 def test_histograms_match_numpy_and_skip_non_finite_values(tmp_path: Path) -> None:
     values = np.array([*np.linspace(-1, 1, 100), np.nan, np.inf])
-    events = event_file.EventFile(tmp_path, first_step=1)
+    events = tensorboard.EventFile(tmp_path, first_step=1)
     events.histogram(300, "w", values)
     events.histogram(301, "nothing", values[-2:])
     events.close()
     reader = EventAccumulator(str(tmp_path))
     reader.Reload()
     (found,) = reader.Histograms("w")
-    counts, edges = np.histogram(values[:100], event_file.BINS)
+    counts, edges = np.histogram(values[:100], tensorboard.BINS)
     assert found.step == 300
     np.testing.assert_array_equal(found.histogram_value.bucket, counts)
     np.testing.assert_array_equal(found.histogram_value.bucket_limit, edges[1:])

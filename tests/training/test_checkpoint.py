@@ -177,7 +177,7 @@ def test_a_full_disk_is_detected_before_orbax_starts(
     checkpoints.save(1, _state(), HOST_STATE)
     usage = SimpleNamespace(free=sum(leaf.nbytes for leaf in jax.tree.leaves(_state())) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(MachineError, match="not enough disk space for .*; free some space"):
+    with pytest.raises(MachineError, match="needs .* MB, but .* MB are free: free some space"):
         checkpoints.save(2, _state(2), HOST_STATE)
     assert checkpoints.latest_valid() == (1, [])
     usage.free += 1

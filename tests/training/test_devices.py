@@ -61,6 +61,17 @@ def _largest_difference(first: dict, second: dict) -> float:
     )
 
 
+def test_a_step_gets_its_arguments_on_the_device() -> None:
+    """The suite runs every compiled step under a transfer guard (tests/conftest.py)."""
+    devices = Devices.all()
+    step = devices.compile_step(lambda state, batch: state + batch["weight"].sum(), donate=False)
+    state, batch = devices.replicate(np.float32(1)), {"weight": np.ones(4, np.float32)}
+    assert step(state, devices.shard_batch(batch)) == 5
+    for arguments in ((np.float32(1), devices.shard_batch(batch)), (state, batch)):
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            step(*arguments)
+
+
 @pytest.mark.parametrize("stages", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_eight_devices_match_one(stages: int, tmp_path: Path) -> None:
     one = _train_in_a_process(tmp_path / "one.npz", 1, "float64", stages=stages)

@@ -14,8 +14,7 @@ from rich.console import Console
 import jaxnets
 from jaxnets import config as configs
 from jaxnets.config import default_config
-from jaxnets.training.callbacks import WarnOfLosses
-from jaxnets.training.callbacks.loss_warnings import loss_warnings
+from jaxnets.training.callbacks.loss_warnings import WarnOfLosses, loss_warnings
 
 CLASSES, STEPS_PER_EPOCH = 5, 25
 

@@ -11,14 +11,20 @@ import pytest
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.data.batches import EpochSampler, IndexBatches
 from jaxnets.data.cache import gather
+from jaxnets.data.dataset import EpochSampler, IndexBatches
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import LAST, PER_STEP, make_train_step, multi_step, with_on_device_gather
+from jaxnets.training.step import (
+    LAST,
+    PER_STEP,
+    TrainState,
+    make_train_step,
+    multi_step,
+    with_on_device_gather,
+)
 
 STEPS, STEPS_PER_EXECUTION = 20, 4
 SOURCE = SyntheticTissue(30, 16)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.oracles import FOLDER
-from jaxnets.training.callbacks import EarlyStopping, ReduceOnPlateau
+from jaxnets.training.callbacks.monitors import EarlyStopping, ReduceOnPlateau
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 

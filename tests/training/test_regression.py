@@ -18,8 +18,7 @@ from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.run import averages
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import add_metrics, make_eval_step, make_train_step
+from jaxnets.training.step import TrainState, add_metrics, make_eval_step, make_train_step
 
 PRINTED = reported.document("mlp_tanh")["micrograd"]
 

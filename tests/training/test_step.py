@@ -18,8 +18,14 @@ from jaxnets.ops import BatchNorm
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics, make_eval_step, make_train_step
+from jaxnets.training.step import (
+    PREDICTIONS,
+    PROBABILITIES,
+    TrainState,
+    add_metrics,
+    make_eval_step,
+    make_train_step,
+)
 
 
 def _config(**overrides: Any):

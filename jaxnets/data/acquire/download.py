@@ -4,7 +4,6 @@ Tested against a local server that cuts connections, ignores ranges, fails and s
 against the real hosts.
 """
 
-import errno
 import hashlib
 import http.client
 import lzma
@@ -23,12 +22,12 @@ from typing import Any, NamedTuple
 
 from jaxnets.data.sources.base import Progress
 from jaxnets.errors import DataError, MachineError
+from jaxnets.io import DISK_FULL, NOT_WRITABLE
 
 _CHUNK = 1 << 18
 # RuntimeError: encrypted, or a compression that zipfile does not support.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 _PERMANENT = (400, 401, 403, 404, 405, 410, 451)
-_NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
 
 def download(
@@ -76,14 +75,10 @@ def download(
                     log(f"{error}; retry {attempt} of {retries} in {wait:g} s")
                 time.sleep(wait)
     except OSError as error:
-        raise MachineError(
-            f"{error.filename or part}: cannot be written ({error.strerror}); "
-            "free disk space or choose another folder"
-        ) from error
-    raise DataError(
-        f"{target.name} cannot be downloaded ({'; '.join(failures)}); check the network, or "
-        "download the file elsewhere and pass it with --from"
-    )
+        problem = f"{error.filename or part}: cannot be written ({error.strerror})"
+        raise MachineError(f"{problem}; free disk space or choose another folder") from error
+    remedy = "check the network, or download the file elsewhere and pass it with --from"
+    raise DataError(f"{target.name} cannot be downloaded ({'; '.join(failures)}); {remedy}")
 
 
 class _FetchError(Exception):
@@ -126,7 +121,7 @@ def _read(body: http.client.HTTPResponse, done: int) -> bytes:
 
 
 def _request(url: str, part: Path, timeout: float) -> http.client.HTTPResponse | None:
-    """Requests the bytes that `part` lacks, or all of them; None if it is already complete."""
+    """Requests the bytes that `part` lacks; None if it is already complete."""
     if not url.startswith(("http://", "https://")):
         raise _FetchError("not an http address", final=True)
     have = _size(part)
@@ -199,16 +194,14 @@ def extract(
             count += 1
             if progress:
                 progress(count, None)
+    except FileExistsError as error:
+        raise DataError(f"{archive}: {error.filename} exists twice; check its origin") from error
     except (OSError, *_DAMAGE) as error:
-        if isinstance(error, FileExistsError):
-            raise DataError(f"{archive}: {error.filename} exists twice; check its origin") from error
-        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
-            raise MachineError(
-                f"{target}: cannot be written ({error.strerror}); free disk space or choose another"
-            ) from error
-        raise DataError(
-            f"{archive}: the archive is damaged or truncated ({error}); copy or download it again"
-        ) from error
+        if isinstance(error, OSError) and error.errno in (*DISK_FULL, *NOT_WRITABLE):
+            problem = f"cannot be written ({error.strerror}); free disk space or choose another"
+            raise MachineError(f"{target}: {problem}") from error
+        problem = f"the archive is damaged or truncated ({error}); copy or download it again"
+        raise DataError(f"{archive}: {problem}") from error
     return count
 
 

@@ -1,4 +1,4 @@
-"""Prepares data sets under ROOT/NAME and opens them."""
+"""Prepares data sets under ROOT/NAME: gets their files, checks and marks them."""
 
 import contextlib
 import importlib
@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from jaxnets.data.acquire.download import download, extract, is_archive
-from jaxnets.data.sources.base import Progress, Source
+from jaxnets.data.sources.base import MARKER, PreparedSource, Progress
 from jaxnets.data.sources.cifar10 import CIFAR10
 from jaxnets.data.sources.lc25000 import LC25000Lung
 from jaxnets.data.sources.mnist import MNIST
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.io import atomic_write, lock_and_remove
 
-MARKER = "prepared.json"  # written last into ROOT/NAME, after the files have been checked
 LC25000_PAGE = "https://github.com/tampapath/lung_colon_image_set"
 LC25000_KAGGLE = "andrewmvd/lung-and-colon-cancer-histopathological-images"
+SOURCES: dict[str, type[PreparedSource]] = {source.name: source for source in (LC25000Lung, MNIST, CIFAR10)}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set; the marker has the same fields except the last two."""
+    """A prepared data set; the marker has all fields but the last two."""
 
     name: str
     examples: int
@@ -35,10 +35,6 @@ class Prepared:
     origin: str
     path: str
     already: bool
-
-
-PreparedSource = type[LC25000Lung] | type[MNIST] | type[CIFAR10]
-SOURCES: dict[str, PreparedSource] = {source.name: source for source in (LC25000Lung, MNIST, CIFAR10)}
 
 
 def prepare(
@@ -54,12 +50,13 @@ def prepare(
 
     The files come from `from_path`, a folder or an archive (zip, tar), or from Kaggle, or from their usual
     host. They are hard-linked, or copied if that is impossible, into a temporary folder that is renamed when
-    it is complete. A prepared data set is returned with `already`. A second process waits for the first;
-    leftovers of a killed one are removed. `progress` counts downloaded bytes, then files; `log` is called
-    with a line of text before each wait. Raises DataError if files are missing, damaged or not
-    available, MachineError if they cannot be written.
+    it is complete. A second process waits for the first; leftovers of a killed one are removed. `progress`
+    counts downloaded bytes, then files; `log` is called with a line of text before each wait. Raises
+    DataError if files are missing, damaged or not available, MachineError if they cannot be written.
     """
-    source, root = _source(name), Path(root).absolute()
+    if name not in SOURCES:
+        raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(SOURCES)}")
+    source, root = SOURCES[name], Path(root).absolute()
     folder, downloads = root / name, root / f".{name}.download"
     message = f"another process is preparing {name} in {root}: waiting for it"
     lock = lock_and_remove(root / f".{name}.lock", before_waiting=lambda: log(message))
@@ -72,83 +69,38 @@ def prepare(
         with lock if os.access(root, os.W_OK) else contextlib.nullcontext():
             if (folder / MARKER).is_file():  # by another process, while we waited
                 return _read_marker(folder)
-            if from_path is None and not kaggle and (found := _find(name, root)):
-                return _adopt(name, found, mark=found == folder)
-            if folder.is_dir() and any(folder.iterdir()):
-                return _adopt(name, folder, mark=True)
+            found = source.locate(root) if from_path is None and not kaggle else None
+            if found or any(folder.glob("*")):
+                return _adopt(source, found or folder, mark=found in (folder, None))
             if from_path is not None:
                 origin = Path(from_path).absolute()
-                return _install(name, folder, origin, str(origin), progress)
-            if kaggle:
-                cached = _download_from_kaggle(name)
-                return _install(name, folder, cached, f"kaggle:{LC25000_KAGGLE}", progress)
-            downloaded = _download(name, downloads, progress, log)
-            prepared = _install(name, folder, downloaded, source.downloads[0].urls[0], progress)
-            shutil.rmtree(downloads)
+                described = str(origin)
+            elif kaggle:
+                origin, described = _download_from_kaggle(name), f"kaggle:{LC25000_KAGGLE}"
+            else:
+                origin = _download(source, downloads, progress, log)
+                described = source.downloads[0].urls[0]
+            prepared = _install(source, folder, origin, described, progress)
+            shutil.rmtree(downloads, ignore_errors=True)
             return prepared
     except OSError as error:
-        raise MachineError(
-            f"{error.filename or folder}: {error.strerror}; free disk space, fix the permissions or "
-            "choose another data folder"
-        ) from error
+        remedy = "free disk space, fix the permissions or choose another data folder"
+        raise MachineError(f"{error.filename or folder}: {error.strerror}; {remedy}") from error
 
 
-def is_prepared(name: str, root: str | Path) -> bool:
-    """Whether `open_prepared` finds the data set, by its marker or by file names and counts."""
-    return _find(name, Path(root)) is not None
-
-
-def describe_problem(name: str, root: str | Path) -> str | None:
-    """Why the files in ROOT/NAME are not the data set; None if they are, or if there are no files."""
-    folder = Path(root) / name
-    if is_prepared(name, root) or not folder.is_dir() or not any(folder.iterdir()):
-        return None
-    try:
-        _source(name).find_members(folder)
-    except DataError as error:
-        return str(error)
-    return None
-
-
-def open_prepared(name: str, root: str | Path) -> Source:
-    """Opens the data set in ROOT/NAME or, if it was never marked, where it is found in ROOT.
-
-    Raises DataError that lists what was found and expected, and the command that prepares it.
-    """
-    # If it is not found, opening ROOT gives the best error.
-    return _source(name)(_find(name, Path(root)) or Path(root))
-
-
-def _source(name: str) -> PreparedSource:
-    if name not in SOURCES:
-        raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(SOURCES)}")
-    return SOURCES[name]
-
-
-def _find(name: str, root: Path) -> Path | None:
-    source, folder = _source(name), root / name
-    # A marked data set with missing files raises an error when it is opened.
-    if (folder / MARKER).is_file():
-        return folder
-    for candidate in (folder, root):
-        with contextlib.suppress(DataError):
-            source.find_members(candidate)
-            return candidate
-    return None
-
-
-def _download(name: str, folder: Path, progress: Progress | None, log: Callable[[str], None]) -> Path:
+def _download(
+    source: type[PreparedSource], folder: Path, progress: Progress | None, log: Callable[[str], None]
+) -> Path:
     """Downloads a data set's files into a folder; returns the folder, or the one file."""
-    downloads = _source(name).downloads
-    if not downloads:
+    if not source.downloads:
         raise DataError(
-            f"{name} cannot be downloaded automatically from its authors; download LC25000.zip manually "
-            f"({LC25000_PAGE}) and pass the zip or its unpacked folder with --from PATH, "
+            f"{source.name} cannot be downloaded automatically from its authors; download LC25000.zip "
+            f"manually ({LC25000_PAGE}) and pass the zip or its unpacked folder with --from PATH, "
             "or add --kaggle (after pip install kagglehub)"
         )
     files = [
         download(urls, folder / urls[0].rpartition("/")[2], digest, progress=progress, log=log)
-        for urls, digest in downloads
+        for urls, digest in source.downloads
     ]
     return folder if len(files) > 1 else files[0]
 
@@ -163,35 +115,33 @@ def _download_from_kaggle(name: str) -> Path:
     try:
         return Path(kagglehub.dataset_download(LC25000_KAGGLE))
     except Exception as error:  # network, account or quota
-        raise DataError(
-            f"kagglehub cannot download {LC25000_KAGGLE} ({error}); check the network and the "
-            "Kaggle account, or download the zip manually and pass it with --from PATH"
-        ) from error
+        remedy = "check network and account, or download the zip manually and pass it with --from PATH"
+        raise DataError(f"kagglehub cannot download {LC25000_KAGGLE} ({error}); {remedy}") from error
 
 
-def _adopt(name: str, folder: Path, *, mark: bool) -> Prepared:
+def _adopt(source: type[PreparedSource], folder: Path, *, mark: bool) -> Prepared:
     """Checks existing files, from the user or from a process killed before it wrote the marker."""
     try:
-        prepared = _check(name, folder, "already there", already=True)
+        prepared = _check(source, folder, "already there", already=True)
     except DataError as error:
-        raise DataError(
-            f"{folder}: contains files, but not a complete {name}; move it away and start again ({error})"
-        ) from error
+        problem = f"contains files, but not a complete {source.name}; move it away and start again"
+        raise DataError(f"{folder}: {problem} ({error})") from error
     # A read-only folder needs no marker: it is found by names and counts.
     if mark and os.access(folder, os.W_OK):
         _write_marker(prepared)
     return prepared
 
 
-def _install(name: str, folder: Path, origin: Path, described: str, progress: Progress | None) -> Prepared:
+def _install(
+    source: type[PreparedSource], folder: Path, origin: Path, described: str, progress: Progress | None
+) -> Prepared:
     """Fills a temporary folder from a folder or archive, checks it, and renames it to `folder`."""
-    source = _source(name)
     if origin.is_file() and source.is_member(origin.name):
         origin = origin.parent
     if not origin.is_dir() and not is_archive(origin):
         what = "is neither a folder nor a valid zip or tar" if origin.exists() else "does not exist"
-        raise DataError(f"{origin}: {what}; give the folder or archive that contains {name}")
-    staging = folder.with_name(f".{name}.partial")
+        raise DataError(f"{origin}: {what}; give the folder or archive that contains {source.name}")
+    staging = folder.with_name(f".{source.name}.partial")
     if staging.exists():  # of a killed process: we hold the lock
         shutil.rmtree(staging)
     staging.mkdir()
@@ -203,11 +153,16 @@ def _install(name: str, folder: Path, origin: Path, described: str, progress: Pr
         ready = staging / "ready"
         files = _find_below(source, origin)
         for done, (path, file) in enumerate(files, 1):
-            _link(file, ready / path)
+            target = ready / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file.resolve(), target)
+            except OSError:  # another file system, no support for hard links, or no permission
+                shutil.copyfile(file, target)
             if progress:
                 progress(done, len(files))
         # Opening checks the files, and the fingerprint reads every byte, before the rename.
-        prepared = replace(_check(name, ready, described, already=False), path=str(folder))
+        prepared = replace(_check(source, ready, described, already=False), path=str(folder))
         ready.rename(folder)
     finally:
         shutil.rmtree(staging)
@@ -215,7 +170,7 @@ def _install(name: str, folder: Path, origin: Path, described: str, progress: Pr
     return prepared
 
 
-def _find_below(source: PreparedSource, origin: Path) -> list[tuple[str, Path]]:
+def _find_below(source: type[PreparedSource], origin: Path) -> list[tuple[str, Path]]:
     """Finds the data set in a folder or its subfolders, at most three levels deep."""
     below = [folder for depth in ("*/", "*/*/", "*/*/*/") for folder in sorted(origin.glob(depth))]
     errors = []
@@ -227,20 +182,12 @@ def _find_below(source: PreparedSource, origin: Path) -> list[tuple[str, Path]]:
     raise errors[0]
 
 
-def _link(file: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file.resolve(), target)
-    except OSError:  # another file system, no support for hard links, or no permission
-        shutil.copyfile(file, target)
-
-
-def _check(name: str, folder: Path, origin: str, *, already: bool) -> Prepared:
+def _check(source: type[PreparedSource], folder: Path, origin: str, *, already: bool) -> Prepared:
     """Opens a data set and reads every byte; raises DataError if anything is wrong."""
-    source = _source(name)(folder)
-    counts = np.bincount(source.labels, minlength=len(source.classes)).tolist()
-    per_class = dict(zip(source.classes, counts, strict=True))
-    return Prepared(name, len(source), per_class, source.fingerprint, origin, str(folder), already)
+    opened = source(folder)
+    counts = np.bincount(opened.labels, minlength=len(opened.classes)).tolist()
+    per_class = dict(zip(opened.classes, counts, strict=True))
+    return Prepared(source.name, len(opened), per_class, opened.fingerprint, origin, str(folder), already)
 
 
 def _write_marker(prepared: Prepared) -> None:
@@ -253,7 +200,5 @@ def _read_marker(folder: Path) -> Prepared:
         record = json.loads((folder / MARKER).read_text())
         return Prepared(**record, path=str(folder), already=True)
     except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{folder / MARKER}: not a valid record of a prepared data set ({error}); "
-            "remove this file and prepare again"
-        ) from error
+        problem = f"not a valid record of a prepared data set ({error}); remove it and prepare again"
+        raise DataError(f"{folder / MARKER}: {problem}") from error

@@ -1,6 +1,6 @@
 """Finds near-duplicate images: augmented copies of one photograph, and photographs that overlap.
 
-`features` describes an image; `candidates` proposes pairs; `verification` fits an affine map between two
-images and renders it; `grouping` derives originals and groups; `search` runs all of them. Needs the extra
-`duplicates` (OpenCV, threadpoolctl).
+`features` describes images and proposes pairs; `verification` fits an affine map between two images and
+renders it; `search` runs all of it and derives originals and groups. Needs the extra `duplicates` (OpenCV,
+threadpoolctl).
 """

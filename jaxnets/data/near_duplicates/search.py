@@ -1,21 +1,27 @@
-"""The search in stages of tasks for a pool of processes; their results are files, so that it can resume."""
+"""The search: stages of tasks for a pool of processes, whose results are files so that it can resume.
+
+The verified pairs give the originals, and the groups of originals that overlap.
+"""
 
 import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from jaxnets.data.groups import in_order
 from jaxnets.data.images import all_unreadable, read_image
-from jaxnets.data.near_duplicates import features, grouping
-from jaxnets.data.near_duplicates.candidates import candidate_copies, candidate_overlaps
-from jaxnets.data.near_duplicates.features import Settings, opencv
+from jaxnets.data.near_duplicates import features
+from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.near_duplicates.verification import PAIR, verify
 from jaxnets.data.sources.image_folder import ImageFiles
 from jaxnets.errors import DataError
@@ -27,6 +33,42 @@ IMAGES, ROWS, PAIRS = 250, 500, 2_000  # per task: images to describe or compare
 
 Computed = tuple[np.ndarray, list[str]]
 """The result of a task, and messages of images that cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Two originals that may show the same tissue, with numbers `first` < `second`.
+
+    `pairs` are the verified pairs of their images, strongest first; `joined` is whether they form one group.
+    """
+
+    first: int
+    second: int
+    joined: bool
+    strong: int
+    pairs: np.ndarray
+
+    @property
+    def inliers(self) -> int:
+        """The most inliers of any pair."""
+        return int(self.pairs["inliers"][0])
+
+    @property
+    def common_fraction(self) -> float:
+        """The median fraction of the area that the pairs have in common."""
+        return float(np.median(self.pairs["share"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Every image's original and group, int[N], and the evidence for them."""
+
+    originals: np.ndarray
+    groups: np.ndarray
+    overlaps: list[Overlap]
+    pairs: np.ndarray
+    compared: int
+    keypoints: np.ndarray
 
 
 class TaskRunner:
@@ -91,8 +133,8 @@ def run_task(
     return time.thread_time() - start, unreadable
 
 
-def search(images: ImageFiles, settings: Settings, runner: TaskRunner) -> grouping.Found:
-    """Finds copies, then overlaps among a few images per original, then verifies these with more images."""
+def search(images: ImageFiles, settings: Settings, runner: TaskRunner) -> Found:
+    """Finds copies, then overlaps of a few images per original, then verifies these with more images."""
     folder, stage, labels = runner.folder, runner.stage, images.labels
     paths = [images.root / file for file in images.files]
     stage("describe", IMAGES, describe_images, paths, images.max_pixels, settings)
@@ -105,22 +147,90 @@ def search(images: ImageFiles, settings: Settings, runner: TaskRunner) -> groupi
     near = stage("compare", ROWS, _copies, np.arange(len(images)), folder, labels, settings)
     tried = np.unique(np.concatenate(near), axis=0)
     pairs = verified("copies", tried)
-    originals = grouping.originals(pairs, identical, settings)
-    few = grouping.representatives(pairs, originals, settings.representatives, settings)
-    chosen = np.concatenate(few)
+    originals = find_originals(pairs, identical, settings)
+    chosen = np.concatenate(representatives(pairs, originals, settings.representatives, settings))
     alike = stage("words", len(chosen), _overlaps, chosen, folder, originals, labels, settings)
-    new = grouping.exclude(np.concatenate(alike), tried)
+    new = exclude(np.concatenate(alike), tried)
     pairs, tried = np.concatenate([pairs, verified("overlaps", new)]), np.concatenate([tried, new])
-    originals = grouping.originals(pairs, identical, settings)
-    more = grouping.representatives(pairs, originals, settings.overlap_members, settings)
-    new = grouping.cross_pairs(more, grouping.overlaps(pairs, originals, settings))
-    new = grouping.exclude(new, tried)
+    originals = find_originals(pairs, identical, settings)
+    more = representatives(pairs, originals, settings.overlap_members, settings)
+    new = exclude(cross_pairs(more, find_overlaps(pairs, originals, settings)), tried)
     pairs = np.concatenate([pairs, verified("certain", new)])
-    originals = grouping.originals(pairs, identical, settings)
-    overlaps = grouping.overlaps(pairs, originals, settings)
-    groups = grouping.groups(originals, overlaps)
-    counts = records.field("count")
-    return grouping.Found(originals, groups, overlaps, pairs, len(tried) + len(new), counts)
+    originals = find_originals(pairs, identical, settings)
+    overlaps = find_overlaps(pairs, originals, settings)
+    groups, compared = find_groups(originals, overlaps), len(tried) + len(new)
+    return Found(originals, groups, overlaps, pairs, compared, keypoints=records.field("count"))
+
+
+def is_same_original(pairs: np.ndarray, settings: Settings) -> np.ndarray:
+    """bool[P]: pairs with strong maps that align the centres, as those between copies of one photograph."""
+    strong = pairs["inliers"] >= settings.original_inliers
+    return strong & (pairs["centre"] <= settings.original_centre)
+
+
+def find_originals(pairs: np.ndarray, identical: np.ndarray, settings: Settings) -> np.ndarray:
+    """int[N]: each image's original, numbered in order of appearance.
+
+    `identical` is int[N], equal for images with the same pixels, which need no verification.
+    """
+    selected = pairs[is_same_original(pairs, settings)]
+    _, first, inverse = np.unique(identical, return_index=True, return_inverse=True)
+    same = np.stack([first[inverse], np.arange(len(identical))], 1)
+    links = np.concatenate([np.stack([selected["first"], selected["second"]], 1), same])
+    return connected(links, len(identical))
+
+
+def connected(links: np.ndarray, count: int) -> np.ndarray:
+    """int[count]: connected components of links int[L, 2], numbered in order of appearance."""
+    ones = np.ones(len(links), bool)
+    graph = coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
+    return in_order(connected_components(graph, directed=False)[1].tolist())
+
+
+def representatives(pairs: np.ndarray, labels: np.ndarray, most: int, settings: Settings) -> list[np.ndarray]:
+    """For each original, up to `most` images with the most links to its other images."""
+    links = pairs[is_same_original(pairs, settings)]
+    degree = np.bincount(links["first"], minlength=len(labels))
+    degree += np.bincount(links["second"], minlength=len(labels))
+    order = np.lexsort((np.arange(len(labels)), -degree, labels))
+    bounds = np.searchsorted(labels[order], np.arange(labels.max() + 2))
+    return [order[a : min(b, a + most)] for a, b in itertools.pairwise(bounds)]
+
+
+def cross_pairs(members: list[np.ndarray], found: list[Overlap]) -> np.ndarray:
+    """int32[P, 2]: all unique pairs of images between the two originals of every overlap."""
+    ends = ((members[overlap.first], members[overlap.second]) for overlap in found)
+    pairs = [np.stack(np.meshgrid(first, second), -1).reshape(-1, 2) for first, second in ends]
+    pairs = np.concatenate([np.zeros((0, 2), np.int32), *pairs])
+    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32)
+
+
+def exclude(pairs: np.ndarray, done: np.ndarray) -> np.ndarray:
+    """The rows of int32[P, 2] that are not in `done`, int32[D, 2]; both are sorted within rows."""
+    keys, known = (rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64) for rows in (pairs, done))
+    return pairs[~np.isin(keys, known)]
+
+
+def find_overlaps(pairs: np.ndarray, labels: np.ndarray, settings: Settings) -> list[Overlap]:
+    """Summarises the verified pairs between every two originals that have any, in order of their numbers."""
+    ends = np.sort(np.stack([labels[pairs["first"]], labels[pairs["second"]]], 1), axis=1)
+    apart = np.flatnonzero(ends[:, 0] != ends[:, 1])
+    order = apart[np.lexsort((-pairs["inliers"][apart], ends[apart, 1], ends[apart, 0]))]
+    starts = np.flatnonzero((np.diff(ends[order], axis=0, prepend=-1) != 0).any(1))
+    sizes = np.bincount(labels)
+    found = []
+    for rows in np.split(order, starts[1:]) if len(order) else []:
+        first, second = map(int, ends[rows[0]])
+        strong = int((pairs["inliers"][rows] >= settings.overlap_inliers).sum())
+        needed = min(settings.overlap_pairs, int(sizes[first] * sizes[second]))
+        found.append(Overlap(first, second, strong >= needed, strong, pairs[rows]))
+    return found
+
+
+def find_groups(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
+    """int[N]: each image's group, numbered in order of appearance."""
+    links = [(overlap.first, overlap.second) for overlap in found if overlap.joined]
+    return connected(np.array(links, np.int64).reshape(-1, 2), int(labels.max()) + 1)[labels]
 
 
 class FeatureFiles:
@@ -159,7 +269,7 @@ def describe_images(paths: Sequence[Path], max_pixels: int, settings: Settings) 
 
 
 def _copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
-    return candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
+    return features.candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
 
 
 def _overlaps(
@@ -167,7 +277,7 @@ def _overlaps(
 ) -> Computed:
     records = _open_features(folder)
     chosen = np.array([records[image] for image in images.tolist()])
-    pairs = images[candidate_overlaps(chosen, originals[images], labels[images], settings)]
+    pairs = images[features.candidate_overlaps(chosen, originals[images], labels[images], settings)]
     return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
 
 
@@ -185,7 +295,7 @@ def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
 
 def cache_key(images: ImageFiles, settings: Settings) -> str:
     """A hash of everything that the results depend on."""
-    key = [ALGORITHM_VERSION, images.fingerprint, dataclasses.asdict(settings), opencv().__version__]
+    key = [ALGORITHM_VERSION, images.fingerprint, dataclasses.asdict(settings), features.opencv().__version__]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 
@@ -193,5 +303,5 @@ def use_one_thread() -> None:
     """The worker processes provide the parallelism."""
     import threadpoolctl
 
-    opencv().setNumThreads(1)
+    features.opencv().setNumThreads(1)
     threadpoolctl.threadpool_limits(1)

@@ -1,7 +1,7 @@
 """Verifies pairs of images: matches keypoints, fits an affine map, and renders both images by it."""
 
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -112,8 +112,7 @@ def common_fraction(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> 
     return min(1.0, common / smaller)
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """Two images uint8[H, W, 3], the 2 x 3 map from the first's scaled pixels to the second's, a caption."""
 
     first: np.ndarray
@@ -126,7 +125,12 @@ def montage(rows: Sequence[Row], settings: Settings) -> np.ndarray:
     """uint8[H, W, 3], one row per pair: first, second, second warped onto first, checkerboard of both."""
     strips = [_strip(row, settings) for row in rows]
     width = max(strip.shape[1] for strip in strips)
-    return np.concatenate([_padded(strip, right=width - strip.shape[1]) for strip in strips])
+    return np.concatenate(
+        [
+            np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=255)
+            for strip in strips
+        ]
+    )
 
 
 def warp(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -146,14 +150,9 @@ def _strip(row: Row, settings: Settings) -> np.ndarray:
     mixed = np.where(checker[..., None] | ~covered, first, overlay)
     tall = max(height, second.shape[0])
     parts = [
-        _padded(part, top=_CAPTION, bottom=tall - len(part) + _GAP, right=_GAP)
+        np.pad(part, ((_CAPTION, tall - len(part) + _GAP), (0, _GAP), (0, 0)), constant_values=255)
         for part in (first, second, overlay, mixed)
     ]
     strip = Image.fromarray(np.concatenate(parts, axis=1))
     ImageDraw.Draw(strip).text((2, 2), row.caption, fill=(0, 0, 0))
     return np.array(strip)
-
-
-def _padded(image: np.ndarray, *, top: int = 0, bottom: int = 0, right: int) -> np.ndarray:
-    """The image with white margins."""
-    return np.pad(image, ((top, bottom), (0, right), (0, 0)), constant_values=255)

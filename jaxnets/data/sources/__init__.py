@@ -1,22 +1,30 @@
-"""Data sources by their data.name in configs; only the opened one is imported."""
+"""Data sources by their data.name in configs; each is imported when it is opened."""
 
+import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import config_dict
 
 from jaxnets.config import nearest
-from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.base import PreparedSource, Source
 from jaxnets.errors import ConfigError
+from jaxnets.registry import SOURCES
 
-TITLES = {
-    "synthetic_tissue": "synthetic tissue",
-    "lc25000_lung": "LC25000 lung",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "image_folder": "image folder",
-    "tfds": "tensorflow-datasets",
-    "points": "four points",
-}
+Factory = Callable[[config_dict.ConfigDict, Path], Source]
+"""Opens a source from a config's data section and the data folder."""
+TITLES = {name: title for name, (title, _, _) in SOURCES.items()}
+_registered: dict[str, Factory] = {}
+
+
+def register(name: str, factory: Factory, *, title: str | None = None) -> None:
+    """Adds a source under a new name, so that --config.data.name may name it.
+
+    Raises ValueError if the name is taken.
+    """
+    if name in TITLES:
+        raise ValueError(f"a data source named {name!r} is registered already")
+    TITLES[name], _registered[name] = title or name, factory
 
 
 def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
@@ -29,26 +37,12 @@ def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
         raise ConfigError(
             f"unknown data source {name!r}{nearest(name, TITLES)}; there are {', '.join(TITLES)}"
         )
-    if name in ("image_folder", "tfds") and not config.path:
+    if name in _registered:
+        return _registered[name](config, root)
+    _, path, fields = SOURCES[name]
+    if "path" in fields and not config.path:
         raise ConfigError(f"--config.data.name={name} needs --config.data.path=DIR")
-    match name:
-        case "synthetic_tissue":
-            from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
-
-            return SyntheticTissue(config.num_examples, config.image_size, config.synthetic_seed)
-        case "image_folder":
-            from jaxnets.data.sources.image_folder import ImageFolder
-
-            return ImageFolder(config.path, max_pixels=config.max_pixels)
-        case "tfds":
-            from jaxnets.data.sources.tfds import TFDSSource
-
-            return TFDSSource(config.path)
-        case "points":
-            from jaxnets.data.sources.points import Points
-
-            return Points()
-        case _:
-            from jaxnets.data.acquire.prepare import open_prepared
-
-            return open_prepared(name, root)
+    source = pkgutil.resolve_name(f"{__name__}.{path}")
+    if issubclass(source, PreparedSource):
+        return source.open(root)
+    return source(*(getattr(config, field) for field in fields))

@@ -1,21 +1,25 @@
 """The interface of data sources: random access to examples, independent of the order of access."""
 
 import abc
+import contextlib
 import hashlib
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from jaxnets.errors import DataError
+from jaxnets.io import read_regular
 
 Example = dict[str, Any]
 """Kind "image": {"image": uint8[H, W, C], "label": int32[], "index": int64[]}.
 Kind "vector": {"input": float[D], "label": float[K], "index": int64[]}."""
 
+MARKER = "prepared.json"  # written last into the folder of a prepared data set, when its files are checked
 FEATURES = "features"  # replaces "image" in examples with cached features of a frozen backbone, float32
 Progress = Callable[[int, int | None], None]  # the number done, and the total or None if it is unknown
 
@@ -33,6 +37,8 @@ class Source(abc.ABC):
     """int32[N], known without reading the examples; zeros if labels are vectors."""
     files: tuple[str, ...]
     """A name of each example for split.csv and reports: a relative path, or a made-up name."""
+    ships_groups = False
+    """Whether jaxnets/data has a table of its near-duplicates, for `jaxnets.data.groups`."""
     official_split: Mapping[str, np.ndarray] | None
     """Indices of the official split by name ("train", "test"); None if there is none."""
 
@@ -40,6 +46,14 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def fingerprint(self) -> str:
         """A hex digest of all examples and labels in order."""
+
+    def content_hashes(self) -> np.ndarray | None:
+        """Digests [N], equal for equal examples; None if this would require decoding all images."""
+        return None
+
+    def describe_skipped(self) -> str:
+        """A summary of the files that are not used; "" if all are."""
+        return ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,10 +71,10 @@ class Source(abc.ABC):
 
 
 class InMemoryImages(Source):
-    """Base class of sources of kind "image" that hold all pixels in memory, train before test.
+    """Images uint8[N, H, W, C] in memory, which become read-only, and labels int32[N].
 
-    `images` is uint8[N, H, W, C] and becomes read-only, `labels` int32[N]. `sizes` has the number of examples
-    of each part; the last part is the official test split, the others are the train split.
+    `sizes` has the number of examples of each part; the last part is the official test split, the others are
+    the train split.
     """
 
     kind = "image"
@@ -91,14 +105,69 @@ class Download(NamedTuple):
     digest: str
 
 
-def first_complete(
-    layouts: Iterable[Sequence[Path]], count: int, incomplete: str, expected: str
-) -> list[Path]:
-    """The existing files of the first layout that has `count` of them; raises DataError if none has."""
+class PreparedSource(Source):
+    """A data set with known files, which `jaxnets.data.acquire` puts into ROOT/NAME."""
+
+    downloads: tuple[Download, ...] = ()
+    member_pattern: str
+    """Matches the ends of the paths in archives that may be files of the data set."""
+
+    @abc.abstractmethod
+    def __init__(self, root: str | Path): ...
+
+    @classmethod
+    @abc.abstractmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
+        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+
+    @classmethod
+    def is_member(cls, path: str) -> bool:
+        """Whether a file in an archive may belong to the data set."""
+        return re.search(f"(^|/)({cls.member_pattern})$", path) is not None
+
+    @classmethod
+    def locate(cls, root: Path) -> Path | None:
+        """ROOT/NAME or, for a data set that was never marked, ROOT; None if it is in neither."""
+        folder = root / cls.name
+        # A marked data set with missing files raises an error when it is opened.
+        if (folder / MARKER).is_file():
+            return folder
+        for candidate in (folder, root):
+            with contextlib.suppress(DataError):
+                cls.find_members(candidate)
+                return candidate
+        return None
+
+    @classmethod
+    def describe_problem(cls, root: Path) -> str | None:
+        """Why the files in ROOT/NAME are not the data set; None if they are, or if there are no files."""
+        if cls.locate(root) is None and any(root.glob(f"{cls.name}/*")):
+            try:
+                cls.find_members(root / cls.name)
+            except DataError as error:
+                return str(error)
+        return None
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Opens the data set that `locate` finds; raises DataError with the command that prepares it."""
+        return cls(cls.locate(root) or root)  # opening ROOT gives the best error
+
+
+def read_file(path: Path, remedy: str) -> bytes:
+    """The bytes of a regular file; raises DataError with the `remedy`."""
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+
+
+def first_complete(layouts: Iterable[Sequence[Path]], incomplete: str, expected: str) -> list[Path]:
+    """The first layout whose files all exist; raises DataError if there is none."""
     best: list[Path] = []
     for layout in layouts:
         found = [path for path in layout if path.is_file()]
-        if len(found) == count:
+        if len(found) == len(layout):
             return found
         best = max(best, found, key=len)
     seen = ", ".join(sorted(path.name for path in best)) or "none"

@@ -3,12 +3,12 @@
 import hashlib
 import pickle
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
+from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete, read_file
 from jaxnets.errors import DataError
 
 CLASSES = tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
@@ -38,7 +38,7 @@ _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py cifar10"
 
 
-class CIFAR10(InMemoryImages):
+class CIFAR10(InMemoryImages, PreparedSource):
     """CIFAR-10, kind "image": uint8[32, 32, 3]; 50,000 train, then 10,000 test.
 
     Reads the official batches, binary or python (without running code in pickles), in `root` or in their
@@ -49,6 +49,7 @@ class CIFAR10(InMemoryImages):
 
     name = "cifar10"
     classes = CLASSES
+    member_pattern = r"(data_batch_[1-5]|test_batch)(\.bin)?"
     downloads = (Download((URL,), "md5:c32a1d4ab5d03f1284b67883e8d87530"),)
 
     def __init__(
@@ -62,16 +63,10 @@ class CIFAR10(InMemoryImages):
             images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         super().__init__(images, labels, dict.fromkeys(BATCHES, images_per_batch))
 
-    @staticmethod
-    def find_members(root: Path) -> list[tuple[str, Path]]:
-        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
-        paths = find_files(root)
-        return [(f"{BINARY_FOLDER if path.suffix else PYTHON_FOLDER}/{path.name}", path) for path in paths]
-
-    @staticmethod
-    def is_member(name: str) -> bool:
-        """Whether a file of that name in an archive may belong to the data set."""
-        return PurePosixPath(name).name.removesuffix(".bin") in BATCHES
+    @classmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
+        folder = {".bin": BINARY_FOLDER, "": PYTHON_FOLDER}
+        return [(f"{folder[path.suffix]}/{path.name}", path) for path in find_files(root)]
 
 
 def find_files(root: Path) -> list[Path]:
@@ -85,16 +80,12 @@ def find_files(root: Path) -> list[Path]:
         f"data_batch_1 to 5 and test_batch, from {BINARY_FOLDER} or {PYTHON_FOLDER}; "
         "get them with: python scripts/prepare_data.py cifar10"
     )
-    return first_complete(layouts, len(BATCHES), f"{root}: CIFAR-10", expected)
+    return first_complete(layouts, f"{root}: CIFAR-10", expected)
 
 
 def _read_batch(path: Path, count: int, check_bytes: bool) -> tuple[np.ndarray, np.ndarray]:
     """Reads labels uint8[count] and pixels uint8[count, 3072] from a file of either version."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
-    binary = path.suffix == ".bin"
+    data, binary = read_file(path, _REMEDY), path.suffix == ".bin"
     if check_bytes:
         kind = "sha256" if binary else "md5"
         if hashlib.new(kind, data).hexdigest() != DIGESTS[path.name]:

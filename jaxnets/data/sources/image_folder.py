@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
-from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.sources.base import Example, Source, read_file
 from jaxnets.errors import DataError
-from jaxnets.io import read_regular
 
 _HASHING_THREADS = 4
 SHOWN_CLASSES = 3  # in `describe_skipped`
@@ -24,8 +23,8 @@ SHOWN_CLASSES = 3  # in `describe_skipped`
 class ImageFiles(Source):
     """Image files below one folder: kind "image", uint8[H, W, 3] with varying H and W.
 
-    `class_of` has the class of every file, by its path relative to `root` with forward slashes. Files are
-    read only on access, which raises DataError as `decode_image` does.
+    `class_of` has the class of every file, by its path relative to `root` with forward slashes. Reading an
+    example raises DataError as `decode_image` does.
     """
 
     name = "images"
@@ -38,13 +37,10 @@ class ImageFiles(Source):
         number = {name: label for label, name in enumerate(classes)}
         self.labels = np.array([number[name] for name in class_of.values()], np.int32)
         for file in self.files:
-            try:
-                file.encode()
-            except UnicodeEncodeError as error:
-                shown = file.encode("utf-8", "backslashreplace").decode()
+            if (shown := file.encode("utf-8", "backslashreplace").decode()) != file:
                 raise DataError(
                     f"{root}/{shown}: its name is not UTF-8, the encoding of all tables of files; rename it"
-                ) from error
+                )
 
     def _read(self, index: int) -> Example:
         image = read_image(self.root / self.files[index], max_pixels=self.max_pixels)
@@ -64,13 +60,12 @@ class ImageFiles(Source):
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
             return tuple(threads.map(self._size_and_digest, self.files))
 
+    def content_hashes(self) -> np.ndarray:
+        """The digests of the fingerprint."""
+        return np.array(self.digests)
+
     def _size_and_digest(self, file: str) -> str:
-        try:
-            data = read_regular(self.root / file)
-        except OSError as error:
-            raise DataError(
-                f"{self.root / file}: cannot be read ({error.strerror}); fix its permissions or remove it"
-            ) from error
+        data = read_file(self.root / file, "fix its permissions or remove it")
         return f"{len(data)}\0{hashlib.sha256(data).hexdigest()}"
 
 
@@ -85,45 +80,40 @@ class ImageFolder(ImageFiles):
 
     name = "image_folder"
 
-    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS):
+    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS):
         root = Path(path)
         found_in = _scan(root, "give a folder with one subfolder of images per class")
         beside = sum(map(is_image_name, found_in.pop("")))
         classes = sorted(found_in)
         if len(classes) < 2:
             only = f"one folder ({classes[0]})" if classes else "no folder"
-            raise DataError(
-                f"{root}: {only} and {beside} images directly in it, but at least two classes are needed; "
-                "put each class's images into its own folder"
-            )
+            problem = f"{only} and {beside} images directly in it, but at least two classes are needed"
+            raise DataError(f"{root}: {problem}; put each class's images into its own folder")
         class_of: dict[str, str] = {}
         self.skipped_files: dict[str, Counter[str]] = {}
         for name in classes:
             found = found_in[name]
             images = sorted(filter(is_image_name, found), key=natural_order)
             if not images:
-                raise DataError(
-                    f"{root / name}: this class's folder has no images and {len(found)} other "
-                    f"files; add {', '.join(EXTENSIONS)} files, or remove the folder"
-                )
-            if len(images) < len(found):
-                others = (Path(file).suffix[1:].upper() for file in found if not is_image_name(file))
-                self.skipped_files[name] = Counter(kind or "without extension" for kind in others)
+                problem = f"this class's folder has no images and {len(found)} other files"
+                remedy = f"add {', '.join(EXTENSIONS)} files, or remove the folder"
+                raise DataError(f"{root / name}: {problem}; {remedy}")
             class_of |= dict.fromkeys(images, name)
+            others = (Path(file).suffix[1:].upper() for file in found if not is_image_name(file))
+            if kinds := Counter(kind or "without extension" for kind in others):
+                self.skipped_files[name] = kinds
         super().__init__(root, class_of, classes, max_pixels)
 
     def describe_skipped(self) -> str:
         """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""
-        if not self.skipped_files:
-            return ""
-        total = sum(map(Counter.total, self.skipped_files.values()))
         named = [
             ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items())) + f" in class {name}"
             for name, kinds in list(self.skipped_files.items())[:SHOWN_CLASSES]
         ]
         if more := len(self.skipped_files) - len(named):
             named.append(f"and more in {more:,} other classes")
-        return f"{total:,} file{'s' * (total != 1)} skipped: {'; '.join(named)}"
+        total = sum(map(Counter.total, self.skipped_files.values()))
+        return f"{total:,} file{'s' * (total != 1)} skipped: {'; '.join(named)}" if total else ""
 
 
 class ImageListing(NamedTuple):
@@ -147,10 +137,8 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
     beside = outside if len({name for name in class_of.values() if name}) >= 2 else []
     used = {file: class_of[file] for file in sorted(class_of.keys() - beside, key=natural_order)}
     if len(used) < 2:
-        raise DataError(
-            f"{folder}: {len(used)} images among {total} files; at least two are needed: "
-            "JPEG, PNG, TIFF and WebP are read"
-        )
+        found = f"{len(used)} images among {total} files"
+        raise DataError(f"{folder}: {found}; at least two are needed: JPEG, PNG, TIFF and WebP are read")
     source = ImageFiles(folder, used, sorted(set(used.values())), max_pixels)
     return ImageListing(source, total - len(class_of), len(beside))
 

@@ -1,10 +1,12 @@
 """LC25000: the 15,000 images of lung tissue (Borkowski et al., arXiv:1912.12142)."""
 
 import glob
-from pathlib import Path, PurePosixPath
+import operator
+from pathlib import Path
 
 from jaxnets.data.images import MAX_PIXELS
-from jaxnets.data.sources.image_folder import ImageFiles, is_image_name, natural_order
+from jaxnets.data.sources.base import PreparedSource
+from jaxnets.data.sources.image_folder import ImageFiles, is_image_name
 from jaxnets.errors import DataError
 
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
@@ -13,7 +15,7 @@ FOLDERS = {"lung_aca": "lungaca", "lung_n": "lungn", "lung_scc": "lungscc"}
 IMAGES_PER_CLASS = 5_000
 
 
-class LC25000Lung(ImageFiles):
+class LC25000Lung(ImageFiles, PreparedSource):
     """The lung images, by class and then by number: lungaca1 to lungaca5000, lungn1, ...
 
     `root` contains the folders lung_aca, lung_n and lung_scc, at most three levels down. The official files
@@ -22,31 +24,22 @@ class LC25000Lung(ImageFiles):
     """
 
     name = "lc25000_lung"
-    downloads = ()
+    ships_groups = True
+    member_pattern = r"lung_(aca/lungaca|n/lungn|scc/lungscc)[^/]*\.(?i:jpe?g|png|tiff?|webp)"
 
-    def __init__(
-        self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS, max_pixels: int = MAX_PIXELS
-    ):
+    def __init__(self, root: str | Path, *, images_per_class: int = IMAGES_PER_CLASS):
         folder = find_complete(Path(root), images_per_class)
         class_of = {
             f"{name}/{file}": class_name
             for (name, prefix), class_name in zip(FOLDERS.items(), CLASSES, strict=True)
             for file in _expected_names(prefix, images_per_class)
         }
-        super().__init__(folder, class_of, CLASSES, max_pixels)
+        super().__init__(folder, class_of, CLASSES, MAX_PIXELS)
 
     @classmethod
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:
-        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
         source = cls(root)
         return [(f"lung_image_sets/{file}", source.root / file) for file in source.files]
-
-    @staticmethod
-    def is_member(name: str) -> bool:
-        """Whether a file of that name in an archive may belong to the data set."""
-        path = PurePosixPath(name)
-        prefix = FOLDERS.get(path.parent.name)
-        return prefix is not None and path.name.startswith(prefix) and is_image_name(path.name)
 
 
 def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
@@ -59,15 +52,14 @@ def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
         raise DataError(f"{root}: folder does not exist; {expected}")
     # The official zip has lung_colon_image_set/lung_image_sets/lung_aca.
     below = [name for depth in ("*/", "*/*/") for name in sorted(glob.glob(depth, root_dir=root))]
-    most, closest = -1, f"{root}: does not contain the folders {', '.join(FOLDERS)}"
+    problems = [(-1, f"{root}: does not contain the folders {', '.join(FOLDERS)}")]
     for folder in (root, *(root / name for name in below)):
-        if not any((folder / name).is_dir() for name in FOLDERS):
-            continue
-        found, problem = _check_names(folder, images_per_class)
-        if not problem:
-            return folder
-        if found > most:
-            most, closest = found, f"{folder}: {problem}"
+        if any((folder / name).is_dir() for name in FOLDERS):
+            found, problem = _check_names(folder, images_per_class)
+            if not problem:
+                return folder
+            problems.append((found, f"{folder}: {problem}"))
+    _, closest = max(problems, key=operator.itemgetter(0))
     raise DataError(f"{closest}; {expected}")
 
 
@@ -75,14 +67,15 @@ def _check_names(folder: Path, images_per_class: int) -> tuple[int, str]:
     """Counts the expected images; describes missing and unexpected ones, "" if the set is complete."""
     total, problems = 0, []
     for name, prefix in FOLDERS.items():
-        expected = set(_expected_names(prefix, images_per_class))
+        expected = _expected_names(prefix, images_per_class)
         found = set(filter(is_image_name, glob.glob("*", root_dir=folder / name)))
-        total += len(found & expected)
-        if missing := expected - found:
-            count = f"{len(found & expected):,} of {images_per_class:,} images"
-            problems.append(f"{name} has {count} ({min(missing, key=natural_order)} is missing)")
-        elif found - expected:
-            problems.append(f"{name} has {min(found - expected)}, which is not part of the set")
+        missing = [file for file in expected if file not in found]
+        total += (count := images_per_class - len(missing))
+        if missing:
+            counted = f"{count:,} of {images_per_class:,} images"
+            problems.append(f"{name} has {counted} ({missing[0]} is missing)")
+        elif unexpected := found.difference(expected):
+            problems.append(f"{name} has {min(unexpected)}, which is not part of the set")
     return total, ", ".join(problems)
 
 

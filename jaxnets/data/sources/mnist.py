@@ -4,12 +4,12 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.sources.base import Download, InMemoryImages, first_complete
+from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete
 from jaxnets.errors import DataError
 
 CLASSES = tuple("0123456789")
@@ -17,10 +17,7 @@ COUNTS = {"train": 60_000, "test": 10_000}
 
 
 class OfficialFile(NamedTuple):
-    """The uncompressed file's name (without `.gz`) and its two digests.
-
-    The digest of the content also identifies a file that was recompressed.
-    """
+    """The file's name without `.gz`, and the digests of the compressed file and of its content."""
 
     name: str
     gzip_sha256: str
@@ -57,7 +54,7 @@ _UNSIGNED_BYTES = 8  # the idx format's code for uint8
 _REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
 
 
-class MNIST(InMemoryImages):
+class MNIST(InMemoryImages, PreparedSource):
     """MNIST, kind "image": uint8[28, 28, 1], white on black; 60,000 train, then 10,000 test.
 
     Reads the official files, `.gz` or not, in `root` or in the subfolders that torchvision and others use,
@@ -67,6 +64,7 @@ class MNIST(InMemoryImages):
 
     name = "mnist"
     classes = CLASSES
+    member_pattern = r"(train|t10k)-(images[-.]idx3|labels[-.]idx1)-ubyte(\.gz)?"
     downloads = tuple(
         Download(tuple(f"{host}/mnist/{file.name}.gz" for host in _HOSTS), f"sha256:{file.gzip_sha256}")
         for file in FILES.values()
@@ -80,22 +78,13 @@ class MNIST(InMemoryImages):
             if kind == "labels" and array.max(initial=0) >= len(CLASSES):
                 raise DataError(f"{path}: a label is {array.max()}; {_REMEDY}")
             arrays[split, kind] = array
-        images, labels = (
-            np.concatenate([arrays[split, kind] for split in ("train", "test")])
-            for kind in ("images", "labels")
-        )
+        images = np.concatenate([arrays["train", "images"], arrays["test", "images"]])
+        labels = np.concatenate([arrays["train", "labels"], arrays["test", "labels"]])
         super().__init__(images[..., None], labels.astype(np.int32), counts)
 
-    @staticmethod
-    def find_members(root: Path) -> list[tuple[str, Path]]:
-        """The data set's files in a folder, each with its path in a prepared one; raises DataError."""
+    @classmethod
+    def find_members(cls, root: Path) -> list[tuple[str, Path]]:
         return [(path.name, path) for path in find_files(root).values()]
-
-    @staticmethod
-    def is_member(name: str) -> bool:
-        """Whether a file of that name in an archive may belong to the data set."""
-        name = PurePosixPath(name).name.removesuffix(".gz").replace(".idx", "-idx")
-        return any(name == file.name for file in FILES.values())
 
 
 def find_files(root: Path) -> dict[tuple[str, str], Path]:
@@ -103,17 +92,14 @@ def find_files(root: Path) -> dict[tuple[str, str], Path]:
     names = ", ".join(file.name for file in FILES.values())
     expected = f"{names}, each with or without .gz; get them with: python scripts/prepare_data.py mnist"
     layouts = ([_spelling(root / folder, file.name) for file in FILES.values()] for folder in _SUBFOLDERS)
-    found = first_complete(layouts, len(FILES), f"{root}: MNIST", expected)
+    found = first_complete(layouts, f"{root}: MNIST", expected)
     return dict(zip(FILES, found, strict=True))
 
 
 def _spelling(folder: Path, name: str) -> Path:
     """The file, compressed or not; Kaggle's copy has a dot where the official name has a hyphen."""
-    spellings = [
-        folder / f"{spelling}{end}"
-        for spelling in (name, name.replace("-idx", ".idx"))
-        for end in ("", ".gz")
-    ]
+    names = (name, name.replace("-idx", ".idx"))
+    spellings = [folder / f"{spelling}{end}" for spelling in names for end in ("", ".gz")]
     return next((path for path in spellings if path.is_file()), spellings[0])
 
 
@@ -132,10 +118,9 @@ def _read_idx(path: Path, shape: tuple[int, ...], sha256: str | None) -> np.ndar
     header = bytes([0, 0, _UNSIGNED_BYTES, len(shape)])
     header += b"".join(size.to_bytes(4, "big") for size in shape)
     if data[: len(header)] != header or len(data) != len(header) + np.prod(shape):
-        raise DataError(
-            f"{path}: not an idx file of {' x '.join(map(str, shape))} bytes, it has {len(data):,} and "
-            f"starts with {data[: len(header)].hex(' ')} instead of {header.hex(' ')}; {_REMEDY}"
-        )
+        found = f"it has {len(data):,} and starts with {data[: len(header)].hex(' ')}"
+        expected = f"{' x '.join(map(str, shape))} bytes, {found} instead of {header.hex(' ')}"
+        raise DataError(f"{path}: not an idx file of {expected}; {_REMEDY}")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{path}: not the official bytes (sha256 differs); {_REMEDY}")
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxnets.data.acquire.prepare import open_prepared
 from jaxnets.data.sources.base import Example, Source
 from jaxnets.errors import DataError
 from jaxnets.io import file_sha256
 
+EXAMPLE = "tensorflow_datasets/mnist/1.0.0"
 _SPLITS = ("train", "test")
 _CITATIONS = {
     "mnist": "LeCun, Cortes, Burges: The MNIST database of handwritten digits",
@@ -27,25 +27,17 @@ _CITATIONS = {
 }
 
 
-def build_tfds(name: str, root: str | Path, tfds_dir: str | Path) -> Path:
-    """Writes the prepared "mnist" or "cifar10" in `root` as a tfds dataset; returns the builder's folder.
+def build_tfds(source: Source, tfds_dir: str | Path) -> Path:
+    """Writes a source of equally sized images as a tfds dataset; returns the builder's folder.
 
     Each example has "image", "label" and "index", its index in our source, because tfds shuffles on writing.
-    An existing dataset is not rewritten. Raises DataError if the data set is not prepared or not supported.
+    An existing dataset is not rewritten. Raises DataError if the source has no official split.
     """
-    if name not in _CITATIONS:
-        raise DataError(f"{name}: tfds export is not supported; choose one of {', '.join(_CITATIONS)}")
-    return build_from_source(open_prepared(name, root), tfds_dir)
-
-
-def build_from_source(source: Source, tfds_dir: str | Path) -> Path:
-    """Writes any source of equally sized images that has an official split; returns the builder's folder."""
+    if source.official_split is None:
+        raise DataError(f"{source.name}: tfds export needs an official split, as MNIST and CIFAR-10 have")
     import tensorflow_datasets as tfds  # slow to import
 
-    split = source.official_split
-    if split is None:
-        raise DataError(f"{source.name}: tfds export needs an official split")
-    parts = {part: split[part] for part in _SPLITS}
+    parts = {part: source.official_split[part] for part in _SPLITS}
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = source.name
@@ -89,8 +81,7 @@ class TFDSSource(Source):
     """A tfds dataset stored as array_record: kind "image", train before test.
 
     `path` is the builder's folder, such as tensorflow_datasets/mnist/1.0.0, with at least the features
-    "image" and "label". An example's `index` is its position in tfds's order. Raises DataError for another
-    kind of folder or a damaged record.
+    "image" and "label". Raises DataError for another kind of folder or a damaged record.
     """
 
     name = "tfds"
@@ -109,10 +100,8 @@ class TFDSSource(Source):
             self._parts = {part: builder.as_data_source(part) for part in splits}
             undecoded = [builder.as_data_source(part, decoders=decoders) for part in splits]
         except Exception as error:  # tfds raises many types on incomplete folders
-            raise DataError(
-                f"{path}: not a tfds folder of images as array_record ({error}); "
-                "give one such as tensorflow_datasets/mnist/1.0.0"
-            ) from error
+            problem = f"not a tfds folder of images as array_record ({error})"
+            raise DataError(f"{path}: {problem}; give one such as {EXAMPLE}") from error
         if "image" not in features or not self._parts:
             raise DataError(f"{path}: its features or splits are missing; expected image, label and train")
         try:

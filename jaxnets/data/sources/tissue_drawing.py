@@ -117,9 +117,8 @@ class Cells:
     def find(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """For every point: its cell (flat index), the vector from the cell's site, and its depth.
 
-        Arrays with the shape of `x`: intp, float32, float32, float32. The depth is half the difference of
-        the distances to the two nearest sites: 0 on a border, and smaller in corners than along sides, which
-        rounds the cells.
+        The depth is half the difference of the distances to the two nearest sites: 0 on a border, and smaller
+        in corners than along sides, which rounds the cells.
         """
         count = len(self.sites)
         site_x, site_y = np.ascontiguousarray(self.sites.reshape(-1, 2).T, np.float32)

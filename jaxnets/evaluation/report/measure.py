@@ -1,6 +1,7 @@
 """The metrics of a report, per class and with intervals, as metrics.json stores them."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,14 @@ from jaxnets.evaluation.predictions import Predictions
 
 NAMES = ("precision", "recall", "specificity", "f1", "roc_auc")
 """One class against the rest; recall is sensitivity."""
-BINS = 15
-"""Bins of the reliability diagram."""
+BINS = 15  # bins of the reliability diagram
 RESAMPLES, RESAMPLES_OF_MANY, MANY_CLASSES = 999, 199, 50
 """Number of resamples, and the same for more classes than `MANY_CLASSES`."""
-_MAX_ELEMENTS = 2_000_000
-"""Size limit of an intermediate array, so that memory stays bounded."""
-
-Figures = dict[str, Any]
 
 
 def measure(
     predictions: Predictions, classes: Sequence[str], validation: Predictions | None = None
-) -> Figures:
+) -> dict[str, Any]:
     """The content of metrics.json besides accuracy and loss: per-class metrics, their means, calibration.
 
     A metric is {"value", "interval"}, each None if undefined. The 95 % intervals resample groups if there are
@@ -31,7 +27,7 @@ def measure(
     """
     label, probabilities = predictions.label, predictions.probabilities
     units = predictions.group if predictions.has_near_duplicates else np.arange(len(label))
-    values = _table(label, probabilities, np.ones((1, len(label))))[0]
+    values = class_metrics(label, probabilities, np.ones((1, len(label))))[0]
     ends = _intervals(predictions, units)
     figures = [
         {name: _figure(values[i, k], ends[i, k]) for i, name in enumerate(NAMES)}
@@ -53,12 +49,12 @@ def measure(
             "confidence": calibration.confidence.tolist(),
             "accuracy": calibration.accuracy.tolist(),
             "count": calibration.count.tolist(),
-            "temperature": _temperature(predictions, validation) if validation else None,
+            "temperature": _temperature(predictions, validation, calibration.error) if validation else None,
         },
     }
 
 
-def _figure(value: float, ends: np.ndarray) -> Figures:
+def _figure(value: float, ends: np.ndarray) -> dict[str, Any]:
     undefined = np.isnan(value)
     return {
         "value": None if undefined else float(value),
@@ -66,36 +62,25 @@ def _figure(value: float, ends: np.ndarray) -> Figures:
     }
 
 
-def _temperature(predictions: Predictions, validation: Predictions) -> Figures:
+def _temperature(predictions: Predictions, validation: Predictions, before: float) -> dict[str, Any]:
     """The temperature, and the calibration error of `predictions` before and after scaling."""
     value = statistics.fit_temperature(validation.probabilities, validation.label)
     scaled = statistics.with_temperature(predictions.probabilities, value)
-    before, after = (
-        statistics.calibration(probabilities, predictions.label, BINS).error
-        for probabilities in (predictions.probabilities, scaled)
-    )
     return {
         "value": value,
         "fitted_on": f"{len(validation.label):,} validation examples",
         "expected_error_before": before,
-        "expected_error_after": after,
+        "expected_error_after": statistics.calibration(scaled, predictions.label, BINS).error,
     }
 
 
-def _table(label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`class_metrics` by name of the K classes, then their mean: float64[R, metric, K + 1]."""
-    scores = class_metrics(label, probabilities, weights)
-    means = macro(scores)
-    return np.stack([np.column_stack([scores[name], means[name]]) for name in NAMES], axis=1)
-
-
 def _intervals(predictions: Predictions, units: np.ndarray) -> np.ndarray:
-    """The ends of the intervals of a `_table`, float64[metric, K + 1, 2]; NaN where undefined."""
+    """The ends of the intervals of `class_metrics`, float64[metric, K + 1, 2]; NaN where undefined."""
     label, predicted, probabilities = predictions.label, predictions.predicted, predictions.probabilities
     classes = probabilities.shape[1]
     ends = np.stack(
         statistics.metric_intervals(
-            lambda weights: _table(label, probabilities, weights),
+            functools.partial(class_metrics, label, probabilities),
             units,
             resamples=RESAMPLES if classes <= MANY_CLASSES else RESAMPLES_OF_MANY,
         ),
@@ -109,15 +94,11 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> np.ndarray:
             "specificity": (label != k, predicted != k),
         }
         for name, (among, right) in proportions.items():
-            if not among.any():
-                continue
-            if predictions.has_near_duplicates:
-                found = statistics.group_interval(
-                    right[among].astype(float), units[among], resamples=RESAMPLES
-                )
-            else:
-                found = statistics.wilson_interval(int(right[among].sum()), int(among.sum()))
-            by_name[name][k] = found
+            values = right[among].astype(float)
+            if len(values) and predictions.has_near_duplicates:
+                by_name[name][k] = statistics.group_interval(values, units[among], resamples=RESAMPLES)
+            elif len(values):
+                by_name[name][k] = statistics.wilson_interval(int(values.sum()), len(values))
         f1_units = units[(label == k) | (predicted == k)]
         by_name["f1"][k] = _f1_interval(by_name["f1"][k], len(np.unique(f1_units)))
     for bootstrapped in (by_name["roc_auc"], ends[:, -1]):
@@ -139,11 +120,12 @@ def _f1_interval(ends: np.ndarray, units: int) -> np.ndarray:
     return 2 * jaccard / (1 + jaccard)
 
 
-def class_metrics(label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Each of `NAMES` by class, float64[R, K]; NaN where undefined (precision of a class never predicted).
+def class_metrics(label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Each of `NAMES` by class, and its mean over classes where it is defined: float64[R, metric, K + 1].
 
     `label` is int[N] and `probabilities` float[N, K]. `weights`, float[R, N], is how often each example
-    counts in each of R resamples. Definitions are scikit-learn's; ROC-AUC is one-vs-rest.
+    counts in each of R resamples. Definitions are scikit-learn's, ROC-AUC is one-vs-rest, and what is
+    undefined (precision of a class never predicted) is NaN.
     """
     classes = probabilities.shape[1]
     predicted = np.eye(classes)[probabilities.argmax(axis=1)]
@@ -151,24 +133,20 @@ def class_metrics(label: np.ndarray, probabilities: np.ndarray, weights: np.ndar
     hits = weights @ (predicted * true)
     positive, predicted_positive = weights @ true, weights @ predicted
     total = weights.sum(axis=1, keepdims=True)
-    true_negative = total - positive - predicted_positive + hits
     areas = [_roc_auc(label == k, probabilities[:, k], weights) for k in range(classes)]
-    return {
-        "precision": _ratio(hits, predicted_positive),
-        "recall": _ratio(hits, positive),
-        "specificity": _ratio(true_negative, total - positive),
-        "f1": _ratio(2 * hits, positive + predicted_positive),
-        "roc_auc": np.stack(areas, axis=1),
-    }
-
-
-def macro(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean of each metric, float64[...], over the classes for which it is defined."""
-    means = {}
-    for name, values in scores.items():
-        defined = ~np.isnan(values)
-        means[name] = _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
-    return means
+    values = np.stack(
+        [
+            _ratio(hits, predicted_positive),
+            _ratio(hits, positive),
+            _ratio(total - positive - predicted_positive + hits, total - positive),
+            _ratio(2 * hits, positive + predicted_positive),
+            np.stack(areas, axis=1),
+        ],
+        axis=1,
+    )
+    defined = ~np.isnan(values)
+    means = _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
+    return np.concatenate([values, means[..., None]], axis=-1)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -179,11 +157,7 @@ def _roc_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np
     """float64[R]: how often a positive scores higher than a negative; ties count one half."""
     order = np.argsort(score, kind="stable")
     _, starts = np.unique(score[order], return_index=True)
-    areas = []
-    for some in np.array_split(weights, -(-weights.size // _MAX_ELEMENTS)):
-        positives = np.add.reduceat(some[:, order] * positive[order], starts, axis=1)
-        negatives = np.add.reduceat(some[:, order] * ~positive[order], starts, axis=1)
-        below = np.cumsum(negatives, axis=1) - negatives / 2
-        product = positives.sum(axis=1) * negatives.sum(axis=1)
-        areas.append(_ratio((positives * below).sum(axis=1), product))
-    return np.concatenate(areas)
+    positives = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
+    negatives = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives / 2
+    return _ratio((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))

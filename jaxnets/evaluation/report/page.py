@@ -21,10 +21,8 @@ RESEARCH = "For research only. Not a medical device: do not use it for diagnosis
 TITLES = {name: name for name in NAMES} | {"recall": "recall (sensitivity)", "f1": "F1", "roc_auc": "ROC-AUC"}
 MAX_TABLE_CLASSES, MAX_LISTED_CLASSES = 20, 50
 """Maximum number of classes to show the confusion matrix as a table, and to list every class's metrics."""
-WORST = 25
-"""Number of classes or confusions shown otherwise."""
-MIN_SIDE = 112
-"""Smaller images are enlarged by an integer factor."""
+WORST = 25  # number of classes or confusions shown otherwise
+MIN_SIDE = 112  # smaller images are enlarged by an integer factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,27 +40,22 @@ class Card:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """The content of a page.
-
-    `metrics` is the content of metrics.json, `parts` the number of examples per class for each part of the
-    split, `leak_mark` a note next to the accuracy, `curves` the records of metrics.jsonl, and `commands` maps
-    descriptions to shell commands.
-    """
+    """The content of a page."""
 
     title: str
     subtitle: str
     part: str
     warnings: Sequence[str]
-    leak_mark: str
-    metrics: Mapping[str, Any]
+    leak_mark: str  # a note next to the accuracy
+    metrics: Mapping[str, Any]  # the content of metrics.json
     facts: Mapping[str, str]
     split: str
-    parts: Mapping[str, Sequence[int]]
-    curves: Sequence[Mapping[str, Any]]
+    parts: Mapping[str, Sequence[int]]  # the number of examples per class, for each part of the split
+    curves: Sequence[Mapping[str, Any]]  # the records of metrics.jsonl
     mistakes: Sequence[Card]
     uncertain: Sequence[Card]
     manifest: Mapping[str, str]
-    commands: Mapping[str, str]
+    commands: Mapping[str, str]  # shell commands by their descriptions
 
 
 def render(content: Content) -> str:
@@ -73,14 +66,13 @@ def render(content: Content) -> str:
         confusion = confusion_matrix(metrics)
         listed = list(enumerate(classes))
         if len(classes) > MAX_LISTED_CLASSES:
-            listed = sorted(listed, key=_f1)[:WORST]
+            scores = [row["f1"]["value"] for row in classes]
+            lowest = np.argsort([-1 if score is None else score for score in scores], kind="stable")
+            listed = [listed[number] for number in lowest[:WORST]]
         calibration = metrics["calibration"]
         arrays = (np.array(calibration[name]) for name in ("confidence", "accuracy", "count"))
-        shown |= {
-            "shown": listed,
-            "matrix": None,
-            "reliability": plots.reliability_chart(*arrays, bins=calibration["bins"]),
-        }
+        chart = plots.reliability_chart(*arrays, bins=calibration["bins"])
+        shown |= {"shown": listed, "matrix": None, "reliability": chart}
         if len(classes) <= MAX_TABLE_CLASSES:
             shown["matrix"] = [[(n, n / max(sum(row), 1)) for n in row] for row in confusion.tolist()]
         else:
@@ -95,23 +87,17 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "\N{EN DASH}" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def percent_range(interval: Sequence[float] | None) -> str:
-    """An interval in percent; empty for None."""
-    return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
 def format_metric(figure: Mapping[str, Any], name: str) -> str:
     """The value of a metric: ROC-AUC as a number, others as percentages."""
     value = figure["value"]
     return percent(value) if value is None or name != "roc_auc" else f"{value:.4f}"
 
 
-def format_interval(figure: Mapping[str, Any], name: str) -> str:
-    """The interval of a metric, in the units of `format_metric`."""
-    interval = figure["interval"]
-    if interval is None or name != "roc_auc":
-        return percent_range(interval)
-    return f"[{interval[0]:.4f}, {interval[1]:.4f}]"
+def format_interval(interval: Sequence[float] | None, name: str = "") -> str:
+    """The interval of a metric, in the units of `format_metric`; empty for None."""
+    scale, digits = (1, 4) if name == "roc_auc" else (100, 1)
+    ends = [f"{scale * end:.{digits}f}" for end in interval or ()]
+    return f"[{', '.join(ends)}]" if ends else ""
 
 
 @functools.cache
@@ -123,16 +109,11 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (percent, percent_range, format_metric, format_interval):
+    for function in (percent, format_metric, format_interval):
         environment.filters[function.__name__] = function
     environment.filters["count"] = "{:,}".format
     constants = {"names": NAMES, "titles": TITLES, "research": RESEARCH, "plots": plots}
     return environment.get_template("page.html", globals=constants)
-
-
-def _f1(numbered: tuple[int, Mapping[str, Any]]) -> float:
-    value = numbered[1]["f1"]["value"]
-    return -1.0 if value is None else value
 
 
 def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
@@ -148,16 +129,15 @@ def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, 
 
 def _curve(lines: Sequence[Mapping[str, Any]], name: str, *, in_percent: bool = False) -> plots.Chart | None:
     """A metric of the records of metrics.jsonl by epoch; None if no record has it."""
-    series = []
+    curves = []
     for split in ("train", "validation"):
         points = [
             (line["epoch"], line["values"][name])
             for line in lines
             if line["split"] == split and line["values"].get(name) is not None
         ]
-        x, y = np.array(points, float).reshape(-1, 2).T
-        series.append(plots.Series(split, x, y, dots=split == "validation"))
-    return plots.line_chart(name.capitalize(), series, x_label="epoch", y_label=name, percent=in_percent)
+        curves.append(plots.Line(split, np.array(points, float).reshape(-1, 2), dots=split == "validation"))
+    return plots.line_chart(name.capitalize(), curves, x_label="epoch", y_label=name, percent=in_percent)
 
 
 def most_confident_mistakes(predictions: Predictions, count: int) -> np.ndarray:
@@ -194,8 +174,8 @@ def card(
     times = -(-MIN_SIDE // len(pixels))
     shown = pixels.repeat(times, axis=0).repeat(times, axis=1)
     return Card(
-        image=_data_uri(shown),
-        gradcam=None if heat is None else _data_uri(overlay(shown, heat)),
+        image=_data_uri(shown, "jpeg", quality=88),
+        gradcam=None if heat is None else _data_uri(overlay(shown, heat), "jpeg", quality=88),
         file=str(predictions.files[position]),
         true=classes[label],
         predicted=classes[predicted],
@@ -204,15 +184,10 @@ def card(
     )
 
 
-def _data_uri(pixels: np.ndarray, *, lossless: bool = False) -> str:
-    """uint8[H, W, 1 or 3] as the data URI of a JPEG, or of a PNG if `lossless`."""
+def _data_uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
+    """uint8[H, W, 1 or 3] as the data URI of a picture."""
     data = io.BytesIO()
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    if lossless:
-        image.save(data, "PNG", optimize=True)
-    else:
-        image.save(data, "JPEG", quality=88)
-    kind = "png" if lossless else "jpeg"
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(data, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
@@ -227,4 +202,4 @@ def _confusion_picture(confusion: np.ndarray, max_side: int = 250) -> str:
     grey = 255 - np.rint(255 * np.sqrt(cells))  # the root makes small fractions visible
     times = -(-300 // side)
     picture = grey.astype(np.uint8)[..., None].repeat(times, axis=0).repeat(times, axis=1)
-    return _data_uri(picture, lossless=True)
+    return _data_uri(picture, "png", optimize=True)

@@ -1,6 +1,128 @@
 """Convolution, max pooling and batch norm's sums for CPUs in C++: optional, built on the user's machine.
 
 `python scripts/build_kernels.py` compiles source/ against the headers of the installed jaxlib. Scripts call
-`load.enable` once when they start, if the library is there; from then on the operations of `jaxnets.ops` take
+`enable` once when they start, if the library is there; from then on the operations of `jaxnets.ops` take
 these kernels on CPUs, in single precision. The forms in JAX give the same results to rounding.
 """
+
+import ctypes
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jaxlib
+import numpy as np
+
+from jaxnets.errors import MachineError
+from jaxnets.io import file_sha256
+
+INSTRUCTIONS = ("portable", "AVX2", "AVX-512")
+"""In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
+FUNCTIONS = (
+    *("convolution", "input_gradient", "kernel_gradient"),
+    *("max_pool", "max_pool_gradient", "moments", "moment_products"),
+)
+REMEDY = "python scripts/build_kernels.py builds it again, --nokernels runs without it"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """The functions of a loaded library, in the form for one set of instructions.
+
+    `library` is the beginning of the sha256 of its bytes: what the bits of a result depend on.
+    """
+
+    library: str
+    instructions: str
+
+
+def call(
+    kernels: Kernels | None,
+    function: str,
+    results: Any,
+    *arrays: jax.Array,
+    in_jax: Callable[..., Any],
+    geometry: Sequence[int] = (),
+) -> Any:
+    """One of FUNCTIONS, with the derivatives of `in_jax(*arrays)`, or that where `kernels` is None.
+
+    Both compute the same. `results` are the shapes and types of it, `geometry` is what ffi.cc says.
+    """
+    if kernels is None:
+        return in_jax(*arrays)
+    # One call for each example under vmap: correct, and nothing of ours maps over images.
+    target = jax.ffi.ffi_call(_target(kernels.library, function), results, vmap_method="sequential")
+    instructions = np.int32(INSTRUCTIONS.index(kernels.instructions))
+    options = {"geometry": np.array(geometry, np.int64), "instructions": instructions}
+
+    @jax.custom_jvp
+    def in_cpp(*arrays: jax.Array) -> Any:
+        found = target(*arrays, **options)
+        return tuple(found) if isinstance(results, tuple) else found
+
+    @in_cpp.defjvp
+    def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        return in_cpp(*primals), jax.jvp(in_jax, primals, tangents)[1]
+
+    return in_cpp(*arrays)
+
+
+Implementation = Literal["auto", "by_shape", "xla"] | Kernels
+"""On CPUs, auto: the C++ kernels if they are enabled, else the forms in JAX; by_shape: the forms in JAX;
+Kernels: these; xla: XLA's own operation, with derivatives of any order and in any mode. On other platforms
+all are XLA's, except for batch normalisation, whose gradient only `xla` leaves to XLA."""
+
+
+def load(path: Path) -> tuple[Kernels, ...]:
+    """Registers a library's functions with JAX; its forms that this CPU can run, the fastest last.
+
+    Raises MachineError where it cannot be loaded or was built for another jaxlib.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+        built_for = library.jaxnets_jaxlib
+        functions = {name: getattr(library, f"jaxnets_{name}") for name in FUNCTIONS}
+    except (OSError, AttributeError) as error:
+        raise MachineError(f"{path} cannot be loaded ({error}): {REMEDY}") from error
+    built_for.restype = ctypes.c_char_p
+    version = built_for().decode()
+    if version != jaxlib.__version__:
+        raise MachineError(f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}")
+    digest = file_sha256(path)[:12]
+    for name, function in functions.items():
+        jax.ffi.register_ffi_target(_target(digest, name), jax.ffi.pycapsule(function))
+    return tuple(
+        Kernels(digest, instructions)
+        for number, instructions in enumerate(INSTRUCTIONS)
+        if library.jaxnets_supports(number)
+    )
+
+
+# A variable that changes (BUILD_NOTES.md), as a library is registered with JAX for the whole process: only
+# `enable` sets it, which scripts call once before anything is traced.
+_in_use: Kernels | None = None
+
+
+def enable(path: Path) -> None:
+    """Has this process use a library, in its fastest form; raises MachineError as `load`."""
+    global _in_use
+    _in_use = load(path)[-1]
+
+
+def in_use() -> Kernels | None:
+    """The kernels that `enable` chose; None where it was not called."""
+    return _in_use
+
+
+def kernels_of(implementation: Implementation) -> Kernels | None:
+    """The kernels that an implementation has on CPUs; None for the forms in JAX."""
+    if isinstance(implementation, Kernels):
+        return implementation
+    return in_use() if implementation == "auto" else None
+
+
+def _target(library: str, function: str) -> str:
+    # With the digest: JAX refuses a second library's function of the same name.
+    return f"jaxnets_{library}_{function}"

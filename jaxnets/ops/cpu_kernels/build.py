@@ -1,7 +1,6 @@
 """Compiles source/ into a library, with the C++ compiler of the machine."""
 
 import concurrent.futures
-import dataclasses
 import hashlib
 import os
 import platform
@@ -11,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.ffi
 import jaxlib
@@ -24,8 +24,7 @@ COMMON = ("parallel.cc", "convolution.cc", "pooling.cc", "normalization.cc")
 """Compiled for any CPU of the architecture; tiles.cc is compiled for each set of instructions."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Tiles:
+class Tiles(NamedTuple):
     """How tiles.cc is compiled for a set of instructions."""
 
     table: str
@@ -49,10 +48,7 @@ def tiles() -> tuple[Tiles, ...]:
 
 
 def library_path(folder: Path) -> Path:
-    """The library in `folder` for these sources, this jaxlib and this architecture, built or not.
-
-    It holds the forms for every set of instructions of the architecture, so the CPU is not in its name.
-    """
+    """The library in `folder` for these sources, this jaxlib and this architecture, built or not."""
     digest = hashlib.sha256(repr((FLAGS, tiles())).encode())
     for path in sorted(SOURCE.glob("*.[ch]*")):
         digest.update(path.name.encode() + path.read_bytes())
@@ -79,9 +75,8 @@ def build(folder: Path, compiler: str | None = None) -> Path:
         with tempfile.TemporaryDirectory() as scratch:
             link(command, compile_all(command, Path(scratch), FLAGS), path)
     except OSError as error:
-        raise MachineError(
-            f"{folder} cannot be written ({error.strerror}): choose another --kernels_folder"
-        ) from error
+        cause = f"{folder} cannot be written ({error.strerror})"
+        raise MachineError(f"{cause}: choose another --kernels_folder") from error
     return path
 
 
@@ -122,14 +117,12 @@ def _run(command: Sequence[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
+        cause = f"{command[0]} cannot be run ({error.strerror})"
+        raise MachineError(f"{cause}: choose another --compiler") from error
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+        first = next((line for line in lines if "error" in line), lines[0])
         raise MachineError(
-            f"{command[0]} cannot be run ({error.strerror}): choose another --compiler"
-        ) from error
-    if done.returncode == 0:
-        return
-    lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
-    first = next((line for line in lines if "error" in line), lines[0])
-    raise MachineError(
-        f"{command[0]} refused the kernels ({first[:200]}): GCC 11 or Clang 14 is needed; "
-        "choose another --compiler, or continue without: the kernels are optional"
-    )
+            f"{command[0]} refused the kernels ({first[:200]}): GCC 11 or Clang 14 is needed; "
+            "choose another --compiler, or continue without: the kernels are optional"
+        )

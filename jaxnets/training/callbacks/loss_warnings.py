@@ -1,43 +1,51 @@
 """Warnings about a loss far above chance level and about a rising validation loss."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from ml_collections import config_dict
 from rich.console import Console
 
 from jaxnets import models
 from jaxnets.config import SQUARED_ERRORS, steps
-from jaxnets.training.callbacks.base import Callback
+from jaxnets.training.loop import Callback
 from jaxnets.training.run import LogRecord, Run
 
-FACTOR = 2.0
-"""A loss above this multiple of ln(classes), the chance level, is high."""
+FACTOR = 2.0  # a loss above this multiple of ln(classes), the chance level, is high
 HIGH_EVALUATIONS = 2
 """... at so many evaluations in a row: early in training, running batch statistics may be far off at one."""
 RISES, MIN_RISE = 3, 0.05
 """A validation loss is rising if it increases at this many evaluations in a row, and by this fraction in
 total: near its minimum a loss fluctuates."""
 MIN_STEPS = 20  # the training loss is averaged over this many steps, or an epoch
-NEW_WORKDIR = "A changed config needs a new --workdir"
 
 
-@dataclasses.dataclass
-class LossWatch:
-    """Reads the records of metrics.jsonl in order and returns each kind of warning once."""
+def loss_warnings(config: config_dict.ConfigDict, records: Iterable[LogRecord]) -> list[str]:
+    """Returns the warnings of a run of `config` with these records of metrics.jsonl."""
+    callback = WarnOfLosses(config, Console(quiet=True))
+    return [text for text in map(callback.read, records) if text is not None]
 
-    config: config_dict.ConfigDict
-    warned: list[str] = dataclasses.field(default_factory=list)
-    step: int = 0
-    total: float = 0.0
-    count: int = 0
-    training_loss: float | None = None
-    recent: list[tuple[float, float | None]] = dataclasses.field(default_factory=list)
-    """Validation and training losses of the last evaluations."""
-    high: int = 0  # evaluations in a row, after warmup, with a high validation loss
+
+class WarnOfLosses(Callback):
+    """Reads the records in order and prints each kind of warning once; a resumed run does not repeat them."""
+
+    stored = ("warned", "step", "total", "count", "training_loss", "recent", "high")
+
+    def __init__(self, config: config_dict.ConfigDict, console: Console):
+        self._config, self._console = config, console
+        self._chance: float | None = None
+        if config.train.loss not in SQUARED_ERRORS:
+            self._chance = math.log(max(config.model.num_classes, 2))
+        self.warned: list[str] = []
+        self.step, self.total, self.count = 0, 0.0, 0
+        self.training_loss: float | None = None
+        self.recent: list[tuple[float, float | None]] = []  # validation and training losses of evaluations
+        self.high = 0  # evaluations in a row, after warmup, with a high validation loss
+
+    def on_log(self, run: Run, record: LogRecord) -> None:
+        if text := self.read(record):
+            self._console.print(f"{'warning':<10}{text}", markup=False, highlight=False)
 
     def read(self, record: LogRecord) -> str | None:
         """Returns a warning, or None."""
@@ -46,27 +54,27 @@ class LossWatch:
             found = check(record)
             if found is not None and found[0] not in self.warned:
                 self.warned = [*self.warned, found[0]]
-                return f"{found[1]}. {NEW_WORKDIR}"
+                return f"{found[1]}. A changed config needs a new --workdir"
         return None
 
     def _high_training(self, record: LogRecord) -> tuple[str, str] | None:
         previous, self.step = self.step, record["step"]
         taken, self.training_loss = self.step - previous, record["values"]["loss"]
-        (warmup, steps_per_epoch), chance = self._warmup(record), self._chance()
+        (warmup, steps_per_epoch), chance = self._warmup(record), self._chance
         if chance is None or previous < warmup:
             return None
         self.total, self.count = self.total + taken * self.training_loss, self.count + taken
         if self.count < min(MIN_STEPS, steps_per_epoch):
             return None
         mean, self.total, self.count = self.total / self.count, 0.0, 0
-        model, weight = self.config.model, self.config.train.auxiliary_weight
+        model, weight = self._config.model, self._config.train.auxiliary_weight
         default = models.entry(model.name).auxiliary_weight if model.auxiliary_heads else 0.0
         if default:
             chance *= 1 + 2 * (default if weight is None else weight)  # at most two heads add their loss
         return self._high("training", mean, chance) if mean > FACTOR * chance else None
 
     def _high_validation(self, record: LogRecord) -> tuple[str, str] | None:
-        loss, chance = record["values"]["loss"], self._chance()
+        loss, chance = record["values"]["loss"], self._chance
         if chance is None or record["step"] <= self._warmup(record)[0]:
             return None
         self.high = self.high + 1 if loss > FACTOR * chance else 0
@@ -97,41 +105,15 @@ class LossWatch:
             )
         return "rising validation loss", f"{rise}: the learning rate may be too high. {self._advice()}"
 
-    def _chance(self) -> float | None:
-        has_chance = self.config.train.loss not in SQUARED_ERRORS
-        return math.log(max(self.config.model.num_classes, 2)) if has_chance else None
-
     def _warmup(self, record: LogRecord) -> tuple[int, int]:
         """Returns the steps of warmup and of an epoch."""
         steps_per_epoch = max(round(record["step"] / record["epoch"]), 1)
-        return steps(self.config, "schedule.warmup_", steps_per_epoch) or 0, steps_per_epoch
+        return steps(self._config, "schedule.warmup_", steps_per_epoch) or 0, steps_per_epoch
 
     def _advice(self) -> str:
-        rate, clip = self.config.optimizer.learning_rate, self.config.train.clip_grad_norm
+        rate, clip = self._config.optimizer.learning_rate, self._config.train.clip_grad_norm
         lower = f"--config.optimizer.learning_rate={rate / 10:.2g} (now {rate:g})"
         warmup = "longer warmup (--config.schedule.warmup_epochs)"
         if clip is None:
             return f"Try {lower}, {warmup} or --config.train.clip_grad_norm=1.0"
         return f"Try {lower} or {warmup}"
-
-
-def loss_warnings(config: config_dict.ConfigDict, records: Iterable[LogRecord]) -> list[str]:
-    """Returns the warnings of a run of `config` with these records of metrics.jsonl."""
-    return [text for text in map(LossWatch(config).read, records) if text is not None]
-
-
-class WarnOfLosses(Callback):
-    """Prints the warnings of a LossWatch; a resumed run does not repeat them."""
-
-    def __init__(self, config: config_dict.ConfigDict, console: Console):
-        self._watch, self._console = LossWatch(config), console
-
-    def on_log(self, run: Run, record: LogRecord) -> None:
-        if text := self._watch.read(record):
-            self._console.print(f"{'warning':<10}{text}", markup=False, highlight=False)
-
-    def state(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self._watch).items() if name != "config"}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        vars(self._watch).update(state)

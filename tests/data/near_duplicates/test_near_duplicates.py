@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.near_duplicates import candidates, grouping, search
+from jaxnets.data.near_duplicates import features, search
 from jaxnets.data.near_duplicates.features import Settings, describe
 from jaxnets.data.near_duplicates.verification import (
     PAIR,
@@ -80,7 +80,7 @@ def test_known_map_is_recovered(
     found = corners @ record["matrix"][:, :2].T + record["matrix"][:, 2]
     true = corners @ matrix[:, :2].T + matrix[:, 2]
     np.testing.assert_allclose(found, true, atol=2.5)
-    assert grouping.is_same_original(np.array([record]), SETTINGS).all()
+    assert search.is_same_original(np.array([record]), SETTINGS).all()
 
 
 def test_overlapping_crops_are_not_copies(fields: list[np.ndarray]) -> None:
@@ -92,7 +92,7 @@ def test_overlapping_crops_are_not_copies(fields: list[np.ndarray]) -> None:
     assert record is not None
     assert record["centre"] == pytest.approx(shift, abs=1)
     assert record["share"] == pytest.approx(1 - shift / SIZE, abs=0.02)
-    assert not grouping.is_same_original(np.array([record]), SETTINGS).any()
+    assert not search.is_same_original(np.array([record]), SETTINGS).any()
 
 
 def test_different_images_do_not_match(photographs: list[np.ndarray]) -> None:
@@ -112,11 +112,11 @@ def test_transformed_copies_are_nearest(photographs: list[np.ndarray]) -> None:
     images = [_transform(photo, _affine(*transform)) for photo in photographs for transform in TRANSFORMS[1:]]
     spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
     few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
-    pairs = candidates.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
+    pairs = features.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
     assert (pairs[:, 0] < pairs[:, 1]).all()
     original = np.arange(16) // 4
     found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
-    linked = grouping.connected(np.array(sorted(found)), 16)
+    linked = search.connected(np.array(sorted(found)), 16)
     np.testing.assert_array_equal(linked, original)
 
 
@@ -125,7 +125,7 @@ def test_candidates_across_classes_are_optional() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     for across in (0, 1):
         chosen = dataclasses.replace(SETTINGS, neighbours=2, neighbours_across=across)
-        pairs = candidates.candidate_copies(spectra, labels, np.arange(6), chosen)
+        pairs = features.candidate_copies(spectra, labels, np.arange(6), chosen)
         crossing = labels[pairs[:, 0]] != labels[pairs[:, 1]]
         assert (~crossing).sum() == 6
         assert crossing.any() == bool(across)
@@ -162,18 +162,18 @@ def _pairs(*rows: tuple[int, int, int, float]) -> np.ndarray:
 def test_originals_are_copies_of_copies_and_equal_pixels() -> None:
     pairs = _pairs((0, 1, 40, 1.0), (1, 3, 12, 4.9), (3, 4, 11, 0.0), (4, 5, 90, 30.0))
     identical = np.array([0, 1, 2, 3, 4, 5, 2])
-    labels = grouping.originals(pairs, identical, SETTINGS)
+    labels = search.find_originals(pairs, identical, SETTINGS)
     np.testing.assert_array_equal(labels, [0, 0, 1, 0, 2, 3, 1])
 
 
 def test_overlap_needs_several_strong_pairs_if_possible() -> None:
     labels = np.array([0, 0, 1, 1, 2, 3])
     pairs = _pairs((0, 2, 30, 40.0), (1, 3, 14, 41.0), (0, 4, 30, 50.0), (4, 5, 30, 50.0))
-    found = grouping.overlaps(pairs, labels, SETTINGS)
+    found = search.find_overlaps(pairs, labels, SETTINGS)
     joined = {(overlap.first, overlap.second): overlap.joined for overlap in found}
     assert joined == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
-    np.testing.assert_array_equal(grouping.groups(labels, found), [0, 0, 0, 0, 1, 1])
-    crossed = grouping.cross_pairs([np.array([0]), np.array([2, 3]), np.array([4]), np.array([5])], found)
+    np.testing.assert_array_equal(search.find_groups(labels, found), [0, 0, 0, 0, 1, 1])
+    crossed = search.cross_pairs([np.array([0]), np.array([2, 3]), np.array([4]), np.array([5])], found)
     assert crossed.tolist() == [[0, 2], [0, 3], [0, 4], [4, 5]]
 
 
@@ -186,12 +186,12 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
     records = np.array([describe(crop, SETTINGS) for crop in crops])
     few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1, overlap_least=1)
     one_class, one_owner = np.zeros(8, int), np.zeros(8, int)
-    pairs = candidates.candidate_overlaps(records, np.arange(8), one_class, few)
+    pairs = features.candidate_overlaps(records, np.arange(8), one_class, few)
     assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
-    assert len(candidates.candidate_overlaps(records, one_owner, one_class, few)) == 0
+    assert len(features.candidate_overlaps(records, one_owner, one_class, few)) == 0
     # Neighbours of other classes are counted separately, so they do not displace those of the same class.
     labels = np.arange(8) % 2
-    crossing = candidates.candidate_overlaps(
+    crossing = features.candidate_overlaps(
         records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
     )
     assert {(0, 1), (2, 3), (4, 5), (6, 7)} <= {tuple(sorted(pair)) for pair in crossing.tolist()}
@@ -199,15 +199,15 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
 
 
 def test_neighbours_per_image_decrease_with_the_number_of_images() -> None:
-    assert candidates.neighbours(500, SETTINGS) == (100, 50)
-    assert candidates.neighbours(10_000, SETTINGS) == (30, 15)
-    assert candidates.neighbours(10**6, SETTINGS) == (10, 5)
+    assert features.neighbours(500, SETTINGS) == (100, 50)
+    assert features.neighbours(10_000, SETTINGS) == (30, 15)
+    assert features.neighbours(10**6, SETTINGS) == (10, 5)
 
 
 @FEW
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=15))
 def test_connected_is_the_smallest_equivalence_relation(links: list[tuple[int, int]]) -> None:
-    labels = grouping.connected(np.array(links, int).reshape(-1, 2), 12)
+    labels = search.connected(np.array(links, int).reshape(-1, 2), 12)
     assert all(labels[a] == labels[b] for a, b in links)
     assert len(set(labels.tolist())) >= 12 - len(links)
     seen = list(dict.fromkeys(labels.tolist()))
@@ -219,7 +219,7 @@ def test_connected_is_the_smallest_equivalence_relation(links: list[tuple[int, i
 def test_exclude_drops_tested_pairs(wanted: set[tuple[int, int]], data: st.DataObject) -> None:
     done = data.draw(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
     as_array = lambda pairs: np.array(sorted(pairs), np.int32).reshape(-1, 2)  # noqa: E731
-    remaining = grouping.exclude(as_array(wanted), as_array(done))
+    remaining = search.exclude(as_array(wanted), as_array(done))
     assert {tuple(pair) for pair in remaining.tolist()} == wanted - done
 
 

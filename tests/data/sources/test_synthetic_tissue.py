@@ -11,7 +11,6 @@ from sklearn.preprocessing import StandardScaler
 
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.synthetic_tissue import CLASSES, SyntheticTissue
-from jaxnets.errors import ConfigError
 
 TRAIN, TEST, SIZE = 600, 300, 64
 
@@ -65,11 +64,6 @@ class TestContract:
         assert SyntheticTissue(9, 16).fingerprint in prints
         for each in prints:
             assert len(bytes.fromhex(each)) == 32
-
-    @pytest.mark.parametrize("arguments", [(0, 16, 0), (3, 7, 0), (3, 16, -1)])
-    def test_arguments_out_of_range_raise(self, arguments):
-        with pytest.raises(ConfigError, match="give at least"):
-            SyntheticTissue(*arguments)
 
     @pytest.mark.parametrize("index", [-1, 3])
     def test_index_out_of_range_raises(self, index):

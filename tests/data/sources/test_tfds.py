@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.tfds import TFDSSource, build_from_source, build_tfds
+from jaxnets.data.sources.tfds import TFDSSource, build_tfds
 from jaxnets.errors import DataError
 
 
@@ -40,7 +40,7 @@ def source(request):
 
 @pytest.fixture(scope="module")
 def folder(source, tmp_path_factory):
-    return build_from_source(source, tmp_path_factory.mktemp("tfds"))
+    return build_tfds(source, tmp_path_factory.mktemp("tfds"))
 
 
 def test_images_and_labels_round_trip_exactly(source, folder):
@@ -87,13 +87,13 @@ def test_splits_and_names(folder):
 def test_building_twice_changes_nothing(source, folder):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     fingerprint = TFDSSource(folder).fingerprint
-    assert build_from_source(source, folder.parent.parent) == folder
+    assert build_tfds(source, folder.parent.parent) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert TFDSSource(folder).fingerprint == fingerprint
 
 
 def test_damaged_records_raise(source, tmp_path):
-    folder = build_from_source(source, tmp_path)
+    folder = build_tfds(source, tmp_path)
     fingerprint = TFDSSource(folder).fingerprint
     path = next(folder.glob("*test.array_record*"))
     data = bytearray(path.read_bytes())
@@ -114,20 +114,11 @@ def test_other_folders_raise(tmp_path):
             TFDSSource(path)
 
 
-def test_unsupported_or_missing_sources_raise(tmp_path):
-    with pytest.raises(
-        DataError, match=r"lc25000_lung: tfds export is not supported; choose one of mnist, cifar10"
-    ):
-        build_tfds("lc25000_lung", tmp_path, tmp_path)
-    with pytest.raises(DataError, match=r"python scripts/prepare_data\.py cifar10"):
-        build_tfds("cifar10", tmp_path, tmp_path)
-
-
 def test_source_without_official_split_raises(tmp_path):
     source = Noise("noise", (28, 28, 1))
     source.official_split = None
-    with pytest.raises(DataError, match="noise: tfds export needs an official split"):
-        build_from_source(source, tmp_path)
+    with pytest.raises(DataError, match="noise: tfds export needs an official split, as MNIST"):
+        build_tfds(source, tmp_path)
 
 
 def test_tensorflow_is_never_imported_and_tfds_only_when_needed(tmp_path):
@@ -139,7 +130,7 @@ def test_tensorflow_is_never_imported_and_tfds_only_when_needed(tmp_path):
         import jaxnets.data.sources.tfds as module
         assert "tensorflow_datasets" not in sys.modules
         from test_tfds import Noise
-        folder = module.build_from_source(Noise("noise", (28, 28, 1)), {str(tmp_path)!r})
+        folder = module.build_tfds(Noise("noise", (28, 28, 1)), {str(tmp_path)!r})
         source = module.TFDSSource(folder)
         assert len(list(source)) == len(source.labels) == 17
         assert source.fingerprint

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from jaxnets.evaluation.report.page import _curve
-from jaxnets.evaluation.report.plots import BOTTOM, HEIGHT, TOP, Series, line_chart
+from jaxnets.evaluation.report.plots import BOTTOM, HEIGHT, TOP, Line, line_chart
 
 
 def _chart(*values: float, **options: bool):
-    series = Series("train", np.arange(1.0, len(values) + 1), np.array(values))
-    return line_chart("Loss", [series], x_label="epoch", y_label="loss", **options)
+    line = Line("train", np.column_stack([np.arange(1.0, len(values) + 1), values]))
+    return line_chart("Loss", [line], x_label="epoch", y_label="loss", **options)
 
 
 @pytest.mark.parametrize(("values", "dots"), [((0.7,), True), ((0.7, 0.6), False)])

@@ -9,9 +9,8 @@ import jaxlib
 import pytest
 
 from jaxnets.errors import MachineError
-from jaxnets.ops import convolution, max_pool
-from jaxnets.ops.cpu_kernels import build, load
-from jaxnets.ops.cpu_kernels.load import Kernels
+from jaxnets.ops import convolution, cpu_kernels, max_pool
+from jaxnets.ops.cpu_kernels import Kernels, build
 
 ONE_BY_ONE = {"window": (1, 1), "strides": (1, 1)}
 
@@ -34,7 +33,7 @@ def test_tiles_export_only_their_table(built: Path) -> None:
 
 def test_kernels_match_the_instruction_sets_of_the_cpu(kernels: tuple[Kernels, ...]) -> None:
     assert kernels[0].instructions == "portable"
-    assert load.in_use() is None  # loaded, but not enabled
+    assert cpu_kernels.in_use() is None  # loaded, but not enabled
     info = Path("/proc/cpuinfo")
     if info.is_file() and "avx2" in (flags := info.read_text()):
         assert ("AVX-512" if "avx512bw" in flags else "AVX2") == kernels[-1].instructions
@@ -42,8 +41,8 @@ def test_kernels_match_the_instruction_sets_of_the_cpu(kernels: tuple[Kernels, .
 
 def test_missing_library_raises(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot be loaded .* builds it again"):
-        load.enable(build.library_path(tmp_path))
-    assert load.in_use() is None
+        cpu_kernels.enable(build.library_path(tmp_path))
+    assert cpu_kernels.in_use() is None
 
 
 def test_missing_compiler_raises(tmp_path: Path) -> None:
@@ -69,18 +68,18 @@ def test_damaged_library_raises(tmp_path: Path) -> None:
     path = tmp_path / "damaged.so"
     path.write_bytes(b"\x7fELF and no more")
     with pytest.raises(MachineError, match="cannot be loaded .* builds it again"):
-        load.load(path)
+        cpu_kernels.load(path)
 
 
 def test_library_for_another_jaxlib_raises(compiler: str, tmp_path: Path) -> None:
-    functions = "".join(f"void jaxnets_{name}() {{}}\n" for name in load.FUNCTIONS)
+    functions = "".join(f"void jaxnets_{name}() {{}}\n" for name in cpu_kernels.FUNCTIONS)
     text = f'extern "C" {{\nconst char* jaxnets_jaxlib() {{ return "0.0"; }}\n{functions}}}\n'
     (tmp_path / "other.cc").write_text(text)
     path = tmp_path / "other.so"
     command = [compiler, "-shared", "-fPIC", str(tmp_path / "other.cc"), "-o", str(path)]
     subprocess.run(command, check=True)
     with pytest.raises(MachineError, match=r"built for jaxlib 0\.0"):
-        load.load(path)
+        cpu_kernels.load(path)
 
 
 def _calls(function: str, *arrays: jax.Array, **options: object) -> bool:

@@ -11,13 +11,12 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export
 from jaxnets.interop.weights import Preprocessing, Weights
-from jaxnets.ops.cpu_kernels import load
-from jaxnets.ops.cpu_kernels.load import Implementation, Kernels
+from jaxnets.ops import cpu_kernels
+from jaxnets.ops.cpu_kernels import Implementation, Kernels
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.state import TrainState
-from jaxnets.training.step import make_train_step
+from jaxnets.training.step import TrainState, make_train_step
 
 SIZE = 32
 KERNELS = "jaxnets_"  # prefix of the C++ functions in a program
@@ -54,7 +53,7 @@ def test_training_step_matches_by_shape(kernels: tuple[Kernels, ...]) -> None:
     }
     _, (expected, sums), by_shape = _step(_config(), "by_shape", batch)
     before, (state, our_sums), in_cpp = _step(_config(), kernels[-1], batch)
-    for function in load.FUNCTIONS:
+    for function in cpu_kernels.FUNCTIONS:
         assert f"{KERNELS}{kernels[-1].library}_{function}" in in_cpp
     assert KERNELS not in by_shape
     for name, total in sums.items():
@@ -76,7 +75,7 @@ def test_training_step_matches_by_shape(kernels: tuple[Kernels, ...]) -> None:
 def test_export_uses_the_xla_implementation(
     kernels: tuple[Kernels, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "_in_use", kernels[-1])
+    monkeypatch.setattr(cpu_kernels, "_in_use", kernels[-1])
     model, shape = _config().model, (SIZE, SIZE, 3)
     network = models.create(model)
     variables = models.initialize(network, jax.random.key(0), (1, *shape))

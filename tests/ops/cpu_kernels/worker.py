@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.ops import convolution, max_pool
-from jaxnets.ops.cpu_kernels import build, load
+from jaxnets.ops.cpu_kernels import build, enable
 
 IMAGES = 16
 
@@ -32,7 +32,7 @@ def inputs() -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
 
 def main(folder: str, out: str, *distributed: str) -> None:
     """Enables the kernels before tracing, computes the gradient 20 times and writes it."""
-    load.enable(build.library_path(Path(folder)))
+    enable(build.library_path(Path(folder)))
     if distributed:
         coordinator, count, number = distributed
         jax.distributed.initialize(coordinator, int(count), int(number))

@@ -1,4 +1,4 @@
-"""Training curves of the reports and of our runs, and the check that figures are up to date."""
+"""Curves of reports and runs, and stale pictures."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from jaxnets.errors import ConfigError
 from studies.pages import curves
 
 
-def test_published_logs_become_means_and_fractions() -> None:
+def test_curves_of_a_report() -> None:
     adam = curves.published_curves("C/alexnet")
     assert sorted(adam) == ["test accuracy", "train accuracy", "train loss"]
-    assert adam["train loss"][0] == (1, 1.833)  # printed as the sum over 782 batches
+    assert adam["train loss"][0] == (1, 1.833)  # printed as a sum over 782 batches
     assert adam["test accuracy"][-1] == (10, pytest.approx(0.6275))
     windows = curves.published_curves("E/alexnet")["train loss"]
     assert len(windows) == 70
@@ -20,26 +20,26 @@ def test_published_logs_become_means_and_fractions() -> None:
     assert curves.published_curves("A/mlp_tanh") == {}
 
 
-def record(step: int, split: str, **values: float) -> dict:
+def line(step: int, split: str, **values: float) -> dict:
     return {"step": step, "epoch": step / 10, "split": split, "values": values}
 
 
-def test_training_records_become_epoch_means() -> None:
-    records = [
-        record(6, "train", loss=1.0, accuracy=0.5),
-        record(10, "train", loss=2.0, accuracy=1.0),
-        record(10, "validation", loss=3.0),
-        record(20, "train", loss=4.0, accuracy=0.0),
+def test_training_lines_are_averaged_by_epoch() -> None:
+    lines = [
+        line(6, "train", loss=1.0, accuracy=0.5),
+        line(10, "train", loss=2.0, accuracy=1.0),
+        line(10, "validation", loss=3.0),
+        line(20, "train", loss=4.0, accuracy=0.0),
     ]
-    found = curves.run_curves(records, by_epoch=True)
+    found = curves.run_curves(lines, by_epoch=True)
     assert found["train loss"] == [(1, pytest.approx(1.4)), (2, 4.0)]
     assert found["train accuracy"] == [(1, pytest.approx(0.7)), (2, 0.0)]
     assert found["validation loss"] == [(1.0, 3.0)]
-    windows = curves.run_curves(records, by_epoch=False)
+    windows = curves.run_curves(lines, by_epoch=False)
     assert windows["train loss"] == [(0.6, 1.0), (1.0, 2.0), (2.0, 4.0)]
 
 
-def test_figure_is_current_only_for_its_data(tmp_path: Path) -> None:
+def test_a_picture_contains_the_digest_of_its_data(tmp_path: Path) -> None:
     path = tmp_path / "curves" / "C-lenet5.png"
     data = curves.drawn_data("C/lenet5", [tmp_path / "no-metrics"])
     assert not curves.is_current(path, data)
@@ -49,9 +49,7 @@ def test_figure_is_current_only_for_its_data(tmp_path: Path) -> None:
     assert not curves.is_current(path, {**data, "runs": {}})
 
 
-def test_missing_matplotlib_names_the_install_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_matplotlib_the_error_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"-e '\.\[plots\]'"):
         curves.draw(tmp_path / "a.png", {"runs": {}, "published": {}, "entry": "C/lenet5"})

@@ -1,4 +1,4 @@
-"""Scaling of the step time: table, sentences and figure."""
+"""The growth section: table, summary, picture."""
 
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ GROWTH = {
 
 
 def row(seconds: float, gib: int, **point: int) -> dict[str, Any]:
-    point = {**GROWTH["point"], "devices": 1, **point}
+    there = {**GROWTH["point"], "devices": 1, **point}
     return {
         **GROWTH,
-        "point": point,
+        "point": there,
         "seconds_a_step": seconds,
-        "ours": point["batch_size"] / seconds,
+        "ours": there["batch_size"] / seconds,
         "peak_memory": {"ours": gib * 2**30},
     }
 
@@ -40,22 +40,22 @@ ROWS = [
 ]
 
 
-def test_row_is_only_in_its_section() -> None:
+def test_a_row_is_in_one_section_only() -> None:
     found = performance_page.sections({"2 cores": [GROWTH], "another": []})
     line = "| LeNet-5, 28 px, batch 64, C++ kernels | 1 x 2 | 2.5 | 25,600 | 1.50 |"
     assert line in found.pop("growth")
     assert set(found.values()) == {performance_page.NOT_MEASURED}
 
 
-def test_sentences_state_the_growth() -> None:
-    text = growth_page.section(ROWS)
-    assert "from a batch of 64 to 256, 4 times the pixels, a step takes 8.0 times as long" in text
-    assert "memory goes from 1.00 to 3.00 GiB" in text
-    assert "from 28 to 56 px a side, 4 times the pixels, a step takes 2.5 times" in text
-    assert "LeNet-5: 1 x 2 processes x devices on the same cores give 0.50 of the images/s of one" in text
+def test_the_summary() -> None:
+    message = growth_page.section(ROWS)
+    assert "from a batch of 64 to 256, 4 times the pixels, a step takes 8.0 times as long" in message
+    assert "memory goes from 1.00 to 3.00 GiB" in message
+    assert "from 28 to 56 px a side, 4 times the pixels, a step takes 2.5 times" in message
+    assert "LeNet-5: 1 x 2 processes x devices on the same cores give 0.50 of the images/s of one" in message
 
 
-def test_figure_shows_the_same_numbers(tmp_path: Path) -> None:
+def test_the_picture_shows_the_same_numbers(tmp_path: Path) -> None:
     data = growth_page.drawn_data(ROWS)
     assert data["series"]["batch_size"] == {"lenet5": [[64, 2.0, 1.0], [256, 16.0, 3.0]]}
     assert data["series"]["image_size"] == {"lenet5": [[28, 2.0, 1.0], [56, 5.0, 2.0]]}
@@ -66,6 +66,6 @@ def test_figure_shows_the_same_numbers(tmp_path: Path) -> None:
     assert not curves.is_current(path, growth_page.drawn_data(ROWS[:3]))
 
 
-def test_nothing_is_shown_without_measurements() -> None:
+def test_without_measurements_nothing_is_drawn() -> None:
     assert growth_page.section([]) == ""
     assert growth_page.drawn_data([]) == {"series": {}, "spreads": []}

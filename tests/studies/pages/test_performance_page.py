@@ -48,7 +48,7 @@ GPU = {
         ({**GPU, "peak_memory": None}, "gpu", "[1.40, 1.60] | 12% |  |"),
     ],
 )
-def test_row_is_only_in_its_section(row: dict, mark: str, line: str) -> None:
+def test_a_row_is_in_one_section_only(row: dict, mark: str, line: str) -> None:
     found = performance_page.sections({"2 cores": [row], "another": []})
     assert line in found.pop(mark)
     assert set(found.values()) == {performance_page.NOT_MEASURED}

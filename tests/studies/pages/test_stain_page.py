@@ -1,4 +1,4 @@
-"""Accuracy of stored runs under colour shifts: table and figure."""
+"""Colour shifts of stored runs: table and picture."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def entry(strength: float, accuracy: float) -> dict[str, Any]:
     return {"strength": strength, "accuracy": accuracy, "interval": [0.0, 1.0]}
 
 
-def write_run(folder: Path, name: str, **changes: Any) -> None:
+def keep(folder: Path, name: str, **changes: Any) -> None:
     made_results.write(folder / name, **{**RESULT, **changes})
     worse = {
         kind: [entry(strength, 0.9 if low <= strength <= high else 0.5) for strength in strengths]
@@ -30,23 +30,23 @@ def write_run(folder: Path, name: str, **changes: Any) -> None:
     (folder / name / stain_page.NUMBERS).write_text(json.dumps(measured))
 
 
-def test_rows_have_the_lowest_accuracies(tmp_path: Path) -> None:
-    write_run(tmp_path, "b", split="random", leakage={"test": 1.0})
-    write_run(tmp_path, "a")
+def test_a_run_has_a_row_with_its_lowest_accuracies(tmp_path: Path) -> None:
+    keep(tmp_path, "b", split="random", leakage={"test": 1.0})
+    keep(tmp_path, "a")
     first, second = stain_page.rows(tmp_path)
-    shifted = ("90.0 / 50.0",) * 4
-    assert first == ("ResNet-50, 64 px, 3 epochs", "grouped", "95.0 %", *shifted, "`a`")
+    four = ("90.0 / 50.0",) * 4
+    assert first == ("ResNet-50, 64 px, 3 epochs", "grouped", "95.0 %", *four, "`a`")
     assert second[1] == "random, LEAKY"
-    write_run(tmp_path, "c", group_level="original", leakage={"test": 0.06, "validation": 0.0})
+    keep(tmp_path, "c", group_level="original", leakage={"test": 0.06, "validation": 0.0})
     *_, third = stain_page.rows(tmp_path)
     assert third[1] == "grouped by original, LEAKY"
-    data = stain_page.drawn_data(tmp_path)
-    assert [data[name]["split"] for name in "abc"] == ["grouped", second[1], third[1]]
+    drawn = stain_page.drawn_data(tmp_path)
+    assert [drawn[name]["split"] for name in "abc"] == ["grouped", second[1], third[1]]
     assert len(first) == len(stain_page.HEADS)
 
 
-def test_figure_includes_the_unshifted_accuracy(tmp_path: Path) -> None:
-    write_run(tmp_path, "a")
+def test_the_picture_includes_the_original_images(tmp_path: Path) -> None:
+    keep(tmp_path, "a")
     data = stain_page.drawn_data(tmp_path)
     for kind, curve in data["a"]["curves"].items():
         assert [shifts.NEUTRAL[kind], 95.0] in curve
@@ -57,9 +57,9 @@ def test_figure_includes_the_unshifted_accuracy(tmp_path: Path) -> None:
     assert curves.is_current(picture, data)
 
 
-def test_missing_measurements_have_no_row_and_damaged_files_raise(tmp_path: Path) -> None:
+def test_missing_and_broken_files(tmp_path: Path) -> None:
     assert stain_page.rows(tmp_path) == []
-    write_run(tmp_path, "a")
+    keep(tmp_path, "a")
     (tmp_path / "a" / stain_page.NUMBERS).write_text("{}")
-    with pytest.raises(ConfigError, match="holds no shifts"):
+    with pytest.raises(ConfigError, match="is not a file of shifts"):
         stain_page.rows(tmp_path)

@@ -1,0 +1,93 @@
+"""Time from process start to the first training step, imports and compilation included.
+
+    python -m benchmarks.startup jax SHARED_DATA COMPILATION_CACHE [KERNELS_LIBRARY]
+    python -m benchmarks.startup torch SHARED_DATA
+
+SHARED_DATA is a pickle of `NetworkWorkload.shared_data`, COMPILATION_CACHE a folder or "none".
+"""
+
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.subprocess_workload import SubprocessWorkload, module_environment
+
+
+class StartupWorkload(SubprocessWorkload):
+    """Starts processes that run one training step."""
+
+    def __init__(self, library: str, shared: dict[str, Any]):
+        self._folder = tempfile.TemporaryDirectory(prefix="jaxnets-bench-")
+        path = Path(self._folder.name) / "shared"
+        path.write_bytes(pickle.dumps(shared))
+        self._command = [sys.executable, "-m", "benchmarks.startup", library, str(path)]
+        self._parameters = sum(array.size for array in shared["arrays"].values())
+
+    def outputs(self) -> np.ndarray:
+        """Returns the number of parameters and statistics."""
+        return np.array([self._parameters], np.float64)
+
+    def measure(self, seconds: float) -> float:
+        """Returns starts per second, measured over one start."""
+        del seconds
+        return 1 / self.run(self._command, "a start", env=module_environment()).seconds
+
+
+class JaxnetsStartup(StartupWorkload):
+    """Starts jaxnets without a compilation cache, or if `warm` with the one of the last start."""
+
+    def __init__(self, shared: None, *, warm: bool, kernels: Path | None, **shape: Any):
+        from benchmarks.jax_workloads import NetworkWorkload
+
+        self._shared_data = NetworkWorkload(shared, **shape).shared_data()
+        super().__init__("jax", self._shared_data)
+        cache = str(Path(self._folder.name) / "compiled") if warm else "none"
+        self._command += [cache, *([str(kernels)] if kernels else [])]
+
+    def shared_data(self) -> dict[str, Any]:
+        """Returns what `NetworkWorkload.shared_data` returns."""
+        return self._shared_data
+
+
+class TorchStartup(StartupWorkload):
+    """Starts eager PyTorch, which compiles nothing."""
+
+    def __init__(self, shared: dict[str, Any], *, threads: int):
+        super().__init__("torch", {**shared, "threads": threads})
+
+
+def _run_jax_step(shared: dict[str, Any], cache: str, kernels: str | None = None) -> None:
+    from jaxnets.ops.cpu_kernels import enable
+    from jaxnets.runtime import xla
+
+    xla.enable_compilation_cache(cache)
+    if kernels:
+        enable(Path(kernels))
+    from benchmarks.jax_workloads import TrainingWorkload
+
+    config = shared["config"]
+    workload = TrainingWorkload(
+        None,
+        network=config.model.name,
+        image_size=config.data.image_size,
+        batch_size=config.train.batch_size,
+    )
+    workload.take_step()
+    workload.wait()
+
+
+def _run_torch_step(shared: dict[str, Any]) -> None:
+    from benchmarks.torch_workloads import TrainingWorkload
+
+    workload = TrainingWorkload(shared, channels_last=True, threads=shared["threads"])
+    workload.take_step()
+    workload.wait()
+
+
+if __name__ == "__main__":
+    run_step = {"jax": _run_jax_step, "torch": _run_torch_step}[sys.argv[1]]
+    run_step(pickle.loads(Path(sys.argv[2]).read_bytes()), *sys.argv[3:])
